@@ -1,0 +1,37 @@
+"""Polytask: one text model for several tasks; choose what they share, when each trains, and see whether it paid."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from polytask.api import Run, evaluate, load, train
+    from polytask.config import Config
+    from polytask.errors import PolytaskError, UserError
+    from polytask.predict.predictor import Model
+
+__version__ = "0.1.0"
+__all__ = ["Config", "Model", "PolytaskError", "Run", "UserError", "evaluate", "load", "train"]
+
+# torch and transformers take seconds to import: each name is loaded when it is first used.
+_HOMES = {
+    "Config": "polytask.config",
+    "Model": "polytask.predict.predictor",
+    "PolytaskError": "polytask.errors",
+    "Run": "polytask.api",
+    "UserError": "polytask.errors",
+    "evaluate": "polytask.api",
+    "load": "polytask.api",
+    "train": "polytask.api",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name not in _HOMES:
+        raise AttributeError(f"module 'polytask' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,192 @@
+"""What a user calls from Python: train, evaluate, load; the command line calls the same functions."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from polytask.artifact import load_bundle, save_bundle
+from polytask.assemble import Assembly, assemble, test_evaluation, versions
+from polytask.config import Config, load_config, validate
+from polytask.data.encode import encode_table
+from polytask.data.feed import feeds_of
+from polytask.data.rows import read_table
+from polytask.errors import ConfigError, OutputError, nearest
+from polytask.evaluate.scoring import Scorer
+from polytask.model.device import choose_device
+from polytask.model.encoder import tokenizer_fingerprint
+from polytask.options import DataOptions
+from polytask.predict.predictor import Model
+from polytask.terms import Scores
+from polytask.training.distribution import World, join_world
+from polytask.training.events import Events
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: where it lies: config.yaml, events.jsonl, scores.json, run.json and model/; None when nothing was kept.
+        model: the chosen model, ready to answer.
+        scores: {"dev": {task: {metric: value}}, "test": ...}; a split without rows is left out.
+        baselines: the majority baseline's scores on the same rows.
+    """
+
+    folder: Path | None
+    model: Model
+    scores: dict[str, Scores]
+    baselines: dict[str, Scores]
+
+
+def as_config(config: str | Path | Config | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
+    """Return a checked configuration from a file, a mapping, or a configuration."""
+    if isinstance(config, Config):
+        return config
+    if isinstance(config, Mapping):
+        return validate(config, base=Path())
+    return load_config(Path(config), overrides)
+
+
+def train(
+    config: str | Path | Config | Mapping[str, Any],
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    overrides: Sequence[str] = (),
+) -> Run:
+    """Train one model for all tasks of a configuration.
+
+    Args:
+        config: a YAML file, a mapping of the same shape, or a Config.
+        out: folder of the run; without one nothing is written, and the best weights stay in memory.
+        resume: go on from the newest checkpoint in `out`, exactly as if there had been no interruption.
+        overrides: such as "train.epochs=1".
+
+    Raises:
+        UserError: the input is at fault; nothing has been trained.
+        TrainingError: training cannot go on; the last checkpoint stays usable.
+        Interrupted: stopped by Ctrl-C, after saving.
+    """
+    checked = as_config(config, overrides)
+    folder = None if out is None else Path(out)
+    with join_world(choose_device(checked.train.device)) as world:
+        if folder is not None and world.leads:
+            open_run(folder, checked, resume=resume)
+        world.from_leader(None)  # the folder is there from here on
+        if world.size > checked.train.batch_rows:
+            raise ConfigError(
+                f"train.batch_rows: found {checked.train.batch_rows}, fewer than the {world.size} processes"
+            )
+        if not world.leads:
+            world.from_leader(None)  # the first process fills the cache
+        assembly = assemble(checked)
+        if world.leads:
+            world.from_leader(None)
+        return _train(assembly, world, folder, resume=resume)
+
+
+def open_run(folder: Path, config: Config, *, resume: bool) -> None:
+    """Make the folder of a run. Raises OutputError when it is there and `resume` was not asked for."""
+    if (folder / "model").exists():
+        raise OutputError(f"{folder}: this run is complete; its model is in {folder / 'model'}; name another folder")
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: there is a file of that name; name a folder")
+    if folder.exists() and any(folder.iterdir()) and not resume:
+        raise OutputError(f"{folder}: the folder exists and is not empty; add --resume to go on, or name another one")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(config.to_json(), sort_keys=False, allow_unicode=True)
+        (folder / "config.yaml").write_text(text, "utf-8")
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror})") from None
+
+
+def _train(assembly: Assembly, world: World, folder: Path | None, *, resume: bool) -> Run:
+    leads = folder if world.leads else None
+    began = time.monotonic()
+    with Events(leads, tensorboard=assembly.config.train.tensorboard) as events:
+        trainer = assembly.trainer(world, folder, events)
+        if resume and trainer.resume() and leads is not None:
+            events.cut_after(trainer.step)
+        trainer.run()
+        trainer.load_best()
+        scores, baselines = score_run(assembly) if world.leads else ({}, {})
+        events.write("scores", trainer.step, {"scores": scores})
+    bundle = assembly.bundle({split: found for split, found in scores.items()})  # type: ignore[arg-type]
+    if leads is not None:
+        record = {
+            "seconds": round(time.monotonic() - began, 3),
+            "steps": trainer.step,
+            "best_step": trainer.selection.best_step,
+            "exposure": trainer.exposure_json(),
+            "notes": [f"{note.place}: {note.message}" for note in assembly.notes],
+            "versions": versions(),
+            "processes": world.size,
+        }
+        write_json(leads / "run.json", record)
+        write_json(leads / "baselines.json", baselines)
+        write_json(leads / "scores.json", scores)
+        save_bundle(leads / "model", bundle)
+        shutil.rmtree(leads / "checkpoints", ignore_errors=True)
+    return Run(folder, Model(bundle, str(assembly.device), assembly.config.train.precision), scores, baselines)
+
+
+def score_run(assembly: Assembly) -> tuple[dict[str, Scores], dict[str, Scores]]:
+    """Score the chosen model on dev and, once, on test, beside the majority baseline."""
+    scorer = assembly.scorer()
+    scores: dict[str, Scores] = {"dev": scorer.scores(assembly.model, assembly.sources["dev"])}
+    test = test_evaluation(assembly)
+    if test is not None:
+        scores["test"] = test.scores
+    baselines = {split: scorer.baselines(assembly.sources[split]) for split in ("dev", "test") if split in scores}
+    return scores, baselines
+
+
+def load(folder: str | Path, device: str = "auto") -> Model:
+    """Load a model folder. Raises ModelError when it is not one, was altered, or is of another version."""
+    return Model.load(folder, device)
+
+
+def evaluate(
+    model: str | Path | Model, data: Mapping[str, str], *, tasks: Sequence[str] | None = None
+) -> Scores:
+    """Score a model on new files.
+
+    Args:
+        data: a file by task, or one file for all tasks under the key "all".
+        tasks: only these tasks.
+    """
+    loaded = model if isinstance(model, Model) else Model(load_bundle(Path(model)))
+    chosen = list(loaded.tasks if tasks is None else tasks)
+    for name in (*chosen, *(key for key in data if key != "all")):
+        if name not in loaded.tasks:
+            raise ConfigError(f"tasks: found {name!r}; {nearest(name, loaded.tasks)}")
+    options = {
+        name: loaded.tasks[name].options.model_copy(update={"data": DataOptions(test=data.get(name, data.get("all")))})
+        for name in chosen
+        if name in data or "all" in data
+    }
+    fingerprint = tokenizer_fingerprint(loaded.tokenizer)
+    scorer = Scorer(loaded.tasks, loaded.collator, loaded.device, loaded.precision)
+    scores: Scores = {}
+    for feed in feeds_of(options, "test"):
+        table = read_table(feed)
+        source = encode_table(table, loaded.tasks, loaded.tokenizer, fingerprint, loaded.max_tokens)
+        present = [task for task in source.tasks if len(source.carries[task])]
+        scores |= {task: found for task, found in scorer.scores(loaded.network, [source]).items() if task in present}
+    return {name: scores[name] for name in chosen if name in scores}
+
+
+def write_json(path: Path, value: Any) -> None:  # noqa: ANN401
+    """Write a JSON file, whole or not at all."""
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    temporary.replace(path)

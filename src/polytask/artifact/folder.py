@@ -1,0 +1,137 @@
+"""Write and read a model folder: safetensors, JSON and tokenizer files, each with its hash; no pickle anywhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from polytask.data.cache import file_digest
+from polytask.errors import ModelError, OutputError
+from polytask.model.encoder import Encoder, load_tokenizer, quiet
+from polytask.model.multitask import MultiTaskModel
+from polytask.sharing.plan import Plan
+from polytask.tasks import TASKS, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+FORM = 1
+_DESCRIPTION = "polytask.json"
+_WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained model with all that prediction needs.
+
+    Attributes:
+        about: scores, versions and the encoder's name: for people, not read back.
+    """
+
+    model: MultiTaskModel
+    tasks: Mapping[str, Task]
+    tokenizer: PreTrainedTokenizerBase
+    max_tokens: int
+    about: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+def save_bundle(folder: Path, bundle: Bundle) -> None:
+    """Write a model folder, whole or not at all. Raises OutputError when it exists or cannot be written."""
+    if folder.exists():
+        raise OutputError(f"{folder}: the folder exists; name another one")
+    temporary = folder.with_name(f".writing-{folder.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        weights = {name: value.detach().cpu().contiguous() for name, value in bundle.model.state_dict().items()}
+        save_file(weights, temporary / _WEIGHTS, metadata={"format": "pt"})
+        bundle.tokenizer.save_pretrained(temporary)
+        (temporary / "README.md").write_text(_card(bundle), "utf-8")
+        files = {file.name: file_digest(file) for file in sorted(temporary.iterdir())}
+        description = {
+            "form": FORM,
+            "about": dict(bundle.about),
+            "encoder": bundle.model.encoders[0].config.to_dict(),
+            "max_tokens": bundle.max_tokens,
+            "plan": bundle.model.plan.to_json(),
+            "tasks": {name: task.to_json() for name, task in bundle.tasks.items()},
+            "sha256": files,
+        }
+        text = json.dumps(description, indent=1, ensure_ascii=False)
+        (temporary / _DESCRIPTION).write_text(text + "\n", "utf-8")
+        temporary.replace(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise OutputError(f"{folder}: the model cannot be written ({error})") from None
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read a model folder. Raises ModelError when it is not one, was altered, or is of another version."""
+    description = _describe(folder)
+    try:
+        tasks = {name: TASKS[data["type"]].from_json(name, data) for name, data in description["tasks"].items()}
+        plan = Plan.from_json(description["plan"])
+        encoder = Encoder.build(_config_of(description["encoder"]))
+        model = MultiTaskModel(encoder, plan, {name: task.head for name, task in tasks.items()})
+        model.load_state_dict(load_file(folder / _WEIGHTS))
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{folder}: the description and the weights do not fit together ({error})") from None
+    tokenizer = load_tokenizer(str(folder))
+    return Bundle(model.eval(), tasks, tokenizer, description["max_tokens"], description["about"])
+
+
+def _describe(folder: Path) -> dict[str, Any]:
+    path = folder / _DESCRIPTION
+    if not path.is_file():
+        inner = folder / "model" / _DESCRIPTION
+        hint = f"; did you mean {inner.parent}?" if inner.is_file() else ""
+        raise ModelError(f"{folder}: not a model folder, {_DESCRIPTION} is missing{hint}")
+    try:
+        description = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path}: not JSON ({error})") from None
+    if description.get("form") != FORM:
+        raise ModelError(
+            f"{folder}: written in form {description.get('form')!r}, and this version of polytask reads form {FORM}; "
+            "load it with the version that wrote it"
+        )
+    for name, expected in description["sha256"].items():
+        file = folder / name
+        if Path(name).name != name:
+            raise ModelError(f"{path}: the file name {name!r} leaves the folder")
+        if not file.is_file():
+            raise ModelError(f"{file}: missing; copy the whole folder again")
+        if file_digest(file) != expected:
+            raise ModelError(f"{file}: the content is not what was saved (sha256 differs); copy the folder again")
+    return description
+
+
+def _config_of(data: dict[str, Any]) -> Any:  # noqa: ANN401
+    from transformers import AutoConfig
+
+    with quiet():
+        return AutoConfig.for_model(**data)
+
+
+def _card(bundle: Bundle) -> str:
+    """Write the model card: what the model answers, how well, and what the tasks share."""
+    lines = ["# A polytask model", "", f"Encoder: {bundle.about.get('encoder', 'unknown')}. Tasks:", ""]
+    scores = bundle.about.get("scores", {})
+    for name, task in bundle.tasks.items():
+        labels = f" ({', '.join(task.labels[:20])}{', ...' if len(task.labels) > 20 else ''})" if task.labels else ""
+        lines.append(f"* **{name}**: {task.type_name}{labels}")
+        for split, found in scores.items():
+            if name in found:
+                shown = ", ".join(f"{metric} {value}" for metric, value in found[name].items())
+                lines.append(f"  * {split}: {shown}")
+    lines += ["", "What the tasks share:", "", "```", bundle.model.plan.picture(), "```", ""]
+    lines += ["```python", "import polytask", "", 'model = polytask.load("this folder")']
+    lines += ['model.predict(["A text."])', "```", ""]
+    return "\n".join(lines)

@@ -1,0 +1,176 @@
+"""The composition root: from a configuration to everything a run is made of. It reads like the diagram.
+
+    configuration -> tasks + sources -> batches -> encoder (sharing plan) -> heads -> losses -> balancer -> update
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from polytask.artifact import Bundle
+from polytask.balance import BALANCERS
+from polytask.config import Config
+from polytask.data.batch import Collator
+from polytask.data.cache import key_of
+from polytask.data.encode import Source
+from polytask.data.prepare import Tables, encode_tables, read_tables, truncation_notes
+from polytask.data.stream import Streams
+from polytask.errors import ConfigError
+from polytask.evaluate.scoring import Scorer, normalised
+from polytask.model.device import autocast, choose_device, pass_overhead
+from polytask.model.encoder import Encoder, load_tokenizer, locate, tokenizer_fingerprint
+from polytask.model.multitask import MultiTaskModel
+from polytask.schedule import SCHEDULES, Workload, waves
+from polytask.sharing import SHARING
+from polytask.tasks import Task
+from polytask.terms import Note, Scores, Split
+from polytask.training.checkpoint import Checkpoints
+from polytask.training.distribution import World
+from polytask.training.events import Events
+from polytask.training.loop import Parts, Trainer
+from polytask.training.selection import DevScores, TestScores
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Rows of similar length that the stream keeps together: a fraction of a batch, so that its tasks still mix.
+BLOCK_ROWS = 8
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A run, ready for its first step: all that can be wrong with the input has been found by now."""
+
+    config: Config
+    tasks: Mapping[str, Task]
+    tables: Tables
+    sources: Mapping[Split, tuple[Source, ...]]
+    tokenizer: PreTrainedTokenizerBase
+    model: MultiTaskModel
+    workload: Workload
+    notes: tuple[Note, ...]
+    device: torch.device
+
+    @property
+    def identity(self) -> str:
+        """A hash of all that determines the run's weights."""
+        digests = [table.digest for found in self.tables.tables.values() for table in found]
+        return key_of(self.config.to_json(), digests)
+
+    def collator(self) -> Collator:
+        """Return what builds batches."""
+        encoder = self.model.encoders[0]
+        assert isinstance(encoder, Encoder)
+        return Collator(
+            self.tasks, int(self.tokenizer.pad_token_id or 0), encoder.uses_type_ids, pass_overhead(self.device)
+        )
+
+    def scorer(self) -> Scorer:
+        """Return what predicts and scores rows."""
+        precision = partial(autocast, self.device, self.config.train.precision)
+        return Scorer(self.tasks, self.collator(), self.device, precision)
+
+    def trainer(self, world: World, folder: Path | None, events: Events) -> Trainer:
+        """Build the trainer of this run."""
+        options = self.config.train
+        sources = self.sources["train"]
+        # Different task sets must meet different blocks, the same seed the same ones.
+        streams = Streams(sources, seed=options.seed, block=BLOCK_ROWS)
+        weights = {name: task.weight for name, task in self.config.tasks.items()}
+        parts = Parts(
+            model=self.model.to(self.device),
+            tasks=self.tasks,
+            sources=sources,
+            streams=streams,
+            collator=self.collator(),
+            schedule=SCHEDULES[self.config.schedule.strategy](self.config.schedule, self.workload),
+            balancer=BALANCERS[self.config.balance.method](weights),
+            evaluate=dev_evaluation(self),
+            options=options,
+            device=self.device,
+            world=world,
+            checkpoints=None if folder is None else Checkpoints(folder / "checkpoints"),
+            events=events,
+            identity=self.identity,
+        )
+        return Trainer(parts)
+
+    def bundle(self, scores: Scores | None = None) -> Bundle:
+        """Return the model with all that prediction needs."""
+        about = {"encoder": self.config.encoder, "versions": versions(), "scores": scores or {}}
+        return Bundle(self.model, self.tasks, self.tokenizer, self.config.max_tokens, about)
+
+
+def assemble(config: Config) -> Assembly:
+    """Build a run up to step 0. Raises a UserError for everything that can be wrong with the input."""
+    waves({name: task.needs for name, task in config.tasks.items()})
+    device = choose_device(config.train.device)
+    location = locate(config.encoder)
+    tokenizer = load_tokenizer(location)
+    tables = read_tables(config.tasks)
+    torch.manual_seed(config.train.seed)  # the heads' first weights
+    encoder = Encoder.load(location)
+    if config.max_tokens > encoder.longest:
+        raise ConfigError(
+            f"max_tokens: found {config.max_tokens}, and {config.encoder} reads at most {encoder.longest} tokens"
+        )
+    sources = encode_tables(tables, tokenizer, tokenizer_fingerprint(tokenizer), config.max_tokens)
+    plan = SHARING[config.sharing.strategy](list(config.tasks), encoder.layers)
+    model = MultiTaskModel(encoder, plan, {name: task.head for name, task in tables.tasks.items()})
+    workload = Workload(
+        sizes={name: len(source.carries[name]) for name in config.tasks for source in sources["train"] if name in source.tasks},
+        sources=tuple((source.tasks, len(source)) for source in sources["train"]),
+        batch_rows=config.train.batch_rows,
+    )
+    notes = (*tables.notes, *truncation_notes(sources, config.max_tokens), *_schedule_notes(config))
+    return Assembly(config, tables.tasks, tables, sources, tokenizer, model, workload, notes, device)
+
+
+def _schedule_notes(config: Config) -> list[Note]:
+    needing = [name for name, task in config.tasks.items() if task.needs]
+    if not needing:
+        return []
+    text = "`needs` is checked but does not delay a task yet: the parallel schedule trains all tasks from the first step"
+    return [Note(f"tasks {', '.join(needing)}", text)]
+
+
+def dev_evaluation(assembly: Assembly) -> Callable[[MultiTaskModel], DevScores]:
+    """Return what scores the dev rows, as the type that selection accepts."""
+    scorer = assembly.scorer()
+    sources = assembly.sources["dev"]
+    baselines = scorer.baselines(sources)
+
+    def evaluate(model: MultiTaskModel) -> DevScores:
+        scores = scorer.scores(model, sources)
+        gaps = {
+            name: normalised(task, scores[name][task.metric], baselines[name][task.metric])
+            for name, task in assembly.tasks.items()
+        }
+        return DevScores(scores, gaps)
+
+    return evaluate
+
+
+def test_evaluation(assembly: Assembly) -> TestScores | None:
+    """Score the test rows, or return None where no task has any."""
+    if not assembly.sources["test"]:
+        return None
+    return TestScores(assembly.scorer().scores(assembly.model, assembly.sources["test"]))
+
+
+test_evaluation.__test__ = False  # type: ignore[attr-defined]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that made a result."""
+    import platform
+    from importlib.metadata import version
+
+    found = {name: version(name) for name in ("polytask", "torch", "transformers", "tokenizers")}
+    return {**found, "python": platform.python_version()}

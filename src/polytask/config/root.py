@@ -1,0 +1,40 @@
+"""The root of the configuration; every branch is declared beside the code that it configures."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+from pydantic import Field, SerializeAsAny, StringConstraints
+
+from polytask.balance import BalanceOptions
+from polytask.options import Options
+from polytask.schedule import ParallelOptions
+from polytask.sharing import SharingOptions
+from polytask.tasks import TASKS, TaskOptions
+from polytask.training.options import TrainOptions
+
+if TYPE_CHECKING:
+    AnyTask: TypeAlias = TaskOptions
+else:
+    # The table is the only place that lists the task types.
+    AnyTask = Annotated[reduce(or_, (kind.Options for kind in TASKS.values())), Field(discriminator="type")]
+
+TaskName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+
+
+class Config(Options):
+    """A complete run."""
+
+    encoder: str = Field(description="hub id, folder, or an installed model package")
+    max_tokens: int = Field(default=128, ge=4, description="per text; truncation is counted and reported")
+    tasks: dict[TaskName, SerializeAsAny[AnyTask]] = Field(min_length=1, description="what to predict, by name")
+    sharing: SharingOptions = SharingOptions()
+    schedule: ParallelOptions = ParallelOptions()
+    balance: BalanceOptions = BalanceOptions()
+    train: TrainOptions = TrainOptions()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the resolved configuration as JSON; reading it back gives the same one."""
+        return self.model_dump(mode="json", exclude_none=True)

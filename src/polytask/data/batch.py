@@ -1,0 +1,235 @@
+"""The batch: rows of several tasks in one step, padded in chunks of similar length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polytask.data.encode import Source
+from polytask.data.stream import Drawn
+from polytask.tasks import Task
+
+# Tokens (padding included) that pass through the encoder at a time.
+TOKENS_A_PASS = 8192
+
+
+@dataclass(frozen=True)
+class TaskRows:
+    """Where in a chunk one task reads its states.
+
+    Attributes:
+        rows: n indices of the chunk's rows.
+        words: for word level, m pairs (row, token) as 2 x m; None for row level.
+    """
+
+    rows: Tensor
+    words: Tensor | None
+
+    def to(self, device: torch.device) -> TaskRows:
+        """Move to a device."""
+        words = None if self.words is None else self.words.to(device, non_blocking=True)
+        return TaskRows(self.rows.to(device, non_blocking=True), words)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows padded together: one pass through the encoder.
+
+    Attributes:
+        ids: rows x tokens, int64.
+        mask: rows x tokens, 1 for a token and 0 for padding.
+        type_ids: rows x tokens, or None where the encoder takes none.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    type_ids: Tensor | None
+    tasks: Mapping[str, TaskRows]
+
+    def to(self, device: torch.device) -> Chunk:
+        """Move to a device."""
+        type_ids = None if self.type_ids is None else self.type_ids.to(device, non_blocking=True)
+        tasks = {name: rows.to(device) for name, rows in self.tasks.items()}
+        return Chunk(self.ids.to(device, non_blocking=True), self.mask.to(device, non_blocking=True), type_ids, tasks)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step trains on, or one call predicts.
+
+    Attributes:
+        chunks: every row stands in exactly one of them.
+        order: the rows in the order of the chunks, as indices of the list that the batch was built from.
+        targets: for each task what its loss takes, in the order of the chunks (and of the words in a row).
+        rows: number of rows.
+        tokens: number of tokens that are not padding.
+        padded: number of tokens with padding.
+    """
+
+    chunks: tuple[Chunk, ...]
+    order: tuple[int, ...]
+    targets: Mapping[str, Tensor]
+    rows: int
+    tokens: int
+    padded: int
+
+    def to(self, device: torch.device) -> Batch:
+        """Move to a device."""
+        if device.type == "cpu":
+            return self
+        targets = {name: target.to(device, non_blocking=True) for name, target in self.targets.items()}
+        chunks = tuple(chunk.to(device) for chunk in self.chunks)
+        return Batch(chunks, self.order, targets, self.rows, self.tokens, self.padded)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A row to be put into a batch, with the tasks that read it."""
+
+    ids: Sequence[int] | NDArray[Any]
+    type_ids: Sequence[int] | NDArray[Any] | None
+    word_tokens: Sequence[int] | NDArray[Any]
+    tasks: tuple[str, ...]
+    targets: Mapping[str, Any]
+
+
+def cut(lengths: Sequence[int], overhead: int, most: int | None = None) -> list[int]:
+    """Cut ascending lengths into runs so that padding costs least, and return where each run ends.
+
+    The cost of a run is its rows times its greatest length, plus `overhead`, all in tokens: a pass through the
+    encoder costs something however small it is. Exact, by dynamic programming over at most some hundred rows.
+
+    Args:
+        most: greatest number of rows of a run; by default any.
+
+    >>> cut([5, 5, 100, 100], overhead=10)
+    [2, 4]
+    """
+    count = len(lengths)
+    sizes = np.asarray(lengths, dtype=np.int64)
+    best = np.zeros(count + 1, dtype=np.int64)
+    start_of = np.zeros(count + 1, dtype=np.int64)
+    for end in range(1, count + 1):
+        first = 0 if most is None else max(0, end - most)
+        starts = np.arange(first, end)
+        costs = best[first:end] + (end - starts) * sizes[end - 1] + overhead
+        pick = int(np.argmin(costs))
+        best[end], start_of[end] = costs[pick], starts[pick]
+    ends: list[int] = []
+    at = count
+    while at > 0:
+        ends.append(at)
+        at = int(start_of[at])
+    return ends[::-1]
+
+
+def groups_by_length(lengths: Sequence[int], tokens: int = TOKENS_A_PASS) -> Iterator[list[int]]:
+    """Yield indices in groups of similar length whose padded size stays within `tokens`.
+
+    >>> list(groups_by_length([5, 100, 6], tokens=100))
+    [[1], [0, 2]]
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)  # the longest first: memory peaks early
+    group: list[int] = []
+    for index in order:
+        if group and (len(group) + 1) * lengths[group[0]] > tokens:
+            yield sorted(group)
+            group = []
+        group.append(index)
+    if group:
+        yield sorted(group)
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Builds batches.
+
+    Attributes:
+        tasks: all tasks of the run.
+        pad_id: the tokenizer's padding id.
+        uses_type_ids: whether the encoder takes type ids.
+        overhead: what one more pass through the encoder costs, in tokens (see `cut`).
+    """
+
+    tasks: Mapping[str, Task]
+    pad_id: int
+    uses_type_ids: bool
+    overhead: int
+
+    def batch(self, items: Sequence[Item], most: int | None = None) -> Batch:
+        """Build a batch from rows, the shortest first."""
+        order = sorted(range(len(items)), key=lambda index: len(items[index].ids))
+        ends = cut([len(items[index].ids) for index in order], self.overhead, most)
+        chunks: list[Chunk] = []
+        targets: dict[str, list[Any]] = {}
+        start = 0
+        for end in ends:
+            chunks.append(self._chunk([items[index] for index in order[start:end]], targets))
+            start = end
+        tokens = sum(len(item.ids) for item in items)
+        padded = sum(chunk.ids.numel() for chunk in chunks)
+        joined = {name: _tensor(values) for name, values in targets.items()}
+        return Batch(tuple(chunks), tuple(order), joined, len(items), tokens, padded)
+
+    def _chunk(self, items: Sequence[Item], targets: dict[str, list[Any]]) -> Chunk:
+        width = max(len(item.ids) for item in items)
+        ids = np.full((len(items), width), self.pad_id, dtype=np.int64)
+        mask = np.zeros((len(items), width), dtype=np.int64)
+        type_ids = np.zeros((len(items), width), dtype=np.int64) if self.uses_type_ids else None
+        rows: dict[str, list[int]] = {}
+        words: dict[str, list[Any]] = {}
+        for index, item in enumerate(items):
+            ids[index, : len(item.ids)] = item.ids
+            mask[index, : len(item.ids)] = 1
+            if type_ids is not None and item.type_ids is not None:
+                type_ids[index, : len(item.ids)] = item.type_ids
+            for name in item.tasks:
+                rows.setdefault(name, []).append(index)
+                self._read(name, index, item, words, targets)
+        tasks = {name: TaskRows(torch.tensor(found), _pairs(words.get(name))) for name, found in rows.items()}
+        types = None if type_ids is None else torch.from_numpy(type_ids)
+        return Chunk(torch.from_numpy(ids), torch.from_numpy(mask), types, tasks)
+
+    def _read(
+        self, name: str, index: int, item: Item, words: dict[str, list[Any]], targets: dict[str, list[Any]]
+    ) -> None:
+        """Add a row's word positions and targets of one task."""
+        target = item.targets.get(name)
+        if self.tasks[name].level == "word":
+            tokens = np.asarray(item.word_tokens, dtype=np.int64)
+            kept = tokens >= 0
+            words.setdefault(name, []).append(np.stack([np.full(int(kept.sum()), index), tokens[kept]]))
+            if target is not None:
+                targets.setdefault(name, []).append(np.asarray(target, dtype=np.int64)[kept])
+        elif target is not None:
+            targets.setdefault(name, []).append(np.asarray([target]))
+
+    def from_sources(self, sources: Sequence[Source], drawn: Sequence[Drawn], most: int | None = None) -> Batch:
+        """Build a batch from drawn rows."""
+        return self.batch([_item(sources[one.source], one) for one in drawn], most)
+
+
+def _item(source: Source, drawn: Drawn) -> Item:
+    row = drawn.row
+    return Item(
+        ids=source.ids[row],
+        type_ids=None if source.type_ids is None else source.type_ids[row],
+        word_tokens=source.word_tokens[row],
+        tasks=drawn.tasks,
+        targets={name: source.targets[name][row] for name in drawn.tasks},
+    )
+
+
+def _pairs(found: list[Any] | None) -> Tensor | None:
+    return None if found is None else torch.from_numpy(np.concatenate(found, axis=1))
+
+
+def _tensor(values: list[Any]) -> Tensor:
+    array = np.concatenate(values)
+    return torch.from_numpy(array.astype(np.float32 if array.dtype.kind == "f" else np.int64))

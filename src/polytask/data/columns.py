@@ -1,0 +1,38 @@
+"""Columns of an Arrow table as NumPy views on the memory-mapped file: reading a row copies nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+
+class Ragged:
+    """A column of lists; `column[row]` is the row's values."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self._values: list[NDArray[np.generic]] = []
+        self._offsets: list[NDArray[np.int64]] = []
+        starts = [0]
+        for chunk in column.chunks:
+            assert isinstance(chunk, pa.ListArray)
+            self._values.append(chunk.values.to_numpy(zero_copy_only=True))
+            self._offsets.append(chunk.offsets.to_numpy(zero_copy_only=True))
+            starts.append(starts[-1] + len(chunk))
+        self._starts = np.array(starts)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, row: int) -> NDArray[np.generic]:
+        chunk = int(np.searchsorted(self._starts, row, side="right")) - 1
+        offsets = self._offsets[chunk]
+        inside = row - int(self._starts[chunk])
+        return self._values[chunk][offsets[inside] : offsets[inside + 1]]
+
+
+def flat(column: pa.ChunkedArray) -> NDArray[np.generic]:
+    """Return a column of numbers as one array; a missing number is nan (for whole numbers: -100)."""
+    if pa.types.is_integer(column.type):
+        column = column.fill_null(-100)
+    return column.to_numpy()

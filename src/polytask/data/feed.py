@@ -1,0 +1,157 @@
+"""A feed: the rows of one split that several tasks read together, and how tasks that name the same files share one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polytask.data.cache import file_digest, key_of
+from polytask.data.readers import read_file
+from polytask.errors import ConfigError, DataError, nearest
+from polytask.options import DataOptions, Format
+from polytask.tasks import TaskOptions
+from polytask.terms import Inputs, Split
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Rows of one split.
+
+    Attributes:
+        files: paths, or the name of a hub dataset's split.
+        rows: rows given as Python objects, instead of files.
+        share: (share, held out): only the rows whose text falls into, or outside of, a held-out share.
+        tasks: the options of the tasks that read the rows.
+    """
+
+    split: Split
+    files: tuple[str, ...]
+    rows: tuple[dict[str, Any], ...]
+    hub: str | None
+    config: str | None
+    format: Format | None
+    share: tuple[float, bool] | None
+    inputs: Inputs
+    tasks: Mapping[str, TaskOptions]
+
+    @property
+    def name(self) -> str:
+        """What a person calls these rows."""
+        if self.hub:
+            return f"{self.hub} ({self.files[0]})"
+        return ", ".join(Path(file).name for file in self.files) or f"{len(self.rows)} rows"
+
+    def digest(self) -> str:
+        """Hash the content of the rows and what is read from them."""
+        content: list[Any] = [str(self.rows), self.share]
+        if self.hub:
+            content.append(load_hub(self)._fingerprint)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        else:
+            content.extend(file_digest(Path(file)) for file in self.files if Path(file).is_file())
+        options = {name: task.model_dump(mode="json", exclude={"data"}) for name, task in self.tasks.items()}
+        strict = {name: task.data.strict for name, task in self.tasks.items()}
+        return key_of(content, list(self.files), self.format, options, strict, [self.inputs.first, self.inputs.second])
+
+    def read(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield (place, values) of each row, in order."""
+        if self.hub:
+            for number, row in enumerate(hub_rows(load_hub(self)), start=1):
+                yield f"{self.name}:{number}", row
+        for number, row in enumerate(self.rows, start=1):
+            yield f"{self.split} row {number}", row
+        for file in () if self.hub else self.files:
+            for number, row in read_file(Path(file), self.format):
+                yield f"{file}:{number}", row
+
+
+def load_hub(feed: Feed) -> Any:  # noqa: ANN401
+    """Load a split of a hub dataset. Raises DataError when it is not to be had."""
+    import datasets
+
+    assert feed.hub is not None
+    try:
+        data = datasets.load_dataset(feed.hub, feed.config, split=feed.files[0])
+    except (ValueError, OSError, RuntimeError) as error:
+        raise DataError(
+            f"hub dataset {feed.hub!r}, split {feed.files[0]!r}: {error}; "
+            "check the name and the network, or download it and give the folder"
+        ) from None
+    assert isinstance(data, datasets.Dataset)
+    return data
+
+
+def hub_rows(data: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401
+    """Yield a hub dataset's rows with the names of its class labels in place of their numbers."""
+    import datasets
+
+    names: dict[str, list[str]] = {}
+    for column, kind in data.features.items():
+        inner = kind.feature if isinstance(kind, datasets.List) else kind
+        if isinstance(inner, datasets.ClassLabel):
+            names[column] = inner.names
+    for row in data:
+        values = dict(row)
+        for column, known in names.items():
+            cell = values[column]
+            values[column] = [known[item] for item in cell] if isinstance(cell, list) else _name(known, cell)
+        yield values
+
+
+def _name(known: list[str], number: int | None) -> str | None:
+    """Return a class's name; -1 is how hub datasets write a label that is not given."""
+    return None if number is None or number < 0 else known[number]
+
+
+def feeds_of(tasks: Mapping[str, TaskOptions], split: Split) -> list[Feed]:
+    """Group the tasks that read the same rows and inputs of a split: each group shares its rows.
+
+    Raises ConfigError when a task has no rows for training or for development.
+    """
+    found: dict[str, Feed] = {}
+    for name, task in tasks.items():
+        chosen, share = _chosen(name, task.data, split)
+        if chosen is None:
+            continue
+        files: tuple[str, ...] = ()
+        rows: tuple[dict[str, Any], ...] = ()
+        if isinstance(chosen, str):
+            files = (chosen,)
+        elif all(isinstance(item, str) for item in chosen):
+            files = tuple(str(item) for item in chosen)
+        else:
+            rows = tuple(item for item in chosen if isinstance(item, dict))
+        data = task.data
+        identity = key_of(files, str(rows), data.hub, data.config, data.format, share, str(task.inputs))
+        together = {**(found[identity].tasks if identity in found else {}), name: task}
+        found[identity] = Feed(
+            split, files, rows, data.hub, data.config, data.format, share, task.inputs, together
+        )
+    return list(found.values())
+
+
+def _chosen(name: str, data: DataOptions, split: Split) -> tuple[Any, tuple[float, bool] | None]:
+    """Return what the options name for a split, and the share of it that belongs to the split."""
+    chosen: Any = {"train": data.train, "dev": data.dev, "test": data.test}[split]
+    held = data.dev if isinstance(data.dev, float) else None
+    if split == "train":
+        chosen = chosen or ("train" if data.hub else None)
+        if not chosen:
+            raise ConfigError(f"tasks.{name}.data: no training rows; give `train:` (a file) or `hub:`")
+        return chosen, (held, False) if held else None
+    if split == "dev":
+        if held:
+            return data.train or "train", (held, True)
+        chosen = chosen or ("validation" if data.hub else None)
+        if not chosen:
+            raise ConfigError(
+                f"tasks.{name}.data: no dev rows, and the best model is chosen by them; give `dev:` a file, "
+                "or a share of the training rows to hold out, such as `dev: 0.1`"
+            )
+    return chosen, None
+
+
+def missing_column(place: str, found: str, columns: Mapping[str, Any] | list[str]) -> str:
+    """Say that a column is not there, and which are."""
+    return f"{place}: no column {found!r} ({nearest(found, columns)})"

@@ -1,0 +1,132 @@
+"""From the tasks' options to fitted tasks and encoded sources, with notes on everything a person should know."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polytask.data.encode import Source, encode_table
+from polytask.data.feed import feeds_of
+from polytask.data.rows import Table, read_table
+from polytask.errors import ConfigError
+from polytask.tasks import TASKS, Task, TaskOptions
+from polytask.terms import Note, Split
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The rows of every split, and the tasks fitted to the training rows."""
+
+    tables: Mapping[Split, tuple[Table, ...]]
+    tasks: Mapping[str, Task]
+    notes: tuple[Note, ...]
+
+
+def read_tables(options: Mapping[str, TaskOptions]) -> Tables:
+    """Read every split of every task and fit the tasks. Raises DataError or ConfigError naming the place."""
+    tables = {split: tuple(read_table(feed) for feed in feeds_of(options, split)) for split in SPLITS}
+    tasks: dict[str, Task] = {}
+    for name, chosen in options.items():
+        table = next(table for table in tables["train"] if name in table.feed.tasks)
+        try:
+            tasks[name] = TASKS[chosen.type].fit(name, chosen, table.tallies[name])
+        except ValueError as error:
+            raise ConfigError(f"tasks.{name} ({table.feed.name}): {error}") from None
+        for split in SPLITS:
+            for other in tables[split]:
+                if name in other.feed.tasks and other.tallies[name].present == 0:
+                    raise ConfigError(
+                        f"tasks.{name}: {other.feed.name}: no {split} row carries a label; "
+                        "check the column, or name another file"
+                    )
+    return Tables(tables, tasks, tuple(_notes(tables, tasks)))
+
+
+def encode_tables(
+    tables: Tables, tokenizer: PreTrainedTokenizerBase, fingerprint: str, max_tokens: int
+) -> dict[Split, tuple[Source, ...]]:
+    """Tokenise every split, or find it in the cache."""
+    return {
+        split: tuple(encode_table(table, tables.tasks, tokenizer, fingerprint, max_tokens) for table in found)
+        for split, found in tables.tables.items()
+    }
+
+
+def truncation_notes(sources: Mapping[Split, tuple[Source, ...]], max_tokens: int) -> list[Note]:
+    """Say how many texts are longer than the limit."""
+    notes: list[Note] = []
+    for split, found in sources.items():
+        for source in found:
+            cut = int(source.truncated.sum())
+            if cut:
+                share = 100 * cut / len(source)
+                text = f"{cut} of {len(source)} texts ({share:.0f} %) are longer than {max_tokens} tokens and truncated"
+                notes.append(Note(f"{split} of {', '.join(source.tasks)}", text))
+    return notes
+
+
+def _notes(tables: Mapping[Split, tuple[Table, ...]], tasks: Mapping[str, Task]) -> Iterator[Note]:
+    for split in SPLITS:
+        for table in tables[split]:
+            names = ", ".join(table.feed.tasks)
+            place = f"{split} of {names}"
+            if table.empty[0]:
+                yield Note(place, f"{table.empty[0]} texts are empty or hold no visible character, the first at {table.empty[1]}")
+            if table.apart[0]:
+                yield Note(
+                    place,
+                    f"the tokens of {table.apart[0]} rows do not spell out their text, the first at {table.apart[1]}; "
+                    "these rows are encoded twice, once for the text and once for the tokens",
+                )
+            yield from _task_notes(split, table, tasks)
+    yield from leaks(tables)
+
+
+def _task_notes(split: Split, table: Table, tasks: Mapping[str, Task]) -> Iterator[Note]:
+    for name, tally in table.tallies.items():
+        place = f"{split} of {name}"
+        if tally.repaired:
+            yield Note(place, f"{tally.repaired} orphan I- tags were read as B-, the first at {tally.repaired_at}")
+        if tally.missing:
+            yield Note(place, f"{tally.missing} of {tally.missing + tally.present} rows carry no label and are masked")
+        unseen = {label: count for label, count in tally.labels.items() if label not in tasks[name].labels}
+        if unseen:
+            listed = ", ".join(f"{label} ({count})" for label, count in sorted(unseen.items())[:8])
+            yield Note(place, f"labels that training never has count as errors: {listed}")
+
+
+def fingerprints(table: Table) -> NDArray[np.uint64]:
+    """Return a 64-bit hash of each row's text, with case and white space made equal."""
+    hashes = np.empty(len(table.rows), dtype=np.uint64)
+    for index, row in enumerate(table.rows.select_columns(["text", "pair"])):
+        text = " ".join(f"{row['text']} \0 {row['pair'] or ''}".lower().split())  # type: ignore[index]
+        hashes[index] = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+    return hashes
+
+
+def leaks(tables: Mapping[Split, tuple[Table, ...]]) -> Iterator[Note]:
+    """Find dev and test texts that also stand in the training rows of any task: all train the shared encoder."""
+    trained = [(table, np.unique(fingerprints(table))) for table in tables["train"]]
+    for split in ("dev", "test"):
+        for table in tables[split]:
+            hashes = fingerprints(table)
+            for other, known in trained:
+                seen = np.isin(hashes, known)
+                count = int(seen.sum())
+                if count:
+                    first = table.rows[int(np.argmax(seen))]["place"]
+                    yield Note(
+                        f"{split} of {', '.join(table.feed.tasks)}",
+                        f"{count} of {len(hashes)} texts are also in the training rows of "
+                        f"{', '.join(other.feed.tasks)}, the first at {first}",
+                    )

@@ -1,0 +1,224 @@
+"""Rows: a feed read once into an Arrow table on disk: texts, words, and each task's labels as they were found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from polytask.data.cache import cached
+from polytask.data.feed import Feed, missing_column
+from polytask.data.words import find_words, join_words
+from polytask.errors import ConfigError, DataError
+from polytask.tasks import TASKS, Tally, TaskOptions
+from polytask.tasks.tagging import TaggingOptions, as_words
+from polytask.terms import Gold, Word
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_GOLD_TYPES = {"string": pa.string(), "list<string>": pa.list_(pa.string()), "double": pa.float64()}
+_BATCH = 1000
+
+
+@dataclass
+class RawRow:
+    """A text (or pair) with the words it is cut into, and the label of each task that reads it."""
+
+    place: str
+    text: str
+    pair: str | None
+    words: list[Word] | None
+    golds: dict[str, Gold] = field(default_factory=dict[str, Gold])
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a feed, memory-mapped, and what was counted while they were read.
+
+    Attributes:
+        rows: columns place, text, pair, starts, ends, and gold.<task>.
+        tallies: counts by task.
+        empty: rows whose text is empty or holds no visible character, and where the first is.
+        apart: rows encoded on their own because a task's tokens do not spell out the text, and where the first is.
+    """
+
+    feed: Feed
+    digest: str
+    rows: Dataset
+    tallies: Mapping[str, Tally]
+    empty: tuple[int, str]
+    apart: tuple[int, str]
+
+
+def read_table(feed: Feed) -> Table:
+    """Read a feed, or find it in the cache. Raises DataError or ConfigError naming the place of what is wrong."""
+    from datasets import Dataset
+
+    for file in () if feed.hub else feed.files:
+        if not Path(file).is_file():
+            next(feed.read(), None)  # raises the error that names the file
+    digest = feed.digest()
+    counted: dict[str, Any] = {}
+
+    def make(path: Path) -> None:
+        reading = _Reading(feed)
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, reading.schema) as writer:
+            for batch in reading.batches():
+                writer.write_batch(batch)
+        reading.require_columns()
+        counted.update(reading.to_json())
+
+    arrow = cached(f"{digest}.rows.arrow", make)
+    notes = cached(f"{digest}.rows.json", lambda path: _write_counts(path, feed, counted))
+    summary = json.loads(notes.read_text("utf-8"))
+    tallies = {name: Tally.from_json(data) for name, data in summary["tallies"].items()}
+    return Table(
+        feed, digest, Dataset.from_file(str(arrow)), tallies, tuple(summary["empty"]), tuple(summary["apart"])
+    )
+
+
+def _write_counts(path: Path, feed: Feed, counted: dict[str, Any]) -> None:
+    if not counted:  # the rows were cached and the counts were lost: count again
+        reading = _Reading(feed)
+        for _ in reading.batches():
+            pass
+        counted = reading.to_json()
+    path.write_text(json.dumps(counted), "utf-8")
+
+
+class _Reading:
+    """One pass over a feed."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
+        self.tallies = {name: Tally() for name in feed.tasks}
+        self.columns: dict[str, None] = {}
+        self.empty, self.empty_at = 0, ""
+        self.apart, self.apart_at = 0, ""
+        golds = [(f"gold.{name}", _GOLD_TYPES[TASKS[task.type].gold_type]) for name, task in feed.tasks.items()]
+        numbers = pa.list_(pa.int32())
+        texts = [("place", pa.string()), ("text", pa.string()), ("pair", pa.string())]
+        self.schema = pa.schema([*texts, ("starts", numbers), ("ends", numbers), *golds])
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "tallies": {name: tally.to_json() for name, tally in self.tallies.items()},
+            "empty": [self.empty, self.empty_at],
+            "apart": [self.apart, self.apart_at],
+        }
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        waiting: list[RawRow] = []
+        for place, values in self.feed.read():
+            self.columns.update(dict.fromkeys(values))
+            waiting.extend(self.rows_of(place, values))
+            if len(waiting) >= _BATCH:
+                yield self.batch(waiting)
+                waiting = []
+        if waiting:
+            yield self.batch(waiting)
+
+    def batch(self, rows: list[RawRow]) -> pa.RecordBatch:
+        data: dict[str, list[Any]] = {
+            "place": [row.place for row in rows],
+            "text": [row.text for row in rows],
+            "pair": [row.pair for row in rows],
+            "starts": [None if row.words is None else [word.start for word in row.words] for row in rows],
+            "ends": [None if row.words is None else [word.end for word in row.words] for row in rows],
+            **{f"gold.{name}": [row.golds.get(name) for row in rows] for name in self.feed.tasks},
+        }
+        return pa.RecordBatch.from_pydict(data, schema=self.schema)
+
+    def rows_of(self, place: str, values: Mapping[str, Any]) -> list[RawRow]:
+        """Turn a row of the file into one encoded row, or into several where tokens do not spell out the text."""
+        text = self.text(place, values, self.feed.inputs.first)
+        pair = self.text(place, values, self.feed.inputs.second) if self.feed.inputs.second else None
+        if not self.belongs(self.spelled(place, values) if text is None else text, pair):
+            return []
+        found: list[RawRow] = [] if text is None else [RawRow(place, text, pair, None)]
+        for name, options in self.feed.tasks.items():
+            gold = self.gold(place, name, options, values)
+            if isinstance(options, TaggingOptions):
+                self.add_words(found, place, as_words(values.get(options.tokens), options.tokens), name, gold)
+            else:
+                found[0].golds[name] = gold
+        for row in found:
+            if not any(character.isprintable() and not character.isspace() for character in row.text):
+                self.empty, self.empty_at = self.empty + 1, self.empty_at or place
+        return found
+
+    def spelled(self, place: str, values: Mapping[str, Any]) -> str:
+        """Return the text that the tokens of a row without text spell."""
+        for options in self.feed.tasks.values():
+            assert isinstance(options, TaggingOptions)
+            tokens = values.get(options.tokens)
+            if tokens is not None:
+                return join_words([str(token) for token in tokens])[0]
+        column = min(task.tokens for task in self.feed.tasks.values() if isinstance(task, TaggingOptions))
+        raise DataError(missing_column(place, column, list(values)))
+
+    def text(self, place: str, values: Mapping[str, Any], column: str) -> str | None:
+        value = values.get(column)
+        if value is None and all(isinstance(task, TaggingOptions) for task in self.feed.tasks.values()):
+            return None
+        if column not in values:
+            raise DataError(missing_column(place, column, list(values)))
+        if not isinstance(value, str):
+            raise DataError(f"{place}: {column!r} holds {value!r}; a text is expected")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"{place}: {column!r} holds half of a surrogate pair, which is no character") from None
+        return value
+
+    def belongs(self, text: str, pair: str | None) -> bool:
+        """Whether a row falls on this side of a held-out share; equal texts always fall on the same side."""
+        if self.feed.share is None:
+            return True
+        share, held = self.feed.share
+        digest = hashlib.blake2b(f"{text}\0{pair}".encode(), digest_size=8).digest()
+        return (int.from_bytes(digest) < share * 2**64) == held
+
+    def gold(self, place: str, name: str, options: TaskOptions, values: Mapping[str, Any]) -> Gold:
+        tally = self.tallies[name]
+        repaired = tally.repaired
+        try:
+            gold = TASKS[options.type].read(options, values, tally)
+        except ValueError as error:
+            raise DataError(f"{place}: task {name!r}: {error}") from None
+        if tally.repaired > repaired:
+            tally.repaired_at = tally.repaired_at or place
+        tally.present += gold is not None
+        tally.missing += gold is None
+        return gold
+
+    def add_words(
+        self, found: list[RawRow], place: str, tokens: list[str] | None, name: str, gold: Gold
+    ) -> None:
+        """Give a tagging task's label to a row whose words are its tokens, or to a row of its own."""
+        if tokens is None:
+            return
+        for row in found:
+            words = find_words(row.text, tokens)
+            if words is not None and row.words in (None, words):
+                row.words = words
+                row.golds[name] = gold
+                return
+        if found:
+            self.apart, self.apart_at = self.apart + 1, self.apart_at or place
+        text, words = join_words(tokens)
+        found.append(RawRow(place, text, None, words, {name: gold}))
+
+    def require_columns(self) -> None:
+        """Raise ConfigError where no row at all has a column that a task reads."""
+        for name, options in self.feed.tasks.items():
+            for column in TASKS[options.type].columns(options):
+                if self.columns and column not in self.columns:
+                    place = f"tasks.{name}: {self.feed.name}"
+                    raise ConfigError(missing_column(place, column, list(self.columns)))

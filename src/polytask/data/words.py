@@ -1,0 +1,62 @@
+"""Words: how a raw text is cut into them, how given tokens are found in a text, and how tokens become one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from polytask.terms import Word
+
+# One Chinese character or Japanese kana is one word; Korean is written with spaces.
+_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+_WORD = re.compile(rf"https?://\S+|[@#]\w+|[{_CJK}]|[^\W{_CJK}]+(?:\.[^\W{_CJK}]+)*|\S")
+_ENDS_IN_CJK = re.compile(rf"[{_CJK}\u3000-\u303f\uff00-\uff65]$")
+_BEGINS_WITH_CJK = re.compile(rf"^[{_CJK}\u3000-\u303f\uff00-\uff65]")
+
+
+def split_words(text: str) -> list[Word]:
+    """Cut a raw text into words: letters and digits, each punctuation mark, each Chinese character, URLs, @ and #.
+
+    >>> [(word.start, word.end) for word in split_words("Lee's film")]
+    [(0, 3), (3, 4), (4, 5), (6, 10)]
+    """
+    return [Word(*match.span()) for match in _WORD.finditer(text)]
+
+
+def find_words(text: str, tokens: Sequence[str]) -> list[Word] | None:
+    """Find tokens one after another in a text; None unless they spell out all of it, white space aside.
+
+    >>> find_words("it's so", ["it", "'s", "so"])
+    [Word(start=0, end=2), Word(start=2, end=4), Word(start=5, end=7)]
+    """
+    words: list[Word] = []
+    position = 0
+    for token in tokens:
+        while position < len(text) and text[position].isspace() and not token.startswith(text[position]):
+            position += 1
+        if not text.startswith(token, position):
+            return None
+        words.append(Word(position, position + len(token)))
+        position += len(token)
+    return None if text[position:].strip() else words
+
+
+def join_words(tokens: Sequence[str]) -> tuple[str, list[Word]]:
+    """Write tokens as one text: a space between two, but none between two Chinese or Japanese characters.
+
+    >>> join_words(["a", "b"])
+    ('a b', [Word(start=0, end=1), Word(start=2, end=3)])
+    """
+    parts: list[str] = []
+    words: list[Word] = []
+    length = 0
+    before = ""
+    for token in tokens:
+        if parts and not (_ENDS_IN_CJK.search(before) and _BEGINS_WITH_CJK.search(token)):
+            parts.append(" ")
+            length += 1
+        words.append(Word(length, length + len(token)))
+        parts.append(token)
+        length += len(token)
+        before = token
+    return "".join(parts), words

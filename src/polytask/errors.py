@@ -1,0 +1,73 @@
+"""What can go wrong, as one family.
+
+    PolytaskError
+    ├── UserError           the user's input: exit code 2, no traceback
+    │   ├── ConfigError     a value in the configuration
+    │   ├── DataError       a row of a data file
+    │   ├── ModelError      an encoder or a saved model
+    │   ├── OutputError     a folder or file to be written
+    │   └── MissingExtra    an optional dependency that is not installed
+    ├── TrainingError       training cannot go on (a loss that is not finite, a full disk)
+    └── Interrupted         stopped on request after saving: exit code 130
+
+Every message says where, what was found, what is accepted, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PolytaskError(Exception):
+    """The base of everything that polytask raises on purpose."""
+
+
+class UserError(PolytaskError):
+    """The input is at fault; the message names the place and the mend."""
+
+
+class ConfigError(UserError):
+    """A value of the configuration is missing, unknown or of the wrong kind."""
+
+
+class DataError(UserError):
+    """A data file, or a row of it, cannot be used."""
+
+
+class ModelError(UserError):
+    """An encoder or a saved model cannot be loaded."""
+
+
+class OutputError(UserError):
+    """An output folder or file cannot be written as asked."""
+
+
+class MissingExtra(UserError):
+    """An optional dependency is needed; the message is its install command."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package!r}, which is not installed: pip install 'polytask[{extra}]'"
+        )
+
+
+class TrainingError(PolytaskError):
+    """Training cannot go on; what was saved before stays usable."""
+
+
+class Interrupted(PolytaskError):
+    """Training stopped on request after the step was finished and saved."""
+
+
+def nearest(found: str, accepted: Iterable[str]) -> str:
+    """Say which names are accepted, and which of them is closest to the one found.
+
+    >>> nearest("lable", ["label", "text"])
+    "accepted: label, text; did you mean 'label'?"
+    """
+    names = sorted(accepted)
+    listed = ", ".join(names) if names else "nothing"
+    lowered = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(found.lower(), list(lowered), n=1, cutoff=0.5)
+    return f"accepted: {listed}" + (f"; did you mean {lowered[close[0]]!r}?" if close else "")

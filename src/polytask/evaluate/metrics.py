@@ -1,0 +1,129 @@
+"""The metrics. A new one is one function and one row in METRICS; a metric that is undefined is None, never 0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from scipy import stats
+from sklearn import metrics as sk
+
+from polytask.tasks.bio import spans
+
+# Takes the true labels and the predicted ones, row by row.
+Metric: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], "float | None"]
+
+
+def _f1(truth: Sequence[Any], found: Sequence[Any], average: Literal["micro", "macro"]) -> float:
+    """F1 over the labels that occur in the truth or in the predictions, so that unseen labels count as errors."""
+    if isinstance(truth[0], list):
+        names = sorted({label for row in (*truth, *found) for label in row})
+        if not names:
+            return 1.0
+        table = [np.array([[name in row for name in names] for row in rows]) for rows in (truth, found)]
+        return float(sk.f1_score(*table, average=average, zero_division=0.0))
+    return float(sk.f1_score(truth, found, average=average, zero_division=0.0))
+
+
+def accuracy(truth: Sequence[Any], found: Sequence[Any]) -> float:
+    """Share of rows that are right; for several labels a row is right when its whole set is."""
+    return sum(a == b for a, b in zip(truth, found, strict=True)) / len(truth)
+
+
+def macro_f1(truth: Sequence[Any], found: Sequence[Any]) -> float:
+    """Mean F1 over labels."""
+    return _f1(truth, found, "macro")
+
+
+def micro_f1(truth: Sequence[Any], found: Sequence[Any]) -> float:
+    """F1 over all decisions."""
+    return _f1(truth, found, "micro")
+
+
+def mcc(truth: Sequence[str], found: Sequence[str]) -> float:
+    """Matthews correlation coefficient."""
+    return float(sk.matthews_corrcoef(truth, found))
+
+
+def _correlation(measure: Callable[..., Any], truth: Sequence[float], found: Sequence[float]) -> float | None:
+    if len(truth) < 2 or np.ptp(truth) == 0 or np.ptp(found) == 0:
+        return None  # a constant has no correlation with anything
+    value = float(measure(truth, found).statistic)
+    return value if np.isfinite(value) else None
+
+
+def pearson(truth: Sequence[float], found: Sequence[float]) -> float | None:
+    """Linear correlation."""
+    return _correlation(stats.pearsonr, truth, found)
+
+
+def spearman(truth: Sequence[float], found: Sequence[float]) -> float | None:
+    """Rank correlation."""
+    return _correlation(stats.spearmanr, truth, found)
+
+
+def mae(truth: Sequence[float], found: Sequence[float]) -> float:
+    """Mean absolute error, in the label's unit; smaller is better."""
+    return float(np.abs(np.subtract(truth, found)).mean())
+
+
+def _entity_counts(truth: Sequence[list[str]], found: Sequence[list[str]]) -> tuple[int, int, int]:
+    """Count right, true and predicted entities under strict IOB2."""
+    right = true = predicted = 0
+    for gold_tags, tags in zip(truth, found, strict=True):
+        gold, guess = set(spans(gold_tags)), set(spans(tags))
+        right, true, predicted = right + len(gold & guess), true + len(gold), predicted + len(guess)
+    return right, true, predicted
+
+
+def entity_precision(truth: Sequence[list[str]], found: Sequence[list[str]]) -> float:
+    """Share of predicted entities that are right in label and both ends."""
+    right, _, predicted = _entity_counts(truth, found)
+    return right / predicted if predicted else 0.0
+
+
+def entity_recall(truth: Sequence[list[str]], found: Sequence[list[str]]) -> float:
+    """Share of true entities that are found."""
+    right, true, _ = _entity_counts(truth, found)
+    return right / true if true else 0.0
+
+
+def entity_f1(truth: Sequence[list[str]], found: Sequence[list[str]]) -> float:
+    """Harmonic mean of entity precision and recall; equal to seqeval's strict IOB2 figure."""
+    right, true, predicted = _entity_counts(truth, found)
+    return 2 * right / (true + predicted) if true + predicted else 0.0
+
+
+def word_accuracy(truth: Sequence[list[str]], found: Sequence[list[str]]) -> float | None:
+    """Share of words whose tag is right."""
+    pairs = [pair for gold, tags in zip(truth, found, strict=True) for pair in zip(gold, tags, strict=True)]
+    return sum(a == b for a, b in pairs) / len(pairs) if pairs else None
+
+
+def word_macro_f1(truth: Sequence[list[str]], found: Sequence[list[str]]) -> float | None:
+    """Mean F1 over the words' tags."""
+    flat = [[tag for row in rows for tag in row] for rows in (truth, found)]
+    return _f1(flat[0], flat[1], "macro") if flat[0] else None
+
+
+METRICS: dict[Literal["row", "word"], dict[str, Metric]] = {
+    "row": {
+        "accuracy": accuracy,
+        "macro_f1": macro_f1,
+        "micro_f1": micro_f1,
+        "mcc": mcc,
+        "pearson": pearson,
+        "spearman": spearman,
+        "mae": mae,
+    },
+    "word": {
+        "f1": entity_f1,
+        "precision": entity_precision,
+        "recall": entity_recall,
+        "accuracy": word_accuracy,
+        "macro_f1": word_macro_f1,
+    },
+}
+# Metrics of which less is better.
+SMALLER_IS_BETTER = frozenset({"mae"})

@@ -1,0 +1,103 @@
+"""Scoring: one pass over a split answers all its tasks; golds are read as they were found in the files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+
+import torch
+
+from polytask.data.batch import Collator, Item, groups_by_length
+from polytask.data.encode import Source
+from polytask.evaluate.metrics import METRICS, SMALLER_IS_BETTER
+from polytask.model.multitask import MultiTaskModel
+from polytask.tasks import Task
+from polytask.terms import Gold, Scores
+
+class Scorer:
+    """Predicts and scores the rows of sources."""
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Task],
+        collator: Collator,
+        device: torch.device,
+        precision: Callable[[], AbstractContextManager[object]],
+    ) -> None:
+        self._tasks = tasks
+        self._collator = collator
+        self._device = device
+        self._precision = precision
+
+    def predict(self, model: MultiTaskModel, source: Source) -> dict[str, list[Gold]]:
+        """Return for each task of a source what the model predicts for the rows that carry its label, in their order."""
+        carried: dict[int, list[str]] = {}
+        for task in source.tasks:
+            for row in source.carries[task].tolist():
+                carried.setdefault(row, []).append(task)
+        rows = list(carried)
+        found: dict[str, dict[int, Gold]] = {task: {} for task in source.tasks}
+        model.eval()
+        with torch.inference_mode():
+            for group in groups_by_length([int(source.lengths[row]) for row in rows]):
+                self._predict_group(model, source, [(rows[index], carried[rows[index]]) for index in group], found)
+        return {task: [found[task][row] for row in source.carries[task].tolist()] for task in source.tasks}
+
+    def _predict_group(
+        self,
+        model: MultiTaskModel,
+        source: Source,
+        group: Sequence[tuple[int, list[str]]],
+        found: dict[str, dict[int, Gold]],
+    ) -> None:
+        items = [
+            Item(source.ids[row], None if source.type_ids is None else source.type_ids[row],
+                 source.word_tokens[row], tuple(tasks), {})
+            for row, tasks in group
+        ]  # fmt: skip
+        batch = self._collator.batch(items)
+        with self._precision():
+            outputs = model(batch.to(self._device))
+        for task, output in outputs.items():
+            rows = [group[index][0] for index in batch.order if task in group[index][1]]
+            words = [[int(at >= 0) for at in source.word_tokens[row]] for row in rows]
+            golds = self._tasks[task].decode(output.cpu(), words)
+            found[task].update(zip(rows, golds, strict=True))
+
+    def scores(self, model: MultiTaskModel, sources: Sequence[Source]) -> Scores:
+        """Score every task on the rows of its source."""
+        scores: Scores = {}
+        for source in sources:
+            for task, predictions in self.predict(model, source).items():
+                scores[task] = score(self._tasks[task], truth(source, task), predictions)
+        return {task: scores[task] for task in self._tasks if task in scores}
+
+    def baselines(self, sources: Sequence[Source]) -> Scores:
+        """Score the majority baseline (the commonest label, the mean) on the same rows."""
+        scores: Scores = {}
+        for source in sources:
+            for task in source.tasks:
+                golds = truth(source, task)
+                scores[task] = score(self._tasks[task], golds, self._tasks[task].baseline(golds))
+        return {task: scores[task] for task in self._tasks if task in scores}
+
+
+def truth(source: Source, task: str) -> list[Gold]:
+    """Return the labels of the rows that carry a task's label, in their order."""
+    return source.raw.select_columns([f"gold.{task}"])[source.carries[task]][f"gold.{task}"]
+
+
+def score(task: Task, golds: Sequence[Gold], predictions: Sequence[Gold]) -> dict[str, float | None]:
+    """Return every metric of a task."""
+    table = METRICS[task.level]
+    return {name: table[name](golds, predictions) for name in task.metrics}
+
+
+def normalised(task: Task, value: float | None, baseline: float | None) -> float:
+    """Return a main metric as 0 at the baseline and 1 at perfect; an undefined score counts as the baseline's."""
+    if value is None:
+        return 0.0
+    least = 0.0 if baseline is None else baseline
+    if task.metric in SMALLER_IS_BETTER:
+        return 1.0 - value / least if least else 0.0
+    return (value - least) / (1.0 - least) if least < 1.0 else 0.0

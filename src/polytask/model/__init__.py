@@ -1,0 +1,1 @@
+"""The model: encoder, heads, and their composition along the sharing plan."""

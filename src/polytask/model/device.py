@@ -1,0 +1,44 @@
+"""Which device, and in which precision it multiplies."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Literal
+
+import torch
+
+from polytask.errors import ConfigError
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn `auto` or a device's name into a device. Raises ConfigError where there is no such device."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"train.device: found {name!r}; accepted: auto, cpu, cuda, cuda:0, ...") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"train.device: found {name!r}, and torch sees no GPU; use auto or cpu")
+    return device
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether the processor multiplies bfloat16 in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        found = torch.cpu.get_capabilities()
+        return bool(found.get("amx_bf16") or found.get("avx512_bf16") or found.get("bf16"))
+    return False
+
+
+def autocast(device: torch.device, precision: Literal["auto", "fp32", "bf16"]) -> AbstractContextManager[object]:
+    """Return the context in which the encoder runs: bfloat16 when asked for, or when `auto` finds it fast."""
+    on = precision == "bf16" or (precision == "auto" and fast_bf16(device))
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=on)
+
+
+def pass_overhead(device: torch.device) -> int:
+    """What one more pass through the encoder costs, in tokens that could be encoded meanwhile."""
+    return 2048 if device.type == "cuda" else 128

@@ -1,0 +1,69 @@
+"""Heads: from token states to a task's outputs, as its head specification says."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from polytask.data.batch import TaskRows
+from polytask.terms import HeadSpec
+
+
+class RowHead(nn.Module):
+    """One output vector a text.
+
+    `mean` averages the states of all tokens and goes straight to the output layer; `cls` passes the first token's
+    state through a dense layer and tanh first, as the encoders' own classification heads do.
+    """
+
+    def __init__(self, spec: HeadSpec, width: int, deviation: float) -> None:
+        super().__init__()
+        self.pooling = spec.pooling
+        self.dense = _linear(width, width, deviation) if spec.pooling == "cls" else None
+        self.dropout = nn.Dropout(spec.dropout)
+        self.out = _linear(width, spec.size, deviation)
+
+    def forward(self, states: Tensor, mask: Tensor, rows: TaskRows) -> Tensor:
+        """Return rows x size from states (all rows x tokens x width) and their mask (all rows x tokens)."""
+        chosen = states[rows.rows]
+        if self.dense is not None:
+            pooled = torch.tanh(self.dense(chosen[:, 0]))
+        else:
+            weight = mask[rows.rows].to(chosen.dtype).unsqueeze(-1)
+            pooled = (chosen * weight).sum(1) / weight.sum(1)
+        return self.out(self.dropout(pooled))
+
+
+class WordHead(nn.Module):
+    """One output vector a word, read from the state of its first sub-word."""
+
+    def __init__(self, spec: HeadSpec, width: int, deviation: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(spec.dropout)
+        self.out = _linear(width, spec.size, deviation)
+
+    def forward(self, states: Tensor, mask: Tensor, rows: TaskRows) -> Tensor:
+        """Return words x size from states (all rows x tokens x width)."""
+        del mask
+        assert rows.words is not None
+        return self.out(self.dropout(states[rows.words[0], rows.words[1]]))
+
+
+def _linear(width: int, size: int, deviation: float) -> nn.Linear:
+    layer = nn.Linear(width, size)
+    nn.init.normal_(layer.weight, std=deviation)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+HEADS = {"row": RowHead, "word": WordHead}
+
+
+def build_head(spec: HeadSpec, width: int, deviation: float) -> nn.Module:
+    """Build the head of a specification.
+
+    Args:
+        width: features of a token's state.
+        deviation: standard deviation of the new weights.
+    """
+    return HEADS[spec.level](spec, width, deviation)

@@ -1,0 +1,65 @@
+"""The base of every typed option, and where a task's rows come from.
+
+Each part of polytask declares its own options beside the code that reads them; the configuration, its JSON schema
+and its error messages derive from these classes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+Format: TypeAlias = Literal["jsonl", "csv", "tsv", "parquet", "conll", "conllu"]
+
+
+class Options(BaseModel):
+    """Immutable options that refuse unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class DataOptions(Options):
+    """Where a task's rows come from: files by split, or a dataset of the Hugging Face hub."""
+
+    train: str | tuple[str, ...] | tuple[dict[str, Any], ...] | None = Field(
+        default=None, description="file, list of files, rows, or (with `hub`) the name of a split"
+    )
+    dev: float | str | tuple[str, ...] | tuple[dict[str, Any], ...] | None = Field(
+        default=None, description="as train; or a share of the training rows, such as 0.1, to hold out"
+    )
+    test: str | tuple[str, ...] | tuple[dict[str, Any], ...] | None = Field(default=None, description="as train")
+    hub: str | None = Field(default=None, description="dataset id on the Hugging Face hub, or a dataset folder")
+    config: str | None = Field(default=None, description="configuration of the hub dataset, where it has several")
+    format: Format | None = Field(default=None, description="by default told by the file's extension")
+    strict: bool = Field(default=False, description="refuse what is otherwise repaired and counted")
+
+    @field_validator("dev")
+    @classmethod
+    def _share_is_a_share(cls, value: Any) -> Any:  # noqa: ANN401
+        if isinstance(value, float) and not 0 < value < 1:
+            raise ValueError(f"found {value}; a share of the training rows lies between 0 and 1, such as 0.1")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _paths_are_relative_to_the_file(cls, values: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
+        base = (info.context or {}).get("base")
+        if base is None or not isinstance(values, dict):
+            return values
+        hub = values.get("hub")
+        if hub is not None:
+            folder = Path(base, str(hub))
+            return {**values, "hub": str(folder.resolve())} if folder.is_dir() else values
+        found = {key: resolve(values[key], Path(base)) for key in ("train", "dev", "test") if key in values}
+        return {**values, **found}
+
+
+def resolve(value: Any, base: Path) -> Any:  # noqa: ANN401
+    """Make paths absolute; leave rows, shares and nothing as they are."""
+    if isinstance(value, str):
+        return str((base / value).resolve())
+    if isinstance(value, list | tuple):
+        return [resolve(item, base) for item in value]
+    return value

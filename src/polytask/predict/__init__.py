@@ -1,0 +1,1 @@
+"""Prediction: all tasks from one pass through the encoder."""

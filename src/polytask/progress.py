@@ -1,0 +1,63 @@
+"""Progress on the terminal: a bar with rates and the time left, or plain lines where stderr is no terminal."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Bar:
+    """Shows how far a long work is; everything goes to stderr."""
+
+    def __init__(self, label: str, total: int, *, show: bool = True, done: int = 0) -> None:
+        self.console = Console(stderr=True, quiet=not show, soft_wrap=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            console=self.console, disable=not (show and self.console.is_terminal), transient=True,
+        )  # fmt: skip
+        self._task = self._progress.add_task(label, total=total, completed=done, rate="")
+        self._rows = self._tokens = 0
+        self._began = time.monotonic()
+        self._paused = 0.0
+
+    def advance(self, rows: int, tokens: int) -> None:
+        """Count one step."""
+        self._rows, self._tokens = self._rows + rows, self._tokens + tokens
+        seconds = max(self.seconds, 1e-9)
+        rate = f"{self._rows / seconds:,.0f} rows/s  {self._tokens / seconds:,.0f} tokens/s"
+        self._progress.update(self._task, advance=1, rate=rate)
+
+    def describe(self, label: str) -> None:
+        """Change what the bar says."""
+        self._progress.update(self._task, description=label)
+
+    def pause(self, seconds: float) -> None:
+        """Leave time out of the rates that was spent on other work."""
+        self._paused += seconds
+
+    @property
+    def seconds(self) -> float:
+        """Seconds at work, pauses left out."""
+        return time.monotonic() - self._began - self._paused
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens a second so far."""
+        return self._tokens / max(self.seconds, 1e-9)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self.console.print(text, highlight=False)
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()

@@ -1,0 +1,35 @@
+"""The graph of what each task needs: waves in topological order, and errors that name the cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+
+from polytask.errors import ConfigError, nearest
+
+
+def waves(needs: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """Return the tasks in waves: each wave needs only tasks of earlier ones; ties stay in the order given.
+
+    Raises ConfigError on an unknown name and on a cycle, which it names.
+
+    >>> waves({"slots": ["intent"], "intent": [], "topic": []})
+    [['intent', 'topic'], ['slots']]
+    """
+    for task, needed in needs.items():
+        for name in needed:
+            if name not in needs:
+                raise ConfigError(f"tasks.{task}.needs: found {name!r}; {nearest(name, needs)}")
+    sorter = TopologicalSorter({task: list(needed) for task, needed in needs.items()})
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        cycle = " -> ".join(reversed(error.args[1]))
+        raise ConfigError(f"tasks: needs go in a circle: {cycle}; leave out one of them") from None
+    place = {task: index for index, task in enumerate(needs)}
+    found: list[list[str]] = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready(), key=place.__getitem__)
+        found.append(ready)
+        sorter.done(*ready)
+    return found

@@ -1,0 +1,143 @@
+"""One class a text (or pair of texts)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from polytask.tasks.task import MISSING, Row, Tally, Task, TaskOptions, label_text, ordered_metrics, rounded
+from polytask.terms import Gold, HeadSpec, Word
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class ClassificationOptions(TaskOptions):
+    """Options of a classification task."""
+
+    type: Literal["classification"]
+    label: str = Field(default="label", description="column that holds the class")
+    class_weights: Literal["balanced"] | dict[str, float] | None = Field(
+        default=None, description="weight of each class in the loss; balanced: inverse to its frequency"
+    )
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "micro_f1", "mcc")
+
+
+@dataclass(frozen=True)
+class Classification(Task):
+    """One of the label space's classes."""
+
+    name: str
+    options: ClassificationOptions
+    classes: tuple[str, ...]
+    counts: tuple[int, ...]
+
+    type_name = "classification"
+    Options = ClassificationOptions
+    gold_type = "string"
+
+    @classmethod
+    def columns(cls, options: ClassificationOptions) -> tuple[str, ...]:
+        return (options.label,)
+
+    @classmethod
+    def read(cls, options: ClassificationOptions, row: Row, tally: Tally) -> Gold:
+        value = row.get(options.label)
+        if isinstance(value, list | dict) or value not in MISSING:
+            label = label_text(value)
+            tally.labels[label] += 1
+            return label
+        return None
+
+    @classmethod
+    def fit(cls, name: str, options: ClassificationOptions, tally: Tally) -> Classification:
+        classes = tuple(sorted(tally.labels))
+        if len(classes) < 2:
+            found = f"only the label {classes[0]!r}" if classes else "no label at all"
+            raise ValueError(f"the training rows hold {found}; a classification needs at least two classes")
+        if isinstance(options.class_weights, dict) and set(options.class_weights) != set(classes):
+            odd = sorted(set(options.class_weights) ^ set(classes))
+            raise ValueError(f"class_weights and the labels differ in {odd}; labels: {', '.join(classes)}")
+        return cls(name, options, classes, tuple(tally.labels[label] for label in classes))
+
+    @property
+    def head(self) -> HeadSpec:
+        return HeadSpec("row", len(self.classes), self.options.pooling, self.options.dropout)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return ordered_metrics(self.options.metrics, self.options.metric)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.classes
+
+    def encode(self, gold: Gold) -> int:
+        return self.classes.index(str(gold)) if gold in self.classes else -100
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return cross_entropy(outputs, targets, self.class_weights(), self.options.label_smoothing)
+
+    def mass(self, targets: Tensor) -> float:
+        return known_mass(targets, self.class_weights())
+
+    def class_weights(self) -> list[float] | None:
+        """Return the weight of each class, or None when all weigh the same."""
+        chosen = self.options.class_weights
+        if chosen is None:
+            return None
+        if isinstance(chosen, dict):
+            return [chosen[label] for label in self.classes]
+        return balanced_weights(self.counts)
+
+    def decode(self, outputs: Tensor, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
+        del words
+        return [self.classes[index] for index in outputs.argmax(-1).tolist()]
+
+    def present(
+        self, outputs: Tensor, text: str, words: Sequence[Word], has_token: Sequence[int]
+    ) -> dict[str, Any]:
+        del text, words, has_token
+        probabilities = outputs.softmax(-1).tolist()
+        best = max(range(len(self.classes)), key=probabilities.__getitem__)
+        return {
+            "label": self.classes[best],
+            "probabilities": {
+                label: rounded(value) for label, value in zip(self.classes, probabilities, strict=True)
+            },
+        }
+
+    def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
+        majority = self.classes[self.counts.index(max(self.counts))]
+        return [majority] * len(golds)
+
+
+
+def balanced_weights(counts: Sequence[int]) -> list[float]:
+    """Weigh each class inversely to its frequency, so that the mean over the training rows is 1."""
+    total = sum(counts)
+    return [total / (len(counts) * count) for count in counts]
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor, weights: list[float] | None, smoothing: float) -> Tensor:
+    """Return the summed cross-entropy; targets of -100 do not count.
+
+    Args:
+        outputs: n x classes.
+        targets: n class indices.
+    """
+    import torch.nn.functional as F
+
+    weight = None if weights is None else outputs.new_tensor(weights)
+    return F.cross_entropy(outputs, targets, weight=weight, reduction="sum", label_smoothing=smoothing)
+
+
+def known_mass(targets: Tensor, weights: list[float] | None) -> float:
+    """Return the number of targets that are not -100, or the sum of their weights."""
+    known = targets[targets != -100]
+    return float(len(known)) if weights is None else float(known.new_tensor(weights, dtype=float)[known].sum())

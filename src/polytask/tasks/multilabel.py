@@ -1,0 +1,120 @@
+"""Any number of labels a text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from polytask.tasks.task import Row, Tally, Task, TaskOptions, label_text, ordered_metrics, rounded
+from polytask.terms import Gold, HeadSpec, Word
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class MultilabelOptions(TaskOptions):
+    """Options of a multi-label task."""
+
+    type: Literal["multilabel"]
+    label: str = Field(default="labels", description="column that holds a list, or labels joined by `separator`")
+    separator: str = Field(default=",", min_length=1, description="joins several labels in one text cell")
+    threshold: float = Field(default=0.5, gt=0, lt=1, description="probability from which a label is given")
+    class_weights: Literal["balanced"] | None = Field(
+        default=None, description="balanced: a label's positive cases weigh as much as its negative ones"
+    )
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+    metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "accuracy")
+
+
+@dataclass(frozen=True)
+class Multilabel(Task):
+    """A set of labels, decided one by one (binary relevance)."""
+
+    name: str
+    options: MultilabelOptions
+    classes: tuple[str, ...]
+    counts: tuple[int, ...]
+    rows: int
+
+    type_name = "multilabel"
+    Options = MultilabelOptions
+    gold_type = "list<string>"
+
+    @classmethod
+    def columns(cls, options: MultilabelOptions) -> tuple[str, ...]:
+        return (options.label,)
+
+    @classmethod
+    def read(cls, options: MultilabelOptions, row: Row, tally: Tally) -> Gold:
+        value = row.get(options.label)
+        if value is None:
+            return None
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(options.separator) if part.strip()]
+        if not isinstance(value, list):
+            raise ValueError(f"found {value!r}; labels are a list, or text joined by {options.separator!r}")
+        labels = sorted({label_text(item) for item in value})
+        tally.labels.update(labels)
+        return labels
+
+    @classmethod
+    def fit(cls, name: str, options: MultilabelOptions, tally: Tally) -> Multilabel:
+        classes = tuple(sorted(tally.labels))
+        if not classes:
+            raise ValueError("the training rows hold no label at all")
+        return cls(name, options, classes, tuple(tally.labels[label] for label in classes), tally.present)
+
+    @property
+    def head(self) -> HeadSpec:
+        return HeadSpec("row", len(self.classes), self.options.pooling, self.options.dropout)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return ordered_metrics(self.options.metrics, self.options.metric)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.classes
+
+    def encode(self, gold: Gold) -> list[float]:
+        assert isinstance(gold, list)
+        return [1.0 if label in gold else 0.0 for label in self.classes]
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        import torch.nn.functional as F
+
+        smoothing = self.options.label_smoothing
+        weight = None
+        if self.options.class_weights == "balanced":
+            weight = outputs.new_tensor([max(self.rows - count, 1) / count for count in self.counts])
+        smooth = targets.to(outputs.dtype) * (1 - smoothing) + smoothing / 2
+        # The mean over labels is part of a row's loss, so that tasks with many labels weigh the same as others.
+        each = F.binary_cross_entropy_with_logits(outputs, smooth, pos_weight=weight, reduction="none").mean(-1)
+        return each.sum()
+
+    def decode(self, outputs: Tensor, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
+        del words
+        chosen = (outputs.sigmoid() >= self.options.threshold).tolist()
+        return [[label for label, on in zip(self.classes, row, strict=True) if on] for row in chosen]
+
+    def present(
+        self, outputs: Tensor, text: str, words: Sequence[Word], has_token: Sequence[int]
+    ) -> dict[str, Any]:
+        del text, words, has_token
+        probabilities = outputs.sigmoid().tolist()
+        pairs = list(zip(self.classes, probabilities, strict=True))
+        return {
+            "labels": [label for label, value in pairs if value >= self.options.threshold],
+            "probabilities": {label: rounded(value) for label, value in pairs},
+        }
+
+    def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
+        frequent: list[str] = [
+            label for label, count in zip(self.classes, self.counts, strict=True) if 2 * count >= self.rows
+        ]
+        most = self.classes[self.counts.index(max(self.counts))]
+        return [frequent or [most] for _ in golds]

@@ -1,0 +1,101 @@
+"""A number a text (or pair of texts): a rating, an intensity, a similarity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from polytask.tasks.task import MISSING, Row, Tally, Task, TaskOptions, ordered_metrics, rounded
+from polytask.terms import Gold, HeadSpec, Word
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class RegressionOptions(TaskOptions):
+    """Options of a regression task."""
+
+    type: Literal["regression"]
+    label: str = Field(default="score", description="column that holds the number")
+
+    metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman", "mae")
+
+
+@dataclass(frozen=True)
+class Regression(Task):
+    """A number; the head works in units of the training rows' standard deviation around their mean."""
+
+    name: str
+    options: RegressionOptions
+    mean: float
+    deviation: float
+
+    type_name = "regression"
+    Options = RegressionOptions
+    gold_type = "double"
+
+    @classmethod
+    def columns(cls, options: RegressionOptions) -> tuple[str, ...]:
+        return (options.label,)
+
+    @classmethod
+    def read(cls, options: RegressionOptions, row: Row, tally: Tally) -> Gold:
+        value = row.get(options.label)
+        if isinstance(value, str | int | float | None) and value in MISSING:
+            return None
+        try:
+            number = float("nan") if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            number = float("nan")
+        if not math.isfinite(number):
+            raise ValueError(f"found {value!r}; a score is a finite number (leave the cell out where it is unknown)")
+        tally.total += number
+        tally.squares += number * number
+        tally.low, tally.high = min(tally.low, number), max(tally.high, number)
+        return number
+
+    @classmethod
+    def fit(cls, name: str, options: RegressionOptions, tally: Tally) -> Regression:
+        if tally.present == 0:
+            raise ValueError("the training rows hold no score at all")
+        if tally.low == tally.high:
+            raise ValueError(f"every training row has the score {tally.low}; there is nothing to learn")
+        mean = tally.total / tally.present
+        variance = max(tally.squares / tally.present - mean * mean, 0.0)
+        return cls(name, options, mean, math.sqrt(variance) or 1.0)
+
+    @property
+    def head(self) -> HeadSpec:
+        return HeadSpec("row", 1, self.options.pooling, self.options.dropout)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return ordered_metrics(self.options.metrics, self.options.metric)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return ()
+
+    def encode(self, gold: Gold) -> float:
+        assert isinstance(gold, float)
+        return (gold - self.mean) / self.deviation
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs.squeeze(-1) - targets.to(outputs.dtype)).square().sum()
+
+    def decode(self, outputs: Tensor, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
+        del words
+        return [value * self.deviation + self.mean for value in outputs.squeeze(-1).tolist()]
+
+    def present(
+        self, outputs: Tensor, text: str, words: Sequence[Word], has_token: Sequence[int]
+    ) -> dict[str, Any]:
+        del text, words, has_token
+        return {"value": rounded(float(outputs.item()) * self.deviation + self.mean)}
+
+    def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
+        return [self.mean] * len(golds)

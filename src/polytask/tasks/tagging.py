@@ -1,0 +1,171 @@
+"""One tag a word: entities and slots in BIO, or plain tags such as parts of speech."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from polytask.tasks.bio import is_bio, repair, spans
+from polytask.tasks.classification import balanced_weights, cross_entropy, known_mass
+from polytask.tasks.task import Row, Tally, Task, TaskOptions, label_text, ordered_metrics, rounded
+from polytask.terms import Gold, HeadSpec, Word
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class TaggingOptions(TaskOptions):
+    """Options of a tagging task."""
+
+    type: Literal["tagging"]
+    tokens: str = Field(default="tokens", description="column of the words; in CoNLL a column number from 1")
+    tags: str = Field(default="tags", description="column of the tags; in CoNLL a column number from 1")
+    scheme: Literal["auto", "bio", "plain"] = Field(
+        default="auto", description="bio: entities, scored by span; plain: scored by word; auto: by the tags"
+    )
+    class_weights: Literal["balanced"] | None = None
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+    metrics: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall", "accuracy", "macro_f1")
+
+
+@dataclass(frozen=True)
+class Tagging(Task):
+    """A tag for each word, read from the state of the word's first sub-word."""
+
+    name: str
+    options: TaggingOptions
+    tagset: tuple[str, ...]
+    counts: tuple[int, ...]
+    bio: bool
+
+    type_name = "tagging"
+    Options = TaggingOptions
+    level = "word"
+    gold_type = "list<string>"
+
+    @classmethod
+    def columns(cls, options: TaggingOptions) -> tuple[str, ...]:
+        return (options.tokens, options.tags)
+
+    @classmethod
+    def read(cls, options: TaggingOptions, row: Row, tally: Tally) -> Gold:
+        tags = as_words(row.get(options.tags), options.tags)
+        words = as_words(row.get(options.tokens), options.tokens)
+        if tags is None:
+            return None
+        if words is None:
+            raise ValueError(f"the row has tags but no {options.tokens!r}")
+        if len(words) != len(tags):
+            raise ValueError(f"found {len(words)} tokens and {len(tags)} tags; each token needs one tag")
+        if options.scheme != "plain" and is_bio(tags):
+            tags, orphans = repair(tags)
+            if orphans and options.data.strict:
+                raise ValueError("an I- tag continues no entity; begin it with B-, or leave out `strict`")
+            tally.repaired += orphans
+        elif options.scheme == "bio" and set(tags) - {"O"}:
+            raise ValueError(f"found the tag {min(set(tags) - {'O'})!r}; scheme bio accepts O, B-x and I-x")
+        tally.labels.update(tags)
+        return tags
+
+    @classmethod
+    def fit(cls, name: str, options: TaggingOptions, tally: Tally) -> Tagging:
+        tags = set(tally.labels)
+        if len(tags) < 2:
+            found = f"only the tag {min(tags)!r}" if tags else "no tag at all"
+            raise ValueError(f"the training rows hold {found}; tagging needs at least two tags")
+        bio = options.scheme == "bio" or (options.scheme == "auto" and is_bio(tags))
+        if bio:
+            # An entity type seen only as single words still needs its I- tag.
+            types = sorted({tag[2:] for tag in tags if tag != "O"})
+            tagset = ("O", *(f"{mark}-{label}" for label in types for mark in "BI"))
+        else:
+            tagset = tuple(sorted(tags))
+        if options.metric in (("macro_f1",) if bio else ("f1", "precision", "recall")):
+            kind = "BIO (f1, precision, recall, accuracy)" if bio else "plain (accuracy, macro_f1)"
+            raise ValueError(f"the tags are {kind}, and the metric is {options.metric!r}")
+        return cls(name, options, tagset, tuple(tally.labels[tag] for tag in tagset), bio)
+
+    @property
+    def head(self) -> HeadSpec:
+        return HeadSpec("word", len(self.tagset), self.options.pooling, self.options.dropout)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        names = ("f1", "precision", "recall", "accuracy") if self.bio else ("accuracy", "macro_f1")
+        return ordered_metrics(names, self.options.metric)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.tagset
+
+    def encode(self, gold: Gold) -> list[int]:
+        assert isinstance(gold, list)
+        index = {tag: position for position, tag in enumerate(self.tagset)}
+        return [index.get(tag, -100) for tag in gold]
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return cross_entropy(outputs, targets, self.tag_weights(), self.options.label_smoothing)
+
+    def mass(self, targets: Tensor) -> float:
+        return known_mass(targets, self.tag_weights())
+
+    def tag_weights(self) -> list[float] | None:
+        """Return the weight of each tag, or None when all weigh the same."""
+        if self.options.class_weights is None:
+            return None
+        return balanced_weights([max(count, 1) for count in self.counts])
+
+    @property
+    def default_tag(self) -> str:
+        """The tag of a word that the tokenizer drops or cuts off: O, or the commonest tag."""
+        return "O" if self.bio else self.tagset[self.counts.index(max(self.counts))]
+
+    def decode(self, outputs: Tensor, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
+        assert words is not None
+        best = iter(outputs.argmax(-1).tolist())
+        return [[self.tagset[next(best)] if has else self.default_tag for has in row] for row in words]
+
+    def present(
+        self, outputs: Tensor, text: str, words: Sequence[Word], has_token: Sequence[int]
+    ) -> list[dict[str, Any]]:
+        probabilities = outputs.softmax(-1)
+        score, index = probabilities.max(-1)
+        found = iter(zip(index.tolist(), score.tolist(), strict=True))
+        tagged = [next(found) if has else None for has in has_token]
+        tags = [self.default_tag if pair is None else self.tagset[pair[0]] for pair in tagged]
+        scores = [0.0 if pair is None else pair[1] for pair in tagged]
+        if not self.bio:
+            return [
+                {"label": tag, "start": word.start, "end": word.end, "text": text[word.start : word.end],
+                 "score": rounded(value)}
+                for tag, word, value in zip(tags, words, scores, strict=True)
+            ]  # fmt: skip
+        entities: list[dict[str, Any]] = []
+        # A person reads entities: an orphan I- is shown as one, as the repair of the training tags would.
+        for span in spans(repair(tags)[0]):
+            start, end = words[span.first].start, words[span.end - 1].end
+            mean = sum(scores[span.first : span.end]) / (span.end - span.first)
+            entities.append(
+                {"label": span.label, "start": start, "end": end, "text": text[start:end], "score": rounded(mean)}
+            )
+        return entities
+
+    def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
+        majority = self.tagset[self.counts.index(max(self.counts))]
+        return [[majority] * len(gold) if isinstance(gold, list) else [] for gold in golds]
+
+
+
+def as_words(value: Any, column: str) -> list[str] | None:  # noqa: ANN401
+    """Return a cell of words or tags as a list; text is split at spaces. Raises ValueError on anything else."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return value.split()
+    if isinstance(value, list):
+        return [item if isinstance(item, str) else label_text(item) for item in value]
+    raise ValueError(f"found {value!r} in {column!r}; words and tags are lists of text, or text split at spaces")

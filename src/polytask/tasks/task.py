@@ -1,0 +1,208 @@
+"""What every task type offers: reading labels, the loss, decoding, and its own JSON form."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+
+from pydantic import Field, field_validator, model_validator
+
+from polytask.errors import nearest
+from polytask.options import DataOptions, Options
+from polytask.terms import Gold, HeadSpec, Inputs, Pooling, Word
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Row: TypeAlias = Mapping[str, Any]
+MISSING: frozenset[object] = frozenset({None, ""})
+
+
+class TaskOptions(Options):
+    """The options that every task type has."""
+
+    type: str
+    data: DataOptions = DataOptions()
+    text: str = Field(default="text", description="column that holds the text")
+    text_pair: tuple[str, str] | None = Field(
+        default=None, description="two columns, where the task is about a pair of texts"
+    )
+    needs: tuple[str, ...] = Field(default=(), description="tasks that this one depends on")
+    weight: float = Field(default=1.0, gt=0, description="weight of the task's loss in the sum")
+    metric: str | None = Field(default=None, description="main metric; by default the type's first")
+    pooling: Pooling = Field(default="mean", description="how token states become one state a row")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="dropout before the output layer")
+
+    metrics: ClassVar[tuple[str, ...]] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _needs_may_be_one_name(cls, values: Any) -> Any:  # noqa: ANN401
+        if isinstance(values, dict) and isinstance(values.get("needs"), str):
+            return {**values, "needs": [values["needs"]]}
+        return values
+
+    @field_validator("metric")
+    @classmethod
+    def _metric_is_known(cls, value: str | None) -> str | None:
+        if value is not None and value not in cls.metrics:
+            raise ValueError(nearest(value, cls.metrics))
+        return value
+
+    @property
+    def inputs(self) -> Inputs:
+        """The columns that hold the input."""
+        return Inputs(*self.text_pair) if self.text_pair else Inputs(self.text)
+
+
+@dataclass
+class Tally:
+    """What one pass over a split counted for one task.
+
+    Attributes:
+        labels: occurrences of each label (of each word's tag for tagging).
+        present: rows that carry the task's label.
+        missing: rows that do not.
+        total, squares, low, high: sum, sum of squares and range of numeric labels.
+        repaired: orphan I- tags turned into B- tags.
+        repaired_at: where the first of them stands.
+    """
+
+    labels: Counter[str] = field(default_factory=Counter[str])
+    present: int = 0
+    missing: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+    low: float = float("inf")
+    high: float = float("-inf")
+    repaired: int = 0
+    repaired_at: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready form, read back by `Tally(**...)` with the labels as a Counter."""
+        return {**self.__dict__, "labels": dict(self.labels)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Tally:
+        """Rebuild a tally from `to_json`."""
+        return cls(**{**data, "labels": Counter(data["labels"])})
+
+
+class Task(ABC):
+    """One thing to predict; built from options and a tally of the training rows."""
+
+    type_name: ClassVar[str]
+    Options: ClassVar[type[TaskOptions]]
+    level: ClassVar[Literal["row", "word"]] = "row"
+    # Arrow type of a gold cell, by name: "string", "list<string>", "double".
+    gold_type: ClassVar[Literal["string", "list<string>", "double"]]
+
+    name: str
+    options: Any
+
+    @classmethod
+    @abstractmethod
+    def columns(cls, options: Any) -> tuple[str, ...]:  # noqa: ANN401
+        """Name the columns that hold the labels."""
+
+    @classmethod
+    @abstractmethod
+    def read(cls, options: Any, row: Row, tally: Tally) -> Gold:  # noqa: ANN401
+        """Return the label in a row, or None where it has none; count it. Raises ValueError on a bad cell."""
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, name: str, options: Any, tally: Tally) -> Task:  # noqa: ANN401
+        """Build the task from its options and what the training rows hold. Raises ValueError when they are useless."""
+
+    @property
+    @abstractmethod
+    def head(self) -> HeadSpec:
+        """What the task asks of its head."""
+
+    @property
+    @abstractmethod
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that score the task, the main one first."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> tuple[str, ...]:
+        """The label space; empty for a number."""
+
+    @abstractmethod
+    def encode(self, gold: Gold) -> int | float | list[int] | list[float]:
+        """Turn a label into what the loss takes; labels unseen in training become -100 (ignored by the loss)."""
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the summed loss of the targets.
+
+        Args:
+            outputs: rows (or words) x size, float32.
+            targets: rows (or words), or rows x size for several labels.
+        """
+
+    def mass(self, targets: Tensor) -> float:
+        """Return what divides the summed loss into a mean: the number of targets, or the sum of their weights."""
+        return float(len(targets))
+
+    @abstractmethod
+    def decode(self, outputs: Tensor, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
+        """Turn outputs into one label a row.
+
+        Args:
+            outputs: rows (or words that have a token) x size.
+            words: for word level, for each row and each of its words whether it has a token (1) or not (0).
+        """
+
+    @abstractmethod
+    def present(
+        self, outputs: Tensor, text: str, words: Sequence[Word], has_token: Sequence[int]
+    ) -> dict[str, Any] | list[dict[str, Any]]:
+        """Turn one row's outputs into what a user reads: labels with probabilities, or entities with offsets."""
+
+    @abstractmethod
+    def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
+        """Return what the majority baseline (from training) predicts for these rows."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the task as JSON: its type, its options without the data, and what it learned from the rows."""
+        fitted = {key.name: getattr(self, key.name) for key in fields(self) if key.name not in ("name", "options")}  # type: ignore[arg-type]
+        options = self.options.model_dump(mode="json", exclude={"data"})
+        return {"type": self.type_name, "options": options, "fitted": fitted}
+
+    @classmethod
+    def from_json(cls, name: str, data: dict[str, Any]) -> Task:
+        """Rebuild the task from `to_json`."""
+        fitted = {key: tuple(value) if isinstance(value, list) else value for key, value in data["fitted"].items()}
+        return cls(name, cls.Options.model_validate(data["options"]), **fitted)  # type: ignore[call-arg]
+
+    @property
+    def metric(self) -> str:
+        """The main metric."""
+        return self.metrics[0]
+
+
+def ordered_metrics(metrics: tuple[str, ...], main: str | None) -> tuple[str, ...]:
+    """Put the main metric first."""
+    return metrics if main is None else (main, *(name for name in metrics if name != main))
+
+
+def label_text(value: Any) -> str:  # noqa: ANN401
+    """Return a label cell as text. Raises ValueError unless it is text, a whole number or a truth value."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, str | int):
+        return str(value)
+    raise ValueError(f"found {value!r}; a label is text or a whole number")
+
+
+def rounded(number: float) -> float:
+    """Round for output: six decimals are more than any score is worth."""
+    return round(number, 6)

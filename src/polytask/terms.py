@@ -1,0 +1,54 @@
+"""The words that several folders share, as small values without behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Split: TypeAlias = Literal["train", "dev", "test"]
+Pooling: TypeAlias = Literal["cls", "mean"]
+# What a row says about one task: a class, a set of classes, a number, a tag for each word, or nothing.
+Gold: TypeAlias = "str | list[str] | float | None"
+# Scores of several tasks: {task: {metric: value}}; None where a metric is undefined.
+Scores: TypeAlias = "dict[str, dict[str, float | None]]"
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """What a task asks of its head: the only thing that the tasks tell the model.
+
+    Attributes:
+        level: "row" for one output a text, "word" for one output a word.
+        size: number of outputs, at least 1.
+        pooling: how token states become one state a row; a word uses its first sub-word.
+        dropout: probability in [0, 1) of dropping a feature before the output layer.
+    """
+
+    level: Literal["row", "word"]
+    size: int
+    pooling: Pooling
+    dropout: float
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Which columns hold a row's input: one text, or a pair of texts."""
+
+    first: str
+    second: str | None = None
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a text: characters `start` up to, not including, `end`."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something in the input that a person should know, with the place and the number of cases."""
+
+    place: str
+    message: str

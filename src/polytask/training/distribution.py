@@ -1,0 +1,84 @@
+"""Several processes as one: who this process is, and what is exchanged besides the gradients."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all."""
+
+    rank: int
+    size: int
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and evaluates."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[int]) -> list[int]:
+        """Return this process's share of items dealt like cards."""
+        return list(items[self.rank :: self.size])
+
+    def add_up(self, values: Sequence[float]) -> list[float]:
+        """Return the sums over all processes."""
+        if self.size == 1:
+            return list(values)
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        tensor = torch.tensor(values, dtype=torch.float64, device=device)
+        dist.all_reduce(tensor)
+        return tensor.tolist()
+
+    def from_leader(self, value: object) -> object:
+        """Return the first process's value."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def gather(self, tensor: Tensor) -> list[Tensor]:
+        """Return every process's tensor of the same shape."""
+        if self.size == 1:
+            return [tensor]
+        found: list[object] = [None] * self.size
+        dist.all_gather_object(found, tensor)
+        return [item for item in found if isinstance(item, Tensor)]
+
+    def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """Wrap the model so that gradients are averaged over processes in the backward pass.
+
+        A mixed batch may lack a task on some processes, so parameters may be unused there.
+        """
+        if self.size == 1:
+            return model
+        ids = [device] if device.type == "cuda" else None
+        return DistributedDataParallel(
+            model, device_ids=ids, find_unused_parameters=True, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
+
+
+@contextmanager
+def join_world(device: torch.device) -> Iterator[World]:
+    """Join the processes that torchrun or `--processes` started; alone when there are none."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World(0, 1)
+        return
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group(backend)
+    try:
+        yield World(dist.get_rank(), size)
+    finally:
+        dist.destroy_process_group()

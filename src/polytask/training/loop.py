@@ -1,0 +1,379 @@
+"""The loop: schedule, draw, forward, losses, update; evaluate, select, save; resume exactly."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polytask.balance import WeightedSum
+from polytask.data.batch import Batch, Collator
+from polytask.data.encode import Source
+from polytask.data.stream import Drawn, Streams
+from polytask.errors import Interrupted, TrainingError
+from polytask.model.device import autocast
+from polytask.model.multitask import MultiTaskModel
+from polytask.progress import Bar
+from polytask.schedule import Feedback, Schedule
+from polytask.tasks import Task
+from polytask.training.checkpoint import Checkpoint, Checkpoints
+from polytask.training.distribution import World
+from polytask.training.events import Events
+from polytask.training.optimizer import (
+    build_optimizer,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    rate_factor,
+    set_rate,
+)
+from polytask.training.options import TrainOptions
+from polytask.training.selection import DevScores, Selection
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a run is made of; the composition root builds them."""
+
+    model: MultiTaskModel
+    tasks: Mapping[str, Task]
+    sources: Sequence[Source]
+    streams: Streams
+    collator: Collator
+    schedule: Schedule
+    balancer: WeightedSum
+    evaluate: Callable[[MultiTaskModel], DevScores]
+    options: TrainOptions
+    device: torch.device
+    world: World
+    checkpoints: Checkpoints | None
+    events: Events
+    identity: str
+
+
+@dataclass
+class Exposure:
+    """What one task has seen."""
+
+    rows: int = 0
+    tokens: int = 0
+
+
+@dataclass
+class Window:
+    """What was measured since the last line of the event log."""
+
+    losses: dict[str, float] = field(default_factory=dict[str, float])
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+    norm: float = 0.0
+
+    def add(self, losses: Mapping[str, float], norm: float) -> None:
+        """Count one step."""
+        for task, loss in losses.items():
+            self.losses[task] = self.losses.get(task, 0.0) + loss
+            self.counts[task] = self.counts.get(task, 0) + 1
+        self.norm = norm
+
+    def means(self) -> dict[str, float]:
+        """Return each task's mean loss."""
+        return {task: loss / self.counts[task] for task, loss in self.losses.items()}
+
+
+class Trainer:
+    """Trains until the steps are used up, the patience is, or someone asks to stop."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        options = parts.options
+        torch.manual_seed(options.seed + parts.world.rank)  # dropout differs between processes
+        self.wrapped = parts.world.wrap(parts.model, parts.device)
+        self.optimizer = build_optimizer(parts.model, options)
+        self.selection = Selection(options.patience)
+        self.steps_per_epoch = parts.schedule.steps_per_epoch
+        steps = math.ceil(self.steps_per_epoch * options.epochs)
+        self.total_steps = min(steps, options.max_steps) if options.max_steps else steps
+        self.evaluate_every = max(1, self.steps_per_epoch // options.evaluations_per_epoch)
+        self.step = 0
+        self.exposure = {task: Exposure() for task in parts.tasks}
+        self.best_name: str | None = None
+        self._best_in_memory: dict[str, Tensor] = {}
+        self.stopping = False
+
+    def run(self) -> None:
+        """Train. Raises Interrupted after a requested stop, TrainingError when training cannot go on."""
+        window = Window()
+        label = f"training {', '.join(self.parts.tasks)}"
+        with (
+            Bar(label, self.total_steps, show=self.parts.world.leads, done=self.step) as bar,
+            self._stop_on_request(bar),
+        ):
+            self._note_start()
+            while self.step < self.total_steps and not self.selection.exhausted:
+                rows, tokens, losses, norm = self._update()
+                self.step += 1
+                bar.advance(rows, tokens)
+                window.add(losses, norm)
+                if self.step % self.parts.options.log_every == 0 or self.step == self.total_steps:
+                    self._log(window, bar)
+                    window = Window()
+                self._keep(bar)
+
+    def _note_start(self) -> None:
+        values = {"steps": self.total_steps, "steps_per_epoch": self.steps_per_epoch, "processes": self.parts.world.size}
+        self.parts.events.write("start" if self.step == 0 else "resume", self.step, values)
+
+    # one update
+
+    def _update(self) -> tuple[int, int, dict[str, float], float]:
+        """Make one update and return its rows, tokens, mean losses by task, and the gradient's norm."""
+        parts, options = self.parts, self.parts.options
+        step = parts.schedule.next()
+        drawn = parts.streams.draw(step.rows)
+        drawn.sort(key=lambda one: int(parts.sources[one.source].lengths[one.row]))
+        mine = [drawn[index] for index in parts.world.share(range(len(drawn)))]
+        batches = [self._batch(mine[start :: options.accumulate]) for start in range(options.accumulate)]
+        set_rate(self.optimizer, rate_factor(self.step, self.total_steps, options.warmup))
+        self.wrapped.train()
+        losses = self._backward([batch for batch in batches if batch.rows])
+        self._require_finite(losses)
+        norm = float(torch.nn.utils.clip_grad_norm_(parts.model.parameters(), options.clip_norm))
+        if not math.isfinite(norm):
+            self._fail(f"step {self.step}: the gradient of {', '.join(losses)} is not finite")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        parts.schedule.observe(Feedback(self.step, losses))
+        tokens = self._count(drawn)
+        return len(drawn), tokens, losses, norm
+
+    def _batch(self, drawn: Sequence[Drawn]) -> Batch:
+        return self.parts.collator.from_sources(self.parts.sources, drawn).to(self.parts.device)
+
+    def _backward(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """Add up the gradient of the weighted sum of the tasks' mean losses, and return these means.
+
+        A task's mean is over all its labels in the step, on every process and in every piece: cutting a step into
+        pieces, or dealing it to processes, changes nothing.
+        """
+        parts = self.parts
+        masses = self._masses(batches)
+        sums = {task: 0.0 for task in parts.tasks}
+        for number, batch in enumerate(batches, start=1):
+            with autocast(parts.device, parts.options.precision), self._sync_after(number == len(batches)):
+                outputs = self.wrapped(batch)
+                total = outputs_zero(outputs)
+                for task, found in outputs.items():
+                    if masses[task] > 0:
+                        mean = parts.tasks[task].loss(found, batch.targets[task]) / masses[task]
+                        # The wrapper averages over processes; the mean above is already over all of them.
+                        total = total + parts.balancer.weigh(task) * parts.world.size * mean
+                        sums[task] += float(mean.detach())
+                total.backward()
+        added = parts.world.add_up(list(sums.values()))
+        return {task: loss for task, loss in zip(sums, added, strict=True) if masses[task] > 0}
+
+    def _masses(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """Return for each task what divides its summed loss, and agree on whether to stop."""
+        names = list(self.parts.tasks)
+        own = [
+            sum(self.parts.tasks[name].mass(batch.targets[name]) for batch in batches if name in batch.targets)
+            for name in names
+        ]
+        *masses, stopping = self.parts.world.add_up([*own, float(self.stopping)])
+        self.stopping = stopping > 0
+        return dict(zip(names, masses, strict=True))
+
+    @contextmanager
+    def _sync_after(self, last: bool) -> Iterator[None]:
+        """Exchange gradients in the last piece only."""
+        if last or self.parts.world.size == 1:
+            yield
+        else:
+            with self.wrapped.no_sync():  # type: ignore[operator]
+                yield
+
+    def _require_finite(self, losses: Mapping[str, float]) -> None:
+        for task, loss in losses.items():
+            if not math.isfinite(loss):
+                self._fail(f"step {self.step}: the loss of {task!r} is {loss}")
+
+    def _fail(self, what: str) -> None:
+        kept = self.parts.checkpoints
+        before = "; the last checkpoint was kept" if kept is not None and self.best_name else ""
+        self.parts.events.write("failed", self.step, {"reason": what})
+        raise TrainingError(f"{what}; try a lower train.learning_rate, or train.precision=fp32{before}")
+
+    def _count(self, drawn: Sequence[Drawn]) -> int:
+        """Count what each task has seen, and return the tokens of the step."""
+        tokens = 0
+        for one in drawn:
+            length = int(self.parts.sources[one.source].lengths[one.row])
+            tokens += length
+            for task in one.tasks:
+                self.exposure[task].rows += 1
+                self.exposure[task].tokens += length
+        return tokens
+
+    # what is kept
+
+    def _keep(self, bar: Bar) -> None:
+        """Evaluate and save where it is due. Raises Interrupted after saving when a stop was asked for."""
+        last = self.step == self.total_steps
+        every = self.parts.options.checkpoint_every
+        if self.step % self.evaluate_every == 0 or last:
+            began = time.monotonic()
+            self._evaluate(bar)
+            self._save()
+            bar.pause(time.monotonic() - began)
+        elif self.stopping or (every and self.step % every == 0):
+            self._save()
+        if self.stopping and not last:
+            self.parts.events.write("interrupted", self.step, {})
+            raise Interrupted(f"stopped after step {self.step} of {self.total_steps}, and saved; go on with --resume")
+
+    def _evaluate(self, bar: Bar) -> None:
+        """Score the dev rows on the first process; all take over its decision."""
+        parts = self.parts
+        if parts.world.leads:
+            bar.describe("evaluating")
+            dev = parts.evaluate(parts.model)
+            best = self.selection.observe(self.step, dev)
+            epoch = self.step / self.steps_per_epoch
+            parts.events.write(
+                "evaluation", self.step, {"epoch": round(epoch, 4), "dev": dev.scores, "mean": dev.mean, "best": best}
+            )
+            shown = "  ".join(
+                f"{task} {parts.tasks[task].metric} {_shown(scores[parts.tasks[task].metric])}"
+                for task, scores in dev.scores.items()
+            )
+            bar.say(f"epoch {epoch:.2f}  {shown}" + ("  (best so far)" if best else ""))
+            bar.describe(f"training {', '.join(parts.tasks)}")
+            if best and parts.checkpoints is not None:
+                self.best_name = parts.checkpoints.save_best(self.step, parts.model.state_dict())
+            elif best:
+                self._best_in_memory = {name: value.clone() for name, value in parts.model.state_dict().items()}
+        self.selection.load_state_dict(parts.world.from_leader(self.selection.state_dict()))  # type: ignore[arg-type]
+
+    def _log(self, window: Window, bar: Bar) -> None:
+        self.parts.events.write(
+            "step",
+            self.step,
+            {
+                "losses": {task: round(loss, 6) for task, loss in window.means().items()},
+                "norm": round(window.norm, 6),
+                "rate": self.optimizer.param_groups[0]["lr"],
+                "tokens_per_second": round(bar.tokens_per_second, 1),
+                "exposure": self.exposure_json(),
+            },
+        )
+
+    def exposure_json(self) -> dict[str, dict[str, float]]:
+        """Return rows, tokens and epochs of its own data that each task has seen."""
+        sizes = {task: len(source.carries[task]) for source in self.parts.sources for task in source.tasks}
+        return {
+            task: {"rows": seen.rows, "tokens": seen.tokens, "epochs": round(seen.rows / sizes[task], 4)}
+            for task, seen in self.exposure.items()
+        }
+
+    def load_best(self) -> None:
+        """Put the best weights into the model."""
+        if self.parts.checkpoints is not None and self.best_name is not None:
+            self.parts.model.load_state_dict(self.parts.checkpoints.load_best(self.best_name))
+        elif self._best_in_memory:
+            self.parts.model.load_state_dict(self._best_in_memory)
+
+    # resume
+
+    def _save(self) -> None:
+        generators = self.parts.world.gather(torch.get_rng_state())
+        if self.parts.checkpoints is None or not self.parts.world.leads:
+            return
+        others = optimizer_tensors(self.parts.model, self.optimizer)
+        others |= {f"generator/{rank}": state for rank, state in enumerate(generators)}
+        if self.parts.device.type == "cuda":
+            others["generator/cuda"] = torch.cuda.get_rng_state()
+        state = {
+            "identity": self.parts.identity,
+            "step": self.step,
+            "processes": self.parts.world.size,
+            "schedule": self.parts.schedule.state_dict(),
+            "streams": self.parts.streams.state_dict(),
+            "selection": self.selection.state_dict(),
+            "best": self.best_name,
+            "exposure": {task: [seen.rows, seen.tokens] for task, seen in self.exposure.items()},
+        }
+        self.parts.checkpoints.save(self.step, Checkpoint(state, self.parts.model.state_dict(), others))
+        self.parts.checkpoints.drop_best_but(self.best_name)
+
+    def resume(self) -> bool:
+        """Go on from the newest checkpoint; False when there is none. Raises TrainingError when it is another run's."""
+        checkpoints = self.parts.checkpoints
+        found = None if checkpoints is None else checkpoints.load()
+        if found is None:
+            return False
+        state = found.state
+        if state["identity"] != self.parts.identity:
+            raise TrainingError(
+                "the configuration or the data changed since the checkpoint was written, so it cannot go on exactly; "
+                "undo the change, or train into a new folder"
+            )
+        if state["processes"] != self.parts.world.size:
+            raise TrainingError(
+                f"the checkpoint was written by {state['processes']} processes and this is {self.parts.world.size}; "
+                f"resume with --processes {state['processes']}"
+            )
+        self._restore(state, found)
+        return True
+
+    def _restore(self, state: dict[str, Any], found: Checkpoint) -> None:
+        self.parts.model.load_state_dict(found.weights)
+        generators = {name: value for name, value in found.others.items() if name.startswith("generator/")}
+        tensors = {name: value for name, value in found.others.items() if name not in generators}
+        load_optimizer_tensors(self.parts.model, self.optimizer, tensors)
+        torch.set_rng_state(generators[f"generator/{self.parts.world.rank}"])
+        if "generator/cuda" in generators:
+            torch.cuda.set_rng_state(generators["generator/cuda"])
+        self.step = state["step"]
+        self.parts.schedule.load_state_dict(state["schedule"])
+        self.parts.streams.load_state_dict(state["streams"])
+        self.selection.load_state_dict(state["selection"])
+        self.best_name = state["best"]
+        self.exposure = {task: Exposure(*seen) for task, seen in state["exposure"].items()}
+
+    @contextmanager
+    def _stop_on_request(self, bar: Bar) -> Iterator[None]:
+        """On the first Ctrl-C (or SIGTERM) finish the step and save; on the second stop at once."""
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            del frame
+            if self.stopping and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self.stopping = True
+            bar.say("stopping after this step; press Ctrl-C again to stop at once without saving")
+
+        before: dict[int, Any] = {}
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before[number] = signal.signal(number, ask)
+        except ValueError:  # not the main thread: nobody can interrupt from here
+            pass
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def outputs_zero(outputs: Mapping[str, Tensor]) -> Tensor:
+    """Return a zero that depends on all outputs, so that a step without a single label has a gradient too."""
+    return torch.stack([found.sum() * 0.0 for found in outputs.values()]).sum()
+
+
+def _shown(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"

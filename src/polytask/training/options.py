@@ -1,0 +1,37 @@
+"""The options of training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from polytask.options import Options
+
+
+class TrainOptions(Options):
+    """How the weights are updated, for how long, and what is kept."""
+
+    epochs: float = Field(default=3, gt=0, description="passes through as many rows as all sources hold")
+    max_steps: int | None = Field(default=None, ge=1, description="stop after so many updates, whatever the epochs")
+    batch_rows: int = Field(default=32, ge=1, description="rows that go through the encoder for one update")
+    accumulate: int = Field(
+        default=1, ge=1, description="pieces in which an update's rows pass, to save memory; the update is the same"
+    )
+    learning_rate: float = Field(default=5e-5, gt=0)
+    head_learning_rate: float | None = Field(default=None, gt=0, description="of the heads; by default the same")
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the updates in which the rate rises")
+    clip_norm: float = Field(default=1.0, gt=0, description="greatest norm of the gradient")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="auto: bf16 where the processor multiplies it fast"
+    )
+    device: str = Field(default="auto", description="auto: cuda where there is one; or cpu, cuda, cuda:1")
+    seed: int = Field(default=13, ge=0, lt=2**63)
+    evaluations_per_epoch: int = Field(default=1, ge=1)
+    patience: int | None = Field(default=None, ge=1, description="stop after so many evaluations without a better one")
+    checkpoint_every: int | None = Field(
+        default=None, ge=1, description="updates between checkpoints; by default one at each evaluation"
+    )
+    log_every: int = Field(default=10, ge=1, description="updates between two lines of the event log")
+    tensorboard: bool = Field(default=False, description="also write the losses and scores for TensorBoard")
