@@ -115,7 +115,7 @@ def assemble(config: Config) -> Assembly:
     tokenizer = load_tokenizer(location)
     tables = read_tables(config.tasks)
     torch.manual_seed(config.train.seed)  # the heads' first weights
-    encoder = Encoder.load(location)
+    encoder = Encoder.load(location, config.train.attention_dropout)
     if config.max_tokens > encoder.longest:
         raise ConfigError(
             f"max_tokens: found {config.max_tokens}, and {config.encoder} reads at most {encoder.longest} tokens"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from polytask.errors import MissingExtra, ModelError
+from polytask.model.speed import quicken
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -148,18 +149,27 @@ class Encoder(nn.Module):
         super().__init__()
         if getattr(model, "pooler", None) is not None:
             model.pooler = None
+        quicken(model)
         self.model = model
         self.config: Any = model.config
         self.uses_type_ids: bool = FAMILIES[self.config.model_type]
 
     @classmethod
-    def load(cls, location: str) -> Encoder:
-        """Load pretrained weights in float32. Raises ModelError when there are none."""
+    def load(cls, location: str, attention_dropout: float | None = None) -> Encoder:
+        """Load pretrained weights in float32. Raises ModelError when there are none.
+
+        Args:
+            attention_dropout: in training; None keeps the encoder's own.
+        """
         from transformers import AutoModel
 
-        load_config(location)
+        config = load_config(location)
+        if attention_dropout is not None:
+            for name in ("attention_probs_dropout_prob", "attention_dropout"):
+                if hasattr(config, name):
+                    setattr(config, name, attention_dropout)
         with quiet(), _explained(location, "encoder"):
-            return cls(AutoModel.from_pretrained(location, dtype=torch.float32))
+            return cls(AutoModel.from_pretrained(location, config=config, dtype=torch.float32))
 
     @classmethod
     def build(cls, config: PretrainedConfig) -> Encoder:
@@ -187,11 +197,15 @@ class Encoder(nn.Module):
         behind = {"roberta", "xlm-roberta", "mpnet"}
         return positions - 2 if self.config.model_type in behind else positions
 
-    def forward(self, ids: Tensor, mask: Tensor, type_ids: Tensor | None) -> Tensor:
+    def embed(self, ids: Tensor) -> Tensor:
+        """Look up word embeddings: tokens -> tokens x features."""
+        return self.model.get_input_embeddings()(ids)  # type: ignore[operator]
+
+    def forward(self, words: Tensor, mask: Tensor, type_ids: Tensor | None) -> Tensor:
         """Encode.
 
         Args:
-            ids: rows x tokens.
+            words: rows x tokens x features, from `embed`.
             mask: rows x tokens, 1 for a token and 0 for padding.
             type_ids: rows x tokens, or None.
 
@@ -199,4 +213,4 @@ class Encoder(nn.Module):
             rows x tokens x width.
         """
         extra = {"token_type_ids": type_ids} if self.uses_type_ids and type_ids is not None else {}
-        return self.model(input_ids=ids, attention_mask=mask, **extra).last_hidden_state
+        return self.model(inputs_embeds=words, attention_mask=mask, **extra).last_hidden_state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,32 +43,25 @@ class MultiTaskModel(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return for each task its outputs, in the order of the batch's chunks: rows (or words) x size, float32."""
         outputs: dict[str, list[Tensor]] = {}
-        for chunk in batch.chunks:
-            for index, part in enumerate(self.plan.trunks):
-                tasks = {task: rows for task, rows in chunk.tasks.items() if task in part}
-                if tasks:
-                    self._encode(index, chunk, tasks, outputs)
+        for index, part in enumerate(self.plan.trunks):
+            chunks = [found for chunk in batch.chunks if (found := _for_tasks(chunk, part)) is not None]
+            if chunks:
+                self._encode(self.encoders[index], chunks, outputs)
         return {task: torch.cat(found) for task, found in outputs.items()}
 
-    def _encode(
-        self, index: int, chunk: Chunk, tasks: Mapping[str, TaskRows], outputs: dict[str, list[Tensor]]
-    ) -> None:
-        """Run one encoder over the rows of a chunk that its tasks read, and their heads."""
-        ids, mask, type_ids = chunk.ids, chunk.mask, chunk.type_ids
-        if len(self.plan.trunks) > 1:
-            needed = torch.unique(torch.cat([rows.rows for rows in tasks.values()]))
-            if len(needed) < len(ids):
-                place = torch.zeros(len(ids), dtype=torch.int64, device=ids.device)
-                place[needed] = torch.arange(len(needed), device=ids.device)
-                ids, mask = ids[needed], mask[needed]
-                type_ids = None if type_ids is None else type_ids[needed]
-                tasks = {task: _moved(rows, place) for task, rows in tasks.items()}
-        states = self.encoders[index](ids, mask, type_ids)
-        # Heads are small: full precision costs nothing there and keeps probabilities exact.
-        with torch.autocast(states.device.type, enabled=False):
-            states = states.float()
-            for task, rows in tasks.items():
-                outputs.setdefault(task, []).append(self.heads[f"task-{task}"](states, mask, rows))
+    def _encode(self, encoder: nn.Module, chunks: Sequence[Chunk], outputs: dict[str, list[Tensor]]) -> None:
+        """Run one encoder over chunks, and the heads that read it."""
+        assert isinstance(encoder, Encoder)
+        # One look-up for all chunks: each would add a dense gradient of the whole vocabulary in the backward pass.
+        flat = encoder.embed(torch.cat([chunk.ids.flatten() for chunk in chunks]))
+        embedded = flat.split([chunk.ids.numel() for chunk in chunks])
+        for chunk, words in zip(chunks, embedded, strict=True):
+            states = encoder(words.view(*chunk.ids.shape, -1), chunk.mask, chunk.type_ids)
+            # Heads are small: full precision costs nothing there and keeps probabilities exact.
+            with torch.autocast(states.device.type, enabled=False):
+                states = states.float()
+                for task, rows in chunk.tasks.items():
+                    outputs.setdefault(task, []).append(self.heads[f"task-{task}"](states, chunk.mask, rows))
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of the encoders: all that tasks may share."""
@@ -87,6 +80,21 @@ class MultiTaskModel(nn.Module):
         total = sum(parameter.numel() for parameter in self.parameters())
         order = self.plan.tasks
         return ParameterCount(total, {task: shared[task] for task in order}, {task: own[task] for task in order})
+
+
+def _for_tasks(chunk: Chunk, part: frozenset[str]) -> Chunk | None:
+    """Return the rows of a chunk that tasks of a part read, or None where there are none."""
+    tasks = {task: rows for task, rows in chunk.tasks.items() if task in part}
+    if len(tasks) == len(chunk.tasks):
+        return chunk
+    if not tasks:
+        return None
+    needed = torch.unique(torch.cat([rows.rows for rows in tasks.values()]))
+    place = torch.zeros(len(chunk.ids), dtype=torch.int64, device=chunk.ids.device)
+    place[needed] = torch.arange(len(needed), device=chunk.ids.device)
+    type_ids = None if chunk.type_ids is None else chunk.type_ids[needed]
+    moved = {task: _moved(rows, place) for task, rows in tasks.items()}
+    return Chunk(chunk.ids[needed], chunk.mask[needed], type_ids, moved)
 
 
 def _moved(rows: TaskRows, place: Tensor) -> TaskRows:

@@ -21,6 +21,10 @@ class TrainOptions(Options):
     learning_rate: float = Field(default=5e-5, gt=0)
     head_learning_rate: float | None = Field(default=None, gt=0, description="of the heads; by default the same")
     weight_decay: float = Field(default=0.01, ge=0)
+    attention_dropout: float | None = Field(
+        default=0.0, ge=0, lt=1,
+        description="of the encoder while it trains; 0 lets it use fused attention; null keeps the encoder's own",
+    )
     warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the updates in which the rate rises")
     clip_norm: float = Field(default=1.0, gt=0, description="greatest norm of the gradient")
     precision: Literal["auto", "fp32", "bf16"] = Field(

@@ -1,0 +1,5 @@
+"""`python -m polytask` is the same as `polytask`."""
+
+from polytask.cli import main
+
+main()

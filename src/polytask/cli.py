@@ -1,0 +1,185 @@
+"""The command line: results to stdout, progress and messages to stderr; 0 done, 1 our fault, 2 the input, 130 stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from polytask.errors import Interrupted, PolytaskError, UserError
+
+if TYPE_CHECKING:
+    from polytask.predict.predictor import Record
+
+app = typer.Typer(
+    name="polytask",
+    help="Train one text model for several tasks; choose what they share and when each one trains.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+ConfigPath = Annotated[Path, typer.Argument(help="Configuration (YAML).", show_default=False)]
+ModelPath = Annotated[Path, typer.Argument(help="Model folder, such as RUN/model.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a value, such as train.epochs=1.")
+]
+Tasks = Annotated[str | None, typer.Option("--tasks", metavar="A,B", help="Only these tasks.")]
+
+
+@app.command()
+def check(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Say what would run, and find everything that can be wrong before the first step."""
+    from polytask.assemble import assemble
+    from polytask.config import load_config
+    from polytask.tables import console, show_assembly
+
+    show_assembly(assemble(load_config(config, overrides or [])), console())
+
+
+@app.command()
+def train(
+    config: ConfigPath,
+    out: Annotated[Path, typer.Option(help="Folder of the run.", show_default=False)],
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that train together.")] = 1,
+) -> None:
+    """Train one model for all tasks, evaluate it, and save it in OUT/model."""
+    if processes > 1 and "WORLD_SIZE" not in os.environ:
+        from polytask.launch import launch
+
+        raise typer.Exit(launch(sys.argv[1:], processes))
+    from polytask.api import train as run_training
+    from polytask.tables import console, show_scores
+
+    run = run_training(config, out, resume=resume, overrides=overrides or [])
+    if run.scores:
+        show_scores(run.scores, run.baselines, console())
+        say(f"model: {out / 'model'}")
+
+
+@app.command()
+def evaluate(
+    model: ModelPath,
+    data: Annotated[list[str], typer.Option(help="A file for all tasks, or TASK=FILE; may be repeated.")],
+    tasks: Tasks = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Score a model on new labelled files."""
+    from polytask.api import evaluate as run_evaluation
+    from polytask.tables import console, show_plain_scores
+
+    files: dict[str, str] = {}
+    for item in data:
+        name, equals, path = item.partition("=")
+        files.update({name: path} if equals else {"all": item})
+    scores = run_evaluation(model, files, tasks=None if tasks is None else split_names(tasks))
+    if as_json:
+        typer.echo(json.dumps(scores, indent=1, ensure_ascii=False))
+    else:
+        show_plain_scores(scores, console())
+
+
+@app.command()
+def predict(
+    model: ModelPath,
+    file: Annotated[str, typer.Argument(help="Texts (one a line) or jsonl; - reads stdin.")] = "-",
+    tasks: Tasks = None,
+) -> None:
+    """Answer texts: one JSON object a line, all tasks from one pass through the encoder."""
+    from polytask.predict.predictor import Model
+
+    loaded = Model.load(model)
+    chosen = None if tasks is None else split_names(tasks)
+    with open_lines(file) as lines:
+        for answer in loaded.answers(records(lines, file), chosen):
+            sys.stdout.write(json.dumps(answer.to_json(), ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Folder for the data, the configuration and the run.")] = Path("quickstart"),
+) -> None:
+    """Train the bundled example (three tasks on the same texts) and answer three texts; needs no network."""
+    from polytask.quickstart import quickstart as run_quickstart
+
+    run_quickstart(out)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a configuration."""
+    from polytask.config import Config
+
+    typer.echo(json.dumps(Config.model_json_schema(), indent=1))
+
+
+def split_names(text: str) -> list[str]:
+    """Split names joined by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def open_lines(file: str) -> TextIO:
+    """Open a file of lines, or stdin. Raises UserError when it is not there."""
+    if file == "-":
+        return open(sys.stdin.fileno(), encoding="utf-8", errors="replace", newline="\n", closefd=False)  # noqa: PTH123
+    try:
+        return Path(file).open(encoding="utf-8", errors="replace", newline="\n")
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}; name a file of texts (one a line) or jsonl, or - for stdin") from None
+
+
+def records(lines: Iterable[str], name: str) -> Iterator[Record]:
+    """Turn lines into records: jsonl when the first line that is not blank is a JSON object, otherwise texts."""
+    objects: bool | None = None
+    for number, line in enumerate(lines, start=1):
+        text = line.rstrip("\r\n")
+        if not text.strip():
+            continue
+        if objects is None:
+            objects = isinstance(read_object(text), dict)
+        if objects:
+            found = read_object(text)
+            if not isinstance(found, dict):
+                raise UserError(f"{name}:{number}: not a JSON object, and the lines before it are")
+            yield found
+        else:
+            yield text
+
+
+def read_object(text: str) -> Any:  # noqa: ANN401
+    """Parse a line as JSON; None when it is not."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def say(text: str) -> None:
+    """Print a message to stderr."""
+    typer.echo(text, err=True)
+
+
+def main() -> None:
+    """Run the command line with the exit codes of the contract."""
+    try:
+        app()
+    except UserError as error:
+        say(f"error: {error}")
+        sys.exit(2)
+    except Interrupted as error:
+        say(str(error))
+        sys.exit(130)
+    except PolytaskError as error:
+        say(f"error: {error}")
+        sys.exit(1)
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,37 @@
+"""The bundled example: data and configuration are written out, then the ordinary path runs on them."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+from polytask.api import train
+from polytask.corpus import write_files
+from polytask.errors import OutputError
+from polytask.tables import console, show_scores
+
+SAMPLES = (
+    "Ingrid Bergman is luminous in Casablanca, and I was not bored for a second.",
+    "The phone died after two days, and the shop in Leeds would not take it back. Never again.",
+    "Trains between Lyon and Turin resume on Monday, the operator said.",
+)
+
+
+def quickstart(out: Path) -> None:
+    """Write OUT/data and OUT/config.yaml, train into OUT/run, print scores and three answers.
+
+    Raises OutputError when OUT is there already, MissingExtra when the packaged encoder is not installed.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise OutputError(f"{out}: the folder exists and is not empty; name another one with --out")
+    write_files(out / "data")
+    config = out / "config.yaml"
+    config.write_text(files("polytask.corpus").joinpath("quickstart.yaml").read_text("utf-8"), "utf-8")
+    run = train(config, out / "run")
+    screen = console()
+    show_scores(run.scores, run.baselines, screen)
+    for answer in run.model.answers(SAMPLES):
+        screen.print_json(json.dumps(answer.to_json(), ensure_ascii=False), indent=None, highlight=False)
+    screen.print(f"\nThe data, the configuration and the model are in {out}. Try:", highlight=False)
+    screen.print(f'  echo "Your text." | polytask predict {out}/run/model', highlight=False, soft_wrap=True)

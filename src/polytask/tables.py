@@ -1,0 +1,125 @@
+"""Tables on the terminal: what a run is made of, and what it scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from polytask.terms import Scores
+
+if TYPE_CHECKING:
+    from polytask.assemble import Assembly
+
+
+def console() -> Console:
+    """Return the console for results: stdout."""
+    return Console(soft_wrap=False)
+
+
+def show_scores(scores: Mapping[str, Scores], baselines: Mapping[str, Scores], out: Console) -> None:
+    """Print each task's scores beside the majority baseline's."""
+    table = Table(title="Scores", title_justify="left")
+    table.add_column("task")
+    table.add_column("metric")
+    for split in scores:
+        table.add_column(split, justify="right")
+        table.add_column("majority", justify="right", style="dim")
+    for task in next(iter(scores.values()), {}):
+        metrics = next(iter(scores.values()))[task]
+        for index, metric in enumerate(metrics):
+            cells = [cell(found.get(task, {}).get(metric)) for split in scores for found in (scores[split], baselines.get(split, {}))]
+            table.add_row(task if index == 0 else "", metric, *cells)
+        table.add_section()
+    out.print(table)
+
+
+def show_plain_scores(scores: Scores, out: Console) -> None:
+    """Print each task's scores."""
+    table = Table(title="Scores", title_justify="left")
+    for name in ("task", "metric", "score"):
+        table.add_column(name, justify="right" if name == "score" else "left")
+    for task, metrics in scores.items():
+        for index, (metric, value) in enumerate(metrics.items()):
+            table.add_row(task if index == 0 else "", metric, cell(value))
+        table.add_section()
+    out.print(table)
+
+
+def cell(value: float | None) -> str:
+    """Format a score."""
+    return "undefined" if value is None else f"{value:.4f}"
+
+
+def show_assembly(assembly: Assembly, out: Console) -> None:
+    """Print what will run: tasks, rows, labels, lengths, parameters, the plan, and what to know."""
+    out.print(_tasks(assembly))
+    out.print(_sources(assembly))
+    out.print(_labels(assembly))
+    out.print(_parameters(assembly))
+    out.print("What the tasks share:")
+    out.print(assembly.model.plan.picture(), markup=False, highlight=False)
+    out.print()
+    if assembly.notes:
+        out.print("To know:")
+        for note in assembly.notes:
+            out.print(f"  {note.place}: {note.message}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _tasks(assembly: Assembly) -> Table:
+    table = Table(title="Tasks", title_justify="left")
+    for name in ("task", "type", "metric", "labels", "train", "dev", "test"):
+        table.add_column(name, justify="right" if name in ("labels", "train", "dev", "test") else "left")
+    for name, task in assembly.tasks.items():
+        counts = [
+            sum(len(source.carries[name]) for source in assembly.sources[split] if name in source.tasks)
+            for split in ("train", "dev", "test")
+        ]
+        labels = str(len(task.labels)) if task.labels else "number"
+        table.add_row(name, task.type_name, task.metric, labels, *(str(count) if count else "-" for count in counts))
+    return table
+
+
+def _sources(assembly: Assembly) -> Table:
+    import numpy as np
+
+    table = Table(title="Rows and their lengths in tokens", title_justify="left")
+    for name in ("split", "tasks", "rows", "median", "95 %", "longest", "truncated"):
+        table.add_column(name, justify="left" if name in ("split", "tasks") else "right")
+    for split, sources in assembly.sources.items():
+        for source in sources:
+            middle, high = np.quantile(source.lengths, [0.5, 0.95])
+            table.add_row(
+                split, ", ".join(source.tasks), str(len(source)), f"{middle:.0f}", f"{high:.0f}",
+                str(source.lengths.max()), str(int(source.truncated.sum())),
+            )  # fmt: skip
+    return table
+
+
+def _labels(assembly: Assembly) -> Table:
+    table = Table(title="Labels in training (share of rows; for tags, of words)", title_justify="left")
+    table.add_column("task")
+    table.add_column("labels", overflow="fold")
+    for name, task in assembly.tasks.items():
+        tally = next(found.tallies[name] for found in assembly.tables.tables["train"] if name in found.tallies)
+        if not task.labels:
+            table.add_row(name, f"from {tally.low:g} to {tally.high:g}, mean {tally.total / tally.present:.3g}")
+            continue
+        total = tally.present if task.gold_type == "list<string>" and task.level == "row" else tally.labels.total()
+        shown = tally.labels.most_common(12)
+        listed = ", ".join(f"{label} {100 * count / total:.1f} %" for label, count in shown)
+        rest = len(tally.labels) - len(shown)
+        table.add_row(name, listed + (f", {rest} more" if rest else ""))
+    return table
+
+
+def _parameters(assembly: Assembly) -> Table:
+    count = assembly.model.count_parameters()
+    table = Table(title=f"Parameters: {count.total:,} in all", title_justify="left")
+    for name in ("task", "shared", "own"):
+        table.add_column(name, justify="left" if name == "task" else "right")
+    for task in assembly.tasks:
+        table.add_row(task, f"{count.shared[task]:,}", f"{count.own[task]:,}")
+    return table
