@@ -155,9 +155,7 @@ def load(folder: str | Path, device: str = "auto") -> Model:
     return Model.load(folder, device)
 
 
-def evaluate(
-    model: str | Path | Model, data: Mapping[str, str], *, tasks: Sequence[str] | None = None
-) -> Scores:
+def evaluate(model: str | Path | Model, data: Mapping[str, str], *, tasks: Sequence[str] | None = None) -> Scores:
     """Score a model on new files.
 
     Args:

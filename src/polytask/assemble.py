@@ -1,6 +1,6 @@
 """The composition root: from a configuration to everything a run is made of. It reads like the diagram.
 
-    configuration -> tasks + sources -> batches -> encoder (sharing plan) -> heads -> losses -> balancer -> update
+configuration -> tasks + sources -> batches -> encoder (sharing plan) -> heads -> losses -> balancer -> update
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from polytask.data.stream import Streams
 from polytask.errors import ConfigError
 from polytask.evaluate.scoring import Scorer, normalised
 from polytask.model.device import autocast, choose_device, pass_overhead
-from polytask.model.encoder import Encoder, load_tokenizer, locate, tokenizer_fingerprint
+from polytask.model.encoder import Encoder, load_tokenizer, locate, pad_id, tokenizer_fingerprint
 from polytask.model.multitask import MultiTaskModel
 from polytask.schedule import SCHEDULES, Workload, waves
 from polytask.sharing import SHARING
@@ -65,11 +65,8 @@ class Assembly:
 
     def collator(self) -> Collator:
         """Return what builds batches."""
-        encoder = self.model.encoders[0]
-        assert isinstance(encoder, Encoder)
-        return Collator(
-            self.tasks, int(self.tokenizer.pad_token_id or 0), encoder.uses_type_ids, pass_overhead(self.device)
-        )
+        uses_type_ids = self.model.encoder.uses_type_ids
+        return Collator(self.tasks, pad_id(self.tokenizer), uses_type_ids, pass_overhead(self.device))
 
     def scorer(self) -> Scorer:
         """Return what predicts and scores rows."""
@@ -124,7 +121,12 @@ def assemble(config: Config) -> Assembly:
     plan = SHARING[config.sharing.strategy](list(config.tasks), encoder.layers)
     model = MultiTaskModel(encoder, plan, {name: task.head for name, task in tables.tasks.items()})
     workload = Workload(
-        sizes={name: len(source.carries[name]) for name in config.tasks for source in sources["train"] if name in source.tasks},
+        sizes={
+            name: len(source.carries[name])
+            for name in config.tasks
+            for source in sources["train"]
+            if name in source.tasks
+        },
         sources=tuple((source.tasks, len(source)) for source in sources["train"]),
         batch_rows=config.train.batch_rows,
     )
@@ -136,7 +138,9 @@ def _schedule_notes(config: Config) -> list[Note]:
     needing = [name for name, task in config.tasks.items() if task.needs]
     if not needing:
         return []
-    text = "`needs` is checked but does not delay a task yet: the parallel schedule trains all tasks from the first step"
+    text = (
+        "`needs` is checked but does not delay a task yet: the parallel schedule trains all tasks from the first step"
+    )
     return [Note(f"tasks {', '.join(needing)}", text)]
 
 

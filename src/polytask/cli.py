@@ -1,4 +1,7 @@
-"""The command line: results to stdout, progress and messages to stderr; 0 done, 1 our fault, 2 the input, 130 stopped."""
+"""The command line: results to stdout, progress and messages to stderr.
+
+Exit codes: 0 done, 1 our fault, 2 the input, 130 stopped after saving.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,8 @@ app = typer.Typer(
 ConfigPath = Annotated[Path, typer.Argument(help="Configuration (YAML).", show_default=False)]
 ModelPath = Annotated[Path, typer.Argument(help="Model folder, such as RUN/model.", show_default=False)]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a value, such as train.epochs=1.")
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Override a value, such as train.epochs=1."),
 ]
 Tasks = Annotated[str | None, typer.Option("--tasks", metavar="A,B", help="Only these tasks.")]
 
@@ -128,11 +132,13 @@ def split_names(text: str) -> list[str]:
 def open_lines(file: str) -> TextIO:
     """Open a file of lines, or stdin. Raises UserError when it is not there."""
     if file == "-":
-        return open(sys.stdin.fileno(), encoding="utf-8", errors="replace", newline="\n", closefd=False)  # noqa: PTH123
+        return open(sys.stdin.fileno(), encoding="utf-8", errors="replace", newline="\n", closefd=False)
     try:
         return Path(file).open(encoding="utf-8", errors="replace", newline="\n")
     except OSError as error:
-        raise UserError(f"{file}: {error.strerror}; name a file of texts (one a line) or jsonl, or - for stdin") from None
+        raise UserError(
+            f"{file}: {error.strerror}; name a file of texts (one a line) or jsonl, or - for stdin"
+        ) from None
 
 
 def records(lines: Iterable[str], name: str) -> Iterator[Record]:

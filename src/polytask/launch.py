@@ -23,9 +23,15 @@ def launch(arguments: Sequence[str], processes: int) -> int:
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
     running = [
-        subprocess.Popen(  # noqa: S603
+        subprocess.Popen(
             [sys.executable, "-m", "polytask", *arguments],
-            env={"OMP_NUM_THREADS": threads, **os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env={
+                "OMP_NUM_THREADS": threads,
+                **os.environ,
+                **common,
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+            },
         )
         for rank in range(processes)
     ]

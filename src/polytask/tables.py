@@ -30,7 +30,11 @@ def show_scores(scores: Mapping[str, Scores], baselines: Mapping[str, Scores], o
     for task in next(iter(scores.values()), {}):
         metrics = next(iter(scores.values()))[task]
         for index, metric in enumerate(metrics):
-            cells = [cell(found.get(task, {}).get(metric)) for split in scores for found in (scores[split], baselines.get(split, {}))]
+            cells = [
+                cell(found.get(task, {}).get(metric))
+                for split in scores
+                for found in (scores[split], baselines.get(split, {}))
+            ]
             table.add_row(task if index == 0 else "", metric, *cells)
         table.add_section()
     out.print(table)

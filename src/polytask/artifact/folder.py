@@ -58,7 +58,7 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
         description = {
             "form": FORM,
             "about": dict(bundle.about),
-            "encoder": bundle.model.encoders[0].config.to_dict(),
+            "encoder": bundle.model.encoder.config.to_dict(),
             "max_tokens": bundle.max_tokens,
             "plan": bundle.model.plan.to_json(),
             "tasks": {name: task.to_json() for name, task in bundle.tasks.items()},

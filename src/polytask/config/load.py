@@ -103,7 +103,11 @@ def apply_override(data: dict[str, Any], override: str, places: dict[Path_, str]
 
 
 def validate(
-    data: Mapping[str, Any], *, base: Path | None = None, places: Mapping[Path_, str] | None = None, name: str = "config"
+    data: Mapping[str, Any],
+    *,
+    base: Path | None = None,
+    places: Mapping[Path_, str] | None = None,
+    name: str = "config",
 ) -> Config:
     """Check plain values. Raises ConfigError with one line for each thing that is wrong.
 

@@ -106,7 +106,11 @@ def first_tokens(encoding: Any, words: Sequence[Word]) -> list[int]:  # noqa: AN
 
 
 def encode_table(
-    table: Table, tasks: Mapping[str, Task], tokenizer: PreTrainedTokenizerBase, fingerprint: str, max_tokens: int
+    table: Table,
+    tasks: Mapping[str, Task],
+    tokenizer: PreTrainedTokenizerBase,
+    fingerprint: str,
+    max_tokens: int,
 ) -> Source:
     """Tokenise a table and encode its labels, or find both in the cache.
 
@@ -163,7 +167,11 @@ def _schema(tasks: Mapping[str, Task]) -> pa.Schema:
 
 
 def _encode(
-    rows: Mapping[str, list[Any]], tasks: Mapping[str, Task], tokenizer: Any, max_tokens: int, schema: pa.Schema  # noqa: ANN401
+    rows: Mapping[str, list[Any]],
+    tasks: Mapping[str, Task],
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
+    schema: pa.Schema,
 ) -> pa.RecordBatch:
     pairs = None if rows["pair"][0] is None else rows["pair"]
     words = [

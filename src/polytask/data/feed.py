@@ -47,7 +47,7 @@ class Feed:
         """Hash the content of the rows and what is read from them."""
         content: list[Any] = [str(self.rows), self.share]
         if self.hub:
-            content.append(load_hub(self)._fingerprint)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            content.append(load_hub(self)._fingerprint)  # pyright: ignore[reportPrivateUsage]
         else:
             content.extend(file_digest(Path(file)) for file in self.files if Path(file).is_file())
         options = {name: task.model_dump(mode="json", exclude={"data"}) for name, task in self.tasks.items()}
@@ -125,9 +125,7 @@ def feeds_of(tasks: Mapping[str, TaskOptions], split: Split) -> list[Feed]:
         data = task.data
         identity = key_of(files, str(rows), data.hub, data.config, data.format, share, str(task.inputs))
         together = {**(found[identity].tasks if identity in found else {}), name: task}
-        found[identity] = Feed(
-            split, files, rows, data.hub, data.config, data.format, share, task.inputs, together
-        )
+        found[identity] = Feed(split, files, rows, data.hub, data.config, data.format, share, task.inputs, together)
     return list(found.values())
 
 

@@ -34,7 +34,9 @@ class Tables:
 
 def read_tables(options: Mapping[str, TaskOptions]) -> Tables:
     """Read every split of every task and fit the tasks. Raises DataError or ConfigError naming the place."""
-    tables = {split: tuple(read_table(feed) for feed in feeds_of(options, split)) for split in SPLITS}
+    tables: dict[Split, tuple[Table, ...]] = {
+        split: tuple(read_table(feed) for feed in feeds_of(options, split)) for split in SPLITS
+    }
     tasks: dict[str, Task] = {}
     for name, chosen in options.items():
         table = next(table for table in tables["train"] if name in table.feed.tasks)
@@ -81,7 +83,10 @@ def _notes(tables: Mapping[Split, tuple[Table, ...]], tasks: Mapping[str, Task])
             names = ", ".join(table.feed.tasks)
             place = f"{split} of {names}"
             if table.empty[0]:
-                yield Note(place, f"{table.empty[0]} texts are empty or hold no visible character, the first at {table.empty[1]}")
+                yield Note(
+                    place,
+                    f"{table.empty[0]} texts are empty or hold no visible character, the first at {table.empty[1]}",
+                )
             if table.apart[0]:
                 yield Note(
                     place,
@@ -98,7 +103,10 @@ def _task_notes(split: Split, table: Table, tasks: Mapping[str, Task]) -> Iterat
         if tally.repaired:
             yield Note(place, f"{tally.repaired} orphan I- tags were read as B-, the first at {tally.repaired_at}")
         if tally.missing:
-            yield Note(place, f"{tally.missing} of {tally.missing + tally.present} rows carry no label and are masked")
+            yield Note(
+                place,
+                f"{tally.missing} of {tally.missing + tally.present} rows carry no label and are masked",
+            )
         unseen = {label: count for label, count in tally.labels.items() if label not in tasks[name].labels}
         if unseen:
             listed = ", ".join(f"{label} ({count})" for label, count in sorted(unseen.items())[:8])

@@ -1,4 +1,4 @@
-"""Readers of files: each yields (line number, values of the row). A new format is one function and one row in READERS."""
+"""Readers of files: each yields (line number, values of the row). A new format is one function and one table row."""
 
 from __future__ import annotations
 

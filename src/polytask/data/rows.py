@@ -78,9 +78,7 @@ def read_table(feed: Feed) -> Table:
     notes = cached(f"{digest}.rows.json", lambda path: _write_counts(path, feed, counted))
     summary = json.loads(notes.read_text("utf-8"))
     tallies = {name: Tally.from_json(data) for name, data in summary["tallies"].items()}
-    return Table(
-        feed, digest, Dataset.from_file(str(arrow)), tallies, tuple(summary["empty"]), tuple(summary["apart"])
-    )
+    return Table(feed, digest, Dataset.from_file(str(arrow)), tallies, tuple(summary["empty"]), tuple(summary["apart"]))
 
 
 def _write_counts(path: Path, feed: Feed, counted: dict[str, Any]) -> None:
@@ -198,9 +196,7 @@ class _Reading:
         tally.missing += gold is None
         return gold
 
-    def add_words(
-        self, found: list[RawRow], place: str, tokens: list[str] | None, name: str, gold: Gold
-    ) -> None:
+    def add_words(self, found: list[RawRow], place: str, tokens: list[str] | None, name: str, gold: Gold) -> None:
         """Give a tagging task's label to a row whose words are its tokens, or to a row of its own."""
         if tokens is None:
             return

@@ -18,9 +18,7 @@ from polytask.data.encode import Source
 WINDOW_BLOCKS = 50
 
 
-def epoch_order(
-    lengths: NDArray[np.int32], *, seed: int, source: int, epoch: int, block: int
-) -> NDArray[np.int32]:
+def epoch_order(lengths: NDArray[np.int32], *, seed: int, source: int, epoch: int, block: int) -> NDArray[np.int32]:
     """Return all rows in the order of one epoch: shuffled, with rows of similar length side by side.
 
     The shuffled rows are cut into windows of `WINDOW_BLOCKS` x `block`, each window is sorted by length and cut into

@@ -22,8 +22,8 @@ def _f1(truth: Sequence[Any], found: Sequence[Any], average: Literal["micro", "m
         if not names:
             return 1.0
         table = [np.array([[name in row for name in names] for row in rows]) for rows in (truth, found)]
-        return float(sk.f1_score(*table, average=average, zero_division=0.0))
-    return float(sk.f1_score(truth, found, average=average, zero_division=0.0))
+        return float(sk.f1_score(*table, average=average, zero_division=0))  # pyright: ignore[reportArgumentType]
+    return float(sk.f1_score(truth, found, average=average, zero_division=0))  # pyright: ignore[reportArgumentType]
 
 
 def accuracy(truth: Sequence[Any], found: Sequence[Any]) -> float:

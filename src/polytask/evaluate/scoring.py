@@ -14,6 +14,7 @@ from polytask.model.multitask import MultiTaskModel
 from polytask.tasks import Task
 from polytask.terms import Gold, Scores
 
+
 class Scorer:
     """Predicts and scores the rows of sources."""
 
@@ -30,7 +31,7 @@ class Scorer:
         self._precision = precision
 
     def predict(self, model: MultiTaskModel, source: Source) -> dict[str, list[Gold]]:
-        """Return for each task of a source what the model predicts for the rows that carry its label, in their order."""
+        """Return for each task of a source the predictions for the rows that carry its label, in their order."""
         carried: dict[int, list[str]] = {}
         for task in source.tasks:
             for row in source.carries[task].tolist():

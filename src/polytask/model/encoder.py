@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +83,7 @@ def _verified(folder: Path, package: Package) -> Path:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> Generator[None]:
     """Keep transformers' progress bars and remarks on unused weights off the terminal while a model loads."""
     from transformers.utils import logging
 
@@ -112,6 +112,13 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the id of the padding token."""
+    found = tokenizer.pad_token_id
+    assert isinstance(found, int)
+    return found
+
+
 def tokenizer_fingerprint(tokenizer: Any) -> str:  # noqa: ANN401
     """Identify a tokenizer by all that it does."""
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
@@ -131,7 +138,7 @@ def load_config(location: str) -> PretrainedConfig:
 
 
 @contextmanager
-def _explained(location: str, what: str) -> Iterator[None]:
+def _explained(location: str, what: str) -> Generator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError) as error:
@@ -148,7 +155,7 @@ class Encoder(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         if getattr(model, "pooler", None) is not None:
-            model.pooler = None
+            setattr(model, "pooler", None)  # noqa: B010 - a module's attributes are typed as modules
         quicken(model)
         self.model = model
         self.config: Any = model.config

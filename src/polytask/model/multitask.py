@@ -26,7 +26,7 @@ class ParameterCount:
 
 
 class MultiTaskModel(nn.Module):
-    """One forward serves all tasks of a mixed batch: each row passes once through each encoder that one of its tasks uses."""
+    """One forward serves all tasks of a mixed batch: a row passes once through each encoder that its tasks use."""
 
     def __init__(self, encoder: Encoder, plan: Plan, heads: Mapping[str, HeadSpec]) -> None:
         super().__init__()
@@ -62,6 +62,13 @@ class MultiTaskModel(nn.Module):
                 states = states.float()
                 for task, rows in chunk.tasks.items():
                     outputs.setdefault(task, []).append(self.heads[f"task-{task}"](states, chunk.mask, rows))
+
+    @property
+    def encoder(self) -> Encoder:
+        """The first trunk's encoder; all trunks are of one shape."""
+        first = self.encoders[0]
+        assert isinstance(first, Encoder)
+        return first
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of the encoders: all that tasks may share."""

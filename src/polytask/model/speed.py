@@ -19,7 +19,12 @@ ATTENTION = "polytask_sdpa"
 
 
 def attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any  # noqa: ANN401
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **options: Any,  # noqa: ANN401
 ) -> tuple[Tensor, None]:
     """Scaled dot-product attention; on a CPU bfloat16 states are attended to in float32.
 
@@ -31,9 +36,7 @@ def attention(
     if attention_mask is not None and attention_mask.is_floating_point():
         attention_mask = attention_mask.float()
     with torch.autocast("cpu", enabled=False):
-        out, _ = sdpa_attention_forward(
-            module, query.float(), key.float(), value.float(), attention_mask, **options
-        )
+        out, _ = sdpa_attention_forward(module, query.float(), key.float(), value.float(), attention_mask, **options)
     return out.to(torch.bfloat16), None
 
 

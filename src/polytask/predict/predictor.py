@@ -18,6 +18,7 @@ from polytask.data.encode import TokenRow, tokenize
 from polytask.data.words import find_words, join_words, split_words
 from polytask.errors import ConfigError, DataError, nearest
 from polytask.model.device import autocast, choose_device, pass_overhead
+from polytask.model.encoder import pad_id
 from polytask.tasks import Task
 from polytask.terms import Word
 
@@ -75,12 +76,8 @@ class Model:
         self._device = choose_device(device)
         self._precision: Any = precision
         self.network.to(self._device).eval()
-        self._collator = Collator(
-            bundle.tasks,
-            int(bundle.tokenizer.pad_token_id or 0),
-            bundle.model.encoders[0].uses_type_ids,  # type: ignore[arg-type]
-            pass_overhead(self._device),
-        )
+        uses_type_ids = bundle.model.encoder.uses_type_ids
+        self._collator = Collator(bundle.tasks, pad_id(bundle.tokenizer), uses_type_ids, pass_overhead(self._device))
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto", precision: str = "auto") -> Model:

@@ -39,8 +39,7 @@ class Parallel(Schedule):
         self._shares = PROPORTIONS[options.proportions](workload.sizes, options.temperature)
         # A source passes as many rows through the encoder as its most demanding task draws.
         self._most = {
-            str(index): max(self._shares[task] for task in tasks)
-            for index, (tasks, _) in enumerate(workload.sources)
+            str(index): max(self._shares[task] for task in tasks) for index, (tasks, _) in enumerate(workload.sources)
         }
         self._sources = Apportioner(tuple(self._most))
         self._credits = {task: 0.0 for task in workload.sizes}

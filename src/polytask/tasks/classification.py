@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class ClassificationOptions(TaskOptions):
     """Options of a classification task."""
 
-    type: Literal["classification"]
+    type: Literal["classification"]  # pyright: ignore[reportIncompatibleVariableOverride]
     label: str = Field(default="label", description="column that holds the class")
     class_weights: Literal["balanced"] | dict[str, float] | None = Field(
         default=None, description="weight of each class in the loss; balanced: inverse to its frequency"
@@ -99,23 +99,18 @@ class Classification(Task):
         del words
         return [self.classes[index] for index in outputs.argmax(-1).tolist()]
 
-    def present(
-        self, outputs: Tensor, text: str, words: Sequence[Word], has_token: Sequence[int]
-    ) -> dict[str, Any]:
+    def present(self, outputs: Tensor, text: str, words: Sequence[Word], has_token: Sequence[int]) -> dict[str, Any]:
         del text, words, has_token
         probabilities = outputs.softmax(-1).tolist()
         best = max(range(len(self.classes)), key=probabilities.__getitem__)
         return {
             "label": self.classes[best],
-            "probabilities": {
-                label: rounded(value) for label, value in zip(self.classes, probabilities, strict=True)
-            },
+            "probabilities": {label: rounded(value) for label, value in zip(self.classes, probabilities, strict=True)},
         }
 
     def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
         majority = self.classes[self.counts.index(max(self.counts))]
         return [majority] * len(golds)
-
 
 
 def balanced_weights(counts: Sequence[int]) -> list[float]:
@@ -140,4 +135,4 @@ def cross_entropy(outputs: Tensor, targets: Tensor, weights: list[float] | None,
 def known_mass(targets: Tensor, weights: list[float] | None) -> float:
     """Return the number of targets that are not -100, or the sum of their weights."""
     known = targets[targets != -100]
-    return float(len(known)) if weights is None else float(known.new_tensor(weights, dtype=float)[known].sum())
+    return float(len(known)) if weights is None else sum(weights[index] for index in known.tolist())

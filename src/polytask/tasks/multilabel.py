@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class MultilabelOptions(TaskOptions):
     """Options of a multi-label task."""
 
-    type: Literal["multilabel"]
+    type: Literal["multilabel"]  # pyright: ignore[reportIncompatibleVariableOverride]
     label: str = Field(default="labels", description="column that holds a list, or labels joined by `separator`")
     separator: str = Field(default=",", min_length=1, description="joins several labels in one text cell")
     threshold: float = Field(default=0.5, gt=0, lt=1, description="probability from which a label is given")
@@ -101,9 +101,7 @@ class Multilabel(Task):
         chosen = (outputs.sigmoid() >= self.options.threshold).tolist()
         return [[label for label, on in zip(self.classes, row, strict=True) if on] for row in chosen]
 
-    def present(
-        self, outputs: Tensor, text: str, words: Sequence[Word], has_token: Sequence[int]
-    ) -> dict[str, Any]:
+    def present(self, outputs: Tensor, text: str, words: Sequence[Word], has_token: Sequence[int]) -> dict[str, Any]:
         del text, words, has_token
         probabilities = outputs.sigmoid().tolist()
         pairs = list(zip(self.classes, probabilities, strict=True))

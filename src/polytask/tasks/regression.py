@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class RegressionOptions(TaskOptions):
     """Options of a regression task."""
 
-    type: Literal["regression"]
+    type: Literal["regression"]  # pyright: ignore[reportIncompatibleVariableOverride]
     label: str = Field(default="score", description="column that holds the number")
 
     metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman", "mae")
@@ -91,9 +91,7 @@ class Regression(Task):
         del words
         return [value * self.deviation + self.mean for value in outputs.squeeze(-1).tolist()]
 
-    def present(
-        self, outputs: Tensor, text: str, words: Sequence[Word], has_token: Sequence[int]
-    ) -> dict[str, Any]:
+    def present(self, outputs: Tensor, text: str, words: Sequence[Word], has_token: Sequence[int]) -> dict[str, Any]:
         del text, words, has_token
         return {"value": rounded(float(outputs.item()) * self.deviation + self.mean)}
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class TaggingOptions(TaskOptions):
     """Options of a tagging task."""
 
-    type: Literal["tagging"]
+    type: Literal["tagging"]  # pyright: ignore[reportIncompatibleVariableOverride]
     tokens: str = Field(default="tokens", description="column of the words; in CoNLL a column number from 1")
     tags: str = Field(default="tags", description="column of the tags; in CoNLL a column number from 1")
     scheme: Literal["auto", "bio", "plain"] = Field(
@@ -150,14 +150,19 @@ class Tagging(Task):
             start, end = words[span.first].start, words[span.end - 1].end
             mean = sum(scores[span.first : span.end]) / (span.end - span.first)
             entities.append(
-                {"label": span.label, "start": start, "end": end, "text": text[start:end], "score": rounded(mean)}
+                {
+                    "label": span.label,
+                    "start": start,
+                    "end": end,
+                    "text": text[start:end],
+                    "score": rounded(mean),
+                }
             )
         return entities
 
     def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
         majority = self.tagset[self.counts.index(max(self.counts))]
         return [[majority] * len(gold) if isinstance(gold, list) else [] for gold in golds]
-
 
 
 def as_words(value: Any, column: str) -> list[str] | None:  # noqa: ANN401

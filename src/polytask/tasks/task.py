@@ -88,7 +88,8 @@ class Tally:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Tally:
         """Rebuild a tally from `to_json`."""
-        return cls(**{**data, "labels": Counter(data["labels"])})
+        rest = {key: value for key, value in data.items() if key != "labels"}
+        return cls(labels=Counter(data["labels"]), **rest)
 
 
 class Task(ABC):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,11 @@ class Checkpoints:
     def save_best(self, step: int, weights: Mapping[str, Tensor]) -> str:
         """Write the best weights and return their name; older ones are deleted once a checkpoint names these."""
         target = self.folder / f"best-{step:08d}"
-        self._write(target, lambda folder: save_file(contiguous(weights), folder / "weights.safetensors"))
+
+        def write(folder: Path) -> None:
+            save_file(contiguous(weights), folder / "weights.safetensors")
+
+        self._write(target, write)
         return target.name
 
     def drop_best_but(self, name: str | None) -> None:
@@ -97,7 +101,7 @@ class Checkpoints:
     def _finished(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"))
 
-    def _write(self, target: Path, write: Any) -> None:  # noqa: ANN401
+    def _write(self, target: Path, write: Callable[[Path], None]) -> None:
         temporary = self.folder / f".writing-{target.name}"
         shutil.rmtree(temporary, ignore_errors=True)
         try:
@@ -113,7 +117,9 @@ class Checkpoints:
         except (OSError, SafetensorError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
             kept = self._finished()
-            rest = f"the checkpoint {kept[-1]} stays usable: free space and resume" if kept else "there is none before it"
+            rest = (
+                f"the checkpoint {kept[-1]} stays usable: free space and resume" if kept else "there is none before it"
+            )
             raise TrainingError(f"{target}: the checkpoint cannot be written ({error}); {rest}") from None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -63,12 +63,16 @@ class World:
             return model
         ids = [device] if device.type == "cuda" else None
         return DistributedDataParallel(
-            model, device_ids=ids, find_unused_parameters=True, broadcast_buffers=False, gradient_as_bucket_view=True
+            model,
+            device_ids=ids,
+            find_unused_parameters=True,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
         )
 
 
 @contextmanager
-def join_world(device: torch.device) -> Iterator[World]:
+def join_world(device: torch.device) -> Generator[World]:
     """Join the processes that torchrun or `--processes` started; alone when there are none."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:

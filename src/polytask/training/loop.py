@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -126,7 +126,11 @@ class Trainer:
                 self._keep(bar)
 
     def _note_start(self) -> None:
-        values = {"steps": self.total_steps, "steps_per_epoch": self.steps_per_epoch, "processes": self.parts.world.size}
+        values = {
+            "steps": self.total_steps,
+            "steps_per_epoch": self.steps_per_epoch,
+            "processes": self.parts.world.size,
+        }
         self.parts.events.write("start" if self.step == 0 else "resume", self.step, values)
 
     # one update
@@ -190,7 +194,7 @@ class Trainer:
         return dict(zip(names, masses, strict=True))
 
     @contextmanager
-    def _sync_after(self, last: bool) -> Iterator[None]:
+    def _sync_after(self, last: bool) -> Generator[None]:
         """Exchange gradients in the last piece only."""
         if last or self.parts.world.size == 1:
             yield
@@ -246,7 +250,9 @@ class Trainer:
             best = self.selection.observe(self.step, dev)
             epoch = self.step / self.steps_per_epoch
             parts.events.write(
-                "evaluation", self.step, {"epoch": round(epoch, 4), "dev": dev.scores, "mean": dev.mean, "best": best}
+                "evaluation",
+                self.step,
+                {"epoch": round(epoch, 4), "dev": dev.scores, "mean": dev.mean, "best": best},
             )
             shown = "  ".join(
                 f"{task} {parts.tasks[task].metric} {_shown(scores[parts.tasks[task].metric])}"
@@ -347,7 +353,7 @@ class Trainer:
         self.exposure = {task: Exposure(*seen) for task, seen in state["exposure"].items()}
 
     @contextmanager
-    def _stop_on_request(self, bar: Bar) -> Iterator[None]:
+    def _stop_on_request(self, bar: Bar) -> Generator[None]:
         """On the first Ctrl-C (or SIGTERM) finish the step and save; on the second stop at once."""
 
         def ask(number: int, frame: FrameType | None) -> None:

@@ -16,13 +16,17 @@ class TrainOptions(Options):
     max_steps: int | None = Field(default=None, ge=1, description="stop after so many updates, whatever the epochs")
     batch_rows: int = Field(default=32, ge=1, description="rows that go through the encoder for one update")
     accumulate: int = Field(
-        default=1, ge=1, description="pieces in which an update's rows pass, to save memory; the update is the same"
+        default=1,
+        ge=1,
+        description="pieces in which an update's rows pass, to save memory; the update is the same",
     )
     learning_rate: float = Field(default=5e-5, gt=0)
     head_learning_rate: float | None = Field(default=None, gt=0, description="of the heads; by default the same")
     weight_decay: float = Field(default=0.01, ge=0)
     attention_dropout: float | None = Field(
-        default=0.0, ge=0, lt=1,
+        default=0.0,
+        ge=0,
+        lt=1,
         description="of the encoder while it trains; 0 lets it use fused attention; null keeps the encoder's own",
     )
     warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the updates in which the rate rises")
