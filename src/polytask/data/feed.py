@@ -20,7 +20,7 @@ class Feed:
     """Rows of one split.
 
     Attributes:
-        files: paths, or the name of a hub dataset's split.
+        files: paths, or names of a hub dataset's splits.
         rows: rows given as Python objects, instead of files.
         share: (share, held out): only the rows whose text falls into, or outside of, a held-out share.
         tasks: the options of the tasks that read the rows.
@@ -40,14 +40,14 @@ class Feed:
     def name(self) -> str:
         """What a person calls these rows."""
         if self.hub:
-            return f"{self.hub} ({self.files[0]})"
+            return f"{self.hub} ({', '.join(self.files)})"
         return ", ".join(Path(file).name for file in self.files) or f"{len(self.rows)} rows"
 
     def digest(self) -> str:
         """Hash the content of the rows and what is read from them."""
-        content: list[Any] = [str(self.rows), self.share]
+        content: list[Any] = [str(self.rows), self.split if self.rows else None, self.share]
         if self.hub:
-            content.append(load_hub(self)._fingerprint)  # pyright: ignore[reportPrivateUsage]
+            content.extend(load_hub(self, part)._fingerprint for part in self.files)  # pyright: ignore[reportPrivateUsage]
         else:
             content.extend(file_digest(Path(file)) for file in self.files if Path(file).is_file())
         options = {name: task.model_dump(mode="json", exclude={"data"}) for name, task in self.tasks.items()}
@@ -56,9 +56,9 @@ class Feed:
 
     def read(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield (place, values) of each row, in order."""
-        if self.hub:
-            for number, row in enumerate(hub_rows(load_hub(self)), start=1):
-                yield f"{self.name}:{number}", row
+        for part in self.files if self.hub else ():
+            for number, row in enumerate(hub_rows(load_hub(self, part)), start=1):
+                yield f"{self.hub} ({part}):{number}", row
         for number, row in enumerate(self.rows, start=1):
             yield f"{self.split} row {number}", row
         for file in () if self.hub else self.files:
@@ -66,16 +66,17 @@ class Feed:
                 yield f"{file}:{number}", row
 
 
-def load_hub(feed: Feed) -> Any:  # noqa: ANN401
+def load_hub(feed: Feed, part: str) -> Any:  # noqa: ANN401
     """Load a split of a hub dataset. Raises DataError when it is not to be had."""
     import datasets
 
     assert feed.hub is not None
     try:
-        data = datasets.load_dataset(feed.hub, feed.config, split=feed.files[0])
-    except (ValueError, OSError, RuntimeError) as error:
+        data = datasets.load_dataset(feed.hub, feed.config, split=part)
+    except (ValueError, OSError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        found = f"{error} ({error.__cause__})" if error.__cause__ else str(error)
         raise DataError(
-            f"hub dataset {feed.hub!r}, split {feed.files[0]!r}: {error}; "
+            f"hub dataset {feed.hub!r}, split {part!r}: {found}; "
             "check the name and the network, or download it and give the folder"
         ) from None
     assert isinstance(data, datasets.Dataset)
@@ -95,13 +96,19 @@ def hub_rows(data: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401
         values = dict(row)
         for column, known in names.items():
             cell = values[column]
-            values[column] = [known[item] for item in cell] if isinstance(cell, list) else _name(known, cell)
+            values[column] = _names(known, cell) if isinstance(cell, list) else _name(known, cell)
         yield values
 
 
 def _name(known: list[str], number: int | None) -> str | None:
     """Return a class's name; -1 is how hub datasets write a label that is not given."""
     return None if number is None or number < 0 else known[number]
+
+
+def _names(known: list[str], numbers: list[int | None]) -> list[str | None] | None:
+    """Return the names of a list of classes; one that is not given leaves the whole list not given."""
+    names = [_name(known, number) for number in numbers]
+    return None if None in names else names
 
 
 def feeds_of(tasks: Mapping[str, TaskOptions], split: Split) -> list[Feed]:
@@ -122,7 +129,7 @@ def feeds_of(tasks: Mapping[str, TaskOptions], split: Split) -> list[Feed]:
             files = tuple(str(item) for item in chosen)
         else:
             rows = tuple(item for item in chosen if isinstance(item, dict))
-        data = task.data
+        data = task.data if not rows else task.data.model_copy(update={"hub": None, "config": None})
         identity = key_of(files, str(rows), data.hub, data.config, data.format, share, str(task.inputs))
         together = {**(found[identity].tasks if identity in found else {}), name: task}
         found[identity] = Feed(split, files, rows, data.hub, data.config, data.format, share, task.inputs, together)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +15,8 @@ from polytask.options import Format
 Numbered: TypeAlias = Iterator[tuple[int, dict[str, Any]]]
 
 
-def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield numbered lines, cut at newlines only (a text may hold other line separators), without the ending."""
+def raw_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield numbered lines, cut at newlines only (a text may hold other line separators), with the ending."""
     with path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
             try:
@@ -24,7 +25,13 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
                 raise DataError(
                     f"{path}:{number}: byte {error.start + 1} of the line is not UTF-8; save the file as UTF-8"
                 ) from None
-            yield number, text.rstrip("\r\n")
+            yield number, text
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield numbered lines without the ending."""
+    for number, text in raw_lines(path):
+        yield number, text.removesuffix("\n").removesuffix("\r")
 
 
 def read_jsonl(path: Path) -> Numbered:
@@ -42,11 +49,16 @@ def read_jsonl(path: Path) -> Numbered:
 
 
 def _read_table(path: Path, delimiter: str) -> Numbered:
-    rows = csv.reader((line + "\n" for _, line in lines(path)), delimiter=delimiter, strict=True)
+    csv.field_size_limit(2**31 - 1)  # a text may be longer than the module's default of 131,072 characters
+    # With the endings, which may stand inside a quoted cell.
+    rows = csv.reader((line for _, line in raw_lines(path)), delimiter=delimiter, strict=True)
     try:
         header = next(rows, None)
         if header is None:
             return
+        if len(set(header)) != len(header):
+            twice = next(name for name in header if header.count(name) > 1)
+            raise DataError(f"{path}:1: the header names {twice!r} twice; give every column a name of its own")
         for row in rows:
             if not row:
                 continue
@@ -82,7 +94,7 @@ def read_parquet(path: Path) -> Numbered:
             for row in batch.to_pylist():
                 number += 1
                 yield number, row
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a parquet file ({error})") from None
 
 
@@ -110,7 +122,8 @@ def read_conll(path: Path) -> Numbered:
         for number, line in block:
             if line.startswith("-DOCSTART-"):
                 continue
-            cells = line.split("\t") if "\t" in line else line.split()
+            # At ASCII spaces only: a token may hold, or be, another kind of space.
+            cells = line.split("\t") if "\t" in line else [cell for cell in line.split(" ") if cell]
             width = width or len(cells)
             if len(cells) != width or width < 2:
                 raise DataError(
@@ -180,7 +193,8 @@ def read_file(path: Path, chosen: Format | None = None) -> Numbered:
     """Read one file. Raises DataError when it is missing, empty or broken."""
     if not path.is_file():
         beside = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = nearest(path.name, beside[:20]) if beside else f"the folder {path.parent} does not exist"
+        closest = difflib.get_close_matches(path.name, beside, n=20, cutoff=0)
+        hint = nearest(path.name, closest) if path.parent.is_dir() else f"the folder {path.parent} does not exist"
         raise DataError(f"{path}: no such file ({hint})")
     empty = True
     for numbered in READERS[chosen or format_of(path)](path):
