@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -19,7 +19,7 @@ from polytask.data.encode import encode_table
 from polytask.data.feed import feeds_of
 from polytask.data.rows import read_table
 from polytask.errors import ConfigError, OutputError, nearest
-from polytask.evaluate.scoring import Scorer
+from polytask.evaluation.scoring import Scorer
 from polytask.model.device import choose_device
 from polytask.model.encoder import tokenizer_fingerprint
 from polytask.options import DataOptions
@@ -136,7 +136,7 @@ def _train(assembly: Assembly, world: World, folder: Path | None, *, resume: boo
         write_json(leads / "scores.json", scores)
         save_bundle(leads / "model", bundle)
         shutil.rmtree(leads / "checkpoints", ignore_errors=True)
-    return Run(folder, Model(bundle, str(assembly.device), assembly.config.train.precision), scores, baselines)
+    return Run(folder, Model(bundle, str(assembly.device)), scores, baselines)
 
 
 def score_run(assembly: Assembly) -> tuple[dict[str, Scores], dict[str, Scores]]:
@@ -150,9 +150,9 @@ def score_run(assembly: Assembly) -> tuple[dict[str, Scores], dict[str, Scores]]
     return scores, baselines
 
 
-def load(folder: str | Path, device: str = "auto") -> Model:
+def load(folder: str | Path, device: str = "auto", precision: Literal["auto", "fp32", "bf16"] | None = None) -> Model:
     """Load a model folder. Raises ModelError when it is not one, was altered, or is of another version."""
-    return Model.load(folder, device)
+    return Model.load(folder, device, precision)
 
 
 def evaluate(model: str | Path | Model, data: Mapping[str, str], *, tasks: Sequence[str] | None = None) -> Scores:

@@ -22,7 +22,7 @@ from polytask.data.encode import Source
 from polytask.data.prepare import Tables, encode_tables, read_tables, truncation_notes
 from polytask.data.stream import Streams
 from polytask.errors import ConfigError
-from polytask.evaluate.scoring import Scorer, normalised
+from polytask.evaluation.scoring import Scorer, normalised
 from polytask.model.device import autocast, choose_device, pass_overhead
 from polytask.model.encoder import Encoder, load_tokenizer, locate, pad_id, tokenizer_fingerprint
 from polytask.model.multitask import MultiTaskModel
@@ -101,7 +101,9 @@ class Assembly:
     def bundle(self, scores: Scores | None = None) -> Bundle:
         """Return the model with all that prediction needs."""
         about = {"encoder": self.config.encoder, "versions": versions(), "scores": scores or {}}
-        return Bundle(self.model, self.tasks, self.tokenizer, self.config.max_tokens, about)
+        return Bundle(
+            self.model, self.tasks, self.tokenizer, self.config.max_tokens, self.config.train.precision, about
+        )
 
 
 def assemble(config: Config) -> Assembly:

@@ -9,7 +9,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 Format: TypeAlias = Literal["jsonl", "csv", "tsv", "parquet", "conll", "conllu"]
 
@@ -17,7 +26,12 @@ Format: TypeAlias = Literal["jsonl", "csv", "tsv", "parquet", "conll", "conllu"]
 class Options(BaseModel):
     """Immutable options that refuse unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_nothing_by_default(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        return {key: value for key, value in dump(self).items() if value is not None or fields[key].default is not None}
 
 
 class DataOptions(Options):
@@ -34,6 +48,17 @@ class DataOptions(Options):
     config: str | None = Field(default=None, description="configuration of the hub dataset, where it has several")
     format: Format | None = Field(default=None, description="by default told by the file's extension")
     strict: bool = Field(default=False, description="refuse what is otherwise repaired and counted")
+
+    @field_validator("train", "dev", "test", mode="before")
+    @classmethod
+    def _rows_are_files_or_rows(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
+        share = info.field_name == "dev" and isinstance(value, int | float) and not isinstance(value, bool)
+        items = value if isinstance(value, list | tuple) else [value]
+        alike = any(all(isinstance(item, kind) for item in items) for kind in (str, dict))
+        if value is None or share or (alike and not isinstance(value, dict)):
+            return value
+        held_out = ", or a share of the training rows such as 0.1" if info.field_name == "dev" else ""
+        raise ValueError(f"expected a file, a list of files, or a list of rows (mappings){held_out}")
 
     @field_validator("dev")
     @classmethod

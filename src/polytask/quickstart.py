@@ -27,7 +27,7 @@ def quickstart(out: Path) -> None:
         raise OutputError(f"{out}: the folder exists and is not empty; name another one with --out")
     write_files(out / "data")
     config = out / "config.yaml"
-    config.write_text(files("polytask.corpus").joinpath("quickstart.yaml").read_text("utf-8"), "utf-8")
+    config.write_text(quickstart_config(), "utf-8")
     run = train(config, out / "run")
     screen = console()
     show_scores(run.scores, run.baselines, screen)
@@ -35,3 +35,8 @@ def quickstart(out: Path) -> None:
         screen.print_json(json.dumps(answer.to_json(), ensure_ascii=False), indent=None, highlight=False)
     screen.print(f"\nThe data, the configuration and the model are in {out}. Try:", highlight=False)
     screen.print(f'  echo "Your text." | polytask predict {out}/run/model', highlight=False, soft_wrap=True)
+
+
+def quickstart_config() -> str:
+    """Return the bundled configuration; its paths are relative to the folder it is written to."""
+    return files("polytask.corpus").joinpath("quickstart.yaml").read_text("utf-8")

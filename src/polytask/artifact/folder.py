@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -32,6 +32,7 @@ class Bundle:
     """A trained model with all that prediction needs.
 
     Attributes:
+        precision: in which the scores were made; bf16 and auto may differ from fp32 in the third decimal.
         about: scores, versions and the encoder's name: for people, not read back.
     """
 
@@ -39,6 +40,7 @@ class Bundle:
     tasks: Mapping[str, Task]
     tokenizer: PreTrainedTokenizerBase
     max_tokens: int
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     about: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -60,6 +62,7 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
             "about": dict(bundle.about),
             "encoder": bundle.model.encoder.config.to_dict(),
             "max_tokens": bundle.max_tokens,
+            "precision": bundle.precision,
             "plan": bundle.model.plan.to_json(),
             "tasks": {name: task.to_json() for name, task in bundle.tasks.items()},
             "sha256": files,
@@ -84,7 +87,8 @@ def load_bundle(folder: Path) -> Bundle:
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: the description and the weights do not fit together ({error})") from None
     tokenizer = load_tokenizer(str(folder))
-    return Bundle(model.eval(), tasks, tokenizer, description["max_tokens"], description["about"])
+    rest = (description["max_tokens"], description["precision"], description["about"])
+    return Bundle(model.eval(), tasks, tokenizer, *rest)
 
 
 def _describe(folder: Path) -> dict[str, Any]:

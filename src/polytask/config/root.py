@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from functools import reduce
 from operator import or_
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from pydantic import Field, SerializeAsAny, StringConstraints
+from pydantic import Field, SerializeAsAny, StringConstraints, ValidationInfo, field_validator
 
 from polytask.balance import BalanceOptions
 from polytask.options import Options
@@ -27,7 +28,7 @@ TaskName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-
 class Config(Options):
     """A complete run."""
 
-    encoder: str = Field(description="hub id, folder, or an installed model package")
+    encoder: str = Field(min_length=1, description="hub id, folder, or an installed model package")
     max_tokens: int = Field(default=128, ge=4, description="per text; truncation is counted and reported")
     tasks: dict[TaskName, SerializeAsAny[AnyTask]] = Field(min_length=1, description="what to predict, by name")
     sharing: SharingOptions = SharingOptions()
@@ -35,6 +36,12 @@ class Config(Options):
     balance: BalanceOptions = BalanceOptions()
     train: TrainOptions = TrainOptions()
 
+    @field_validator("encoder")
+    @classmethod
+    def _folder_is_relative_to_the_file(cls, value: str, info: ValidationInfo) -> str:
+        folder = Path((info.context or {}).get("base") or "", value)
+        return str(folder.resolve()) if folder.is_dir() else value
+
     def to_json(self) -> dict[str, Any]:
         """Return the resolved configuration as JSON; reading it back gives the same one."""
-        return self.model_dump(mode="json", exclude_none=True)
+        return self.model_dump(mode="json")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 # Raised whenever the form or the making of cached files changes.
-FORM = 1
+FORM = 2
 
 
 def cache_dir() -> Path:

@@ -173,12 +173,18 @@ def _encode(
     max_tokens: int,
     schema: pa.Schema,
 ) -> pa.RecordBatch:
-    pairs = None if rows["pair"][0] is None else rows["pair"]
     words = [
         None if starts is None else [Word(*span) for span in zip(starts, ends, strict=True)]
         for starts, ends in zip(rows["starts"], rows["ends"], strict=True)
     ]
-    encoded = list(tokenize(tokenizer, rows["text"], pairs, words, max_tokens))
+    found: dict[int, TokenRow] = {}
+    for paired in (False, True):  # a second text may be missing in some rows
+        at = [index for index, pair in enumerate(rows["pair"]) if (pair is not None) == paired]
+        texts, seconds = [rows["text"][index] for index in at], [rows["pair"][index] for index in at]
+        if at:
+            made = tokenize(tokenizer, texts, seconds if paired else None, [words[index] for index in at], max_tokens)
+            found.update(zip(at, made, strict=True))
+    encoded = [found[index] for index in range(len(words))]
     data: dict[str, list[Any]] = {
         "ids": [row.ids for row in encoded],
         "type_ids": [row.type_ids for row in encoded],

@@ -69,11 +69,12 @@ class Feed:
 def load_hub(feed: Feed, part: str) -> Any:  # noqa: ANN401
     """Load a split of a hub dataset. Raises DataError when it is not to be had."""
     import datasets
+    from datasets.exceptions import DatasetsError
 
     assert feed.hub is not None
     try:
         data = datasets.load_dataset(feed.hub, feed.config, split=part)
-    except (ValueError, OSError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+    except (ValueError, OSError, RuntimeError, DatasetsError) as error:
         found = f"{error} ({error.__cause__})" if error.__cause__ else str(error)
         raise DataError(
             f"hub dataset {feed.hub!r}, split {part!r}: {found}; "

@@ -94,7 +94,7 @@ def read_parquet(path: Path) -> Numbered:
             for row in batch.to_pylist():
                 number += 1
                 yield number, row
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a parquet file ({error})") from None
 
 
@@ -120,10 +120,10 @@ def read_conll(path: Path) -> Numbered:
     for block in _sentences(path):
         rows: list[list[str]] = []
         for number, line in block:
-            if line.startswith("-DOCSTART-"):
-                continue
             # At ASCII spaces only: a token may hold, or be, another kind of space.
             cells = line.split("\t") if "\t" in line else [cell for cell in line.split(" ") if cell]
+            if not rows and cells[0] == "-DOCSTART-":
+                continue
             width = width or len(cells)
             if len(cells) != width or width < 2:
                 raise DataError(

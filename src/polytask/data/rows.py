@@ -143,7 +143,7 @@ class _Reading:
         for name, options in self.feed.tasks.items():
             gold = self.gold(place, name, options, values)
             if isinstance(options, TaggingOptions):
-                self.add_words(found, place, as_words(values.get(options.tokens), options.tokens), name, gold)
+                self.add_words(found, place, pair, self.words(place, name, options, values), name, gold)
             else:
                 found[0].golds[name] = gold
         for row in found:
@@ -153,13 +153,31 @@ class _Reading:
 
     def spelled(self, place: str, values: Mapping[str, Any]) -> str:
         """Return the text that the tokens of a row without text spell."""
-        for options in self.feed.tasks.values():
+        for name, options in self.feed.tasks.items():
             assert isinstance(options, TaggingOptions)
             tokens = values.get(options.tokens)
             if tokens is not None:
-                return join_words([str(token) for token in tokens])[0]
+                return join_words(self.words(place, name, options, values) or [])[0]
         column = min(task.tokens for task in self.feed.tasks.values() if isinstance(task, TaggingOptions))
+        if column in values:
+            raise DataError(f"{place}: {column!r} is empty, and so is {self.feed.inputs.first!r}; one is needed")
         raise DataError(missing_column(place, column, list(values)))
+
+    def words(self, place: str, name: str, options: TaggingOptions, values: Mapping[str, Any]) -> list[str] | None:
+        try:
+            tokens = as_words(values.get(options.tokens), options.tokens)
+        except ValueError as error:
+            raise DataError(f"{place}: task {name!r}: {error}") from None
+        for token in tokens or ():
+            self.require_characters(place, options.tokens, token)
+        return tokens
+
+    def require_characters(self, place: str, column: str, text: str) -> None:
+        """Raise DataError where a text from a JSON file holds an escape that stands for no character."""
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"{place}: {column!r} holds half of a surrogate pair, which is no character") from None
 
     def text(self, place: str, values: Mapping[str, Any], column: str) -> str | None:
         value = values.get(column)
@@ -169,10 +187,7 @@ class _Reading:
             raise DataError(missing_column(place, column, list(values)))
         if not isinstance(value, str):
             raise DataError(f"{place}: {column!r} holds {value!r}; a text is expected")
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise DataError(f"{place}: {column!r} holds half of a surrogate pair, which is no character") from None
+        self.require_characters(place, column, value)
         return value
 
     def belongs(self, text: str, pair: str | None) -> bool:
@@ -192,24 +207,30 @@ class _Reading:
             raise DataError(f"{place}: task {name!r}: {error}") from None
         if tally.repaired > repaired:
             tally.repaired_at = tally.repaired_at or place
+        for label in [gold] if isinstance(gold, str) else gold if isinstance(gold, list) else ():
+            self.require_characters(place, TASKS[options.type].columns(options)[-1], label)
         tally.present += gold is not None
         tally.missing += gold is None
         return gold
 
-    def add_words(self, found: list[RawRow], place: str, tokens: list[str] | None, name: str, gold: Gold) -> None:
+    def add_words(
+        self, found: list[RawRow], place: str, pair: str | None, tokens: list[str] | None, name: str, gold: Gold
+    ) -> None:
         """Give a tagging task's label to a row whose words are its tokens, or to a row of its own."""
         if tokens is None:
             return
+        text, spelled = join_words(tokens)
         for row in found:
-            words = find_words(row.text, tokens)
+            words = spelled if row.text == text else find_words(row.text, tokens)
             if words is not None and row.words in (None, words):
                 row.words = words
                 row.golds[name] = gold
                 return
+        if found and gold is None:
+            return
         if found:
             self.apart, self.apart_at = self.apart + 1, self.apart_at or place
-        text, words = join_words(tokens)
-        found.append(RawRow(place, text, None, words, {name: gold}))
+        found.append(RawRow(place, text, pair, spelled, {name: gold}))
 
     def require_columns(self) -> None:
         """Raise ConfigError where no row at all has a column that a task reads."""

@@ -9,7 +9,13 @@ from polytask.terms import Word
 
 # One Chinese character or Japanese kana is one word; Korean is written with spaces.
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
-_WORD = re.compile(rf"https?://\S+|[@#]\w+|[{_CJK}]|[^\W{_CJK}]+(?:\.[^\W{_CJK}]+)*|\S")
+# Accents and vowel signs that are written as characters of their own (\w takes letters and digits only).
+_MARKS = (
+    "\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8"
+    "\u0900-\u0963\u0966-\u0dff\u0e31-\u0e3a\u0e47-\u0e4e\u0eb1-\u0ebc\u0ec8-\u0ece\u0f71-\u0f84\u102b-\u103e\u17b4-\u17d3"
+)
+_LETTER = rf"(?:[^\W{_CJK}]|[{_MARKS}])"
+_WORD = re.compile(rf"https?://\S+|[@#](?:\w|[{_MARKS}])+|[{_CJK}]|{_LETTER}+(?:\.{_LETTER}+)*|\S")
 _ENDS_IN_CJK = re.compile(rf"[{_CJK}\u3000-\u303f\uff00-\uff65]$")
 _BEGINS_WITH_CJK = re.compile(rf"^[{_CJK}\u3000-\u303f\uff00-\uff65]")
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from polytask.model.encoder import pad_id
 from polytask.tasks import Task
 from polytask.terms import Word
 
+Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 # A text, a pair of texts, or a row with the columns that the tasks were trained on.
 Record: TypeAlias = "str | tuple[str, str] | Mapping[str, Any]"
 # Records that are read, grouped by length and answered together.
@@ -67,21 +68,25 @@ class Model:
     [{"sentiment": {"label": "positive", ...}, "entities": [{"label": "PER", ...}]}]
     """
 
-    def __init__(self, bundle: Bundle, device: str = "auto", precision: str = "auto") -> None:
+    def __init__(self, bundle: Bundle, device: str = "auto", precision: Precision | None = None) -> None:
         self.tasks: Mapping[str, Task] = bundle.tasks
         self.about = bundle.about
         self.max_tokens = bundle.max_tokens
         self.network = bundle.model
         self.tokenizer = bundle.tokenizer
         self._device = choose_device(device)
-        self._precision: Any = precision
+        self._precision: Precision = precision or bundle.precision
         self.network.to(self._device).eval()
         uses_type_ids = bundle.model.encoder.uses_type_ids
         self._collator = Collator(bundle.tasks, pad_id(bundle.tokenizer), uses_type_ids, pass_overhead(self._device))
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "auto", precision: str = "auto") -> Model:
-        """Load a model folder. Raises ModelError when it is not one, was altered, or is of another version."""
+    def load(cls, folder: str | Path, device: str = "auto", precision: Precision | None = None) -> Model:
+        """Load a model folder. Raises ModelError when it is not one, was altered, or is of another version.
+
+        Args:
+            precision: by default the one in which the model was scored.
+        """
         return cls(load_bundle(Path(folder)), device, precision)
 
     @property

@@ -37,23 +37,29 @@ PROPORTIONS: dict[str, Callable[[Sizes, float], dict[str, float]]] = {
 class Apportioner:
     """Turns shares into whole numbers that always add up, each running total within one of its exact share.
 
-    What a task has been given too little is carried over as credit, so that a share of 0.01 row a step becomes one
-    row every hundred steps.
+    Rows are given one at a time, as the chairmen in Tijdeman 1980, "The chairman assignment problem" (theorem 1):
+    among the names that may have a row already, the one that must have it soonest. Giving a step's rows to the
+    greatest remainders would drift beyond one row.
     """
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self._names = names
+        # What each name has been given too little (or, below 0, too much) of its exact share.
         self.credits = np.zeros(len(names))
 
     def split(self, total: int, shares: Mapping[str, float]) -> dict[str, int]:
         """Divide `total` by the shares, which are made to add up to 1."""
         weights = np.array([shares.get(name, 0.0) for name in self._names])
-        wanted = self.credits + total * weights / weights.sum()
-        given = np.maximum(np.floor(wanted + 1e-9), 0).astype(int)
-        # Rows left over go to the greatest remainders; rows given too many (after negative credits) are taken back.
-        while given.sum() != total:
-            add = given.sum() < total
-            remainders = np.where((weights > 0) if add else (given > 0), wanted - given, -np.inf if add else np.inf)
-            given[int(np.argmax(remainders) if add else np.argmin(remainders))] += 1 if add else -1
-        self.credits = wanted - given
+        weights = weights / weights.sum()
+        margin = 1 / max(2 * len(self._names) - 2, 1)
+        given = np.zeros(len(self._names), dtype=int)
+        for _ in range(total):
+            self.credits += weights
+            ready = (weights > 0) & (self.credits >= margin - 1e-9)
+            if not ready.any():  # after a change of the shares
+                ready = (weights > 0) & (self.credits == self.credits[weights > 0].max())
+            rows_left = np.divide(1 - margin - self.credits, weights, out=np.full_like(weights, np.inf), where=ready)
+            chosen = int(np.argmin(rows_left))
+            self.credits[chosen] -= 1
+            given[chosen] += 1
         return {name: int(count) for name, count in zip(self._names, given, strict=True)}

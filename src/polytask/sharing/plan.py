@@ -30,6 +30,8 @@ class Plan:
             listed = sorted(task for part in level for task in part)
             if listed != sorted(self.tasks):
                 raise ValueError(f"{where}: the parts hold {listed}; each of {sorted(self.tasks)} stands in one part")
+            if not all(level):
+                raise ValueError(f"{where}: a part without tasks")
             below = self.levels[number - 1] if number else level
             for part in level:
                 if not any(part <= other for other in below):

@@ -17,8 +17,8 @@ class Span:
 
 def is_bio(tags: Iterable[str]) -> bool:
     """Whether the tags are O, B-x and I-x only, with at least one that is not O."""
-    found = set(tags)
-    return found > {"O"} - found and all(tag == "O" or tag[:2] in ("B-", "I-") for tag in found) and found != {"O"}
+    marks = set(tags) - {"O"}
+    return bool(marks) and all(tag[:2] in ("B-", "I-") for tag in marks)
 
 
 def spans(tags: Sequence[str]) -> list[Span]:
@@ -50,7 +50,7 @@ def repair(tags: Sequence[str]) -> tuple[list[str], int]:
     orphans = 0
     before = "O"
     for tag in tags:
-        if tag.startswith("I-") and before[2:] != tag[2:]:
+        if tag.startswith("I-") and before not in (f"B-{tag[2:]}", tag):
             orphans += 1
             mended.append(f"B-{tag[2:]}")
         else:

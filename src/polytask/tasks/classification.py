@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,7 +20,7 @@ class ClassificationOptions(TaskOptions):
 
     type: Literal["classification"]  # pyright: ignore[reportIncompatibleVariableOverride]
     label: str = Field(default="label", description="column that holds the class")
-    class_weights: Literal["balanced"] | dict[str, float] | None = Field(
+    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = Field(
         default=None, description="weight of each class in the loss; balanced: inverse to its frequency"
     )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)

@@ -66,6 +66,8 @@ class Multilabel(Task):
         classes = tuple(sorted(tally.labels))
         if not classes:
             raise ValueError("the training rows hold no label at all")
+        if all(tally.labels[label] == tally.present for label in classes):
+            raise ValueError(f"every training row has the labels {', '.join(classes)}; there is nothing to learn")
         return cls(name, options, classes, tuple(tally.labels[label] for label in classes), tally.present)
 
     @property

@@ -49,12 +49,14 @@ class Regression(Task):
             return None
         try:
             number = float("nan") if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = float("nan")
         if not math.isfinite(number):
             raise ValueError(f"found {value!r}; a score is a finite number (leave the cell out where it is unknown)")
+        # Welford's update: a difference of sums would lose the deviation of large numbers, such as times in seconds.
+        before = tally.total / tally.present if tally.present else number
         tally.total += number
-        tally.squares += number * number
+        tally.spread += (number - before) * (number - tally.total / (tally.present + 1))
         tally.low, tally.high = min(tally.low, number), max(tally.high, number)
         return number
 
@@ -64,9 +66,12 @@ class Regression(Task):
             raise ValueError("the training rows hold no score at all")
         if tally.low == tally.high:
             raise ValueError(f"every training row has the score {tally.low}; there is nothing to learn")
-        mean = tally.total / tally.present
-        variance = max(tally.squares / tally.present - mean * mean, 0.0)
-        return cls(name, options, mean, math.sqrt(variance) or 1.0)
+        mean, deviation = tally.total / tally.present, math.sqrt(tally.spread / tally.present)
+        if not 0 < deviation < math.inf:
+            raise ValueError(
+                f"the scores lie between {tally.low} and {tally.high}, which is beyond the range of numbers"
+            )
+        return cls(name, options, mean, deviation)
 
     @property
     def head(self) -> HeadSpec:

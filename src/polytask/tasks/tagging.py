@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from polytask.tasks.bio import is_bio, repair, spans
 from polytask.tasks.classification import balanced_weights, cross_entropy, known_mass
@@ -17,12 +17,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def _number_as_name(value: Any) -> Any:  # noqa: ANN401
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Column: TypeAlias = Annotated[str, BeforeValidator(_number_as_name), WithJsonSchema({"type": ["string", "integer"]})]
+
+
 class TaggingOptions(TaskOptions):
     """Options of a tagging task."""
 
     type: Literal["tagging"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    tokens: str = Field(default="tokens", description="column of the words; in CoNLL a column number from 1")
-    tags: str = Field(default="tags", description="column of the tags; in CoNLL a column number from 1")
+    tokens: Column = Field(default="tokens", description="column of the words; in CoNLL a column number from 1")
+    tags: Column = Field(default="tags", description="column of the tags; in CoNLL a column number from 1")
     scheme: Literal["auto", "bio", "plain"] = Field(
         default="auto", description="bio: entities, scored by span; plain: scored by word; auto: by the tags"
     )
@@ -67,7 +74,8 @@ class Tagging(Task):
                 raise ValueError("an I- tag continues no entity; begin it with B-, or leave out `strict`")
             tally.repaired += orphans
         elif options.scheme == "bio" and set(tags) - {"O"}:
-            raise ValueError(f"found the tag {min(set(tags) - {'O'})!r}; scheme bio accepts O, B-x and I-x")
+            odd = next(tag for tag in tags if tag != "O" and not is_bio([tag]))
+            raise ValueError(f"found the tag {odd!r}; scheme bio accepts O, B-x and I-x")
         tally.labels.update(tags)
         return tags
 

@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
 from polytask.errors import nearest
 from polytask.options import DataOptions, Options
@@ -21,6 +21,18 @@ Row: TypeAlias = Mapping[str, Any]
 MISSING: frozenset[object] = frozenset({None, ""})
 
 
+def _one_or_several(value: Any) -> Any:  # noqa: ANN401
+    return (value,) if isinstance(value, str) else value
+
+
+_NAME = {"type": "string"}
+Names: TypeAlias = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_one_or_several),
+    WithJsonSchema({"anyOf": [_NAME, {"type": "array", "items": _NAME}]}),
+]
+
+
 class TaskOptions(Options):
     """The options that every task type has."""
 
@@ -30,20 +42,13 @@ class TaskOptions(Options):
     text_pair: tuple[str, str] | None = Field(
         default=None, description="two columns, where the task is about a pair of texts"
     )
-    needs: tuple[str, ...] = Field(default=(), description="tasks that this one depends on")
+    needs: Names = Field(default=(), description="tasks that this one depends on: one name or several")
     weight: float = Field(default=1.0, gt=0, description="weight of the task's loss in the sum")
     metric: str | None = Field(default=None, description="main metric; by default the type's first")
     pooling: Pooling = Field(default="mean", description="how token states become one state a row")
     dropout: float = Field(default=0.1, ge=0, lt=1, description="dropout before the output layer")
 
     metrics: ClassVar[tuple[str, ...]] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _needs_may_be_one_name(cls, values: Any) -> Any:  # noqa: ANN401
-        if isinstance(values, dict) and isinstance(values.get("needs"), str):
-            return {**values, "needs": [values["needs"]]}
-        return values
 
     @field_validator("metric")
     @classmethod
@@ -66,7 +71,7 @@ class Tally:
         labels: occurrences of each label (of each word's tag for tagging).
         present: rows that carry the task's label.
         missing: rows that do not.
-        total, squares, low, high: sum, sum of squares and range of numeric labels.
+        total, spread, low, high: sum, sum of squared distances from the mean, and range of numeric labels.
         repaired: orphan I- tags turned into B- tags.
         repaired_at: where the first of them stands.
     """
@@ -75,7 +80,7 @@ class Tally:
     present: int = 0
     missing: int = 0
     total: float = 0.0
-    squares: float = 0.0
+    spread: float = 0.0
     low: float = float("inf")
     high: float = float("-inf")
     repaired: int = 0

@@ -1,7 +1,13 @@
-"""The metrics. A new one is one function and one row in METRICS; a metric that is undefined is None, never 0."""
+"""The metrics. A new one is one function and one row in METRICS.
+
+A correlation with a constant is undefined, and so is any metric of no rows: None, never 0. Precision, recall and F1
+are 0 where there is nothing to divide by, as in scikit-learn and seqeval.
+"""
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -15,41 +21,50 @@ from polytask.tasks.bio import spans
 Metric: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], "float | None"]
 
 
-def _f1(truth: Sequence[Any], found: Sequence[Any], average: Literal["micro", "macro"]) -> float:
+def _f1(truth: Sequence[Any], found: Sequence[Any], average: Literal["micro", "macro"]) -> float | None:
     """F1 over the labels that occur in the truth or in the predictions, so that unseen labels count as errors."""
-    if isinstance(truth[0], list):
-        names = sorted({label for row in (*truth, *found) for label in row})
-        if not names:
-            return 1.0
-        table = [np.array([[name in row for name in names] for row in rows]) for rows in (truth, found)]
-        return float(sk.f1_score(*table, average=average, zero_division=0))  # pyright: ignore[reportArgumentType]
-    return float(sk.f1_score(truth, found, average=average, zero_division=0))  # pyright: ignore[reportArgumentType]
+    if not truth:
+        return None
+    right, named = Counter[str](), Counter[str]()
+    for gold, guess in zip(truth, found, strict=True):
+        true, given = (set(row) if isinstance(row, list) else {row} for row in (gold, guess))
+        right.update(true & given)
+        named.update((*true, *given))
+    if not named:
+        return 1.0  # no row has a label, and none was given
+    if average == "micro":
+        return 2 * right.total() / named.total()
+    return sum(2 * right[label] / count for label, count in named.items()) / len(named)
 
 
-def accuracy(truth: Sequence[Any], found: Sequence[Any]) -> float:
+def accuracy(truth: Sequence[Any], found: Sequence[Any]) -> float | None:
     """Share of rows that are right; for several labels a row is right when its whole set is."""
-    return sum(a == b for a, b in zip(truth, found, strict=True)) / len(truth)
+    right = sum(a == b for a, b in zip(truth, found, strict=True))
+    return right / len(truth) if truth else None
 
 
-def macro_f1(truth: Sequence[Any], found: Sequence[Any]) -> float:
+def macro_f1(truth: Sequence[Any], found: Sequence[Any]) -> float | None:
     """Mean F1 over labels."""
     return _f1(truth, found, "macro")
 
 
-def micro_f1(truth: Sequence[Any], found: Sequence[Any]) -> float:
+def micro_f1(truth: Sequence[Any], found: Sequence[Any]) -> float | None:
     """F1 over all decisions."""
     return _f1(truth, found, "micro")
 
 
-def mcc(truth: Sequence[str], found: Sequence[str]) -> float:
-    """Matthews correlation coefficient."""
-    return float(sk.matthews_corrcoef(truth, found))
+def mcc(truth: Sequence[str], found: Sequence[str]) -> float | None:
+    """Matthews correlation coefficient; 0 where the truth or the predictions hold one class only."""
+    if not truth:
+        return None
+    return float(sk.matthews_corrcoef(truth, found)) if len({*truth, *found}) > 1 else 0.0
 
 
 def _correlation(measure: Callable[..., Any], truth: Sequence[float], found: Sequence[float]) -> float | None:
     if len(truth) < 2 or np.ptp(truth) == 0 or np.ptp(found) == 0:
         return None  # a constant has no correlation with anything
-    value = float(measure(truth, found).statistic)
+    with warnings.catch_warnings(action="ignore", category=stats.NearConstantInputWarning):
+        value = float(measure(truth, found).statistic)
     return value if np.isfinite(value) else None
 
 
@@ -63,9 +78,9 @@ def spearman(truth: Sequence[float], found: Sequence[float]) -> float | None:
     return _correlation(stats.spearmanr, truth, found)
 
 
-def mae(truth: Sequence[float], found: Sequence[float]) -> float:
+def mae(truth: Sequence[float], found: Sequence[float]) -> float | None:
     """Mean absolute error, in the label's unit; smaller is better."""
-    return float(np.abs(np.subtract(truth, found)).mean())
+    return float(np.abs(np.subtract(truth, found)).mean()) if truth else None
 
 
 def _entity_counts(truth: Sequence[list[str]], found: Sequence[list[str]]) -> tuple[int, int, int]:

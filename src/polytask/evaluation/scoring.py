@@ -9,7 +9,7 @@ import torch
 
 from polytask.data.batch import Collator, Item, groups_by_length
 from polytask.data.encode import Source
-from polytask.evaluate.metrics import METRICS, SMALLER_IS_BETTER
+from polytask.evaluation.metrics import METRICS, SMALLER_IS_BETTER
 from polytask.model.multitask import MultiTaskModel
 from polytask.tasks import Task
 from polytask.terms import Gold, Scores

@@ -1,0 +1,112 @@
+"""A YAML document: its plain values, the line of each, and the overrides of the command line."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeAlias
+
+import yaml
+
+from polytask.errors import ConfigError
+
+Path_: TypeAlias = tuple[str | int, ...]
+
+_TAG = "tag:yaml.org,2002:"
+_FLOAT = re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)[eE][-+]?[0-9]+$")
+
+
+class _Loader(yaml.SafeLoader):
+    """As YAML 1.2: `1e-5` is a number, and `2020-01-01` is text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag != f"{_TAG}timestamp"]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(f"{_TAG}float", _FLOAT, list("-+.0123456789"))
+
+
+def parse(text: str, name: str) -> tuple[Any, dict[Path_, int]]:
+    """Parse YAML into plain values and the line of each.
+
+    Keys stay as they are written, so that `yes`, `1` and `null` can be names. Raises ConfigError on broken YAML,
+    repeated keys and anchors that hold themselves.
+    """
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        if node is None:
+            raise ConfigError(f"{name}: the file is empty; see `polytask schema` for what it may hold")
+        _check(node, name, ())
+        data = _Loader("").construct_document(node)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(f"{name}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
+    except (ValueError, KeyError, AttributeError):  # what PyYAML raises for `!!int many`
+        raise ConfigError(f"{name}: not YAML: a value does not fit its explicit tag (!!int and the like)") from None
+    except RecursionError:
+        raise ConfigError(f"{name}: the values are nested too deeply") from None
+    marks: dict[Path_, int] = {}
+    _mark(node, (), marks)
+    return _apart(data), marks
+
+
+def _check(node: yaml.Node, name: str, above: tuple[yaml.Node, ...]) -> None:
+    if any(node is other for other in above):
+        raise ConfigError(f"{name}:{node.start_mark.line + 1}: an anchor stands inside of what it names")
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError(f"{name}:{line}: found a list or a mapping as a key; a key is a name")
+            if key.tag != f"{_TAG}merge":
+                if key.value in seen:
+                    raise ConfigError(f"{name}:{line}: the key {key.value!r} stands on line {seen[key.value]} already")
+                seen[key.value] = line
+                key.tag = f"{_TAG}str"
+            _check(value, name, (*above, node))
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _check(item, name, (*above, node))
+
+
+def _mark(node: yaml.Node, path: Path_, marks: dict[Path_, int]) -> None:
+    marks.setdefault(path, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            marks[(*path, key.value)] = key.start_mark.line + 1
+            _mark(value, (*path, key.value), marks)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            _mark(item, (*path, index), marks)
+
+
+def _apart(value: Any) -> Any:  # noqa: ANN401
+    """Copy what aliases share, so that overriding a value of one task leaves the others alone."""
+    if isinstance(value, dict):
+        return {key: _apart(item) for key, item in value.items()}
+    return [_apart(item) for item in value] if isinstance(value, list) else value
+
+
+def apply_override(data: dict[str, Any], override: str, places: dict[Path_, str]) -> None:
+    """Set one value by its dotted path. Raises ConfigError when the override is not of the form path=value."""
+    key, equals, text = override.partition("=")
+    parts = tuple(key.strip().split("."))
+    if not equals or not all(parts):
+        raise ConfigError(f"--set {override}: expected a path and a value, such as train.epochs=3")
+    place = f"--set {key.strip()}"
+    value = parse(text, place)[0] if text.strip() else None
+    at = data
+    for part in parts[:-1]:
+        if at.get(part) is None:
+            at[part] = {}
+        below = at[part]
+        if not isinstance(below, dict):
+            kind = "a list" if isinstance(below, list) else "a single value"
+            raise ConfigError(f"--set {override}: {part!r} holds {kind}, so nothing can be set below it")
+        at = below
+    at[parts[-1]] = value
+    for old in [path for path in places if path[: len(parts)] == parts]:
+        del places[old]
+    places[parts] = place

@@ -1,0 +1,154 @@
+"""What the checker found, as lines for a person: the place, what stands there, and what is accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import UnionType
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from polytask.config.document import Path_
+from polytask.config.root import Config
+from polytask.errors import nearest
+from polytask.tasks import TASKS
+
+# What is expected, by the checker's name for the mistake.
+_EXPECTED: dict[str, str] = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "dict_type": "keys with values",
+    "model_type": "keys with values",
+    "model_attributes_type": "keys with values",
+    "tuple_type": "a list",
+    "string_pattern_mismatch": "a name: a letter, then letters, digits, - or _",
+    "string_too_short": "text that is not empty",
+}
+
+
+def explain(error: ValidationError, data: Mapping[str, Any], places: Mapping[Path_, str], name: str) -> list[str]:
+    """Return one line for each thing that is wrong.
+
+    Args:
+        data: what was checked.
+        places: where each value stands, by its path.
+        name: the place of what has none.
+    """
+    found: dict[Path_, list[str]] = {}
+    choices: set[Path_] = set()
+    for details in error.errors(include_url=False):
+        path, reason = _real_path(details, data), _reason(details, data)
+        reasons = found.setdefault(path, [])
+        if reason not in reasons:
+            reasons.append(reason)
+        if details["type"] == "literal_error":
+            choices.add(path)
+    # A value that may be a name or a mapping, and is a mapping with a mistake in it, is told by the mistake alone.
+    inner = {path[:length] for path in found for length in range(len(path))}
+    return [
+        f"{_place(path, places, name)}: {'.'.join(str(part) for part in path)}: {_joined(reasons)}"
+        for path, reasons in found.items()
+        if path not in inner & choices
+    ]
+
+
+def _joined(reasons: Sequence[str]) -> str:
+    first, *others = reasons
+    return "; or ".join([first, *(reason.partition("; ")[2] or reason for reason in others)])
+
+
+def _place(path: Path_, places: Mapping[Path_, str], name: str) -> str:
+    known = (places[path[:length]] for length in range(len(path), -1, -1) if path[:length] in places)
+    return next(known, name)
+
+
+def _real_path(error: ErrorDetails, data: Any) -> Path_:  # noqa: ANN401
+    """Leave out of an error's path what the checker inserts: the names of types, and which of several it tried."""
+    path: list[str | int] = []
+    at = data
+    for part in error["loc"]:
+        inside = isinstance(at, list | tuple) and isinstance(part, int) and part < len(at)
+        if (isinstance(at, Mapping) and part in at) or inside:
+            at = at[part]  # type: ignore[index]
+            path.append(part)
+    if error["type"] == "missing":
+        path.append(error["loc"][-1])
+    if error["type"].startswith("union_tag"):
+        path.append(_discriminator(error))
+    return tuple(path)
+
+
+def _discriminator(error: ErrorDetails) -> str:
+    return str(error.get("ctx", {})["discriminator"]).strip("'")
+
+
+def _reason(error: ErrorDetails, data: Mapping[str, Any]) -> str:
+    kind, context, value = error["type"], error.get("ctx", {}), error["input"]
+    if kind == "extra_forbidden":
+        path = _real_path(error, data)
+        return f"unknown key; {nearest(str(path[-1]), accepted_keys(path[:-1], data))}"
+    if kind == "missing":
+        return "missing, and it has no default"
+    if kind == "union_tag_not_found":
+        return f"missing; accepted: {', '.join(TASKS)}"
+    if kind in ("union_tag_invalid", "literal_error"):
+        value = value[_discriminator(error)] if kind == "union_tag_invalid" else value
+        expected = str(context.get("expected_tags") or context["expected"]).replace(" or ", ", ")
+        accepted = [item.strip(" '") for item in expected.split(",")]
+        return f"found {_shown(value)}; {nearest(str(value), accepted)}"
+    if kind in ("too_long", "too_short"):
+        least = kind == "too_short"
+        limit = f"at least {context['min_length']}" if least else f"at most {context['max_length']}"
+        return f"found {context['actual_length']} items; expected {limit}"
+    message = _expected(kind, value) or error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return message if message.startswith("found") else f"found {_shown(value)}; {message}"
+
+
+def _expected(kind: str, value: Any) -> str:  # noqa: ANN401
+    if kind not in _EXPECTED:
+        return ""
+    quotes = " (put it in quotes)" if kind == "string_type" and isinstance(value, int | float) else ""
+    return f"expected {_EXPECTED[kind]}{quotes}"
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    if value is None:
+        return "nothing"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def accepted_keys(path: Path_, data: Any) -> list[str]:  # noqa: ANN401
+    """Return the keys that are accepted at a path."""
+    model: type[BaseModel] = Config
+    at = data
+    skip = False
+    for index, part in enumerate(path):
+        at = at[part]
+        if skip:
+            skip = False
+            continue
+        if model is Config and part == "tasks":
+            kind = TASKS.get(str(at[path[index + 1]].get("type"))) if index + 1 < len(path) else None
+            if kind is None:
+                return []
+            model, skip = kind.Options, True
+        else:
+            model = _model_of(model.model_fields[str(part)].annotation)
+    return list(model.model_fields)
+
+
+def _model_of(annotation: Any) -> type[BaseModel]:  # noqa: ANN401
+    options = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    return next(kind for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel))

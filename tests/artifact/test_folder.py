@@ -1,0 +1,123 @@
+"""The model folder carries all that prediction needs, and refuses what it is not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+import polytask as pt
+from polytask.artifact import save_bundle
+from polytask.errors import ModelError, OutputError
+from polytask.predict.predictor import Model
+
+Job = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
+    rows = [{"text": f"text number {n}", "label": "even" if n % 2 == 0 else "odd"} for n in range(20)]
+    data = {"train": rows, "dev": rows, "test": rows}
+    values = {
+        "encoder": str(tiny),
+        "tasks": {"parity": {"type": "classification", "data": data}},
+        "train": {"max_steps": 2},
+    }
+    out = tmp_path_factory.mktemp("artifact") / "run"
+    pt.train(values, out)
+    return out / "model"
+
+
+@pytest.fixture
+def copied(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "model"))
+
+
+def test_the_folder_holds_no_pickle(folder: Path) -> None:
+    names = {file.name for file in folder.iterdir()}
+    assert {"model.safetensors", "polytask.json", "README.md", "tokenizer.json"} <= names
+    assert {file.suffix for file in folder.iterdir()} <= {".safetensors", ".json", ".md", ".txt"}
+
+
+def test_the_encoder_is_stored_once(job: Job, tmp_path: Path) -> None:
+    pt.train(job(max_steps=1), tmp_path / "run")
+    names = load_file(tmp_path / "run" / "model" / "model.safetensors")
+    assert sum(name.endswith("word_embeddings.weight") for name in names) == 1
+
+
+def test_independent_encoders_survive_the_round_trip(job: Job, tmp_path: Path) -> None:
+    run = pt.train({**job(max_steps=2), "sharing": {"strategy": "independent"}}, tmp_path / "run")
+    loaded = pt.load(tmp_path / "run" / "model")
+    assert len(loaded.network.encoders) == 3
+    assert loaded.predict(["a text"]) == run.model.predict(["a text"])
+
+
+def test_the_card_names_tasks_scores_and_sharing(folder: Path) -> None:
+    card = (folder / "README.md").read_text("utf-8")
+    assert "**parity**: classification (even, odd)" in card
+    assert "accuracy" in card
+    assert "layer 1-2" in card
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "README.md"])
+def test_an_altered_file_is_refused(copied: Path, name: str) -> None:
+    content = bytearray((copied / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copied / name).write_bytes(bytes(content))
+    with pytest.raises(ModelError, match=rf"{name}: the content is not what was saved"):
+        Model.load(copied)
+
+
+def test_a_missing_file_is_refused(copied: Path) -> None:
+    (copied / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match="tokenizer.json: missing"):
+        Model.load(copied)
+
+
+def test_another_version_is_refused(copied: Path) -> None:
+    path = copied / "polytask.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "form": 99}))
+    with pytest.raises(ModelError, match="written in form 99, and this version of polytask reads form 1"):
+        Model.load(copied)
+
+
+def test_a_file_name_that_leaves_the_folder_is_refused(copied: Path) -> None:
+    path = copied / "polytask.json"
+    data = json.loads(path.read_text())
+    data["sha256"]["../outside.txt"] = "0"
+    path.write_text(json.dumps(data))
+    with pytest.raises(ModelError, match="leaves the folder"):
+        Model.load(copied)
+
+
+def test_a_run_folder_names_the_model_inside_it(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"did you mean .*model"):
+        Model.load(folder.parent)
+    with pytest.raises(ModelError, match="not a model folder"):
+        Model.load(tmp_path)
+
+
+def test_a_folder_that_exists_is_never_overwritten(folder: Path) -> None:
+    from polytask.artifact import load_bundle
+
+    with pytest.raises(OutputError, match="the folder exists"):
+        save_bundle(folder, load_bundle(folder))
+
+
+def test_prediction_loads_no_training_code(folder: Path) -> None:
+    code = (
+        "import sys, polytask\n"
+        f"polytask.Model.load({str(folder)!r}).predict(['a'])\n"
+        "wrong = [name for name in sys.modules if name.startswith(('polytask.training', 'polytask.balance',"
+        " 'polytask.schedule', 'sklearn', 'datasets'))]\n"
+        "assert not wrong, wrong"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr

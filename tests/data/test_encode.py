@@ -1,0 +1,182 @@
+"""Token ids: every word finds its own first token, every label its target, and nothing is tokenised twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polytask.data import encode
+from polytask.data.encode import Source, encode_table, tokenize
+from polytask.data.prepare import read_tables
+from polytask.data.words import join_words, split_words
+from polytask.model.encoder import tokenizer_fingerprint
+from polytask.tasks import TaskOptions
+from polytask.terms import Word
+
+Build = Callable[..., TaskOptions]
+Write = Callable[..., str]
+
+LETTERS = st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from("ab '.-@#中文é\u0301\u200b\u2028\x00😀ß"))
+texts = st.text(LETTERS, max_size=40)
+
+
+def sources_of(tokenizer: Any, max_tokens: int = 32, **tasks: TaskOptions) -> list[Source]:
+    tables = read_tables(tasks)
+    fingerprint = tokenizer_fingerprint(tokenizer)
+    return [encode_table(table, tables.tasks, tokenizer, fingerprint, max_tokens) for table in tables.tables["train"]]
+
+
+def check_words(tokenizer: Any, text: str, words: list[Word], found: list[int], max_tokens: int) -> None:
+    """A word's token is the first of the text's tokens with a character in common; -1 says that there is none."""
+    encoding = tokenizer(text, truncation=True, max_length=max_tokens).encodings[0]
+    kept = [at for at, sequence in enumerate(encoding.sequence_ids) if sequence == 0]
+    for word, token in zip(words, found, strict=True):
+        touching = [at for at in kept if encoding.offsets[at][0] < word.end and word.start < encoding.offsets[at][1]]
+        assert token == (touching[0] if touching else -1)
+
+
+@given(text=texts, max_tokens=st.integers(3, 30))
+def test_a_word_reads_the_first_token_that_covers_a_part_of_it(text: str, max_tokens: int, tokenizer: Any) -> None:
+    words = split_words(text)
+    (row,) = tokenize(tokenizer, [text], None, [words], max_tokens)
+    check_words(tokenizer, text, words, list(row.word_tokens), max_tokens)
+    assert len(row.ids) <= max_tokens
+    assert row.truncated == (len(tokenizer(text)["input_ids"]) > max_tokens)
+
+
+@given(tokens=st.lists(st.text(LETTERS, max_size=8), max_size=8), max_tokens=st.integers(3, 30))
+def test_given_tokens_read_tokens_of_their_own(tokens: list[str], max_tokens: int, tokenizer: Any) -> None:
+    text, words = join_words(tokens)
+    (row,) = tokenize(tokenizer, [text], None, [words], max_tokens)
+    check_words(tokenizer, text, words, list(row.word_tokens), max_tokens)
+    assert all(token < len(row.ids) - 1 for token in row.word_tokens)  # never the closing one
+
+
+def test_the_token_of_a_word_lies_inside_it_and_no_two_words_share_one(tokenizer: Any) -> None:
+    text = "Björk's unbelievable U.S. tour — 我爱北京 @ann #now: 3.5% 😀"
+    words = split_words(text)
+    (row,) = tokenize(tokenizer, [text], None, [words], 64)
+    encoding = tokenizer(text).encodings[0]
+    for word, token in zip(words, row.word_tokens, strict=True):
+        start, end = encoding.offsets[token]
+        assert word.start == start
+        assert end <= word.end
+    assert len(set(row.word_tokens)) == len(words)
+
+
+def test_words_that_the_tokenizer_drops_or_cuts_off_have_no_token(tokenizer: Any) -> None:
+    tokens = ["go", "\x00", "\u200b", "\ufe0f", "", "now", "and", "then"]
+    text, words = join_words(tokens)
+    (whole,) = tokenize(tokenizer, [text], None, [words], 32)
+    assert list(whole.word_tokens) == [1, -1, -1, -1, -1, 2, 3, 4]
+    (cut,) = tokenize(tokenizer, [text], None, [words], 4)
+    assert list(cut.word_tokens) == [1, -1, -1, -1, -1, 2, -1, -1]
+    assert (whole.truncated, cut.truncated) == (False, True)
+
+
+@given(rows=st.lists(st.tuples(texts, st.one_of(st.none(), texts)), min_size=1, max_size=5))
+def test_a_row_is_tokenised_as_if_it_were_alone(rows: list[tuple[str, str | None]], tokenizer: Any) -> None:
+    columns = {
+        "text": [text for text, _ in rows],
+        "pair": [pair for _, pair in rows],
+        "starts": [None] * len(rows),
+        "ends": [None] * len(rows),
+    }
+    batch = encode._encode(columns, {}, tokenizer, 16, encode._schema({}))
+    for (text, pair), row in zip(rows, batch.to_pylist(), strict=True):
+        # In a list: transformers takes an empty second text outside of one for none.
+        inputs = [text], None if pair is None else [pair]
+        alone = tokenizer(*inputs, truncation=True, max_length=16)
+        assert (row["ids"], row["type_ids"]) == (alone["input_ids"][0], alone["token_type_ids"][0])
+        assert row["length"] == len(row["ids"]) <= 16
+        assert row["truncated"] == (len(tokenizer(*inputs)["input_ids"][0]) > 16)
+
+
+def test_words_of_a_pair_are_those_of_the_first_text(tokenizer: Any) -> None:
+    words = split_words("one two")
+    (row,) = tokenize(tokenizer, ["one two"], ["two one"], [words], 16)
+    assert list(row.word_tokens) == [1, 2]
+    assert list(row.type_ids or ()) == [0, 0, 0, 0, 1, 1, 1]
+
+
+def test_labels_become_targets_and_rows_without_them_carry_nothing(
+    options: Build, jsonl: Write, tokenizer: Any
+) -> None:
+    path = jsonl(
+        [
+            {"text": "a b", "label": "y", "score": 1, "labels": ["p"], "tokens": ["a", "b"], "tags": ["O", "B-X"]},
+            {"text": "c", "score": 3, "tokens": ["c"]},
+            {"text": "d e", "label": "x", "labels": ["p", "q"], "tokens": ["d", "e"], "tags": ["B-X", "O"]},
+        ]
+    )
+    kinds = ("classification", "multilabel", "regression", "tagging")
+    (source,) = sources_of(tokenizer, **{kind: options(kind, path, dev=path) for kind in kinds})
+    assert {name: rows.tolist() for name, rows in source.carries.items()} == {
+        "classification": [0, 2], "multilabel": [0, 2], "regression": [0, 1], "tagging": [0, 2],
+    }  # fmt: skip
+    assert [int(source.targets["classification"][row]) for row in (0, 2)] == [1, 0]
+    assert [source.targets["multilabel"][row].tolist() for row in (0, 2)] == [[1, 0], [1, 1]]
+    assert [float(source.targets["regression"][row]) for row in (0, 1)] == [-1, 1]
+    assert [source.targets["tagging"][row].tolist() for row in (0, 2)] == [[0, 1], [1, 0]]
+    assert [source.word_tokens[row].tolist() for row in range(3)] == [[1, 2], [1], [1, 2]]
+    assert source.lengths.tolist() == [len(source.ids[row]) for row in range(len(source))]
+
+
+def test_rows_keep_their_order_across_the_batches_of_the_encoder(
+    options: Build, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encode, "_BATCH", 3)
+    rows = [{"text": "word " * at, "label": "xy"[at % 2]} for at in range(1, 11)]
+    (source,) = sources_of(tokenizer, it=options("classification", rows, dev=rows))
+    assert source.lengths.tolist() == [at + 2 for at in range(1, 11)]
+    assert [len(source.ids[row]) for row in range(10)] == source.lengths.tolist()
+    assert source.targets["it"].tolist() == [1, 0] * 5
+
+
+class Counting:
+    """A tokenizer that counts its calls."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.calls = 0
+
+    def __call__(self, *arguments: Any, **rest: Any) -> Any:
+        self.calls += 1
+        return self.tokenizer(*arguments, **rest)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tokenizer, name)
+
+
+def test_rows_are_tokenised_once_and_again_only_when_something_changed(
+    options: Build, jsonl: Write, tokenizer: Any
+) -> None:
+    counting = Counting(tokenizer)
+    rows = [{"text": "a b c d", "label": "x"}, {"text": "e", "label": "y"}]
+    path = jsonl(rows)
+    chosen = options("classification", path, dev=rows)
+    first, second = (sources_of(counting, it=chosen)[0] for _ in range(2))
+    assert counting.calls == 1
+    assert [first.ids[row].tolist() for row in range(2)] == [second.ids[row].tolist() for row in range(2)]
+    assert np.array_equal(first.targets["it"], second.targets["it"])
+    assert int(sources_of(counting, max_tokens=4, it=chosen)[0].truncated.sum()) == 1
+    assert counting.calls == 2
+    jsonl([*rows, {"text": "new", "label": "x"}])
+    assert len(sources_of(counting, it=chosen)[0]) == 3
+    assert counting.calls == 3
+    tables = read_tables({"it": chosen})
+    encode_table(tables.tables["train"][0], tables.tasks, counting, "another tokenizer", 32)  # type: ignore[arg-type]
+    assert counting.calls == 4
+
+
+@given(text=st.text(LETTERS, min_size=1, max_size=20))
+def test_any_text_has_its_special_tokens(text: str, tokenizer: Any) -> None:
+    for given_text in (text, "", "\x00"):
+        (row,) = tokenize(tokenizer, [given_text], None, [None], 8)
+        assert (row.ids[0], row.ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
+        assert list(row.word_tokens) == []

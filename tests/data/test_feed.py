@@ -1,0 +1,201 @@
+"""A feed: which tasks share rows, what a share of the training rows holds out, and datasets of the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polytask.data.feed import feeds_of, hub_rows
+from polytask.data.rows import Table, read_table
+from polytask.errors import ConfigError, DataError
+from polytask.options import DataOptions
+from polytask.tasks import TASKS, TaskOptions
+from polytask.terms import Split
+
+Build = Callable[..., TaskOptions]
+Write = Callable[..., str]
+ROWS = [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
+
+
+def tables_of(split: Split, **tasks: TaskOptions) -> list[Table]:
+    return [read_table(feed) for feed in feeds_of(tasks, split)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    """Write a dataset whose labels are numbers with names, as the hub holds them."""
+    features = datasets.Features(
+        text=datasets.Value("string"),
+        label=datasets.ClassLabel(names=["neg", "pos"]),
+        tokens=datasets.List(datasets.Value("string")),
+        ner_tags=datasets.List(datasets.ClassLabel(names=["O", "B-X", "I-X"])),
+    )
+    rows = [
+        {"text": "a b", "label": 1, "tokens": ["a", "b"], "ner_tags": [1, 2]},
+        {"text": "c", "label": 0, "tokens": ["c"], "ner_tags": [0]},
+        {"text": "d", "label": -1, "tokens": ["d"], "ner_tags": [-1]},
+    ]
+    (tmp_path / "reviews").mkdir()
+    for split, chosen in (("train", rows), ("validation", rows[:2]), ("test", rows[1:2])):
+        datasets.Dataset.from_list(chosen, features=features).to_parquet(tmp_path / "reviews" / f"{split}.parquet")
+    return str(tmp_path / "reviews")
+
+
+def test_feeds_are_shared_by_tasks_with_the_same_rows_and_inputs_only(options: Build, jsonl: Write) -> None:
+    one, two = jsonl(ROWS, "one.jsonl"), jsonl(ROWS, "two.jsonl")
+    feeds = feeds_of(
+        {
+            "a": options("classification", one),
+            "b": options("regression", one, label="label"),
+            "c": options("classification", two),
+            "d": options("classification", one, text="title"),
+            "e": options("classification", one, text_pair=("text", "title")),
+            "f": options("classification", (one, two)),
+            "g": options("classification", (two, one)),
+            "h": options("classification", one, format="jsonl"),
+            "i": options("classification", one, dev=0.1),
+            "j": options("classification", ROWS),
+            "k": options("classification", [dict(row) for row in ROWS]),
+        },
+        "train",
+    )
+    assert [tuple(feed.tasks) for feed in feeds] == [
+        ("a", "b"), ("c",), ("d",), ("e",), ("f",), ("g",), ("h",), ("i",), ("j", "k"),
+    ]  # fmt: skip
+
+
+def test_rows_may_be_python_objects(options: Build) -> None:
+    (table,) = tables_of("train", it=options("classification", ROWS, dev=ROWS[:1]))
+    assert table.rows["text"][:] == ["a", "b"]
+    assert table.rows["place"][:] == ["train row 1", "train row 2"]
+    (same,) = tables_of("dev", it=options("classification", ROWS, dev=ROWS))
+    assert same.rows["place"][:] == ["dev row 1", "dev row 2"]
+
+
+def test_several_files_are_read_one_after_another(options: Build, jsonl: Write) -> None:
+    files = tuple(jsonl([row], f"{name}.jsonl") for name, row in zip("ab", ROWS, strict=True))
+    (table,) = tables_of("train", it=options("classification", files))
+    assert table.rows["place"][:] == [f"{file}:1" for file in files]
+    assert table.feed.name == "a.jsonl, b.jsonl"
+    with pytest.raises(DataError, match=r"c.jsonl: no such file .*did you mean"):
+        tables_of("train", it=options("classification", (*files, files[0].replace("a.jsonl", "c.jsonl"))))
+
+
+def test_a_task_without_training_or_dev_rows_is_refused(options: Build, jsonl: Write) -> None:
+    path = jsonl(ROWS)
+    with pytest.raises(ConfigError, match=r"tasks.it.data: no training rows; give `train:`"):
+        feeds_of({"it": options("classification")}, "train")
+    with pytest.raises(ConfigError, match=r"tasks.it.data: no dev rows, .*such as `dev: 0.1`"):
+        feeds_of({"it": options("classification", path)}, "dev")
+    assert feeds_of({"it": options("classification", path)}, "test") == []
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, 1.5, -0.1])
+def test_a_share_lies_between_nothing_and_all(share: float, options: Build) -> None:
+    with pytest.raises(ValueError, match="a share of the training rows lies between 0 and 1"):
+        options("classification", ROWS, dev=share)
+
+
+@given(
+    texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), min_size=1, max_size=60),
+    share=st.floats(0.05, 0.95),
+)
+def test_a_share_cuts_the_rows_in_two_and_keeps_equal_texts_together(texts: list[str], share: float) -> None:
+    rows = tuple({"text": text, "label": str(at)} for at, text in enumerate(texts))
+    chosen = TASKS["classification"].Options(type="classification", data=DataOptions(train=rows, dev=share))
+    (train,), (dev,) = tables_of("train", it=chosen), tables_of("dev", it=chosen)
+    labels = [*train.rows["gold.it"][:], *dev.rows["gold.it"][:]]
+    assert sorted(labels, key=int) == [row["label"] for row in rows]
+    assert not set(train.rows["text"][:]) & set(dev.rows["text"][:])
+    assert train.tallies["it"].present == len(train.rows)
+    assert train.feed.inputs == dev.feed.inputs
+
+
+def test_a_share_holds_out_about_so_many_rows(options: Build) -> None:
+    rows = [{"text": f"row {at}", "label": "x"} for at in range(2000)]
+    (dev,) = tables_of("dev", it=options("classification", rows, dev=0.1))
+    assert 150 < len(dev.rows) < 250
+    tokens = [{"tokens": ["row", str(at)], "tags": ["O", "O"]} for at in range(2000)]
+    (held,) = tables_of("dev", it=options("tagging", tokens, dev=0.1))
+    assert held.rows["text"][:] == dev.rows["text"][:]  # the text that the tokens spell decides
+
+
+def test_a_hub_dataset_gives_names_for_class_labels(options: Build, folder: str) -> None:
+    tasks = {
+        "sentiment": options("classification", hub=folder),
+        "entities": options("tagging", hub=folder, tags="ner_tags"),
+    }
+    (table,) = tables_of("train", **tasks)
+    assert table.rows["gold.sentiment"][:] == ["pos", "neg", None]
+    assert table.rows["gold.entities"][:] == [["B-X", "I-X"], ["O"], None]
+    assert table.rows["place"][0] == f"{folder} (train):1"
+    (dev,) = tables_of("dev", **tasks)
+    assert dev.rows["text"][:] == ["a b", "c"]
+    assert feeds_of(tasks, "test") == []
+
+
+def test_every_named_split_of_a_hub_dataset_is_read(options: Build, folder: str) -> None:
+    (table,) = tables_of("train", it=options("classification", ("validation", "test"), hub=folder))
+    assert table.rows["place"][:] == [f"{folder} (validation):{at}" for at in (1, 2)] + [f"{folder} (test):1"]
+    assert table.feed.name == f"{folder} (validation, test)"
+
+
+def test_a_hub_dataset_and_rows_of_ones_own_go_together(options: Build, folder: str) -> None:
+    chosen = options("classification", hub=folder, dev=ROWS)
+    assert len(tables_of("train", it=chosen)[0].rows) == 3
+    assert tables_of("dev", it=chosen)[0].rows["text"][:] == ["a", "b"]
+
+
+def test_a_folder_of_jsonl_is_a_hub_dataset_and_a_changed_one_is_read_again(
+    options: Build, jsonl: Write, tmp_path: Path
+) -> None:
+    (tmp_path / "set").mkdir()
+    chosen = options("classification", hub=str(tmp_path / "set"), dev=0.5)
+    for text in ("first", "second"):
+        jsonl([{"text": f"{text} {at}", "label": "x"} for at in range(20)], "set/train.jsonl")
+        both = [table.rows["text"][:] for split in ("train", "dev") for table in tables_of(split, it=chosen)]
+        assert sorted(chain(*both)) == sorted(f"{text} {at}" for at in range(20))
+        assert all(both)
+
+
+def test_a_hub_dataset_that_is_not_to_be_had_says_why(
+    options: Build, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match=r"split 'tset': Unknown split .*check the name and the network"):
+        tables_of("train", it=options("classification", "tset", hub=folder))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "train.jsonl").write_text("{broken", "utf-8")
+    with pytest.raises(DataError, match=r"hub dataset '.*broken', split 'train': .*generating the dataset .*JSON"):
+        tables_of("train", it=options("classification", hub=str(tmp_path / "broken")))
+
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise ConnectionError("Couldn't reach the Hub")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(DataError, match=r"'nobody/nothing', split 'train': Couldn't reach the Hub; .*give the folder"):
+        tables_of("train", it=options("classification", hub="nobody/nothing"))
+
+
+def test_class_numbers_become_names_and_missing_ones_nothing() -> None:
+    kinds = datasets.Features(
+        one=datasets.ClassLabel(names=["x", "y"]), many=datasets.List(datasets.ClassLabel(names=["O", "B"]))
+    )
+    rows = [
+        {"one": 1, "many": [0, 1]},
+        {"one": None, "many": []},
+        {"one": -1, "many": [0, -1]},
+        {"one": 0, "many": None},
+    ]
+    assert list(hub_rows(datasets.Dataset.from_list(rows, features=kinds))) == [
+        {"one": "y", "many": ["O", "B"]},
+        {"one": None, "many": []},
+        {"one": None, "many": None},
+        {"one": "x", "many": None},
+    ]

@@ -1,0 +1,263 @@
+"""A feed read into rows: every cell is taken, masked or refused with its place; nothing is lost unsaid."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polytask.data.feed import feeds_of
+from polytask.data.readers import READERS
+from polytask.data.rows import Table, read_table
+from polytask.errors import ConfigError, DataError
+from polytask.options import Format
+from polytask.tasks import TaskOptions
+
+Build = Callable[..., TaskOptions]
+Write = Callable[..., str]
+ODD_SEPARATORS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\u200b\ufeff"
+
+
+def table_of(**tasks: TaskOptions) -> Table:
+    (feed,) = feeds_of(tasks, "train")
+    return read_table(feed)
+
+
+def test_tasks_that_name_the_same_file_share_its_rows(options: Build, jsonl: Write) -> None:
+    path = jsonl([{"text": "a b", "label": "x", "score": 1, "tokens": ["a", "b"], "tags": ["O", "B-Z"], "labels": []}])
+    kinds = ("classification", "multilabel", "regression", "tagging")
+    table = table_of(**{kind: options(kind, path) for kind in kinds})
+    (row,) = table.rows
+    assert {key: value for key, value in row.items() if key.startswith("gold.")} == {
+        "gold.classification": "x",
+        "gold.multilabel": [],
+        "gold.regression": 1.0,
+        "gold.tagging": ["O", "B-Z"],
+    }
+    assert (row["starts"], row["ends"]) == ([0, 2], [1, 3])
+    assert row["place"] == f"{path}:1"
+    assert table.apart == (0, "")
+
+
+@pytest.mark.parametrize("missing", [{}, {"label": None}, {"label": ""}])
+def test_a_missing_cell_is_masked_and_counted(missing: dict[str, Any], options: Build, jsonl: Write) -> None:
+    path = jsonl([{"text": "a", "label": "x", "score": 1}, {"text": "b", **missing, "score": 2}])
+    table = table_of(sentiment=options("classification", path), rating=options("regression", path))
+    assert table.rows["gold.sentiment"][:] == ["x", None]
+    assert table.rows["gold.rating"][:] == [1.0, 2.0]
+    assert (table.tallies["sentiment"].present, table.tallies["sentiment"].missing) == (1, 1)
+    assert (table.tallies["rating"].present, table.tallies["rating"].missing) == (2, 0)
+
+
+def test_tokens_that_do_not_spell_out_the_text_get_a_row_of_their_own(options: Build, jsonl: Write) -> None:
+    rows = [
+        {"text": "cannot go", "label": "x", "tokens": ["can", "not", "go"], "tags": ["O", "O", "B-Z"]},
+        {"text": "I <b>go</b>", "label": "y", "tokens": ["I", "go"], "tags": ["O", "B-Z"]},
+        {"text": "never told", "label": "y", "tokens": ["else"]},
+    ]
+    path = jsonl(rows)
+    table = table_of(topic=options("classification", path), slots=options("tagging", path))
+    assert table.rows["text"][:] == ["cannot go", "I <b>go</b>", "I go", "never told"]
+    assert table.rows["gold.topic"][:] == ["x", "y", None, "y"]
+    assert table.rows["gold.slots"][:] == [["O", "O", "B-Z"], None, ["O", "B-Z"], None]
+    assert table.apart == (1, f"{path}:2")
+    assert table.tallies["topic"].missing == 0
+
+
+def test_tagging_tasks_share_a_row_when_their_tokens_are_equal(options: Build, jsonl: Write) -> None:
+    odd = ["a", "", " ", "\u3000", "b"]
+    path = jsonl([{"tokens": odd, "tags": [*"OOOOO"], "pos": [*"NXXXV"], "parts": ["a  ", "b"], "kinds": ["N", "V"]}])
+    slots, pos = options("tagging", path), options("tagging", path, tags="pos")
+    assert len(table_of(slots=slots, pos=pos).rows) == 1
+    assert len(table_of(slots=slots, kinds=options("tagging", path, tokens="parts", tags="kinds")).rows) == 2
+
+
+def test_words_without_a_text_are_joined_to_one(options: Build, tmp_path: Path) -> None:
+    (tmp_path / "rows.conll").write_text("我\tO\n爱\tO\n北京\tB-LOC\n\nI\tO\nlove\tO\n", "utf-8")
+    table = table_of(entities=options("tagging", str(tmp_path / "rows.conll")))
+    assert table.rows["text"][:] == ["我爱北京", "I love"]
+    assert table.rows["starts"][:] == [[0, 1, 2], [0, 2]]
+
+
+def test_columns_of_a_conll_file_are_named_by_number(options: Build, tmp_path: Path) -> None:
+    (tmp_path / "rows.conll").write_text("7 Lee NNP B-PER\n8 sings VBZ O\n", "utf-8")
+    table = table_of(pos=options("tagging", str(tmp_path / "rows.conll"), tokens="2", tags="3"))
+    assert (table.rows["text"][0], table.rows["gold.pos"][0]) == ("Lee sings", ["NNP", "VBZ"])
+
+
+def test_text_with_odd_line_separators_is_kept_as_it_is(options: Build, tmp_path: Path) -> None:
+    text = ODD_SEPARATORS.join("abc")
+    for name, line in (
+        ("rows.jsonl", f'{{"text": "{text}", "label": "x"}}\n'),
+        ("rows.csv", f"text,label\n{text},x\n"),
+    ):
+        # JSON asks for escapes below U+0020 only.
+        line = line if name == "rows.csv" else "".join(c if c >= " " or c == "\n" else f"\\u{ord(c):04x}" for c in line)
+        (tmp_path / name).write_bytes(line.encode())
+        table = table_of(topic=options("classification", str(tmp_path / name)))
+        assert table.rows["text"][:] == [text]
+
+
+def test_texts_without_a_visible_character_are_counted_with_the_first_place(options: Build, jsonl: Write) -> None:
+    texts = ["seen", "", " \t\u3000", "\x00\x1b\u200b", "\ufeff", "?"]
+    path = jsonl([{"text": text, "label": "x"} for text in texts])
+    table = table_of(topic=options("classification", path))
+    assert table.empty == (4, f"{path}:2")
+    assert table.rows["text"][:] == texts
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("classification", {"text": 5, "label": "x"}, "'text' holds 5; a text is expected"),
+    ("classification", {"text": None, "label": "x"}, "'text' holds None; a text is expected"),
+    ("classification", {"text": ["a"], "label": "x"}, r"'text' holds \['a'\]; a text is expected"),
+    ("classification", {"txet": "a", "label": "x"}, r"no column 'text' \(accepted: label, txet; did you mean 'txet'"),
+    ("classification", {"text": "\ud800", "label": "x"}, "'text' holds half of a surrogate pair"),
+    ("classification", {"text": "a", "label": "\udfff"}, "'label' holds half of a surrogate pair"),
+    ("classification", {"text": "a", "label": 1.5}, "task 'it': found 1.5; a label is text or a whole number"),
+    ("classification", {"text": "a", "label": float("nan")}, "task 'it': found nan; a label is"),
+    ("classification", {"text": "a", "label": ["x"]}, r"task 'it': found \['x'\]; a label is"),
+    ("classification", {"text": "a", "label": {"x": 1}}, "task 'it': found {'x': 1}; a label is"),
+    ("multilabel", {"text": "a", "labels": 5}, "task 'it': found 5; labels are a list"),
+    ("multilabel", {"text": "a", "labels": ["x", None]}, "task 'it': found None; a label is"),
+    ("multilabel", {"text": "a", "labels": ["\ud83d"]}, "'labels' holds half of a surrogate pair"),
+    ("regression", {"text": "a", "score": float("nan")}, "task 'it': found nan; a score is a finite number"),
+    ("regression", {"text": "a", "score": float("inf")}, "task 'it': found inf; a score is"),
+    ("regression", {"text": "a", "score": "high"}, "task 'it': found 'high'; a score is"),
+    ("regression", {"text": "a", "score": True}, "task 'it': found True; a score is"),
+    ("tagging", {"tokens": ["a"], "tags": ["O", "O"]}, "task 'it': found 1 tokens and 2 tags; each token needs one"),
+    ("tagging", {"tokens": 5, "tags": ["O"]}, "task 'it': found 5 in 'tokens'; words and tags are lists"),
+    ("tagging", {"tokens": ["a"], "tags": 5}, "task 'it': found 5 in 'tags'; words and tags are lists"),
+    ("tagging", {"tokens": [None], "tags": ["O"]}, "task 'it': found None; a label is"),
+    ("tagging", {"tokens": ["\ud800"], "tags": ["O"]}, "'tokens' holds half of a surrogate pair"),
+    ("tagging", {"tokens": ["a"], "tags": ["\udc00"]}, "'tags' holds half of a surrogate pair"),
+    ("tagging", {"tokens": None, "tags": None}, "'tokens' is empty, and so is 'text'; one is needed"),
+    ("tagging", {"token": ["a"], "tags": ["O"]}, r"no column 'tokens' \(accepted: .*did you mean 'token'"),
+]
+
+
+@pytest.mark.parametrize(("kind", "row", "message"), REFUSED, ids=[f"{row[0]}-{at}" for at, row in enumerate(REFUSED)])
+def test_a_bad_cell_is_refused_with_its_place(
+    kind: str, row: dict[str, Any], message: str, options: Build, jsonl: Write
+) -> None:
+    good = {"text": "a", "label": "x", "labels": ["x"], "score": 1, "tokens": ["a"], "tags": ["O"]}
+    path = jsonl([good, row])
+    with pytest.raises(DataError, match=rf"rows.jsonl:2: {message}"):
+        table_of(it=options(kind, path))
+    with pytest.raises(DataError, match=f"train row 2: {message}"):
+        table_of(it=options(kind, [good, row]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "column"), [("classification", "label"), ("regression", "score"), ("tagging", "tags")]
+)
+def test_a_column_that_no_row_has_names_the_nearest(kind: str, column: str, options: Build, jsonl: Write) -> None:
+    wrong = column[:-1] + "_" + column[-1]
+    path = jsonl([{"text": "a", "tokens": ["a"], wrong: ["O"]}])
+    with pytest.raises(ConfigError, match=rf"tasks.it: rows.jsonl: no column '{column}' .*did you mean '{wrong}'"):
+        table_of(it=options(kind, path))
+
+
+def test_an_orphan_tag_is_repaired_and_counted_or_refused_when_strict(options: Build, jsonl: Write) -> None:
+    path = jsonl([{"tokens": ["a"], "tags": ["B-X"]}, {"tokens": ["a", "b", "c"], "tags": ["I-X", "I-X", "I-Y"]}])
+    table = table_of(it=options("tagging", path))
+    assert table.rows["gold.it"][1] == ["B-X", "I-X", "B-Y"]
+    assert (table.tallies["it"].repaired, table.tallies["it"].repaired_at) == (2, f"{path}:2")
+    with pytest.raises(DataError, match=r"rows.jsonl:2: task 'it': an I- tag continues no entity; begin it with B-"):
+        table_of(it=options("tagging", path, strict=True))
+
+
+def test_a_pair_of_texts_is_kept_for_every_row_made_of_it(options: Build, jsonl: Write) -> None:
+    path = jsonl([{"a": "x <b>", "b": "second", "tokens": ["x"], "tags": ["O"], "label": "l"}])
+    pair = ("a", "b")
+    table = table_of(it=options("classification", path, text_pair=pair), words=options("tagging", path, text_pair=pair))
+    assert list(zip(table.rows["text"], table.rows["pair"], strict=True)) == [("x <b>", "second"), ("x", "second")]
+
+
+def test_rows_are_read_once_and_again_only_when_the_file_changes(
+    options: Build, jsonl: Write, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    reads: list[Path] = []
+    plain = READERS["jsonl"]
+    monkeypatch.setitem(READERS, "jsonl", lambda path: (reads.append(path), plain(path))[1])
+    path = jsonl([{"text": "a", "label": "x"}])
+    first, second = (table_of(it=options("classification", path)) for _ in range(2))
+    assert len(reads) == 1
+    assert (first.digest, first.tallies, first.rows[:]) == (second.digest, second.tallies, second.rows[:])
+    jsonl([{"text": "a", "label": "y"}])
+    assert table_of(it=options("classification", path)).rows["gold.it"][:] == ["y"]
+    table_of(it=options("classification", path, strict=True))
+    assert len(reads) == 3
+    for counts in cache.glob("*.rows.json"):
+        counts.unlink()
+    assert table_of(it=options("classification", path)).tallies["it"].labels == {"y": 1}
+    assert not list(cache.glob(".making-*"))
+
+
+def test_a_broken_file_leaves_nothing_in_the_cache(options: Build, tmp_path: Path, cache: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a", "label": "x"}\n{"text": \n', "utf-8")
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"rows.jsonl:2: not a JSON object"):
+            table_of(it=options("classification", str(path)))
+    assert not list(cache.glob("*"))
+
+
+@pytest.mark.parametrize("name", ["csv", "tsv"])
+def test_text_cells_hold_scores_lists_and_labels(name: Format, options: Build, tmp_path: Path) -> None:
+    separator = {"csv": ",", "tsv": "\t"}[name]
+    lines = [
+        ["text", "score", "labels", "tokens", "tags"],
+        ["a b", "1.5", "x|y", "a b", "O B-Z"],
+        ["c", "", "", "c", "O"],
+    ]
+    path = tmp_path / f"rows.{name}"
+    path.write_text("".join(separator.join(line) + "\n" for line in lines), "utf-8")
+    table = table_of(
+        score=options("regression", str(path)),
+        labels=options("multilabel", str(path), separator="|"),
+        tags=options("tagging", str(path)),
+    )
+    assert table.rows["gold.score"][:] == [1.5, None]
+    assert table.rows["gold.labels"][:] == [["x", "y"], []]
+    assert table.rows["gold.tags"][:] == [["O", "B-Z"], ["O"]]
+
+
+MEASURE = """
+import gc, json, re, sys
+from pathlib import Path
+from polytask.data.feed import feeds_of
+from polytask.data.rows import read_table
+from polytask.options import DataOptions
+from polytask.tasks import TASKS
+
+def anonymous() -> int:
+    gc.collect()
+    return 1024 * int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+def read(path):
+    chosen = TASKS["classification"].Options(type="classification", data=DataOptions(train=path))
+    return read_table(feeds_of({"it": chosen}, "train")[0])
+
+read(sys.argv[1])  # imports and pools
+before = anonymous()
+table = read(sys.argv[2])
+print(json.dumps([len(table.rows), anonymous() - before]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from /proc")
+def test_rows_are_not_held_in_memory(jsonl: Write) -> None:
+    small = jsonl([{"text": "a", "label": "x"}], "small.jsonl")
+    large = jsonl(
+        ({"text": f"row {at} " + "word " * 20, "label": "xy"[at % 2]} for at in range(200_000)), "large.jsonl"
+    )
+    command = [sys.executable, "-c", MEASURE, small, large]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    count, grown = json.loads(done.stdout)
+    assert count == 200_000
+    assert grown < Path(large).stat().st_size / 4

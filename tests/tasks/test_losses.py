@@ -1,0 +1,172 @@
+"""The losses: a summed loss divided by its mass is PyTorch's mean, also when a batch comes in pieces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from polytask.tasks import TASKS, Tally
+from polytask.tasks.classification import Classification, ClassificationOptions
+from polytask.tasks.multilabel import Multilabel, MultilabelOptions
+from polytask.tasks.regression import Regression, RegressionOptions
+from polytask.tasks.tagging import Tagging, TaggingOptions
+
+CLASSES = ("a", "b", "c")
+WEIGHTS: dict[str, Any] = {"none": None, "balanced": "balanced", "given": {"a": 0.5, "b": 2.0, "c": 1.0}}
+TARGETS = st.lists(st.sampled_from([0, 1, 2, -100]), min_size=1, max_size=12).filter(lambda found: max(found) >= 0)
+
+
+def classification(weights: Any, smoothing: float) -> Classification:
+    options = ClassificationOptions(type="classification", class_weights=weights, label_smoothing=smoothing)
+    return Classification("it", options, CLASSES, (5, 2, 1))
+
+
+def numbers(shape: tuple[int, ...], seed: int = 3) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weights", WEIGHTS)
+@settings(max_examples=25, deadline=None)
+@given(found=TARGETS)
+def test_sum_over_mass_is_mean_cross_entropy(weights: str, smoothing: float, found: list[int]) -> None:
+    task = classification(WEIGHTS[weights], smoothing)
+    outputs, targets = numbers((len(found), 3)), torch.tensor(found)
+    weight = task.class_weights()
+    expected = F.cross_entropy(
+        outputs, targets, None if weight is None else torch.tensor(weight).double(), label_smoothing=smoothing
+    )
+    ours = task.loss(outputs, targets) / task.mass(targets)
+    torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("weights", [None, "balanced"])
+@settings(max_examples=25, deadline=None)
+@given(found=TARGETS)
+def test_tags_weigh_as_classes_do(weights: Any, found: list[int]) -> None:
+    options = TaggingOptions(type="tagging", class_weights=weights, label_smoothing=0.1)
+    task = Tagging("it", options, CLASSES, (5, 2, 1), bio=False)
+    outputs, targets = numbers((len(found), 3)), torch.tensor(found)
+    same = classification(weights, 0.1)
+    torch.testing.assert_close(task.loss(outputs, targets), same.loss(outputs, targets))
+    assert task.mass(targets) == pytest.approx(same.mass(targets))
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_pieces_of_a_batch_add_up_to_the_whole(name: str) -> None:
+    task = {
+        "classification": classification("balanced", 0.1),
+        "multilabel": Multilabel("it", MultilabelOptions(type="multilabel"), CLASSES, (1, 2, 3), 4),
+        "regression": Regression("it", RegressionOptions(type="regression"), 1.0, 2.0),
+        "tagging": Tagging("it", TaggingOptions(type="tagging"), CLASSES, (5, 2, 1), bio=False),
+    }[name]  # fmt: skip
+    outputs = numbers((8, task.head.size))
+    targets = {"multilabel": (numbers((8, 3), 4) > 0).double(), "regression": numbers((8,), 5)}.get(
+        name, torch.tensor([0, 1, 2, -100, 0, 0, 1, 2])
+    )
+    halves = [(outputs[:3], targets[:3]), (outputs[3:], targets[3:])]
+    torch.testing.assert_close(task.loss(outputs, targets), sum(task.loss(*half) for half in halves))
+    assert task.mass(targets) == pytest.approx(sum(task.mass(half) for _, half in halves))
+
+
+def test_batches_of_unseen_labels_have_neither_loss_nor_mass() -> None:
+    for weights in WEIGHTS.values():
+        task, targets = classification(weights, 0.1), torch.tensor([-100, -100])
+        assert task.loss(numbers((2, 3)), targets) == 0
+        assert task.mass(targets) == 0
+
+
+def test_balanced_weights_have_mean_1_over_the_training_rows() -> None:
+    task = classification("balanced", 0.0)
+    weights = task.class_weights()
+    assert weights is not None
+    assert np.average(weights, weights=task.counts) == pytest.approx(1)
+    each = [count * weight for count, weight in zip(task.counts, weights, strict=True)]
+    assert each == pytest.approx([each[0]] * 3)
+
+
+@pytest.mark.parametrize("wrong", [{"a": 1.0}, {"a": 1.0, "b": 1.0, "d": 1.0}, {"a": 1.0, "b": 1.0, "c": 1.0}])
+def test_class_weights_name_exactly_the_labels(wrong: dict[str, float]) -> None:
+    tally = Tally(present=2)
+    tally.labels.update(["a", "b"])
+    options = ClassificationOptions(type="classification", class_weights=wrong)
+    odd = sorted(set(wrong) ^ {"a", "b"})
+    with pytest.raises(ValueError, match=f"class_weights and the labels differ in .{str(odd)[1:-1]}.; labels: a, b"):
+        Classification.fit("it", options, tally)
+
+
+def test_multilabel_loss_is_the_mean_over_labels() -> None:
+    options = MultilabelOptions(type="multilabel", class_weights="balanced")
+    task = Multilabel("it", options, CLASSES, (1, 2, 4), rows=4)
+    outputs, targets = numbers((5, 3)), (numbers((5, 3), 4) > 0).double()
+    weight = torch.tensor([3.0, 1.0, 0.25], dtype=torch.float64)
+    expected = F.binary_cross_entropy_with_logits(outputs, targets, pos_weight=weight)
+    torch.testing.assert_close(task.loss(outputs, targets) / task.mass(targets), expected)
+
+
+def test_multilabel_threshold_decides() -> None:
+    outputs = torch.tensor([[0.2, 0.4, 0.9]]).logit()
+    for threshold, expected in ((0.1, ["a", "b", "c"]), (0.5, ["c"]), (0.95, [])):
+        task = Multilabel("it", MultilabelOptions(type="multilabel", threshold=threshold), CLASSES, (1, 1, 1), 2)
+        assert task.decode(outputs) == [expected]
+
+
+def scores(*values: object) -> Tally:
+    tally = Tally()
+    for value in values:
+        Regression.read(RegressionOptions(type="regression"), {"score": value}, tally)
+        tally.present += 1
+    return tally
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    offset=st.sampled_from([0.0, -3.5, 1e6, 1.7e9, -1e12]),
+    values=st.lists(st.integers(-50, 50), min_size=2, max_size=30).filter(lambda found: len(set(found)) > 1),
+)
+def test_scores_are_learned_in_standard_deviations(offset: float, values: list[int]) -> None:
+    cells = [offset + value for value in values]
+    task = Regression.fit("it", RegressionOptions(type="regression"), scores(*cells))
+    assert task.mean == pytest.approx(np.mean(cells))
+    assert task.deviation == pytest.approx(np.std(cells), rel=1e-3)
+    encoded = np.array([task.encode(cell) for cell in cells])
+    assert encoded.std() == pytest.approx(1, rel=1e-3)
+
+
+@pytest.mark.parametrize("cell", [True, "high", float("nan"), "inf", 10**400, [1], {"a": 1}])
+def test_what_is_no_finite_number_is_no_score(cell: object) -> None:
+    with pytest.raises(ValueError, match="a score is a finite number"):
+        scores(cell)
+
+
+def test_scores_beyond_the_range_of_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match="beyond the range of numbers"):
+        Regression.fit("it", RegressionOptions(type="regression"), scores(1e308, -1e308, 5))
+
+
+@pytest.mark.parametrize(
+    ("cell", "label"),
+    [("x", "x"), (3, "3"), (3.0, "3"), (True, "true"), (False, "false"), (0, "0"), (None, None), ("", None)],
+)
+def test_class_cells_become_text(cell: object, label: str | None) -> None:
+    assert Classification.read(ClassificationOptions(type="classification"), {"label": cell}, Tally()) == label
+
+
+@pytest.mark.parametrize("cell", [1.5, ["a"], {"a": 1}, float("nan")])
+def test_what_is_no_label_is_refused(cell: object) -> None:
+    with pytest.raises(ValueError, match="a label is text or a whole number"):
+        Classification.read(ClassificationOptions(type="classification"), {"label": cell}, Tally())
+
+
+def test_labels_of_one_cell_are_split_sorted_and_unique() -> None:
+    options = MultilabelOptions(type="multilabel", separator="|")
+    assert Multilabel.read(options, {"labels": "b| a ||b"}, Tally()) == ["a", "b"]
+    assert Multilabel.read(options, {"labels": ""}, Tally()) == []
+    with pytest.raises(ValueError, match="labels are a list, or text joined by"):
+        Multilabel.read(options, {"labels": 3}, Tally())

@@ -1,0 +1,111 @@
+"""Tagging: which tags are entities, what is repaired, and words that the tokenizer drops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from polytask.tasks import Tally
+from polytask.tasks.tagging import Tagging, TaggingOptions
+from polytask.terms import Gold, Word
+
+
+def read(tags: Any, tokens: Any = ("a", "b", "c"), **options: Any) -> tuple[Gold, Tally]:
+    tally = Tally()
+    row = {"tags": tags, "tokens": list(tokens) if isinstance(tokens, tuple) else tokens}
+    return Tagging.read(TaggingOptions(type="tagging", **options), row, tally), tally
+
+
+def fit(*tags: str, **options: Any) -> Tagging:
+    tally = Tally()
+    tally.labels.update(tags)
+    tally.present = 1
+    return Tagging.fit("it", TaggingOptions(type="tagging", **options), tally)
+
+
+@pytest.mark.parametrize("scheme", ["auto", "bio"])
+def test_orphans_are_repaired_and_counted(scheme: str) -> None:
+    gold, tally = read(["I-PER", "I-PER", "I-LOC"], scheme=scheme)
+    assert gold == ["B-PER", "I-PER", "B-LOC"]
+    assert tally.repaired == 2
+    assert tally.labels == {"B-PER": 1, "I-PER": 1, "B-LOC": 1}
+
+
+def test_strict_data_refuse_orphans() -> None:
+    with pytest.raises(ValueError, match="an I- tag continues no entity; begin it with B-, or leave out `strict`"):
+        read(["O", "I-PER", "O"], data={"train": "x", "strict": True})
+    assert read(["O", "B-PER", "O"], data={"train": "x", "strict": True})[0] == ["O", "B-PER", "O"]
+
+
+def test_plain_tags_are_left_as_they_are() -> None:
+    assert read(["I-PER", "O", "O"], scheme="plain")[0] == ["I-PER", "O", "O"]
+    assert read(["NOUN", "I-PER", "O"])[0] == ["NOUN", "I-PER", "O"]
+
+
+@pytest.mark.parametrize("tags", [["O", "O", "O"], ["B-A", "I-A", "B-B"], ["B-A", "O", "O"]])
+def test_scheme_bio_accepts_sentences_with_and_without_entities(tags: list[str]) -> None:
+    assert read(tags, scheme="bio") == read(tags)
+    assert read(tags, scheme="bio")[0] == tags
+
+
+def test_scheme_bio_refuses_other_tags() -> None:
+    with pytest.raises(ValueError, match="found the tag 'NOUN'; scheme bio accepts O, B-x and I-x"):
+        read(["B-A", "NOUN", "O"], scheme="bio")
+
+
+@pytest.mark.parametrize(
+    ("tags", "tokens", "message"),
+    [
+        (["O", "O"], ("a",), "found 1 tokens and 2 tags; each token needs one tag"),
+        (["O"], None, "the row has tags but no 'tokens'"),
+        (3, ("a",), "found 3 in 'tags'; words and tags are lists of text, or text split at spaces"),
+        (["O", 1.5], ("a", "b"), "found 1.5; a label is text or a whole number"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused(tags: Any, tokens: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read(tags, tokens)
+
+
+def test_text_cells_are_split_at_spaces() -> None:
+    assert read("O B-PER O", "a b c")[0] == ["O", "B-PER", "O"]
+
+
+def test_every_entity_type_has_both_tags_and_o_comes_first() -> None:
+    assert fit("B-PER", "B-LOC", "I-LOC").labels == ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+    assert fit("B-PER", "O", scheme="plain").labels == ("B-PER", "O")
+
+
+def test_metrics_follow_the_scheme() -> None:
+    assert fit("B-PER", "O").metrics == ("f1", "precision", "recall", "accuracy")
+    assert fit("NOUN", "VERB").metrics == ("accuracy", "macro_f1")
+    with pytest.raises(ValueError, match=r"the tags are plain \(accuracy, macro_f1\), and the metric is 'f1'"):
+        fit("NOUN", "VERB", metric="f1")
+    with pytest.raises(ValueError, match=r"the tags are BIO .*, and the metric is 'macro_f1'"):
+        fit("B-PER", "O", metric="macro_f1")
+
+
+def test_words_without_a_token_get_the_default_tag() -> None:
+    entities, plain = fit("B-PER", "O"), fit("NOUN", "NOUN", "VERB")
+    outputs = torch.tensor([[0.0, 9, 0], [9, 0, 0]])
+    assert entities.decode(outputs, [[0, 1, 0], [1], []]) == [["O", "B-PER", "O"], ["O"], []]
+    assert plain.decode(torch.tensor([[0.0, 9]]), [[0, 1]]) == [["NOUN", "VERB"]]
+
+
+def test_balanced_weights_are_finite_for_tags_that_training_never_has() -> None:
+    weights = fit("B-PER", "O", "O", class_weights="balanced").tag_weights()
+    assert weights is not None
+    assert len(weights) == 3
+    assert all(0 < weight < float("inf") for weight in weights)
+
+
+def test_presented_entities_have_offsets_and_mean_scores() -> None:
+    task = fit("B-PER", "O")
+    text, words = "Ann Lee left", [Word(0, 3), Word(4, 7), Word(8, 12)]
+    outputs = torch.tensor([[0.0, 20, 0], [0, 0, 20]])
+    found = task.present(outputs, text, words, [1, 1, 0])
+    assert found == [{"label": "PER", "start": 0, "end": 7, "text": "Ann Lee", "score": 1.0}]
+    orphan = task.present(torch.tensor([[0.0, 0, 20], [20, 0, 0]]), text, words, [0, 1, 1])
+    assert [(item["label"], item["text"]) for item in orphan] == [("PER", "Lee")]

@@ -1,0 +1,241 @@
+"""What every task type promises: one test a promise, over all rows of TASKS."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from polytask.evaluation.metrics import METRICS, SMALLER_IS_BETTER
+from polytask.tasks import TASKS, Tally, Task
+from polytask.tasks.bio import is_bio
+from polytask.terms import Gold, Word
+
+WORDS = ["Ann", "met", "Bo", "Li"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A task type with samples.
+
+    Attributes:
+        train: label cells of the training rows; every label that `dev` has is among them.
+        useless: label cells from which nothing can be learned, and what the error says.
+        unseen: a cell with a label that training never has; None where there is no label space.
+    """
+
+    type: str
+    train: list[Any]
+    useless: list[tuple[list[Any], str]]
+    unseen: Any
+    options: dict[str, Any]
+
+
+CASES = {
+    "classification": Case(
+        "classification", ["pos", "neg", "pos", 3, "neg", True],
+        [([], "no label at all"), (["pos", "pos"], "only the label 'pos'")], "new", {},
+    ),
+    "balanced classification": Case(
+        "classification", ["pos", "neg", "pos"], [], "new", {"class_weights": "balanced", "label_smoothing": 0.1},
+    ),
+    "multilabel": Case(
+        "multilabel", [["a", "b"], [], "b, c", ["c"], ["a", "a"]],
+        [([], "no label at all"), ([[], []], "no label at all"),
+         ([["a"], ["a"]], "every training row has the labels a")],
+        ["a", "new"], {"class_weights": "balanced", "label_smoothing": 0.2},
+    ),
+    "regression": Case(
+        "regression", [1.5, -2, "3.25", 0],
+        [([], "no score at all"), ([2.0, 2, "2"], "every training row has the score 2.0")], None, {},
+    ),
+    "tagging entities": Case(
+        "tagging", [["B-PER", "O", "B-PER", "I-PER"], ["O", "O", "B-LOC", "O"], "B-PER O O O"],
+        [([], "no tag at all"), ([["O", "O", "O", "O"]], "only the tag 'O'")], ["B-NEW", "O", "O", "O"], {},
+    ),
+    "tagging without O": Case(
+        "tagging", [["B-PER", "I-PER", "B-LOC", "I-LOC"], ["B-PER", "B-PER", "B-LOC", "I-LOC"]], [],
+        ["B-NEW", "B-LOC", "B-LOC", "B-LOC"], {"scheme": "bio", "class_weights": "balanced"},
+    ),
+    "tagging plain": Case(
+        "tagging", [["NOUN", "VERB", "NOUN", "NOUN"], ["X", "VERB", "X", "X"]],
+        [([["NOUN"] * 4], "only the tag 'NOUN'")], ["NEW", "VERB", "X", "X"], {"label_smoothing": 0.1},
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
+
+
+def read_all(case: Case, cells: Sequence[Any]) -> tuple[list[Gold], Tally]:
+    """Read rows as the data layer does."""
+    kind, tally, golds = TASKS[case.type], Tally(), list[Gold]()
+    options = kind.Options.model_validate({"type": case.type, **case.options})
+    for cell in cells:
+        gold = kind.read(options, {kind.columns(options)[-1]: cell, "tokens": WORDS}, tally)
+        tally.present += gold is not None
+        tally.missing += gold is None
+        golds.append(gold)
+    return golds, tally
+
+
+def fit(case: Case, cells: Sequence[Any] | None = None) -> tuple[Task, list[Gold]]:
+    golds, tally = read_all(case, case.train if cells is None else cells)
+    kind = TASKS[case.type]
+    return kind.fit("it", kind.Options.model_validate({"type": case.type, **case.options}), tally), golds
+
+
+def targets_of(task: Task, golds: Sequence[Gold]) -> Tensor:
+    encoded: list[Any] = [task.encode(gold) for gold in golds]
+    return torch.tensor([item for row in encoded for item in row] if task.level == "word" else encoded)
+
+
+def perfect_outputs(task: Task, golds: Sequence[Gold]) -> Tensor:
+    """Return the outputs of a model that is right."""
+    targets = targets_of(task, golds)
+    if targets.dtype.is_floating_point:
+        return targets[:, None] if targets.dim() == 1 else 20 * (2 * targets - 1)
+    return 20.0 * torch.nn.functional.one_hot(targets, task.head.size)
+
+
+def decode(task: Task, outputs: Tensor, rows: int) -> list[Gold]:
+    return task.decode(outputs, [[1] * len(WORDS)] * rows if task.level == "word" else None)
+
+
+def random_outputs(task: Task, rows: int) -> Tensor:
+    count = rows * (len(WORDS) if task.level == "word" else 1)
+    return torch.randn(count, task.head.size, generator=torch.Generator().manual_seed(5))
+
+
+def test_every_task_type_has_a_case() -> None:
+    assert len(TASKS) == 4
+    assert {case.type for case in CASES.values()} == set(TASKS)
+    for name, kind in TASKS.items():
+        assert kind.type_name == name
+        assert kind.Options.model_fields["type"].annotation.__args__ == (name,)  # type: ignore[union-attr]
+
+
+def test_samples_go_from_reading_to_scores(case: Case) -> None:
+    task, golds = fit(case)
+    outputs, targets = random_outputs(task, len(golds)), targets_of(task, golds)
+    assert task.head.level == task.level
+    assert task.head.size == (len(task.labels) or 1)
+    loss = task.loss(outputs.requires_grad_(), targets)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.isfinite()
+    assert outputs.grad is not None
+    assert outputs.grad.isfinite().all()
+    assert task.mass(targets) > 0
+    found = decode(task, outputs.detach(), len(golds))
+    for predictions in (found, task.baseline(golds)):
+        scores = {name: METRICS[task.level][name](golds, predictions) for name in task.metrics}
+        assert all(value is None or isinstance(value, float) for value in scores.values())
+    if task.labels:
+        named = {label for gold in found for label in (gold if isinstance(gold, list) else [gold])}
+        assert named <= set(task.labels)
+
+
+def test_json_form_decides_alike(case: Case) -> None:
+    task, golds = fit(case)
+    copy = TASKS[case.type].from_json("it", json.loads(json.dumps(task.to_json())))
+    outputs, targets = random_outputs(task, len(golds)), targets_of(task, golds)
+    assert decode(copy, outputs, len(golds)) == decode(task, outputs, len(golds))
+    assert torch.equal(copy.loss(outputs, targets), task.loss(outputs, targets))
+    assert (copy.labels, copy.metrics, copy.head) == (task.labels, task.metrics, task.head)
+    assert copy.baseline(golds) == task.baseline(golds)
+    assert copy.to_json() == task.to_json()
+
+
+def test_perfect_outputs_decode_to_the_golds_and_score_1(case: Case) -> None:
+    task, golds = fit(case)
+    found = decode(task, perfect_outputs(task, golds), len(golds))
+    if task.labels:
+        assert found == golds
+    else:
+        assert found == pytest.approx(golds, abs=1e-5)
+    for name in task.metrics:
+        best = 0.0 if name in SMALLER_IS_BETTER else 1.0
+        assert METRICS[task.level][name](golds, found) == pytest.approx(best, abs=1e-5), name
+
+
+def test_metrics_are_those_of_the_table(case: Case) -> None:
+    task, _ = fit(case)
+    assert set(task.metrics) <= set(TASKS[case.type].Options.metrics) <= set(METRICS[task.level])
+    assert len(set(task.metrics)) == len(task.metrics)
+    assert task.metric == task.metrics[0]
+    for name in task.metrics:
+        chosen, _ = fit(Case(**{**case.__dict__, "options": {**case.options, "metric": name}}))
+        assert chosen.metric == name
+        assert sorted(chosen.metrics) == sorted(task.metrics)
+
+
+def test_unseen_labels_leave_the_loss_alone_and_count_as_errors(case: Case) -> None:
+    if case.unseen is None:
+        pytest.skip("a number has no label space")
+    task, seen = fit(case)
+    (gold,), _ = read_all(case, [case.unseen])
+    encoded = task.encode(gold)
+    outputs = random_outputs(task, 1).requires_grad_()
+    task.loss(outputs, targets_of(task, [gold])).backward()  # type: ignore[no-untyped-call]
+    assert outputs.grad is not None
+    if isinstance(gold, list) and task.level == "row":  # several labels: the unseen one has no output
+        assert isinstance(encoded, list)
+        assert sum(encoded) == 1
+    else:
+        assert (encoded[0] if isinstance(encoded, list) else encoded) == -100
+        assert not outputs.grad[0].any()
+        assert task.mass(targets_of(task, [gold])) == pytest.approx(task.mass(targets_of(task, [gold])[1:]))
+    if task.level == "row":
+        found = decode(task, outputs.detach(), 1)
+    else:  # every other word is right; the unseen tag's word gets another tag
+        known = torch.where(targets_of(task, [gold]) == -100, 1, targets_of(task, [gold]))
+        found = decode(task, 20.0 * torch.nn.functional.one_hot(known, task.head.size), 1)
+    for name in task.metrics:
+        value = METRICS[task.level][name]([*seen, gold], [*seen, *found])
+        assert value is not None
+        assert value < 1, name
+
+
+def test_useless_training_rows_are_refused_with_the_reason(case: Case) -> None:
+    for cells, message in case.useless:
+        with pytest.raises(ValueError, match=message):
+            fit(case, cells)
+
+
+def test_missing_cells_carry_no_label(case: Case) -> None:
+    kind, tally = TASKS[case.type], Tally()
+    options = kind.Options.model_validate({"type": case.type, **case.options})
+    for row in ({}, {kind.columns(options)[-1]: None}):
+        assert kind.read(options, row, tally) is None
+    assert tally == Tally()
+
+
+def test_tallies_survive_json(case: Case) -> None:
+    _, tally = read_all(case, case.train)
+    assert Tally.from_json(json.loads(json.dumps(tally.to_json()))) == tally
+
+
+def test_presentation_agrees_with_the_decision(case: Case) -> None:
+    task, golds = fit(case)
+    text = " ".join(WORDS)
+    words = [Word(text.index(word), text.index(word) + len(word)) for word in WORDS]
+    for gold in golds:
+        outputs = perfect_outputs(task, [gold])
+        shown = task.present(outputs if task.level == "word" else outputs[0], text, words, [1] * len(words))
+        assert json.loads(json.dumps(shown)) == shown
+        if task.level == "word":
+            assert isinstance(gold, list)
+            assert isinstance(shown, list)
+            assert all(item["text"] == text[item["start"] : item["end"]] for item in shown)
+            assert len(shown) == (sum(tag[0] == "B" for tag in gold) if is_bio(gold) else len(words))
+        else:
+            assert isinstance(shown, dict)
+            kind = next(iter(shown))
+            assert shown[kind] == (gold if task.labels else pytest.approx(gold, abs=1e-5))

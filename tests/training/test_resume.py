@@ -1,0 +1,180 @@
+"""Interrupted and resumed equals uninterrupted, bit for bit; nothing already produced is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+import polytask as pt
+from polytask.errors import Interrupted, OutputError, TrainingError
+from polytask.training import checkpoint as checkpoint_module
+from polytask.training.loop import Trainer
+
+Job = Callable[..., dict[str, Any]]
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Ask to stop while a step is under way, as Ctrl-C does."""
+    update = Trainer._update
+
+    def stopping(self: Trainer) -> Any:
+        if self.step == step:
+            self.stopping = True
+        return update(self)
+
+    monkeypatch.setattr(Trainer, "_update", stopping)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("strategy", ["global", "independent"])
+def test_interrupted_and_resumed_equals_uninterrupted(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool, strategy: str
+) -> None:
+    values = {**job(shared=shared, epochs=3), "sharing": {"strategy": strategy}}
+    whole = pt.train(values, tmp_path / "whole")
+    for stop in (1, 4):
+        run = tmp_path / f"stopped-{stop}"
+        with monkeypatch.context() as patch:
+            interrupt_after(patch, stop)
+            with pytest.raises(Interrupted, match="--resume"):
+                pt.train(values, run)
+        assert not (run / "model").exists()
+        resumed = pt.train(values, run, resume=True)
+        assert weights(run) == weights(tmp_path / "whole")
+        assert resumed.scores == whole.scores
+        logs = [
+            [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+            for folder in (tmp_path / "whole", run)
+        ]
+        losses = [
+            [(e["step"], e["losses"]) for e in log if e["event"] == "step" and e["step"] > stop + 10] for log in logs
+        ]
+        assert losses[0] == losses[1]
+
+
+def start(config: Path, run: Path, *more: str) -> subprocess.Popen[str]:
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "polytask", "train", str(config), "--out", str(run), *more]
+    return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for_checkpoint(run: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not list((run / "checkpoints").glob("step-*")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_is_killed_resumes_to_the_weights_of_the_uninterrupted_run(
+    job: Job, tmp_path: Path, number: signal.Signals
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(job(rows=160, epochs=4, checkpoint_every=1)), "utf-8")
+    whole = start(config, tmp_path / "whole")
+    process = start(config, tmp_path / "killed")
+    wait_for_checkpoint(tmp_path / "killed", process)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert not (tmp_path / "killed" / "model").exists(), "the run was over before the signal came"
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert "and saved; go on with --resume" in told
+    resumed = start(config, tmp_path / "killed", "--resume")
+    for finished in (whole, resumed):
+        _, told = finished.communicate(timeout=120)
+        assert finished.returncode == 0, told
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint_usable(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = job(checkpoint_every=2)
+    pt.train(values, tmp_path / "whole")
+    save_file = checkpoint_module.save_file
+    calls: list[Path] = []
+
+    def full(tensors: dict[str, Any], path: Path) -> None:
+        calls.append(path)
+        if len(calls) > 5:
+            path.write_bytes(b"half of a file")
+            raise OSError(28, "No space left on device")
+        save_file(tensors, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_module, "save_file", full)
+        with pytest.raises(TrainingError, match=r"No space left on device.*step-0000000\d stays usable"):
+            pt.train(values, tmp_path / "full")
+    pt.train(values, tmp_path / "full", resume=True)
+    assert weights(tmp_path / "full") == weights(tmp_path / "whole")
+
+
+def test_checkpoints_hold_no_pickle_and_go_when_the_model_is_saved(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = job()
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 3)
+        with pytest.raises(Interrupted):
+            pt.train(values, tmp_path / "run")
+    files = [file for file in (tmp_path / "run" / "checkpoints").rglob("*") if file.is_file()]
+    assert files
+    assert {file.suffix for file in files} == {".json", ".safetensors"}
+    pt.train(values, tmp_path / "run", resume=True)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_changed_configuration_cannot_resume(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 3)
+        with pytest.raises(Interrupted):
+            pt.train(job(), tmp_path / "run")
+    with pytest.raises(TrainingError, match="configuration or the data changed"):
+        pt.train(job(learning_rate=0.5), tmp_path / "run", resume=True)
+
+
+def test_an_output_folder_that_exists_is_refused(job: Job, tmp_path: Path) -> None:
+    values = job(max_steps=2)
+    pt.train(values, tmp_path / "run")
+    for resume in (False, True):
+        with pytest.raises(OutputError, match="this run is complete"):
+            pt.train(values, tmp_path / "run", resume=resume)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="add --resume to go on"):
+        pt.train(values, tmp_path / "other")
+    assert (tmp_path / "other" / "notes.txt").read_text() == "mine"
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(job: Job, tmp_path: Path) -> None:
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        pt.train(job(seed=seed), tmp_path / name)
+    assert weights(tmp_path / "a") == weights(tmp_path / "b") != weights(tmp_path / "c")
+
+
+def test_test_rows_cannot_influence_the_weights(job: Job, tmp_path: Path) -> None:
+    values = job()
+    pt.train(values, tmp_path / "with")
+    for task in values["tasks"].values():
+        del task["data"]["test"]
+    without = pt.train(values, tmp_path / "without")
+    assert set(without.scores) == {"dev"}
+    found = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("with", "without")]
+    assert all(bool((found[0][name] == found[1][name]).all()) for name in found[0])
