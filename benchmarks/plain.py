@@ -75,7 +75,7 @@ class Plain(nn.Module):
 class Task:
     """The rows of one task, tokenised, with the labels of the training rows."""
 
-    def __init__(self, data: dict[str, str], base: Path, tokenizer: Any, max_tokens: int) -> None:  # noqa: ANN401
+    def __init__(self, data: dict[str, str], base: Path, tokenizer: Any, max_tokens: int) -> None:
         self.rows = {split: read_rows(base / path) for split, path in data.items()}
         self.tagging = isinstance(self.rows["train"][0][0], list)
         if self.tagging:
@@ -84,7 +84,7 @@ class Task:
             self.labels = sorted({label for _, label in self.rows["train"]})
         self.encoded = {split: self._encode(rows, tokenizer, max_tokens) for split, rows in self.rows.items()}
 
-    def _encode(self, rows: list[tuple[Any, Any]], tokenizer: Any, most: int) -> list[dict[str, Any]]:  # noqa: ANN401
+    def _encode(self, rows: list[tuple[Any, Any]], tokenizer: Any, most: int) -> list[dict[str, Any]]:
         index = {label: number for number, label in enumerate(self.labels)}
         encoded = tokenizer(
             [text for text, _ in rows], is_split_into_words=self.tagging, truncation=True, max_length=most

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def test_patience_ends_a_run_that_stopped_improving(job: Job, tmp_path: Path) ->
 def test_the_rate_rises_then_falls_to_nothing() -> None:
     factors = [rate_factor(step, 100, 0.1) for step in range(100)]
     assert factors[:10] == pytest.approx([0.1 * step for step in range(1, 11)])
-    assert all(later < earlier for earlier, later in zip(factors[10:], factors[11:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(factors[10:]))
     assert factors[10] == 1.0
     assert 0 < factors[-1] < 0.02
     assert rate_factor(0, 1, 0.1) > 0
