@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from samples import corpus_rows, write_jsonl
 
 # Read when the library is first imported: no test asks the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -55,20 +56,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, minilm: str) -> Path:
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
         shutil.copy(Path(minilm, name), folder / name)
     return folder
-
-
-def corpus_rows(count: int) -> list[dict[str, Any]]:
-    """Rows of the bundled corpus, from all of its files."""
-    from polytask.corpus import texts
-
-    found = [text.row() for text in texts()]
-    return found[:: len(found) // count][:count]
-
-
-def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """Write rows as jsonl."""
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
-    return path
 
 
 @pytest.fixture

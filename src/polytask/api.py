@@ -18,7 +18,7 @@ from polytask.config import Config, load_config, validate
 from polytask.data.encode import encode_table
 from polytask.data.feed import feeds_of
 from polytask.data.rows import read_table
-from polytask.errors import ConfigError, OutputError, nearest
+from polytask.errors import ConfigError, OutputError, UserError, nearest
 from polytask.evaluation.scoring import Scorer
 from polytask.model.device import choose_device
 from polytask.model.encoder import tokenizer_fingerprint
@@ -78,29 +78,49 @@ def train(
     checked = as_config(config, overrides)
     folder = None if out is None else Path(out)
     with join_world(choose_device(checked.train.device)) as world:
-        if folder is not None and world.leads:
-            open_run(folder, checked, resume=resume)
-        world.from_leader(None)  # the folder is there from here on
-        if world.size > checked.train.batch_rows:
-            raise ConfigError(
-                f"train.batch_rows: found {checked.train.batch_rows}, fewer than the {world.size} processes"
-            )
-        if not world.leads:
-            world.from_leader(None)  # the first process fills the cache
-        assembly = assemble(checked)
-        if world.leads:
-            world.from_leader(None)
+        assembly = _assemble_together(checked, folder, world, resume=resume)
         return _train(assembly, world, folder, resume=resume)
 
 
-def open_run(folder: Path, config: Config, *, resume: bool) -> None:
-    """Make the folder of a run. Raises OutputError when it is there and `resume` was not asked for."""
+def _assemble_together(config: Config, folder: Path | None, world: World, *, resume: bool) -> Assembly:
+    """Assemble the run in every process: in the first one first, which fills the cache and makes the folder.
+
+    What is wrong with the input is found there, and the other processes raise the same error.
+    """
+    assembly: Assembly | None = None
+    error: UserError | None = None
+    if world.leads:
+        try:
+            if folder is not None:
+                require_free(folder, resume=resume)
+            if world.size > config.train.batch_rows:
+                found = f"found {config.train.batch_rows}, fewer than the {world.size} processes"
+                raise ConfigError(f"train.batch_rows: {found}")
+            assembly = assemble(config)
+            if folder is not None:
+                open_run(folder, config)
+        except UserError as caught:
+            error = caught
+    told = world.from_leader(None if error is None else str(error))
+    if error is not None:
+        raise error
+    if told is not None:
+        raise UserError(str(told))
+    return assembly if assembly is not None else assemble(config)
+
+
+def require_free(folder: Path, *, resume: bool) -> None:
+    """Raise OutputError when the folder of a run is there already and `resume` was not asked for."""
     if (folder / "model").exists():
         raise OutputError(f"{folder}: this run is complete; its model is in {folder / 'model'}; name another folder")
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: there is a file of that name; name a folder")
     if folder.exists() and any(folder.iterdir()) and not resume:
         raise OutputError(f"{folder}: the folder exists and is not empty; add --resume to go on, or name another one")
+
+
+def open_run(folder: Path, config: Config) -> None:
+    """Make the folder of a run. Raises OutputError when it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(config.to_json(), sort_keys=False, allow_unicode=True)
@@ -118,7 +138,7 @@ def _train(assembly: Assembly, world: World, folder: Path | None, *, resume: boo
             events.cut_after(trainer.step)
         trainer.run()
         trainer.load_best()
-        scores, baselines = score_run(assembly) if world.leads else ({}, {})
+        scores, baselines = score_run(assembly, trainer.best_dev) if world.leads else ({}, {})
         events.write("scores", trainer.step, {"scores": scores})
     bundle = assembly.bundle({split: found for split, found in scores.items()})  # type: ignore[arg-type]
     if leads is not None:
@@ -139,10 +159,10 @@ def _train(assembly: Assembly, world: World, folder: Path | None, *, resume: boo
     return Run(folder, Model(bundle, str(assembly.device)), scores, baselines)
 
 
-def score_run(assembly: Assembly) -> tuple[dict[str, Scores], dict[str, Scores]]:
-    """Score the chosen model on dev and, once, on test, beside the majority baseline."""
+def score_run(assembly: Assembly, dev: Scores | None) -> tuple[dict[str, Scores], dict[str, Scores]]:
+    """Score the chosen model on test, once, and on dev where that is not known yet, beside the majority baseline."""
     scorer = assembly.scorer()
-    scores: dict[str, Scores] = {"dev": scorer.scores(assembly.model, assembly.sources["dev"])}
+    scores: dict[str, Scores] = {"dev": dev or scorer.scores(assembly.model, assembly.sources["dev"])}
     test = test_evaluation(assembly)
     if test is not None:
         scores["test"] = test.scores

@@ -168,8 +168,9 @@ def read_object(text: str) -> Any:  # noqa: ANN401
 
 
 def say(text: str) -> None:
-    """Print a message to stderr."""
-    typer.echo(text, err=True)
+    """Print a message to stderr; of several processes only the first one speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(text, err=True)
 
 
 def main() -> None:

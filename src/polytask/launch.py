@@ -51,17 +51,16 @@ def launch(arguments: Sequence[str], processes: int) -> int:
 
 
 def _wait(running: Sequence[subprocess.Popen[bytes]]) -> int:
-    while True:
-        codes = [process.poll() for process in running]
-        failed = [code for code in codes if code]
-        if failed:
-            time.sleep(0.5)  # those that stop for the same reason say so themselves
+    """Wait for all; once one has failed, give the others a moment to end by themselves, then stop them."""
+    while any(process.poll() is None for process in running):
+        if any(process.poll() for process in running):
+            deadline = time.monotonic() + 5
+            while time.monotonic() < deadline and any(process.poll() is None for process in running):
+                time.sleep(0.05)
             for process in running:
-                if process.poll() is None:
-                    process.terminate()
+                process.terminate()
             for process in running:
                 process.wait()
-            return failed[0] if failed[0] > 0 else 1
-        if all(code == 0 for code in codes):
-            return 0
         time.sleep(0.1)
+    failed = [process.returncode for process in running if process.returncode]
+    return next((code for code in failed if code > 0), 1) if failed else 0

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import polytask as pt
-from conftest import corpus_rows
 from polytask.errors import ConfigError, DataError
 from polytask.predict import predictor
+from samples import corpus_rows
 
 Job = Callable[..., dict[str, Any]]
 TEXTS = [

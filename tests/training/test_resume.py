@@ -17,7 +17,7 @@ import yaml
 from safetensors.torch import load_file
 
 import polytask as pt
-from polytask.errors import Interrupted, OutputError, TrainingError
+from polytask.errors import DataError, Interrupted, OutputError, TrainingError
 from polytask.training import checkpoint as checkpoint_module
 from polytask.training.loop import Trainer
 
@@ -34,7 +34,7 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
     def stopping(self: Trainer) -> Any:
         if self.step == step:
-            self.stopping = True
+            self.asked_to_stop = True
         return update(self)
 
     monkeypatch.setattr(Trainer, "_update", stopping)
@@ -156,6 +156,11 @@ def test_an_output_folder_that_exists_is_refused(job: Job, tmp_path: Path) -> No
     for resume in (False, True):
         with pytest.raises(OutputError, match="this run is complete"):
             pt.train(values, tmp_path / "run", resume=resume)
+    with pytest.raises(DataError):
+        missing = {"x": {"type": "classification", "data": {"train": "no.jsonl", "dev": "no.jsonl"}}}
+        pt.train({**values, "tasks": missing},
+                 tmp_path / "mistaken")  # fmt: skip
+    assert not (tmp_path / "mistaken").exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match="add --resume to go on"):

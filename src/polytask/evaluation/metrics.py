@@ -7,7 +7,6 @@ are 0 where there is nothing to divide by, as in scikit-learn and seqeval.
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -25,16 +24,17 @@ def _f1(truth: Sequence[Any], found: Sequence[Any], average: Literal["micro", "m
     """F1 over the labels that occur in the truth or in the predictions, so that unseen labels count as errors."""
     if not truth:
         return None
-    right, named = Counter[str](), Counter[str]()
-    for gold, guess in zip(truth, found, strict=True):
-        true, given = (set(row) if isinstance(row, list) else {row} for row in (gold, guess))
-        right.update(true & given)
-        named.update((*true, *given))
-    if not named:
+    if not isinstance(truth[0], list):
+        return _library_f1(truth, found, average)
+    names = sorted({label for row in (*truth, *found) for label in row})
+    if not names:
         return 1.0  # no row has a label, and none was given
-    if average == "micro":
-        return 2 * right.total() / named.total()
-    return sum(2 * right[label] / count for label, count in named.items()) / len(named)
+    chosen = [np.array([[name in row for name in names] for row in rows]) for rows in (truth, found)]
+    return _library_f1(chosen[0], chosen[1], average)
+
+
+def _library_f1(truth: Any, found: Any, average: str) -> float:  # noqa: ANN401
+    return float(sk.f1_score(truth, found, average=average, zero_division=0))  # pyright: ignore[reportArgumentType]
 
 
 def accuracy(truth: Sequence[Any], found: Sequence[Any]) -> float | None:

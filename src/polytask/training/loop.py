@@ -24,6 +24,7 @@ from polytask.model.multitask import MultiTaskModel
 from polytask.progress import Bar
 from polytask.schedule import Feedback, Schedule
 from polytask.tasks import Task
+from polytask.terms import Scores
 from polytask.training.checkpoint import Checkpoint, Checkpoints
 from polytask.training.distribution import World
 from polytask.training.events import Events
@@ -103,8 +104,10 @@ class Trainer:
         self.step = 0
         self.exposure = {task: Exposure() for task in parts.tasks}
         self.best_name: str | None = None
+        self.best_dev: Scores | None = None
         self._best_in_memory: dict[str, Tensor] = {}
-        self.stopping = False
+        self.asked_to_stop = False  # this process, by a signal
+        self.stopping = False  # all processes, agreed upon in the step
 
     def run(self) -> None:
         """Train. Raises Interrupted after a requested stop, TrainingError when training cannot go on."""
@@ -189,7 +192,7 @@ class Trainer:
             sum(self.parts.tasks[name].mass(batch.targets[name]) for batch in batches if name in batch.targets)
             for name in names
         ]
-        *masses, stopping = self.parts.world.add_up([*own, float(self.stopping)])
+        *masses, stopping = self.parts.world.add_up([*own, float(self.asked_to_stop)])
         self.stopping = stopping > 0
         return dict(zip(names, masses, strict=True))
 
@@ -260,6 +263,8 @@ class Trainer:
             )
             bar.say(f"epoch {epoch:.2f}  {shown}" + ("  (best so far)" if best else ""))
             bar.describe(f"training {', '.join(parts.tasks)}")
+            if best:
+                self.best_dev = dev.scores
             if best and parts.checkpoints is not None:
                 self.best_name = parts.checkpoints.save_best(self.step, parts.model.state_dict())
             elif best:
@@ -312,6 +317,7 @@ class Trainer:
             "streams": self.parts.streams.state_dict(),
             "selection": self.selection.state_dict(),
             "best": self.best_name,
+            "best_dev": self.best_dev,
             "exposure": {task: [seen.rows, seen.tokens] for task, seen in self.exposure.items()},
         }
         self.parts.checkpoints.save(self.step, Checkpoint(state, self.parts.model.state_dict(), others))
@@ -350,6 +356,7 @@ class Trainer:
         self.parts.streams.load_state_dict(state["streams"])
         self.selection.load_state_dict(state["selection"])
         self.best_name = state["best"]
+        self.best_dev = state["best_dev"]
         self.exposure = {task: Exposure(*seen) for task, seen in state["exposure"].items()}
 
     @contextmanager
@@ -358,9 +365,9 @@ class Trainer:
 
         def ask(number: int, frame: FrameType | None) -> None:
             del frame
-            if self.stopping and number == signal.SIGINT:
+            if self.asked_to_stop and number == signal.SIGINT:
                 raise KeyboardInterrupt
-            self.stopping = True
+            self.asked_to_stop = True
             bar.say("stopping after this step; press Ctrl-C again to stop at once without saving")
 
         before: dict[int, Any] = {}
