@@ -156,10 +156,9 @@ def test_an_output_folder_that_exists_is_refused(job: Job, tmp_path: Path) -> No
     for resume in (False, True):
         with pytest.raises(OutputError, match="this run is complete"):
             pt.train(values, tmp_path / "run", resume=resume)
+    missing = {"x": {"type": "classification", "data": {"train": "no.jsonl", "dev": "no.jsonl"}}}
     with pytest.raises(DataError):
-        missing = {"x": {"type": "classification", "data": {"train": "no.jsonl", "dev": "no.jsonl"}}}
-        pt.train({**values, "tasks": missing},
-                 tmp_path / "mistaken")  # fmt: skip
+        pt.train({**values, "tasks": missing}, tmp_path / "mistaken")
     assert not (tmp_path / "mistaken").exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
