@@ -189,13 +189,18 @@ def format_of(path: Path) -> Format:
     return found
 
 
-def read_file(path: Path, chosen: Format | None = None) -> Numbered:
-    """Read one file. Raises DataError when it is missing, empty or broken."""
+def require_file(path: Path) -> None:
+    """Raise DataError, with the nearest names beside it, when a file is missing."""
     if not path.is_file():
         beside = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
         closest = difflib.get_close_matches(path.name, beside, n=20, cutoff=0)
         hint = nearest(path.name, closest) if path.parent.is_dir() else f"the folder {path.parent} does not exist"
         raise DataError(f"{path}: no such file ({hint})")
+
+
+def read_file(path: Path, chosen: Format | None = None) -> Numbered:
+    """Read one file. Raises DataError when it is missing, empty or broken."""
+    require_file(path)
     empty = True
     for numbered in READERS[chosen or format_of(path)](path):
         empty = False

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from polytask.data.cache import cached
 from polytask.data.feed import Feed, missing_column
+from polytask.data.readers import require_file
 from polytask.data.words import find_words, join_words
 from polytask.errors import ConfigError, DataError
 from polytask.tasks import TASKS, Tally, TaskOptions
@@ -61,8 +62,10 @@ def read_table(feed: Feed) -> Table:
     from datasets import Dataset
 
     for file in () if feed.hub else feed.files:
-        if not Path(file).is_file():
-            next(feed.read(), None)  # raises the error that names the file
+        try:
+            require_file(Path(file))
+        except DataError as error:
+            raise DataError(f"tasks.{min(feed.tasks)}.data.{feed.split}: {error}") from None
     digest = feed.digest()
     counted: dict[str, Any] = {}
 

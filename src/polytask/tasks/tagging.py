@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from polytask.errors import nearest
 from polytask.tasks.bio import is_bio, repair, spans
 from polytask.tasks.classification import balanced_weights, cross_entropy, known_mass
 from polytask.tasks.task import Row, Tally, Task, TaskOptions, label_text, ordered_metrics, rounded
@@ -65,7 +66,8 @@ class Tagging(Task):
         if tags is None:
             return None
         if words is None:
-            raise ValueError(f"the row has tags but no {options.tokens!r}")
+            others = [column for column in row if column != options.tags]
+            raise ValueError(f"the row has tags but no {options.tokens!r} ({nearest(options.tokens, others)})")
         if len(words) != len(tags):
             raise ValueError(f"found {len(words)} tokens and {len(tags)} tags; each token needs one tag")
         if options.scheme != "plain" and is_bio(tags):

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from numbers import Integral
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
@@ -204,7 +205,7 @@ def label_text(value: Any) -> str:  # noqa: ANN401
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    if isinstance(value, str | int):
+    if isinstance(value, str | Integral):  # NumPy's whole numbers too
         return str(value)
     raise ValueError(f"found {value!r}; a label is text or a whole number")
 
