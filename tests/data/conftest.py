@@ -8,19 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from polytask.model.encoder import load_tokenizer, locate
 from polytask.options import DataOptions
 from polytask.tasks import TASKS, TaskOptions
-
-settings.register_profile(
-    "data",
-    max_examples=50,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-settings.load_profile("data")
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,8 @@ def _f1(truth: Sequence[Any], found: Sequence[Any], average: Literal["micro", "m
     if not names:
         return 1.0  # no row has a label, and none was given
     chosen = [np.array([[name in row for name in names] for row in rows]) for rows in (truth, found)]
+    if len(names) == 1:  # one column is no matrix of labels to the library, but a yes and no
+        return _library_f1(chosen[0][:, 0], chosen[1][:, 0], "binary")
     return _library_f1(chosen[0], chosen[1], average)
 
 
