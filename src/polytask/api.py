@@ -13,7 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from polytask.artifact import load_bundle, save_bundle
-from polytask.assemble import Assembly, assemble, test_evaluation, versions
+from polytask.assemble import Assembly, assemble, score_test, versions
 from polytask.config import Config, load_config, validate
 from polytask.data.encode import encode_table
 from polytask.data.feed import feeds_of
@@ -140,7 +140,7 @@ def _train(assembly: Assembly, world: World, folder: Path | None, *, resume: boo
         trainer.load_best()
         scores, baselines = score_run(assembly, trainer.best_dev) if world.leads else ({}, {})
         events.write("scores", trainer.step, {"scores": scores})
-    bundle = assembly.bundle({split: found for split, found in scores.items()})  # type: ignore[arg-type]
+    bundle = assembly.bundle(scores)
     if leads is not None:
         record = {
             "seconds": round(time.monotonic() - began, 3),
@@ -163,7 +163,7 @@ def score_run(assembly: Assembly, dev: Scores | None) -> tuple[dict[str, Scores]
     """Score the chosen model on test, once, and on dev where that is not known yet, beside the majority baseline."""
     scorer = assembly.scorer()
     scores: dict[str, Scores] = {"dev": dev or scorer.scores(assembly.model, assembly.sources["dev"])}
-    test = test_evaluation(assembly)
+    test = score_test(assembly)
     if test is not None:
         scores["test"] = test.scores
     baselines = {split: scorer.baselines(assembly.sources[split]) for split in ("dev", "test") if split in scores}

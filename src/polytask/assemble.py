@@ -98,9 +98,9 @@ class Assembly:
         )
         return Trainer(parts)
 
-    def bundle(self, scores: Scores | None = None) -> Bundle:
+    def bundle(self, scores: Mapping[str, Scores]) -> Bundle:
         """Return the model with all that prediction needs."""
-        about = {"encoder": self.config.encoder, "versions": versions(), "scores": scores or {}}
+        about = {"encoder": self.config.encoder, "versions": versions(), "scores": dict(scores)}
         return Bundle(
             self.model, self.tasks, self.tokenizer, self.config.max_tokens, self.config.train.precision, about
         )
@@ -163,14 +163,11 @@ def dev_evaluation(assembly: Assembly) -> Callable[[MultiTaskModel], DevScores]:
     return evaluate
 
 
-def test_evaluation(assembly: Assembly) -> TestScores | None:
+def score_test(assembly: Assembly) -> TestScores | None:
     """Score the test rows, or return None where no task has any."""
     if not assembly.sources["test"]:
         return None
     return TestScores(assembly.scorer().scores(assembly.model, assembly.sources["test"]))
-
-
-test_evaluation.__test__ = False  # type: ignore[attr-defined]
 
 
 def versions() -> dict[str, str]:

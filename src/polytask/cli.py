@@ -76,7 +76,7 @@ def evaluate(
 ) -> None:
     """Score a model on new labelled files."""
     from polytask.api import evaluate as run_evaluation
-    from polytask.tables import console, show_plain_scores
+    from polytask.tables import console, show_scores
 
     files: dict[str, str] = {}
     for item in data:
@@ -86,7 +86,7 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(scores, indent=1, ensure_ascii=False))
     else:
-        show_plain_scores(scores, console())
+        show_scores({"score": scores}, {}, console())
 
 
 @app.command()

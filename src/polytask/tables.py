@@ -20,34 +20,19 @@ def console() -> Console:
 
 
 def show_scores(scores: Mapping[str, Scores], baselines: Mapping[str, Scores], out: Console) -> None:
-    """Print each task's scores beside the majority baseline's."""
-    table = Table(title="Scores", title_justify="left")
-    table.add_column("task")
-    table.add_column("metric")
-    for split in scores:
+    """Print each task's scores by split, beside the majority baseline's where these are known."""
+    table = Table("task", "metric", title="Scores", title_justify="left")
+    columns: list[Scores] = []
+    for split, found in scores.items():
         table.add_column(split, justify="right")
-        table.add_column("majority", justify="right", style="dim")
-    for task in next(iter(scores.values()), {}):
-        metrics = next(iter(scores.values()))[task]
+        columns.append(found)
+        if split in baselines:
+            table.add_column("majority", justify="right", style="dim")
+            columns.append(baselines[split])
+    for task, metrics in next(iter(scores.values()), {}).items():
         for index, metric in enumerate(metrics):
-            cells = [
-                cell(found.get(task, {}).get(metric))
-                for split in scores
-                for found in (scores[split], baselines.get(split, {}))
-            ]
+            cells = [cell(found.get(task, {}).get(metric)) for found in columns]
             table.add_row(task if index == 0 else "", metric, *cells)
-        table.add_section()
-    out.print(table)
-
-
-def show_plain_scores(scores: Scores, out: Console) -> None:
-    """Print each task's scores."""
-    table = Table(title="Scores", title_justify="left")
-    for name in ("task", "metric", "score"):
-        table.add_column(name, justify="right" if name == "score" else "left")
-    for task, metrics in scores.items():
-        for index, (metric, value) in enumerate(metrics.items()):
-            table.add_row(task if index == 0 else "", metric, cell(value))
         table.add_section()
     out.print(table)
 

@@ -70,22 +70,41 @@ class Source:
 def tokenize(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
-    pairs: Sequence[str] | None,
+    pairs: Sequence[str | None] | None,
     words: Sequence[Sequence[Word] | None],
     max_tokens: int,
-) -> Iterator[TokenRow]:
+) -> list[TokenRow]:
     """Tokenise texts (or pairs of them) and find each word's first token by its characters.
 
     Args:
+        pairs: for each text its second text, or None where it stands alone.
         words: for each text its words, or None.
         max_tokens: at most so many tokens a text, special ones included; for a pair, both together.
     """
+    seconds = [None] * len(texts) if pairs is None else pairs
+    found: dict[int, TokenRow] = {}
+    for paired in (False, True):  # the tokenizer takes a list of texts or a list of pairs
+        at = [index for index, second in enumerate(seconds) if (second is not None) == paired]
+        if at:
+            inputs = [texts[index] for index in at], [seconds[index] for index in at] if paired else None
+            found.update(
+                zip(at, _tokenize(tokenizer, *inputs, [words[index] for index in at], max_tokens), strict=True)
+            )
+    return [found[index] for index in range(len(texts))]
+
+
+def _tokenize(
+    tokenizer: Any,  # noqa: ANN401
+    texts: list[str],
+    seconds: list[str | None] | None,
+    words: Sequence[Sequence[Word] | None],
+    max_tokens: int,
+) -> Iterator[TokenRow]:
     encoded = tokenizer(
-        list(texts), None if pairs is None else list(pairs), truncation=True, max_length=max_tokens,
-        return_attention_mask=False, padding=False,
-    )  # fmt: skip
+        texts, seconds, truncation=True, max_length=max_tokens, return_attention_mask=False, padding=False
+    )
     for index, spans in enumerate(words):
-        encoding = encoded.encodings[index]  # type: ignore[index]
+        encoding = encoded.encodings[index]
         type_ids = encoded["token_type_ids"][index] if "token_type_ids" in encoded else None
         found = [] if spans is None else first_tokens(encoding, spans)
         yield TokenRow(encoded["input_ids"][index], type_ids, found, bool(encoding.overflowing))
@@ -177,14 +196,7 @@ def _encode(
         None if starts is None else [Word(*span) for span in zip(starts, ends, strict=True)]
         for starts, ends in zip(rows["starts"], rows["ends"], strict=True)
     ]
-    found: dict[int, TokenRow] = {}
-    for paired in (False, True):  # a second text may be missing in some rows
-        at = [index for index, pair in enumerate(rows["pair"]) if (pair is not None) == paired]
-        texts, seconds = [rows["text"][index] for index in at], [rows["pair"][index] for index in at]
-        if at:
-            made = tokenize(tokenizer, texts, seconds if paired else None, [words[index] for index in at], max_tokens)
-            found.update(zip(at, made, strict=True))
-    encoded = [found[index] for index in range(len(words))]
+    encoded = tokenize(tokenizer, rows["text"], rows["pair"], words, max_tokens)
     data: dict[str, list[Any]] = {
         "ids": [row.ids for row in encoded],
         "type_ids": [row.type_ids for row in encoded],

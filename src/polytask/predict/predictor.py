@@ -133,7 +133,8 @@ class Model:
             queries.extend(self._queries(index, record, tasks, f"record {number + index + 1}"))
         predictions: list[dict[str, Any]] = [{} for _ in window]
         truncated = [False] * len(window)
-        rows = self._tokenize(queries)
+        texts, pairs = [query.text for query in queries], [query.pair for query in queries]
+        rows = tokenize(self.tokenizer, texts, pairs, [query.words for query in queries], self.max_tokens)
         for group in groups_by_length([len(row.ids) for row in rows]):
             for index, found in self._run([queries[i] for i in group], [rows[i] for i in group]):
                 predictions[index].update(found)
@@ -176,20 +177,6 @@ class Model:
         tokens = record.get(self.tasks[tagging[0]].options.tokens) if isinstance(record, Mapping) else None
         found = find_words(text, tokens) if isinstance(tokens, list) else None
         return split_words(text) if found is None else found
-
-    def _tokenize(self, queries: Sequence[_Query]) -> list[TokenRow]:
-        """Tokenise single texts and pairs in one call each, and put the results in the order of the queries."""
-        rows: list[TokenRow | None] = [None] * len(queries)
-        for paired in (False, True):
-            chosen = [index for index, query in enumerate(queries) if (query.pair is not None) == paired]
-            if chosen:
-                texts = [queries[index].text for index in chosen]
-                pairs = [queries[index].pair or "" for index in chosen] if paired else None
-                words = [queries[index].words for index in chosen]
-                encoded = tokenize(self.tokenizer, texts, pairs, words, self.max_tokens)
-                for index, row in zip(chosen, encoded, strict=True):
-                    rows[index] = row
-        return [row for row in rows if row is not None]
 
     def _run(self, queries: Sequence[_Query], rows: Sequence[TokenRow]) -> Iterator[tuple[int, dict[str, Any]]]:
         items = [
