@@ -174,6 +174,19 @@ def test_rows_are_tokenised_once_and_again_only_when_something_changed(
     assert counting.calls == 4
 
 
+def test_options_of_learning_read_and_tokenise_nothing_again(options: Build, jsonl: Write, tokenizer: Any) -> None:
+    counting = Counting(tokenizer)
+    rows = [{"text": "a b c d", "label": "x"}, {"text": "e", "label": "y"}]
+    path = jsonl(rows)
+    learning = {"dropout": 0.5, "weight": 3.0, "metric": "mcc", "label_smoothing": 0.1, "class_weights": "balanced"}
+    chosen = options("classification", path, dev=rows)
+    sources_of(counting, it=chosen)
+    sources_of(counting, it=chosen.model_copy(update=learning))
+    assert counting.calls == 1
+    assert chosen.reading() == chosen.model_copy(update=learning).reading()
+    assert chosen.reading() != chosen.model_copy(update={"label": "text"}).reading()
+
+
 @given(text=st.text(LETTERS, min_size=1, max_size=20))
 def test_any_text_has_its_special_tokens(text: str, tokenizer: Any) -> None:
     for given_text in (text, "", "\x00"):

@@ -139,8 +139,8 @@ def encode_table(
     from datasets import Dataset
 
     own = {name: tasks[name] for name in table.feed.tasks}
-    described = {name: task.to_json() for name, task in own.items()}
-    key = key_of(table.digest, fingerprint, max_tokens, described)
+    fitted = {name: task.to_json()["fitted"] for name, task in own.items()}
+    key = key_of(table.digest, fingerprint, max_tokens, fitted)
 
     def make(path: Path) -> None:
         schema = _schema(own)

@@ -50,9 +50,8 @@ class Feed:
             content.extend(load_hub(self, part)._fingerprint for part in self.files)  # pyright: ignore[reportPrivateUsage]
         else:
             content.extend(file_digest(Path(file)) for file in self.files if Path(file).is_file())
-        options = {name: task.model_dump(mode="json", exclude={"data"}) for name, task in self.tasks.items()}
-        strict = {name: task.data.strict for name, task in self.tasks.items()}
-        return key_of(content, list(self.files), self.format, options, strict, [self.inputs.first, self.inputs.second])
+        options = {name: task.reading() for name, task in self.tasks.items()}
+        return key_of(content, list(self.files), self.format, options, [self.inputs.first, self.inputs.second])
 
     def read(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield (place, values) of each row, in order."""

@@ -43,7 +43,7 @@ class Table:
     """The rows of a feed, memory-mapped, and what was counted while they were read.
 
     Attributes:
-        rows: columns place, text, pair, starts, ends, and gold.<task>.
+        rows: columns place, text, pair, fingerprint, starts, ends, and gold.<task>.
         tallies: counts by task.
         empty: rows whose text is empty or holds no visible character, and where the first is.
         apart: rows encoded on their own because a task's tokens do not spell out the text, and where the first is.
@@ -55,6 +55,12 @@ class Table:
     tallies: Mapping[str, Tally]
     empty: tuple[int, str]
     apart: tuple[int, str]
+
+
+def fingerprint(text: str, pair: str | None) -> int:
+    """Return a 64-bit hash of a row's text, with case and white space made equal."""
+    plain = " ".join(f"{text} \0 {pair or ''}".lower().split())
+    return int.from_bytes(hashlib.blake2b(plain.encode(), digest_size=8).digest())
 
 
 def read_table(feed: Feed) -> Table:
@@ -104,7 +110,7 @@ class _Reading:
         self.apart, self.apart_at = 0, ""
         golds = [(f"gold.{name}", _GOLD_TYPES[TASKS[task.type].gold_type]) for name, task in feed.tasks.items()]
         numbers = pa.list_(pa.int32())
-        texts = [("place", pa.string()), ("text", pa.string()), ("pair", pa.string())]
+        texts = [("place", pa.string()), ("text", pa.string()), ("pair", pa.string()), ("fingerprint", pa.uint64())]
         self.schema = pa.schema([*texts, ("starts", numbers), ("ends", numbers), *golds])
 
     def to_json(self) -> dict[str, Any]:
@@ -130,6 +136,7 @@ class _Reading:
             "place": [row.place for row in rows],
             "text": [row.text for row in rows],
             "pair": [row.pair for row in rows],
+            "fingerprint": [fingerprint(row.text, row.pair) for row in rows],
             "starts": [None if row.words is None else [word.start for word in row.words] for row in rows],
             "ends": [None if row.words is None else [word.end for word in row.words] for row in rows],
             **{f"gold.{name}": [row.golds.get(name) for row in rows] for name in self.feed.tasks},

@@ -34,6 +34,12 @@ Names: TypeAlias = Annotated[
 ]
 
 
+# What changes how a task learns, and nothing that is read from its rows.
+_LEARNING = frozenset(
+    {"data", "needs", "weight", "metric", "pooling", "dropout", "class_weights", "label_smoothing", "threshold"}
+)
+
+
 class TaskOptions(Options):
     """The options that every task type has."""
 
@@ -57,6 +63,10 @@ class TaskOptions(Options):
         if value is not None and value not in cls.metrics:
             raise ValueError(nearest(value, cls.metrics))
         return value
+
+    def reading(self) -> dict[str, Any]:
+        """Return the options on which depends what is read from the rows; the cache goes by them."""
+        return {**self.model_dump(mode="json", exclude=set(_LEARNING)), "strict": self.data.strict}
 
     @property
     def inputs(self) -> Inputs:
