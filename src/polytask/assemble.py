@@ -5,7 +5,7 @@ configuration -> tasks + sources -> batches -> encoder (sharing plan) -> heads -
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,10 +24,11 @@ from polytask.data.stream import Streams
 from polytask.errors import ConfigError
 from polytask.evaluation.scoring import Scorer, normalised
 from polytask.model.device import autocast, choose_device, pass_overhead
-from polytask.model.encoder import Encoder, load_tokenizer, locate, pad_id, tokenizer_fingerprint
+from polytask.model.encoder import Backbone
 from polytask.model.multitask import MultiTaskModel
+from polytask.model.origin import load_tokenizer, locate, pad_id, tokenizer_fingerprint
 from polytask.schedule import SCHEDULES, Workload, waves
-from polytask.sharing import SHARING
+from polytask.sharing import Adaptive
 from polytask.tasks import Task
 from polytask.terms import Note, Scores, Split
 from polytask.training.checkpoint import Checkpoints
@@ -53,6 +54,7 @@ class Assembly:
     sources: Mapping[Split, tuple[Source, ...]]
     tokenizer: PreTrainedTokenizerBase
     model: MultiTaskModel
+    policy: Adaptive | None
     workload: Workload
     notes: tuple[Note, ...]
     device: torch.device
@@ -65,8 +67,7 @@ class Assembly:
 
     def collator(self) -> Collator:
         """Return what builds batches."""
-        uses_type_ids = self.model.encoder.uses_type_ids
-        return Collator(self.tasks, pad_id(self.tokenizer), uses_type_ids, pass_overhead(self.device))
+        return Collator(self.tasks, pad_id(self.tokenizer), self.model.uses_type_ids, pass_overhead(self.device))
 
     def scorer(self) -> Scorer:
         """Return what predicts and scores rows."""
@@ -88,6 +89,7 @@ class Assembly:
             collator=self.collator(),
             schedule=SCHEDULES[self.config.schedule.strategy](self.config.schedule, self.workload),
             balancer=BALANCERS[self.config.balance.method](weights),
+            policy=self.policy,
             evaluate=dev_evaluation(self),
             options=options,
             device=self.device,
@@ -114,14 +116,18 @@ def assemble(config: Config) -> Assembly:
     tokenizer = load_tokenizer(location)
     tables = read_tables(config.tasks)
     torch.manual_seed(config.train.seed)  # the heads' first weights
-    encoder = Encoder.load(location, config.train.attention_dropout)
-    if config.max_tokens > encoder.longest:
+    backbone = Backbone.load(location, config.train.attention_dropout)
+    if config.max_tokens > backbone.longest:
         raise ConfigError(
-            f"max_tokens: found {config.max_tokens}, and {config.encoder} reads at most {encoder.longest} tokens"
+            f"max_tokens: found {config.max_tokens}, and {config.encoder} reads at most {backbone.longest} tokens"
         )
+    sharing = config.sharing.build(list(config.tasks), backbone.layers)
+    require_shareable(sharing.heads, tables.tasks)
     sources = encode_tables(tables, tokenizer, tokenizer_fingerprint(tokenizer), config.max_tokens)
-    plan = SHARING[config.sharing.strategy](list(config.tasks), encoder.layers)
-    model = MultiTaskModel(encoder, plan, {name: task.head for name, task in tables.tasks.items()})
+    model = MultiTaskModel(backbone, sharing, {name: task.head for name, task in tables.tasks.items()})
+    model.checkpointing(config.train.gradient_checkpointing)
+    single = model.size_of_single()
+    policy = config.sharing.policy(sharing, model.size_under, single)
     workload = Workload(
         sizes={
             name: len(source.carries[name])
@@ -133,7 +139,33 @@ def assemble(config: Config) -> Assembly:
         batch_rows=config.train.batch_rows,
     )
     notes = (*tables.notes, *truncation_notes(sources, config.max_tokens), *_schedule_notes(config))
-    return Assembly(config, tables.tasks, tables, sources, tokenizer, model, workload, notes, device)
+    return Assembly(config, tables.tasks, tables, sources, tokenizer, model, policy, workload, notes, device)
+
+
+def require_shareable(groups: Sequence[Sequence[str]], tasks: Mapping[str, Task]) -> None:
+    """Raise ConfigError unless the tasks of each group ask for the same head and have the same labels."""
+    for index, (first, *others) in enumerate(groups):
+        for other in others:
+            different = head_differences(tasks[first], tasks[other])
+            if different:
+                raise ConfigError(
+                    f"sharing.share_heads[{index}]: {first!r} and {other!r} cannot share a head: {'; '.join(different)}"
+                )
+
+
+def head_differences(one: Task, other: Task) -> list[str]:
+    """Say in what two tasks differ that share a head."""
+    found: list[str] = []
+    if one.type_name != other.type_name:
+        found.append(f"their types are {one.type_name} and {other.type_name}")
+    if one.labels != other.labels:
+        for task, missing in ((one, other), (other, one)):
+            only = [label for label in task.labels if label not in missing.labels]
+            if only:
+                found.append(f"only {task.name!r} has the labels {', '.join(only)}")
+    if not found and one.head != other.head:
+        found.append(f"their heads are {one.head} and {other.head}")
+    return found
 
 
 def _schedule_notes(config: Config) -> list[Note]:

@@ -49,7 +49,7 @@ def show_assembly(assembly: Assembly, out: Console) -> None:
     out.print(_labels(assembly))
     out.print(_parameters(assembly))
     out.print("What the tasks share:")
-    out.print(assembly.model.plan.picture(), markup=False, highlight=False)
+    out.print(assembly.model.sharing.picture(), markup=False, highlight=False)
     out.print()
     if assembly.notes:
         out.print("To know:")

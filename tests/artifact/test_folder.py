@@ -84,7 +84,7 @@ def test_a_missing_file_is_refused(copied: Path) -> None:
 def test_another_version_is_refused(copied: Path) -> None:
     path = copied / "polytask.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "form": 99}))
-    with pytest.raises(ModelError, match="written in form 99, and this version of polytask reads form 1"):
+    with pytest.raises(ModelError, match="written in form 99, and this version of polytask reads form 2"):
         Model.load(copied)
 
 

@@ -14,7 +14,7 @@ from polytask.data import encode
 from polytask.data.encode import Source, encode_table, tokenize
 from polytask.data.prepare import read_tables
 from polytask.data.words import join_words, split_words
-from polytask.model.encoder import tokenizer_fingerprint
+from polytask.model.origin import tokenizer_fingerprint
 from polytask.tasks import TaskOptions
 from polytask.terms import Word
 

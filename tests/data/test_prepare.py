@@ -10,7 +10,7 @@ import pytest
 
 from polytask.data.prepare import Tables, encode_tables, fingerprints, read_tables, truncation_notes
 from polytask.errors import ConfigError, DataError
-from polytask.model.encoder import tokenizer_fingerprint
+from polytask.model.origin import tokenizer_fingerprint
 from polytask.tasks import TaskOptions
 
 Build = Callable[..., TaskOptions]

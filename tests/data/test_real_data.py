@@ -11,7 +11,7 @@ import pytest
 from polytask.data.feed import feeds_of
 from polytask.data.prepare import encode_tables, read_tables
 from polytask.data.rows import read_table
-from polytask.model.encoder import tokenizer_fingerprint
+from polytask.model.origin import tokenizer_fingerprint
 from polytask.tasks import TaskOptions
 from polytask.terms import Split
 

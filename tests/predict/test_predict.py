@@ -54,7 +54,7 @@ def test_batch_composition_and_order_never_change_a_prediction(run: pt.Run, monk
 
 def test_one_encoder_pass_answers_all_tasks(run: pt.Run) -> None:
     rows: list[int] = []
-    run.model.network.encoder.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
+    run.model.network.trunks[0].register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
     run.model.predict(TEXTS)
     assert sum(rows) == len(TEXTS)
 

@@ -14,15 +14,16 @@ from safetensors.torch import load_file, save_file
 
 from polytask.data.cache import file_digest
 from polytask.errors import ModelError, OutputError
-from polytask.model.encoder import Encoder, load_tokenizer, quiet
+from polytask.model.encoder import Backbone
 from polytask.model.multitask import MultiTaskModel
-from polytask.sharing.plan import Plan
+from polytask.model.origin import load_tokenizer, quiet
+from polytask.sharing.sharing import Sharing
 from polytask.tasks import TASKS, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FORM = 1
+FORM = 2
 _DESCRIPTION = "polytask.json"
 _WEIGHTS = "model.safetensors"
 
@@ -60,10 +61,10 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
         description = {
             "form": FORM,
             "about": dict(bundle.about),
-            "encoder": bundle.model.encoder.config.to_dict(),
+            "encoder": bundle.model.config.to_dict(),
             "max_tokens": bundle.max_tokens,
             "precision": bundle.precision,
-            "plan": bundle.model.plan.to_json(),
+            "sharing": bundle.model.sharing.to_json(),
             "tasks": {name: task.to_json() for name, task in bundle.tasks.items()},
             "sha256": files,
         }
@@ -80,9 +81,9 @@ def load_bundle(folder: Path) -> Bundle:
     description = _describe(folder)
     try:
         tasks = {name: TASKS[data["type"]].from_json(name, data) for name, data in description["tasks"].items()}
-        plan = Plan.from_json(description["plan"])
-        encoder = Encoder.build(_config_of(description["encoder"]))
-        model = MultiTaskModel(encoder, plan, {name: task.head for name, task in tasks.items()})
+        sharing = Sharing.from_json(description["sharing"])
+        backbone = Backbone.build(_config_of(description["encoder"]))
+        model = MultiTaskModel(backbone, sharing, {name: task.head for name, task in tasks.items()})
         model.load_state_dict(load_file(folder / _WEIGHTS))
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: the description and the weights do not fit together ({error})") from None
@@ -135,7 +136,7 @@ def _card(bundle: Bundle) -> str:
             if name in found:
                 shown = ", ".join(f"{metric} {value}" for metric, value in found[name].items())
                 lines.append(f"  * {split}: {shown}")
-    lines += ["", "What the tasks share:", "", "```", bundle.model.plan.picture(), "```", ""]
+    lines += ["", "What the tasks share:", "", "```", bundle.model.sharing.picture(), "```", ""]
     lines += ["```python", "import polytask", "", 'model = polytask.load("this folder")']
     lines += ['model.predict(["A text."])', "```", ""]
     return "\n".join(lines)

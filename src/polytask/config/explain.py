@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import UnionType
-from typing import Any, get_args
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from polytask.config.document import Path_
 from polytask.config.root import Config
 from polytask.errors import nearest
+from polytask.sharing import SHARING
 from polytask.tasks import TASKS
 
 # What is expected, by the checker's name for the mistake.
@@ -98,7 +99,8 @@ def _reason(error: ErrorDetails, data: Mapping[str, Any]) -> str:
     if kind == "missing":
         return "missing, and it has no default"
     if kind == "union_tag_not_found":
-        return f"missing; accepted: {', '.join(TASKS)}"
+        choices = TASKS if _discriminator(error) == "type" else SHARING
+        return f"missing; accepted: {', '.join(choices)}"
     if kind in ("union_tag_invalid", "literal_error"):
         value = value[_discriminator(error)] if kind == "union_tag_invalid" else value
         expected = str(context.get("expected_tags") or context["expected"]).replace(" or ", ", ")
@@ -131,24 +133,42 @@ def _shown(value: Any) -> str:  # noqa: ANN401
 
 def accepted_keys(path: Path_, data: Any) -> list[str]:  # noqa: ANN401
     """Return the keys that are accepted at a path."""
-    model: type[BaseModel] = Config
+    annotation: Any = Config
     at = data
-    skip = False
-    for index, part in enumerate(path):
+    for part in path:
+        model = _model_of(annotation, at)
+        annotation = _item_of(annotation) if model is None else model.model_fields[str(part)].annotation
         at = at[part]
-        if skip:
-            skip = False
-            continue
-        if model is Config and part == "tasks":
-            kind = TASKS.get(str(at[path[index + 1]].get("type"))) if index + 1 < len(path) else None
-            if kind is None:
-                return []
-            model, skip = kind.Options, True
-        else:
-            model = _model_of(model.model_fields[str(part)].annotation)
-    return list(model.model_fields)
+    model = _model_of(annotation, at)
+    return [] if model is None else list(model.model_fields)
 
 
-def _model_of(annotation: Any) -> type[BaseModel]:  # noqa: ANN401
-    options = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
-    return next(kind for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel))
+def _model_of(annotation: Any, value: Any) -> type[BaseModel] | None:  # noqa: ANN401
+    """Return the class of options that a value is read as: of several the one that its type or strategy names."""
+    models = list(_models_in(annotation))
+    if len(models) == 1:
+        return models[0]
+    for model in models:
+        for tag in ("type", "strategy"):
+            if tag in model.model_fields and value.get(tag) in get_args(model.model_fields[tag].annotation):
+                return model
+    return None
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (Annotated, Union, UnionType):
+        for inner in get_args(annotation):
+            yield from _models_in(inner)
+
+
+def _item_of(annotation: Any) -> Any:  # noqa: ANN401
+    """Return the annotation of what a mapping or a list holds."""
+    origin = get_origin(annotation)
+    if origin is dict:
+        return get_args(annotation)[1]
+    if origin is tuple:
+        return get_args(annotation)[0]
+    inner = [_item_of(one) for one in get_args(annotation)]
+    return next((found for found in inner if found is not None), None)

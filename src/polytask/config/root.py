@@ -12,15 +12,17 @@ from pydantic import Field, SerializeAsAny, StringConstraints, ValidationInfo, f
 from polytask.balance import BalanceOptions
 from polytask.options import Options
 from polytask.schedule import ParallelOptions
-from polytask.sharing import SharingOptions
+from polytask.sharing import SHARING, GlobalOptions, SharingOptions
 from polytask.tasks import TASKS, TaskOptions
 from polytask.training.options import TrainOptions
 
 if TYPE_CHECKING:
     AnyTask: TypeAlias = TaskOptions
+    AnySharing: TypeAlias = SharingOptions
 else:
-    # The table is the only place that lists the task types.
+    # The tables are the only places that list the types and the strategies.
     AnyTask = Annotated[reduce(or_, (kind.Options for kind in TASKS.values())), Field(discriminator="type")]
+    AnySharing = Annotated[reduce(or_, SHARING.values()), Field(discriminator="strategy")]
 
 TaskName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 
@@ -31,7 +33,7 @@ class Config(Options):
     encoder: str = Field(min_length=1, description="hub id, folder, or an installed model package")
     max_tokens: int = Field(default=128, ge=4, description="per text; truncation is counted and reported")
     tasks: dict[TaskName, SerializeAsAny[AnyTask]] = Field(min_length=1, description="what to predict, by name")
-    sharing: SharingOptions = SharingOptions()
+    sharing: SerializeAsAny[AnySharing] = GlobalOptions()
     schedule: ParallelOptions = ParallelOptions()
     balance: BalanceOptions = BalanceOptions()
     train: TrainOptions = TrainOptions()

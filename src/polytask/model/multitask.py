@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from polytask.data.batch import Batch, Chunk, TaskRows
-from polytask.model.encoder import Encoder
+from polytask.data.batch import Batch, Chunk
+from polytask.model.encoder import Backbone, Encoder
 from polytask.model.heads import build_head
-from polytask.sharing.plan import Plan
+from polytask.model.lanes import Encoded
+from polytask.model.slot import Origins
+from polytask.sharing.plan import Plan, encoder_size
+from polytask.sharing.sharing import Sharing
 from polytask.terms import HeadSpec
 
 
@@ -26,84 +30,145 @@ class ParameterCount:
 
 
 class MultiTaskModel(nn.Module):
-    """One forward serves all tasks of a mixed batch: a row passes once through each encoder that its tasks use."""
+    """One forward serves all tasks of a mixed batch: a row passes once through each part that its tasks use."""
 
-    def __init__(self, encoder: Encoder, plan: Plan, heads: Mapping[str, HeadSpec]) -> None:
+    def __init__(self, backbone: Backbone, sharing: Sharing, heads: Mapping[str, HeadSpec]) -> None:
         super().__init__()
-        self.plan = plan
+        self.sharing = sharing
         self.specs = dict(heads)
-        copies = [encoder, *(copy.deepcopy(encoder) for _ in plan.trunks[1:])]
-        self.encoders = nn.ModuleList(copies)
-        deviation = float(getattr(encoder.config, "initializer_range", 0.02))
+        self.config: Any = backbone.config
+        self._single = sum(parameter.numel() for parameter in backbone.parameters())
+        trunks = sharing.plan.trunks
+        copies = [*(copy.deepcopy(backbone) for _ in trunks[1:]), backbone]
+        self.encoders = nn.ModuleList(
+            Encoder(one, sharing.following(sharing.plan.within(trunk)))
+            for one, trunk in zip(reversed(copies), trunks, strict=True)
+        )
+        deviation = float(getattr(backbone.config, "initializer_range", 0.02))
         # A bare name such as "type" or "values" would hide an attribute of the module.
         self.heads = nn.ModuleDict(
-            {f"task-{task}": build_head(heads[task], encoder.width, deviation) for task in plan.tasks}
+            {
+                f"task-{task}": build_head(heads[task], backbone.width, deviation)
+                for task in sharing.plan.tasks
+                if sharing.head_of(task) == task
+            }
         )
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return for each task its outputs, in the order of the batch's chunks: rows (or words) x size, float32."""
         outputs: dict[str, list[Tensor]] = {}
-        for index, part in enumerate(self.plan.trunks):
-            chunks = [found for chunk in batch.chunks if (found := _for_tasks(chunk, part)) is not None]
+        for trunk, encoder in zip(self.plan.trunks, self.trunks, strict=True):
+            chunks = [found for chunk in batch.chunks if (found := chunk.only(trunk)) is not None]
             if chunks:
-                self._encode(self.encoders[index], chunks, outputs)
+                self._encode(encoder, chunks, outputs)
         return {task: torch.cat(found) for task, found in outputs.items()}
 
-    def _encode(self, encoder: nn.Module, chunks: Sequence[Chunk], outputs: dict[str, list[Tensor]]) -> None:
+    def _encode(self, encoder: Encoder, chunks: Sequence[Chunk], outputs: dict[str, list[Tensor]]) -> None:
         """Run one encoder over chunks, and the heads that read it."""
-        assert isinstance(encoder, Encoder)
         # One look-up for all chunks: each would add a dense gradient of the whole vocabulary in the backward pass.
         flat = encoder.embed(torch.cat([chunk.ids.flatten() for chunk in chunks]))
         embedded = flat.split([chunk.ids.numel() for chunk in chunks])
         for chunk, words in zip(chunks, embedded, strict=True):
-            states = encoder(words.view(*chunk.ids.shape, -1), chunk.mask, chunk.type_ids)
+            reads = {task: rows.rows for task, rows in chunk.tasks.items()}
+            encoded = encoder(words.view(*chunk.ids.shape, -1), chunk.mask, chunk.type_ids, reads)
             # Heads are small: full precision costs nothing there and keeps probabilities exact.
-            with torch.autocast(states.device.type, enabled=False):
-                states = states.float()
+            with torch.autocast(encoded.states.device.type, enabled=False):
+                encoded = Encoded(encoded.states.float(), encoded.lanes)
                 for task, rows in chunk.tasks.items():
-                    outputs.setdefault(task, []).append(self.heads[f"task-{task}"](states, chunk.mask, rows))
+                    states, lane = encoded.of(task)
+                    mask, moved = chunk.mask, rows
+                    if lane.rows is not None:
+                        mask, moved = mask[lane.rows], rows.within(lane.rows)
+                    outputs.setdefault(task, []).append(self.head(task)(states, mask, moved))
 
     @property
-    def encoder(self) -> Encoder:
-        """The first trunk's encoder; all trunks are of one shape."""
-        first = self.encoders[0]
-        assert isinstance(first, Encoder)
-        return first
+    def plan(self) -> Plan:
+        """The tree of what the tasks share."""
+        return self.sharing.plan
 
-    def shared_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters of the encoders: all that tasks may share."""
-        return list(self.encoders.parameters())
+    @property
+    def trunks(self) -> list[Encoder]:
+        """The encoders: one for each part of the embeddings, in the plan's order."""
+        return [encoder for encoder in self.encoders if isinstance(encoder, Encoder)]
+
+    @property
+    def uses_type_ids(self) -> bool:
+        """Whether the encoder takes token type ids."""
+        return self.trunks[0].family.type_ids
+
+    def head(self, task: str) -> nn.Module:
+        """Return a task's head, which may be other tasks' as well."""
+        return self.heads[f"task-{self.sharing.head_of(task)}"]
+
+    def follow(self, plan: Plan) -> Origins:
+        """Divide the layers anew in the midst of training; the embeddings stay as they are.
+
+        A part that is split is cloned, so that the model computes what it did; parts that are joined are averaged.
+
+        Returns:
+            For each parameter that is new or joined, those whose optimizer state it takes over.
+        """
+        assert plan.trunks == self.plan.trunks
+        origins: Origins = {}
+        for encoder in self.trunks:
+            origins |= encoder.follow(plan.within(encoder.tasks))
+        self.sharing = self.sharing.following(plan)
+        return origins
+
+    def measured(self, task: str) -> list[list[nn.Parameter]]:
+        """Return for each layer that follows the plan the parameters in which tasks' gradients are compared."""
+        encoder = next(encoder for encoder in self.trunks if task in encoder.tasks)
+        return [level.measured(self.plan.part(number, task)) for number, level in enumerate(encoder.levels, start=1)]
+
+    def distances(self, cuts: Sequence[tuple[int, frozenset[str], frozenset[str]]]) -> dict[Any, float]:
+        """Return how far apart the copies of two parts of a layer are, relative to their mean length."""
+        found: dict[Any, float] = {}
+        for level, one, other in cuts:
+            first, second = (
+                torch.cat([weights.detach().flatten() for weights in self.measured(min(part))[level - 1]])
+                for part in (one, other)
+            )
+            found[level, one, other] = float((first - second).norm() / ((first.norm() + second.norm()) / 2))
+        return found
+
+    def size_under(self, plan: Plan) -> int:
+        """Return the number of parameters that the model has under another plan with the same trunks."""
+        encoders = sum(encoder_size(plan.within(encoder.tasks), encoder.size) for encoder in self.trunks)
+        return encoders + sum(parameter.numel() for parameter in self.heads.parameters())
+
+    def size_of_single(self) -> int:
+        """Return the number of parameters of the model in which all tasks share the whole encoder."""
+        return self._single + sum(parameter.numel() for parameter in self.heads.parameters())
+
+    def checkpointing(self, on: bool) -> None:
+        """Compute activations again in the backward pass instead of keeping them."""
+        for encoder in self.trunks:
+            encoder.checkpointing(on)
+
+    def rate_factors(self) -> dict[nn.Parameter, float]:
+        """Return factors of the learning rate for parameters that need one."""
+        return {parameter: factor for encoder in self.trunks for parameter, factor in encoder.rate_factors().items()}
+
+    def tie(self) -> Tensor | None:
+        """Return what is added to the loss to keep the parts of soft sharing close, if anything."""
+        ties = [tie for encoder in self.trunks for tie in encoder.ties()]
+        return torch.stack(ties).sum() if ties else None
 
     def count_parameters(self) -> ParameterCount:
-        """Count parameters, shared and own."""
-        shared: dict[str, int] = {}
-        own: dict[str, int] = {}
-        for index, part in enumerate(self.plan.trunks):
-            size = sum(parameter.numel() for parameter in self.encoders[index].parameters())
-            for task in part:
-                head = sum(parameter.numel() for parameter in self.heads[f"task-{task}"].parameters())
-                shared[task] = size if len(part) > 1 else 0
-                own[task] = head if len(part) > 1 else head + size
-        total = sum(parameter.numel() for parameter in self.parameters())
+        """Count parameters, shared and own: own are those on which no other task's output depends."""
         order = self.plan.tasks
-        return ParameterCount(total, {task: shared[task] for task in order}, {task: own[task] for task in order})
+        shared, own = dict.fromkeys(order, 0), dict.fromkeys(order, 0)
+        for parameters, tasks in self._users():
+            number = sum(parameter.numel() for parameter in parameters)
+            for task in tasks:
+                (own if len(tasks) == 1 else shared)[task] += number
+        total = sum(parameter.numel() for parameter in self.parameters())
+        return ParameterCount(total, shared, own)
 
-
-def _for_tasks(chunk: Chunk, part: frozenset[str]) -> Chunk | None:
-    """Return the rows of a chunk that tasks of a part read, or None where there are none."""
-    tasks = {task: rows for task, rows in chunk.tasks.items() if task in part}
-    if len(tasks) == len(chunk.tasks):
-        return chunk
-    if not tasks:
-        return None
-    needed = torch.unique(torch.cat([rows.rows for rows in tasks.values()]))
-    place = torch.zeros(len(chunk.ids), dtype=torch.int64, device=chunk.ids.device)
-    place[needed] = torch.arange(len(needed), device=chunk.ids.device)
-    type_ids = None if chunk.type_ids is None else chunk.type_ids[needed]
-    moved = {task: _moved(rows, place) for task, rows in tasks.items()}
-    return Chunk(chunk.ids[needed], chunk.mask[needed], type_ids, moved)
-
-
-def _moved(rows: TaskRows, place: Tensor) -> TaskRows:
-    words = None if rows.words is None else torch.stack([place[rows.words[0]], rows.words[1]])
-    return TaskRows(place[rows.rows], words)
+    def _users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:
+        for encoder in self.trunks:
+            yield from encoder.users()
+        for task in self.plan.tasks:
+            if self.sharing.head_of(task) == task:
+                readers = frozenset(other for other in self.plan.tasks if self.sharing.head_of(other) == task)
+                yield list(self.head(task).parameters()), readers

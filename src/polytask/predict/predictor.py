@@ -18,7 +18,7 @@ from polytask.data.encode import TokenRow, tokenize
 from polytask.data.words import find_words, join_words, split_words
 from polytask.errors import ConfigError, DataError, nearest
 from polytask.model.device import autocast, choose_device, pass_overhead
-from polytask.model.encoder import pad_id
+from polytask.model.origin import pad_id
 from polytask.tasks import Task
 from polytask.terms import Word
 
@@ -77,8 +77,8 @@ class Model:
         self._device = choose_device(device)
         self._precision: Precision = precision or bundle.precision
         self.network.to(self._device).eval()
-        uses_type_ids = bundle.model.encoder.uses_type_ids
-        self._collator = Collator(bundle.tasks, pad_id(bundle.tokenizer), uses_type_ids, pass_overhead(self._device))
+        pad = pad_id(bundle.tokenizer)
+        self._collator = Collator(bundle.tasks, pad, bundle.model.uses_type_ids, pass_overhead(self._device))
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto", precision: Precision | None = None) -> Model:

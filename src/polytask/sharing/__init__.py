@@ -1,27 +1,24 @@
-"""What the tasks share. A new strategy is one function and one row here."""
+"""What the tasks share. A new strategy is one file (its options and its plan) and one row here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from polytask.sharing.adaptive import Adaptive, AdaptiveOptions, Decision
+from polytask.sharing.affinity import FromAffinityOptions
+from polytask.sharing.fixed import GlobalOptions, IndependentOptions
+from polytask.sharing.mixing import CrossStitchOptions, MmoeOptions, PleOptions
+from polytask.sharing.partial import PartialOptions
+from polytask.sharing.plan import Plan
+from polytask.sharing.sharing import Kind, Mixing, Sharing, SharingOptions
 
-from pydantic import Field
-
-from polytask.options import Options
-from polytask.sharing.plan import Plan, global_plan, independent_plan
-
-SHARING: dict[str, Callable[[Sequence[str], int], Plan]] = {
-    "global": global_plan,
-    "independent": independent_plan,
+SHARING: dict[str, type[SharingOptions]] = {
+    "global": GlobalOptions,
+    "independent": IndependentOptions,
+    "partial": PartialOptions,
+    "adaptive": AdaptiveOptions,
+    "from_affinity": FromAffinityOptions,
+    "mmoe": MmoeOptions,
+    "ple": PleOptions,
+    "cross_stitch": CrossStitchOptions,
 }
 
-
-class SharingOptions(Options):
-    """Which strategy decides what the tasks share."""
-
-    strategy: Literal["global", "independent"] = Field(
-        default="global", description="global: one encoder for all tasks; independent: one encoder a task"
-    )
-
-
-__all__ = ["SHARING", "Plan", "SharingOptions"]
+__all__ = ["SHARING", "Adaptive", "Decision", "GlobalOptions", "Kind", "Mixing", "Plan", "Sharing", "SharingOptions"]

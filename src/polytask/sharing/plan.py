@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -14,7 +14,8 @@ Partition: TypeAlias = tuple[Part, ...]
 class Plan:
     """A tree of parts: `levels[0]` divides the tasks at the embeddings, `levels[k]` at layer k.
 
-    Each level covers every task once and refines the level below it.
+    Each level covers every task once and refines the level below it. The parts of a level stand in the order of
+    their first tasks, so that equal trees are equal plans.
 
     Attributes:
         tasks: all tasks, in the order in which they are shown.
@@ -26,7 +27,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         for number, level in enumerate(self.levels):
-            where = f"layer {number}" if number else "the embeddings"
+            where = name_of(number)
             listed = sorted(task for part in level for task in part)
             if listed != sorted(self.tasks):
                 raise ValueError(f"{where}: the parts hold {listed}; each of {sorted(self.tasks)} stands in one part")
@@ -39,33 +40,83 @@ class Plan:
                         f"{where}: {sorted(part)} share weights above a layer that separates them; "
                         "tasks that part do not meet again"
                     )
+        place = {task: index for index, task in enumerate(self.tasks)}
+        ordered = (tuple(sorted(level, key=lambda part: min(place[task] for task in part))) for level in self.levels)
+        object.__setattr__(self, "levels", tuple(ordered))
 
     @property
     def trunks(self) -> Partition:
         """The parts of the embeddings: tasks in different trunks share nothing."""
         return self.levels[0]
 
-    def picture(self) -> str:
-        """Draw the plan, the top layer first.
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        return len(self.levels) - 1
 
-        >>> print(global_plan(["a", "b"], 2).picture())
-        layer 1-2   [a  b]
-        embeddings  [a  b]
+    def part(self, level: int, task: str) -> Part:
+        """Return the part of a level in which a task stands."""
+        return next(part for part in self.levels[level] if task in part)
+
+    def split(self, level: int, group: Iterable[str]) -> Plan:
+        """Give a group of tasks weights of its own at a level and above it.
+
+        Raises ValueError when the group is not a proper subset of one part of the level.
+        """
+        apart = frozenset(group)
+        if not any(apart < part for part in self.levels[level]) or not apart:
+            raise ValueError(f"{name_of(level)}: {sorted(apart)} is not a proper subset of one part, so nothing splits")
+        upper = (
+            tuple(piece for part in above for piece in (part & apart, part - apart) if piece)
+            for above in self.levels[level:]
+        )
+        return Plan(self.tasks, (*self.levels[:level], *upper))
+
+    def merge(self, level: int, one: Iterable[str], other: Iterable[str]) -> Plan:
+        """Join two parts of a level.
+
+        Raises ValueError when they are no parts of the level, or stand apart below it already.
+        """
+        first, second = frozenset(one), frozenset(other)
+        for part in (first, second):
+            if part not in self.levels[level] or first == second:
+                raise ValueError(f"{name_of(level)}: {sorted(part)} is not one of two parts that could be joined")
+        joined = tuple(part for part in self.levels[level] if part not in (first, second))
+        return Plan(self.tasks, (*self.levels[:level], (*joined, first | second), *self.levels[level + 1 :]))
+
+    def within(self, tasks: Iterable[str]) -> Plan:
+        """Return the plan of some of the tasks."""
+        kept = frozenset(tasks)
+        levels = (tuple(part & kept for part in level if part & kept) for level in self.levels)
+        return Plan(tuple(task for task in self.tasks if task in kept), tuple(levels))
+
+    def picture(self) -> str:
+        """Draw the plan, the top layer first; the embeddings have a line only where they differ from layer 1.
+
+        >>> plan = global_plan(["a", "b", "c"], 3).split(3, ["c"])
+        >>> print(plan.picture())
+        layer 3    [a  b ] [c]
+        layer 1-2  [a  b   c ]
         """
         runs: list[tuple[int, int, Partition]] = []
         for number, level in enumerate(self.levels):
-            if runs and number > 1 and runs[-1][2] == level:
+            if runs and runs[-1][2] == level:
                 runs[-1] = (runs[-1][0], number, level)
             else:
                 runs.append((number, number, level))
-        rows = [(_name_of(first, last), self._draw(level)) for first, last, level in reversed(runs)]
+        order = self._columns()
+        rows = [(_name_of_run(first, last), _draw(order, level)) for first, last, level in reversed(runs)]
         width = max(len(name) for name, _ in rows)
         return "\n".join(f"{name:<{width}}  {drawn}" for name, drawn in rows)
 
-    def _draw(self, level: Partition) -> str:
-        ordered = sorted(level, key=lambda part: min(self.tasks.index(task) for task in part))
-        shown = ["  ".join(task for task in self.tasks if task in part) for part in ordered]
-        return " ".join(f"[{names}]" for names in shown)
+    def _columns(self) -> list[str]:
+        """Order the tasks so that every part of every level stands together."""
+        place = {task: index for index, task in enumerate(self.tasks)}
+
+        def key(task: str) -> list[int]:
+            return [min(place[other] for other in self.part(number, task)) for number in range(len(self.levels))]
+
+        return sorted(self.tasks, key=lambda task: (*key(task), place[task]))
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON."""
@@ -79,10 +130,35 @@ class Plan:
         return cls(tuple(data["tasks"]), levels)
 
 
-def _name_of(first: int, last: int) -> str:
-    if first == 0:
+# From a level and its number of parts to the parameters that they hold together.
+Sizes: TypeAlias = Callable[[int, int], int]
+
+
+def encoder_size(plan: Plan, sizes: Sizes) -> int:
+    """Return the parameters of all parts of all levels."""
+    return sum(sizes(number, len(level)) for number, level in enumerate(plan.levels))
+
+
+def name_of(level: int) -> str:
+    """Name a level for a person."""
+    return f"layer {level}" if level else "the embeddings"
+
+
+def _name_of_run(first: int, last: int) -> str:
+    if last == 0:
         return "embeddings"
+    first = max(first, 1)
     return f"layer {first}" if first == last else f"layer {first}-{last}"
+
+
+def _draw(order: Sequence[str], level: Partition) -> str:
+    cells: list[str] = []
+    for task in order:
+        part = next(part for part in level if task in part)
+        members = [other for other in order if other in part]
+        opening = "[" if members[0] == task else ""
+        cells.append(f"{opening + task:<{len(task) + 1}}" + ("]" if members[-1] == task else " "))
+    return " ".join(cells)
 
 
 def global_plan(tasks: Sequence[str], layers: int) -> Plan:

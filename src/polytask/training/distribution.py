@@ -38,6 +38,11 @@ class World:
         dist.all_reduce(tensor)
         return tensor.tolist()
 
+    def add_up_in_place(self, tensor: Tensor) -> None:
+        """Replace a tensor by its sum over all processes."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+
     def from_leader(self, value: object) -> object:
         """Return the first process's value."""
         if self.size == 1:

@@ -7,11 +7,14 @@ import signal
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from polytask.balance import WeightedSum
@@ -23,19 +26,23 @@ from polytask.model.device import autocast
 from polytask.model.multitask import MultiTaskModel
 from polytask.progress import Bar
 from polytask.schedule import Feedback, Schedule
+from polytask.sharing import Adaptive, Plan
 from polytask.tasks import Task
 from polytask.terms import Scores
 from polytask.training.checkpoint import Checkpoint, Checkpoints
 from polytask.training.distribution import World
 from polytask.training.events import Events
+from polytask.training.gradient import Differentiator, StepGradient
 from polytask.training.optimizer import (
     build_optimizer,
     load_optimizer_tensors,
     optimizer_tensors,
     rate_factor,
+    rebuild_optimizer,
     set_rate,
 )
 from polytask.training.options import TrainOptions
+from polytask.training.record import Exposures, Window
 from polytask.training.selection import DevScores, Selection
 
 
@@ -50,6 +57,7 @@ class Parts:
     collator: Collator
     schedule: Schedule
     balancer: WeightedSum
+    policy: Adaptive | None
     evaluate: Callable[[MultiTaskModel], DevScores]
     options: TrainOptions
     device: torch.device
@@ -57,34 +65,6 @@ class Parts:
     checkpoints: Checkpoints | None
     events: Events
     identity: str
-
-
-@dataclass
-class Exposure:
-    """What one task has seen."""
-
-    rows: int = 0
-    tokens: int = 0
-
-
-@dataclass
-class Window:
-    """What was measured since the last line of the event log."""
-
-    losses: dict[str, float] = field(default_factory=dict[str, float])
-    counts: dict[str, int] = field(default_factory=dict[str, int])
-    norm: float = 0.0
-
-    def add(self, losses: Mapping[str, float], norm: float) -> None:
-        """Count one step."""
-        for task, loss in losses.items():
-            self.losses[task] = self.losses.get(task, 0.0) + loss
-            self.counts[task] = self.counts.get(task, 0) + 1
-        self.norm = norm
-
-    def means(self) -> dict[str, float]:
-        """Return each task's mean loss."""
-        return {task: loss / self.counts[task] for task, loss in self.losses.items()}
 
 
 class Trainer:
@@ -96,15 +76,18 @@ class Trainer:
         torch.manual_seed(options.seed + parts.world.rank)  # dropout differs between processes
         self.wrapped = parts.world.wrap(parts.model, parts.device)
         self.optimizer = build_optimizer(parts.model, options)
+        precision = partial(autocast, parts.device, options.precision)
+        self.differentiator = Differentiator(parts.model, parts.tasks, parts.balancer, parts.world, precision)
         self.selection = Selection(options.patience)
         self.steps_per_epoch = parts.schedule.steps_per_epoch
         steps = math.ceil(self.steps_per_epoch * options.epochs)
         self.total_steps = min(steps, options.max_steps) if options.max_steps else steps
         self.evaluate_every = max(1, self.steps_per_epoch // options.evaluations_per_epoch)
         self.step = 0
-        self.exposure = {task: Exposure() for task in parts.tasks}
+        self.exposure = Exposures(list(parts.tasks), parts.sources)
         self.best_name: str | None = None
         self.best_dev: Scores | None = None
+        self.best_plan = parts.model.plan
         self._best_in_memory: dict[str, Tensor] = {}
         self.asked_to_stop = False  # this process, by a signal
         self.stopping = False  # all processes, agreed upon in the step
@@ -138,7 +121,7 @@ class Trainer:
 
     # one update
 
-    def _update(self) -> tuple[int, int, dict[str, float], float]:
+    def _update(self) -> tuple[int, int, Mapping[str, float], float]:
         """Make one update and return its rows, tokens, mean losses by task, and the gradient's norm."""
         parts, options = self.parts, self.parts.options
         step = parts.schedule.next()
@@ -148,7 +131,8 @@ class Trainer:
         batches = [self._batch(mine[start :: options.accumulate]) for start in range(options.accumulate)]
         set_rate(self.optimizer, rate_factor(self.step, self.total_steps, options.warmup))
         self.wrapped.train()
-        losses = self._backward([batch for batch in batches if batch.rows])
+        gradient = self._differentiate([batch for batch in batches if batch.rows])
+        losses, self.stopping = gradient.losses, gradient.stopping
         self._require_finite(losses)
         norm = float(torch.nn.utils.clip_grad_norm_(parts.model.parameters(), options.clip_norm))
         if not math.isfinite(norm):
@@ -156,54 +140,32 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         parts.schedule.observe(Feedback(self.step, losses))
-        tokens = self._count(drawn)
+        if gradient.gram is not None and parts.policy is not None:
+            self._follow(parts.policy, gradient.gram)
+        tokens = self.exposure.count(drawn)
         return len(drawn), tokens, losses, norm
 
     def _batch(self, drawn: Sequence[Drawn]) -> Batch:
         return self.parts.collator.from_sources(self.parts.sources, drawn).to(self.parts.device)
 
-    def _backward(self, batches: Sequence[Batch]) -> dict[str, float]:
-        """Add up the gradient of the weighted sum of the tasks' mean losses, and return these means.
+    def _differentiate(self, batches: Sequence[Batch]) -> StepGradient:
+        if self.parts.policy is not None and self.parts.policy.measures_at(self.step):
+            return self.differentiator.by_task(batches, self.asked_to_stop)
+        return self.differentiator.whole(self.wrapped, batches, self.asked_to_stop)
 
-        A task's mean is over all its labels in the step, on every process and in every piece: cutting a step into
-        pieces, or dealing it to processes, changes nothing.
-        """
-        parts = self.parts
-        masses = self._masses(batches)
-        sums = {task: 0.0 for task in parts.tasks}
-        for number, batch in enumerate(batches, start=1):
-            with autocast(parts.device, parts.options.precision), self._sync_after(number == len(batches)):
-                outputs = self.wrapped(batch)
-                total = outputs_zero(outputs)
-                for task, found in outputs.items():
-                    if masses[task] > 0:
-                        mean = parts.tasks[task].loss(found, batch.targets[task]) / masses[task]
-                        # The wrapper averages over processes; the mean above is already over all of them.
-                        total = total + parts.balancer.weigh(task) * parts.world.size * mean
-                        sums[task] += float(mean.detach())
-                total.backward()
-        added = parts.world.add_up(list(sums.values()))
-        return {task: loss for task, loss in zip(sums, added, strict=True) if masses[task] > 0}
+    def _follow(self, policy: Adaptive, gram: NDArray[np.float64]) -> None:
+        """Show the policy what was measured, and change the plan where it says so."""
+        model = self.parts.model
+        decision = policy.observe(gram, model.distances(policy.mergeable()) if policy.wants_distances else None)
+        if decision is not None:
+            self._change_plan(decision.plan)
+            self.parts.events.write(decision.action, self.step, decision.to_json())
 
-    def _masses(self, batches: Sequence[Batch]) -> dict[str, float]:
-        """Return for each task what divides its summed loss, and agree on whether to stop."""
-        names = list(self.parts.tasks)
-        own = [
-            sum(self.parts.tasks[name].mass(batch.targets[name]) for batch in batches if name in batch.targets)
-            for name in names
-        ]
-        *masses, stopping = self.parts.world.add_up([*own, float(self.asked_to_stop)])
-        self.stopping = stopping > 0
-        return dict(zip(names, masses, strict=True))
-
-    @contextmanager
-    def _sync_after(self, last: bool) -> Generator[None]:
-        """Exchange gradients in the last piece only."""
-        if last or self.parts.world.size == 1:
-            yield
-        else:
-            with self.wrapped.no_sync():  # type: ignore[operator]
-                yield
+    def _change_plan(self, plan: Plan) -> None:
+        """Divide the layers anew; new copies take over the optimizer's state of those that they come from."""
+        origins = self.parts.model.follow(plan)
+        self.optimizer = rebuild_optimizer(self.optimizer, self.parts.model, self.parts.options, origins)
+        self.wrapped = self.parts.world.wrap(self.parts.model, self.parts.device)
 
     def _require_finite(self, losses: Mapping[str, float]) -> None:
         for task, loss in losses.items():
@@ -215,17 +177,6 @@ class Trainer:
         before = "; the last checkpoint was kept" if kept is not None and self.best_name else ""
         self.parts.events.write("failed", self.step, {"reason": what})
         raise TrainingError(f"{what}; try a lower train.learning_rate, or train.precision=fp32{before}")
-
-    def _count(self, drawn: Sequence[Drawn]) -> int:
-        """Count what each task has seen, and return the tokens of the step."""
-        tokens = 0
-        for one in drawn:
-            length = int(self.parts.sources[one.source].lengths[one.row])
-            tokens += length
-            for task in one.tasks:
-                self.exposure[task].rows += 1
-                self.exposure[task].tokens += length
-        return tokens
 
     # what is kept
 
@@ -264,7 +215,7 @@ class Trainer:
             bar.say(f"epoch {epoch:.2f}  {shown}" + ("  (best so far)" if best else ""))
             bar.describe(f"training {', '.join(parts.tasks)}")
             if best:
-                self.best_dev = dev.scores
+                self.best_dev, self.best_plan = dev.scores, parts.model.plan
             if best and parts.checkpoints is not None:
                 self.best_name = parts.checkpoints.save_best(self.step, parts.model.state_dict())
             elif best:
@@ -280,20 +231,14 @@ class Trainer:
                 "norm": round(window.norm, 6),
                 "rate": self.optimizer.param_groups[0]["lr"],
                 "tokens_per_second": round(bar.tokens_per_second, 1),
-                "exposure": self.exposure_json(),
+                "exposure": self.exposure.to_json(),
             },
         )
 
-    def exposure_json(self) -> dict[str, dict[str, float]]:
-        """Return rows, tokens and epochs of its own data that each task has seen."""
-        sizes = {task: len(source.carries[task]) for source in self.parts.sources for task in source.tasks}
-        return {
-            task: {"rows": seen.rows, "tokens": seen.tokens, "epochs": round(seen.rows / sizes[task], 4)}
-            for task, seen in self.exposure.items()
-        }
-
     def load_best(self) -> None:
-        """Put the best weights into the model."""
+        """Put the best weights into the model, under the plan that they were trained with."""
+        if self.parts.model.plan != self.best_plan and (self.best_name or self._best_in_memory):
+            self.parts.model.follow(self.best_plan)
         if self.parts.checkpoints is not None and self.best_name is not None:
             self.parts.model.load_state_dict(self.parts.checkpoints.load_best(self.best_name))
         elif self._best_in_memory:
@@ -318,7 +263,10 @@ class Trainer:
             "selection": self.selection.state_dict(),
             "best": self.best_name,
             "best_dev": self.best_dev,
-            "exposure": {task: [seen.rows, seen.tokens] for task, seen in self.exposure.items()},
+            "best_plan": self.best_plan.to_json(),
+            "plan": self.parts.model.plan.to_json(),
+            "policy": None if self.parts.policy is None else self.parts.policy.state_dict(),
+            "exposure": self.exposure.state_dict(),
         }
         self.parts.checkpoints.save(self.step, Checkpoint(state, self.parts.model.state_dict(), others))
         self.parts.checkpoints.drop_best_but(self.best_name)
@@ -344,6 +292,11 @@ class Trainer:
         return True
 
     def _restore(self, state: dict[str, Any], found: Checkpoint) -> None:
+        plan = Plan.from_json(state["plan"])
+        if plan != self.parts.model.plan:
+            self._change_plan(plan)
+        if self.parts.policy is not None:
+            self.parts.policy.load_state_dict(state["policy"])
         self.parts.model.load_state_dict(found.weights)
         generators = {name: value for name, value in found.others.items() if name.startswith("generator/")}
         tensors = {name: value for name, value in found.others.items() if name not in generators}
@@ -357,7 +310,8 @@ class Trainer:
         self.selection.load_state_dict(state["selection"])
         self.best_name = state["best"]
         self.best_dev = state["best_dev"]
-        self.exposure = {task: Exposure(*seen) for task, seen in state["exposure"].items()}
+        self.best_plan = Plan.from_json(state["best_plan"])
+        self.exposure.load_state_dict(state["exposure"])
 
     @contextmanager
     def _stop_on_request(self, bar: Bar) -> Generator[None]:
@@ -381,11 +335,6 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def outputs_zero(outputs: Mapping[str, Tensor]) -> Tensor:
-    """Return a zero that depends on all outputs, so that a step without a single label has a gradient too."""
-    return torch.stack([found.sum() * 0.0 for found in outputs.values()]).sum()
 
 
 def _shown(value: float | None) -> str:

@@ -7,15 +7,18 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from polytask.model.multitask import MultiTaskModel
+from polytask.model.slot import Origins
 from polytask.training.options import TrainOptions
 
 
-def build_optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.AdamW:
+def build_optimizer(model: MultiTaskModel, options: TrainOptions) -> torch.optim.AdamW:
     """Build fused AdamW; biases and norms are not decayed, heads may have a rate of their own."""
     head_rate = options.head_learning_rate or options.learning_rate
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    factors = model.rate_factors()
     for name, parameter in model.named_parameters():
-        rate = head_rate if name.startswith("heads.") else options.learning_rate
+        rate = head_rate if name.startswith("heads.") else options.learning_rate * factors.get(parameter, 1.0)
         decay = options.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     listed = [
@@ -23,6 +26,24 @@ def build_optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Adam
         for (rate, decay), found in groups.items()
     ]
     return torch.optim.AdamW(listed, fused=True)
+
+
+def rebuild_optimizer(
+    optimizer: torch.optim.Optimizer, model: MultiTaskModel, options: TrainOptions, origins: Origins
+) -> torch.optim.AdamW:
+    """Build the optimizer of a model whose layers were divided anew.
+
+    Args:
+        origins: for each parameter that is new or joined, those whose state it takes over: the mean of theirs.
+    """
+    built = build_optimizer(model, options)
+    for parameter in model.parameters():
+        states = [optimizer.state[old] for old in origins.get(parameter, [parameter]) if old in optimizer.state]
+        if states:
+            built.state[parameter] = {
+                quantity: torch.stack([state[quantity] for state in states]).mean(0) for quantity in states[0]
+            }
+    return built
 
 
 def rate_factor(step: int, total: int, warmup: float) -> float:

@@ -31,6 +31,9 @@ class TrainOptions(Options):
     )
     warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the updates in which the rate rises")
     clip_norm: float = Field(default=1.0, gt=0, description="greatest norm of the gradient")
+    gradient_checkpointing: bool = Field(
+        default=False, description="compute activations again in the backward pass: less memory, more time"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="auto: bf16 where the processor multiplies it fast"
     )

@@ -1,0 +1,204 @@
+"""The layers of a sharing plan: at each one, every part of the tasks has its own copy, or its own small addition."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from polytask.model.additions import ADDITIONS
+from polytask.model.family import Family
+from polytask.model.lanes import Lane, Pass, Route, first_of, joined, like
+from polytask.model.slot import Extras, Origins, Slot, size
+from polytask.sharing.plan import Part, Partition
+from polytask.sharing.sharing import Kind
+
+
+class Level(Slot):
+    """One layer under a plan."""
+
+    partition: Partition
+
+    def forward(self, states: Tensor, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        """Run each part once, on exactly the rows that its tasks read.
+
+        Args:
+            states: rows of the lanes below x tokens x width.
+        """
+        now = self.route.current
+        found = [(part, lane) for part in self.partition if (lane := now.lane(part)) is not None]
+        lanes = tuple(lane for _, lane in found)
+        output = self._run(now, [part for part, _ in found], lanes, states, Extras(args, options))
+        now.lanes = lanes
+        return output
+
+    @abstractmethod
+    def _run(self, now: Pass, parts: Sequence[Part], lanes: tuple[Lane, ...], states: Tensor, extras: Extras) -> Any:  # noqa: ANN401
+        """Return the states of the lanes, one after another."""
+
+    @abstractmethod
+    def follow(self, partition: Partition) -> Origins:
+        """Divide the tasks anew: a part that is split is cloned, parts that are joined are averaged."""
+
+    @abstractmethod
+    def measured(self, part: Part) -> list[nn.Parameter]:
+        """Return the parameters in which gradients of tasks are compared: of one shape in every part."""
+
+    @abstractmethod
+    def size(self, parts: int) -> int:
+        """Return the number of parameters with so many parts."""
+
+    def tie(self) -> Tensor | None:
+        """Return what is added to the loss to keep the parts close, if anything."""
+        return None
+
+
+class CopyLevel(Level):
+    """Each part has its own copy of the layer.
+
+    Args:
+        strength: of the L2 tie between the parts; 0 for none.
+    """
+
+    def __init__(self, layer: nn.Module, partition: Partition, route: Route, strength: float = 0.0) -> None:
+        super().__init__(layer, route)
+        self.partition = partition
+        self.strength = strength
+        self.parts = nn.ModuleList([layer, *(copy.deepcopy(layer) for _ in partition[1:])])
+
+    def _run(self, now: Pass, parts: Sequence[Part], lanes: tuple[Lane, ...], states: Tensor, extras: Extras) -> Any:  # noqa: ANN401
+        outputs = [
+            self.call_lane(self._layer(part), now, lane, now.take(states, lane), extras)
+            for part, lane in zip(parts, lanes, strict=True)
+        ]
+        return like(outputs[0], joined(first_of(output) for output in outputs))
+
+    def _layer(self, part: Part) -> nn.Module:
+        return self.parts[self.partition.index(part)]
+
+    def follow(self, partition: Partition) -> Origins:
+        origins: Origins = {}
+        taken: set[int] = set()
+        layers: list[nn.Module] = []
+        for part in partition:
+            sources = [index for index, old in enumerate(self.partition) if old & part]
+            kept = self.parts[sources[0]]
+            layer = copy.deepcopy(kept) if sources[0] in taken else kept
+            taken.add(sources[0])
+            _take_over(layer, [self.parts[index] for index in sources], origins)
+            layers.append(layer)
+        self.parts = nn.ModuleList(layers)
+        self.partition = partition
+        return origins
+
+    def measured(self, part: Part) -> list[nn.Parameter]:
+        return list(self._layer(part).parameters())
+
+    def size(self, parts: int) -> int:
+        return parts * size(self.parts[0])
+
+    def users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:
+        for part, layer in zip(self.partition, self.parts, strict=True):
+            yield list(layer.parameters()), part
+
+    def tie(self) -> Tensor | None:
+        """Return strength x the squared distances of the parts' weights from their mean, summed.
+
+        Source: soft parameter sharing by an L2 distance, Duong et al. 2015, section 3.
+        """
+        if not self.strength or len(self.parts) == 1:
+            return None
+        distances = [
+            torch.stack(weights).sub(torch.stack(weights).mean(0, keepdim=True)).square().sum()
+            for weights in zip(*(layer.parameters() for layer in self.parts), strict=True)
+        ]
+        return self.strength * torch.stack(distances).sum()
+
+
+class DeltaLevel(Level):
+    """One layer for all parts, and a small addition for each: rows of all parts pass through the layer at once."""
+
+    def __init__(self, layer: nn.Module, partition: Partition, route: Route, kind: Kind, family: Family) -> None:
+        super().__init__(layer, route)
+        self.partition = partition
+        self.layer = layer
+        self.frozen = kind.frozen
+        self.additions = ADDITIONS[kind.name].into(layer, kind, family)
+        for addition in self.additions:
+            addition.grow(len(partition) if len(partition) > 1 else 0)
+        self._freeze()
+
+    def _freeze(self) -> None:
+        for parameter in self.base_parameters():
+            parameter.requires_grad_(not (self.frozen and len(self.partition) > 1))
+
+    def base_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that all parts share."""
+        own = {parameter for addition in self.additions for parameter in addition.own_parameters()}
+        return [parameter for parameter in self.layer.parameters() if parameter not in own]
+
+    def _run(self, now: Pass, parts: Sequence[Part], lanes: tuple[Lane, ...], states: Tensor, extras: Extras) -> Any:  # noqa: ANN401
+        index = now.indices(lanes)
+        given = states if index is None else states[index]
+        picked = extras.map(lambda value: now.pick_all(lanes, value))
+        places = [self.partition.index(part) for part in parts]
+        return self.call(_Divided(self, places, [lane.count for lane in lanes]), given, picked)
+
+    def follow(self, partition: Partition) -> Origins:
+        origins: Origins = {}
+        sources = [[index for index, old in enumerate(self.partition) if old & part] for part in partition]
+        for addition in self.additions:
+            addition.follow(sources if len(partition) > 1 else [], origins)
+        self.partition = partition
+        self._freeze()
+        return origins
+
+    def measured(self, part: Part) -> list[nn.Parameter]:
+        del part
+        return self.base_parameters()
+
+    def size(self, parts: int) -> int:
+        own = sum(addition.size_of_part for addition in self.additions)
+        return sum(parameter.numel() for parameter in self.base_parameters()) + (parts * own if parts > 1 else 0)
+
+    def users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:
+        everyone = frozenset(task for part in self.partition for task in part)
+        yield self.base_parameters(), everyone
+        for index, part in enumerate(self.partition):
+            yield [p for addition in self.additions for p in addition.parameters_of(index)], part
+
+
+class _Divided:
+    """A layer with additions, told which rows belong to which part: also when it is called again for gradients."""
+
+    def __init__(self, level: DeltaLevel, places: Sequence[int], counts: Sequence[int]) -> None:
+        self._level = level
+        self._sections = tuple(zip(places, counts, strict=True))
+
+    def __call__(self, states: Tensor, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        for addition in self._level.additions:
+            addition.sections = self._sections
+        return self._level.layer(states, *args, **options)
+
+
+def _take_over(layer: nn.Module, sources: Sequence[nn.Module], origins: Origins) -> None:
+    """Make a layer the mean of its sources, and note for each of its parameters where it comes from."""
+    groups = [list(source.parameters()) for source in sources]
+    for number, parameter in enumerate(layer.parameters()):
+        olds = [group[number] for group in groups]
+        if len(olds) == 1 and olds[0] is parameter:
+            continue
+        with torch.no_grad():
+            parameter.copy_(torch.stack(list(olds)).mean(0))
+        origins[parameter] = olds
+
+
+def build_level(layer: nn.Module, partition: Partition, route: Route, kind: Kind, family: Family) -> Level:
+    """Put one layer under a plan."""
+    if kind.shares_layer:
+        return DeltaLevel(layer, partition, route, kind, family)
+    return CopyLevel(layer, partition, route, kind.strength if kind.name == "soft" else 0.0)

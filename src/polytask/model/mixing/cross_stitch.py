@@ -1,0 +1,85 @@
+"""Cross-stitch units: Misra et al. 2016, "Cross-stitch Networks for Multi-task Learning", section 3.
+
+A tower a task; after every layer the towers' states are mixed, x_t = sum_s a_ts x_s, one unit for each layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from polytask.model.lanes import Route, first_of, joined, like
+from polytask.model.mixing.mixer import MixingSlot, copies, rows_of
+from polytask.model.slot import Extras, Slot
+
+
+class CrossStitch(MixingSlot):
+    """One layer of every tower, and the unit above it."""
+
+    def __init__(
+        self,
+        layer: nn.Module,
+        tasks: Sequence[str],
+        own_weight: float,
+        rate: float,
+        route: Route,
+        *,
+        low: bool,
+        top: bool,
+    ) -> None:
+        super().__init__(layer, route)
+        self.tasks = tuple(tasks)
+        self.rate = rate
+        self.low, self.top = low, top
+        self.towers = copies(layer, len(tasks))
+        others = (1.0 - own_weight) / max(1, len(tasks) - 1)
+        first = torch.full((len(tasks), len(tasks)), others)
+        self.unit = nn.Parameter(first.fill_diagonal_(own_weight if len(tasks) > 1 else 1.0))
+
+    @classmethod
+    def slots(
+        cls, layers: Sequence[nn.Module], tasks: Sequence[str], width: int, route: Route, options: Mapping[str, float]
+    ) -> list[Slot]:
+        del width
+        last = len(layers) - 1
+        return [
+            cls(layer, tasks, options["own_weight"], options["rate"], route, low=index == 0, top=index == last)
+            for index, layer in enumerate(layers)
+        ]
+
+    def forward(self, states: Tensor, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        """Run every tower on all rows: a task reads all of them.
+
+        Args:
+            states: rows x tokens x width at the lowest layer, later those of all towers one after another.
+        """
+        now = self.route.current
+        everyone = self.everyone(now)
+        given = [now.take(states, everyone)] * len(self.tasks) if self.low else states.chunk(len(self.tasks))
+        extras = Extras(args, options)
+        outputs = [self.call_lane(tower, now, everyone, x, extras) for tower, x in zip(self.towers, given, strict=True)]
+        towers = [first_of(output) for output in outputs]
+        if not self.top:
+            return like(outputs[0], torch.cat([self._stitch(index, towers) for index in range(len(self.tasks))]))
+        mixed = [
+            self._stitch(self.tasks.index(task), [rows_of(lane, everyone, tower) for tower in towers])
+            for task, lane in self.leave(now)
+        ]
+        return like(outputs[0], joined(mixed))
+
+    def _stitch(self, task: int, towers: Sequence[Tensor]) -> Tensor:
+        weights = self.unit[task].to(towers[0].dtype)
+        found = weights[0] * towers[0]
+        for index, tower in enumerate(towers[1:], start=1):
+            found = found + weights[index] * tower
+        return found
+
+    def users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:
+        yield list(self.parameters()), frozenset(self.tasks)
+
+    def rate_factors(self) -> dict[nn.Parameter, float]:
+        """The units learn faster than the towers (section 5.1: by two to three orders of magnitude)."""
+        return {self.unit: self.rate}

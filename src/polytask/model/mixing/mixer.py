@@ -1,0 +1,80 @@
+"""A mixing method: takes the place of the upper layers, and gives each task a mixture of several towers."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from polytask.model.lanes import Lane, Pass, Route
+from polytask.model.slot import Slot
+
+
+class MixingSlot(Slot, ABC):
+    """One replaced layer of a mixing method."""
+
+    @classmethod
+    @abstractmethod
+    def slots(
+        cls, layers: Sequence[nn.Module], tasks: Sequence[str], width: int, route: Route, options: Mapping[str, float]
+    ) -> list[Slot]:
+        """Return what stands in the places of these layers.
+
+        Args:
+            layers: pretrained, from the lowest to the top one; experts and towers are copies of them.
+            width: features of a token's state.
+        """
+
+    def everyone(self, now: Pass) -> Lane:
+        """Return the lane of all rows that any task reads."""
+        lane = now.lane(frozenset(now.tasks))
+        assert lane is not None
+        return lane
+
+    def leave(self, now: Pass) -> list[tuple[str, Lane]]:
+        """Let the states lie in a lane for each task from here on, and return these lanes."""
+        found = [(task, lane) for task in now.tasks if (lane := now.lane(frozenset([task]))) is not None]
+        now.lanes = tuple(lane for _, lane in found)
+        return found
+
+
+def copies(layer: nn.Module, count: int) -> nn.ModuleList:
+    """Return so many copies of a layer, none of them the layer itself."""
+    return nn.ModuleList([copy.deepcopy(layer) for _ in range(count)])
+
+
+def mixture(gate: Tensor, states: Sequence[Tensor]) -> Tensor:
+    """Return the mean of several states by gates: rows x tokens x width.
+
+    Args:
+        gate: rows x tokens x experts, summing to 1 over experts.
+        states: for each expert rows x tokens x width.
+    """
+    found = gate[..., 0:1].to(states[0].dtype) * states[0]
+    for index, other in enumerate(states[1:], start=1):
+        found = found + gate[..., index : index + 1].to(other.dtype) * other
+    return found
+
+
+class Gate(nn.Module):
+    """A softmax over experts for each token: g(x) = softmax(W x). Padding gets a gate too, which nobody reads."""
+
+    def __init__(self, width: int, experts: int) -> None:
+        super().__init__()
+        self.out = nn.Linear(width, experts, bias=False)
+        nn.init.normal_(self.out.weight, std=0.02)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return rows x tokens x experts, in float32, from rows x tokens x width."""
+        return torch.softmax(self.out(states).float(), dim=-1)
+
+
+def rows_of(lane: Lane, everyone: Lane, states: Tensor) -> Tensor:
+    """Return a lane's rows from states of the lane of all rows."""
+    if lane.count == everyone.count:
+        return states
+    assert lane.rows is not None
+    return states[lane.rows if everyone.rows is None else torch.searchsorted(everyone.rows, lane.rows)]

@@ -1,0 +1,119 @@
+"""Progressive layered extraction (PLE): Tang et al. 2020, "Progressive Layered Extraction (PLE): A Novel Multi-Task
+Learning Model for Personalized Recommendations", sections 4.1 (CGC, one level) and 4.2.
+
+Every replaced layer is one extraction level. Task k's gate chooses among its own and the shared experts, by task k's
+stream; below the top level a shared gate chooses among all experts, by the shared stream. An expert is a copy of the
+layer; gates choose for each token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from polytask.model.lanes import Lane, Pass, Route, first_of, joined, like
+from polytask.model.mixing.mixer import Gate, MixingSlot, copies, mixture, rows_of
+from polytask.model.slot import Extras, Slot
+
+
+class Ple(MixingSlot):
+    """One extraction level. Between levels the states are the tasks' streams, in their order, then the shared one."""
+
+    def __init__(
+        self,
+        layer: nn.Module,
+        tasks: Sequence[str],
+        own: int,
+        shared: int,
+        width: int,
+        route: Route,
+        *,
+        low: bool,
+        above: int,
+    ) -> None:
+        super().__init__(layer, route)
+        self.tasks = tuple(tasks)
+        self.low, self.above, self.top = low, above, above == 0
+        self.shared = copies(layer, shared)
+        self.own = nn.ModuleDict({f"task-{task}": copies(layer, own) for task in tasks})
+        self.gates = nn.ModuleDict({f"task-{task}": Gate(width, own + shared) for task in tasks})
+        self.shared_gate = None if self.top else Gate(width, own * len(tasks) + shared)
+
+    @classmethod
+    def slots(
+        cls, layers: Sequence[nn.Module], tasks: Sequence[str], width: int, route: Route, options: Mapping[str, float]
+    ) -> list[Slot]:
+        own, shared = int(options["task_experts"]), int(options["shared_experts"])
+        last = len(layers) - 1
+        return [
+            cls(layer, tasks, own, shared, width, route, low=index == 0, above=last - index)
+            for index, layer in enumerate(layers)
+        ]
+
+    def forward(self, states: Tensor, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        """Run one extraction level.
+
+        Below the top all experts run on all rows: what the shared gate makes of a row may not depend on which tasks
+        are in the batch. At the top a task's experts run on its own rows.
+
+        Args:
+            states: rows x tokens x width at the lowest level, later those of all streams one after another.
+        """
+        now = self.route.current
+        everyone = self.everyone(now)
+        if self.low:
+            streams = [now.take(states, everyone)] * (len(self.tasks) + 1)
+        else:
+            streams = list(states.chunk(len(self.tasks) + 1))
+        outputs: list[Any] = []
+
+        def run(experts: nn.Module, lane: Lane, given: Tensor) -> list[Tensor]:
+            assert isinstance(experts, nn.ModuleList)
+            found = [self.call_lane(expert, now, lane, given, Extras(args, options)) for expert in experts]
+            outputs.extend(found[:1])
+            return [first_of(output) for output in found]
+
+        shared = run(self.shared, everyone, streams[-1])
+        if self.top:
+            made = [self._top(now, task, lane, streams, shared, run) for task, lane in self.leave(now)]
+        else:
+            own = [
+                run(self.own[f"task-{task}"], everyone, stream)
+                for task, stream in zip(self.tasks, streams, strict=False)
+            ]
+            made = [
+                mixture(self.gates[f"task-{task}"](stream), [*experts, *shared])
+                for task, stream, experts in zip(self.tasks, streams, own, strict=False)
+            ]
+            assert self.shared_gate is not None
+            made.append(mixture(self.shared_gate(streams[-1]), [expert for found in own for expert in found] + shared))
+        return like(outputs[0], joined(made) if self.top else torch.cat(made))
+
+    def _top(
+        self,
+        now: Pass,
+        task: str,
+        lane: Lane,
+        streams: Sequence[Tensor],
+        shared: Sequence[Tensor],
+        run: Any,  # noqa: ANN401
+    ) -> Tensor:
+        everyone = self.everyone(now)
+        stream = rows_of(lane, everyone, streams[self.tasks.index(task)])
+        experts = run(self.own[f"task-{task}"], lane, stream)
+        rows = [rows_of(lane, everyone, expert) for expert in shared]
+        return mixture(self.gates[f"task-{task}"](stream), [*experts, *rows])
+
+    def users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:
+        everyone = frozenset(self.tasks)
+        yield list(self.shared.parameters()), everyone
+        if self.shared_gate is not None:
+            yield list(self.shared_gate.parameters()), everyone
+        for task in self.tasks:
+            # Below the top a task's experts reach the others through the shared stream; its gate does so one level up.
+            alone = frozenset([task])
+            yield list(self.own[f"task-{task}"].parameters()), alone if self.top else everyone
+            yield list(self.gates[f"task-{task}"].parameters()), alone if self.above < 2 else everyone

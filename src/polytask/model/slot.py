@@ -1,0 +1,67 @@
+"""A slot: what stands in the place of one layer in a Hugging Face encoder's own loop over its layers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from polytask.model.lanes import Lane, Pass, Route
+
+# For each parameter that is new, those whose state it takes over: one after a split, several after a merge.
+Origins: TypeAlias = "dict[nn.Parameter, list[nn.Parameter]]"
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What the encoder's loop gives a layer besides the states: masks, position biases and switches."""
+
+    args: Sequence[Any]
+    options: Mapping[str, Any]
+
+    def map(self, change: Callable[[Any], Any]) -> Extras:
+        """Return each of them changed."""
+        options = {key: change(value) for key, value in self.options.items()}
+        return Extras([change(value) for value in self.args], options)
+
+
+class Slot(nn.Module, ABC):
+    """Runs the rows of a pass through this layer's weights, lane by lane.
+
+    Attributes:
+        attention_type: which mask the layer asks for, where the family has several (ModernBERT).
+        checkpointing: whether activations are computed again in the backward pass instead of kept.
+    """
+
+    def __init__(self, layer: nn.Module, route: Route) -> None:
+        super().__init__()
+        self.route = route
+        self.attention_type = getattr(layer, "attention_type", None)
+        self.checkpointing = False
+
+    def call(self, layer: Callable[..., Any], states: Tensor, extras: Extras) -> Any:  # noqa: ANN401
+        """Call a layer as the encoder's own loop does."""
+        if self.checkpointing and self.training:
+            return checkpoint(layer, states, *extras.args, use_reentrant=False, **extras.options)
+        return layer(states, *extras.args, **extras.options)
+
+    def call_lane(self, layer: nn.Module, now: Pass, lane: Lane, states: Tensor, extras: Extras) -> Any:  # noqa: ANN401
+        """Call a layer on the states of a lane's rows, with the masks of these rows."""
+        return self.call(layer, states, extras.map(lambda value: now.pick(lane, value)))
+
+    @abstractmethod
+    def users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:
+        """Yield the parameters with the tasks whose outputs depend on them."""
+
+    def rate_factors(self) -> dict[nn.Parameter, float]:
+        """Return factors of the learning rate for parameters that need one."""
+        return {}
+
+
+def size(module: nn.Module) -> int:
+    """Return the number of a module's parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())

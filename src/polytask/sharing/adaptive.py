@@ -1,0 +1,283 @@
+"""Adaptive sharing: split a part where its tasks' gradients keep pulling apart; join copies that agree again.
+
+Decisions on measured numbers, without tensors. Where a split pays is judged as in branched multi-task networks
+(Vandenhende et al. 2019) and adaptive feature sharing (Lu et al. 2017), by how alike the tasks are at each layer; the
+measure is Recon's (Shi et al. 2023), the gradients' cosine at each layer, taken while the model trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Annotated, Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
+
+from polytask.errors import ConfigError
+from polytask.sharing.affinity import FromAffinityOptions
+from polytask.sharing.fixed import GlobalOptions, IndependentOptions
+from polytask.sharing.partial import PartialOptions
+from polytask.sharing.plan import Part, Plan
+from polytask.sharing.sharing import Sharing, TreeOptions
+
+# Layers x tasks x tasks; a task that was not measured has nan in its row and column.
+Gram: TypeAlias = NDArray[np.float64]
+# Two groups of tasks at a level.
+Cut: TypeAlias = tuple[int, Part, Part]
+AnyStart: TypeAlias = Annotated[
+    GlobalOptions | IndependentOptions | PartialOptions | FromAffinityOptions, Field(discriminator="strategy")
+]
+
+# Up to so many tasks in a part all ways to divide it are looked at.
+ALL_CUTS = 8
+
+
+class AdaptiveOptions(TreeOptions):
+    """A plan that follows the measured similarity of the tasks' gradients."""
+
+    strategy: Literal["adaptive"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    start: AnyStart = Field(default=GlobalOptions(), description="the plan to start from")
+    interval: int = Field(default=20, ge=1, description="updates between two measurements")
+    threshold: float = Field(
+        default=-0.05, ge=-1, le=1, description="a part is split where the mean cosine of two groups stays below this"
+    )
+    patience: int = Field(default=4, ge=1, description="measurements in a row that must agree on a change")
+    smoothing: float = Field(default=0.8, ge=0, lt=1, description="share of the past in the running averages")
+    max_parameters: float = Field(
+        default=2.0, gt=0, description="greatest size of the model, in sizes of the one that shares everything"
+    )
+    merge: bool = Field(default=False, description="join copies again that stay close and agree")
+    merge_similarity: float = Field(default=0.1, ge=-1, le=1, description="copies agree above this mean cosine")
+    merge_distance: float = Field(
+        default=0.02, ge=0, description="copies are close below this distance, relative to their length"
+    )
+
+    @field_validator("start")
+    @classmethod
+    def _start_is_a_plan_only(cls, value: Any) -> Any:  # noqa: ANN401
+        for name in ("kind", "share_heads"):
+            if name in value.model_fields_set:
+                raise ValueError(f"found {name!r} in the starting plan; it stands beside `strategy: adaptive`")
+        return value
+
+    @model_validator(mode="after")
+    def _base_is_measured(self) -> AdaptiveOptions:
+        if self.base == "frozen":
+            raise ValueError("found base 'frozen'; a layer that is not trained has no gradient to measure")
+        return self
+
+    def plan(self, tasks: Sequence[str], layers: int) -> Plan:
+        return self.start.plan(tasks, layers)
+
+    def policy(self, start: Sharing, size: Callable[[Plan], int], single: int) -> Adaptive:
+        has = size(start.plan) / single
+        if has > self.max_parameters:
+            raise ConfigError(
+                f"sharing.max_parameters: found {self.max_parameters:g}, and the starting plan has {has:.2f} times the "
+                "parameters of the model that shares everything; allow at least that, or start from a smaller plan"
+            )
+        return Adaptive(self, start.plan, size, int(self.max_parameters * single))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A change of the plan, with the numbers that led to it.
+
+    Attributes:
+        action: split or merge.
+        level: the lowest layer that changes.
+        groups: the two groups of tasks that part or meet.
+        similarity: mean cosine of the two groups' gradients at each layer that changes, the lowest first.
+        measurements: how many went into the averages.
+        parameters: of the model, after the change.
+        plan: the plan from now on.
+    """
+
+    action: Literal["split", "merge"]
+    level: int
+    groups: tuple[Part, Part]
+    similarity: tuple[float, ...]
+    measurements: int
+    parameters: int
+    plan: Plan
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the event's values."""
+        return {
+            "layer": self.level,
+            "groups": [sorted(group) for group in self.groups],
+            "similarity": [round(value, 4) for value in self.similarity],
+            "measurements": self.measurements,
+            "parameters": self.parameters,
+            "plan": self.plan.to_json(),
+        }
+
+
+class Adaptive:
+    """Watches the Gram matrices and decides, at most one change a measurement.
+
+    Args:
+        size: the model's parameters under a plan.
+        budget: the greatest number of them.
+    """
+
+    def __init__(self, options: AdaptiveOptions, plan: Plan, size: Callable[[Plan], int], budget: int) -> None:
+        self.options = options
+        self.plan = plan
+        self._size = size
+        self._budget = budget
+        shape = (plan.layers, len(plan.tasks), len(plan.tasks))
+        self._mean = np.zeros(shape)
+        self._weight = np.zeros(shape)
+        self._count = 0
+        self._streaks: dict[tuple[str, Cut], int] = {}
+
+    def measures_at(self, step: int) -> bool:
+        """Whether the update of this number is measured."""
+        return step % self.options.interval == 0
+
+    @property
+    def wants_distances(self) -> bool:
+        """Whether the distances between copies are asked for."""
+        return self.options.merge
+
+    def similarity(self) -> NDArray[np.float64]:
+        """Return the cosines of the averaged Gram matrices: layers x tasks x tasks, nan where nothing is known."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = self._mean / self._weight
+            length = np.sqrt(np.diagonal(mean, axis1=1, axis2=2))
+            return mean / (length[:, :, None] * length[:, None, :])
+
+    def observe(self, gram: Gram, distances: Mapping[Cut, float] | None = None) -> Decision | None:
+        """Take in a measurement and say what changes, if anything.
+
+        Args:
+            gram: inner products of the tasks' gradients at each layer, each task's in the copy that it uses.
+            distances: between copies that could be joined, relative to their length.
+        """
+        known = ~np.isnan(gram)
+        share = self.options.smoothing
+        self._mean = np.where(known, share * self._mean + (1 - share) * np.nan_to_num(gram), self._mean)
+        self._weight = np.where(known, share * self._weight + (1 - share), self._weight)
+        self._count += 1
+        similarity = self.similarity()
+        decision = self._split(similarity) or (self._merge(similarity, distances or {}) if self.options.merge else None)
+        if decision is not None:
+            self.plan = decision.plan
+            self._streaks = {}
+        return decision
+
+    # splitting
+
+    def _split(self, similarity: NDArray[np.float64]) -> Decision | None:
+        best: Decision | None = None
+        most = 0.0
+        persistent: dict[tuple[str, Cut], int] = {}
+        for cut in self._cuts():
+            level, one, other = cut
+            if not self._between(similarity, level, one, other) < self.options.threshold:
+                continue
+            streak = self._streaks.get(("split", cut), 0) + 1
+            persistent["split", cut] = streak
+            if streak < self.options.patience:
+                continue
+            found = self._above(similarity, cut)
+            gain = sum(self.options.threshold - value for value in found)
+            if gain > most:
+                plan = self.plan.split(level, one)
+                size = self._size(plan)
+                if size <= self._budget:
+                    most = gain
+                    best = Decision("split", level, (one, other), tuple(found), self._count, size, plan)
+        kept = {key: value for key, value in self._streaks.items() if key[0] == "merge"}
+        self._streaks = kept | persistent
+        return best
+
+    def _cuts(self) -> Iterator[Cut]:
+        """Yield the ways to divide one part of one layer in two."""
+        for level in range(1, len(self.plan.levels)):
+            for part in self.plan.levels[level]:
+                for one in _groups([task for task in self.plan.tasks if task in part]):
+                    yield level, one, part - one
+
+    def _above(self, similarity: NDArray[np.float64], cut: Cut) -> list[float]:
+        """Return the similarity of the groups at every layer where the cut would part tasks that are together."""
+        level, one, other = cut
+        found: list[float] = []
+        for above in range(level, len(self.plan.levels)):
+            for part in self.plan.levels[above]:
+                if part & one and part & other:
+                    found.append(self._between(similarity, above, part & one, part & other))
+        return found
+
+    def _between(self, similarity: NDArray[np.float64], level: int, one: Part, other: Part) -> float:
+        """Return the mean cosine between two groups at a layer; nan where a pair was never measured."""
+        rows = [self.plan.tasks.index(task) for task in sorted(one)]
+        columns = [self.plan.tasks.index(task) for task in sorted(other)]
+        return float(similarity[level - 1][np.ix_(rows, columns)].mean())
+
+    # joining
+
+    def mergeable(self) -> list[Cut]:
+        """Return the pairs of copies that stand on one part and could be joined."""
+        found: list[Cut] = []
+        for level in range(1, len(self.plan.levels)):
+            for one, other in combinations(self.plan.levels[level], 2):
+                if any(one | other <= part for part in self.plan.levels[level - 1]):
+                    found.append((level, one, other))
+        return found
+
+    def _merge(self, similarity: NDArray[np.float64], distances: Mapping[Cut, float]) -> Decision | None:
+        persistent = {key: value for key, value in self._streaks.items() if key[0] == "split"}
+        best: Decision | None = None
+        for cut in self.mergeable():
+            level, one, other = cut
+            alike = self._between(similarity, level, one, other)
+            near = distances.get(cut, float("inf")) < self.options.merge_distance
+            if not (near and alike > self.options.merge_similarity):
+                continue
+            streak = self._streaks.get(("merge", cut), 0) + 1
+            persistent["merge", cut] = streak
+            if streak >= self.options.patience and (best is None or alike > best.similarity[0]):
+                plan = self.plan.merge(level, one, other)
+                best = Decision("merge", level, (one, other), (alike,), self._count, self._size(plan), plan)
+        self._streaks = persistent
+        return best
+
+    # resume
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that later decisions depend on, JSON-ready."""
+        streaks = [
+            [action, level, sorted(one), sorted(other), streak]
+            for (action, (level, one, other)), streak in self._streaks.items()
+        ]
+        return {
+            "plan": self.plan.to_json(),
+            "mean": self._mean.tolist(),
+            "weight": self._weight.tolist(),
+            "count": self._count,
+            "streaks": streaks,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.plan = Plan.from_json(state["plan"])
+        self._mean, self._weight = np.array(state["mean"]), np.array(state["weight"])
+        self._count = state["count"]
+        self._streaks = {
+            (action, (level, frozenset(one), frozenset(other))): streak
+            for action, level, one, other, streak in state["streaks"]
+        }
+
+
+def _groups(tasks: Sequence[str]) -> Iterator[Part]:
+    """Yield one side of every way to divide tasks in two: up to half of them, and beyond 8 tasks one or two alone."""
+    most = len(tasks) // 2 if len(tasks) <= ALL_CUTS else 2
+    for count in range(1, most + 1):
+        for chosen in combinations(tasks, count):
+            if 2 * count < len(tasks) or tasks[0] in chosen:
+                yield frozenset(chosen)

@@ -1,0 +1,31 @@
+"""Global and independent: all tasks share everything, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from polytask.sharing.plan import Plan, global_plan, independent_plan
+from polytask.sharing.sharing import Sharing, SharingOptions, TreeOptions
+
+
+class GlobalOptions(SharingOptions):
+    """One encoder for all tasks."""
+
+    strategy: Literal["global"] = "global"  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def plan(self, tasks: Sequence[str], layers: int) -> Plan:
+        """Return the tree."""
+        return global_plan(tasks, layers)
+
+    def build(self, tasks: Sequence[str], layers: int) -> Sharing:
+        return Sharing(self.plan(tasks, layers), heads=self.heads(tasks))
+
+
+class IndependentOptions(TreeOptions):
+    """One encoder a task; with lora or houlsby, one encoder and additions for each task in every layer."""
+
+    strategy: Literal["independent"]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def plan(self, tasks: Sequence[str], layers: int) -> Plan:
+        return independent_plan(tasks, layers)

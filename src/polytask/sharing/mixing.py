@@ -1,0 +1,67 @@
+"""The options of the mixing methods: several towers above a shared trunk, combined by gates or stitches."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from polytask.errors import ConfigError
+from polytask.sharing.plan import global_plan
+from polytask.sharing.sharing import Mixing, Sharing, SharingOptions, require_layer
+
+
+class MixingOptions(SharingOptions, ABC):
+    """What every mixing method has: the layer from which it takes the place of the encoder's own layers."""
+
+    from_layer: int | None = Field(default=None, ge=1, description="the lowest layer that is replaced, from 1")
+
+    def lowest(self, layers: int) -> int:
+        """Return the lowest layer that is replaced; by default the upper third is."""
+        return max(1, layers - max(1, layers // 3) + 1)
+
+    @abstractmethod
+    def own(self) -> dict[str, float]:
+        """Return the method's own options."""
+
+    def build(self, tasks: Sequence[str], layers: int) -> Sharing:
+        first = self.from_layer if self.from_layer is not None else self.lowest(layers)
+        require_layer(first, layers, "sharing.from_layer")
+        mixing = Mixing(self.strategy, first, self.own())
+        return Sharing(global_plan(tasks, first - 1), mixing=mixing, heads=self.heads(tasks))
+
+
+class MmoeOptions(MixingOptions):
+    """Mixture of experts with one gate a task (Ma et al. 2018)."""
+
+    strategy: Literal["mmoe"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    experts: int = Field(default=4, ge=1, description="copies of the replaced layers, read by every task")
+
+    def own(self) -> dict[str, float]:
+        return {"experts": self.experts}
+
+
+class PleOptions(MixingOptions):
+    """Progressive layered extraction: shared and task experts in every replaced layer (Tang et al. 2020)."""
+
+    strategy: Literal["ple"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    shared_experts: int = Field(default=1, ge=0, description="copies of each replaced layer, read by every task")
+    task_experts: int = Field(default=1, ge=0, description="copies of each replaced layer for each task")
+
+    def own(self) -> dict[str, float]:
+        if self.shared_experts + self.task_experts == 0:
+            raise ConfigError("sharing: found no shared_experts and no task_experts; a gate chooses among one or more")
+        return {"shared_experts": self.shared_experts, "task_experts": self.task_experts}
+
+
+class CrossStitchOptions(MixingOptions):
+    """A tower a task, mixed after every layer by learned units (Misra et al. 2016)."""
+
+    strategy: Literal["cross_stitch"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    own_weight: float = Field(default=0.9, gt=0, le=1, description="first weight of a task's own tower")
+    rate: float = Field(default=100.0, gt=0, description="learning rate of the units, times the encoder's")
+
+    def own(self) -> dict[str, float]:
+        return {"own_weight": self.own_weight, "rate": self.rate}

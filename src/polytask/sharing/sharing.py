@@ -1,0 +1,225 @@
+"""All that the tasks share: the plan, what a part's weights are, a mixing method above it, and shared heads."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from pydantic import Field, model_validator
+
+from polytask.errors import ConfigError, nearest
+from polytask.options import Options
+from polytask.sharing.plan import Plan, global_plan
+
+if TYPE_CHECKING:
+    from polytask.sharing.adaptive import Adaptive
+
+KindName: TypeAlias = Literal["copy", "lora", "soft", "houlsby"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the weights of a part are, at a level that has several.
+
+    Attributes:
+        name: copy: the layer itself, once a part; soft: the same, tied to each other; lora, houlsby: one layer for
+            all parts and a small addition for each.
+        rank: of lora's deltas, or the width of houlsby's adapters.
+        alpha: lora's deltas are scaled by alpha / rank.
+        targets: names of the linear modules that get an addition; empty for the kind's own choice.
+        frozen: whether the layer below the additions stays as it was pretrained.
+        strength: of the tie.
+    """
+
+    name: KindName = "copy"
+    rank: int = 8
+    alpha: float = 16.0
+    targets: tuple[str, ...] = ()
+    frozen: bool = False
+    strength: float = 0.01
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", tuple(self.targets))  # JSON has lists only
+
+    @property
+    def shares_layer(self) -> bool:
+        """Whether the parts of a level stand on one layer."""
+        return self.name in ("lora", "houlsby")
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """A method that mixes several towers, from a layer to the top.
+
+    Attributes:
+        method: a name of the table of mixing methods.
+        from_layer: the lowest layer that it takes the place of, from 1.
+        options: the method's own.
+    """
+
+    method: str
+    from_layer: int
+    options: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """What the tasks share.
+
+    Attributes:
+        plan: the tree; of the layers below the mixing method where there is one.
+        heads: groups of tasks that share one head.
+    """
+
+    plan: Plan
+    kind: Kind = Kind()
+    mixing: Mixing | None = None
+    heads: tuple[tuple[str, ...], ...] = ()
+
+    def head_of(self, task: str) -> str:
+        """Return the task under whose name a task's head stands."""
+        return next((group[0] for group in self.heads if task in group), task)
+
+    def following(self, plan: Plan) -> Sharing:
+        """Return the same with another plan."""
+        return Sharing(plan, self.kind, self.mixing, self.heads)
+
+    def picture(self) -> str:
+        """Draw what is shared."""
+        lines = [self.plan.picture()]
+        if self.mixing is not None:
+            top = f"{self.mixing.method} from layer {self.mixing.from_layer}"
+            options = ", ".join(f"{key} {value:g}" for key, value in self.mixing.options.items())
+            lines.insert(0, f"{top} ({options})" if options else top)
+        elif self.kind.name != "copy" and any(len(level) > 1 for level in self.plan.levels):
+            lines.insert(0, f"parts of a layer: {self.kind.name}")
+        lines.extend(f"one head for {', '.join(group)}" for group in self.heads)
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        mixing = None if self.mixing is None else asdict(self.mixing)
+        return {"plan": self.plan.to_json(), "kind": asdict(self.kind), "mixing": mixing, "heads": list(self.heads)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Sharing:
+        """Rebuild it from `to_json`."""
+        kind = Kind(**data["kind"])
+        mixing = None if data["mixing"] is None else Mixing(**data["mixing"])
+        return cls(Plan.from_json(data["plan"]), kind, mixing, tuple(tuple(group) for group in data["heads"]))
+
+
+class SharingOptions(Options, ABC):
+    """What every strategy has."""
+
+    strategy: str
+    share_heads: tuple[tuple[str, ...], ...] = Field(
+        default=(), description="groups of tasks with the same label space that share one head"
+    )
+
+    @abstractmethod
+    def build(self, tasks: Sequence[str], layers: int) -> Sharing:
+        """Return what these tasks share in an encoder of so many layers. Raises ConfigError naming the place."""
+
+    def policy(self, start: Sharing, size: Callable[[Plan], int], single: int) -> Adaptive | None:
+        """Return what changes the plan in training; most strategies have nothing of the kind.
+
+        Args:
+            size: the parameters of the model under a plan.
+            single: those of the model in which all tasks share everything.
+        """
+        del start, size, single
+        return None
+
+    def heads(self, tasks: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+        """Check the groups that share a head."""
+        seen: set[str] = set()
+        for index, group in enumerate(self.share_heads):
+            place = f"sharing.share_heads[{index}]"
+            for task in group:
+                require_task(task, tasks, place)
+                if task in seen:
+                    raise ConfigError(f"{place}: {task!r} is listed twice; a task has one head")
+                seen.add(task)
+            if len(group) < 2:
+                raise ConfigError(f"{place}: found {len(group)} task; a head is shared by two or more")
+        return self.share_heads
+
+
+# Which kind reads an option.
+_READ_BY: dict[str, tuple[KindName, ...]] = {
+    "rank": ("lora", "houlsby"),
+    "alpha": ("lora",),
+    "targets": ("lora", "houlsby"),
+    "base": ("lora", "houlsby"),
+    "strength": ("soft",),
+}
+
+
+class TreeOptions(SharingOptions, ABC):
+    """The options of strategies that make a tree."""
+
+    kind: KindName = Field(
+        default="copy",
+        description="what a part's weights are: copy: its own layer; soft: its own, tied to the others; "
+        "lora, houlsby: the shared layer and a small addition",
+    )
+    rank: int = Field(default=8, ge=1, description="of lora's deltas; width of houlsby's adapters")
+    alpha: float = Field(default=16.0, gt=0, description="lora's deltas are scaled by alpha / rank")
+    targets: tuple[str, ...] = Field(
+        default=(), description="names of the linear modules with an addition, such as query; by default the kind's own"
+    )
+    base: Literal["trained", "frozen"] = Field(
+        default="trained", description="whether the layers below additions are trained as well"
+    )
+    strength: float = Field(default=0.01, ge=0, description="of the tie between the parts (soft)")
+
+    @model_validator(mode="after")
+    def _options_fit_the_kind(self) -> TreeOptions:
+        for name, kinds in _READ_BY.items():
+            if name in self.model_fields_set and self.kind not in kinds:
+                raise ValueError(f"found {name!r} beside kind {self.kind!r}; it is read by {' and '.join(kinds)} only")
+        return self
+
+    @abstractmethod
+    def plan(self, tasks: Sequence[str], layers: int) -> Plan:
+        """Return the tree. Raises ConfigError naming the place."""
+
+    def build(self, tasks: Sequence[str], layers: int) -> Sharing:
+        plan = self.plan(tasks, layers)
+        kind = Kind(self.kind, self.rank, self.alpha, self.targets, self.base == "frozen", self.strength)
+        if kind.shares_layer:  # additions stand on layers; the embeddings have none, and are shared
+            plan = Plan(plan.tasks, (global_plan(tasks, 0).levels[0], *plan.levels[1:]))
+        return Sharing(plan, kind, None, self.heads(tasks))
+
+
+def require_task(task: str, tasks: Sequence[str], place: str) -> None:
+    """Raise ConfigError with the nearest name when there is no such task."""
+    if task not in tasks:
+        raise ConfigError(f"{place}: found the task {task!r}; {nearest(task, tasks)}")
+
+
+def require_layer(layer: int, layers: int, place: str, *, least: int = 1) -> None:
+    """Raise ConfigError with the encoder's number of layers when there is no such layer."""
+    if not least <= layer <= layers:
+        raise ConfigError(
+            f"{place}: found layer {layer}; the encoder has {layers} layers, accepted: {least} to {layers}"
+        )
+
+
+def require_partition(groups: Sequence[Sequence[str]], tasks: Sequence[str], place: str) -> None:
+    """Raise ConfigError unless the groups hold every task once."""
+    seen: set[str] = set()
+    for group in groups:
+        if not group:
+            raise ConfigError(f"{place}: found an empty group; leave it out")
+        for task in group:
+            require_task(task, tasks, place)
+            if task in seen:
+                raise ConfigError(f"{place}: {task!r} is listed twice; a task stands in one group")
+            seen.add(task)
+    left = [task for task in tasks if task not in seen]
+    if left:
+        raise ConfigError(f"{place}: {', '.join(left)} stand in no group; every task stands in one")
