@@ -5,6 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-for module in ("startup", "training"):
+for module in ("startup", "training", "sharing", "conflict", "strategies"):
     print(f"\n## {module}\n", flush=True)
     subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *sys.argv[1:]], check=True)

@@ -69,7 +69,7 @@ def time_polytask(values: dict[str, Any]) -> tuple[float, int]:
         trainer = Trainer(replace(trainer.parts, evaluate=lambda model: fixed))
         began = time.perf_counter()
         trainer.run()
-        return time.perf_counter() - began, sum(seen.tokens for seen in trainer.exposure.values())
+        return time.perf_counter() - began, sum(seen["tokens"] for seen in trainer.exposure.to_json().values())
 
 
 def time_equal(values: dict[str, Any]) -> tuple[float, int]:

@@ -53,13 +53,23 @@ def minilm() -> str:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory, minilm: str) -> Path:
     """A folder with a random encoder of two small layers and the real encoder's tokenizer."""
+    return small_encoder(tmp_path_factory.mktemp("tiny") / "encoder", minilm, layers=2)
+
+
+@pytest.fixture(scope="session")
+def six_layers(tmp_path_factory: pytest.TempPathFactory, minilm: str) -> Path:
+    """As `tiny`, with as many layers as the real encoder."""
+    return small_encoder(tmp_path_factory.mktemp("six") / "encoder", minilm, layers=6)
+
+
+def small_encoder(folder: Path, minilm: str, layers: int) -> Path:
+    """Save a small random encoder with the real encoder's tokenizer."""
     import torch
     from transformers import BertConfig, BertModel
 
-    folder = tmp_path_factory.mktemp("tiny") / "encoder"
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=30522, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        vocab_size=30522, hidden_size=32, num_hidden_layers=layers, num_attention_heads=4, intermediate_size=64,
         max_position_embeddings=128,
     )  # fmt: skip
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)

@@ -126,8 +126,6 @@ def assemble(config: Config) -> Assembly:
     sources = encode_tables(tables, tokenizer, tokenizer_fingerprint(tokenizer), config.max_tokens)
     model = MultiTaskModel(backbone, sharing, {name: task.head for name, task in tables.tasks.items()})
     model.checkpointing(config.train.gradient_checkpointing)
-    single = model.size_of_single()
-    policy = config.sharing.policy(sharing, model.size_under, single)
     workload = Workload(
         sizes={
             name: len(source.carries[name])
@@ -138,6 +136,8 @@ def assemble(config: Config) -> Assembly:
         sources=tuple((source.tasks, len(source)) for source in sources["train"]),
         batch_rows=config.train.batch_rows,
     )
+    passes = sum(workload.sizes.values()) / sum(rows for _, rows in workload.sources)
+    policy = config.sharing.policy(sharing, model.size_under, model.size_of_single(), passes)
     notes = (*tables.notes, *truncation_notes(sources, config.max_tokens), *_schedule_notes(config))
     return Assembly(config, tables.tasks, tables, sources, tokenizer, model, policy, workload, notes, device)
 

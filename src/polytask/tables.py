@@ -12,6 +12,7 @@ from polytask.terms import Scores
 
 if TYPE_CHECKING:
     from polytask.assemble import Assembly
+    from polytask.model.multitask import ParameterCount
 
 
 def console() -> Console:
@@ -47,7 +48,12 @@ def show_assembly(assembly: Assembly, out: Console) -> None:
     out.print(_tasks(assembly))
     out.print(_sources(assembly))
     out.print(_labels(assembly))
-    out.print(_parameters(assembly))
+    count = assembly.model.count_parameters()
+    out.print(_parameters(count))
+    out.print(f"{count.total:,} in all:")
+    out.print(f"  {count.total / count.single:.2f} times those of a model that shares the whole encoder")
+    out.print(f"  {count.total / count.apart:.2f} times those of one model a task")
+    out.print()
     out.print("What the tasks share:")
     out.print(assembly.model.sharing.picture(), markup=False, highlight=False)
     out.print()
@@ -104,11 +110,10 @@ def _labels(assembly: Assembly) -> Table:
     return table
 
 
-def _parameters(assembly: Assembly) -> Table:
-    count = assembly.model.count_parameters()
-    table = Table(title=f"Parameters: {count.total:,} in all", title_justify="left")
+def _parameters(count: ParameterCount) -> Table:
+    table = Table(title="Parameters", title_justify="left")
     for name in ("task", "shared", "own"):
         table.add_column(name, justify="left" if name == "task" else "right")
-    for task in assembly.tasks:
+    for task in count.shared:
         table.add_row(task, f"{count.shared[task]:,}", f"{count.own[task]:,}")
     return table

@@ -7,19 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    AutoModel,
-    BertConfig,
-    DebertaV2Config,
-    DistilBertConfig,
-    ElectraConfig,
-    ModernBertConfig,
-    MPNetConfig,
-    PretrainedConfig,
-    RobertaConfig,
-    XLMRobertaConfig,
-)
+from transformers import AutoModel
 
+from families import CONFIGS
 from polytask.errors import ModelError
 from polytask.model.encoder import Backbone, Encoder
 from polytask.model.family import FAMILIES
@@ -27,25 +17,6 @@ from polytask.model.origin import load_config, locate
 from polytask.model.speed import Dropout
 from polytask.sharing import Sharing
 from polytask.sharing.plan import global_plan
-
-SMALL: dict[str, Any] = {
-    "vocab_size": 120, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "intermediate_size": 48, "max_position_embeddings": 40, "pad_token_id": 1,
-}  # fmt: skip
-CONFIGS: dict[str, PretrainedConfig] = {
-    "bert": BertConfig(**SMALL),
-    "roberta": RobertaConfig(**SMALL, type_vocab_size=1),
-    "xlm-roberta": XLMRobertaConfig(**SMALL, type_vocab_size=1),
-    "electra": ElectraConfig(**SMALL, embedding_size=16),
-    "distilbert": DistilBertConfig(
-        vocab_size=120, dim=32, n_layers=2, n_heads=4, hidden_dim=48, max_position_embeddings=40, pad_token_id=1
-    ),
-    "mpnet": MPNetConfig(**SMALL),
-    "modernbert": ModernBertConfig(**SMALL, global_attn_every_n_layers=2, local_attention=8),
-    "deberta-v2": DebertaV2Config(
-        **SMALL, type_vocab_size=2, relative_attention=True, position_buckets=8, pos_att_type=["p2c", "c2p"]
-    ),
-}
 
 ONE = Sharing(global_plan(["a"], 2))
 

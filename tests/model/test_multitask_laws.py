@@ -16,11 +16,20 @@ from polytask.data.stream import Drawn
 from polytask.model.multitask import MultiTaskModel
 
 Job = Callable[..., dict[str, Any]]
-STRATEGIES = ("global", "independent")
+SHARED: dict[str, dict[str, Any]] = {
+    "global": {"strategy": "global"},
+    "independent": {"strategy": "independent"},
+    "partial": {
+        "strategy": "partial",
+        "branches": [{"from_layer": 2, "groups": [["topic", "sentiment"], ["entities"]]}],
+        "kind": "lora",
+    },
+    "ple": {"strategy": "ple", "from_layer": 1},
+}
 
 
 def build(job: Job, strategy: str = "global", **values: Any) -> Assembly:
-    return assemble(validate({**job(**values), "sharing": {"strategy": strategy}}))
+    return assemble(validate({**job(**values), "sharing": SHARED[strategy]}))
 
 
 def drawn_rows(assembly: Assembly, count: int = 6) -> list[Drawn]:
@@ -51,7 +60,7 @@ def gradients(model: MultiTaskModel, loss: Tensor) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", SHARED)
 @pytest.mark.parametrize("shared", [True, False])
 def test_gradient_of_a_mixed_batch_is_the_sum_of_the_tasks_gradients(job: Job, strategy: str, shared: bool) -> None:
     assembly = build(job, strategy, shared=shared)
@@ -80,7 +89,7 @@ def test_a_task_never_reaches_another_tasks_encoder_when_they_are_independent(jo
 
 
 @pytest.mark.parametrize("overhead", [0, 16, 10**9])
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", SHARED)
 def test_chunks_and_padding_change_no_loss(job: Job, overhead: int, strategy: str) -> None:
     assembly = build(job, strategy)
     assembly.model.eval()

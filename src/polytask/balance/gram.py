@@ -45,6 +45,8 @@ class GradientMeter:
         count = len(next(iter(self._layers.values())))
         gram = np.full((count, len(self._order), len(self._order)), np.nan)
         places = [self._order.index(task) for task in self._taken]
+        if not places:  # a step without a single label
+            return gram
         for layer in range(count):
             flat = [found[layer] for found in self._taken.values()]
             for gradient in flat:

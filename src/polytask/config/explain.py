@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -12,8 +13,6 @@ from pydantic_core import ErrorDetails
 from polytask.config.document import Path_
 from polytask.config.root import Config
 from polytask.errors import nearest
-from polytask.sharing import SHARING
-from polytask.tasks import TASKS
 
 # What is expected, by the checker's name for the mistake.
 _EXPECTED: dict[str, str] = {
@@ -44,20 +43,21 @@ def explain(error: ValidationError, data: Mapping[str, Any], places: Mapping[Pat
         name: the place of what has none.
     """
     found: dict[Path_, list[str]] = {}
-    choices: set[Path_] = set()
+    implied: set[Path_] = set()
     for details in error.errors(include_url=False):
         path, reason = _real_path(details, data), _reason(details, data)
         reasons = found.setdefault(path, [])
         if reason not in reasons:
             reasons.append(reason)
-        if details["type"] == "literal_error":
-            choices.add(path)
-    # A value that may be a name or a mapping, and is a mapping with a mistake in it, is told by the mistake alone.
+        if details["type"] in ("literal_error", "too_short"):
+            implied.add(path)
+    # A value that may be a name or a mapping, and is a mapping with a mistake in it, is told by the mistake alone; so
+    # is a list with a mistaken item, which the checker does not count.
     inner = {path[:length] for path in found for length in range(len(path))}
     return [
         f"{_place(path, places, name)}: {'.'.join(str(part) for part in path)}: {_joined(reasons)}"
         for path, reasons in found.items()
-        if path not in inner & choices
+        if path not in inner & implied
     ]
 
 
@@ -83,8 +83,16 @@ def _real_path(error: ErrorDetails, data: Any) -> Path_:  # noqa: ANN401
     if error["type"] == "missing":
         path.append(error["loc"][-1])
     if error["type"].startswith("union_tag"):
-        path.append(_discriminator(error))
+        path.append(_misspelt_tag(error, path, data) or _discriminator(error))
     return tuple(path)
+
+
+def _misspelt_tag(error: ErrorDetails, path: Sequence[str | int], data: Any) -> str | None:  # noqa: ANN401
+    """Return the key that looks like the one that is missing, unless some class of options has it."""
+    given = error["input"] if error["type"] == "union_tag_not_found" else {}
+    known = {key for model in _models_in(_annotation_at(tuple(path), data)[0]) for key in model.model_fields}
+    close = difflib.get_close_matches(_discriminator(error), [str(key) for key in given if key not in known], n=1)
+    return close[0] if close else None
 
 
 def _discriminator(error: ErrorDetails) -> str:
@@ -99,13 +107,15 @@ def _reason(error: ErrorDetails, data: Mapping[str, Any]) -> str:
     if kind == "missing":
         return "missing, and it has no default"
     if kind == "union_tag_not_found":
-        choices = TASKS if _discriminator(error) == "type" else SHARING
-        return f"missing; accepted: {', '.join(choices)}"
+        tag, misspelt = _discriminator(error), _real_path(error, data)[-1]
+        if misspelt != tag:
+            return f"unknown key; {nearest(str(misspelt), [tag])}"
+        return f"missing; accepted: {', '.join(_accepted_tags(error, data))}"
     if kind in ("union_tag_invalid", "literal_error"):
         value = value[_discriminator(error)] if kind == "union_tag_invalid" else value
         expected = str(context.get("expected_tags") or context["expected"]).replace(" or ", ", ")
         accepted = [item.strip(" '") for item in expected.split(",")]
-        return f"found {_shown(value)}; {nearest(str(value), accepted)}"
+        return f"found {_shown(value)}; {nearest(value if isinstance(value, str) else '', accepted)}"
     if kind in ("too_long", "too_short"):
         least = kind == "too_short"
         limit = f"at least {context['min_length']}" if least else f"at most {context['max_length']}"
@@ -133,14 +143,26 @@ def _shown(value: Any) -> str:  # noqa: ANN401
 
 def accepted_keys(path: Path_, data: Any) -> list[str]:  # noqa: ANN401
     """Return the keys that are accepted at a path."""
+    model = _model_of(*_annotation_at(path, data))
+    return [] if model is None else list(model.model_fields)
+
+
+def _accepted_tags(error: ErrorDetails, data: Any) -> list[str]:  # noqa: ANN401
+    """Return the names that choose one of several classes of options."""
+    annotation, _ = _annotation_at(_real_path(error, data)[:-1], data)
+    models = _models_in(annotation)
+    return [name for model in models for name in get_args(model.model_fields[_discriminator(error)].annotation)]
+
+
+def _annotation_at(path: Path_, data: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    """Return what is declared at a path, and the value there."""
     annotation: Any = Config
     at = data
     for part in path:
         model = _model_of(annotation, at)
         annotation = _item_of(annotation) if model is None else model.model_fields[str(part)].annotation
         at = at[part]
-    model = _model_of(annotation, at)
-    return [] if model is None else list(model.model_fields)
+    return annotation, at
 
 
 def _model_of(annotation: Any, value: Any) -> type[BaseModel] | None:  # noqa: ANN401

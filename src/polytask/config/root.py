@@ -33,7 +33,7 @@ class Config(Options):
     encoder: str = Field(min_length=1, description="hub id, folder, or an installed model package")
     max_tokens: int = Field(default=128, ge=4, description="per text; truncation is counted and reported")
     tasks: dict[TaskName, SerializeAsAny[AnyTask]] = Field(min_length=1, description="what to predict, by name")
-    sharing: SerializeAsAny[AnySharing] = GlobalOptions()
+    sharing: SerializeAsAny[AnySharing] = GlobalOptions(strategy="global")
     schedule: ParallelOptions = ParallelOptions()
     balance: BalanceOptions = BalanceOptions()
     train: TrainOptions = TrainOptions()

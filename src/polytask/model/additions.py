@@ -87,16 +87,17 @@ class Addition(nn.Module, ABC):
     @property
     def size_of_part(self) -> int:
         """The parameters that one more part adds."""
-        return size(self.make())
+        with torch.device("meta"):  # to ask may not draw from the random numbers that training goes on with
+            return size(self.make())
 
     @classmethod
     def into(cls, layer: nn.Module, kind: Kind, family: Family) -> list[Addition]:
         """Replace the chosen linear modules of a layer. Raises ConfigError when a name matches none."""
         linear = [name for name, module in layer.named_modules() if type(module) is nn.Linear]
         usable = [name for name in linear if name.rpartition(".")[2] not in family.positional]
-        names = list(_named(kind.targets, usable)) if kind.targets else cls.chosen(family, usable)
+        names = _named(kind.targets, usable) if kind.targets else cls.chosen(family, usable)
         made: list[Addition] = []
-        for name in names:
+        for name in dict.fromkeys(names):  # two targets may match one module
             above, _, last = name.rpartition(".")
             parent = layer.get_submodule(above)
             base = getattr(parent, last)

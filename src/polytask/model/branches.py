@@ -30,7 +30,7 @@ class Level(Slot):
             states: rows of the lanes below x tokens x width.
         """
         now = self.route.current
-        found = [(part, lane) for part in self.partition if (lane := now.lane(part)) is not None]
+        found = now.present(self.partition)
         lanes = tuple(lane for _, lane in found)
         output = self._run(now, [part for part, _ in found], lanes, states, Extras(args, options))
         now.lanes = lanes
@@ -52,22 +52,13 @@ class Level(Slot):
     def size(self, parts: int) -> int:
         """Return the number of parameters with so many parts."""
 
-    def tie(self) -> Tensor | None:
-        """Return what is added to the loss to keep the parts close, if anything."""
-        return None
-
 
 class CopyLevel(Level):
-    """Each part has its own copy of the layer.
+    """Each part has its own copy of the layer."""
 
-    Args:
-        strength: of the L2 tie between the parts; 0 for none.
-    """
-
-    def __init__(self, layer: nn.Module, partition: Partition, route: Route, strength: float = 0.0) -> None:
+    def __init__(self, layer: nn.Module, partition: Partition, route: Route) -> None:
         super().__init__(layer, route)
         self.partition = partition
-        self.strength = strength
         self.parts = nn.ModuleList([layer, *(copy.deepcopy(layer) for _ in partition[1:])])
 
     def _run(self, now: Pass, parts: Sequence[Part], lanes: tuple[Lane, ...], states: Tensor, extras: Extras) -> Any:  # noqa: ANN401
@@ -82,15 +73,20 @@ class CopyLevel(Level):
 
     def follow(self, partition: Partition) -> Origins:
         origins: Origins = {}
+        means: dict[nn.Parameter, Tensor] = {}
         taken: set[int] = set()
         layers: list[nn.Module] = []
         for part in partition:
             sources = [index for index, old in enumerate(self.partition) if old & part]
             kept = self.parts[sources[0]]
-            layer = copy.deepcopy(kept) if sources[0] in taken else kept
+            layers.append(copy.deepcopy(kept) if sources[0] in taken else kept)
             taken.add(sources[0])
-            _take_over(layer, [self.parts[index] for index in sources], origins)
-            layers.append(layer)
+            for parameter, olds in _new_or_joined(layers[-1], [self.parts[index] for index in sources]):
+                means[parameter] = torch.stack([old.detach() for old in olds]).mean(0)
+                origins[parameter] = olds
+        with torch.no_grad():  # last: a layer that is joined may be another one's source as it was
+            for parameter, mean in means.items():
+                parameter.copy_(mean)
         self.parts = nn.ModuleList(layers)
         self.partition = partition
         return origins
@@ -104,19 +100,6 @@ class CopyLevel(Level):
     def users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:
         for part, layer in zip(self.partition, self.parts, strict=True):
             yield list(layer.parameters()), part
-
-    def tie(self) -> Tensor | None:
-        """Return strength x the squared distances of the parts' weights from their mean, summed.
-
-        Source: soft parameter sharing by an L2 distance, Duong et al. 2015, section 3.
-        """
-        if not self.strength or len(self.parts) == 1:
-            return None
-        distances = [
-            torch.stack(weights).sub(torch.stack(weights).mean(0, keepdim=True)).square().sum()
-            for weights in zip(*(layer.parameters() for layer in self.parts), strict=True)
-        ]
-        return self.strength * torch.stack(distances).sum()
 
 
 class DeltaLevel(Level):
@@ -185,20 +168,15 @@ class _Divided:
         return self._level.layer(states, *args, **options)
 
 
-def _take_over(layer: nn.Module, sources: Sequence[nn.Module], origins: Origins) -> None:
-    """Make a layer the mean of its sources, and note for each of its parameters where it comes from."""
-    groups = [list(source.parameters()) for source in sources]
-    for number, parameter in enumerate(layer.parameters()):
-        olds = [group[number] for group in groups]
-        if len(olds) == 1 and olds[0] is parameter:
-            continue
-        with torch.no_grad():
-            parameter.copy_(torch.stack(list(olds)).mean(0))
-        origins[parameter] = olds
+def _new_or_joined(layer: nn.Module, sources: Sequence[nn.Module]) -> Iterator[tuple[nn.Parameter, list[nn.Parameter]]]:
+    """Yield a layer's parameters, each with those of its sources, unless it is one of them as it was."""
+    for parameter, *olds in zip(layer.parameters(), *(source.parameters() for source in sources), strict=True):
+        if len(olds) > 1 or olds[0] is not parameter:
+            yield parameter, olds
 
 
 def build_level(layer: nn.Module, partition: Partition, route: Route, kind: Kind, family: Family) -> Level:
     """Put one layer under a plan."""
     if kind.shares_layer:
         return DeltaLevel(layer, partition, route, kind, family)
-    return CopyLevel(layer, partition, route, kind.strength if kind.name == "soft" else 0.0)
+    return CopyLevel(layer, partition, route)

@@ -186,6 +186,7 @@ class Encoder(nn.Module):
         """Return factors of the learning rate for parameters that need one."""
         return {parameter: factor for slot in self._slots for parameter, factor in slot.rate_factors().items()}
 
-    def ties(self) -> list[Tensor]:
-        """Return what is added to the loss to keep parts close."""
-        return [tie for level in self._levels if (tie := level.tie()) is not None]
+    def copies(self) -> list[list[list[nn.Parameter]]]:
+        """Return for the embeddings and for each layer under the plan the parameters of every part."""
+        layers = ([level.measured(part) for part in level.partition] for level in self._levels)
+        return [[self.trunk_parameters()], *layers]

@@ -64,6 +64,15 @@ class Pass:
             self._lanes[tasks] = found
         return found
 
+    def present(self, parts: Iterable[frozenset[str]]) -> list[tuple[frozenset[str], Lane]]:
+        """Return the parts that have rows, with their lanes."""
+        found: list[tuple[frozenset[str], Lane]] = []
+        for part in parts:  # a `:=` in a comprehension would cut the graph of torch.compile in every layer
+            lane = self.lane(part)
+            if lane is not None:
+                found.append((part, lane))
+        return found
+
     def take(self, states: Tensor, lane: Lane) -> Tensor:
         """Return the states of a lane's rows, from the lane below that holds its tasks."""
         below, start = self._below(lane)
@@ -73,7 +82,7 @@ class Pass:
 
     def indices(self, lanes: Sequence[Lane]) -> Tensor | None:
         """Return where in the states the rows of these lanes lie, or None when they lie there already, in order."""
-        if len(lanes) == len(self.lanes) and all(a.tasks == b.tasks for a, b in zip(lanes, self.lanes, strict=True)):
+        if len(lanes) == len(self.lanes) and all(map(self._same, lanes, self.lanes)):
             return None
         return torch.cat([self._index(lane) for lane in lanes])
 
@@ -96,6 +105,11 @@ class Pass:
     def _by_row(self, value: Any) -> bool:  # noqa: ANN401
         # rows x heads x tokens x tokens; relative positions and their embeddings have fewer dimensions.
         return isinstance(value, Tensor) and value.ndim == 4 and value.shape[0] == self.count
+
+    def _same(self, one: Lane, other: Lane) -> bool:
+        # Below the first layer lie all rows, also those that nobody reads.
+        present = self._reads.keys()
+        return one.count == other.count and one.tasks & present == other.tasks & present
 
     def _below(self, lane: Lane) -> tuple[Lane, int]:
         """Return the lane below that holds a lane's tasks, and where it begins."""

@@ -14,7 +14,7 @@ from polytask.data.batch import Batch, Chunk
 from polytask.model.encoder import Backbone, Encoder
 from polytask.model.heads import build_head
 from polytask.model.lanes import Encoded
-from polytask.model.slot import Origins
+from polytask.model.slot import Origins, size
 from polytask.sharing.plan import Plan, encoder_size
 from polytask.sharing.sharing import Sharing
 from polytask.terms import HeadSpec
@@ -22,9 +22,18 @@ from polytask.terms import HeadSpec
 
 @dataclass(frozen=True)
 class ParameterCount:
-    """Numbers of parameters: of all, and for each task those that it shares and those that are its own."""
+    """Numbers of parameters.
+
+    Attributes:
+        total: of the model.
+        single: of the model in which all tasks share the whole encoder.
+        apart: of one model a task.
+        shared, own: for each task those that it shares, and those on which no other task's output depends.
+    """
 
     total: int
+    single: int
+    apart: int
     shared: Mapping[str, int]
     own: Mapping[str, int]
 
@@ -37,7 +46,7 @@ class MultiTaskModel(nn.Module):
         self.sharing = sharing
         self.specs = dict(heads)
         self.config: Any = backbone.config
-        self._single = sum(parameter.numel() for parameter in backbone.parameters())
+        self._encoder_size = size(backbone)
         trunks = sharing.plan.trunks
         copies = [*(copy.deepcopy(backbone) for _ in trunks[1:]), backbone]
         self.encoders = nn.ModuleList(
@@ -58,7 +67,7 @@ class MultiTaskModel(nn.Module):
         """Return for each task its outputs, in the order of the batch's chunks: rows (or words) x size, float32."""
         outputs: dict[str, list[Tensor]] = {}
         for trunk, encoder in zip(self.plan.trunks, self.trunks, strict=True):
-            chunks = [found for chunk in batch.chunks if (found := chunk.only(trunk)) is not None]
+            chunks = [found for found in [chunk.only(trunk) for chunk in batch.chunks] if found is not None]
             if chunks:
                 self._encode(encoder, chunks, outputs)
         return {task: torch.cat(found) for task, found in outputs.items()}
@@ -134,11 +143,11 @@ class MultiTaskModel(nn.Module):
     def size_under(self, plan: Plan) -> int:
         """Return the number of parameters that the model has under another plan with the same trunks."""
         encoders = sum(encoder_size(plan.within(encoder.tasks), encoder.size) for encoder in self.trunks)
-        return encoders + sum(parameter.numel() for parameter in self.heads.parameters())
+        return encoders + size(self.heads)
 
     def size_of_single(self) -> int:
         """Return the number of parameters of the model in which all tasks share the whole encoder."""
-        return self._single + sum(parameter.numel() for parameter in self.heads.parameters())
+        return self._encoder_size + size(self.heads)
 
     def checkpointing(self, on: bool) -> None:
         """Compute activations again in the backward pass instead of keeping them."""
@@ -150,20 +159,30 @@ class MultiTaskModel(nn.Module):
         return {parameter: factor for encoder in self.trunks for parameter, factor in encoder.rate_factors().items()}
 
     def tie(self) -> Tensor | None:
-        """Return what is added to the loss to keep the parts of soft sharing close, if anything."""
-        ties = [tie for encoder in self.trunks for tie in encoder.ties()]
-        return torch.stack(ties).sum() if ties else None
+        """Return what is added to the loss to keep the parts of soft sharing close, if anything.
+
+        It is strength x the squared distances of the parts' weights from their mean, summed; also of encoders that
+        share not even the embeddings. Source: soft parameter sharing by an L2 distance, Duong et al. 2015, section 3.
+        """
+        kind = self.sharing.kind
+        if kind.name != "soft" or not kind.strength:
+            return None
+        levels = zip(*(encoder.copies() for encoder in self.trunks), strict=True)
+        copies = ([part for trunk in level for part in trunk] for level in levels)
+        distances = [_spread(weights) for found in copies if len(found) > 1 for weights in zip(*found, strict=True)]
+        return kind.strength * torch.stack(distances).sum() if distances else None
 
     def count_parameters(self) -> ParameterCount:
-        """Count parameters, shared and own: own are those on which no other task's output depends."""
+        """Count parameters."""
         order = self.plan.tasks
         shared, own = dict.fromkeys(order, 0), dict.fromkeys(order, 0)
         for parameters, tasks in self._users():
             number = sum(parameter.numel() for parameter in parameters)
             for task in tasks:
                 (own if len(tasks) == 1 else shared)[task] += number
-        total = sum(parameter.numel() for parameter in self.parameters())
-        return ParameterCount(total, shared, own)
+        total = size(self)
+        heads = sum(size(self.head(task)) for task in order)
+        return ParameterCount(total, self.size_of_single(), len(order) * self._encoder_size + heads, shared, own)
 
     def _users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:
         for encoder in self.trunks:
@@ -172,3 +191,9 @@ class MultiTaskModel(nn.Module):
             if self.sharing.head_of(task) == task:
                 readers = frozenset(other for other in self.plan.tasks if self.sharing.head_of(other) == task)
                 yield list(self.head(task).parameters()), readers
+
+
+def _spread(weights: Sequence[Tensor]) -> Tensor:
+    """Return the squared distances of tensors from their mean, summed."""
+    stacked = torch.stack(list(weights))
+    return (stacked - stacked.mean(0)).square().sum()

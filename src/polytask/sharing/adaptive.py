@@ -7,6 +7,7 @@ measure is Recon's (Shi et al. 2023), the gradients' cosine at each layer, taken
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -31,6 +32,8 @@ AnyStart: TypeAlias = Annotated[
     GlobalOptions | IndependentOptions | PartialOptions | FromAffinityOptions, Field(discriminator="strategy")
 ]
 
+# Share of the training time that measuring may cost when no interval is given.
+COST_SHARE = 0.04
 # Up to so many tasks in a part all ways to divide it are looked at.
 ALL_CUTS = 8
 
@@ -39,13 +42,19 @@ class AdaptiveOptions(TreeOptions):
     """A plan that follows the measured similarity of the tasks' gradients."""
 
     strategy: Literal["adaptive"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    start: AnyStart = Field(default=GlobalOptions(), description="the plan to start from")
-    interval: int = Field(default=20, ge=1, description="updates between two measurements")
-    threshold: float = Field(
-        default=-0.05, ge=-1, le=1, description="a part is split where the mean cosine of two groups stays below this"
+    start: AnyStart = Field(default=GlobalOptions(strategy="global"), description="the plan to start from")
+    interval: int | None = Field(
+        default=None, ge=1, description="updates between two measurements; by default they cost about 4 % of the time"
     )
-    patience: int = Field(default=4, ge=1, description="measurements in a row that must agree on a change")
-    smoothing: float = Field(default=0.8, ge=0, lt=1, description="share of the past in the running averages")
+    threshold: float = Field(
+        default=0.0, ge=-1, le=1, description="a part is split where the mean cosine of two groups stays below this"
+    )
+    confidence: float = Field(
+        default=1.5, ge=0, description="by so many standard errors; a few rows say little about a gradient"
+    )
+    patience: int = Field(default=3, ge=1, description="measurements in a row that must agree on a change")
+    measurements: int = Field(default=10, ge=1, description="so many before the first change")
+    smoothing: float = Field(default=0.9, ge=0, lt=1, description="share of the past in the running averages")
     max_parameters: float = Field(
         default=2.0, gt=0, description="greatest size of the model, in sizes of the one that shares everything"
     )
@@ -59,7 +68,8 @@ class AdaptiveOptions(TreeOptions):
     @classmethod
     def _start_is_a_plan_only(cls, value: Any) -> Any:  # noqa: ANN401
         for name in ("kind", "share_heads"):
-            if name in value.model_fields_set:
+            field = type(value).model_fields.get(name)
+            if field is not None and getattr(value, name) != field.default:
                 raise ValueError(f"found {name!r} in the starting plan; it stands beside `strategy: adaptive`")
         return value
 
@@ -70,16 +80,22 @@ class AdaptiveOptions(TreeOptions):
         return self
 
     def plan(self, tasks: Sequence[str], layers: int) -> Plan:
-        return self.start.plan(tasks, layers)
+        try:
+            return self.start.plan(tasks, layers)
+        except ConfigError as error:
+            raise ConfigError(f"sharing.start.{str(error).removeprefix('sharing.')}") from None
 
-    def policy(self, start: Sharing, size: Callable[[Plan], int], single: int) -> Adaptive:
+    def policy(self, start: Sharing, size: Callable[[Plan], int], single: int, passes: float) -> Adaptive:
         has = size(start.plan) / single
         if has > self.max_parameters:
             raise ConfigError(
                 f"sharing.max_parameters: found {self.max_parameters:g}, and the starting plan has {has:.2f} times the "
                 "parameters of the model that shares everything; allow at least that, or start from a smaller plan"
             )
-        return Adaptive(self, start.plan, size, int(self.max_parameters * single))
+        # A measured update encodes each row once for every task that reads it; the rest of it costs about 0.3 updates.
+        costs = passes - 1.0 + 0.3
+        interval = self.interval or math.ceil(costs / COST_SHARE)
+        return Adaptive(self, start.plan, size, budget=int(self.max_parameters * single), interval=interval)
 
 
 @dataclass(frozen=True)
@@ -116,40 +132,69 @@ class Decision:
         }
 
 
+@dataclass(frozen=True)
+class Similarity:
+    """How alike the tasks' gradients are: layers x tasks x tasks.
+
+    Attributes:
+        cosine: of the averaged Gram matrices.
+        error: its standard error; infinite after a single measurement.
+    """
+
+    cosine: NDArray[np.float64]
+    error: NDArray[np.float64]
+
+    def between(self, level: int, one: Sequence[int], other: Sequence[int]) -> tuple[float, float]:
+        """Return the mean cosine of two groups at a level, and its error as if their pairs erred together."""
+        where = np.ix_(one, other)
+        return float(self.cosine[level - 1][where].mean()), float(self.error[level - 1][where].mean())
+
+
 class Adaptive:
     """Watches the Gram matrices and decides, at most one change a measurement.
 
     Args:
         size: the model's parameters under a plan.
         budget: the greatest number of them.
+        interval: updates between two measurements.
     """
 
-    def __init__(self, options: AdaptiveOptions, plan: Plan, size: Callable[[Plan], int], budget: int) -> None:
+    def __init__(
+        self, options: AdaptiveOptions, plan: Plan, size: Callable[[Plan], int], *, budget: int, interval: int
+    ) -> None:
         self.options = options
+        self.interval = interval
         self.plan = plan
         self._size = size
         self._budget = budget
         shape = (plan.layers, len(plan.tasks), len(plan.tasks))
         self._mean = np.zeros(shape)
+        self._square = np.zeros(shape)
         self._weight = np.zeros(shape)
+        self._weight_square = np.zeros(shape)
         self._count = 0
         self._streaks: dict[tuple[str, Cut], int] = {}
 
     def measures_at(self, step: int) -> bool:
         """Whether the update of this number is measured."""
-        return step % self.options.interval == 0
+        return step % self.interval == 0
 
     @property
     def wants_distances(self) -> bool:
         """Whether the distances between copies are asked for."""
         return self.options.merge
 
-    def similarity(self) -> NDArray[np.float64]:
-        """Return the cosines of the averaged Gram matrices: layers x tasks x tasks, nan where nothing is known."""
+    def similarity(self) -> Similarity:
+        """Return the cosines of the averaged Gram matrices and how sure they are; nan where nothing is known."""
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = self._mean / self._weight
             length = np.sqrt(np.diagonal(mean, axis1=1, axis2=2))
-            return mean / (length[:, :, None] * length[:, None, :])
+            lengths = length[:, :, None] * length[:, None, :]
+            variance = np.maximum(self._square / self._weight - mean**2, 0.0)
+            # The weights of an exponential average as those of so many equal measurements (Kish 1965, section 11.7).
+            measurements = self._weight**2 / self._weight_square
+            error = np.sqrt(variance / np.maximum(measurements - 1.0, 1e-12))
+            return Similarity(mean / lengths, np.where(measurements > 1.0, error / lengths, np.inf))
 
     def observe(self, gram: Gram, distances: Mapping[Cut, float] | None = None) -> Decision | None:
         """Take in a measurement and say what changes, if anything.
@@ -160,11 +205,19 @@ class Adaptive:
         """
         known = ~np.isnan(gram)
         share = self.options.smoothing
-        self._mean = np.where(known, share * self._mean + (1 - share) * np.nan_to_num(gram), self._mean)
-        self._weight = np.where(known, share * self._weight + (1 - share), self._weight)
+        found = np.nan_to_num(gram)
+        for average, value in (
+            (self._mean, found),
+            (self._square, found**2),
+            (self._weight, np.ones_like(found)),
+        ):
+            average[known] = share * average[known] + (1 - share) * value[known]
+        self._weight_square[known] = share**2 * self._weight_square[known] + (1 - share) ** 2
         self._count += 1
         similarity = self.similarity()
-        decision = self._split(similarity) or (self._merge(similarity, distances or {}) if self.options.merge else None)
+        decision = self._split(similarity, known)
+        if decision is None and self.options.merge:
+            decision = self._merge(similarity, known, distances or {})
         if decision is not None:
             self.plan = decision.plan
             self._streaks = {}
@@ -172,17 +225,18 @@ class Adaptive:
 
     # splitting
 
-    def _split(self, similarity: NDArray[np.float64]) -> Decision | None:
+    def _split(self, similarity: Similarity, known: NDArray[np.bool_]) -> Decision | None:
         best: Decision | None = None
         most = 0.0
         persistent: dict[tuple[str, Cut], int] = {}
         for cut in self._cuts():
             level, one, other = cut
-            if not self._between(similarity, level, one, other) < self.options.threshold:
+            alike, error = similarity.between(level, self._places(one), self._places(other))
+            if not alike + self.options.confidence * error < self.options.threshold:
                 continue
-            streak = self._streaks.get(("split", cut), 0) + 1
+            streak = self._streaks.get(("split", cut), 0) + self._speaks(known, cut)
             persistent["split", cut] = streak
-            if streak < self.options.patience:
+            if streak < self.options.patience or self._count < self.options.measurements:
                 continue
             found = self._above(similarity, cut)
             gain = sum(self.options.threshold - value for value in found)
@@ -203,21 +257,23 @@ class Adaptive:
                 for one in _groups([task for task in self.plan.tasks if task in part]):
                     yield level, one, part - one
 
-    def _above(self, similarity: NDArray[np.float64], cut: Cut) -> list[float]:
+    def _above(self, similarity: Similarity, cut: Cut) -> list[float]:
         """Return the similarity of the groups at every layer where the cut would part tasks that are together."""
         level, one, other = cut
         found: list[float] = []
         for above in range(level, len(self.plan.levels)):
             for part in self.plan.levels[above]:
                 if part & one and part & other:
-                    found.append(self._between(similarity, above, part & one, part & other))
+                    found.append(similarity.between(above, self._places(part & one), self._places(part & other))[0])
         return found
 
-    def _between(self, similarity: NDArray[np.float64], level: int, one: Part, other: Part) -> float:
-        """Return the mean cosine between two groups at a layer; nan where a pair was never measured."""
-        rows = [self.plan.tasks.index(task) for task in sorted(one)]
-        columns = [self.plan.tasks.index(task) for task in sorted(other)]
-        return float(similarity[level - 1][np.ix_(rows, columns)].mean())
+    def _speaks(self, known: NDArray[np.bool_], cut: Cut) -> bool:
+        """Whether a measurement says anything of two groups; a rare task's are not in all of them."""
+        level, one, other = cut
+        return bool(known[level - 1][np.ix_(self._places(one), self._places(other))].any())
+
+    def _places(self, group: Part) -> list[int]:
+        return [self.plan.tasks.index(task) for task in sorted(group)]
 
     # joining
 
@@ -230,24 +286,36 @@ class Adaptive:
                     found.append((level, one, other))
         return found
 
-    def _merge(self, similarity: NDArray[np.float64], distances: Mapping[Cut, float]) -> Decision | None:
+    def _merge(
+        self, similarity: Similarity, known: NDArray[np.bool_], distances: Mapping[Cut, float]
+    ) -> Decision | None:
         persistent = {key: value for key, value in self._streaks.items() if key[0] == "split"}
         best: Decision | None = None
         for cut in self.mergeable():
             level, one, other = cut
-            alike = self._between(similarity, level, one, other)
+            alike, _ = similarity.between(level, self._places(one), self._places(other))
             near = distances.get(cut, float("inf")) < self.options.merge_distance
             if not (near and alike > self.options.merge_similarity):
                 continue
-            streak = self._streaks.get(("merge", cut), 0) + 1
+            streak = self._streaks.get(("merge", cut), 0) + self._speaks(known, cut)
             persistent["merge", cut] = streak
-            if streak >= self.options.patience and (best is None or alike > best.similarity[0]):
+            late = self._count >= self.options.measurements and streak >= self.options.patience
+            if late and (best is None or alike > best.similarity[0]):
                 plan = self.plan.merge(level, one, other)
                 best = Decision("merge", level, (one, other), (alike,), self._count, self._size(plan), plan)
         self._streaks = persistent
         return best
 
     # resume
+
+    @property
+    def _averages(self) -> dict[str, NDArray[np.float64]]:
+        return {
+            "mean": self._mean,
+            "square": self._square,
+            "weight": self._weight,
+            "weight_square": self._weight_square,
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that later decisions depend on, JSON-ready."""
@@ -257,8 +325,7 @@ class Adaptive:
         ]
         return {
             "plan": self.plan.to_json(),
-            "mean": self._mean.tolist(),
-            "weight": self._weight.tolist(),
+            "averages": {name: average.tolist() for name, average in self._averages.items()},
             "count": self._count,
             "streaks": streaks,
         }
@@ -266,7 +333,8 @@ class Adaptive:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state."""
         self.plan = Plan.from_json(state["plan"])
-        self._mean, self._weight = np.array(state["mean"]), np.array(state["weight"])
+        for name, average in self._averages.items():
+            average[...] = state["averages"][name]
         self._count = state["count"]
         self._streaks = {
             (action, (level, frozenset(one), frozenset(other))): streak

@@ -12,7 +12,7 @@ from polytask.sharing.sharing import Sharing, SharingOptions, TreeOptions
 class GlobalOptions(SharingOptions):
     """One encoder for all tasks."""
 
-    strategy: Literal["global"] = "global"  # pyright: ignore[reportIncompatibleVariableOverride]
+    strategy: Literal["global"]  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def plan(self, tasks: Sequence[str], layers: int) -> Plan:
         """Return the tree."""

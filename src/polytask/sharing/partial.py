@@ -41,8 +41,8 @@ class PartialOptions(TreeOptions):
     def _one_form(self) -> PartialOptions:
         given = [name for name in ("shared_layers", "branches", "layers") if getattr(self, name) is not None]
         if len(given) != 1:
-            found = " and ".join(given) if given else "none of them"
-            raise ValueError(f"expected one of shared_layers, branches, layers; found {found}")
+            found = " and ".join(given) if given else "none"
+            raise ValueError(f"found {found}; expected one of shared_layers, branches, layers")
         return self
 
     def plan(self, tasks: Sequence[str], layers: int) -> Plan:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from polytask.errors import ConfigError, nearest
 from polytask.options import Options
@@ -123,14 +123,15 @@ class SharingOptions(Options, ABC):
     def build(self, tasks: Sequence[str], layers: int) -> Sharing:
         """Return what these tasks share in an encoder of so many layers. Raises ConfigError naming the place."""
 
-    def policy(self, start: Sharing, size: Callable[[Plan], int], single: int) -> Adaptive | None:
+    def policy(self, start: Sharing, size: Callable[[Plan], int], single: int, passes: float) -> Adaptive | None:
         """Return what changes the plan in training; most strategies have nothing of the kind.
 
         Args:
             size: the parameters of the model under a plan.
             single: those of the model in which all tasks share everything.
+            passes: tasks that read an encoded row, on average.
         """
-        del start, size, single
+        del start, size, single, passes
         return None
 
     def heads(self, tasks: Sequence[str]) -> tuple[tuple[str, ...], ...]:
@@ -182,6 +183,12 @@ class TreeOptions(SharingOptions, ABC):
             if name in self.model_fields_set and self.kind not in kinds:
                 raise ValueError(f"found {name!r} beside kind {self.kind!r}; it is read by {' and '.join(kinds)} only")
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_nothing_by_default(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Options that the kind does not read are refused when they are given, so they cannot be written either.
+        found = super()._leave_out_what_is_nothing_by_default(dump)
+        return {key: value for key, value in found.items() if self.kind in _READ_BY.get(key, (self.kind,))}
 
     @abstractmethod
     def plan(self, tasks: Sequence[str], layers: int) -> Plan:

@@ -124,14 +124,10 @@ class Trainer:
     def _update(self) -> tuple[int, int, Mapping[str, float], float]:
         """Make one update and return its rows, tokens, mean losses by task, and the gradient's norm."""
         parts, options = self.parts, self.parts.options
-        step = parts.schedule.next()
-        drawn = parts.streams.draw(step.rows)
-        drawn.sort(key=lambda one: int(parts.sources[one.source].lengths[one.row]))
-        mine = [drawn[index] for index in parts.world.share(range(len(drawn)))]
-        batches = [self._batch(mine[start :: options.accumulate]) for start in range(options.accumulate)]
+        drawn, batches = self.batches()
         set_rate(self.optimizer, rate_factor(self.step, self.total_steps, options.warmup))
         self.wrapped.train()
-        gradient = self._differentiate([batch for batch in batches if batch.rows])
+        gradient = self._differentiate(batches)
         losses, self.stopping = gradient.losses, gradient.stopping
         self._require_finite(losses)
         norm = float(torch.nn.utils.clip_grad_norm_(parts.model.parameters(), options.clip_norm))
@@ -145,8 +141,14 @@ class Trainer:
         tokens = self.exposure.count(drawn)
         return len(drawn), tokens, losses, norm
 
-    def _batch(self, drawn: Sequence[Drawn]) -> Batch:
-        return self.parts.collator.from_sources(self.parts.sources, drawn).to(self.parts.device)
+    def batches(self) -> tuple[list[Drawn], list[Batch]]:
+        """Draw the next step: its rows on all processes, and the pieces that this process passes."""
+        parts, pieces = self.parts, self.parts.options.accumulate
+        drawn = parts.streams.draw(parts.schedule.next().rows)
+        drawn.sort(key=lambda one: int(parts.sources[one.source].lengths[one.row]))
+        mine = [drawn[index] for index in parts.world.share(range(len(drawn)))]
+        cut = [parts.collator.from_sources(parts.sources, mine[start::pieces]) for start in range(pieces)]
+        return drawn, [batch.to(parts.device) for batch in cut if batch.rows]
 
     def _differentiate(self, batches: Sequence[Batch]) -> StepGradient:
         if self.parts.policy is not None and self.parts.policy.measures_at(self.step):
@@ -159,7 +161,8 @@ class Trainer:
         decision = policy.observe(gram, model.distances(policy.mergeable()) if policy.wants_distances else None)
         if decision is not None:
             self._change_plan(decision.plan)
-            self.parts.events.write(decision.action, self.step, decision.to_json())
+            # It belongs to the update that ends now: a run resumed from before it decides, and logs, once more.
+            self.parts.events.write(decision.action, self.step + 1, decision.to_json())
 
     def _change_plan(self, plan: Plan) -> None:
         """Divide the layers anew; new copies take over the optimizer's state of those that they come from."""
@@ -308,7 +311,8 @@ class Trainer:
         self.parts.schedule.load_state_dict(state["schedule"])
         self.parts.streams.load_state_dict(state["streams"])
         self.selection.load_state_dict(state["selection"])
-        self.best_name = state["best"]
+        # Only the process that leads knows when these files go.
+        self.best_name = state["best"] if self.parts.world.leads else None
         self.best_dev = state["best_dev"]
         self.best_plan = Plan.from_json(state["best_plan"])
         self.exposure.load_state_dict(state["exposure"])

@@ -36,9 +36,9 @@ class MixingSlot(Slot, ABC):
 
     def leave(self, now: Pass) -> list[tuple[str, Lane]]:
         """Let the states lie in a lane for each task from here on, and return these lanes."""
-        found = [(task, lane) for task in now.tasks if (lane := now.lane(frozenset([task]))) is not None]
+        found = now.present(frozenset([task]) for task in now.tasks)
         now.lanes = tuple(lane for _, lane in found)
-        return found
+        return [(task, lane) for (task,), lane in found]
 
 
 def copies(layer: nn.Module, count: int) -> nn.ModuleList:

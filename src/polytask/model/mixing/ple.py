@@ -40,7 +40,8 @@ class Ple(MixingSlot):
         self.shared = copies(layer, shared)
         self.own = nn.ModuleDict({f"task-{task}": copies(layer, own) for task in tasks})
         self.gates = nn.ModuleDict({f"task-{task}": Gate(width, own + shared) for task in tasks})
-        self.shared_gate = None if self.top else Gate(width, own * len(tasks) + shared)
+        # Nobody reads the shared stream of the top, nor any where there are no shared experts.
+        self.shared_gate = Gate(width, own * len(tasks) + shared) if shared and not self.top else None
 
     @classmethod
     def slots(
@@ -88,9 +89,11 @@ class Ple(MixingSlot):
                 mixture(self.gates[f"task-{task}"](stream), [*experts, *shared])
                 for task, stream, experts in zip(self.tasks, streams, own, strict=False)
             ]
-            assert self.shared_gate is not None
-            made.append(mixture(self.shared_gate(streams[-1]), [expert for found in own for expert in found] + shared))
+            made.append(self._shared_stream(streams[-1], [expert for found in own for expert in found] + shared))
         return like(outputs[0], joined(made) if self.top else torch.cat(made))
+
+    def _shared_stream(self, stream: Tensor, experts: Sequence[Tensor]) -> Tensor:
+        return stream if self.shared_gate is None else mixture(self.shared_gate(stream), experts)
 
     def _top(
         self,
@@ -113,7 +116,9 @@ class Ple(MixingSlot):
         if self.shared_gate is not None:
             yield list(self.shared_gate.parameters()), everyone
         for task in self.tasks:
-            # Below the top a task's experts reach the others through the shared stream; its gate does so one level up.
+            # A task's experts reach the others through the shared stream; its gate does so by its experts one level up.
             alone = frozenset([task])
-            yield list(self.own[f"task-{task}"].parameters()), alone if self.top else everyone
-            yield list(self.gates[f"task-{task}"].parameters()), alone if self.above < 2 else everyone
+            own = list(self.own[f"task-{task}"].parameters())
+            yield own, alone if self.shared_gate is None else everyone
+            reaches = self.shared_gate is not None and self.above > 1 and bool(own)
+            yield list(self.gates[f"task-{task}"].parameters()), everyone if reaches else alone
