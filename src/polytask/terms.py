@@ -13,6 +13,10 @@ Gold: TypeAlias = "str | list[str] | float | None"
 Scores: TypeAlias = "dict[str, dict[str, float | None]]"
 
 
+# Metrics of which less is better.
+SMALLER_IS_BETTER = frozenset({"mae"})
+
+
 @dataclass(frozen=True)
 class HeadSpec:
     """What a task asks of its head: the only thing that the tasks tell the model.

@@ -142,5 +142,3 @@ METRICS: dict[Literal["row", "word"], dict[str, Metric]] = {
         "macro_f1": word_macro_f1,
     },
 }
-# Metrics of which less is better.
-SMALLER_IS_BETTER = frozenset({"mae"})

@@ -9,10 +9,10 @@ import torch
 
 from polytask.data.batch import Collator, Item, groups_by_length
 from polytask.data.encode import Source
-from polytask.evaluation.metrics import METRICS, SMALLER_IS_BETTER
+from polytask.evaluation.metrics import METRICS
 from polytask.model.multitask import MultiTaskModel
 from polytask.tasks import Task
-from polytask.terms import Gold, Scores
+from polytask.terms import SMALLER_IS_BETTER, Gold, Scores
 
 
 class Scorer:

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+from polytask.schedule.dynamic import Dynamic
 from polytask.schedule.graph import waves
 from polytask.schedule.parallel import Parallel, ParallelOptions
-from polytask.schedule.schedule import Feedback, Schedule, Step, Workload
+from polytask.schedule.schedule import Change, Feedback, Schedule, Stage, Step, Workload, require_reachable
+from polytask.schedule.sequential import Sequential
 
-SCHEDULES: dict[str, type[Parallel]] = {"parallel": Parallel}
+SCHEDULES: dict[str, type[Parallel] | type[Sequential] | type[Dynamic]] = {
+    "parallel": Parallel,
+    "sequential": Sequential,
+    "dynamic": Dynamic,
+}
 
-__all__ = ["SCHEDULES", "Feedback", "Parallel", "ParallelOptions", "Schedule", "Step", "Workload", "waves"]
+__all__ = [
+    "SCHEDULES",
+    "Change",
+    "Feedback",
+    "Parallel",
+    "ParallelOptions",
+    "Schedule",
+    "Stage",
+    "Step",
+    "Workload",
+    "require_reachable",
+    "waves",
+]

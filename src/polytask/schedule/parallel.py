@@ -1,75 +1,92 @@
-"""Parallel: every step trains all tasks, in one mixed batch."""
+"""Parallel: every step trains all tasks that are ready, in one mixed batch."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from polytask.errors import ConfigError, nearest
 from polytask.options import Options
-from polytask.schedule.proportions import PROPORTIONS, Apportioner
-from polytask.schedule.schedule import Feedback, Schedule, Step, Workload
+from polytask.schedule.proportions import PROPORTIONS, Dial
+from polytask.schedule.schedule import Schedule, Stage, Workload
+
+Proportions: TypeAlias = Literal["uniform", "proportional", "temperature", "annealed", "capped"]
 
 
-class ParallelOptions(Options):
+class MixedOptions(Options):
+    """The options of schedules that train several tasks in a step."""
+
+    proportions: Proportions | dict[str, float] = Field(
+        default="proportional", description="how a step's rows are divided among the tasks, or a number for each task"
+    )
+    temperature: float = Field(default=2.0, gt=0, description="for `temperature`: 1 is proportional, great is uniform")
+    cap: int = Field(default=10_000, ge=1, description="for `capped`: rows beyond which a task's size does not count")
+
+    @field_validator("proportions")
+    @classmethod
+    def _shares_are_shares(cls, value: Any) -> Any:  # noqa: ANN401
+        if isinstance(value, dict):
+            wrong = [task for task, share in value.items() if share < 0]
+            if wrong:
+                raise ValueError(f"found {value[wrong[0]]:g} for {wrong[0]!r}; a share is 0 or greater")
+            if sum(value.values()) <= 0:
+                raise ValueError("found shares that sum to 0; at least one task has to train")
+        return value
+
+
+class ParallelOptions(MixedOptions):
     """Options of the parallel schedule."""
 
     strategy: Literal["parallel"] = "parallel"
-    proportions: Literal["uniform", "proportional", "temperature"] = Field(
-        default="proportional", description="how a step's rows are divided among the tasks"
-    )
-    temperature: float = Field(default=2.0, gt=0, description="for `temperature`: 1 is proportional, great is uniform")
 
 
-class Parallel(Schedule):
-    """Divides `batch_rows` encoder rows among the tasks; tasks that read the same rows read them together.
+class Mixed(Schedule):
+    """Divides `batch_rows` encoder rows among the ready tasks; tasks that read the same rows read them together.
 
     An epoch is as many steps as it takes to pass `batch_rows` at a time through as many rows as all sources hold.
     Under `proportional` each task then sees each of its rows once; under the others small tasks see theirs more often.
     """
 
-    Options = ParallelOptions
-
-    def __init__(self, options: ParallelOptions, workload: Workload) -> None:
-        self._workload = workload
-        self._step = 0
-        self._shares = PROPORTIONS[options.proportions](workload.sizes, options.temperature)
-        # A source passes as many rows through the encoder as its most demanding task draws.
-        self._most = {
-            str(index): max(self._shares[task] for task in tasks) for index, (tasks, _) in enumerate(workload.sources)
-        }
-        self._sources = Apportioner(tuple(self._most))
-        self._credits = {task: 0.0 for task in workload.sizes}
+    def __init__(self, options: MixedOptions, workload: Workload) -> None:
+        super().__init__(workload)
+        self.options = options
+        if isinstance(options.proportions, dict):
+            for task in workload.sizes:
+                if task not in options.proportions:
+                    raise ConfigError(f"schedule.proportions: no share for {task!r}; every task needs one")
+            for task in options.proportions:
+                if task not in workload.sizes:
+                    raise ConfigError(f"schedule.proportions: found {task!r}; {nearest(task, workload.sizes)}")
 
     @property
-    def steps_per_epoch(self) -> int:
-        return math.ceil(sum(rows for _, rows in self._workload.sources) / self._workload.batch_rows)
+    def limit(self) -> int:
+        return math.ceil(self.steps_per_epoch * self.workload.epochs)
 
-    def next(self) -> Step:
-        rows: dict[str, int] = {}
-        given = self._sources.split(self._workload.batch_rows, self._most)
-        for index, (tasks, _) in enumerate(self._workload.sources):
-            count, most = given[str(index)], self._most[str(index)]
-            for task in tasks:
-                wanted = self._credits[task] + count * self._shares[task] / most
-                drawn = min(count, math.floor(wanted + 1e-9))
-                self._credits[task] = wanted - drawn
-                if drawn:
-                    rows[task] = drawn
-        step = Step(self._step, rows)
-        self._step += 1
-        return step
+    @property
+    def stage(self) -> Stage:
+        return Stage("all", 0, self.limit)
 
-    def observe(self, feedback: Feedback) -> None:
-        del feedback  # the proportions are fixed
+    def shares(self) -> Mapping[str, float]:
+        ready = self.gates.ready()
+        base = self.base_shares()
+        found = {task: base[task] for task in ready if base[task] > 0}
+        # What was to wait for a task without a share would wait for ever: train what is ready alike.
+        return found or {task: 1.0 for task in ready}
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"step": self._step, "sources": self._sources.credits.tolist(), "tasks": dict(self._credits)}
+    def base_shares(self) -> Mapping[str, float]:
+        """Return the shares before gates and feedback."""
+        chosen = self.options.proportions
+        if isinstance(chosen, dict):
+            return chosen
+        progress = self.step / max(1, self.limit - 1)
+        dial = Dial(self.options.temperature, self.options.cap, min(1.0, progress))
+        return PROPORTIONS[chosen](self.workload.sizes, dial)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._step = state["step"]
-        self._sources.credits = np.array(state["sources"])
-        self._credits = dict(state["tasks"])
+
+class Parallel(Mixed):
+    """The proportions are fixed, or change with time only."""
+
+    Options = ParallelOptions

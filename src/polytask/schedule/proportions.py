@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -10,27 +11,57 @@ import numpy as np
 Sizes: TypeAlias = Mapping[str, int]
 
 
-def uniform(sizes: Sizes, temperature: float) -> dict[str, float]:
+@dataclass(frozen=True)
+class Dial:
+    """What some of the proportions depend on besides the sizes.
+
+    Attributes:
+        temperature: of `temperature`.
+        cap: rows beyond which a task's size does not count, for `capped`.
+        progress: the share of the run that is over, from 0 to 1, for `annealed`.
+    """
+
+    temperature: float = 2.0
+    cap: int = 2**62
+    progress: float = 0.0
+
+
+def uniform(sizes: Sizes, dial: Dial) -> dict[str, float]:
     """The same for every task."""
-    del temperature
+    del dial
     return {task: 1.0 for task in sizes}
 
 
-def proportional(sizes: Sizes, temperature: float) -> dict[str, float]:
+def proportional(sizes: Sizes, dial: Dial) -> dict[str, float]:
     """In proportion to the tasks' rows: every task passes through its data in the same time."""
-    del temperature
+    del dial
     return {task: float(size) for task, size in sizes.items()}
 
 
-def tempered(sizes: Sizes, temperature: float) -> dict[str, float]:
+def tempered(sizes: Sizes, dial: Dial) -> dict[str, float]:
     """In proportion to size^(1/T) (Raffel et al. 2020, section 3.5.2): T = 1 is proportional, a great T uniform."""
-    return {task: size ** (1.0 / temperature) for task, size in sizes.items()}
+    return {task: size ** (1.0 / dial.temperature) for task, size in sizes.items()}
 
 
-PROPORTIONS: dict[str, Callable[[Sizes, float], dict[str, float]]] = {
+def annealed(sizes: Sizes, dial: Dial) -> dict[str, float]:
+    """In proportion to size^a, with a falling from 1 to 0.2 over the run (Stickland and Murray 2019, section 3.2).
+
+    The paper's a = 1 - 0.8 (e - 1) / (E - 1) goes by epochs; here it falls from step to step.
+    """
+    return {task: size ** (1.0 - 0.8 * dial.progress) for task, size in sizes.items()}
+
+
+def capped(sizes: Sizes, dial: Dial) -> dict[str, float]:
+    """In proportion to min(size, cap) (Raffel et al. 2020, section 3.5.2, examples-proportional mixing)."""
+    return {task: float(min(size, dial.cap)) for task, size in sizes.items()}
+
+
+PROPORTIONS: dict[str, Callable[[Sizes, Dial], dict[str, float]]] = {
     "uniform": uniform,
     "proportional": proportional,
     "temperature": tempered,
+    "annealed": annealed,
+    "capped": capped,
 }
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from polytask.errors import ConfigError
 from polytask.options import Options
+from polytask.schedule.gate import DevTable, Gates, Opening
+from polytask.schedule.graph import waves
+from polytask.schedule.rows import RowDealer
+from polytask.tasks.gate import GateOptions
 
 
 @dataclass(frozen=True)
@@ -25,50 +31,162 @@ class Step:
 
 @dataclass(frozen=True)
 class Workload:
-    """What a schedule knows of the data.
+    """What a schedule knows of the run.
 
     Attributes:
         sizes: for each task the training rows that carry its label.
         sources: groups of tasks that read the same rows, with the number of those rows.
         batch_rows: rows that go through the encoder in one step.
+        epochs: of the run.
+        metrics: the tasks' main metrics.
+        needs: for each task those that must be ready before it.
+        gates: when a task is ready, where it is said.
     """
 
     sizes: Mapping[str, int]
     sources: tuple[tuple[tuple[str, ...], int], ...]
     batch_rows: int
+    epochs: float = 3.0
+    metrics: Mapping[str, str] = field(default_factory=dict[str, str])
+    needs: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    gates: Mapping[str, GateOptions] = field(default_factory=dict[str, GateOptions])
+
+    @property
+    def waves(self) -> list[list[str]]:
+        """The tasks in waves: each needs only tasks of earlier ones."""
+        return waves({task: self.needs.get(task, ()) for task in self.sizes})
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps that pass as many rows through the encoder as all sources hold."""
+        return math.ceil(sum(rows for _, rows in self.sources) / self.batch_rows)
 
 
 @dataclass(frozen=True)
 class Feedback:
-    """What was measured: the mean losses of a step, or the dev scores of an evaluation."""
+    """What was measured: the mean losses of a step, or the dev scores of an evaluation.
+
+    Attributes:
+        losses: by task; empty after an evaluation.
+        dev: every metric of every task.
+        normalised: each task's main metric, 0 at the majority baseline and 1 at perfect.
+    """
 
     step: int
     losses: Mapping[str, float]
-    dev: Mapping[str, float] | None = None
+    dev: DevTable | None = None
+    normalised: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of the run with a learning rate of its own.
+
+    Attributes:
+        name: for a person.
+        first: its first step.
+        steps: how many it has at most.
+        frozen: encoder layers that do not train in it.
+    """
+
+    name: str
+    first: int
+    steps: int
+    frozen: int = 0
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that the schedule decided, for the event log: its name and its values."""
+
+    event: str
+    values: Mapping[str, Any]
 
 
 class Schedule(ABC):
-    """Decides who trains next; `state_dict` and `load_state_dict` make it resume in mid-stream."""
+    """Decides who trains next; `state_dict` and `load_state_dict` make it resume in mid-stream.
+
+    Attributes:
+        finished: why the run ends before its limit, once it does.
+    """
 
     Options: type[Options]
 
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+        self._dealer = RowDealer(workload.sources, workload.sizes, workload.batch_rows)
+        self.step = 0
+        self.finished: str | None = None
+        self.gates = Gates(workload.sizes, workload.needs, workload.gates, default=self.default_gate())
+        self._openings: list[Opening] = []
+
+    def default_gate(self) -> float:
+        """Return the epochs of its own rows after which a task without a gate is ready: the run's, by its waves."""
+        return self.workload.epochs / len(self.workload.waves)
+
     @property
     @abstractmethod
+    def limit(self) -> int:
+        """The greatest number of steps."""
+
+    @property
+    @abstractmethod
+    def stage(self) -> Stage:
+        """The stage of the next step."""
+
+    @property
     def steps_per_epoch(self) -> int:
         """Steps after which a run counts one epoch."""
+        return self.workload.epoch_steps
 
     @abstractmethod
+    def shares(self) -> Mapping[str, float]:
+        """Return each training task's share of the next step's rows, of any scale."""
+
     def next(self) -> Step:
         """Return the next step."""
+        step = Step(self.step, self._dealer.deal(self.shares()))
+        self.step += 1
+        self._openings = self.gates.count(step.rows)
+        return step
 
-    @abstractmethod
-    def observe(self, feedback: Feedback) -> None:
-        """Take in what was measured."""
+    def observe(self, feedback: Feedback) -> list[Change]:
+        """Take in what was measured, and say what it changed."""
+        if feedback.dev is not None:
+            return self._note(self.gates.evaluated(feedback.dev, feedback.normalised))
+        openings, self._openings = self._openings, []
+        return self._note(openings)
 
-    @abstractmethod
+    def _note(self, openings: Sequence[Opening]) -> list[Change]:
+        """Turn gates that opened into changes; one that says stop ends the run."""
+        for opening in openings:
+            if opening.stops:
+                self.finished = f"the gate of {opening.task!r} was not reached within its {opening.reason}"
+        return [Change("gate", {"task": opening.task, "reason": opening.reason}) for opening in openings]
+
     def state_dict(self) -> dict[str, Any]:
         """Return all that `next` depends on, JSON-ready."""
+        state = {"step": self.step, "finished": self.finished}
+        return {**state, "gates": self.gates.state_dict(), "dealer": self._dealer.state_dict()}
 
-    @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state."""
+        self.step, self.finished = state["step"], state["finished"]
+        self.gates.load_state_dict(state["gates"])
+        self._dealer.load_state_dict(state["dealer"])
+
+
+def require_reachable(schedule: Schedule) -> None:
+    """Raise ConfigError when a task cannot train even if every gate is reached at its limit only."""
+    seen: set[str] = set()
+    for _ in range(schedule.limit):
+        if len(seen) == len(schedule.workload.sizes) or schedule.finished:
+            return
+        seen.update(schedule.next().rows)
+    for task in schedule.workload.sizes:
+        if task not in seen:
+            needed = ", ".join(schedule.workload.needs.get(task, ())) or "none"
+            raise ConfigError(
+                f"tasks.{task}: it would never train: the run has {schedule.limit} steps, and the gates that it waits "
+                f"for ({needed}) may not open before; lower their gate.epochs or gate.limit, or raise train.epochs"
+            )

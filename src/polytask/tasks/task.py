@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
 from polytask.errors import nearest
 from polytask.options import DataOptions, Options
+from polytask.tasks.gate import GateOptions
 from polytask.terms import Gold, HeadSpec, Inputs, Pooling, Word
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ Names: TypeAlias = Annotated[
 
 # What changes how a task learns, and nothing that is read from its rows.
 _LEARNING = frozenset(
-    {"data", "needs", "weight", "metric", "pooling", "dropout", "class_weights", "label_smoothing", "threshold"}
+    {"data", "needs", "gate", "weight", "metric", "pooling", "dropout", "class_weights", "label_smoothing", "threshold"}
 )
 
 
@@ -50,12 +51,21 @@ class TaskOptions(Options):
         default=None, description="two columns, where the task is about a pair of texts"
     )
     needs: Names = Field(default=(), description="tasks that this one depends on: one name or several")
+    gate: GateOptions | None = Field(default=None, description="when the task is ready for those that need it")
     weight: float = Field(default=1.0, gt=0, description="weight of the task's loss in the sum")
     metric: str | None = Field(default=None, description="main metric; by default the type's first")
     pooling: Pooling = Field(default="mean", description="how token states become one state a row")
     dropout: float = Field(default=0.1, ge=0, lt=1, description="dropout before the output layer")
 
     metrics: ClassVar[tuple[str, ...]] = ()
+
+    @field_validator("gate")
+    @classmethod
+    def _gate_asks_for_known_metrics(cls, value: GateOptions | None) -> GateOptions | None:
+        for metric in (value.score or {}) if value is not None else ():
+            if metric not in cls.metrics:
+                raise ValueError(f"found the metric {metric!r} in score; {nearest(metric, cls.metrics)}")
+        return value
 
     @field_validator("metric")
     @classmethod

@@ -1,0 +1,162 @@
+"""Gates: when a task is ready for those that need it, told from rows seen and dev scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from polytask.tasks.gate import GateOptions
+from polytask.terms import SMALLER_IS_BETTER
+
+DevTable: TypeAlias = Mapping[str, Mapping[str, float | None]]
+
+
+@dataclass
+class Progress:
+    """What a gate knows of its task.
+
+    Attributes:
+        rows: that the task has drawn.
+        best: its best normalised dev score.
+        since_best: evaluations since then in which it trained.
+        trained: whether it drew rows since the last evaluation.
+        opened: why the gate opened, once it has.
+    """
+
+    rows: int = 0
+    best: float | None = None
+    since_best: int = 0
+    trained: bool = False
+    opened: str | None = None
+
+
+@dataclass
+class Gate:
+    """The gate of one task.
+
+    Attributes:
+        size: the task's training rows.
+        limit: epochs of these rows after which the gate opens, or the run stops.
+    """
+
+    options: GateOptions
+    size: int
+    limit: float
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the task is ready for those that need it."""
+        return self.progress.opened is not None
+
+    @property
+    def epochs(self) -> float:
+        """Passes through the task's rows."""
+        return self.progress.rows / self.size
+
+    def count(self, rows: int) -> str | None:
+        """Count drawn rows, and say why the gate opens, if it does. The limit is the caller's to ask for."""
+        self.progress.rows += rows
+        self.progress.trained = self.progress.trained or rows > 0
+        wanted = self.options.epochs
+        return self._open(f"{wanted:g} epochs") if wanted is not None and self.epochs >= wanted - 1e-9 else None
+
+    def evaluated(self, scores: Mapping[str, float | None], normalised: float) -> str | None:
+        """Take in dev scores, and say why the gate opens, if it does. An evaluation without training counts as none."""
+        if not self.progress.trained or self.is_open:
+            return None
+        self.progress.trained = False
+        if self.progress.best is None or normalised > self.progress.best:
+            self.progress.best, self.progress.since_best = normalised, 0
+        else:
+            self.progress.since_best += 1
+        for metric, wanted in (self.options.score or {}).items():
+            found = scores.get(metric)
+            if found is not None and (found <= wanted if metric in SMALLER_IS_BETTER else found >= wanted):
+                return self._open(f"{metric} {found:.4f} on dev")
+        if self.options.plateau is not None and self.progress.since_best >= self.options.plateau:
+            return self._open(f"no better dev score in {self.progress.since_best} evaluations")
+        return None
+
+    def at_limit(self) -> bool:
+        """Whether the limit is reached and the gate still closed."""
+        return not self.is_open and self.epochs >= self.limit - 1e-9
+
+    def give_up(self) -> str:
+        """Open at the limit."""
+        return self._open(f"limit of {self.limit:g} epochs") or ""
+
+    def _open(self, reason: str) -> str | None:
+        if self.is_open:
+            return None
+        self.progress.opened = reason
+        return reason
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A gate that opened, or one that ends the run."""
+
+    task: str
+    reason: str
+    stops: bool = False
+
+
+class Gates:
+    """All gates of a run.
+
+    Args:
+        needs: for each task those that it needs.
+        options: the gates; a task without one opens after `default` epochs.
+    """
+
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        needs: Mapping[str, Sequence[str]],
+        options: Mapping[str, GateOptions],
+        *,
+        default: float,
+    ) -> None:
+        self._needs = needs
+        self.gates: dict[str, Gate] = {}
+        for task, size in sizes.items():
+            chosen = options.get(task) or GateOptions(epochs=default)
+            limit = chosen.limit if chosen.limit is not None else max(default, chosen.epochs or 0.0)
+            self.gates[task] = Gate(chosen, size, limit)
+
+    def ready(self) -> tuple[str, ...]:
+        """Return the tasks whose needs are all open."""
+        return tuple(task for task in self.gates if all(self.gates[need].is_open for need in self._needs.get(task, ())))
+
+    def count(self, rows: Mapping[str, int]) -> list[Opening]:
+        """Count the rows of a step."""
+        found: list[Opening] = []
+        for task, number in rows.items():
+            gate = self.gates[task]
+            reason = gate.count(number)
+            if reason is not None:
+                found.append(Opening(task, reason))
+            elif gate.at_limit():
+                stops = gate.options.on_limit == "stop"
+                found.append(Opening(task, gate.give_up(), stops))
+        return found
+
+    def evaluated(self, scores: DevTable, normalised: Mapping[str, float]) -> list[Opening]:
+        """Take in the dev scores of an evaluation."""
+        reasons = {
+            task: gate.evaluated(scores.get(task, {}), normalised[task])
+            for task, gate in self.gates.items()
+            if task in normalised
+        }
+        return [Opening(task, reason) for task, reason in reasons.items() if reason is not None]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as JSON."""
+        return {task: dict(gate.progress.__dict__) for task, gate in self.gates.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        for task, values in state.items():
+            self.gates[task].progress = Progress(**values)
