@@ -77,6 +77,11 @@ class AdaptiveOptions(TreeOptions):
     def _base_is_measured(self) -> AdaptiveOptions:
         if self.base == "frozen":
             raise ValueError("found base 'frozen'; a layer that is not trained has no gradient to measure")
+        if self.merge and self.kind in ("lora", "houlsby"):
+            raise ValueError(
+                f"found merge beside kind {self.kind!r}; additions of all tasks joined into one would be dropped; "
+                "use kind copy or soft"
+            )
         return self
 
     def plan(self, tasks: Sequence[str], layers: int) -> Plan:
