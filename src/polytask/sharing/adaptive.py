@@ -97,8 +97,8 @@ class AdaptiveOptions(TreeOptions):
                 f"sharing.max_parameters: found {self.max_parameters:g}, and the starting plan has {has:.2f} times the "
                 "parameters of the model that shares everything; allow at least that, or start from a smaller plan"
             )
-        # A measured update encodes each row once for every task that reads it; the rest of it costs about 0.3 updates.
-        costs = passes - 1.0 + 0.3
+        # A measured update encodes each row once for every task that reads it; the rest costs about 0.45 updates.
+        costs = passes - 1.0 + 0.45
         interval = self.interval or math.ceil(costs / COST_SHARE)
         return Adaptive(self, start.plan, size, budget=int(self.max_parameters * single), interval=interval)
 
