@@ -134,8 +134,8 @@ def _train(assembly: Assembly, world: World, folder: Path | None, *, resume: boo
     began = time.monotonic()
     with Events(leads, tensorboard=assembly.config.train.tensorboard) as events:
         trainer = assembly.trainer(world, folder, events)
-        if resume and trainer.resume() and leads is not None:
-            events.cut_after(trainer.step)
+        if resume:
+            events.cut_after(trainer.step if trainer.resume() else -1)
         trainer.run()
         trainer.load_best()
         scores, baselines = score_run(assembly, trainer.best_dev) if world.leads else ({}, {})

@@ -49,7 +49,7 @@ def config(job: Job, tmp_path: Path) -> Path:
 def test_the_whole_way_from_check_to_predict(call: Call, config: Path, tmp_path: Path) -> None:
     code, out, _ = call("check", config)
     assert code == 0
-    for told in ("sentiment", "Parameters: ", "What the tasks share", "[sentiment  topic  entities]",
+    for told in ("sentiment", "Parameters", "What the tasks share", "[sentiment  topic   entities ]",
                  "carry no label and are masked", "truncated"):  # fmt: skip
         assert told in out, told
     code, out, err = call("train", config, "--out", tmp_path / "run", "--set", "train.seed=9")

@@ -39,8 +39,8 @@ VALID: dict[str, list[dict[str, Any]]] = {
     ],
     "adaptive": [
         {},
-        {"kind": "lora", "rank": 4, "start": {"strategy": "partial", "shared_layers": 3}, **MEASURED, **HEADS},
-        {"kind": "soft", "start": {"strategy": "independent"}},
+        {"kind": "lora", "rank": 4, "start": {"strategy": "partial", "shared_layers": 3}, **HEADS},
+        {"kind": "soft", "start": {"strategy": "independent"}, **MEASURED},
         {"start": {"strategy": "partial", "branches": BRANCHES}},
         {"start": {"strategy": "from_affinity", "file": "/there/affinity.json", "max_layers": 9}},
     ],

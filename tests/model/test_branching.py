@@ -56,7 +56,7 @@ def plain_states(family: str) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("options", ALL_TREES)
+@pytest.mark.parametrize("options", [*(tree for tree in ALL_TREES if "houlsby" not in str(tree.id)), EACH_FORM[-1]])
 def test_outputs_are_the_original_models_while_all_parts_are_equal(family: str, options: dict[str, Any]) -> None:
     name, more = FAMILIES[family]
     model = stack(options, name, **more)

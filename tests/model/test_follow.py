@@ -13,7 +13,7 @@ from polytask.model.multitask import MultiTaskModel
 from polytask.sharing import Kind, Plan, Sharing
 from polytask.sharing.plan import global_plan
 from polytask.sharing.sharing import KindName
-from stacks import KINDS, LAYERS, READS, TASKS, TREES, batch_of, gradients, perturb, stack, trees
+from stacks import KINDS, LAYERS, READS, TASKS, TREES, batch_of, gradients, perturb, sharing_of, stack, trees
 
 EACH_KIND = pytest.mark.parametrize("kind", KINDS)
 
@@ -97,7 +97,17 @@ def test_joining_what_was_split_restores_the_model(kind: KindName) -> None:
 @settings(max_examples=25)
 @given(plans=pairs(), kind=st.sampled_from(KINDS))
 def test_a_new_part_is_the_mean_of_the_parts_that_its_tasks_come_from(plans: tuple[Plan, Plan], kind: KindName) -> None:
-    before, after = plans
+    assert_means(*plans, kind)
+
+
+@EACH_KIND
+def test_parts_that_are_joined_are_averaged_and_the_others_kept(kind: KindName) -> None:
+    before = sharing_of(TREES["branches"]).plan
+    assert_means(before, before.merge(3, ["a"], ["b"]), kind)
+    assert_means(before, global_plan(TASKS, LAYERS), kind)
+
+
+def assert_means(before: Plan, after: Plan, kind: KindName) -> None:
     model = built(before, kind, seed=3)
     old = weights_by_part(model)
     values = {id(weights): weights.detach().clone() for level in old for part in level.values() for weights in part}

@@ -15,12 +15,8 @@ from stacks import KINDS, MIXTURES, READS, TREES, batch_of, gradients, stack, to
 SHARED = (("a", "c"), ("b", "d"))
 TOGETHER = {name: TREES[name] | {"share_heads": SHARED} for name in ("global", "branches", "independent")}
 EVERY = (
-    {
-        f"{tree}-{kind}": options | {"kind": kind}
-        for tree, options in TREES.items()
-        if tree != "global"
-        for kind in KINDS
-    }
+    {f"branches-{kind}": TREES["branches"] | {"kind": kind} for kind in KINDS}
+    | {f"layers-{kind}": TREES["layers"] | {"kind": kind} for kind in ("copy", "lora")}
     | MIXTURES
     | TOGETHER
 )

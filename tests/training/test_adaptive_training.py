@@ -30,13 +30,14 @@ from polytask.training.selection import DevScores
 
 Job = Callable[..., dict[str, Any]]
 TASKS = ("sentiment", "topic", "entities")
-SOON = {"strategy": "adaptive", "interval": 2, "patience": 1, "measurements": 1, "confidence": 0.0}
+SOON = {"strategy": "adaptive", "interval": 2, "patience": 1, "measurements": 2, "confidence": 0.0}
 # Any two gradients are less alike than 1, so that every measurement splits once there is something to compare with.
 SPLITS: dict[str, Any] = {**SOON, "threshold": 1.0}
 MERGES: dict[str, Any] = {
     **SOON,
     "start": {"strategy": "partial", "shared_layers": 0},
     "threshold": -1.0,
+    "measurements": 1,
     "merge": True,
     "merge_similarity": -1.0,
     "merge_distance": 100.0,
@@ -210,12 +211,16 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, killed: bool) -> type[Ba
 
 
 @pytest.mark.parametrize(
-    "sharing",
-    [{"kind": "copy", **SPLITS}, {"kind": "lora", "rank": 2, **SPLITS}, MERGES],
+    ("sharing", "ways"),
+    [
+        ({"kind": "copy", **SPLITS}, [False, True]),
+        ({"kind": "lora", "rank": 2, **SPLITS}, [True]),
+        (MERGES, [True]),
+    ],
     ids=["split copies", "split additions", "join copies"],
 )
 def test_a_run_stopped_between_two_changes_goes_on_to_the_same_plans_and_weights(
-    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sharing: dict[str, Any]
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sharing: dict[str, Any], ways: list[bool]
 ) -> None:
     values = {**job(max_steps=7, checkpoint_every=1, log_every=1), "sharing": sharing}
     whole = pt.train(values, tmp_path / "whole")
@@ -224,7 +229,7 @@ def test_a_run_stopped_between_two_changes_goes_on_to_the_same_plans_and_weights
     count = next(number for number, event in enumerate(expected, start=1) if event["step"] > 1)
     assert len(expected) > count
     update = expected[count - 1]["step"] - 1  # updates are counted from 0
-    for killed in (False, True):
+    for killed in ways:
         run = tmp_path / ("killed" if killed else "interrupted")
         with monkeypatch.context() as patch, pytest.raises(stop_at(patch, update, killed)):
             pt.train(values, run)

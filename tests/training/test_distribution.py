@@ -71,6 +71,38 @@ def test_two_processes_make_the_update_of_one(job: Job, tmp_path: Path, shared: 
                 torch.testing.assert_close(found[key], gradient, atol=1e-6, rtol=1e-5, msg=f"{name}: {key}")
 
 
+@pytest.mark.parametrize(
+    "sharing",
+    [
+        {"strategy": "partial", "shared_layers": 0, "kind": "soft", "strength": 0.5},
+        {"strategy": "adaptive", "start": {"strategy": "partial", "shared_layers": 1}, "interval": 2},
+    ],
+    ids=["soft", "adaptive"],
+)
+def test_two_processes_go_on_when_a_step_lacks_tasks(job: Job, tmp_path: Path, sharing: dict[str, Any]) -> None:
+    """Two rows a step for three tasks: parts without rows on a process, or on both."""
+    values = {
+        **without_dropout(job(shared=False, batch_rows=2, max_steps=7, epochs=9, log_every=1)),
+        "sharing": sharing,
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values), "utf-8")
+    for processes in ("1", "2"):
+        command = ["train", str(tmp_path / "config.yaml"), "--out", str(tmp_path / processes), "--processes", processes]
+        done = subprocess.run(
+            [sys.executable, "-m", "polytask", *command], capture_output=True, text=True, timeout=180, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    # Not the weights: AdamW makes whole steps of a gradient that is rounding only, as a key's bias has.
+    alone, together = (
+        [json.loads(line) for line in (tmp_path / count / "events.jsonl").read_text().splitlines()]
+        for count in ("1", "2")
+    )
+    losses = [[event["losses"] for event in events if event["event"] == "step"] for events in (alone, together)]
+    assert len(losses[0]) == 7
+    for one, two in zip(*losses, strict=True):
+        assert one == pytest.approx(two, abs=1e-4)
+
+
 def test_pieces_make_the_update_of_the_whole(job: Job, tmp_path: Path) -> None:
     values = without_dropout(job())
     whole = gradients(values, tmp_path / "whole", 1)[0]

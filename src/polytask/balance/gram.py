@@ -67,5 +67,6 @@ def _moved(parameter: nn.Parameter) -> Tensor:
 def _put_back(parameters: Sequence[nn.Parameter], gradient: Tensor) -> None:
     pieces = gradient.split([parameter.numel() for parameter in parameters])
     for parameter, piece in zip(parameters, pieces, strict=True):
-        shaped = piece.view_as(parameter)
-        parameter.grad = shaped if parameter.grad is None else parameter.grad + shaped
+        if parameter.requires_grad:  # the optimizer would decay a frozen one
+            shaped = piece.view_as(parameter)
+            parameter.grad = shaped if parameter.grad is None else parameter.grad + shaped

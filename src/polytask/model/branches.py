@@ -49,6 +49,16 @@ class Level(Slot):
         """Return the parameters in which gradients of tasks are compared: of one shape in every part."""
 
     @abstractmethod
+    def own(self, part: Part) -> list[nn.Parameter]:
+        """Return the parameters that a part shares with no other."""
+
+    def distance(self, one: Part, other: Part) -> float:
+        """Return how far apart two parts' own weights are, relative to their mean length; 0 where they are all zero."""
+        first, second = (torch.cat([w.detach().flatten() for w in self.own(part)]) for part in (one, other))
+        length = float(first.norm() + second.norm()) / 2
+        return float((first - second).norm()) / length if length else 0.0
+
+    @abstractmethod
     def size(self, parts: int) -> int:
         """Return the number of parameters with so many parts."""
 
@@ -92,6 +102,9 @@ class CopyLevel(Level):
         return origins
 
     def measured(self, part: Part) -> list[nn.Parameter]:
+        return self.own(part)
+
+    def own(self, part: Part) -> list[nn.Parameter]:
         return list(self._layer(part).parameters())
 
     def size(self, parts: int) -> int:
@@ -144,6 +157,10 @@ class DeltaLevel(Level):
         del part
         return self.base_parameters()
 
+    def own(self, part: Part) -> list[nn.Parameter]:
+        index = self.partition.index(part)
+        return [parameter for addition in self.additions for parameter in addition.parameters_of(index)]
+
     def size(self, parts: int) -> int:
         own = sum(addition.size_of_part for addition in self.additions)
         return sum(parameter.numel() for parameter in self.base_parameters()) + (parts * own if parts > 1 else 0)
@@ -151,8 +168,8 @@ class DeltaLevel(Level):
     def users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:
         everyone = frozenset(task for part in self.partition for task in part)
         yield self.base_parameters(), everyone
-        for index, part in enumerate(self.partition):
-            yield [p for addition in self.additions for p in addition.parameters_of(index)], part
+        for part in self.partition:
+            yield self.own(part), part
 
 
 class _Divided:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from polytask.data.batch import Batch, Chunk
+from polytask.model.branches import Level
 from polytask.model.encoder import Backbone, Encoder
 from polytask.model.heads import build_head
 from polytask.model.lanes import Encoded
@@ -131,14 +132,11 @@ class MultiTaskModel(nn.Module):
 
     def distances(self, cuts: Sequence[tuple[int, frozenset[str], frozenset[str]]]) -> dict[Any, float]:
         """Return how far apart the copies of two parts of a layer are, relative to their mean length."""
-        found: dict[Any, float] = {}
-        for level, one, other in cuts:
-            first, second = (
-                torch.cat([weights.detach().flatten() for weights in self.measured(min(part))[level - 1]])
-                for part in (one, other)
-            )
-            found[level, one, other] = float((first - second).norm() / ((first.norm() + second.norm()) / 2))
-        return found
+        return {(level, one, other): self._level(level, one).distance(one, other) for level, one, other in cuts}
+
+    def _level(self, level: int, part: frozenset[str]) -> Level:
+        encoder = next(encoder for encoder in self.trunks if part <= encoder.tasks)
+        return encoder.levels[level - 1]
 
     def size_under(self, plan: Plan) -> int:
         """Return the number of parameters that the model has under another plan with the same trunks."""

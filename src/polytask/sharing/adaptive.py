@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from polytask.errors import ConfigError
-from polytask.sharing.affinity import FromAffinityOptions
+from polytask.sharing.affinity import FromAffinityOptions, linkage_cuts, members_of
 from polytask.sharing.fixed import GlobalOptions, IndependentOptions
 from polytask.sharing.partial import PartialOptions
 from polytask.sharing.plan import Part, Plan
@@ -54,7 +54,7 @@ class AdaptiveOptions(TreeOptions):
     )
     patience: int = Field(default=3, ge=1, description="measurements in a row that must agree on a change")
     measurements: int = Field(default=10, ge=1, description="so many before the first change")
-    smoothing: float = Field(default=0.9, ge=0, lt=1, description="share of the past in the running averages")
+    smoothing: float = Field(default=0.9, gt=0, lt=1, description="share of the past in the running averages")
     max_parameters: float = Field(
         default=2.0, gt=0, description="greatest size of the model, in sizes of the one that shares everything"
     )
@@ -77,6 +77,11 @@ class AdaptiveOptions(TreeOptions):
     def _base_is_measured(self) -> AdaptiveOptions:
         if self.base == "frozen":
             raise ValueError("found base 'frozen'; a layer that is not trained has no gradient to measure")
+        if self.merge and self.kind in ("lora", "houlsby"):
+            raise ValueError(
+                f"found merge beside kind {self.kind!r}; additions of all tasks joined into one would be dropped; "
+                "use kind copy or soft"
+            )
         return self
 
     def plan(self, tasks: Sequence[str], layers: int) -> Plan:
@@ -92,8 +97,8 @@ class AdaptiveOptions(TreeOptions):
                 f"sharing.max_parameters: found {self.max_parameters:g}, and the starting plan has {has:.2f} times the "
                 "parameters of the model that shares everything; allow at least that, or start from a smaller plan"
             )
-        # A measured update encodes each row once for every task that reads it; the rest of it costs about 0.3 updates.
-        costs = passes - 1.0 + 0.3
+        # A measured update encodes each row once for every task that reads it; the rest costs about 0.45 updates.
+        costs = passes - 1.0 + 0.45
         interval = self.interval or math.ceil(costs / COST_SHARE)
         return Adaptive(self, start.plan, size, budget=int(self.max_parameters * single), interval=interval)
 
@@ -229,10 +234,11 @@ class Adaptive:
         best: Decision | None = None
         most = 0.0
         persistent: dict[tuple[str, Cut], int] = {}
-        for cut in self._cuts():
+        for cut in self._cuts(similarity):
             level, one, other = cut
             alike, error = similarity.between(level, self._places(one), self._places(other))
-            if not alike + self.options.confidence * error < self.options.threshold:
+            margin = self.options.confidence * error if self.options.confidence else 0.0
+            if not alike + margin < self.options.threshold:
                 continue
             streak = self._streaks.get(("split", cut), 0) + self._speaks(known, cut)
             persistent["split", cut] = streak
@@ -250,11 +256,19 @@ class Adaptive:
         self._streaks = kept | persistent
         return best
 
-    def _cuts(self) -> Iterator[Cut]:
-        """Yield the ways to divide one part of one layer in two."""
+    def _cuts(self, similarity: Similarity) -> Iterator[Cut]:
+        """Yield ways to divide one part of one layer in two: all for 8 tasks, beyond that clusters of similar ones."""
         for level in range(1, len(self.plan.levels)):
             for part in self.plan.levels[level]:
-                for one in _groups([task for task in self.plan.tasks if task in part]):
+                members = [task for task in self.plan.tasks if task in part]
+                if len(members) <= ALL_CUTS:
+                    groups = _groups(members)
+                else:
+                    places = self._places(part)
+                    cosine = np.nan_to_num(similarity.cosine[level - 1][np.ix_(places, places)])
+                    cuts = linkage_cuts(cosine, (1 << len(members)) - 1)
+                    groups = (frozenset(members[place] for place in members_of(bits)) for bits in sorted(cuts))
+                for one in groups:
                     yield level, one, part - one
 
     def _above(self, similarity: Similarity, cut: Cut) -> list[float]:
@@ -273,7 +287,7 @@ class Adaptive:
         return bool(known[level - 1][np.ix_(self._places(one), self._places(other))].any())
 
     def _places(self, group: Part) -> list[int]:
-        return [self.plan.tasks.index(task) for task in sorted(group)]
+        return [place for place, task in enumerate(self.plan.tasks) if task in group]
 
     # joining
 
@@ -343,9 +357,8 @@ class Adaptive:
 
 
 def _groups(tasks: Sequence[str]) -> Iterator[Part]:
-    """Yield one side of every way to divide tasks in two: up to half of them, and beyond 8 tasks one or two alone."""
-    most = len(tasks) // 2 if len(tasks) <= ALL_CUTS else 2
-    for count in range(1, most + 1):
+    """Yield one side of every way to divide tasks in two."""
+    for count in range(1, len(tasks) // 2 + 1):
         for chosen in combinations(tasks, count):
             if 2 * count < len(tasks) or tasks[0] in chosen:
                 yield frozenset(chosen)

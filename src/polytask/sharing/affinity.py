@@ -96,17 +96,18 @@ def best_tree(tasks: Sequence[str], layers: int, *, affinity_per_level: Sequence
     affinity /= np.abs(affinity).max() or 1
     search = _best_of_all if len(tasks) <= EXACT_TASKS else _best_of_beam
     found = search(affinity, min(max_layers, layers * len(tasks)))
-    levels = [tuple(frozenset(tasks[i] for i in _members(part)) for part in level) for level in found]
+    levels = [tuple(frozenset(tasks[i] for i in members_of(part)) for part in level) for level in found]
     return Plan(tuple(tasks), ((frozenset(tasks),), *levels))
 
 
-def _members(part: Bits) -> list[int]:
+def members_of(part: Bits) -> list[int]:
+    """Return the places of the tasks of a part."""
     return [place for place in range(part.bit_length()) if part >> place & 1]
 
 
 def _gain(affinity: Matrix, part: Bits) -> Matrix:
     """Return what a part adds to the sum, in each layer."""
-    members = _members(part)
+    members = members_of(part)
     inside = affinity[:, members][:, :, members]
     return inside.sum(axis=(1, 2)) / max(1, len(members) - 1)
 
@@ -177,7 +178,7 @@ def _best_of_beam(affinity: Matrix, budget: int) -> list[Parts]:
     layers, count, _ = affinity.shape
     upward = affinity[::-1].cumsum(axis=0)[::-1]  # of a layer and all above it
     gain = cache(lambda part: _gain(upward, part))
-    cuts = cache(lambda part, layer: _cuts(upward[layer], part))
+    cuts = cache(lambda part, layer: linkage_cuts(upward[layer], part))
 
     def split(tree: _Tree, layer: int) -> Iterable[_Tree]:
         for part in tree.top:
@@ -213,9 +214,9 @@ def _keep(trees: Iterable[_Tree]) -> list[_Tree]:
     ]
 
 
-def _cuts(affinity: Matrix, part: Bits) -> set[Bits]:
+def linkage_cuts(affinity: Matrix, part: Bits) -> set[Bits]:
     """Return one piece of every cut looked at: a cluster of average linkage, or a single task, against the rest."""
-    members = _members(part)
+    members = members_of(part)
     clusters = [1 << place for place in members]
     found = list(clusters)
     sums = (affinity + affinity.T)[np.ix_(members, members)]

@@ -66,8 +66,8 @@ class Differentiator:
                         # The wrapper averages over processes; the mean above is already over all of them.
                         total = total + self.balancer.weigh(task) * self.world.size * mean
                         sums[task] += float(mean.detach())
-                tie = self.model.tie() if number == len(batches) else None
-                (total if tie is None else total + tie).backward()
+                total.backward()
+        self._add_tie()
         return StepGradient(self._losses(sums, masses), None, stopping)
 
     def by_task(self, batches: Sequence[Batch], asked_to_stop: bool) -> StepGradient:
@@ -84,16 +84,31 @@ class Differentiator:
                     with self.precision():
                         own = batch.only(task)
                         mean = self.tasks[task].loss(self.model(own)[task], own.targets[task]) / masses[task]
-                    (self.balancer.weigh(task) * mean).backward()
+                    self._add(self.balancer.weigh(task) * mean)
                     sums[task] += float(mean.detach())
             meter.take(task)
         gram = meter.finish(self.world.add_up_in_place)
         self._add_up_others(meter)
-        tie = self.model.tie()
-        if tie is not None:
-            tie.backward()
+        self._add_tie()
         weights = np.array([self.balancer.weigh(task) for task in self.tasks])
         return StepGradient(self._losses(sums, masses), gram / np.outer(weights, weights), stopping)
+
+    def _add_tie(self) -> None:
+        """Add the gradient of what keeps the parts of soft sharing close: the same on every process."""
+        tie = self.model.tie()
+        if tie is not None:
+            self._add(tie)
+
+    def _add(self, loss: Tensor) -> None:
+        """Add a gradient to the parameters behind the wrapper's back.
+
+        A backward pass that the wrapper did not prepare would mark parameters as done that its next one waits for.
+        """
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, found, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
     def _add_up_others(self, meter: GradientMeter) -> None:
         """Add up over processes what the meter did not take."""

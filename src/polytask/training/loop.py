@@ -158,6 +158,8 @@ class Trainer:
     def _follow(self, policy: Adaptive, gram: NDArray[np.float64]) -> None:
         """Show the policy what was measured, and change the plan where it says so."""
         model = self.parts.model
+        # One matrix for all processes: a last bit that differs could make them decide differently.
+        gram = np.asarray(self.parts.world.from_leader(gram))
         decision = policy.observe(gram, model.distances(policy.mergeable()) if policy.wants_distances else None)
         if decision is not None:
             self._change_plan(decision.plan)
