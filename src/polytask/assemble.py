@@ -27,7 +27,7 @@ from polytask.model.device import autocast, choose_device, pass_overhead
 from polytask.model.encoder import Backbone
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.origin import load_tokenizer, locate, pad_id, tokenizer_fingerprint
-from polytask.schedule import SCHEDULES, Workload, waves
+from polytask.schedule import SCHEDULES, Workload, require_reachable, waves
 from polytask.sharing import Adaptive
 from polytask.tasks import Task
 from polytask.terms import Note, Scores, Split
@@ -135,10 +135,15 @@ def assemble(config: Config) -> Assembly:
         },
         sources=tuple((source.tasks, len(source)) for source in sources["train"]),
         batch_rows=config.train.batch_rows,
+        epochs=config.train.epochs,
+        metrics={name: task.metric for name, task in tables.tasks.items()},
+        needs={name: task.needs for name, task in config.tasks.items()},
+        gates={name: task.gate for name, task in config.tasks.items() if task.gate is not None},
     )
+    require_reachable(SCHEDULES[config.schedule.strategy](config.schedule, workload))
     passes = sum(workload.sizes.values()) / sum(rows for _, rows in workload.sources)
     policy = config.sharing.policy(sharing, model.size_under, model.size_of_single(), passes)
-    notes = (*tables.notes, *truncation_notes(sources, config.max_tokens), *_schedule_notes(config))
+    notes = (*tables.notes, *truncation_notes(sources, config.max_tokens))
     return Assembly(config, tables.tasks, tables, sources, tokenizer, model, policy, workload, notes, device)
 
 
@@ -166,16 +171,6 @@ def head_differences(one: Task, other: Task) -> list[str]:
     if not found and one.head != other.head:
         found.append(f"their heads are {one.head} and {other.head}")
     return found
-
-
-def _schedule_notes(config: Config) -> list[Note]:
-    needing = [name for name, task in config.tasks.items() if task.needs]
-    if not needing:
-        return []
-    text = (
-        "`needs` is checked but does not delay a task yet: the parallel schedule trains all tasks from the first step"
-    )
-    return [Note(f"tasks {', '.join(needing)}", text)]
 
 
 def dev_evaluation(assembly: Assembly) -> Callable[[MultiTaskModel], DevScores]:

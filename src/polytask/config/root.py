@@ -11,7 +11,7 @@ from pydantic import Field, SerializeAsAny, StringConstraints, ValidationInfo, f
 
 from polytask.balance import BalanceOptions
 from polytask.options import Options
-from polytask.schedule import ParallelOptions
+from polytask.schedule import SCHEDULES, ParallelOptions
 from polytask.sharing import SHARING, GlobalOptions, SharingOptions
 from polytask.tasks import TASKS, TaskOptions
 from polytask.training.options import TrainOptions
@@ -19,10 +19,12 @@ from polytask.training.options import TrainOptions
 if TYPE_CHECKING:
     AnyTask: TypeAlias = TaskOptions
     AnySharing: TypeAlias = SharingOptions
+    AnySchedule: TypeAlias = Options
 else:
     # The tables are the only places that list the types and the strategies.
     AnyTask = Annotated[reduce(or_, (kind.Options for kind in TASKS.values())), Field(discriminator="type")]
     AnySharing = Annotated[reduce(or_, SHARING.values()), Field(discriminator="strategy")]
+    AnySchedule = Annotated[reduce(or_, (kind.Options for kind in SCHEDULES.values())), Field(discriminator="strategy")]
 
 TaskName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 
@@ -34,7 +36,7 @@ class Config(Options):
     max_tokens: int = Field(default=128, ge=4, description="per text; truncation is counted and reported")
     tasks: dict[TaskName, SerializeAsAny[AnyTask]] = Field(min_length=1, description="what to predict, by name")
     sharing: SerializeAsAny[AnySharing] = GlobalOptions(strategy="global")
-    schedule: ParallelOptions = ParallelOptions()
+    schedule: SerializeAsAny[AnySchedule] = ParallelOptions(strategy="parallel")
     balance: BalanceOptions = BalanceOptions()
     train: TrainOptions = TrainOptions()
 

@@ -160,6 +160,14 @@ class Encoder(nn.Module):
         """The layers that follow the plan, from layer 1."""
         return tuple(self._levels)
 
+    def freeze(self, layers: int) -> None:
+        """Let the embeddings and so many layers, from the lowest, stay as they are; 0 trains all of them."""
+        for slot in self._slots[:layers]:
+            for parameter in slot.parameters():
+                parameter.requires_grad_(False)
+        for parameter in self.trunk_parameters() if layers else ():
+            parameter.requires_grad_(False)
+
     def checkpointing(self, on: bool) -> None:
         """Compute activations again in the backward pass instead of keeping them."""
         for slot in self._slots:

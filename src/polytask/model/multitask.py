@@ -152,6 +152,11 @@ class MultiTaskModel(nn.Module):
         for encoder in self.trunks:
             encoder.checkpointing(on)
 
+    def freeze(self, layers: int) -> None:
+        """Let the embeddings and so many layers, from the lowest, stay as they are; 0 trains all of them."""
+        for encoder in self.trunks:
+            encoder.freeze(layers)
+
     def rate_factors(self) -> dict[nn.Parameter, float]:
         """Return factors of the learning rate for parameters that need one."""
         return {parameter: factor for encoder in self.trunks for parameter, factor in encoder.rate_factors().items()}

@@ -40,7 +40,7 @@ class MixedOptions(Options):
 class ParallelOptions(MixedOptions):
     """Options of the parallel schedule."""
 
-    strategy: Literal["parallel"] = "parallel"
+    strategy: Literal["parallel"]
 
 
 class Mixed(Schedule):

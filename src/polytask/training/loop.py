@@ -79,10 +79,7 @@ class Trainer:
         precision = partial(autocast, parts.device, options.precision)
         self.differentiator = Differentiator(parts.model, parts.tasks, parts.balancer, parts.world, precision)
         self.selection = Selection(options.patience)
-        self.steps_per_epoch = parts.schedule.steps_per_epoch
-        steps = math.ceil(self.steps_per_epoch * options.epochs)
-        self.total_steps = min(steps, options.max_steps) if options.max_steps else steps
-        self.evaluate_every = max(1, self.steps_per_epoch // options.evaluations_per_epoch)
+        self.stage = parts.schedule.stage
         self.step = 0
         self.exposure = Exposures(list(parts.tasks), parts.sources)
         self.best_name: str | None = None
@@ -91,6 +88,17 @@ class Trainer:
         self._best_in_memory: dict[str, Tensor] = {}
         self.asked_to_stop = False  # this process, by a signal
         self.stopping = False  # all processes, agreed upon in the step
+
+    @property
+    def total_steps(self) -> int:
+        """The greatest number of updates; a stage that ends before its limit makes it smaller."""
+        limit, most = self.parts.schedule.limit, self.parts.options.max_steps
+        return min(limit, most) if most else limit
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.step >= self.total_steps or self.parts.schedule.finished is not None or self.selection.exhausted
 
     def run(self) -> None:
         """Train. Raises Interrupted after a requested stop, TrainingError when training cannot go on."""
@@ -101,12 +109,12 @@ class Trainer:
             self._stop_on_request(bar),
         ):
             self._note_start()
-            while self.step < self.total_steps and not self.selection.exhausted:
+            while not self.over:
                 rows, tokens, losses, norm = self._update()
                 self.step += 1
                 bar.advance(rows, tokens)
                 window.add(losses, norm)
-                if self.step % self.parts.options.log_every == 0 or self.step == self.total_steps:
+                if self.step % self.parts.options.log_every == 0 or self.over:
                     self._log(window, bar)
                     window = Window()
                 self._keep(bar)
@@ -114,7 +122,7 @@ class Trainer:
     def _note_start(self) -> None:
         values = {
             "steps": self.total_steps,
-            "steps_per_epoch": self.steps_per_epoch,
+            "steps_per_epoch": self.parts.schedule.steps_per_epoch,
             "processes": self.parts.world.size,
         }
         self.parts.events.write("start" if self.step == 0 else "resume", self.step, values)
@@ -125,7 +133,8 @@ class Trainer:
         """Make one update and return its rows, tokens, mean losses by task, and the gradient's norm."""
         parts, options = self.parts, self.parts.options
         drawn, batches = self.batches()
-        set_rate(self.optimizer, rate_factor(self.step, self.total_steps, options.warmup))
+        steps = min(self.stage.steps, self.total_steps - self.stage.first)
+        set_rate(self.optimizer, rate_factor(self.step - self.stage.first, steps, options.warmup))
         self.wrapped.train()
         gradient = self._differentiate(batches)
         losses, self.stopping = gradient.losses, gradient.stopping
@@ -135,7 +144,7 @@ class Trainer:
             self._fail(f"step {self.step}: the gradient of {', '.join(losses)} is not finite")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        parts.schedule.observe(Feedback(self.step, losses))
+        self._tell_schedule(Feedback(self.step, losses))
         if gradient.gram is not None and parts.policy is not None:
             self._follow(parts.policy, gradient.gram)
         tokens = self.exposure.count(drawn)
@@ -154,6 +163,19 @@ class Trainer:
         if self.parts.policy is not None and self.parts.policy.measures_at(self.step):
             return self.differentiator.by_task(batches, self.asked_to_stop)
         return self.differentiator.whole(self.wrapped, batches, self.asked_to_stop)
+
+    def _tell_schedule(self, feedback: Feedback) -> None:
+        """Show the schedule what was measured, and do what it changes."""
+        for change in self.parts.schedule.observe(feedback):
+            self.parts.events.write(change.event, self.step + (feedback.dev is None), dict(change.values))
+
+    def _enter_stage(self) -> None:
+        """Begin the schedule's next stage: freeze what it freezes. The learning rate follows by itself."""
+        stage = self.parts.schedule.stage
+        if stage.frozen != self.stage.frozen:
+            self.parts.model.freeze(stage.frozen)
+            self.wrapped = self.parts.world.wrap(self.parts.model, self.parts.device)
+        self.stage = stage
 
     def _follow(self, policy: Adaptive, gram: NDArray[np.float64]) -> None:
         """Show the policy what was measured, and change the plan where it says so."""
@@ -187,11 +209,15 @@ class Trainer:
 
     def _keep(self, bar: Bar) -> None:
         """Evaluate and save where it is due. Raises Interrupted after saving when a stop was asked for."""
-        last = self.step == self.total_steps
-        every = self.parts.options.checkpoint_every
-        if self.step % self.evaluate_every == 0 or last:
+        schedule, options = self.parts.schedule, self.parts.options
+        last = self.over
+        every = options.checkpoint_every
+        ended = schedule.stage != self.stage
+        often = max(1, schedule.steps_per_epoch // options.evaluations_per_epoch)
+        if (self.step - self.stage.first) % often == 0 or ended or last:
             began = time.monotonic()
             self._evaluate(bar)
+            self._enter_stage()
             self._save()
             bar.pause(time.monotonic() - began)
         elif self.stopping or (every and self.step % every == 0):
@@ -203,15 +229,16 @@ class Trainer:
     def _evaluate(self, bar: Bar) -> None:
         """Score the dev rows on the first process; all take over its decision."""
         parts = self.parts
+        dev: DevScores | None = None
         if parts.world.leads:
             bar.describe("evaluating")
             dev = parts.evaluate(parts.model)
             best = self.selection.observe(self.step, dev)
-            epoch = self.step / self.steps_per_epoch
+            epoch = (self.step - self.stage.first) / parts.schedule.steps_per_epoch
             parts.events.write(
                 "evaluation",
                 self.step,
-                {"epoch": round(epoch, 4), "dev": dev.scores, "mean": dev.mean, "best": best},
+                {"epoch": round(epoch, 4), "stage": self.stage.name, "dev": dev.scores, "mean": dev.mean, "best": best},
             )
             shown = "  ".join(
                 f"{task} {parts.tasks[task].metric} {_shown(scores[parts.tasks[task].metric])}"
@@ -226,6 +253,9 @@ class Trainer:
             elif best:
                 self._best_in_memory = {name: value.clone() for name, value in parts.model.state_dict().items()}
         self.selection.load_state_dict(parts.world.from_leader(self.selection.state_dict()))  # type: ignore[arg-type]
+        told = parts.world.from_leader(dev)
+        assert isinstance(told, DevScores)
+        self._tell_schedule(Feedback(self.step, {}, told.scores, told.normalised))
 
     def _log(self, window: Window, bar: Bar) -> None:
         self.parts.events.write(
@@ -311,6 +341,7 @@ class Trainer:
             torch.cuda.set_rng_state(generators["generator/cuda"])
         self.step = state["step"]
         self.parts.schedule.load_state_dict(state["schedule"])
+        self._enter_stage()
         self.parts.streams.load_state_dict(state["streams"])
         self.selection.load_state_dict(state["selection"])
         # Only the process that leads knows when these files go.
