@@ -107,7 +107,7 @@ class Differentiator:
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         found = torch.autograd.grad(loss, parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, found, strict=True):
-            if gradient is not None:
+            if gradient is not None:  # pyright: ignore[reportUnnecessaryComparison] - with allow_unused it may be
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
     def _add_up_others(self, meter: GradientMeter) -> None:
