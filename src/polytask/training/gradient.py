@@ -114,7 +114,8 @@ class Differentiator:
         """Add up over processes what the meter did not take."""
         if self.world.size == 1:
             return
-        others = [parameter for parameter in self.model.parameters() if parameter not in meter.parameters]
+        measured = meter.parameters
+        others = [parameter for parameter in self.model.parameters() if parameter not in measured]
         used = self.world.add_up([float(parameter.grad is not None) for parameter in others])
         for parameter, count in zip(others, used, strict=True):
             if count:
