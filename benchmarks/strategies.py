@@ -1,6 +1,6 @@
 """Every sharing strategy on the three-task job: scores, time, parameters, with the same rows and settings.
 
-    python -m benchmarks.strategies --data ../shared/data --rows 1000 --seeds 13
+    python -m benchmarks.strategies --data ../shared/data --rows 1500 --seeds 13
 
 The strategies are those of `examples/sharing`, the job that of `benchmarks.training` with whole dev and test files.
 """
@@ -34,7 +34,7 @@ def job(data: Path, folder: Path, rows: int, sharing: dict[str, Any], seed: int)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--rows", type=int, default=1500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[13])
     parser.add_argument("--only", nargs="+", default=[example.stem for example in EXAMPLES])
     options = parser.parse_args()

@@ -51,8 +51,8 @@ class GradientMeter:
             flat = [found[layer] for found in self._taken.values()]
             for gradient in flat:
                 add_up(gradient)
-            lengths = torch.stack(flat)
-            gram[layer][np.ix_(places, places)] = (lengths @ lengths.T).double().cpu().numpy()
+            rows = torch.stack(flat)
+            gram[layer][np.ix_(places, places)] = (rows @ rows.T).double().cpu().numpy()
             for task, gradient in zip(self._taken, flat, strict=True):
                 _put_back(self._layers[task][layer], gradient)
         return gram

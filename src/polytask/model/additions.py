@@ -6,7 +6,6 @@ PEFT's layers refuse rows of several adapters while training, and would be neede
 
 from __future__ import annotations
 
-import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from polytask.errors import ConfigError, nearest
 from polytask.model.family import Family
-from polytask.model.slot import Origins, size
+from polytask.model.slot import Origins, divided, size
 from polytask.sharing.sharing import Kind
 
 
@@ -63,18 +62,14 @@ class Addition(nn.Module, ABC):
 
     def grow(self, count: int) -> None:
         """Make the parts' own modules."""
-        self.parts = nn.ModuleList([self.make() for _ in range(count)])
+        self.parts = nn.ModuleList([self.make().to(self.base.weight.device) for _ in range(count)])
 
     def follow(self, sources: Sequence[Sequence[int]], origins: Origins) -> None:
         """Take the parts' modules over from older parts; from none where there was nothing to add to."""
-        old = list(self.parts)
-        parts: list[nn.Module] = []
-        for found in sources:
-            part = self.make().to(self.base.weight.device) if not old else copy.deepcopy(old[found[0]])
-            if old:
-                _average(part, [old[index] for index in found], origins)
-            parts.append(part)
-        self.parts = nn.ModuleList(parts)
+        if len(self.parts):
+            self.parts = divided(list(self.parts), sources, origins)
+        else:
+            self.grow(len(sources))
 
     def own_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of all parts."""
@@ -160,12 +155,3 @@ def _named(targets: Sequence[str], names: Sequence[str]) -> Iterator[str]:
             accepted = dict.fromkeys(name.rpartition(".")[2] for name in names)
             raise ConfigError(f"sharing.targets: {target!r} matches no linear module; {nearest(target, accepted)}")
         yield from found
-
-
-def _average(part: nn.Module, olds: Sequence[nn.Module], origins: Origins) -> None:
-    groups = [list(old.parameters()) for old in olds]
-    for number, parameter in enumerate(part.parameters()):
-        sources = [group[number] for group in groups]
-        with torch.no_grad():
-            parameter.copy_(torch.stack(list(sources)).mean(0))
-        origins[parameter] = sources

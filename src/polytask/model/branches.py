@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from polytask.model.additions import ADDITIONS
 from polytask.model.family import Family
 from polytask.model.lanes import Lane, Pass, Route, first_of, joined, like
-from polytask.model.slot import Extras, Origins, Slot, size
+from polytask.model.slot import Extras, Origins, Slot, divided, size
 from polytask.sharing.plan import Part, Partition
 from polytask.sharing.sharing import Kind
 
@@ -83,21 +83,7 @@ class CopyLevel(Level):
 
     def follow(self, partition: Partition) -> Origins:
         origins: Origins = {}
-        means: dict[nn.Parameter, Tensor] = {}
-        taken: set[int] = set()
-        layers: list[nn.Module] = []
-        for part in partition:
-            sources = [index for index, old in enumerate(self.partition) if old & part]
-            kept = self.parts[sources[0]]
-            layers.append(copy.deepcopy(kept) if sources[0] in taken else kept)
-            taken.add(sources[0])
-            for parameter, olds in _new_or_joined(layers[-1], [self.parts[index] for index in sources]):
-                means[parameter] = torch.stack([old.detach() for old in olds]).mean(0)
-                origins[parameter] = olds
-        with torch.no_grad():  # last: a layer that is joined may be another one's source as it was
-            for parameter, mean in means.items():
-                parameter.copy_(mean)
-        self.parts = nn.ModuleList(layers)
+        self.parts = divided(list(self.parts), _sources(self.partition, partition), origins)
         self.partition = partition
         return origins
 
@@ -146,9 +132,9 @@ class DeltaLevel(Level):
 
     def follow(self, partition: Partition) -> Origins:
         origins: Origins = {}
-        sources = [[index for index, old in enumerate(self.partition) if old & part] for part in partition]
+        sources = _sources(self.partition, partition) if len(partition) > 1 else []
         for addition in self.additions:
-            addition.follow(sources if len(partition) > 1 else [], origins)
+            addition.follow(sources, origins)
         self.partition = partition
         self._freeze()
         return origins
@@ -185,11 +171,9 @@ class _Divided:
         return self._level.layer(states, *args, **options)
 
 
-def _new_or_joined(layer: nn.Module, sources: Sequence[nn.Module]) -> Iterator[tuple[nn.Parameter, list[nn.Parameter]]]:
-    """Yield a layer's parameters, each with those of its sources, unless it is one of them as it was."""
-    for parameter, *olds in zip(layer.parameters(), *(source.parameters() for source in sources), strict=True):
-        if len(olds) > 1 or olds[0] is not parameter:
-            yield parameter, olds
+def _sources(old: Partition, new: Partition) -> list[list[int]]:
+    """Return for each new part the places of the old ones that its tasks come from."""
+    return [[index for index, before in enumerate(old) if before & part] for part in new]
 
 
 def build_level(layer: nn.Module, partition: Partition, route: Route, kind: Kind, family: Family) -> Level:

@@ -97,29 +97,27 @@ class Encoder(nn.Module):
     def __init__(self, backbone: Backbone, sharing: Sharing) -> None:
         super().__init__()
         self.model = backbone.model
-        self.config: Any = backbone.config
         self.family = backbone.family
-        self.width = backbone.width
         self.tasks = frozenset(sharing.plan.tasks)
         self.route = Route()
         layers = list(layers_of(self.model, self.family))
         below = len(layers) if sharing.mixing is None else sharing.mixing.from_layer - 1
         levels = sharing.plan.levels[1:]
-        self._levels: list[Level] = [
+        self._slots: list[Slot] = [
             build_level(layer, levels[number], self.route, sharing.kind, self.family)
             for number, layer in enumerate(layers[:below])
         ]
-        self._slots: list[Slot] = list(self._levels)
         if sharing.mixing is not None:
             self._slots += MIXERS[sharing.mixing.method].slots(
-                layers[below:], sharing.plan.tasks, self.width, self.route, sharing.mixing.options
+                layers[below:], sharing.plan.tasks, backbone.width, self.route, sharing.mixing.options
             )
         replace_layers(self.model, self.family, nn.ModuleList(self._slots))
         self._freeze()
 
     def _freeze(self) -> None:
         """Freeze the embeddings where everything that stands on them is frozen or small."""
-        base = [] if not self._levels else list(self._levels[0].measured(self._levels[0].partition[0]))
+        lowest = self.levels[:1]
+        base = [parameter for level in lowest for parameter in level.measured(level.partition[0])]
         frozen = bool(base) and not any(parameter.requires_grad for parameter in base)
         for parameter in self.trunk_parameters():
             parameter.requires_grad_(not frozen)
@@ -149,7 +147,7 @@ class Encoder(nn.Module):
     def follow(self, plan: Plan) -> Origins:
         """Divide the layers anew, by a plan of this trunk's tasks."""
         origins: Origins = {}
-        for number, level in enumerate(self._levels, start=1):
+        for number, level in enumerate(self.levels, start=1):
             if level.partition != plan.levels[number]:
                 origins |= level.follow(plan.levels[number])
         self._freeze()
@@ -158,7 +156,7 @@ class Encoder(nn.Module):
     @property
     def levels(self) -> tuple[Level, ...]:
         """The layers that follow the plan, from layer 1."""
-        return tuple(self._levels)
+        return tuple(slot for slot in self._slots if isinstance(slot, Level))
 
     def freeze(self, layers: int) -> None:
         """Let the embeddings and so many layers, from the lowest, stay as they are; 0 trains all of them."""
@@ -187,7 +185,7 @@ class Encoder(nn.Module):
     def size(self, level: int, parts: int) -> int:
         """Return the parameters of a level with so many parts; level 0 is everything outside of the layers."""
         if level:
-            return self._levels[level - 1].size(parts)
+            return self.levels[level - 1].size(parts)
         return parts * sum(parameter.numel() for parameter in self.trunk_parameters())
 
     def rate_factors(self) -> dict[nn.Parameter, float]:
@@ -196,5 +194,5 @@ class Encoder(nn.Module):
 
     def copies(self) -> list[list[list[nn.Parameter]]]:
         """Return for the embeddings and for each layer under the plan the parameters of every part."""
-        layers = ([level.measured(part) for part in level.partition] for level in self._levels)
+        layers = ([level.measured(part) for part in level.partition] for level in self.levels)
         return [[self.trunk_parameters()], *layers]

@@ -45,7 +45,6 @@ class MultiTaskModel(nn.Module):
     def __init__(self, backbone: Backbone, sharing: Sharing, heads: Mapping[str, HeadSpec]) -> None:
         super().__init__()
         self.sharing = sharing
-        self.specs = dict(heads)
         self.config: Any = backbone.config
         self._encoder_size = size(backbone)
         trunks = sharing.plan.trunks

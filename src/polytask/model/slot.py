@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -60,6 +62,30 @@ class Slot(nn.Module, ABC):
     def rate_factors(self) -> dict[nn.Parameter, float]:
         """Return factors of the learning rate for parameters that need one."""
         return {}
+
+
+def divided(modules: Sequence[nn.Module], sources: Sequence[Sequence[int]], origins: Origins) -> nn.ModuleList:
+    """Return modules that take over older ones: one source is kept, or cloned where it is taken; several are averaged.
+
+    Args:
+        sources: for each new module the places of those that it comes from.
+        origins: gets each parameter that is new or joined.
+    """
+    means: dict[nn.Parameter, Tensor] = {}
+    taken: set[int] = set()
+    made: list[nn.Module] = []
+    for found in sources:
+        kept = modules[found[0]]
+        made.append(copy.deepcopy(kept) if found[0] in taken else kept)
+        taken.add(found[0])
+        for parameter, *olds in zip(made[-1].parameters(), *(modules[i].parameters() for i in found), strict=True):
+            if len(olds) > 1 or olds[0] is not parameter:
+                means[parameter] = torch.stack([old.detach() for old in olds]).mean(0)
+                origins[parameter] = olds
+    with torch.no_grad():  # last: a module that is joined may be another one's source as it was
+        for parameter, mean in means.items():
+            parameter.copy_(mean)
+    return nn.ModuleList(made)
 
 
 def size(module: nn.Module) -> int:

@@ -167,15 +167,15 @@ class TreeOptions(SharingOptions, ABC):
         description="what a part's weights are: copy: its own layer; soft: its own, tied to the others; "
         "lora, houlsby: the shared layer and a small addition",
     )
-    rank: int = Field(default=8, ge=1, description="of lora's deltas; width of houlsby's adapters")
-    alpha: float = Field(default=16.0, gt=0, description="lora's deltas are scaled by alpha / rank")
+    rank: int = Field(default=Kind.rank, ge=1, description="of lora's deltas; width of houlsby's adapters")
+    alpha: float = Field(default=Kind.alpha, gt=0, description="lora's deltas are scaled by alpha / rank")
     targets: tuple[str, ...] = Field(
         default=(), description="names of the linear modules with an addition, such as query; by default the kind's own"
     )
     base: Literal["trained", "frozen"] = Field(
         default="trained", description="whether the layers below additions are trained as well"
     )
-    strength: float = Field(default=0.01, ge=0, description="of the tie between the parts (soft)")
+    strength: float = Field(default=Kind.strength, ge=0, description="of the tie between the parts (soft)")
 
     @model_validator(mode="after")
     def _options_fit_the_kind(self) -> TreeOptions:

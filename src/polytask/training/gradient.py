@@ -107,14 +107,15 @@ class Differentiator:
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         found = torch.autograd.grad(loss, parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, found, strict=True):
-            if gradient is not None:
+            if gradient is not None:  # pyright: ignore[reportUnnecessaryComparison] - with allow_unused it may be
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
     def _add_up_others(self, meter: GradientMeter) -> None:
         """Add up over processes what the meter did not take."""
         if self.world.size == 1:
             return
-        others = [parameter for parameter in self.model.parameters() if parameter not in meter.parameters]
+        measured = meter.parameters
+        others = [parameter for parameter in self.model.parameters() if parameter not in measured]
         used = self.world.add_up([float(parameter.grad is not None) for parameter in others])
         for parameter, count in zip(others, used, strict=True):
             if count:

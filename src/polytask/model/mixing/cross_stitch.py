@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from polytask.model.lanes import Route, first_of, joined, like
-from polytask.model.mixing.mixer import MixingSlot, copies, rows_of
+from polytask.model.mixing.mixer import MixingSlot, copies, mixture, rows_of
 from polytask.model.slot import Extras, Slot
 
 
@@ -30,10 +30,8 @@ class CrossStitch(MixingSlot):
         low: bool,
         top: bool,
     ) -> None:
-        super().__init__(layer, route)
-        self.tasks = tuple(tasks)
+        super().__init__(layer, tasks, route, low=low, top=top)
         self.rate = rate
-        self.low, self.top = low, top
         self.towers = copies(layer, len(tasks))
         others = (1.0 - own_weight) / max(1, len(tasks) - 1)
         first = torch.full((len(tasks), len(tasks)), others)
@@ -58,24 +56,17 @@ class CrossStitch(MixingSlot):
         """
         now = self.route.current
         everyone = self.everyone(now)
-        given = [now.take(states, everyone)] * len(self.tasks) if self.low else states.chunk(len(self.tasks))
+        given = self.streams(now, states, len(self.tasks))
         extras = Extras(args, options)
         outputs = [self.call_lane(tower, now, everyone, x, extras) for tower, x in zip(self.towers, given, strict=True)]
         towers = [first_of(output) for output in outputs]
         if not self.top:
-            return like(outputs[0], torch.cat([self._stitch(index, towers) for index in range(len(self.tasks))]))
+            return like(outputs[0], torch.cat([mixture(weights, towers) for weights in self.unit]))
         mixed = [
-            self._stitch(self.tasks.index(task), [rows_of(lane, everyone, tower) for tower in towers])
+            mixture(self.unit[self.tasks.index(task)], [rows_of(lane, everyone, tower) for tower in towers])
             for task, lane in self.leave(now)
         ]
         return like(outputs[0], joined(mixed))
-
-    def _stitch(self, task: int, towers: Sequence[Tensor]) -> Tensor:
-        weights = self.unit[task].to(towers[0].dtype)
-        found = weights[0] * towers[0]
-        for index, tower in enumerate(towers[1:], start=1):
-            found = found + weights[index] * tower
-        return found
 
     def users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:
         yield list(self.parameters()), frozenset(self.tasks)

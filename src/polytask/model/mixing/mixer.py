@@ -14,7 +14,16 @@ from polytask.model.slot import Slot
 
 
 class MixingSlot(Slot, ABC):
-    """One replaced layer of a mixing method."""
+    """One replaced layer of a mixing method. Between its layers the states are several streams, one after another.
+
+    Attributes:
+        low, top: whether this is the lowest of the replaced layers, and the highest.
+    """
+
+    def __init__(self, layer: nn.Module, tasks: Sequence[str], route: Route, *, low: bool, top: bool) -> None:
+        super().__init__(layer, route)
+        self.tasks = tuple(tasks)
+        self.low, self.top = low, top
 
     @classmethod
     @abstractmethod
@@ -27,6 +36,10 @@ class MixingSlot(Slot, ABC):
             layers: pretrained, from the lowest to the top one; experts and towers are copies of them.
             width: features of a token's state.
         """
+
+    def streams(self, now: Pass, states: Tensor, count: int) -> list[Tensor]:
+        """Return so many streams of all rows: below the lowest replaced layer they are all the same."""
+        return [now.take(states, self.everyone(now))] * count if self.low else list(states.chunk(count))
 
     def everyone(self, now: Pass) -> Lane:
         """Return the lane of all rows that any task reads."""
@@ -47,10 +60,10 @@ def copies(layer: nn.Module, count: int) -> nn.ModuleList:
 
 
 def mixture(gate: Tensor, states: Sequence[Tensor]) -> Tensor:
-    """Return the mean of several states by gates: rows x tokens x width.
+    """Return the sum of several states by weights: rows x tokens x width.
 
     Args:
-        gate: rows x tokens x experts, summing to 1 over experts.
+        gate: rows x tokens x experts, or experts alone: the same for every token.
         states: for each expert rows x tokens x width.
     """
     found = gate[..., 0:1].to(states[0].dtype) * states[0]

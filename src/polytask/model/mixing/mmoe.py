@@ -24,9 +24,7 @@ class Mmoe(MixingSlot):
     def __init__(
         self, layer: nn.Module, tasks: Sequence[str], experts: int, width: int, route: Route, *, low: bool, top: bool
     ) -> None:
-        super().__init__(layer, route)
-        self.tasks = tuple(tasks)
-        self.low, self.top = low, top
+        super().__init__(layer, tasks, route, low=low, top=top)
         self.experts = copies(layer, experts)
         self.gates = nn.ModuleDict({f"task-{task}": Gate(width, experts) for task in tasks} if low else {})
 
@@ -49,12 +47,9 @@ class Mmoe(MixingSlot):
         """
         now = self.route.current
         everyone = self.everyone(now)
+        given = self.streams(now, states, len(self.experts))
         if self.low:
-            states = now.take(states, everyone)
-            now.kept["gates"] = self._gates(now, states)
-            given: Sequence[Tensor] = [states] * len(self.experts)
-        else:
-            given = states.chunk(len(self.experts))
+            now.kept["gates"] = self._gates(now, given[0])
         outputs = [
             self.call_lane(expert, now, everyone, x, Extras(args, options))
             for expert, x in zip(self.experts, given, strict=True)

@@ -34,9 +34,8 @@ class Ple(MixingSlot):
         low: bool,
         above: int,
     ) -> None:
-        super().__init__(layer, route)
-        self.tasks = tuple(tasks)
-        self.low, self.above, self.top = low, above, above == 0
+        super().__init__(layer, tasks, route, low=low, top=above == 0)
+        self.above = above
         self.shared = copies(layer, shared)
         self.own = nn.ModuleDict({f"task-{task}": copies(layer, own) for task in tasks})
         self.gates = nn.ModuleDict({f"task-{task}": Gate(width, own + shared) for task in tasks})
@@ -65,10 +64,7 @@ class Ple(MixingSlot):
         """
         now = self.route.current
         everyone = self.everyone(now)
-        if self.low:
-            streams = [now.take(states, everyone)] * (len(self.tasks) + 1)
-        else:
-            streams = list(states.chunk(len(self.tasks) + 1))
+        streams = self.streams(now, states, len(self.tasks) + 1)
         outputs: list[Any] = []
 
         def run(experts: nn.Module, lane: Lane, given: Tensor) -> list[Tensor]:
