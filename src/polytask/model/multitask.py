@@ -63,19 +63,43 @@ class MultiTaskModel(nn.Module):
             }
         )
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return for each task its outputs, in the order of the batch's chunks: rows (or words) x size, float32."""
+    def forward(self, batch: Batch, words: Mapping[frozenset[str], Tensor] | None = None) -> dict[str, Tensor]:
+        """Return for each task its outputs, in the order of the batch's chunks: rows (or words) x size, float32.
+
+        Args:
+            words: what `embed` returned for the batch; by default it is looked up.
+        """
         outputs: dict[str, list[Tensor]] = {}
+        read = self._chunks(batch)
+        found = self._look_up(read) if words is None else words
         for trunk, encoder in zip(self.plan.trunks, self.trunks, strict=True):
-            chunks = [found for found in [chunk.only(trunk) for chunk in batch.chunks] if found is not None]
-            if chunks:
-                self._encode(encoder, chunks, outputs)
+            if trunk in read:
+                self._encode(encoder, read[trunk], found[trunk], outputs)
         return {task: torch.cat(found) for task, found in outputs.items()}
 
-    def _encode(self, encoder: Encoder, chunks: Sequence[Chunk], outputs: dict[str, list[Tensor]]) -> None:
-        """Run one encoder over chunks, and the heads that read it."""
+    def embed(self, batch: Batch) -> dict[frozenset[str], Tensor]:
+        """Return for each trunk that reads the batch the word embeddings of its tokens: all tokens x features."""
+        return self._look_up(self._chunks(batch))
+
+    def ids(self, batch: Batch) -> dict[frozenset[str], Tensor]:
+        """Return for each trunk that reads the batch its tokens, one after another."""
+        return {trunk: _ids(chunks) for trunk, chunks in self._chunks(batch).items()}
+
+    def _chunks(self, batch: Batch) -> dict[frozenset[str], list[Chunk]]:
+        """Return for each trunk that reads the batch the rows that it reads."""
+        found = {trunk: [chunk.only(trunk) for chunk in batch.chunks] for trunk in self.plan.trunks}
+        kept = {trunk: [chunk for chunk in chunks if chunk is not None] for trunk, chunks in found.items()}
+        return {trunk: chunks for trunk, chunks in kept.items() if chunks}
+
+    def _look_up(self, read: Mapping[frozenset[str], Sequence[Chunk]]) -> dict[frozenset[str], Tensor]:
         # One look-up for all chunks: each would add a dense gradient of the whole vocabulary in the backward pass.
-        flat = encoder.embed(torch.cat([chunk.ids.flatten() for chunk in chunks]))
+        encoders = zip(self.plan.trunks, self.trunks, strict=True)
+        return {trunk: encoder.embed(_ids(read[trunk])) for trunk, encoder in encoders if trunk in read}
+
+    def _encode(
+        self, encoder: Encoder, chunks: Sequence[Chunk], flat: Tensor, outputs: dict[str, list[Tensor]]
+    ) -> None:
+        """Run one encoder over chunks, and the heads that read it."""
         embedded = flat.split([chunk.ids.numel() for chunk in chunks])
         for chunk, words in zip(chunks, embedded, strict=True):
             reads = {task: rows.rows for task, rows in chunk.tasks.items()}
@@ -193,6 +217,10 @@ class MultiTaskModel(nn.Module):
             if self.sharing.head_of(task) == task:
                 readers = frozenset(other for other in self.plan.tasks if self.sharing.head_of(other) == task)
                 yield list(self.head(task).parameters()), readers
+
+
+def _ids(chunks: Sequence[Chunk]) -> Tensor:
+    return torch.cat([chunk.ids.flatten() for chunk in chunks])
 
 
 def _spread(weights: Sequence[Tensor]) -> Tensor:
