@@ -5,6 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 
-for module in ("startup", "training", "sharing", "conflict", "strategies"):
-    print(f"\n## {module}\n", flush=True)
-    subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *sys.argv[1:]], check=True)
+COMMANDS = [
+    ["startup"],
+    ["training"],
+    ["sharing"],
+    ["scheduling"],
+    ["balancing"],
+    ["conflict"],
+    *(["strategies", "--vary", section] for section in ("sharing", "schedule", "balance")),
+]
+for module, *rest in COMMANDS:
+    print(f"\n## {' '.join([module, *rest])}\n", flush=True)
+    subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *rest, *sys.argv[1:]], check=True)

@@ -1,8 +1,11 @@
-"""Every sharing strategy on the three-task job: scores, time, parameters, with the same rows and settings.
+"""Every sharing strategy, schedule or balancer on the three-task job: scores, parameters, time, with the same settings.
 
     python -m benchmarks.strategies --data ../shared/data --rows 1500 --seeds 13
+    python -m benchmarks.strategies --vary schedule --data ../shared/data --rows 1500 --seeds 13
+    python -m benchmarks.strategies --vary balance --data ../shared/data --rows 1500 --seeds 13
 
-The strategies are those of `examples/sharing`, the job that of `benchmarks.training` with whole dev and test files.
+The job is that of `benchmarks.training` with whole dev and test files; two epochs, or as many rows under `sequential`.
+The sharing strategies are those of `examples/sharing`.
 """
 
 from __future__ import annotations
@@ -16,49 +19,81 @@ from typing import Any
 
 from benchmarks.training import SETS, write_job
 from polytask.api import train
+from polytask.balance import BALANCERS
 from polytask.config import load_config
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples" / "sharing").glob("*.yaml"))
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "parallel, proportional": {"strategy": "parallel"},
+    "parallel, uniform": {"strategy": "parallel", "proportions": "uniform"},
+    "parallel, temperature": {"strategy": "parallel", "proportions": "temperature"},
+    "parallel, annealed": {"strategy": "parallel", "proportions": "annealed"},
+    "sequential": {"strategy": "sequential"},
+    "sequential, replay 0.2": {"strategy": "sequential", "replay": 0.2},
+    "dynamic, loss_rate": {"strategy": "dynamic", "policy": "loss_rate"},
+    "dynamic, dev_gap": {
+        "strategy": "dynamic",
+        "policy": "dev_gap",
+        "targets": {"sentiment": 0.83, "topic": 0.89, "entities": 0.36},
+    },
+    "dynamic, bandit": {"strategy": "dynamic", "policy": "bandit"},
+    "dynamic, stop_and_go": {"strategy": "dynamic", "policy": "stop_and_go", "patience": 1},
+}
 
 
-def job(data: Path, folder: Path, rows: int, sharing: dict[str, Any], seed: int) -> dict[str, Any]:
+def variants(vary: str) -> dict[str, dict[str, Any]]:
+    """Options by name, for the section of the configuration that varies."""
+    if vary == "schedule":
+        return SCHEDULES
+    if vary == "balance":
+        return {method: {"method": method} for method in BALANCERS}
+    found = {example.stem: load_config(example).sharing for example in EXAMPLES}
+    return {name: sharing.model_dump(mode="json", exclude_unset=True) for name, sharing in found.items()}
+
+
+def job(data: Path, folder: Path, rows: int, varied: dict[str, Any], seed: int) -> dict[str, Any]:
     values = write_job(data, folder, rows)
     for task, name in SETS.items():
         suffix = "conll" if name == "wnut17" else "jsonl"
         values["tasks"][task]["data"] |= {split: str(data / name / f"{split}.{suffix}") for split in ("dev", "test")}
     values["tasks"]["entities"]["weight"] = 3
     train_options = {**values["train"], "epochs": 2, "seed": seed}
-    return {**values, "sharing": sharing, "train": train_options}
+    return {**values, **varied, "train": train_options}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--vary", choices=("sharing", "schedule", "balance"), default="sharing")
     parser.add_argument("--rows", type=int, default=1500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[13])
-    parser.add_argument("--only", nargs="+", default=[example.stem for example in EXAMPLES])
+    parser.add_argument("--only", nargs="+")
     options = parser.parse_args()
     data = options.data.resolve()
-    print("| strategy | sentiment | topic | entities | mean | parameters | seconds |\n|---|---|---|---|---|---|---|")
+    print(f"| {options.vary} | sentiment | topic | entities | mean | parameters | seconds |")
+    print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
-        for example in (found for found in EXAMPLES if found.stem in options.only):
-            sharing = load_config(example).sharing.model_dump(mode="json", exclude_unset=True)
+        for number, (variant, values) in enumerate(variants(options.vary).items()):
+            if options.only and variant not in options.only:
+                continue
             scores: list[list[float]] = []
             seconds: list[float] = []
             parameters: list[int] = []
             for seed in options.seeds:
-                out = Path(name) / f"{example.stem}-{seed}"
+                out = Path(name) / f"{number}-{seed}"
                 folder = Path(name) / "job"
                 folder.mkdir(exist_ok=True)
-                run = train(job(data, folder, options.rows, sharing, seed), out)
+                run = train(job(data, folder, options.rows, {options.vary: values}, seed), out)
                 found = run.scores["test"]
                 scores.append([found["sentiment"]["accuracy"], found["topic"]["accuracy"], found["entities"]["f1"]])  # type: ignore[list-item]
                 seconds.append(json.loads((out / "run.json").read_text("utf-8"))["seconds"])
                 parameters.append(run.model.network.count_parameters().total)
             means = [statistics.mean(column) for column in zip(*scores, strict=True)]
             shown = " | ".join(f"{value:.4f}" for value in [*means, statistics.mean(means)])
+            if len(scores) > 1:
+                shown += f" ({statistics.stdev([statistics.mean(row) for row in scores]):.4f})"
             size = f"{statistics.mean(parameters) / 1e6:.1f} M"
-            print(f"| {example.stem} | {shown} | {size} | {statistics.mean(seconds):.0f} |", flush=True)
+            print(f"| {variant} | {shown} | {size} | {statistics.mean(seconds):.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -72,17 +72,23 @@ def sharing_of(options: Mapping[str, Any], tasks: Sequence[str] = TASKS, layers:
 
 
 def stack(
-    sharing: Sharing | Mapping[str, Any], family: str = "bert", *, seed: int | None = None, **more: Any
+    sharing: Sharing | Mapping[str, Any],
+    family: str = "bert",
+    *,
+    seed: int | None = None,
+    specs: Mapping[str, HeadSpec] = HEADS,
+    **more: Any,
 ) -> MultiTaskModel:
     """Build a model on the family's tiny encoder.
 
     Args:
         seed: of what makes all copies, additions and gates differ; None leaves them as they are built.
+        specs: what the tasks ask of their heads.
     """
     found = sharing if isinstance(sharing, Sharing) else sharing_of(sharing)
     layers = found.mixing.from_layer if found.mixing is not None else found.plan.layers
     torch.manual_seed(0)
-    heads = {task: HEADS[task] for task in found.plan.tasks}
+    heads = {task: specs[task] for task in found.plan.tasks}
     for first, *others in found.heads:
         heads |= {task: heads[first] for task in others}
     model = MultiTaskModel(Backbone(original(family, max(layers, LAYERS), **more)), found, heads).eval()

@@ -27,6 +27,7 @@ from polytask.predict.predictor import Model
 from polytask.terms import Scores
 from polytask.training.distribution import World, join_world
 from polytask.training.events import Events
+from polytask.training.snapshots import Snapshots
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,14 @@ class Run:
         model: the chosen model, ready to answer.
         scores: {"dev": {task: {metric: value}}, "test": ...}; a split without rows is left out.
         baselines: the majority baseline's scores on the same rows.
+        stages: every task's main dev score at the end of each stage of the schedule.
     """
 
     folder: Path | None
     model: Model
     scores: dict[str, Scores]
     baselines: dict[str, Scores]
+    stages: list[dict[str, Any]]
 
 
 def as_config(config: str | Path | Config | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
@@ -137,15 +140,20 @@ def _train(assembly: Assembly, world: World, folder: Path | None, *, resume: boo
         if resume:
             events.cut_after(trainer.step if trainer.resume() else -1)
         trainer.run()
-        trainer.load_best()
-        scores, baselines = score_run(assembly, trainer.best_dev) if world.leads else ({}, {})
+        if leads is not None and assembly.config.train.best_of_each_task:
+            save_best_of_each_task(assembly, trainer.snapshots, leads / "best")
+        best = trainer.snapshots.best
+        trainer.snapshots.load(assembly.model)
+        scores, baselines = score_run(assembly, None if best is None else best.dev) if world.leads else ({}, {})
         events.write("scores", trainer.step, {"scores": scores})
     bundle = assembly.bundle(scores)
     if leads is not None:
         record = {
             "seconds": round(time.monotonic() - began, 3),
             "steps": trainer.step,
-            "best_step": trainer.selection.best_step,
+            "best_step": trainer.snapshots.selection.best_step,
+            "best_step_by_task": {task: found.step for task, found in trainer.snapshots.by_task.items()},
+            "stages": trainer.stages.to_json(),
             "exposure": trainer.exposure.to_json(),
             "notes": [f"{note.place}: {note.message}" for note in assembly.notes],
             "versions": versions(),
@@ -156,7 +164,16 @@ def _train(assembly: Assembly, world: World, folder: Path | None, *, resume: boo
         write_json(leads / "scores.json", scores)
         save_bundle(leads / "model", bundle)
         shutil.rmtree(leads / "checkpoints", ignore_errors=True)
-    return Run(folder, Model(bundle, str(assembly.device)), scores, baselines)
+    return Run(folder, Model(bundle, str(assembly.device)), scores, baselines, trainer.stages.to_json())
+
+
+def save_best_of_each_task(assembly: Assembly, snapshots: Snapshots, folder: Path) -> None:
+    """Save the model of each task's best evaluation under the task's name."""
+    folder.mkdir(exist_ok=True)
+    for task, found in snapshots.by_task.items():
+        snapshots.load(assembly.model, task)
+        shutil.rmtree(folder / task, ignore_errors=True)  # of a run that was interrupted here
+        save_bundle(folder / task, assembly.bundle({"dev": found.dev}))
 
 
 def score_run(assembly: Assembly, dev: Scores | None) -> tuple[dict[str, Scores], dict[str, Scores]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from polytask.artifact import Bundle
-from polytask.balance import BALANCERS
+from polytask.balance import Balancer, require_balanceable
 from polytask.config import Config
 from polytask.data.batch import Collator
 from polytask.data.cache import key_of
@@ -29,8 +29,8 @@ from polytask.model.multitask import MultiTaskModel
 from polytask.model.origin import load_tokenizer, locate, pad_id, tokenizer_fingerprint
 from polytask.schedule import SCHEDULES, Workload, require_reachable, waves
 from polytask.sharing import Adaptive
-from polytask.tasks import Task
-from polytask.terms import Note, Scores, Split
+from polytask.tasks import TASKS, Task, head_specs, require_readable
+from polytask.terms import HeadSpec, Note, Scores, Split
 from polytask.training.checkpoint import Checkpoints
 from polytask.training.distribution import World
 from polytask.training.events import Events
@@ -88,7 +88,7 @@ class Assembly:
             streams=streams,
             collator=self.collator(),
             schedule=SCHEDULES[self.config.schedule.strategy](self.config.schedule, self.workload),
-            balancer=BALANCERS[self.config.balance.method](weights),
+            balancer=Balancer(self.config.balance, weights, options.seed),
             policy=self.policy,
             evaluate=dev_evaluation(self),
             options=options,
@@ -110,6 +110,7 @@ class Assembly:
 
 def assemble(config: Config) -> Assembly:
     """Build a run up to step 0. Raises a UserError for everything that can be wrong with the input."""
+    require_readable(config.tasks, {name: TASKS[task.type].level for name, task in config.tasks.items()})
     waves({name: task.needs for name, task in config.tasks.items()})
     device = choose_device(config.train.device)
     location = locate(config.encoder)
@@ -122,9 +123,10 @@ def assemble(config: Config) -> Assembly:
             f"max_tokens: found {config.max_tokens}, and {config.encoder} reads at most {backbone.longest} tokens"
         )
     sharing = config.sharing.build(list(config.tasks), backbone.layers)
-    require_shareable(sharing.heads, tables.tasks)
+    heads = head_specs(tables.tasks)
+    require_shareable(sharing.heads, tables.tasks, heads)
     sources = encode_tables(tables, tokenizer, tokenizer_fingerprint(tokenizer), config.max_tokens)
-    model = MultiTaskModel(backbone, sharing, {name: task.head for name, task in tables.tasks.items()})
+    model = MultiTaskModel(backbone, sharing, heads)
     model.checkpointing(config.train.gradient_checkpointing)
     workload = Workload(
         sizes={
@@ -140,26 +142,61 @@ def assemble(config: Config) -> Assembly:
         needs={name: task.needs for name, task in config.tasks.items()},
         gates={name: task.gate for name, task in config.tasks.items() if task.gate is not None},
     )
-    require_reachable(SCHEDULES[config.schedule.strategy](config.schedule, workload))
+    schedule = SCHEDULES[config.schedule.strategy](config.schedule, workload)
+    require_balanceable(
+        config.balance, list(config.tasks), together=schedule.together, share=bool(model.shared_parameters())
+    )
+    require_one_piece(config)
+    require_apart(config, model)
+    require_reachable(schedule)
     passes = sum(workload.sizes.values()) / sum(rows for _, rows in workload.sources)
     policy = config.sharing.policy(sharing, model.size_under, model.size_of_single(), passes)
     notes = (*tables.notes, *truncation_notes(sources, config.max_tokens))
     return Assembly(config, tables.tasks, tables, sources, tokenizer, model, policy, workload, notes, device)
 
 
-def require_shareable(groups: Sequence[Sequence[str]], tasks: Mapping[str, Task]) -> None:
+def require_one_piece(config: Config) -> None:
+    """Raise ConfigError when an update is cut into pieces that a balancer has to see whole."""
+    if config.balance.top_only and config.train.accumulate > 1:
+        raise ConfigError(
+            f"balance.measure: found top with train.accumulate={config.train.accumulate}; it keeps the graphs of a "
+            "whole update; set balance.measure=all, or train.accumulate=1"
+        )
+
+
+def require_apart(config: Config, model: MultiTaskModel) -> None:
+    """Raise ConfigError when the tasks' gradients are compared, and one task trains layers that another has alone."""
+    if config.balance.shape not in ("gram", "gradients") and config.sharing.strategy != "adaptive":
+        return
+    plan = model.plan
+    for name, task in config.tasks.items():
+        for read in task.reads if not task.detach_reads else ():
+            same = all(plan.part(level, name) == plan.part(level, read) for level in range(len(plan.levels)))
+            if not same or config.sharing.strategy == "adaptive":
+                raise ConfigError(
+                    f"tasks.{name}.detach_reads: found false, so that it trains layers that {read!r} does not share "
+                    "with it, and their gradients cannot be compared; set it to true, or use sharing.strategy=global, "
+                    "or balance.method=sum without adaptive sharing"
+                )
+
+
+def require_shareable(
+    groups: Sequence[Sequence[str]], tasks: Mapping[str, Task], heads: Mapping[str, HeadSpec]
+) -> None:
     """Raise ConfigError unless the tasks of each group ask for the same head and have the same labels."""
     for index, (first, *others) in enumerate(groups):
         for other in others:
-            different = head_differences(tasks[first], tasks[other])
+            different = label_differences(tasks[first], tasks[other])
+            if not different and heads[first] != heads[other]:
+                different = [f"their heads are {heads[first]} and {heads[other]}"]
             if different:
                 raise ConfigError(
                     f"sharing.share_heads[{index}]: {first!r} and {other!r} cannot share a head: {'; '.join(different)}"
                 )
 
 
-def head_differences(one: Task, other: Task) -> list[str]:
-    """Say in what two tasks differ that share a head."""
+def label_differences(one: Task, other: Task) -> list[str]:
+    """Say in what the types and labels of two tasks differ that share a head."""
     found: list[str] = []
     if one.type_name != other.type_name:
         found.append(f"their types are {one.type_name} and {other.type_name}")
@@ -168,8 +205,6 @@ def head_differences(one: Task, other: Task) -> list[str]:
             only = [label for label in task.labels if label not in missing.labels]
             if only:
                 found.append(f"only {task.name!r} has the labels {', '.join(only)}")
-    if not found and one.head != other.head:
-        found.append(f"their heads are {one.head} and {other.head}")
     return found
 
 

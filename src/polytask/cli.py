@@ -59,10 +59,11 @@ def train(
 
         raise typer.Exit(launch(sys.argv[1:], processes))
     from polytask.api import train as run_training
-    from polytask.tables import console, show_scores
+    from polytask.tables import console, show_scores, show_stages
 
     run = run_training(config, out, resume=resume, overrides=overrides or [])
     if run.scores:
+        show_stages(run.stages, console())
         show_scores(run.scores, run.baselines, console())
         say(f"model: {out / 'model'}")
 

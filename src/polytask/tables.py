@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -35,6 +35,23 @@ def show_scores(scores: Mapping[str, Scores], baselines: Mapping[str, Scores], o
             cells = [cell(found.get(task, {}).get(metric)) for found in columns]
             table.add_row(task if index == 0 else "", metric, *cells)
         table.add_section()
+    out.print(table)
+
+
+def show_stages(stages: Sequence[Mapping[str, Any]], out: Console) -> None:
+    """Print each task's main dev score after every stage, and what it lost since its own; nothing for one stage."""
+    if len(stages) < 2:
+        return
+    table = Table("task", title="Dev scores after each stage", title_justify="left")
+    for stage in stages:
+        table.add_column(f"after {stage['stage']}", justify="right")
+    table.add_column("lost since its own", justify="right")
+    own = {stage["stage"]: stage["scores"] for stage in stages}
+    for task in stages[0]["scores"]:
+        found = [stage["scores"][task] for stage in stages]
+        before = own[task][task] if task in own else None
+        lost = None if before is None or found[-1] is None else before - found[-1]
+        table.add_row(task, *map(cell, found), "" if lost is None else cell(lost))
     out.print(table)
 
 

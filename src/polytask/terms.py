@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 Split: TypeAlias = Literal["train", "dev", "test"]
 Pooling: TypeAlias = Literal["cls", "mean"]
+Activation: TypeAlias = Literal["softmax", "sigmoid", "identity"]
 # What a row says about one task: a class, a set of classes, a number, a tag for each word, or nothing.
 Gold: TypeAlias = "str | list[str] | float | None"
 # Scores of several tasks: {task: {metric: value}}; None where a metric is undefined.
@@ -18,6 +19,23 @@ SMALLER_IS_BETTER = frozenset({"mae"})
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What a head is given of another task's outputs, beside the encoder's states.
+
+    Attributes:
+        task: the task whose outputs are read.
+        size: number of these outputs.
+        activation: what the outputs become: a distribution over them, a probability of each, or what they are.
+        detach: whether the gradient stops here.
+    """
+
+    task: str
+    size: int
+    activation: Activation
+    detach: bool
+
+
+@dataclass(frozen=True)
 class HeadSpec:
     """What a task asks of its head: the only thing that the tasks tell the model.
 
@@ -26,12 +44,14 @@ class HeadSpec:
         size: number of outputs, at least 1.
         pooling: how token states become one state a row; a word uses its first sub-word.
         dropout: probability in [0, 1) of dropping a feature before the output layer.
+        reads: what the output layer is given of other tasks' outputs.
     """
 
     level: Literal["row", "word"]
     size: int
     pooling: Pooling
     dropout: float
+    reads: tuple[Reading, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from polytask.assemble import Assembly, assemble
-from polytask.balance import WeightedSum
+from polytask.balance import BALANCERS, Balancer
 from polytask.config import validate
 from polytask.data.batch import Batch
 from polytask.data.stream import Drawn
@@ -66,7 +66,13 @@ def batches_of(assembly: Assembly, pieces: int = 1, tasks: Sequence[str] = TASKS
 
 
 def differentiator(assembly: Assembly, weights: Mapping[str, float] = WEIGHTS) -> Differentiator:
-    return Differentiator(assembly.model, assembly.tasks, WeightedSum(weights), World(0, 1), nullcontext)
+    return Differentiator(
+        assembly.model,
+        assembly.tasks,
+        Balancer(BALANCERS["sum"](method="sum"), weights, seed=1),
+        World(0, 1),
+        nullcontext,
+    )
 
 
 def measure(

@@ -1,149 +1,214 @@
-"""What every schedule promises, over all rows of SCHEDULES and all of their ways to divide rows."""
+"""What every schedule promises, over all rows of SCHEDULES and all of their options."""
 
 from __future__ import annotations
 
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
+from variants import DYNAMIC, FREE, PARALLEL, SEQUENTIAL, VARIANTS, WORKLOADS, Variant, play, steps, workload
 
-from polytask.schedule import SCHEDULES, Feedback, Parallel, ParallelOptions, Schedule, Step, Workload
-from polytask.schedule.proportions import PROPORTIONS
+from polytask.schedule import SCHEDULES, Feedback, Parallel, ParallelOptions, Workload
+from polytask.schedule.dynamic import LEAST, POLICIES, DynamicOptions
+from polytask.schedule.parallel import Proportions
+from polytask.schedule.proportions import PROPORTIONS, Dial
 
-# Every schedule with every set of options that it is tested with.
-VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    ("parallel", {"proportions": "uniform"}),
-    ("parallel", {"proportions": "proportional"}),
-    ("parallel", {"proportions": "temperature", "temperature": 3.0}),
-]
-WORKLOADS = {
-    "one task": Workload({"a": 7}, ((("a",), 7),), 4),
-    "one row": Workload({"a": 5000, "b": 1}, ((("a",), 5000), (("b",), 1)), 8),
-    "one row a step": Workload({"a": 30, "b": 20, "c": 1}, ((("a",), 30), (("b",), 20), (("c",), 1)), 1),
-    "twins": Workload({"a": 40, "b": 40, "c": 90}, ((("a", "b"), 40), (("c",), 90)), 6),
-    "mixed": Workload({"a": 100, "b": 37, "c": 60, "d": 9}, ((("a", "b", "c"), 120), (("d",), 9)), 5),
-    "many": Workload({f"t{n}": 1 + n**3 for n in range(9)}, tuple(((f"t{n}",), 1 + n**3) for n in range(9)), 16),
-}
+every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
+every_workload = pytest.mark.parametrize("run", WORKLOADS.values(), ids=WORKLOADS)
+free_workload = pytest.mark.parametrize("run", FREE.values(), ids=FREE)
 
 
-@pytest.fixture(params=WORKLOADS)
-def workload(request: pytest.FixtureRequest) -> Workload:
-    return WORKLOADS[request.param]
+def planned(variant: Variant, run: Workload, progress: float = 0.0) -> dict[str, float]:
+    """Return the shares that the proportions promise at a point of the run."""
+    values = variant.values(run)
+    if isinstance(values["proportions"], dict):
+        return values["proportions"]
+    dial = Dial(values.get("temperature", 2.0), values.get("cap", 10_000), progress)
+    return PROPORTIONS[values["proportions"]](run.sizes, dial)
 
 
-@pytest.fixture(params=VARIANTS, ids=lambda variant: "-".join(map(str, (variant[0], *variant[1].values()))))
-def variant(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    return request.param
+def of_sources(run: Workload, values: dict[str, float]) -> list[float]:
+    """Return the greatest value in each source."""
+    return [max(values.get(task, 0) for task in tasks) for tasks, _ in run.sources]
 
 
-def build(variant: tuple[str, dict[str, Any]], workload: Workload) -> Schedule:
-    kind = SCHEDULES[variant[0]]
-    return kind(kind.Options.model_validate(variant[1]), workload)
+def test_every_schedule_proportion_and_policy_is_covered() -> None:
+    assert len(SCHEDULES) == 3
+    assert {variant.strategy for variant in VARIANTS} == set(SCHEDULES)
+    for name, kind in SCHEDULES.items():
+        assert get_args(kind.Options.model_fields["strategy"].annotation) == (name,)
+    assert {variant.options["proportions"] for variant in PARALLEL} == {*PROPORTIONS, "numbers"}
+    assert get_args(Proportions) == tuple(PROPORTIONS)
+    assert {variant.options["policy"] for variant in DYNAMIC} == set(POLICIES)
+    assert get_args(DynamicOptions.model_fields["policy"].annotation) == tuple(POLICIES)
+    assert {bool(variant.options.get("replay")) for variant in SEQUENTIAL} == {True, False}
 
 
-def steps(schedule: Schedule, count: int) -> Iterator[Step]:
-    """Draw steps as training does: each is followed by what was measured."""
-    for _ in range(count):
-        step = schedule.next()
-        schedule.observe(Feedback(step.number, {task: 1.0 / (1 + step.number) for task in step.rows}))
-        yield step
+@every_variant
+@every_workload
+def test_same_state_gives_the_same_stream(variant: Variant, run: Workload) -> None:
+    assert list(play(variant.build(run), 40)) == list(play(variant.build(run), 40))
 
 
-def shares_of(variant: tuple[str, dict[str, Any]], workload: Workload) -> dict[str, float]:
-    options = ParallelOptions.model_validate(variant[1])
-    return PROPORTIONS[options.proportions](workload.sizes, options.temperature)
+@every_variant
+@every_workload
+def test_resume_in_mid_stream_equals_uninterrupted(variant: Variant, run: Workload) -> None:
+    """Stopped anywhere, and just before and after the first things that change: gates, stages, pauses."""
+    whole, saved, expected = variant.build(run), [], []
+    saved.append(json.dumps(whole.state_dict(), allow_nan=False))
+    for found in play(whole, 60):
+        expected.append(found)
+        saved.append(json.dumps(whole.state_dict(), allow_nan=False))
+    changed = [number for number, (_, changes) in enumerate(expected) if changes][:3]
+    stops = {0, 1, 13, *changed, *(number + 1 for number in changed)}
+    for stop in sorted(stop for stop in stops if stop <= len(expected)):
+        again = variant.build(run)
+        again.load_state_dict(json.loads(saved[stop]))
+        assert list(play(again, len(expected) - stop)) == expected[stop:]
+        assert json.dumps(again.state_dict()) == saved[-1]
+        assert (again.limit, again.stage, again.finished) == (whole.limit, whole.stage, whole.finished)
 
 
-def test_every_schedule_and_option_is_covered() -> None:
-    assert len(SCHEDULES) == 1
-    assert {name for name, _ in VARIANTS} == set(SCHEDULES)
-    choices = get_args(ParallelOptions.model_fields["proportions"].annotation)
-    assert {options["proportions"] for _, options in VARIANTS} == set(choices) == set(PROPORTIONS)
-    assert all(kind.Options.model_fields["strategy"].default == name for name, kind in SCHEDULES.items())
+@every_variant
+def test_a_saved_state_does_not_change_with_the_schedule(variant: Variant) -> None:
+    schedule = variant.build(WORKLOADS["gated"])
+    list(play(schedule, 11))
+    state = schedule.state_dict()
+    before = json.dumps(state)
+    list(play(schedule, 25))
+    assert json.dumps(state) == before
+    schedule.load_state_dict(state)
+    list(play(schedule, 25))
+    assert json.dumps(state) == before
 
 
-def test_same_state_gives_the_same_stream(variant: tuple[str, dict[str, Any]], workload: Workload) -> None:
-    assert list(steps(build(variant, workload), 60)) == list(steps(build(variant, workload), 60))
-
-
-@pytest.mark.parametrize("stop", [0, 1, 13])
-def test_resume_in_mid_stream_equals_uninterrupted(
-    variant: tuple[str, dict[str, Any]], workload: Workload, stop: int
-) -> None:
-    whole = build(variant, workload)
-    expected = list(steps(whole, stop + 40))
-    first, second = build(variant, workload), build(variant, workload)
-    before = list(steps(first, stop))
-    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
-    list(steps(first, 5))  # what goes on elsewhere leaves the state that was saved alone
-    assert before + list(steps(second, 40)) == expected
-    assert second.state_dict() == whole.state_dict()
-
-
-def test_steps_are_numbered_and_draw_rows_of_known_tasks(
-    variant: tuple[str, dict[str, Any]], workload: Workload
-) -> None:
-    for number, step in enumerate(steps(build(variant, workload), 30)):
+@every_variant
+@every_workload
+def test_steps_are_numbered_and_pass_batch_rows_through_the_encoder(variant: Variant, run: Workload) -> None:
+    schedule = variant.build(run)
+    for number, step in enumerate(steps(schedule, 50)):
         assert step.number == number
-        assert set(step.rows) <= set(workload.sizes)
+        assert set(step.rows) <= set(run.sizes)
         assert all(count >= 1 for count in step.rows.values())
+        assert sum(of_sources(run, dict(step.rows))) == run.batch_rows
+        assert len(step.rows) <= schedule.together
 
 
-def test_no_task_starves(variant: tuple[str, dict[str, Any]], workload: Workload) -> None:
-    shares = shares_of(variant, workload)
-    most = [max(shares[task] for task in tasks) for tasks, _ in workload.sources]
-    longest = 2 + 2 * sum(most) / (min(shares.values()) * workload.batch_rows)
-    last = dict.fromkeys(workload.sizes, 0)
-    for step in steps(build(variant, workload), min(int(3 * longest), 20000)):
-        for task in last:
-            last[task] = step.number if task in step.rows else last[task]
+@every_variant
+@every_workload
+def test_every_step_lies_in_its_stage_and_before_the_limit(variant: Variant, run: Workload) -> None:
+    schedule = variant.build(run)
+    stages, limits = [schedule.stage], [schedule.limit]
+    for step in steps(schedule, 10**6):
+        assert stages[-1].first <= step.number < stages[-1].first + stages[-1].steps
+        stages.append(schedule.stage)
+        limits.append(schedule.limit)
+    assert schedule.finished or schedule.step == schedule.limit
+    assert limits == sorted(limits, reverse=True)
+    assert limits[-1] >= schedule.step
+
+
+@every_variant
+@pytest.mark.parametrize(("epochs", "expected"), [(1.1, 11), (2.2, 22), (0.3, 3), (0.25, 3), (1e-12, 1)])
+def test_a_run_has_as_many_steps_as_its_epochs_whatever_rounding_does(
+    variant: Variant, epochs: float, expected: int
+) -> None:
+    schedule = variant.build(workload({"a": 10}, 1, epochs=epochs))
+    assert schedule.limit == expected
+    assert len(list(steps(schedule, 99))) == expected
+
+
+@pytest.mark.parametrize("variant", [*PARALLEL, *DYNAMIC], ids=str)
+@every_workload
+def test_no_task_starves_once_it_may_train(variant: Variant, run: Workload) -> None:
+    schedule = variant.build(run)
+    ends = planned(variant, run), planned(variant, run, 1.0)
+    most = max(sum(of_sources(run, shares)) / min(shares.values()) for shares in ends)
+    # What feedback leaves a task at least; a paused one keeps its share of every so many steps.
+    least = LEAST if variant in DYNAMIC else 1.0
+    longest = (2 if variant in PARALLEL else 4) * (1 + most / least / run.batch_rows)
+    last: dict[str, int] = {}
+    for step in steps(schedule, min(int(2 * longest), 600)):
+        for task in schedule.gates.ready():
+            last[task] = step.number if task in step.rows else last.get(task, step.number)
             assert step.number - last[task] <= longest, task
 
 
-def test_an_epoch_is_at_least_one_step(variant: tuple[str, dict[str, Any]], workload: Workload) -> None:
-    rows = sum(count for _, count in workload.sources)
-    epoch = build(variant, workload).steps_per_epoch
-    assert epoch * workload.batch_rows >= rows > (epoch - 1) * workload.batch_rows
+@pytest.mark.parametrize("variant", [*PARALLEL, *DYNAMIC], ids=str)
+@every_workload
+def test_an_epoch_passes_all_rows_and_is_at_least_one_step(variant: Variant, run: Workload) -> None:
+    rows = sum(count for _, count in run.sources)
+    epoch = variant.build(run).steps_per_epoch
+    assert epoch * run.batch_rows >= rows > (epoch - 1) * run.batch_rows
 
 
-def test_parallel_frequencies_match_the_proportions_within_one_row(
-    variant: tuple[str, dict[str, Any]], workload: Workload
-) -> None:
+@pytest.mark.parametrize("variant", PARALLEL, ids=str)
+@free_workload
+def test_parallel_frequencies_match_the_proportions_within_one_row(variant: Variant, run: Workload) -> None:
     """Each source is within one row of its share at any time, and each task within one of its part of the source."""
-    shares = shares_of(variant, workload)
-    most = [max(shares[task] for task in tasks) for tasks, _ in workload.sources]
-    drawn: Counter[str] = Counter()
-    source_rows = [0] * len(most)
-    for step in steps(build(variant, workload), 150):
-        drawn.update(step.rows)
-        exact = (step.number + 1) * workload.batch_rows
-        for index, (tasks, _) in enumerate(workload.sources):
-            source_rows[index] += max(step.rows.get(task, 0) for task in tasks)
-            assert abs(source_rows[index] - exact * most[index] / sum(most)) < 1
+    schedule = variant.build(run)
+    limit = schedule.limit
+    exact, drawn = [0.0] * len(run.sources), [0] * len(run.sources)
+    tasks_exact, tasks_drawn = Counter[str](), Counter[str]()
+    for step in steps(schedule, 120):
+        shares = planned(variant, run, step.number / max(1, limit - 1))
+        most = of_sources(run, shares)
+        tasks_drawn.update(step.rows)
+        for index, (tasks, _) in enumerate(run.sources):
+            rows = max(step.rows.get(task, 0) for task in tasks)
+            drawn[index] += rows
+            exact[index] += run.batch_rows * most[index] / sum(most)
+            assert abs(drawn[index] - exact[index]) < 1
             for task in tasks:
-                assert abs(drawn[task] - source_rows[index] * shares[task] / most[index]) < 1 + 1e-6
+                tasks_exact[task] += rows * shares[task] / most[index]  # type: ignore[assignment]
+                assert abs(tasks_drawn[task] - tasks_exact[task]) < 1 + 1e-6
 
 
-def test_parallel_steps_pass_batch_rows_through_the_encoder(
-    variant: tuple[str, dict[str, Any]], workload: Workload
-) -> None:
-    for step in steps(build(variant, workload), 60):
-        rows = sum(max(step.rows.get(task, 0) for task in tasks) for tasks, _ in workload.sources)
-        assert rows == workload.batch_rows
+def test_annealed_has_its_shares_at_a_given_point_of_the_run() -> None:
+    schedule = PARALLEL[3].build(workload({"a": 1000, "b": 10}, 100, epochs=30))
+    played = list(steps(schedule, schedule.limit))
+    for first in (0, len(played) // 2, len(played) - 30):
+        drawn = Counter[str]()
+        for step in played[first : first + 30]:
+            drawn.update(step.rows)
+        exponent = 1.0 - 0.8 * (first + 14.5) / (len(played) - 1)
+        assert drawn["b"] / drawn.total() == pytest.approx(10**exponent / (10**exponent + 1000**exponent), abs=0.002)
 
 
-def test_equal_tasks_on_the_same_rows_always_draw_equally(variant: tuple[str, dict[str, Any]]) -> None:
-    for step in steps(build(variant, WORKLOADS["twins"]), 200):
+@pytest.mark.parametrize("variant", [*PARALLEL, *DYNAMIC], ids=str)
+def test_equal_tasks_on_the_same_rows_draw_equally_when_they_learn_equally(variant: Variant) -> None:
+    run = workload({"a": 40, "b": 40, "c": 90}, 6, together=["ab"])
+    options: dict[str, Any] = dict(variant.options)
+    if options["proportions"] == "numbers":
+        options["proportions"] = {"a": 2.5, "b": 2.5, "c": 1}
+    schedule = Variant(variant.strategy, options).build(run)
+    for number in range(80):
+        step = schedule.next()
         assert step.rows.get("a") == step.rows.get("b")
+        falling = {"a": 1 / (1 + number), "b": 1 / (1 + number), "c": 1.0}
+        schedule.observe(Feedback(number, {task: falling[task] for task in step.rows}))
+        if number % 9 == 8:
+            scores = {"a": 0.5, "b": 0.5, "c": number / 100}
+            schedule.observe(Feedback(number, {}, {task: {"f1": found} for task, found in scores.items()}, scores))
 
 
 def test_proportional_passes_each_task_once_through_its_rows_in_an_epoch() -> None:
-    workload = Workload({"a": 640, "b": 64, "c": 64}, ((("a",), 640), (("b", "c"), 64)), 32)
-    schedule = Parallel(ParallelOptions(proportions="proportional"), workload)
+    run = workload({"a": 640, "b": 64, "c": 64}, 32, together=["bc"])
+    schedule = Parallel(ParallelOptions(strategy="parallel", proportions="proportional"), run)
     drawn: Counter[str] = Counter()
     for step in itertools.islice(steps(schedule, 10**6), schedule.steps_per_epoch):
         drawn.update(step.rows)
-    assert drawn == workload.sizes
+    assert drawn == run.sizes
+
+
+@every_variant
+def test_tasks_that_no_step_or_evaluation_tells_of_are_no_mistake(variant: Variant) -> None:
+    schedule = variant.build(WORKLOADS["diamond"])
+    schedule.next()
+    schedule.observe(Feedback(0, {}))
+    schedule.observe(Feedback(1, {}, {}, {}))
+    schedule.observe(Feedback(1, {}, {"top": {"f1": None}}, {"top": -0.7}))
+    assert schedule.next().rows
+    json.dumps(schedule.state_dict(), allow_nan=False)

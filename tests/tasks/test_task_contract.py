@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from polytask.evaluation.metrics import METRICS, SMALLER_IS_BETTER
+from polytask.evaluation.metrics import METRICS
 from polytask.tasks import TASKS, Tally, Task
 from polytask.tasks.bio import is_bio
-from polytask.terms import Gold, Word
+from polytask.terms import SMALLER_IS_BETTER, Gold, Word
 
 WORDS = ["Ann", "met", "Bo", "Li"]
 

@@ -27,7 +27,7 @@ def main(config: Path, out: Path) -> None:
                 kept[name] = parameter.grad.clone()
 
         trainer.optimizer.step = keep  # type: ignore[method-assign]
-        trainer._update()
+        trainer.update()
         save_file(kept, out / f"rank{world.rank}.safetensors")
 
 

@@ -195,7 +195,7 @@ class Killed(BaseException):
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, killed: bool) -> type[BaseException]:
     """Stop in the update of this number: with Ctrl-C, which saves; or killed once it is done, before it is saved."""
-    update, keep = Trainer._update, Trainer._keep
+    update, keep = Trainer.update, Trainer._keep
 
     def asking(self: Trainer) -> Any:
         self.asked_to_stop = self.step == step
@@ -206,7 +206,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, killed: bool) -> type[Ba
             raise Killed
         keep(self, bar)
 
-    monkeypatch.setattr(Trainer, *(("_keep", dying) if killed else ("_update", asking)))
+    monkeypatch.setattr(Trainer, *(("_keep", dying) if killed else ("update", asking)))
     return Killed if killed else Interrupted
 
 
@@ -335,7 +335,7 @@ def test_a_process_that_does_not_lead_reads_no_best_weights_that_the_leader_may_
     assert other.resume()
     (best,) = (tmp_path / "run" / "checkpoints").glob("best-*")
     best.rename(best.with_name("best-00000009"))
-    other.load_best()
+    other.snapshots.load(other.parts.model)
 
 
 def test_two_processes_decide_and_learn_as_one(job: Job, tmp_path: Path) -> None:

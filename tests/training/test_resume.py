@@ -30,14 +30,14 @@ def weights(run: Path) -> bytes:
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Ask to stop while a step is under way, as Ctrl-C does."""
-    update = Trainer._update
+    update = Trainer.update
 
     def stopping(self: Trainer) -> Any:
         if self.step == step:
             self.asked_to_stop = True
         return update(self)
 
-    monkeypatch.setattr(Trainer, "_update", stopping)
+    monkeypatch.setattr(Trainer, "update", stopping)
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -18,7 +18,7 @@ from polytask.model.encoder import Backbone
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.origin import load_tokenizer, quiet
 from polytask.sharing.sharing import Sharing
-from polytask.tasks import TASKS, Task
+from polytask.tasks import TASKS, Task, head_specs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -83,7 +83,7 @@ def load_bundle(folder: Path) -> Bundle:
         tasks = {name: TASKS[data["type"]].from_json(name, data) for name, data in description["tasks"].items()}
         sharing = Sharing.from_json(description["sharing"])
         backbone = Backbone.build(_config_of(description["encoder"]))
-        model = MultiTaskModel(backbone, sharing, {name: task.head for name, task in tasks.items()})
+        model = MultiTaskModel(backbone, sharing, head_specs(tasks))
         model.load_state_dict(load_file(folder / _WEIGHTS))
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: the description and the weights do not fit together ({error})") from None

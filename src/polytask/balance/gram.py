@@ -1,61 +1,135 @@
-"""The Gram statistic: inner products of the tasks' gradients at every layer, from one backward pass a task.
+"""The tasks' gradients, taken apart: their inner products at every layer, and their sum put back, weighed or not.
 
-Adaptive sharing reads it, and so may whatever asks how alike the tasks are. The word embeddings, positions and heads
-are left out: the former are sparse and half of a small encoder, the latter belong to the tasks.
+One statistic for the balancers, for adaptive sharing, and for whatever asks how alike the tasks are. The word
+embeddings and the heads are left out: the former are sparse and half of a small encoder, the latter belong to tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from polytask.model.multitask import MultiTaskModel
+from polytask.balance.balancer import Floats
+
+# For each task that trains them, parameters of the same shapes: its own copies, or those that it shares.
+Group: TypeAlias = Mapping[str, Sequence[nn.Parameter]]
 
 
 class GradientMeter:
     """Collects each task's gradient while the tasks' losses are differentiated one after another.
 
-    After `take` of every task, `finish` leaves in the parameters what one backward pass of the summed losses leaves.
+    Args:
+        order: all tasks, in the order of the statistic.
+        add_up: adds a tensor up over all processes, in place.
     """
 
-    def __init__(self, model: MultiTaskModel) -> None:
-        self._order = model.plan.tasks
-        self._layers: Mapping[str, list[list[nn.Parameter]]] = {task: model.measured(task) for task in self._order}
-        self._taken: dict[str, list[Tensor]] = {}
+    def __init__(self, groups: Sequence[Group], order: Sequence[str], add_up: Callable[[Tensor], object]) -> None:
+        self._groups = groups
+        self._order = list(order)
+        self._add_up = add_up
+        self._all = list(dict.fromkeys(one for group in groups for found in group.values() for one in found))
+        self._taken: dict[str, dict[nn.Parameter, Tensor]] = {}
 
     @property
     def parameters(self) -> set[nn.Parameter]:
-        """The parameters that are measured."""
-        return {parameter for layers in self._layers.values() for layer in layers for parameter in layer}
+        """The parameters whose gradients are taken."""
+        return set(self._all)
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks whose gradients were taken."""
+        return list(self._taken)
 
     def take(self, task: str) -> None:
-        """Move a task's gradient out of the parameters of the layers; those of others stay and add up."""
-        self._taken[task] = [torch.cat([_moved(parameter) for parameter in layer]) for layer in self._layers[task]]
+        """Move a task's gradient out of the measured parameters: its own, and others' that it reads through."""
+        own = [list(group.get(task, ())) for group in self._groups]
+        found: dict[nn.Parameter, Tensor] = {}
+        for parameters in (*own, self._reached({one for listed in own for one in listed})):
+            found |= zip(parameters, self._summed([_moved(one) for one in parameters]), strict=True)
+        self._taken[task] = found
 
-    def finish(self, add_up: Callable[[Tensor], object]) -> NDArray[np.float64]:
-        """Return layers x tasks x tasks inner products, nan for tasks without a gradient; put the sums back.
+    def _reached(self, own: Collection[nn.Parameter]) -> list[nn.Parameter]:
+        """Return the parameters of other tasks that a gradient reached on any process."""
+        others = [one for one in self._all if one not in own]
+        if not others:
+            return []
+        reached = torch.tensor([float(one.grad is not None) for one in others], device=others[0].device)
+        self._add_up(reached)
+        return [one for one, count in zip(others, reached.tolist(), strict=True) if count]
+
+    def _summed(self, gradients: list[Tensor]) -> list[Tensor]:
+        """Add a group's gradients up over all processes, in one exchange."""
+        if not gradients:
+            return gradients
+        flat = torch.cat(gradients)
+        self._add_up(flat)
+        return list(flat.split([gradient.numel() for gradient in gradients]))
+
+    @cached_property
+    def grams(self) -> Floats:
+        """Groups x tasks x tasks inner products; nan for tasks without a gradient there. Ask when all are taken."""
+        found = np.full((len(self._groups), len(self._order), len(self._order)), np.nan)
+        for number, group in enumerate(self._groups):
+            tasks = [task for task in self._taken if task in group]
+            if tasks:
+                columns = zip(*([self._taken[task][one] for one in group[task]] for task in tasks), strict=True)
+                places = [self._order.index(task) for task in tasks]
+                found[number][np.ix_(places, places)] = sum(map(_gram, columns))
+        return found
+
+    def shared_gram(self, shared: Collection[nn.Parameter]) -> Floats:
+        """Return the inner products of the tasks' gradients in parameters that are shared, in the order of `tasks`.
+
+        Where one of the tasks alone has a gradient it counts nothing.
+        """
+        total = np.zeros((len(self._taken), len(self._taken)))
+        for parameter in (one for one in self._all if one in shared):
+            rows = {place: found[parameter] for place, found in enumerate(self._taken.values()) if parameter in found}
+            if len(rows) > 1:
+                total[np.ix_(list(rows), list(rows))] += _gram(list(rows.values()))
+        return total
+
+    def put_back(self, weights: Mapping[str, float], shared: Collection[nn.Parameter]) -> None:
+        """Put the gradients' sum back.
 
         Args:
-            add_up: adds a tensor up over all processes, in place.
+            weights: of the tasks in parameters that are shared; elsewhere they are 1.
         """
-        count = len(next(iter(self._layers.values())))
-        gram = np.full((count, len(self._order), len(self._order)), np.nan)
-        places = [self._order.index(task) for task in self._taken]
-        if not places:  # a step without a single label
-            return gram
-        for layer in range(count):
-            flat = [found[layer] for found in self._taken.values()]
-            for gradient in flat:
-                add_up(gradient)
-            rows = torch.stack(flat)
-            gram[layer][np.ix_(places, places)] = (rows @ rows.T).double().cpu().numpy()
-            for task, gradient in zip(self._taken, flat, strict=True):
-                _put_back(self._layers[task][layer], gradient)
-        return gram
+        for task, found in self._taken.items():
+            for parameter, gradient in found.items():
+                _add(parameter, gradient, weights[task] if parameter in shared else 1.0)
+
+    def put_back_combined(self, combine: Callable[[Tensor], Tensor], shared: Collection[nn.Parameter]) -> None:
+        """Put back one gradient for all tasks where parameters are shared, and the tasks' own ones elsewhere.
+
+        Args:
+            combine: tasks x parameters -> parameters; asked once for each set of tasks that train the same ones.
+        """
+        sets: dict[tuple[str, ...], list[nn.Parameter]] = {}
+        for parameter in self._all:
+            tasks = tuple(task for task, found in self._taken.items() if parameter in found)
+            if parameter in shared:
+                sets.setdefault(tasks, []).append(parameter)
+            else:
+                for task in tasks:
+                    _add(parameter, self._taken[task][parameter], 1.0)
+        for tasks, parameters in sets.items():
+            if tasks:
+                rows = [torch.cat([self._taken[task][one] for one in parameters]) for task in tasks]
+                pieces = combine(torch.stack(rows)).split([one.numel() for one in parameters])
+                for parameter, piece in zip(parameters, pieces, strict=True):
+                    _add(parameter, piece, 1.0)
+
+
+def _gram(gradients: Sequence[Tensor]) -> Floats:
+    """Return the inner products of the tasks' gradients of one parameter, added up in float64."""
+    rows = torch.stack(list(gradients)).double()
+    return (rows @ rows.T).cpu().numpy()
 
 
 def _moved(parameter: nn.Parameter) -> Tensor:
@@ -64,9 +138,11 @@ def _moved(parameter: nn.Parameter) -> Tensor:
     return torch.zeros(parameter.numel(), device=parameter.device) if gradient is None else gradient.flatten()
 
 
-def _put_back(parameters: Sequence[nn.Parameter], gradient: Tensor) -> None:
-    pieces = gradient.split([parameter.numel() for parameter in parameters])
-    for parameter, piece in zip(parameters, pieces, strict=True):
-        if parameter.requires_grad:  # the optimizer would decay a frozen one
-            shaped = piece.view_as(parameter)
-            parameter.grad = shaped if parameter.grad is None else parameter.grad + shaped
+def _add(parameter: nn.Parameter, gradient: Tensor, weight: float) -> None:
+    if not parameter.requires_grad:  # the optimizer would decay a frozen one
+        return
+    shaped = gradient.view_as(parameter)
+    if parameter.grad is None:
+        parameter.grad = shaped * weight if weight != 1.0 else shaped
+    else:
+        parameter.grad = torch.add(parameter.grad, shaped, alpha=weight)

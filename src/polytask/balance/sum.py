@@ -1,17 +1,25 @@
-"""The weighted sum of the tasks' mean losses: a strong baseline (Kurin et al. 2022; Xin et al. 2022)."""
+"""The weighted sum of the tasks' mean losses, which reads nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from polytask.balance.balancer import BalanceOptions, Floats, Shape, Statistic, Weigher
 
 
-@dataclass(frozen=True)
-class WeightedSum:
-    """Losses to weights: each task's weight is the one in the configuration, whatever the losses are."""
+class SumOptions(BalanceOptions):
+    """The tasks' mean losses by their weights: a strong baseline (Kurin et al. 2022; Xin et al. 2022)."""
 
-    weights: Mapping[str, float]
+    shape: ClassVar[Shape] = "nothing"
+    method: Literal["sum"] = "sum"  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def weigh(self, task: str) -> float:
-        """Return the weight of a task's mean loss."""
-        return self.weights[task]
+    def build(self, tasks: tuple[str, ...]) -> Weigher:
+        del tasks
+        return _Ones()
+
+
+class _Ones(Weigher):
+    def weigh(self, statistic: Statistic) -> Floats:
+        return np.ones(len(statistic.losses))

@@ -166,13 +166,14 @@ def _annotation_at(path: Path_, data: Any) -> tuple[Any, Any]:  # noqa: ANN401
 
 
 def _model_of(annotation: Any, value: Any) -> type[BaseModel] | None:  # noqa: ANN401
-    """Return the class of options that a value is read as: of several the one that its type or strategy names."""
+    """Return the class of options that a value is read as: of several the one that its tag names."""
     models = list(_models_in(annotation))
     if len(models) == 1:
         return models[0]
     for model in models:
-        for tag in ("type", "strategy"):
-            if tag in model.model_fields and value.get(tag) in get_args(model.model_fields[tag].annotation):
+        for tag in ("type", "strategy", "method"):
+            field = model.model_fields.get(tag)
+            if field is not None and value.get(tag, field.default) in get_args(field.annotation):
                 return model
     return None
 

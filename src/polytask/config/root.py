@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import Field, SerializeAsAny, StringConstraints, ValidationInfo, field_validator
 
-from polytask.balance import BalanceOptions
+from polytask.balance import BALANCERS, BalanceOptions, SumOptions
 from polytask.options import Options
-from polytask.schedule import SCHEDULES, ParallelOptions
+from polytask.schedule import SCHEDULES, ParallelOptions, ScheduleOptions
 from polytask.sharing import SHARING, GlobalOptions, SharingOptions
 from polytask.tasks import TASKS, TaskOptions
 from polytask.training.options import TrainOptions
@@ -19,12 +19,14 @@ from polytask.training.options import TrainOptions
 if TYPE_CHECKING:
     AnyTask: TypeAlias = TaskOptions
     AnySharing: TypeAlias = SharingOptions
-    AnySchedule: TypeAlias = Options
+    AnySchedule: TypeAlias = ScheduleOptions
+    AnyBalance: TypeAlias = BalanceOptions
 else:
     # The tables are the only places that list the types and the strategies.
     AnyTask = Annotated[reduce(or_, (kind.Options for kind in TASKS.values())), Field(discriminator="type")]
     AnySharing = Annotated[reduce(or_, SHARING.values()), Field(discriminator="strategy")]
     AnySchedule = Annotated[reduce(or_, (kind.Options for kind in SCHEDULES.values())), Field(discriminator="strategy")]
+    AnyBalance = Annotated[reduce(or_, BALANCERS.values()), Field(discriminator="method")]
 
 TaskName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 
@@ -36,8 +38,8 @@ class Config(Options):
     max_tokens: int = Field(default=128, ge=4, description="per text; truncation is counted and reported")
     tasks: dict[TaskName, SerializeAsAny[AnyTask]] = Field(min_length=1, description="what to predict, by name")
     sharing: SerializeAsAny[AnySharing] = GlobalOptions(strategy="global")
-    schedule: SerializeAsAny[AnySchedule] = ParallelOptions(strategy="parallel")
-    balance: BalanceOptions = BalanceOptions()
+    schedule: SerializeAsAny[AnySchedule] = ParallelOptions()
+    balance: SerializeAsAny[AnyBalance] = SumOptions()
     train: TrainOptions = TrainOptions()
 
     @field_validator("encoder")
@@ -45,6 +47,12 @@ class Config(Options):
     def _folder_is_relative_to_the_file(cls, value: str, info: ValidationInfo) -> str:
         folder = Path((info.context or {}).get("base") or "", value)
         return str(folder.resolve()) if folder.is_dir() else value
+
+    @field_validator("schedule", "balance", mode="before")
+    @classmethod
+    def _kind_has_a_default(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
+        kind = {"schedule": {"strategy": "parallel"}, "balance": {"method": "sum"}}[info.field_name or ""]
+        return {**kind, **value} if isinstance(value, dict) else value
 
     def to_json(self) -> dict[str, Any]:
         """Return the resolved configuration as JSON; reading it back gives the same one."""

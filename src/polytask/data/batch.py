@@ -21,7 +21,7 @@ TOKENS_A_PASS = 8192
 
 @dataclass(frozen=True)
 class TaskRows:
-    """Where in a chunk one task reads its states.
+    """Where in a chunk one task reads its states; its length is the number of the task's outputs.
 
     Attributes:
         rows: n indices of the chunk's rows.
@@ -38,6 +38,24 @@ class TaskRows:
             words = torch.stack([torch.searchsorted(chosen, self.words[0].contiguous()), self.words[1]])
         return TaskRows(torch.searchsorted(chosen, self.rows), words)
 
+    @classmethod
+    def union(cls, parts: Sequence[TaskRows], tokens: int | None = None) -> TaskRows:
+        """Return where any of several tasks reads, ascending and each place once.
+
+        Args:
+            tokens: of a row of the chunk, where words are read, which then all parts have; None where rows are.
+        """
+        rows = torch.unique(torch.cat([one.rows for one in parts]))
+        if tokens is None:
+            return cls(rows, None)
+        # As single numbers: torch sorts pairs thirty times as long.
+        found = [one.words[0] * tokens + one.words[1] for one in parts if one.words is not None]
+        words = torch.unique(torch.cat(found))
+        return cls(rows, torch.stack([words // tokens, words % tokens]))
+
+    def __len__(self) -> int:
+        return len(self.rows) if self.words is None else self.words.shape[1]
+
     def to(self, device: torch.device) -> TaskRows:
         """Move to a device."""
         words = None if self.words is None else self.words.to(device, non_blocking=True)
@@ -52,12 +70,14 @@ class Chunk:
         ids: rows x tokens, int64.
         mask: rows x tokens, 1 for a token and 0 for padding.
         type_ids: rows x tokens, or None where the encoder takes none.
+        silent: the tasks of which nothing is asked but what others read of them without a gradient.
     """
 
     ids: Tensor
     mask: Tensor
     type_ids: Tensor | None
     tasks: Mapping[str, TaskRows]
+    silent: frozenset[str] = frozenset()
 
     def only(self, wanted: Collection[str]) -> Chunk | None:
         """Return the rows that some tasks read, or None where there are none."""
@@ -69,13 +89,14 @@ class Chunk:
         needed = torch.unique(torch.cat([rows.rows for rows in tasks.values()]))
         type_ids = None if self.type_ids is None else self.type_ids[needed]
         moved = {task: rows.within(needed) for task, rows in tasks.items()}
-        return Chunk(self.ids[needed], self.mask[needed], type_ids, moved)
+        return Chunk(self.ids[needed], self.mask[needed], type_ids, moved, self.silent)
 
     def to(self, device: torch.device) -> Chunk:
         """Move to a device."""
         type_ids = None if self.type_ids is None else self.type_ids.to(device, non_blocking=True)
         tasks = {name: rows.to(device) for name, rows in self.tasks.items()}
-        return Chunk(self.ids.to(device, non_blocking=True), self.mask.to(device, non_blocking=True), type_ids, tasks)
+        ids, mask = self.ids.to(device, non_blocking=True), self.mask.to(device, non_blocking=True)
+        return Chunk(ids, mask, type_ids, tasks, self.silent)
 
 
 @dataclass(frozen=True)

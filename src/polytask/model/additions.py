@@ -25,6 +25,7 @@ class Addition(nn.Module, ABC):
 
     Attributes:
         sections: places of the parts whose rows follow one another, with their numbers of rows.
+        silent: places of the parts whose rows are read without a gradient.
     """
 
     def __init__(self, base: nn.Linear, kind: Kind) -> None:
@@ -33,6 +34,7 @@ class Addition(nn.Module, ABC):
         self.kind = kind
         self.parts = nn.ModuleList()
         self.sections: tuple[tuple[int, int], ...] = ()
+        self.silent: frozenset[int] = frozenset()
 
     @abstractmethod
     def make(self) -> nn.Module:
@@ -58,6 +60,8 @@ class Addition(nn.Module, ABC):
             self.add(self.parts[place], rows, out)
             for place, rows, out in zip(places, given.split(counts), made.split(counts), strict=True)
         ]
+        if self.silent:
+            added = [own.detach() if place in self.silent else own for place, own in zip(places, added, strict=True)]
         return made + (added[0] if len(added) == 1 else torch.cat(added))
 
     def grow(self, count: int) -> None:

@@ -76,7 +76,7 @@ class CopyLevel(Level):
             self.call_lane(self._layer(part), now, lane, now.take(states, lane), extras)
             for part, lane in zip(parts, lanes, strict=True)
         ]
-        return like(outputs[0], joined(first_of(output) for output in outputs))
+        return like(outputs[0], joined(lanes, map(first_of, outputs)))
 
     def _layer(self, part: Part) -> nn.Module:
         return self.parts[self.partition.index(part)]
@@ -128,7 +128,7 @@ class DeltaLevel(Level):
         given = states if index is None else states[index]
         picked = extras.map(lambda value: now.pick_all(lanes, value))
         places = [self.partition.index(part) for part in parts]
-        return self.call(_Divided(self, places, [lane.count for lane in lanes]), given, picked)
+        return self.call(_Divided(self, places, lanes), given, picked)
 
     def follow(self, partition: Partition) -> Origins:
         origins: Origins = {}
@@ -161,13 +161,14 @@ class DeltaLevel(Level):
 class _Divided:
     """A layer with additions, told which rows belong to which part: also when it is called again for gradients."""
 
-    def __init__(self, level: DeltaLevel, places: Sequence[int], counts: Sequence[int]) -> None:
+    def __init__(self, level: DeltaLevel, places: Sequence[int], lanes: Sequence[Lane]) -> None:
         self._level = level
-        self._sections = tuple(zip(places, counts, strict=True))
+        self._sections = tuple((place, lane.count) for place, lane in zip(places, lanes, strict=True))
+        self._silent = frozenset(place for place, lane in zip(places, lanes, strict=True) if lane.silent)
 
     def __call__(self, states: Tensor, *args: Any, **options: Any) -> Any:  # noqa: ANN401
         for addition in self._level.additions:
-            addition.sections = self._sections
+            addition.sections, addition.silent = self._sections, self._silent
         return self._level.layer(states, *args, **options)
 
 

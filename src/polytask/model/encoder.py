@@ -122,11 +122,23 @@ class Encoder(nn.Module):
         for parameter in self.trunk_parameters():
             parameter.requires_grad_(not frozen)
 
+    @property
+    def words(self) -> nn.Parameter:
+        """The word embeddings: vocabulary x features."""
+        return self.model.get_input_embeddings().weight  # type: ignore[operator]
+
     def embed(self, ids: Tensor) -> Tensor:
         """Look up word embeddings: tokens -> tokens x features."""
         return self.model.get_input_embeddings()(ids)  # type: ignore[operator]
 
-    def forward(self, words: Tensor, mask: Tensor, type_ids: Tensor | None, reads: Mapping[str, Tensor]) -> Encoded:
+    def forward(
+        self,
+        words: Tensor,
+        mask: Tensor,
+        type_ids: Tensor | None,
+        reads: Mapping[str, Tensor],
+        silent: frozenset[str] = frozenset(),
+    ) -> Encoded:
         """Encode.
 
         Args:
@@ -134,12 +146,13 @@ class Encoder(nn.Module):
             mask: rows x tokens, 1 for a token and 0 for padding.
             type_ids: rows x tokens, or None.
             reads: for each task the rows that it reads, ascending.
+            silent: the tasks that ask for no gradient.
 
         Returns:
             For each task the states of (at least) its rows: rows x tokens x width.
         """
         extra = {"token_type_ids": type_ids} if self.family.type_ids and type_ids is not None else {}
-        self.route.now = now = Pass(len(words), reads)
+        self.route.now = now = Pass(len(words), reads, silent)
         states = self.model(inputs_embeds=words, attention_mask=mask, **extra).last_hidden_state
         self.route.now = None
         return Encoded(states, now.lanes)

@@ -21,17 +21,23 @@ class RowHead(nn.Module):
         self.pooling = spec.pooling
         self.dense = _linear(width, width, deviation) if spec.pooling == "cls" else None
         self.dropout = nn.Dropout(spec.dropout)
-        self.out = _linear(width, spec.size, deviation)
+        self.out = _output_layer(spec, width, deviation)
 
-    def forward(self, states: Tensor, mask: Tensor, rows: TaskRows) -> Tensor:
-        """Return rows x size from states (all rows x tokens x width) and their mask (all rows x tokens)."""
+    def forward(self, states: Tensor, mask: Tensor, rows: TaskRows, read: Tensor | None = None) -> Tensor:
+        """Return rows x size.
+
+        Args:
+            states: all rows x tokens x width.
+            mask: all rows x tokens.
+            read: rows x the sizes of what is read of other tasks, where anything is.
+        """
         chosen = states[rows.rows]
         if self.dense is not None:
             pooled = torch.tanh(self.dense(chosen[:, 0]))
         else:
             weight = mask[rows.rows].to(chosen.dtype).unsqueeze(-1)
             pooled = (chosen * weight).sum(1) / weight.sum(1)
-        return self.out(self.dropout(pooled))
+        return self.out(self.dropout(_beside(pooled, read)))
 
 
 class WordHead(nn.Module):
@@ -40,13 +46,26 @@ class WordHead(nn.Module):
     def __init__(self, spec: HeadSpec, width: int, deviation: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout(spec.dropout)
-        self.out = _linear(width, spec.size, deviation)
+        self.out = _output_layer(spec, width, deviation)
 
-    def forward(self, states: Tensor, mask: Tensor, rows: TaskRows) -> Tensor:
-        """Return words x size from states (all rows x tokens x width)."""
+    def forward(self, states: Tensor, mask: Tensor, rows: TaskRows, read: Tensor | None = None) -> Tensor:
+        """Return words x size.
+
+        Args:
+            states: all rows x tokens x width.
+            read: words x the sizes of what is read of other tasks, where anything is.
+        """
         del mask
         assert rows.words is not None
-        return self.out(self.dropout(states[rows.words[0], rows.words[1]]))
+        return self.out(self.dropout(_beside(states[rows.words[0], rows.words[1]], read)))
+
+
+def _beside(states: Tensor, read: Tensor | None) -> Tensor:
+    return states if read is None else torch.cat([states, read], dim=-1)
+
+
+def _output_layer(spec: HeadSpec, width: int, deviation: float) -> nn.Linear:
+    return _linear(width + sum(reading.size for reading in spec.reads), spec.size, deviation)
 
 
 def _linear(width: int, size: int, deviation: float) -> nn.Linear:

@@ -20,11 +20,13 @@ class Lane:
         tasks: the tasks that read these rows.
         rows: the pass's rows.
         count: their number.
+        silent: whether they are read without a gradient.
     """
 
     tasks: frozenset[str]
     rows: Rows
     count: int
+    silent: bool = False
 
 
 class Pass:
@@ -36,9 +38,10 @@ class Pass:
         kept: what a mixing method keeps from one layer for a higher one, by its own key.
     """
 
-    def __init__(self, count: int, reads: Mapping[str, Tensor]) -> None:
+    def __init__(self, count: int, reads: Mapping[str, Tensor], silent: frozenset[str] = frozenset()) -> None:
         self.count = count
         self._reads = reads
+        self._silent = silent
         self._lanes: dict[frozenset[str], Lane] = {}
         self._picked: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
         self.lanes: tuple[Lane, ...] = (Lane(frozenset(reads), None, count),)
@@ -56,11 +59,12 @@ class Pass:
             reading = [rows for task, rows in self._reads.items() if task in tasks]
             if not reading:
                 return None
+            silent = (tasks & self._reads.keys()) <= self._silent
             if any(len(rows) == self.count for rows in reading):
-                found = Lane(tasks, None, self.count)
+                found = Lane(tasks, None, self.count, silent)
             else:
                 rows = reading[0] if len(reading) == 1 else torch.unique(torch.cat(reading))
-                found = Lane(tasks, None if len(rows) == self.count else rows, len(rows))
+                found = Lane(tasks, None if len(rows) == self.count else rows, len(rows), silent)
             self._lanes[tasks] = found
         return found
 
@@ -176,7 +180,11 @@ def like(output: Any, states: Tensor) -> Any:  # noqa: ANN401
     return (states, *output[1:]) if isinstance(output, tuple) else states
 
 
-def joined(tensors: Iterable[Tensor]) -> Tensor:
-    """Concatenate rows; a single tensor as it is."""
-    found = list(tensors)
+def joined(lanes: Sequence[Lane], states: Iterable[Tensor]) -> Tensor:
+    """Concatenate the states of lanes, or return those of a single one.
+
+    The graph of silent lanes ends here: the others' gradient would pass through their weights as zeros, which costs as
+    much as any, and which an optimizer takes for a reason to decay them.
+    """
+    found = [one.detach() if lane.silent else one for lane, one in zip(lanes, states, strict=True)]
     return found[0] if len(found) == 1 else torch.cat(found)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from polytask.data.batch import Batch, Chunk
+from polytask.data.batch import Batch, Chunk, TaskRows
 from polytask.model.branches import Level
+from polytask.model.cascade import Cascade
 from polytask.model.encoder import Backbone, Encoder
 from polytask.model.heads import build_head
 from polytask.model.lanes import Encoded
@@ -29,7 +30,7 @@ class ParameterCount:
         total: of the model.
         single: of the model in which all tasks share the whole encoder.
         apart: of one model a task.
-        shared, own: for each task those that it shares, and those on which no other task's output depends.
+        shared, own: for each task those that other tasks' losses train as well, and those that its own alone does.
     """
 
     total: int
@@ -39,12 +40,25 @@ class ParameterCount:
     own: Mapping[str, int]
 
 
+# What a head runs on in a chunk: states, mask and the task's rows.
+_Given: TypeAlias = tuple[Tensor, Tensor, TaskRows]
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What the encoders made, chunk by chunk: outputs of heads, and what heads run on that wait for other outputs."""
+
+    outputs: dict[str, list[Tensor]]
+    waiting: dict[str, list[_Given]]
+
+
 class MultiTaskModel(nn.Module):
     """One forward serves all tasks of a mixed batch: a row passes once through each part that its tasks use."""
 
     def __init__(self, backbone: Backbone, sharing: Sharing, heads: Mapping[str, HeadSpec]) -> None:
         super().__init__()
         self.sharing = sharing
+        self.cascade = Cascade(heads)
         self.config: Any = backbone.config
         self._encoder_size = size(backbone)
         trunks = sharing.plan.trunks
@@ -69,25 +83,29 @@ class MultiTaskModel(nn.Module):
         Args:
             words: what `embed` returned for the batch; by default it is looked up.
         """
-        outputs: dict[str, list[Tensor]] = {}
-        read = self._chunks(batch)
+        wide = self.cascade.widen(batch)
+        read = self._chunks(wide)
         found = self._look_up(read) if words is None else words
+        made = _Made({}, {})
         for trunk, encoder in zip(self.plan.trunks, self.trunks, strict=True):
             if trunk in read:
-                self._encode(encoder, read[trunk], found[trunk], outputs)
-        return {task: torch.cat(found) for task, found in outputs.items()}
+                self._encode(encoder, read[trunk], found[trunk], made)
+        outputs = {task: torch.cat(found) for task, found in made.outputs.items()}
+        for task in (task for task in self.cascade.readers if task in made.waiting):
+            outputs[task] = self._read(task, made.waiting[task], self.cascade.read(task, wide, outputs))
+        return self.cascade.own(batch, wide, outputs)
 
     def embed(self, batch: Batch) -> dict[frozenset[str], Tensor]:
         """Return for each trunk that reads the batch the word embeddings of its tokens: all tokens x features."""
-        return self._look_up(self._chunks(batch))
+        return self._look_up(self._chunks(self.cascade.widen(batch)))
 
     def ids(self, batch: Batch) -> dict[frozenset[str], Tensor]:
         """Return for each trunk that reads the batch its tokens, one after another."""
-        return {trunk: _ids(chunks) for trunk, chunks in self._chunks(batch).items()}
+        return {trunk: _ids(chunks) for trunk, chunks in self._chunks(self.cascade.widen(batch)).items()}
 
-    def _chunks(self, batch: Batch) -> dict[frozenset[str], list[Chunk]]:
-        """Return for each trunk that reads the batch the rows that it reads."""
-        found = {trunk: [chunk.only(trunk) for chunk in batch.chunks] for trunk in self.plan.trunks}
+    def _chunks(self, wide: Batch) -> dict[frozenset[str], list[Chunk]]:
+        """Return for each trunk that reads a wide batch the rows that it reads."""
+        found = {trunk: [chunk.only(trunk) for chunk in wide.chunks] for trunk in self.plan.trunks}
         kept = {trunk: [chunk for chunk in chunks if chunk is not None] for trunk, chunks in found.items()}
         return {trunk: chunks for trunk, chunks in kept.items() if chunks}
 
@@ -96,14 +114,12 @@ class MultiTaskModel(nn.Module):
         encoders = zip(self.plan.trunks, self.trunks, strict=True)
         return {trunk: encoder.embed(_ids(read[trunk])) for trunk, encoder in encoders if trunk in read}
 
-    def _encode(
-        self, encoder: Encoder, chunks: Sequence[Chunk], flat: Tensor, outputs: dict[str, list[Tensor]]
-    ) -> None:
-        """Run one encoder over chunks, and the heads that read it."""
+    def _encode(self, encoder: Encoder, chunks: Sequence[Chunk], flat: Tensor, made: _Made) -> None:
+        """Run one encoder over chunks, and the heads that read it alone."""
         embedded = flat.split([chunk.ids.numel() for chunk in chunks])
         for chunk, words in zip(chunks, embedded, strict=True):
             reads = {task: rows.rows for task, rows in chunk.tasks.items()}
-            encoded = encoder(words.view(*chunk.ids.shape, -1), chunk.mask, chunk.type_ids, reads)
+            encoded = encoder(words.view(*chunk.ids.shape, -1), chunk.mask, chunk.type_ids, reads, chunk.silent)
             # Heads are small: full precision costs nothing there and keeps probabilities exact.
             with torch.autocast(encoded.states.device.type, enabled=False):
                 encoded = Encoded(encoded.states.float(), encoded.lanes)
@@ -112,7 +128,16 @@ class MultiTaskModel(nn.Module):
                     mask, moved = chunk.mask, rows
                     if lane.rows is not None:
                         mask, moved = mask[lane.rows], rows.within(lane.rows)
-                    outputs.setdefault(task, []).append(self.head(task)(states, mask, moved))
+                    if task in self.cascade.readers:
+                        made.waiting.setdefault(task, []).append((states, mask, moved))
+                    else:
+                        made.outputs.setdefault(task, []).append(self.head(task)(states, mask, moved))
+
+    def _read(self, task: str, waiting: Sequence[_Given], read: Tensor) -> Tensor:
+        """Run a head that reads others, over all chunks."""
+        pieces = read.split([len(rows) for _, _, rows in waiting])
+        with torch.autocast(read.device.type, enabled=False):
+            return torch.cat([self.head(task)(*given, piece) for given, piece in zip(waiting, pieces, strict=True)])
 
     @property
     def plan(self) -> Plan:
@@ -123,6 +148,11 @@ class MultiTaskModel(nn.Module):
     def trunks(self) -> list[Encoder]:
         """The encoders: one for each part of the embeddings, in the plan's order."""
         return [encoder for encoder in self.encoders if isinstance(encoder, Encoder)]
+
+    @property
+    def layers(self) -> int:
+        """Number of layers that follow the plan."""
+        return len(self.trunks[0].levels)
 
     @property
     def uses_type_ids(self) -> bool:
@@ -152,6 +182,45 @@ class MultiTaskModel(nn.Module):
         """Return for each layer that follows the plan the parameters in which tasks' gradients are compared."""
         encoder = next(encoder for encoder in self.trunks if task in encoder.tasks)
         return [level.measured(self.plan.part(number, task)) for number, level in enumerate(encoder.levels, start=1)]
+
+    def gradient_groups(self) -> list[dict[str, list[nn.Parameter]]]:
+        """Return the parameters in which tasks' gradients are compared or weighed, by task, group by group.
+
+        First come the layers that follow the plan, each with the copies of all tasks; then whatever else several tasks
+        train, without the word embeddings, whose gradients are as great as all layers' and nearly empty.
+        """
+        layers = {task: self.measured(task) for task in self.plan.tasks}
+        groups = [{task: found[number] for task, found in layers.items()} for number in range(self.layers)]
+        left_out = {parameter for group in groups for found in group.values() for parameter in found}
+        left_out |= set(self.word_embeddings().values())
+        for parameters, tasks in self._users():
+            others = [one for one in parameters if one not in left_out and one.requires_grad]
+            if len(tasks) > 1 and others:
+                groups.append(dict.fromkeys(sorted(tasks), others))
+        return groups
+
+    def top_group(self) -> dict[str, list[nn.Parameter]]:
+        """Return the highest layer that several tasks train, or what else they do where they share no layer."""
+        groups = self.gradient_groups()
+        shared = [len({id(found[0]) for found in group.values()}) < len(group) for group in groups]
+        layers = [group for group, meet in zip(groups[: self.layers], shared, strict=False) if meet]
+        return layers[-1] if layers else next(group for group, meet in zip(groups, shared, strict=True) if meet)
+
+    def shared_parameters(self) -> set[nn.Parameter]:
+        """Return the parameters that several tasks train."""
+        return {
+            one for parameters, tasks in self._users() for one in parameters if len(tasks) > 1 and one.requires_grad
+        }
+
+    def own_parameters(self) -> Iterator[tuple[str, list[nn.Parameter]]]:
+        """Yield the parameters that one task alone trains, with the task."""
+        for parameters, tasks in self._users():
+            if len(tasks) == 1:
+                yield next(iter(tasks)), parameters
+
+    def word_embeddings(self) -> dict[frozenset[str], nn.Parameter]:
+        """Return each trunk's word embeddings: vocabulary x features."""
+        return {trunk: encoder.words for trunk, encoder in zip(self.plan.trunks, self.trunks, strict=True)}
 
     def distances(self, cuts: Sequence[tuple[int, frozenset[str], frozenset[str]]]) -> dict[Any, float]:
         """Return how far apart the copies of two parts of a layer are, relative to their mean length."""
@@ -211,12 +280,17 @@ class MultiTaskModel(nn.Module):
         return ParameterCount(total, self.size_of_single(), len(order) * self._encoder_size + heads, shared, own)
 
     def _users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:
+        """Yield the parameters with the tasks whose losses train them.
+
+        These are the tasks whose outputs depend on them, save those that depend through a detached reading only.
+        """
         for encoder in self.trunks:
-            yield from encoder.users()
+            for parameters, tasks in encoder.users():
+                yield parameters, self.cascade.trained_by(tasks)
         for task in self.plan.tasks:
             if self.sharing.head_of(task) == task:
                 readers = frozenset(other for other in self.plan.tasks if self.sharing.head_of(other) == task)
-                yield list(self.head(task).parameters()), readers
+                yield list(self.head(task).parameters()), self.cascade.trained_by(readers)
 
 
 def _ids(chunks: Sequence[Chunk]) -> Tensor:

@@ -5,10 +5,19 @@ from __future__ import annotations
 from polytask.schedule.dynamic import Dynamic
 from polytask.schedule.graph import waves
 from polytask.schedule.parallel import Parallel, ParallelOptions
-from polytask.schedule.schedule import Change, Feedback, Schedule, Stage, Step, Workload, require_reachable
+from polytask.schedule.schedule import (
+    Change,
+    Feedback,
+    Schedule,
+    ScheduleOptions,
+    Stage,
+    Step,
+    Workload,
+    require_reachable,
+)
 from polytask.schedule.sequential import Sequential
 
-SCHEDULES: dict[str, type[Parallel] | type[Sequential] | type[Dynamic]] = {
+SCHEDULES: dict[str, type[Schedule]] = {
     "parallel": Parallel,
     "sequential": Sequential,
     "dynamic": Dynamic,
@@ -21,6 +30,7 @@ __all__ = [
     "Parallel",
     "ParallelOptions",
     "Schedule",
+    "ScheduleOptions",
     "Stage",
     "Step",
     "Workload",

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from polytask.errors import ConfigError, nearest
-from polytask.schedule.parallel import Mixed, MixedOptions
+from polytask.errors import ConfigError
+from polytask.schedule.parallel import Mixed, MixedOptions, require_each
 from polytask.schedule.schedule import Change, Feedback, Workload
 from polytask.terms import SMALLER_IS_BETTER
 
@@ -18,7 +18,7 @@ from polytask.terms import SMALLER_IS_BETTER
 class DynamicOptions(MixedOptions):
     """Options of the dynamic schedule."""
 
-    strategy: Literal["dynamic"]
+    strategy: Literal["dynamic"]  # pyright: ignore[reportIncompatibleVariableOverride]
     policy: Literal["loss_rate", "dev_gap", "bandit", "stop_and_go"] = Field(
         default="loss_rate",
         description="loss_rate: rows to tasks that learn slowly; dev_gap: to those far from their target; bandit: to "
@@ -27,13 +27,19 @@ class DynamicOptions(MixedOptions):
     window: int = Field(default=20, ge=1, description="updates that a loss is averaged over (loss_rate, bandit)")
     sharpness: float = Field(default=2.0, gt=0, description="temperature of loss_rate; great is uniform")
     targets: dict[str, float] | None = Field(default=None, description="dev_gap: score to reach, by task")
-    explore: float = Field(default=0.3, gt=0, le=1, description="bandit: share of the rows that is dealt alike")
+    explore: float = Field(default=0.3, gt=0, le=1, description="bandit: share of the probability that is dealt alike")
     patience: int = Field(default=2, ge=1, description="stop_and_go: evaluations without improvement before a pause")
     least_gain: float = Field(default=0.001, ge=0, description="stop_and_go: what counts as improvement (relative)")
     loss: float = Field(
         default=0.005, ge=0, description="stop_and_go: fall below its best that ends a pause (relative)"
     )
     refresh: int = Field(default=4, ge=2, description="stop_and_go: a pausing task trains every so many updates")
+
+
+# The least factor, as a share of the greatest: a task that draws nothing is not measured, and would never come back.
+LEAST = 0.05
+# Bandit: what remains, after each reward, of the greatest progress seen; and the share of the weights that is shared.
+MEMORY, SHARED = 0.8, 0.05
 
 
 class Policy(ABC):
@@ -44,8 +50,8 @@ class Policy(ABC):
         self.tasks = tuple(workload.sizes)
 
     @abstractmethod
-    def factors(self, step: int) -> Mapping[str, float]:
-        """Return a factor of each task's share, 0 or greater."""
+    def factors(self, step: int, ready: Sequence[str]) -> Mapping[str, float]:
+        """Return a factor of each ready task's share, 0 or greater, and not 0 for all."""
 
     @abstractmethod
     def observe(self, feedback: Feedback) -> list[Change]:
@@ -60,13 +66,25 @@ class Policy(ABC):
         """Go on from a saved state."""
 
 
+def relative(shares: Mapping[str, float]) -> dict[str, float]:
+    """Scale shares to sum to 1; where there are none, none are left."""
+    total = sum(shares.values()) or 1.0
+    return {task: share / total for task, share in shares.items()}
+
+
+def at_least(factors: Mapping[str, float]) -> dict[str, float]:
+    """Raise what is less than `LEAST` of the greatest."""
+    least = LEAST * max(factors.values())
+    return {task: max(factor, least) for task, factor in factors.items()}
+
+
 class Windows:
     """Mean losses over windows of updates in which a task trained."""
 
     def __init__(self, tasks: Sequence[str], length: int) -> None:
         self._length = length
         self._open: dict[str, list[float]] = {task: [] for task in tasks}
-        self.means: dict[str, list[float]] = {task: [] for task in tasks}
+        self._means: dict[str, list[float]] = {task: [] for task in tasks}
 
     def add(self, losses: Mapping[str, float]) -> list[str]:
         """Add a step's losses and return the tasks whose window is full now; the last two means are kept."""
@@ -74,39 +92,43 @@ class Windows:
         for task, loss in losses.items():
             self._open[task].append(loss)
             if len(self._open[task]) == self._length:
-                self.means[task] = [*self.means[task][-1:], sum(self._open[task]) / self._length]
+                self._means[task] = [*self._means[task][-1:], sum(self._open[task]) / self._length]
                 self._open[task] = []
                 full.append(task)
         return full
 
+    def ratio(self, task: str) -> float | None:
+        """Return the last mean over the one before, or None where there are not two, or nothing was left to learn."""
+        means = self._means[task]
+        return means[1] / means[0] if len(means) == 2 and means[0] > 1e-12 else None
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state as JSON."""
-        return {"open": {task: list(found) for task, found in self._open.items()}, "means": dict(self.means)}
+        return {"open": {task: list(found) for task, found in self._open.items()}, "means": dict(self._means)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state."""
         self._open = {task: list(found) for task, found in state["open"].items()}
-        self.means = {task: list(found) for task, found in state["means"].items()}
+        self._means = {task: list(found) for task, found in state["means"].items()}
 
 
 class LossRate(Policy):
     """Rows to tasks whose loss falls slowly: K softmax(r / T), r the ratio of a loss to the one before.
 
-    Source: dynamic weight average, Liu et al. 2019, "End-to-End Multi-Task Learning with Attention", section 3.3; there
-    the losses are weighed by it, here the rows are dealt by it.
+    Source: dynamic weight average, Liu et al. 2019, "End-to-End Multi-Task Learning with Attention"; there the losses
+    are weighed by it and averaged over epochs, here the rows are dealt by it and windows of updates are averaged.
     """
 
     def __init__(self, options: DynamicOptions, workload: Workload) -> None:
         super().__init__(options, workload)
         self._windows = Windows(self.tasks, options.window)
 
-    def factors(self, step: int) -> Mapping[str, float]:
+    def factors(self, step: int, ready: Sequence[str]) -> Mapping[str, float]:
         del step
-        ratios = {
-            task: means[1] / means[0] if len(means) == 2 and means[0] > 0 else 1.0
-            for task, means in self._windows.means.items()
-        }
-        return {task: math.exp(ratio / self.options.sharpness) for task, ratio in ratios.items()}
+        found = {task: self._windows.ratio(task) for task in ready}
+        ratios = {task: 1.0 if ratio is None else ratio for task, ratio in found.items()}
+        most = max(ratios.values())
+        return at_least({task: math.exp((ratio - most) / self.options.sharpness) for task, ratio in ratios.items()})
 
     def observe(self, feedback: Feedback) -> list[Change]:
         self._windows.add(feedback.losses)
@@ -120,38 +142,34 @@ class LossRate(Policy):
 
 
 class DevGap(Policy):
-    """Rows in proportion to how far a task's main metric on dev is from its target."""
+    """Rows in proportion to how far a task's main metric on dev is from its target, as a share of the target."""
 
     def __init__(self, options: DynamicOptions, workload: Workload) -> None:
         super().__init__(options, workload)
         targets = options.targets
         if not targets:
-            raise ConfigError("schedule.targets: missing; dev_gap needs the score that each task is to reach")
-        for task in targets:
-            if task not in workload.sizes:
-                raise ConfigError(f"schedule.targets: found {task!r}; {nearest(task, workload.sizes)}")
-        for task in workload.sizes:
-            if task not in targets:
-                raise ConfigError(f"schedule.targets: no target for {task!r}; every task needs one")
-            if workload.metrics.get(task) in SMALLER_IS_BETTER:
+            raise ConfigError("schedule.targets: found nothing; dev_gap expects the score that each task is to reach")
+        require_each("targets", targets, workload.sizes)
+        for task, metric in workload.metrics.items():
+            if metric in SMALLER_IS_BETTER:
                 raise ConfigError(
-                    f"schedule.targets: {task!r} is scored by {workload.metrics[task]}, of which less is better; "
-                    "choose another metric for it"
+                    f"schedule.targets: found {task!r}, which is scored by {metric}; dev_gap accepts metrics of which "
+                    f"more is better; choose another tasks.{task}.metric, or another schedule.policy"
                 )
         self._targets = targets
         self._metrics = workload.metrics
         self._gaps = dict.fromkeys(self.tasks, 1.0)
 
-    def factors(self, step: int) -> Mapping[str, float]:
+    def factors(self, step: int, ready: Sequence[str]) -> Mapping[str, float]:
         del step
-        # A task that has reached its target keeps a little, so that it is not forgotten.
-        return {task: max(gap, 0.05) for task, gap in self._gaps.items()}
+        # Not 0 where all targets are reached: then all are dealt alike.
+        return at_least({task: max(self._gaps[task], 1e-9) for task in ready})
 
     def observe(self, feedback: Feedback) -> list[Change]:
         for task, scores in (feedback.dev or {}).items():
-            target = self._targets[task]
-            found = scores.get(self._metrics[task])
-            self._gaps[task] = 1.0 if found is None else max(0.0, (target - found) / max(abs(target), 1e-9))
+            target, found = self._targets[task], scores.get(self._metrics[task])
+            far = 1.0 if found is None else (target - found) / max(abs(target), 1e-9)
+            self._gaps[task] = min(1.0, max(0.0, far))
         return []
 
     def state_dict(self) -> dict[str, Any]:
@@ -162,43 +180,46 @@ class DevGap(Policy):
 
 
 class Bandit(Policy):
-    """EXP3 whose reward is learning progress: the tasks are arms, and the rows are dealt by the arms' probabilities.
+    """EXP3.S whose reward is learning progress: the tasks are arms, and the rows are dealt by the arms' probabilities.
 
-    Source: EXP3, Auer et al. 2002, "The Nonstochastic Multiarmed Bandit Problem", section 3; learning progress as the
-    reward as in Graves et al. 2017, "Automated Curriculum Learning", section 3. A window's reward is the relative
-    fall of the loss, scaled to -1 .. 1 by the greatest seen, and weighed by the arm's probability.
+    Source: Auer et al. 2002, "The Nonstochastic Multiarmed Bandit Problem", section 8: EXP3 whose weights are shared a
+    little, for a best arm that changes; learning progress as the reward as in Graves et al. 2017, "Automated Curriculum
+    Learning for Neural Networks". A window's reward is the relative fall of the loss, -1 to 1 when divided by the
+    greatest seen lately (there by quantiles of all seen), and by the arm's probability: the progress for its rows.
     """
 
     def __init__(self, options: DynamicOptions, workload: Workload) -> None:
         super().__init__(options, workload)
         self._windows = Windows(self.tasks, options.window)
-        self._logs = dict.fromkeys(self.tasks, 0.0)
+        self._weights = dict.fromkeys(self.tasks, 1.0)
         self._greatest = 0.0
 
-    def factors(self, step: int) -> Mapping[str, float]:
+    def factors(self, step: int, ready: Sequence[str]) -> Mapping[str, float]:
         del step
-        top = max(self._logs.values())
-        weights = {task: math.exp(value - top) for task, value in self._logs.items()}
-        total, count, explore = sum(weights.values()), len(weights), self.options.explore
-        return {task: (1 - explore) * weight / total + explore / count for task, weight in weights.items()}
+        total, explore = sum(self._weights[task] for task in ready), self.options.explore
+        return {task: (1 - explore) * self._weights[task] / total + explore / len(ready) for task in ready}
 
     def observe(self, feedback: Feedback) -> list[Change]:
-        for task in self._windows.add(feedback.losses):
-            means = self._windows.means[task]
-            if len(means) == 2 and means[0] > 0:
-                progress = (means[0] - means[1]) / means[0]
-                self._greatest = max(self._greatest, abs(progress), 1e-12)
-                chance = self.factors(feedback.step)[task]
-                reward = progress / self._greatest
-                self._logs[task] += self.options.explore / len(self.tasks) * reward / chance
+        ratios = {task: self._windows.ratio(task) for task in self._windows.add(feedback.losses)}
+        progress = {task: max(-1.0, 1.0 - ratio) for task, ratio in ratios.items() if ratio is not None}
+        if progress:
+            self._reward(progress)
         return []
 
+    def _reward(self, progress: Mapping[str, float]) -> None:
+        chances, count = self.factors(0, self.tasks), len(self.tasks)
+        self._greatest = max(*map(abs, progress.values()), MEMORY * self._greatest, 1e-12)
+        for task, found in progress.items():
+            self._weights[task] *= math.exp(self.options.explore / count * found / self._greatest / chances[task])
+        mean = sum(self._weights.values()) / count
+        self._weights = {task: (1.0 - SHARED) * weight / mean + SHARED for task, weight in self._weights.items()}
+
     def state_dict(self) -> dict[str, Any]:
-        return {"windows": self._windows.state_dict(), "logs": dict(self._logs), "greatest": self._greatest}
+        return {"windows": self._windows.state_dict(), "weights": dict(self._weights), "greatest": self._greatest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._windows.load_state_dict(state["windows"])
-        self._logs, self._greatest = dict(state["logs"]), state["greatest"]
+        self._weights, self._greatest = dict(state["weights"]), state["greatest"]
 
 
 class StopAndGo(Policy):
@@ -206,45 +227,61 @@ class StopAndGo(Policy):
 
     Source: dynamic stop-and-go, Lu et al. 2020, "12-in-1: Multi-Task Vision and Language Representation Learning",
     section 3.3: stop after two epochs with less than 0.1 % gained, train every 4th iteration meanwhile, go after 0.5 %
-    lost. Here it goes by evaluations, and by the normalised main metric.
+    lost. Here it goes by evaluations, and by the normalised main metric. A task that went on is measured anew from
+    where it fell to, and evaluations before a task's first step do not count.
     """
 
     def __init__(self, options: DynamicOptions, workload: Workload) -> None:
         super().__init__(options, workload)
         self._best: dict[str, float] = {}
-        self._since = dict.fromkeys(self.tasks, 0)
+        self._since = dict.fromkeys(self.tasks, -1)  # the first evaluation is none without improvement
         self._pausing: set[str] = set()
+        self._trained: set[str] = set()
 
-    def factors(self, step: int) -> Mapping[str, float]:
-        refresh = step % self.options.refresh == 0
-        if len(self._pausing) == len(self.tasks):  # nobody improves: all go on, until someone loses
-            return dict.fromkeys(self.tasks, 1.0)
-        return {task: float(task not in self._pausing or refresh) for task in self.tasks}
+    def factors(self, step: int, ready: Sequence[str]) -> Mapping[str, float]:
+        # Where nobody improves all go on, until someone loses.
+        everyone = step % self.options.refresh == 0 or self._pausing.issuperset(ready)
+        return {task: float(everyone or task not in self._pausing) for task in ready}
 
     def observe(self, feedback: Feedback) -> list[Change]:
-        changes: list[Change] = []
-        for task, score in feedback.normalised.items() if feedback.dev is not None else ():
-            best = self._best.get(task)
-            if best is None or score > best + self.options.least_gain * abs(best):
-                self._best[task] = score if best is None else max(best, score)
-                self._since[task] = 0
-            else:
-                self._since[task] += 1
-            if task in self._pausing and score < self._best[task] - self.options.loss * abs(self._best[task]):
-                self._pausing.discard(task)
-                self._since[task] = 0
-                changes.append(Change("go", {"task": task, "score": score, "best": self._best[task]}))
-            elif task not in self._pausing and self._since[task] >= self.options.patience:
+        self._trained.update(feedback.losses)
+        if feedback.dev is None:
+            return []
+        trained, self._trained = self._trained, set()
+        changes = [
+            self._pause_or_go(task, score, task in trained)
+            for task, score in feedback.normalised.items()
+            if task in trained or task in self._best
+        ]
+        return [change for change in changes if change is not None]
+
+    def _pause_or_go(self, task: str, score: float, trained: bool) -> Change | None:
+        best = self._best.setdefault(task, score)
+        values = {"task": task, "score": score, "best": best}
+        if score > best + self.options.least_gain * abs(best):
+            self._best[task], self._since[task] = score, 0
+        elif task in self._pausing and score < best - self.options.loss * abs(best):
+            self._pausing.discard(task)
+            self._best[task], self._since[task] = score, 0
+            return Change("go", values)
+        elif trained and task not in self._pausing:
+            self._since[task] += 1
+            if self._since[task] >= self.options.patience:
                 self._pausing.add(task)
-                changes.append(Change("stop", {"task": task, "score": score, "best": self._best[task]}))
-        return changes
+                return Change("stop", values)
+        return None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": dict(self._best), "since": dict(self._since), "pausing": sorted(self._pausing)}
+        return {
+            "best": dict(self._best),
+            "since": dict(self._since),
+            "pausing": sorted(self._pausing),
+            "trained": sorted(self._trained),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._best, self._since = dict(state["best"]), dict(state["since"])
-        self._pausing = set(state["pausing"])
+        self._pausing, self._trained = set(state["pausing"]), set(state["trained"])
 
 
 POLICIES: dict[str, type[Policy]] = {
@@ -256,7 +293,10 @@ POLICIES: dict[str, type[Policy]] = {
 
 
 class Dynamic(Mixed):
-    """The proportions, times what a policy makes of the feedback. Gates are respected: a factor opens none."""
+    """The proportions, times what a policy makes of the feedback. Gates are respected: a factor opens none.
+
+    A task that others wait for gets no less than it would without feedback, or they might wait for ever.
+    """
 
     Options = DynamicOptions
 
@@ -264,9 +304,16 @@ class Dynamic(Mixed):
         super().__init__(options, workload)
         self._policy = POLICIES[options.policy](options, workload)
 
-    def base_shares(self) -> Mapping[str, float]:
-        factors = self._policy.factors(self.step)
-        return {task: share * factors[task] for task, share in super().base_shares().items()}
+    def shares(self) -> Mapping[str, float]:
+        usual, awaited = relative(super().shares()), self.gates.awaited()
+        if awaited.issuperset(usual):
+            return usual
+        factors = self._policy.factors(self.step, tuple(usual))
+        moved = relative({task: share * factors[task] for task, share in usual.items()})
+        kept = {task: share if task in awaited else 0.0 for task, share in usual.items()}
+        more = relative({task: max(0.0, share - kept[task]) for task, share in moved.items()})
+        rest = 1.0 - sum(kept.values())
+        return {task: share + rest * more[task] for task, share in kept.items()}
 
     def observe(self, feedback: Feedback) -> list[Change]:
         return super().observe(feedback) + self._policy.observe(feedback)

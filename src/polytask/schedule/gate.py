@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 from polytask.tasks.gate import GateOptions
 from polytask.terms import SMALLER_IS_BETTER
 
+# Epochs that rounding may cost.
+SLACK = 1e-9
 DevTable: TypeAlias = Mapping[str, Mapping[str, float | None]]
 
 
@@ -55,12 +57,17 @@ class Gate:
         """Passes through the task's rows."""
         return self.progress.rows / self.size
 
+    @property
+    def latest(self) -> float:
+        """Epochs after which the gate is open whatever the scores."""
+        return min(self.limit, self.limit if self.options.epochs is None else self.options.epochs)
+
     def count(self, rows: int) -> str | None:
         """Count drawn rows, and say why the gate opens, if it does. The limit is the caller's to ask for."""
         self.progress.rows += rows
         self.progress.trained = self.progress.trained or rows > 0
         wanted = self.options.epochs
-        return self._open(f"{wanted:g} epochs") if wanted is not None and self.epochs >= wanted - 1e-9 else None
+        return self._open(f"{wanted:g} epochs") if wanted is not None and self.epochs >= wanted - SLACK else None
 
     def evaluated(self, scores: Mapping[str, float | None], normalised: float) -> str | None:
         """Take in dev scores, and say why the gate opens, if it does. An evaluation without training counts as none."""
@@ -81,7 +88,7 @@ class Gate:
 
     def at_limit(self) -> bool:
         """Whether the limit is reached and the gate still closed."""
-        return not self.is_open and self.epochs >= self.limit - 1e-9
+        return not self.is_open and self.epochs >= self.limit - SLACK
 
     def give_up(self) -> str:
         """Open at the limit."""
@@ -129,6 +136,10 @@ class Gates:
     def ready(self) -> tuple[str, ...]:
         """Return the tasks whose needs are all open."""
         return tuple(task for task in self.gates if all(self.gates[need].is_open for need in self._needs.get(task, ())))
+
+    def awaited(self) -> set[str]:
+        """Return the tasks that others wait for."""
+        return {need for needs in self._needs.values() for need in needs if not self.gates[need].is_open}
 
     def count(self, rows: Mapping[str, int]) -> list[Opening]:
         """Count the rows of a step."""

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator
 
 from polytask.errors import ConfigError, nearest
-from polytask.options import Options
+from polytask.schedule.gate import SLACK
 from polytask.schedule.proportions import PROPORTIONS, Dial
-from polytask.schedule.schedule import Schedule, Stage, Workload
+from polytask.schedule.schedule import Schedule, ScheduleOptions, Stage, Workload
 
 Proportions: TypeAlias = Literal["uniform", "proportional", "temperature", "annealed", "capped"]
 
 
-class MixedOptions(Options):
+class MixedOptions(ScheduleOptions):
     """The options of schedules that train several tasks in a step."""
 
     proportions: Proportions | dict[str, float] = Field(
@@ -40,7 +40,17 @@ class MixedOptions(Options):
 class ParallelOptions(MixedOptions):
     """Options of the parallel schedule."""
 
-    strategy: Literal["parallel"]
+    strategy: Literal["parallel"] = "parallel"  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+def require_each(option: str, values: Mapping[str, float], tasks: Collection[str]) -> None:
+    """Raise ConfigError unless an option gives a number for each task, and for no other."""
+    for task in values:
+        if task not in tasks:
+            raise ConfigError(f"schedule.{option}: found {task!r}; {nearest(task, tasks)}")
+    for task in tasks:
+        if task not in values:
+            raise ConfigError(f"schedule.{option}: found nothing for {task!r}; expected a number for every task")
 
 
 class Mixed(Schedule):
@@ -51,19 +61,19 @@ class Mixed(Schedule):
     """
 
     def __init__(self, options: MixedOptions, workload: Workload) -> None:
-        super().__init__(workload)
+        super().__init__(options, workload)
         self.options = options
         if isinstance(options.proportions, dict):
-            for task in workload.sizes:
-                if task not in options.proportions:
-                    raise ConfigError(f"schedule.proportions: no share for {task!r}; every task needs one")
-            for task in options.proportions:
-                if task not in workload.sizes:
-                    raise ConfigError(f"schedule.proportions: found {task!r}; {nearest(task, workload.sizes)}")
+            require_each("proportions", options.proportions, workload.sizes)
 
     @property
     def limit(self) -> int:
-        return math.ceil(self.steps_per_epoch * self.workload.epochs)
+        return max(1, math.ceil(self.steps_per_epoch * (self.workload.epochs - SLACK)))
+
+    @property
+    def together(self) -> int:
+        groups = sorted((len(tasks) for tasks, _ in self.workload.sources), reverse=True)
+        return sum(groups[: self.workload.batch_rows])
 
     @property
     def stage(self) -> Stage:
@@ -71,13 +81,13 @@ class Mixed(Schedule):
 
     def shares(self) -> Mapping[str, float]:
         ready = self.gates.ready()
-        base = self.base_shares()
-        found = {task: base[task] for task in ready if base[task] > 0}
+        planned = self._planned()
+        found = {task: planned[task] for task in ready if planned[task] > 0}
         # What was to wait for a task without a share would wait for ever: train what is ready alike.
-        return found or {task: 1.0 for task in ready}
+        return found or dict.fromkeys(ready, 1.0)
 
-    def base_shares(self) -> Mapping[str, float]:
-        """Return the shares before gates and feedback."""
+    def _planned(self) -> Mapping[str, float]:
+        """Return the shares that all tasks would have, were they ready."""
         chosen = self.options.proportions
         if isinstance(chosen, dict):
             return chosen

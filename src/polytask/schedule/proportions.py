@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
-
 Sizes: TypeAlias = Mapping[str, int]
 
 
@@ -40,7 +38,8 @@ def proportional(sizes: Sizes, dial: Dial) -> dict[str, float]:
 
 def tempered(sizes: Sizes, dial: Dial) -> dict[str, float]:
     """In proportion to size^(1/T) (Raffel et al. 2020, section 3.5.2): T = 1 is proportional, a great T uniform."""
-    return {task: size ** (1.0 / dial.temperature) for task, size in sizes.items()}
+    most = max(sizes.values())  # of which a low temperature would make a number beyond all bounds
+    return {task: (size / most) ** (1.0 / dial.temperature) for task, size in sizes.items()}
 
 
 def annealed(sizes: Sizes, dial: Dial) -> dict[str, float]:
@@ -76,21 +75,22 @@ class Apportioner:
     def __init__(self, names: tuple[str, ...]) -> None:
         self._names = names
         # What each name has been given too little (or, below 0, too much) of its exact share.
-        self.credits = np.zeros(len(names))
+        self.credits = [0.0] * len(names)
 
     def split(self, total: int, shares: Mapping[str, float]) -> dict[str, int]:
         """Divide `total` by the shares, which are made to add up to 1."""
-        weights = np.array([shares.get(name, 0.0) for name in self._names])
-        weights = weights / weights.sum()
+        whole = sum(shares.values())
+        weights = {place: shares[name] / whole for place, name in enumerate(self._names) if shares.get(name, 0.0) > 0}
         margin = 1 / max(2 * len(self._names) - 2, 1)
-        given = np.zeros(len(self._names), dtype=int)
+        given = dict.fromkeys(self._names, 0)
         for _ in range(total):
-            self.credits += weights
-            ready = (weights > 0) & (self.credits >= margin - 1e-9)
-            if not ready.any():  # after a change of the shares
-                ready = (weights > 0) & (self.credits == self.credits[weights > 0].max())
-            rows_left = np.divide(1 - margin - self.credits, weights, out=np.full_like(weights, np.inf), where=ready)
-            chosen = int(np.argmin(rows_left))
+            for place, weight in weights.items():
+                self.credits[place] += weight
+            ready = [place for place in weights if self.credits[place] >= margin - 1e-9]
+            if ready:
+                chosen = min(ready, key=lambda place: (1 - margin - self.credits[place]) / weights[place])
+            else:  # after a change of the shares
+                chosen = max(weights, key=self.credits.__getitem__)
             self.credits[chosen] -= 1
-            given[chosen] += 1
-        return {name: int(count) for name, count in zip(self._names, given, strict=True)}
+            given[self._names[chosen]] += 1
+        return given

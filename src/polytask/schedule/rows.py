@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from polytask.schedule.proportions import Apportioner
 
 
@@ -36,16 +34,17 @@ class RowDealer:
                     continue
                 wanted = self._credits[task] + count * share / top
                 drawn = min(count, math.floor(wanted + 1e-9))
-                self._credits[task] = wanted - drawn
+                # Below 0, by rounding, it would cost the most demanding task a row.
+                self._credits[task] = max(0.0, wanted - drawn)
                 if drawn:
                     rows[task] = drawn
         return rows
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as JSON."""
-        return {"sources": self._sources.credits.tolist(), "tasks": dict(self._credits)}
+        return {"sources": list(self._sources.credits), "tasks": dict(self._credits)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state."""
-        self._sources.credits = np.array(state["sources"])
+        self._sources.credits = list(state["sources"])
         self._credits = dict(state["tasks"])

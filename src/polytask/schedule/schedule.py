@@ -6,7 +6,9 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from polytask.errors import ConfigError
 from polytask.options import Options
@@ -14,6 +16,16 @@ from polytask.schedule.gate import DevTable, Gates, Opening
 from polytask.schedule.graph import waves
 from polytask.schedule.rows import RowDealer
 from polytask.tasks.gate import GateOptions
+
+
+class ScheduleOptions(Options):
+    """The options that every schedule has."""
+
+    strategy: str
+    placement: Literal["mixed", "split"] = Field(
+        default="mixed",
+        description="with several processes: each gets rows of all tasks, or of as few as may be; the update is one",
+    )
 
 
 @dataclass(frozen=True)
@@ -110,9 +122,10 @@ class Schedule(ABC):
         finished: why the run ends before its limit, once it does.
     """
 
-    Options: type[Options]
+    Options: type[ScheduleOptions]
 
-    def __init__(self, workload: Workload) -> None:
+    def __init__(self, options: ScheduleOptions, workload: Workload) -> None:
+        self.placement = options.placement
         self.workload = workload
         self._dealer = RowDealer(workload.sources, workload.sizes, workload.batch_rows)
         self.step = 0
@@ -128,6 +141,11 @@ class Schedule(ABC):
     @abstractmethod
     def limit(self) -> int:
         """The greatest number of steps."""
+
+    @property
+    @abstractmethod
+    def together(self) -> int:
+        """The greatest number of tasks that a step trains."""
 
     @property
     @abstractmethod
@@ -158,11 +176,16 @@ class Schedule(ABC):
         return self._note(openings)
 
     def _note(self, openings: Sequence[Opening]) -> list[Change]:
-        """Turn gates that opened into changes; one that says stop ends the run."""
+        """Turn gates that opened into changes; one that says stop ends the run.
+
+        A gate that nobody asked for, and that no task waits for, is not worth a word.
+        """
         for opening in openings:
             if opening.stops:
                 self.finished = f"the gate of {opening.task!r} was not reached within its {opening.reason}"
-        return [Change("gate", {"task": opening.task, "reason": opening.reason}) for opening in openings]
+        asked = set(self.workload.gates).union(*self.workload.needs.values())
+        told = [opening for opening in openings if opening.task in asked]
+        return [Change("gate", {"task": opening.task, "reason": opening.reason}) for opening in told]
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that `next` depends on, JSON-ready."""
@@ -177,16 +200,28 @@ class Schedule(ABC):
 
 
 def require_reachable(schedule: Schedule) -> None:
-    """Raise ConfigError when a task cannot train even if every gate is reached at its limit only."""
-    seen: set[str] = set()
-    for _ in range(schedule.limit):
-        if len(seen) == len(schedule.workload.sizes) or schedule.finished:
+    """Raise ConfigError when a task does not train if every gate opens by rows only.
+
+    Args:
+        schedule: a new one; it is used up.
+    """
+    workload = schedule.workload
+    waiting, steps = dict.fromkeys(task for wave in workload.waves for task in wave), schedule.limit
+    for _ in range(steps):
+        if not waiting or schedule.finished is not None:
             return
-        seen.update(schedule.next().rows)
-    for task in schedule.workload.sizes:
-        if task not in seen:
-            needed = ", ".join(schedule.workload.needs.get(task, ())) or "none"
-            raise ConfigError(
-                f"tasks.{task}: it would never train: the run has {schedule.limit} steps, and the gates that it waits "
-                f"for ({needed}) may not open before; lower their gate.epochs or gate.limit, or raise train.epochs"
-            )
+        step = schedule.next()
+        schedule.observe(Feedback(step.number, {}))
+        for task in step.rows:
+            waiting.pop(task, None)
+    for task in waiting:
+        closed = [need for need in workload.needs.get(task, ()) if not schedule.gates.gates[need].is_open]
+        where, mend = (
+            (f"waits for {', '.join(closed)}", "give these a lower gate.epochs or gate.limit")
+            if closed
+            else ("draws no row", "raise train.epochs")
+        )
+        raise ConfigError(
+            f"tasks.{task}: it would never train: in the run's {steps} steps it {where}; {mend}, or "
+            "choose other schedule.proportions"
+        )

@@ -8,14 +8,17 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from polytask.options import Options
-from polytask.schedule.schedule import Change, Feedback, Schedule, Stage, Workload
+from polytask.schedule.gate import SLACK
+from polytask.schedule.schedule import Change, Feedback, Schedule, ScheduleOptions, Stage, Workload
+
+# Rows that a task's running total may lag behind its share since the stage began: two in its source, one in the task.
+ROUNDING_ROWS = 3
 
 
-class SequentialOptions(Options):
+class SequentialOptions(ScheduleOptions):
     """Options of the sequential schedule."""
 
-    strategy: Literal["sequential"]
+    strategy: Literal["sequential"]  # pyright: ignore[reportIncompatibleVariableOverride]
     replay: float = Field(
         default=0.0, ge=0, lt=1, description="share of a step's rows from tasks of earlier stages, against forgetting"
     )
@@ -34,7 +37,7 @@ class Sequential(Schedule):
     Options = SequentialOptions
 
     def __init__(self, options: SequentialOptions, workload: Workload) -> None:
-        super().__init__(workload)
+        super().__init__(options, workload)
         self.options = options
         self.order = [task for wave in workload.waves for task in wave]
         self._number = 0
@@ -43,36 +46,46 @@ class Sequential(Schedule):
     def default_gate(self) -> float:
         return self.workload.epochs
 
-    def _epoch_steps(self, number: int) -> int:
-        own = self.workload.batch_rows * (1.0 - (self.options.replay if number else 0.0))
-        return math.ceil(self.workload.sizes[self.order[number]] / own)
+    def _stage_shares(self, number: int) -> dict[str, float]:
+        """Return the shares of a stage."""
+        task, earlier = self.order[number], self.order[:number]
+        if not earlier or not self.options.replay:
+            return {task: 1.0}
+        return {task: 1.0 - self.options.replay, **dict.fromkeys(earlier, self.options.replay / len(earlier))}
+
+    def _own_rows(self, number: int) -> float:
+        """Return the rows that a stage's task draws in a step, on average; sources are passed by several tasks."""
+        shares = self._stage_shares(number)
+        passed = sum(max(shares.get(task, 0.0) for task in tasks) for tasks, _ in self.workload.sources)
+        return self.workload.batch_rows * shares[self.order[number]] / passed
 
     def _stage_steps(self, number: int) -> int:
-        own = self.workload.batch_rows * (1.0 - (self.options.replay if number else 0.0))
         gate = self.gates.gates[self.order[number]]
-        # One step more than the exact number: shares become whole rows.
-        return math.ceil(gate.limit * gate.size / own) + (1 if number and self.options.replay else 0)
+        # Shares become whole rows: with replay, the stage's task may have drawn a few too few at its end.
+        late = ROUNDING_ROWS if len(self._stage_shares(number)) > 1 else 0
+        return max(1, math.ceil(((gate.latest - SLACK) * gate.size + late) / self._own_rows(number)))
 
     @property
     def limit(self) -> int:
         return self._first + sum(self._stage_steps(number) for number in range(self._number, len(self.order)))
 
     @property
+    def together(self) -> int:
+        return len(self.order) if self.options.replay else 1
+
+    @property
     def stage(self) -> Stage:
-        number = min(self._number, len(self.order) - 1)
-        frozen = self.options.freeze if number else 0
+        name, frozen = self.order[self._number], self.options.freeze if self._number else 0
         if self.options.restart:
-            return Stage(self.order[number], self._first, self._stage_steps(number), frozen)
-        return Stage(self.order[number], 0, self.limit, frozen)
+            return Stage(name, self._first, self._stage_steps(self._number), frozen)
+        return Stage(name, 0, self.limit, frozen)
 
     @property
     def steps_per_epoch(self) -> int:
-        return self._epoch_steps(min(self._number, len(self.order) - 1))
+        return math.ceil(self.workload.sizes[self.order[self._number]] / self._own_rows(self._number))
 
     def shares(self) -> Mapping[str, float]:
-        task, earlier = self.order[self._number], self.order[: self._number]
-        replay = self.options.replay if earlier else 0.0
-        return {task: 1.0 - replay, **({other: replay / len(earlier) for other in earlier} if replay else {})}
+        return self._stage_shares(self._number)
 
     def observe(self, feedback: Feedback) -> list[Change]:
         changes = super().observe(feedback)
@@ -82,20 +95,15 @@ class Sequential(Schedule):
 
     def _next_stage(self) -> Change:
         done = self.order[self._number]
-        self._number += 1
-        if self._number == len(self.order):
-            self._number -= 1
+        if self._number + 1 == len(self.order):
             self.finished = "every stage is over"
             return Change("stage_end", {"task": done, "next": None})
+        self._number += 1
         self._first = self.step
         return Change("stage_end", {"task": done, "next": self.order[self._number]})
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            **super().state_dict(),
-            "number": self._number,
-            "first": self._first,
-        }
+        return {**super().state_dict(), "number": self._number, "first": self._first}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from polytask.tasks.classification import Classification
 from polytask.tasks.multilabel import Multilabel
+from polytask.tasks.reads import head_specs, require_readable
 from polytask.tasks.regression import Regression
 from polytask.tasks.tagging import Tagging
 from polytask.tasks.task import Tally, Task, TaskOptions
@@ -15,4 +16,4 @@ TASKS: dict[str, type[Task]] = {
     "tagging": Tagging,
 }
 
-__all__ = ["TASKS", "Tally", "Task", "TaskOptions"]
+__all__ = ["TASKS", "Tally", "Task", "TaskOptions", "head_specs", "require_readable"]

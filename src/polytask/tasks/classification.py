@@ -40,6 +40,7 @@ class Classification(Task):
     type_name = "classification"
     Options = ClassificationOptions
     gold_type = "string"
+    activation = "softmax"
 
     @classmethod
     def columns(cls, options: ClassificationOptions) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ class Multilabel(Task):
     type_name = "multilabel"
     Options = MultilabelOptions
     gold_type = "list<string>"
+    activation = "sigmoid"
 
     @classmethod
     def columns(cls, options: MultilabelOptions) -> tuple[str, ...]:

@@ -27,7 +27,10 @@ class RegressionOptions(TaskOptions):
 
 @dataclass(frozen=True)
 class Regression(Task):
-    """A number; the head works in units of the training rows' standard deviation around their mean."""
+    """A number; the head works in units of the training rows' standard deviation around their mean.
+
+    Tasks that read it are given the number in these units, which are of the size of the encoder's states.
+    """
 
     name: str
     options: RegressionOptions
@@ -37,6 +40,7 @@ class Regression(Task):
     type_name = "regression"
     Options = RegressionOptions
     gold_type = "double"
+    activation = "identity"
 
     @classmethod
     def columns(cls, options: RegressionOptions) -> tuple[str, ...]:

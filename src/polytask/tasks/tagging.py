@@ -54,6 +54,7 @@ class Tagging(Task):
     Options = TaggingOptions
     level = "word"
     gold_type = "list<string>"
+    activation = "softmax"
 
     @classmethod
     def columns(cls, options: TaggingOptions) -> tuple[str, ...]:

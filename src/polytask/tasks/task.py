@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 from polytask.errors import nearest
 from polytask.options import DataOptions, Options
 from polytask.tasks.gate import GateOptions
-from polytask.terms import Gold, HeadSpec, Inputs, Pooling, Word
+from polytask.terms import Activation, Gold, HeadSpec, Inputs, Pooling, Word
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,8 +37,11 @@ Names: TypeAlias = Annotated[
 
 # What changes how a task learns, and nothing that is read from its rows.
 _LEARNING = frozenset(
-    {"data", "needs", "gate", "weight", "metric", "pooling", "dropout", "class_weights", "label_smoothing", "threshold"}
-)
+    {
+        "data", "needs", "reads", "detach_reads", "gate", "weight", "metric", "pooling", "dropout", "class_weights",
+        "label_smoothing", "threshold",
+    }
+)  # fmt: skip
 
 
 class TaskOptions(Options):
@@ -51,6 +54,10 @@ class TaskOptions(Options):
         default=None, description="two columns, where the task is about a pair of texts"
     )
     needs: Names = Field(default=(), description="tasks that this one depends on: one name or several")
+    reads: dict[str, Literal["probabilities"]] = Field(
+        default={}, description="needed tasks whose predictions this one's head is given: {intent: probabilities}"
+    )
+    detach_reads: bool = Field(default=True, description="whether the gradient stops at what is read")
     gate: GateOptions | None = Field(default=None, description="when the task is ready for those that need it")
     weight: float = Field(default=1.0, gt=0, description="weight of the task's loss in the sum")
     metric: str | None = Field(default=None, description="main metric; by default the type's first")
@@ -126,6 +133,8 @@ class Task(ABC):
     level: ClassVar[Literal["row", "word"]] = "row"
     # Arrow type of a gold cell, by name: "string", "list<string>", "double".
     gold_type: ClassVar[Literal["string", "list<string>", "double"]]
+    # What the head's outputs become for the tasks that read them.
+    activation: ClassVar[Activation]
 
     name: str
     options: Any
@@ -148,7 +157,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def head(self) -> HeadSpec:
-        """What the task asks of its head."""
+        """What the task asks of its head; what it reads of other tasks is added by `head_specs`."""
 
     @property
     @abstractmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,10 +68,10 @@ class Checkpoints:
         self._write(target, write)
         return target.name
 
-    def drop_best_but(self, name: str | None) -> None:
+    def drop_best_but(self, names: Collection[str | None]) -> None:
         """Delete best weights that no checkpoint names any more."""
         for other in self.folder.glob("best-*"):
-            if other.name != name:
+            if other.name not in names:
                 shutil.rmtree(other)
 
     def load_best(self, name: str) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -28,6 +29,20 @@ class World:
     def share(self, items: Sequence[int]) -> list[int]:
         """Return this process's share of items dealt like cards."""
         return list(items[self.rank :: self.size])
+
+    def stretch(self, items: Sequence[int], sizes: Sequence[int]) -> list[int]:
+        """Return this process's stretch of items cut one after another into parts of about equal size.
+
+        Every process gets at least one item where there are enough.
+        """
+        ends = np.cumsum(sizes)
+        middles = (ends - np.asarray(sizes) / 2) / ends[-1] * self.size
+        ranks = np.minimum(middles.astype(int), self.size - 1)
+        count = len(items)
+        # Nobody further along than the items before and behind allow: each rank needs one.
+        places = np.arange(count)
+        ranks = np.clip(ranks, self.size - (count - places), places)
+        return [item for item, rank in zip(items, ranks, strict=True) if rank == self.rank]
 
     def add_up(self, values: Sequence[float]) -> list[float]:
         """Return the sums over all processes."""

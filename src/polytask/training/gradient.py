@@ -1,8 +1,9 @@
-"""The gradient of a step: of the weighted sum of the tasks' mean losses, whole or task by task."""
+"""The gradient of a step: of the tasks' mean losses, as the balancer puts them together, whole or task by task."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from polytask.balance import WeightedSum
+from polytask.balance import Balancer
 from polytask.balance.gram import GradientMeter
 from polytask.data.batch import Batch
 from polytask.model.multitask import MultiTaskModel
@@ -25,13 +26,25 @@ class StepGradient:
 
     Attributes:
         losses: each task's mean loss over all processes.
-        gram: layers x tasks x tasks inner products of the tasks' gradients, where they were taken apart.
+        gram: layers x tasks x tasks inner products of the tasks' gradients, where they were asked for.
+        weights: of the tasks in the update of what they share, where a method chose them.
         stopping: whether any process was asked to stop.
     """
 
     losses: Mapping[str, float]
     gram: NDArray[np.float64] | None
+    weights: Mapping[str, float]
     stopping: bool
+
+
+@dataclass(frozen=True)
+class _Words:
+    """Word embeddings that a task looked up: they are differentiated by apart from the table that they come from."""
+
+    task: str
+    trunk: frozenset[str]
+    ids: Tensor
+    values: Tensor
 
 
 @dataclass(frozen=True)
@@ -44,54 +57,163 @@ class Differentiator:
 
     model: MultiTaskModel
     tasks: Mapping[str, Task]
-    balancer: WeightedSum
+    balancer: Balancer
     world: World
     precision: Callable[[], AbstractContextManager[object]]
 
     def whole(self, wrapped: nn.Module, batches: Sequence[Batch], asked_to_stop: bool) -> StepGradient:
         """Take one backward pass a piece, through the wrapped model.
 
+        A method that weighs the tasks by their losses needs the step in one piece.
+
         Args:
             wrapped: the model, or what averages its gradients over processes.
         """
         masses, stopping = self._masses(batches, asked_to_stop)
         sums = {task: 0.0 for task in self.tasks}
+        weights: dict[str, float] = {}
         for number, batch in enumerate(batches, start=1):
             with self.precision(), self._sync_after(wrapped, number == len(batches)):
                 outputs = wrapped(batch)
+                means = {
+                    task: self.tasks[task].loss(found, batch.targets[task]) / masses[task]
+                    for task, found in outputs.items()
+                    if masses[task] > 0
+                }
+                for task, mean in means.items():
+                    sums[task] += float(mean.detach())
+                if self.balancer.shape == "losses":
+                    weights = _away_from_zero(self._weigh(self._losses(sums, masses)))
                 total = outputs_zero(outputs)
-                for task, found in outputs.items():
-                    if masses[task] > 0:
-                        mean = self.tasks[task].loss(found, batch.targets[task]) / masses[task]
-                        # The wrapper averages over processes; the mean above is already over all of them.
-                        total = total + self.balancer.weigh(task) * self.world.size * mean
-                        sums[task] += float(mean.detach())
+                for task, mean in means.items():
+                    # The wrapper averages over processes; the mean above is already over all of them.
+                    total = total + self._weight(task, weights) * self.world.size * mean
                 total.backward()
+        self._unweigh_own(weights)
         self._add_tie()
-        return StepGradient(self._losses(sums, masses), None, stopping)
+        return StepGradient(self._losses(sums, masses), None, weights, stopping)
 
-    def by_task(self, batches: Sequence[Batch], asked_to_stop: bool) -> StepGradient:
-        """Take one forward and backward pass a task, over its own rows, and leave the same gradient as `whole`.
+    def by_task(self, batches: Sequence[Batch], asked_to_stop: bool, *, statistic: bool = True) -> StepGradient:
+        """Take one forward and backward pass a task, over its own rows, and put the gradients together again.
 
-        The inner products are those of the unweighted mean losses' gradients.
+        Under the sum that leaves the same gradient as `whole`.
+
+        Args:
+            statistic: whether the inner products are wanted: of the unweighted mean losses' gradients.
         """
         masses, stopping = self._masses(batches, asked_to_stop)
         sums = {task: 0.0 for task in self.tasks}
-        meter = GradientMeter(self.model)
+        meter = GradientMeter(self.model.gradient_groups(), list(self.tasks), self.world.add_up_in_place)
+        found: list[tuple[_Words, Tensor]] = []
         for task in (task for task in self.tasks if masses[task] > 0):
-            for batch in batches:
-                if task in batch.targets:
-                    with self.precision():
-                        own = batch.only(task)
-                        mean = self.tasks[task].loss(self.model(own)[task], own.targets[task]) / masses[task]
-                    self._add(self.balancer.weigh(task) * mean)
-                    sums[task] += float(mean.detach())
+            for batch in (batch for batch in batches if task in batch.targets):
+                mean, words = self._mean(task, batch.only(task), masses[task])
+                gradients = self._add(self.balancer.weights[task] * mean, [one.values for one in words])
+                found += [
+                    (one, gradient) for one, gradient in zip(words, gradients, strict=True) if gradient is not None
+                ]
+                sums[task] += float(mean.detach())
             meter.take(task)
-        gram = meter.finish(self.world.add_up_in_place)
-        self._add_up_others(meter)
+        losses = self._losses(sums, masses)
+        shared = self.model.shared_parameters()
+        weights: dict[str, float] = {}
+        if self.balancer.shape == "gradients" and len(meter.tasks) > 1:
+            meter.put_back_combined(self.balancer.combine, shared)
+        else:
+            weights = self._weigh(losses, meter, shared)
+            meter.put_back(dict.fromkeys(losses, 1.0) | weights, shared)
+        tables = self.model.word_embeddings()
+        factors = {(one.task, one.trunk): weights.get(one.task, 1.0) for one, _ in found if tables[one.trunk] in shared}
+        self._add_words([(one, gradient * factors.get((one.task, one.trunk), 1.0)) for one, gradient in found])
+        self._add_up_others(meter.parameters)
         self._add_tie()
-        weights = np.array([self.balancer.weigh(task) for task in self.tasks])
-        return StepGradient(self._losses(sums, masses), gram / np.outer(weights, weights), stopping)
+        gram = self._unweighted(meter.grams[: self.model.layers]) if statistic else None
+        return StepGradient(losses, gram, weights, stopping)
+
+    def by_top(self, batches: Sequence[Batch], asked_to_stop: bool) -> StepGradient:
+        """Take one forward pass a task, its gradient in the highest shared layer only, and one backward pass of all.
+
+        The graphs of the whole step are kept until the weights are known.
+        """
+        masses, stopping = self._masses(batches, asked_to_stop)
+        sums = {task: 0.0 for task in self.tasks}
+        meter = GradientMeter([self.model.top_group()], list(self.tasks), self.world.add_up_in_place)
+        means: list[tuple[str, Tensor]] = []
+        found: list[_Words] = []
+        for task in (task for task in self.tasks if masses[task] > 0):
+            for batch in (batch for batch in batches if task in batch.targets):
+                mean, words = self._mean(task, batch.only(task), masses[task])
+                self._add(self.balancer.weights[task] * mean, (), meter.parameters, keep=True)
+                means.append((task, mean))
+                found += words
+                sums[task] += float(mean.detach())
+            meter.take(task)
+        losses = self._losses(sums, masses)
+        weights = _away_from_zero(self._weigh(losses, meter, self.model.shared_parameters()))
+        if means:
+            total = torch.stack([self._weight(task, weights) * mean for task, mean in means]).sum()
+            gradients = self._add(total, [one.values for one in found])
+            self._add_words([(one, grad) for one, grad in zip(found, gradients, strict=True) if grad is not None])
+        self._add_up_others(())
+        self._unweigh_own(weights)
+        self._add_tie()
+        return StepGradient(losses, None, weights, stopping)
+
+    def losses(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """Return the tasks' mean losses with the model as it is now."""
+        masses, _ = self._masses(batches, False)
+        sums = {task: 0.0 for task in self.tasks}
+        for batch in batches:
+            with torch.no_grad(), self.precision():
+                for task, found in self.model(batch).items():
+                    if masses[task] > 0:
+                        sums[task] += float(self.tasks[task].loss(found, batch.targets[task]) / masses[task])
+        return self._losses(sums, masses)
+
+    def _mean(self, task: str, batch: Batch, mass: float) -> tuple[Tensor, list[_Words]]:
+        """Return a task's mean loss over a batch of its own, and the word embeddings that it looked up."""
+        with self.precision():
+            found = {trunk: values.detach().requires_grad_() for trunk, values in self.model.embed(batch).items()}
+            mean = self.tasks[task].loss(self.model(batch, found)[task], batch.targets[task]) / mass
+        ids = self.model.ids(batch)
+        return mean, [_Words(task, trunk, ids[trunk], values) for trunk, values in found.items()]
+
+    def _weigh(
+        self,
+        losses: Mapping[str, float],
+        meter: GradientMeter | None = None,
+        shared: Collection[nn.Parameter] = (),
+    ) -> dict[str, float]:
+        """Return the weights that the method chooses, the same on all processes."""
+        if self.balancer.shape not in ("losses", "gram") or not losses:
+            return {}
+        gram = meter.shared_gram(shared) if meter is not None and self.balancer.shape == "gram" else None
+        told = self.world.from_leader(self.balancer.weigh(losses, gram))
+        assert isinstance(told, dict)
+        return told
+
+    def _weight(self, task: str, weights: Mapping[str, float]) -> float:
+        return self.balancer.weights[task] * weights.get(task, 1.0)
+
+    def _unweighted(self, gram: NDArray[np.float64]) -> NDArray[np.float64]:
+        own = np.array([self.balancer.weights[task] for task in self.tasks])
+        return gram / np.outer(own, own)
+
+    def _unweigh_own(self, weights: Mapping[str, float]) -> None:
+        """Take the method's weights out of what one task alone trains."""
+        for task, parameters in self.model.own_parameters() if weights else ():
+            for parameter in parameters:
+                if parameter.grad is not None and task in weights:
+                    parameter.grad /= weights[task]
+
+    def _add_words(self, found: Sequence[tuple[_Words, Tensor]]) -> None:
+        """Add the word embeddings' gradients, in one look-up a trunk: each adds one as great as the vocabulary."""
+        encoders = dict(zip(self.model.plan.trunks, self.model.trunks, strict=True))
+        for trunk, table in self.model.word_embeddings().items():
+            own = [(one, gradient) for one, gradient in found if one.trunk == trunk]
+            if own and table.requires_grad:
+                looked_up = encoders[trunk].embed(torch.cat([one.ids for one, _ in own]))
+                self._put(table, torch.autograd.grad(looked_up, table, torch.cat([gradient for _, gradient in own]))[0])
 
     def _add_tie(self) -> None:
         """Add the gradient of what keeps the parts of soft sharing close: the same on every process."""
@@ -99,22 +221,39 @@ class Differentiator:
         if tie is not None:
             self._add(tie)
 
-    def _add(self, loss: Tensor) -> None:
-        """Add a gradient to the parameters behind the wrapper's back.
+    def _add(
+        self,
+        loss: Tensor,
+        leaves: Sequence[Tensor] = (),
+        parameters: Iterable[nn.Parameter] | None = None,
+        *,
+        keep: bool = False,
+    ) -> list[Tensor | None]:
+        """Add a gradient to the parameters behind the wrapper's back, and return the one by other leaves.
 
         A backward pass that the wrapper did not prepare would mark parameters as done that its next one waits for.
-        """
-        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        found = torch.autograd.grad(loss, parameters, allow_unused=True)
-        for parameter, gradient in zip(parameters, found, strict=True):
-            if gradient is not None:  # pyright: ignore[reportUnnecessaryComparison] - with allow_unused it may be
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
-    def _add_up_others(self, meter: GradientMeter) -> None:
-        """Add up over processes what the meter did not take."""
+        Args:
+            parameters: by default all.
+            keep: whether the graph is needed again.
+        """
+        chosen = [one for one in (self.model.parameters() if parameters is None else parameters) if one.requires_grad]
+        if not chosen and not leaves:
+            return []
+        found = torch.autograd.grad(loss, [*chosen, *leaves], allow_unused=True, retain_graph=keep)
+        for parameter, gradient in zip(chosen, found, strict=False):
+            if gradient is not None:  # pyright: ignore[reportUnnecessaryComparison] - with allow_unused it may be
+                self._put(parameter, gradient)
+        return list(found[len(chosen) :])
+
+    @staticmethod
+    def _put(parameter: nn.Parameter, gradient: Tensor) -> None:
+        parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+    def _add_up_others(self, measured: Collection[nn.Parameter]) -> None:
+        """Add up over processes what was not taken apart."""
         if self.world.size == 1:
             return
-        measured = meter.parameters
         others = [parameter for parameter in self.model.parameters() if parameter not in measured]
         used = self.world.add_up([float(parameter.grad is not None) for parameter in others])
         for parameter, count in zip(others, used, strict=True):
@@ -149,3 +288,8 @@ class Differentiator:
 def outputs_zero(outputs: Mapping[str, Tensor]) -> Tensor:
     """Return a zero that depends on all outputs, so that a step without a single label has a gradient too."""
     return torch.stack([found.sum() * 0.0 for found in outputs.values()]).sum()
+
+
+def _away_from_zero(weights: Mapping[str, float]) -> dict[str, float]:
+    """Keep weights from 0: they are divided out again of what one task alone trains."""
+    return {task: math.copysign(max(abs(weight), 1e-6), weight) for task, weight in weights.items()}

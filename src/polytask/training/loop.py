@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from polytask.balance import WeightedSum
+from polytask.balance import Balancer
 from polytask.data.batch import Batch, Collator
 from polytask.data.encode import Source
 from polytask.data.stream import Drawn, Streams
@@ -28,7 +27,6 @@ from polytask.progress import Bar
 from polytask.schedule import Feedback, Schedule
 from polytask.sharing import Adaptive, Plan
 from polytask.tasks import Task
-from polytask.terms import Scores
 from polytask.training.checkpoint import Checkpoint, Checkpoints
 from polytask.training.distribution import World
 from polytask.training.events import Events
@@ -42,8 +40,9 @@ from polytask.training.optimizer import (
     set_rate,
 )
 from polytask.training.options import TrainOptions
-from polytask.training.record import Exposures, Window
-from polytask.training.selection import DevScores, Selection
+from polytask.training.record import Exposures, Measured, StageScores, Window
+from polytask.training.selection import DevScores
+from polytask.training.snapshots import Snapshots
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Parts:
     streams: Streams
     collator: Collator
     schedule: Schedule
-    balancer: WeightedSum
+    balancer: Balancer
     policy: Adaptive | None
     evaluate: Callable[[MultiTaskModel], DevScores]
     options: TrainOptions
@@ -78,14 +77,11 @@ class Trainer:
         self.optimizer = build_optimizer(parts.model, options)
         precision = partial(autocast, parts.device, options.precision)
         self.differentiator = Differentiator(parts.model, parts.tasks, parts.balancer, parts.world, precision)
-        self.selection = Selection(options.patience)
+        self.snapshots = Snapshots(parts.checkpoints, options.patience, each_task=options.best_of_each_task)
+        self.stages = StageScores({name: task.metric for name, task in parts.tasks.items()})
         self.stage = parts.schedule.stage
         self.step = 0
         self.exposure = Exposures(list(parts.tasks), parts.sources)
-        self.best_name: str | None = None
-        self.best_dev: Scores | None = None
-        self.best_plan = parts.model.plan
-        self._best_in_memory: dict[str, Tensor] = {}
         self.asked_to_stop = False  # this process, by a signal
         self.stopping = False  # all processes, agreed upon in the step
 
@@ -98,7 +94,11 @@ class Trainer:
     @property
     def over(self) -> bool:
         """Whether there is nothing left to do."""
-        return self.step >= self.total_steps or self.parts.schedule.finished is not None or self.selection.exhausted
+        return (
+            self.step >= self.total_steps
+            or self.parts.schedule.finished is not None
+            or self.snapshots.selection.exhausted
+        )
 
     def run(self) -> None:
         """Train. Raises Interrupted after a requested stop, TrainingError when training cannot go on."""
@@ -110,10 +110,10 @@ class Trainer:
         ):
             self._note_start()
             while not self.over:
-                rows, tokens, losses, norm = self._update()
+                rows, tokens, measured = self.update()
                 self.step += 1
                 bar.advance(rows, tokens)
-                window.add(losses, norm)
+                window.add(measured)
                 if self.step % self.parts.options.log_every == 0 or self.over:
                     self._log(window, bar)
                     window = Window()
@@ -129,14 +129,14 @@ class Trainer:
 
     # one update
 
-    def _update(self) -> tuple[int, int, Mapping[str, float], float]:
-        """Make one update and return its rows, tokens, mean losses by task, and the gradient's norm."""
+    def update(self) -> tuple[int, int, Measured]:
+        """Make one update and return its rows, its tokens, and what was measured."""
         parts, options = self.parts, self.parts.options
-        drawn, batches = self.batches()
+        drawn = self.draw()
         steps = min(self.stage.steps, self.total_steps - self.stage.first)
         set_rate(self.optimizer, rate_factor(self.step - self.stage.first, steps, options.warmup))
         self.wrapped.train()
-        gradient = self._differentiate(batches)
+        gradient = self._differentiate(drawn)
         losses, self.stopping = gradient.losses, gradient.stopping
         self._require_finite(losses)
         norm = float(torch.nn.utils.clip_grad_norm_(parts.model.parameters(), options.clip_norm))
@@ -144,25 +144,56 @@ class Trainer:
             self._fail(f"step {self.step}: the gradient of {', '.join(losses)} is not finite")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if parts.balancer.wants_after:
+            parts.balancer.after(self.differentiator.losses(self.batches(drawn)))
         self._tell_schedule(Feedback(self.step, losses))
         if gradient.gram is not None and parts.policy is not None:
             self._follow(parts.policy, gradient.gram)
         tokens = self.exposure.count(drawn)
-        return len(drawn), tokens, losses, norm
+        return len(drawn), tokens, Measured(losses, gradient.weights, norm)
 
-    def batches(self) -> tuple[list[Drawn], list[Batch]]:
-        """Draw the next step: its rows on all processes, and the pieces that this process passes."""
-        parts, pieces = self.parts, self.parts.options.accumulate
+    def draw(self) -> list[Drawn]:
+        """Draw the rows of the next step, the shortest first, on all processes alike."""
+        parts = self.parts
         drawn = parts.streams.draw(parts.schedule.next().rows)
         drawn.sort(key=lambda one: int(parts.sources[one.source].lengths[one.row]))
-        mine = [drawn[index] for index in parts.world.share(range(len(drawn)))]
-        cut = [parts.collator.from_sources(parts.sources, mine[start::pieces]) for start in range(pieces)]
-        return drawn, [batch.to(parts.device) for batch in cut if batch.rows]
+        return drawn
 
-    def _differentiate(self, batches: Sequence[Batch]) -> StepGradient:
-        if self.parts.policy is not None and self.parts.policy.measures_at(self.step):
-            return self.differentiator.by_task(batches, self.asked_to_stop)
-        return self.differentiator.whole(self.wrapped, batches, self.asked_to_stop)
+    def batches(self, drawn: Sequence[Drawn]) -> list[Batch]:
+        """Return the pieces of a step that this process passes."""
+        return self._collate([drawn[index] for index in self._share(drawn)])
+
+    def batches_by_task(self, drawn: Sequence[Drawn]) -> list[Batch]:
+        """Return them with each task's rows apart: a row that serves several tasks comes once for each."""
+        mine = [drawn[index] for index in self._share(drawn)]
+        own = ([replace(row, tasks=(task,)) for row in mine if task in row.tasks] for task in self.parts.tasks)
+        return [batch for rows in own for batch in self._collate(rows)]
+
+    def _share(self, drawn: Sequence[Drawn]) -> list[int]:
+        """Return which rows this process passes: dealt like cards, or task by task."""
+        world = self.parts.world
+        if self.parts.schedule.placement == "mixed":
+            return world.share(range(len(drawn)))
+        first = {task: number for number, task in enumerate(self.parts.tasks)}
+        order = sorted(range(len(drawn)), key=lambda index: first[drawn[index].tasks[0]])
+        lengths = [int(self.parts.sources[drawn[index].source].lengths[drawn[index].row]) for index in order]
+        return world.stretch(order, lengths)
+
+    def _collate(self, rows: Sequence[Drawn]) -> list[Batch]:
+        parts, pieces = self.parts, self.parts.options.accumulate
+        cut = [parts.collator.from_sources(parts.sources, rows[start::pieces]) for start in range(pieces)]
+        return [batch.to(parts.device) for batch in cut if batch.rows]
+
+    def _differentiate(self, drawn: Sequence[Drawn]) -> StepGradient:
+        """Differentiate the step in the way that the balancer and the sharing policy ask for."""
+        policy, balancer, asked = self.parts.policy, self.parts.balancer, self.asked_to_stop
+        measures = policy is not None and policy.measures_at(self.step)
+        in_pieces = balancer.shape == "losses" and self.parts.options.accumulate > 1
+        if measures or in_pieces or (balancer.reads_gradients and not balancer.options.top_only):
+            return self.differentiator.by_task(self.batches_by_task(drawn), asked, statistic=measures)
+        if balancer.reads_gradients:
+            return self.differentiator.by_top(self.batches_by_task(drawn), asked)
+        return self.differentiator.whole(self.wrapped, self.batches(drawn), asked)
 
     def _tell_schedule(self, feedback: Feedback) -> None:
         """Show the schedule what was measured, and do what it changes."""
@@ -201,7 +232,7 @@ class Trainer:
 
     def _fail(self, what: str) -> None:
         kept = self.parts.checkpoints
-        before = "; the last checkpoint was kept" if kept is not None and self.best_name else ""
+        before = "; the last checkpoint was kept" if kept is not None and self.snapshots.best else ""
         self.parts.events.write("failed", self.step, {"reason": what})
         raise TrainingError(f"{what}; try a lower train.learning_rate, or train.precision=fp32{before}")
 
@@ -233,7 +264,9 @@ class Trainer:
         if parts.world.leads:
             bar.describe("evaluating")
             dev = parts.evaluate(parts.model)
-            best = self.selection.observe(self.step, dev)
+            best = self.snapshots.observe(self.step, dev, parts.model)
+            if self.over or parts.schedule.stage != self.stage:
+                self.stages.add(self.stage.name, self.step, dev.scores)
             epoch = (self.step - self.stage.first) / parts.schedule.steps_per_epoch
             parts.events.write(
                 "evaluation",
@@ -246,13 +279,8 @@ class Trainer:
             )
             bar.say(f"epoch {epoch:.2f}  {shown}" + ("  (best so far)" if best else ""))
             bar.describe(f"training {', '.join(parts.tasks)}")
-            if best:
-                self.best_dev, self.best_plan = dev.scores, parts.model.plan
-            if best and parts.checkpoints is not None:
-                self.best_name = parts.checkpoints.save_best(self.step, parts.model.state_dict())
-            elif best:
-                self._best_in_memory = {name: value.clone() for name, value in parts.model.state_dict().items()}
-        self.selection.load_state_dict(parts.world.from_leader(self.selection.state_dict()))  # type: ignore[arg-type]
+        selection = self.snapshots.selection
+        selection.load_state_dict(parts.world.from_leader(selection.state_dict()))  # type: ignore[arg-type]
         told = parts.world.from_leader(dev)
         assert isinstance(told, DevScores)
         self._tell_schedule(Feedback(self.step, {}, told.scores, told.normalised))
@@ -262,22 +290,12 @@ class Trainer:
             "step",
             self.step,
             {
-                "losses": {task: round(loss, 6) for task, loss in window.means().items()},
-                "norm": round(window.norm, 6),
+                **window.to_json(),
                 "rate": self.optimizer.param_groups[0]["lr"],
                 "tokens_per_second": round(bar.tokens_per_second, 1),
                 "exposure": self.exposure.to_json(),
             },
         )
-
-    def load_best(self) -> None:
-        """Put the best weights into the model, under the plan that they were trained with."""
-        if self.parts.model.plan != self.best_plan and (self.best_name or self._best_in_memory):
-            self.parts.model.follow(self.best_plan)
-        if self.parts.checkpoints is not None and self.best_name is not None:
-            self.parts.model.load_state_dict(self.parts.checkpoints.load_best(self.best_name))
-        elif self._best_in_memory:
-            self.parts.model.load_state_dict(self._best_in_memory)
 
     # resume
 
@@ -295,16 +313,15 @@ class Trainer:
             "processes": self.parts.world.size,
             "schedule": self.parts.schedule.state_dict(),
             "streams": self.parts.streams.state_dict(),
-            "selection": self.selection.state_dict(),
-            "best": self.best_name,
-            "best_dev": self.best_dev,
-            "best_plan": self.best_plan.to_json(),
+            "snapshots": self.snapshots.state_dict(),
+            "stages": self.stages.to_json(),
             "plan": self.parts.model.plan.to_json(),
             "policy": None if self.parts.policy is None else self.parts.policy.state_dict(),
+            "balancer": self.parts.balancer.state_dict(),
             "exposure": self.exposure.state_dict(),
         }
         self.parts.checkpoints.save(self.step, Checkpoint(state, self.parts.model.state_dict(), others))
-        self.parts.checkpoints.drop_best_but(self.best_name)
+        self.snapshots.drop_others()
 
     def resume(self) -> bool:
         """Go on from the newest checkpoint; False when there is none. Raises TrainingError when it is another run's."""
@@ -343,11 +360,9 @@ class Trainer:
         self.parts.schedule.load_state_dict(state["schedule"])
         self._enter_stage()
         self.parts.streams.load_state_dict(state["streams"])
-        self.selection.load_state_dict(state["selection"])
-        # Only the process that leads knows when these files go.
-        self.best_name = state["best"] if self.parts.world.leads else None
-        self.best_dev = state["best_dev"]
-        self.best_plan = Plan.from_json(state["best_plan"])
+        self.snapshots.load_state_dict(state["snapshots"], leads=self.parts.world.leads)
+        self.stages.load(state["stages"])
+        self.parts.balancer.load_state_dict(state["balancer"])
         self.exposure.load_state_dict(state["exposure"])
 
     @contextmanager

@@ -41,6 +41,9 @@ class TrainOptions(Options):
     seed: int = Field(default=13, ge=0, lt=2**63)
     evaluations_per_epoch: int = Field(default=1, ge=1)
     patience: int | None = Field(default=None, ge=1, description="stop after so many evaluations without a better one")
+    best_of_each_task: bool = Field(
+        default=False, description="also save the model of each task's best evaluation, in RUN/best/TASK"
+    )
     checkpoint_every: int | None = Field(
         default=None, ge=1, description="updates between checkpoints; by default one at each evaluation"
     )

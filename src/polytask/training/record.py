@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from polytask.data.encode import Source
 from polytask.data.stream import Drawn
+from polytask.terms import Scores
 
 
 @dataclass
@@ -17,24 +19,63 @@ class Exposure:
     tokens: int = 0
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What one update measured: mean losses, weights of the tasks where a balancer chose them, the gradient's norm."""
+
+    losses: Mapping[str, float]
+    weights: Mapping[str, float]
+    norm: float
+
+
 @dataclass
 class Window:
     """What was measured since the last line of the event log."""
 
-    losses: dict[str, float] = field(default_factory=dict[str, float])
-    counts: dict[str, int] = field(default_factory=dict[str, int])
-    norm: float = 0.0
+    steps: list[Measured] = field(default_factory=list[Measured])
 
-    def add(self, losses: Mapping[str, float], norm: float) -> None:
+    def add(self, measured: Measured) -> None:
         """Count one step."""
-        for task, loss in losses.items():
-            self.losses[task] = self.losses.get(task, 0.0) + loss
-            self.counts[task] = self.counts.get(task, 0) + 1
-        self.norm = norm
+        self.steps.append(measured)
 
-    def means(self) -> dict[str, float]:
-        """Return each task's mean loss."""
-        return {task: loss / self.counts[task] for task, loss in self.losses.items()}
+    def to_json(self) -> dict[str, Any]:
+        """Return each task's mean loss and mean weight, and the last norm."""
+        found: dict[str, Any] = {"losses": _means([step.losses for step in self.steps])}
+        weights = _means([step.weights for step in self.steps])
+        return {**found, **({"weights": weights} if weights else {}), "norm": round(self.steps[-1].norm, 6)}
+
+
+def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for one in found:
+        for task, value in one.items():
+            values.setdefault(task, []).append(value)
+    return {task: round(sum(listed) / len(listed), 6) for task, listed in values.items()}
+
+
+class StageScores:
+    """Each task's main dev score at the end of every stage: what a schedule of stages learns, and what it forgets.
+
+    Args:
+        metrics: the tasks' main metrics.
+    """
+
+    def __init__(self, metrics: Mapping[str, str]) -> None:
+        self._metrics = metrics
+        self._stages: list[dict[str, Any]] = []
+
+    def add(self, stage: str, step: int, dev: Scores) -> None:
+        """Note the dev scores at the end of a stage."""
+        scores = {task: dev[task][metric] for task, metric in self._metrics.items()}
+        self._stages.append({"stage": stage, "step": step, "scores": scores})
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return the stages in their order."""
+        return self._stages
+
+    def load(self, stages: Sequence[Mapping[str, Any]]) -> None:
+        """Go on from saved stages."""
+        self._stages = [dict(stage) for stage in stages]
 
 
 class Exposures:

@@ -66,7 +66,7 @@ class CrossStitch(MixingSlot):
             mixture(self.unit[self.tasks.index(task)], [rows_of(lane, everyone, tower) for tower in towers])
             for task, lane in self.leave(now)
         ]
-        return like(outputs[0], joined(mixed))
+        return like(outputs[0], joined(now.lanes, mixed))
 
     def users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:
         yield list(self.parameters()), frozenset(self.tasks)

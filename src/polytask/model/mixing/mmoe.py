@@ -62,7 +62,7 @@ class Mmoe(MixingSlot):
             mixture(gates[task], [rows_of(lane, everyone, expert) for expert in found])
             for task, lane in self.leave(now)
         ]
-        return like(outputs[0], joined(mixed))
+        return like(outputs[0], joined(now.lanes, mixed))
 
     def _gates(self, now: Pass, states: Tensor) -> dict[str, Tensor]:
         everyone = self.everyone(now)

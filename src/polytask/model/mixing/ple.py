@@ -86,7 +86,7 @@ class Ple(MixingSlot):
                 for task, stream, experts in zip(self.tasks, streams, own, strict=False)
             ]
             made.append(self._shared_stream(streams[-1], [expert for found in own for expert in found] + shared))
-        return like(outputs[0], joined(made) if self.top else torch.cat(made))
+        return like(outputs[0], joined(now.lanes, made) if self.top else torch.cat(made))
 
     def _shared_stream(self, stream: Tensor, experts: Sequence[Tensor]) -> Tensor:
         return stream if self.shared_gate is None else mixture(self.shared_gate(stream), experts)

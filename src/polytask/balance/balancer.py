@@ -1,0 +1,264 @@
+"""What a balancer is: how the losses of a step become one update of what the tasks share.
+
+Heads, and parts that one task owns, always get that task's own gradient; a balancer weighs the tasks against each
+other in the parameters that several of them share.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from polytask.errors import ConfigError
+from polytask.options import Options
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Floats: TypeAlias = NDArray[np.float64]
+# What a method reads: nothing, the tasks' losses, the inner products of their gradients, or the gradients themselves.
+Shape: TypeAlias = Literal["nothing", "losses", "gram", "gradients"]
+# Whether a method's weights are comparable with the sum's as they are, are those of a mean, or tell a direction only.
+Scale: TypeAlias = Literal["own", "mean", "direction"]
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """What a step measured, of the tasks that it trained.
+
+    Attributes:
+        losses: mean losses, times the tasks' weights: tasks.
+        gram: inner products of these losses' gradients: tasks x tasks; empty where the method does not ask for it.
+    """
+
+    losses: Floats
+    gram: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+
+
+class Weigher(ABC):
+    """Turns what a step measured into a weight for each task."""
+
+    # Whether it wants the losses of the same rows again, after the update.
+    wants_after: ClassVar[bool] = False
+
+    @abstractmethod
+    def weigh(self, statistic: Statistic) -> Floats:
+        """Return the tasks' weights in the update of what they share."""
+
+    def after(self, losses: Floats) -> None:
+        """Take in the losses of the step's rows after the update."""
+        del losses
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as JSON."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        del state
+
+
+class Combiner(ABC):
+    """Turns the tasks' gradients into one, element by element."""
+
+    @abstractmethod
+    def combine(self, gradients: Tensor) -> Tensor:
+        """Return the gradient of the shared parameters: tasks x parameters -> parameters."""
+
+
+class BalanceOptions(Options):
+    """A method and its options: a row of the table of balancers.
+
+    Attributes:
+        shape: what it reads.
+        every_task: whether it has a state of all tasks, so that a step has to train them all.
+        scale: of its weights: those of a mean are taken times the number of tasks, and those that tell a direction only
+            are made to add up to it, as the sum's do.
+    """
+
+    shape: ClassVar[Shape]
+    every_task: ClassVar[bool] = False
+    scale: ClassVar[Scale] = "own"
+
+    method: str
+
+    def build(self, tasks: tuple[str, ...]) -> Weigher | Combiner:
+        """Make the method for these tasks."""
+        raise NotImplementedError
+
+    def check(self, tasks: tuple[str, ...]) -> None:
+        """Raise ConfigError when the options do not fit the tasks."""
+
+    @property
+    def top_only(self) -> bool:
+        """Whether only the gradients of the highest shared layer are read."""
+        return False
+
+
+class GramOptions(BalanceOptions):
+    """A method that compares the tasks' gradients by their inner products."""
+
+    shape: ClassVar[Shape] = "gram"
+
+    measure: Literal["all", "top"] = Field(
+        default="all",
+        description="shared layers whose gradients are compared: all, or only the highest one, which keeps one layer's "
+        "gradient a task in memory",
+    )
+
+    @property
+    def top_only(self) -> bool:
+        return self.measure == "top"
+
+
+class Balancer:
+    """A method at work in a run.
+
+    Args:
+        weights: of the tasks' losses, which come before the method's own.
+        seed: of the methods that draw random numbers.
+    """
+
+    def __init__(self, options: BalanceOptions, weights: Mapping[str, float], seed: int) -> None:
+        self.options = options
+        self.weights = weights
+        self._tasks = tuple(weights)
+        self._core = options.build(self._tasks)
+        self._seed = seed
+        self._step = 0
+        self._weighed = False
+
+    @property
+    def shape(self) -> Shape:
+        """What the method reads."""
+        return self.options.shape
+
+    @property
+    def reads_gradients(self) -> bool:
+        """Whether it compares the tasks' gradients."""
+        return self.shape in ("gram", "gradients")
+
+    @property
+    def wants_after(self) -> bool:
+        """Whether it wants the losses of the same rows again, after the update."""
+        return isinstance(self._core, Weigher) and self._core.wants_after
+
+    def weigh(self, losses: Mapping[str, float], gram: Floats | None = None) -> dict[str, float]:
+        """Return the weight of each task in the update of the shared parameters.
+
+        Tasks without a gradient get 1, and so do all of them where a number is not finite, where one task trains alone,
+        and where the method needs every task and the step lacks one.
+
+        Args:
+            losses: mean losses of the tasks that the step trained.
+            gram: of these tasks, in this order.
+        """
+        self._step += 1
+        self._weighed = False
+        plain = dict.fromkeys(losses, 1.0)
+        values = np.array([losses[name] * self.weights[name] for name in losses])
+        places = [number for number in range(len(losses)) if gram is None or gram[number, number] > 0]
+        finite = np.isfinite(values).all() and (gram is None or np.isfinite(gram).all())
+        if not finite or len(places) < self._least:
+            return plain
+        chosen = np.zeros((0, 0)) if gram is None else gram[np.ix_(places, places)]
+        assert isinstance(self._core, Weigher)
+        with _drawing(self._seed, self._step):
+            found = self._core.weigh(Statistic(values[places], chosen))
+        self._weighed = True
+        names = list(losses)
+        return plain | dict(zip((names[place] for place in places), self._scaled(found), strict=True))
+
+    @property
+    def _least(self) -> int:
+        """The number of tasks without which there is nothing to weigh."""
+        return len(self._tasks) if self.options.every_task else 2
+
+    def _scaled(self, weights: Floats) -> list[float]:
+        if self.options.scale == "own":
+            return weights.tolist()
+        return (weights * len(weights) / (1.0 if self.options.scale == "mean" else weights.sum())).tolist()
+
+    def combine(self, gradients: Tensor) -> Tensor:
+        """Return the gradient of parameters that some tasks share: tasks x parameters -> parameters.
+
+        It is the sum where `weigh` would return 1 for all.
+        """
+        self._step += 1
+        if len(gradients) < self._least or not bool(gradients.isfinite().all()):
+            return gradients.sum(0)
+        assert isinstance(self._core, Combiner)
+        with _drawing(self._seed, self._step, gradients.device):
+            found = self._core.combine(gradients)
+        return found * len(gradients) if self.options.scale == "mean" else found
+
+    def after(self, losses: Mapping[str, float]) -> None:
+        """Take in the losses of the step's rows after the update, where the step was weighed."""
+        values = np.array([losses[name] * self.weights[name] for name in losses])
+        if isinstance(self._core, Weigher) and self._weighed and np.isfinite(values).all():
+            self._core.after(values)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as JSON."""
+        core = self._core.state_dict() if isinstance(self._core, Weigher) else {}
+        return {"step": self._step, "core": core}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        self._step = state["step"]
+        if isinstance(self._core, Weigher):
+            self._core.load_state_dict(state["core"])
+
+
+@contextmanager
+def _drawing(seed: int, step: int, device: torch.device | None = None) -> Generator[None]:
+    """Draw random numbers, on a device, that depend on the seed and the step only, and disturb no others."""
+    import torch
+
+    number = (seed * 1_000_003 + step) % 2**63
+    drawn_on = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=drawn_on):
+        # Not torch.manual_seed: it sets the generators of all GPUs, those that dropout draws from.
+        torch.default_generator.manual_seed(number)
+        for one in drawn_on:
+            with torch.cuda.device(one):
+                torch.cuda.manual_seed(number)
+        yield
+
+
+def require_balanceable(options: BalanceOptions, tasks: Sequence[str], *, together: int, share: bool) -> None:
+    """Raise ConfigError when a method can do nothing with what the schedule and the sharing give it.
+
+    Args:
+        together: the greatest number of tasks that a step trains.
+        share: whether several tasks share any parameter that trains.
+    """
+    options.check(tuple(tasks))
+    if options.shape == "nothing":
+        return
+    place = f"balance.method: {options.method} weighs tasks against each other"
+    if len(tasks) < 2:
+        raise ConfigError(f"{place}, and there is only {tasks[0]!r}; use balance.method=sum")
+    if together < 2:
+        raise ConfigError(
+            f"{place}, and this schedule trains one task a step; use schedule.strategy=parallel, or balance.method=sum"
+        )
+    if options.every_task and together < len(tasks):
+        raise ConfigError(
+            f"balance.method: {options.method} needs all {len(tasks)} tasks in a step, and this schedule trains at "
+            f"most {together} together; use schedule.strategy=parallel, a greater train.batch_rows, or "
+            "balance.method=sum"
+        )
+    if not share:
+        raise ConfigError(
+            f"{place} in what they share, and they share nothing that trains; choose another sharing.strategy, or "
+            "balance.method=sum"
+        )

@@ -1,0 +1,55 @@
+"""The methods that read every element of the gradients. A new one is one class here, and one row of BALANCERS."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from polytask.balance.balancer import BalanceOptions, Combiner, Scale, Shape
+from polytask.errors import ConfigError
+
+
+class GradientOptions(BalanceOptions):
+    """A method that reads every element of the gradients.
+
+    The word embeddings, whose gradients are not taken apart, get the sum.
+    """
+
+    shape: ClassVar[Shape] = "gradients"
+
+
+class GraddropOptions(GradientOptions):
+    """In each element one sign is kept, by chance (GradDrop; Chen et al. 2020, algorithm 1)."""
+
+    method: Literal["graddrop"]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def build(self, tasks: tuple[str, ...]) -> Combiner:
+        del tasks
+        from torchjd.aggregation import GradDrop
+
+        from polytask.balance.weighted import Elementwise
+
+        return Elementwise(GradDrop())
+
+
+class TrimmedMeanOptions(GradientOptions):
+    """In each element the extremes are left out of the mean (Yin et al. 2018, definition 2)."""
+
+    every_task: ClassVar[bool] = True
+    scale: ClassVar[Scale] = "mean"
+    method: Literal["trimmed_mean"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    trim: int = Field(default=1, ge=1, description="greatest and smallest values that are left out, each")
+
+    def build(self, tasks: tuple[str, ...]) -> Combiner:
+        del tasks
+        from torchjd.aggregation import TrimmedMean
+
+        from polytask.balance.weighted import Elementwise
+
+        return Elementwise(TrimmedMean(self.trim))
+
+    def check(self, tasks: tuple[str, ...]) -> None:
+        if len(tasks) < 2 * self.trim + 1:
+            found = f"trim={self.trim} needs {2 * self.trim + 1} tasks or more; found {len(tasks)}"
+            raise ConfigError(f"balance.method: trimmed_mean with {found}")

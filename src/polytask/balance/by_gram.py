@@ -1,0 +1,243 @@
+"""The methods that read inner products of the tasks' gradients. A new one is a class here, and a row of BALANCERS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from polytask.balance.balancer import GramOptions, Scale, Weigher
+from polytask.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class WeightingOptions(GramOptions):
+    """A method that is one of TorchJD's weightings."""
+
+    def weighting(self) -> nn.Module:
+        """Make the weighting."""
+        raise NotImplementedError
+
+    def first(self, tasks: tuple[str, ...]) -> int:
+        """Return the place of the task that the weighting takes for the primary one, where it has one."""
+        del tasks
+        return 0
+
+    def build(self, tasks: tuple[str, ...]) -> Weigher:
+        from polytask.balance.weighted import Weighted
+
+        return Weighted(self.weighting(), self.first(tasks))
+
+
+class UpgradOptions(WeightingOptions):
+    """Each gradient projected to where it harms no task (UPGrad; Quinton and Rey 2024, section 3)."""
+
+    scale: ClassVar[Scale] = "mean"
+    method: Literal["upgrad"]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def weighting(self) -> nn.Module:
+        from torchjd.aggregation import UPGradWeighting
+
+        from polytask.balance.solvers import ConeProjector
+
+        return UPGradWeighting(projector=ConeProjector())
+
+
+class DualprojOptions(WeightingOptions):
+    """The mean gradient projected to where it harms no task (Lopez-Paz and Ranzato 2017, section 3)."""
+
+    scale: ClassVar[Scale] = "mean"
+    method: Literal["dualproj"]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def weighting(self) -> nn.Module:
+        from torchjd.aggregation import DualProjWeighting
+
+        from polytask.balance.solvers import ConeProjector
+
+        return DualProjWeighting(projector=ConeProjector())
+
+
+class MgdaOptions(GramOptions):
+    """The shortest mixture of the gradients (MGDA; Sener and Koltun 2018, equation 3)."""
+
+    scale: ClassVar[Scale] = "mean"
+    method: Literal["mgda"]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def build(self, tasks: tuple[str, ...]) -> Weigher:
+        del tasks
+        from polytask.balance.solvers import shortest_mixture
+        from polytask.balance.weighted import Solved
+
+        return Solved(shortest_mixture)
+
+
+class PcgradOptions(WeightingOptions):
+    """What opposes another task's gradient is taken out of each one (PCGrad; Yu et al. 2020, algorithm 1)."""
+
+    method: Literal["pcgrad"]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def weighting(self) -> nn.Module:
+        from torchjd.aggregation import PCGradWeighting
+
+        return PCGradWeighting()
+
+
+class GradvacOptions(WeightingOptions):
+    """Gradients are turned until they are as alike as they used to be (GradVac; Wang et al. 2021, algorithm 1)."""
+
+    every_task: ClassVar[bool] = True
+    method: Literal["gradvac"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    beta: float = Field(default=0.01, ge=0, le=1, description="pace of the remembered likeness")
+
+    def weighting(self) -> nn.Module:
+        from torchjd.aggregation import GradVacWeighting
+
+        return GradVacWeighting(self.beta)
+
+
+class CagradOptions(GramOptions):
+    """The mean gradient, moved towards the worst-off task (CAGrad; Liu et al. 2021a, algorithm 1)."""
+
+    scale: ClassVar[Scale] = "mean"
+    method: Literal["cagrad"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    c: float = Field(default=0.4, ge=0, description="how far it may move, as a share of the mean gradient's length")
+
+    def build(self, tasks: tuple[str, ...]) -> Weigher:
+        del tasks
+        from polytask.balance.solvers import conflict_averse
+        from polytask.balance.weighted import Solved
+
+        return Solved(lambda gram: conflict_averse(gram, self.c))
+
+
+class NashMtlOptions(GramOptions):
+    """The Nash bargaining solution; its direction only (Navon et al. 2022, section 3)."""
+
+    scale: ClassVar[Scale] = "direction"
+    method: Literal["nash_mtl"]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def build(self, tasks: tuple[str, ...]) -> Weigher:
+        del tasks
+        from polytask.balance.solvers import fair_share
+        from polytask.balance.weighted import Solved
+
+        return Solved(lambda gram: fair_share(gram, alpha=1.0))
+
+
+class AlignedMtlOptions(WeightingOptions):
+    """The gradients made orthogonal and of one length (Aligned-MTL; Senushkin et al. 2023, algorithm 1)."""
+
+    scale: ClassVar[Scale] = "mean"
+    method: Literal["aligned_mtl"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    length: Literal["min", "median", "rmse"] = Field(
+        default="min", description="the common length: of the weakest principal component, the median, or the mean"
+    )
+
+    def weighting(self) -> nn.Module:
+        from torchjd.aggregation import AlignedMTLWeighting
+
+        return AlignedMTLWeighting(scale_mode=self.length)
+
+
+class ImtlGOptions(WeightingOptions):
+    """An update with equal projections on all gradients (IMTL-G; Liu et al. 2021b, section 3.1)."""
+
+    scale: ClassVar[Scale] = "mean"
+    method: Literal["imtl_g"]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def weighting(self) -> nn.Module:
+        from torchjd.aggregation import IMTLGWeighting
+
+        return IMTLGWeighting()
+
+
+class ConfigMethodOptions(GramOptions):
+    """An update at equal angles to all gradients (ConFIG; Liu et al. 2024, equation 2)."""
+
+    method: Literal["config"]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def build(self, tasks: tuple[str, ...]) -> Weigher:
+        del tasks
+        from torchjd.aggregation import ConFIG
+
+        from polytask.balance.weighted import Aggregated
+
+        return Aggregated(ConFIG())
+
+
+class FairgradOptions(GramOptions):
+    """An alpha-fair update; its direction only (FairGrad; Ban and Ji 2024, equation 4)."""
+
+    scale: ClassVar[Scale] = "direction"
+    method: Literal["fairgrad"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    alpha: float = Field(
+        default=2.0, gt=0, description="1 is the Nash bargaining solution; great favours the worst-off"
+    )
+
+    def build(self, tasks: tuple[str, ...]) -> Weigher:
+        del tasks
+        from polytask.balance.solvers import fair_share
+        from polytask.balance.weighted import Solved
+
+        return Solved(lambda gram: fair_share(gram, self.alpha))
+
+
+class PcdOptions(WeightingOptions):
+    """One task first, and the others' progress guaranteed (PCD; as in TorchJD 0.18, which cites its paper)."""
+
+    every_task: ClassVar[bool] = True
+    method: Literal["pcd"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    primary: str | None = Field(default=None, description="the task that comes first; by default the file's first")
+    tau: float = Field(default=0.02, ge=0, le=1, description="share of its own progress that each other task keeps")
+    beta: float = Field(default=0.999, ge=0, lt=1, description="decay of the gradients' remembered lengths")
+
+    def weighting(self) -> nn.Module:
+        from torchjd.aggregation import PCDWeighting
+
+        return PCDWeighting(self.tau, self.beta)
+
+    def first(self, tasks: tuple[str, ...]) -> int:
+        return 0 if self.primary is None else tasks.index(self.primary)
+
+    def check(self, tasks: tuple[str, ...]) -> None:
+        if self.primary is not None and self.primary not in tasks:
+            raise ConfigError(f"balance.primary: found {self.primary!r}; {nearest(self.primary, tasks)}")
+
+
+class KrumOptions(WeightingOptions):
+    """The gradients that are nearest to the others' (Multi-Krum; Blanchard et al. 2017, section 4)."""
+
+    every_task: ClassVar[bool] = True
+    scale: ClassVar[Scale] = "mean"
+    method: Literal["krum"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    outliers: int = Field(default=0, ge=0, description="gradients that may be far off")
+    selected: int = Field(default=1, ge=1, description="gradients that are averaged")
+
+    def weighting(self) -> nn.Module:
+        from torchjd.aggregation import KrumWeighting
+
+        return KrumWeighting(self.outliers, self.selected)
+
+    def check(self, tasks: tuple[str, ...]) -> None:
+        least = max(self.outliers + 3, self.selected)
+        if len(tasks) < least:
+            raise ConfigError(
+                f"balance.method: krum with these options needs {least} tasks or more; found {len(tasks)}"
+            )
+
+
+class GradnormOptions(GramOptions):
+    """Trained weights: the gradients' lengths follow the tasks' rates (GradNorm; Chen et al. 2018, section 3)."""
+
+    every_task: ClassVar[bool] = True
+    method: Literal["gradnorm"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    measure: Literal["all", "top"] = Field(default="top", description="as the paper does: the highest shared layer")
+    alpha: float = Field(default=1.5, ge=0, description="strength of the pull towards a common training rate")
+    rate: float = Field(default=0.025, gt=0, description="learning rate of the weights (Adam)")
+
+    def build(self, tasks: tuple[str, ...]) -> Weigher:
+        from polytask.balance.weighted import GradNorm
+
+        return GradNorm(len(tasks), self.alpha, self.rate)

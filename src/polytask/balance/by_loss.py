@@ -1,0 +1,160 @@
+"""The methods that read the tasks' losses. A new one is one class here, and one row of BALANCERS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from polytask.balance.balancer import BalanceOptions, Scale, Shape, Weigher
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class LossOptions(BalanceOptions):
+    """A method that reads the tasks' losses."""
+
+    shape: ClassVar[Shape] = "losses"
+
+
+class ScalarizerOptions(LossOptions):
+    """A method that is one of TorchJD's scalarizers, without a state."""
+
+    def scalarize(self, losses: Tensor) -> Tensor:
+        """Return one number from the losses."""
+        raise NotImplementedError
+
+    def build(self, tasks: tuple[str, ...]) -> Weigher:
+        del tasks
+        from polytask.balance.scalarized import Scalarized
+
+        return Scalarized(self.scalarize)
+
+
+class UncertaintyOptions(LossOptions):
+    """A learned variance a task: exp(-s) / 2 of its loss (Kendall et al. 2018, section 3.2)."""
+
+    every_task: ClassVar[bool] = True
+    method: Literal["uncertainty"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    rate: float = Field(default=0.01, gt=0, description="learning rate of the variances (Adam)")
+
+    def build(self, tasks: tuple[str, ...]) -> Weigher:
+        from torchjd.scalarization import UW
+
+        from polytask.balance.scalarized import Learned
+
+        return Learned(UW(len(tasks)), self.rate)
+
+
+class ImtlLOptions(LossOptions):
+    """A learned scale a task: exp(s) of its loss, minus s (IMTL-L; Liu et al. 2021b, section 3.2)."""
+
+    every_task: ClassVar[bool] = True
+    method: Literal["imtl_l"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    rate: float = Field(default=0.01, gt=0, description="learning rate of the scales (Adam)")
+
+    def build(self, tasks: tuple[str, ...]) -> Weigher:
+        from torchjd.scalarization import IMTLL
+
+        from polytask.balance.scalarized import Learned
+
+        return Learned(IMTLL(len(tasks)), self.rate)
+
+
+class DwaOptions(LossOptions):
+    """Greater weights for losses that fall slowly (dynamic weight average; Liu et al. 2019, section 3.3)."""
+
+    every_task: ClassVar[bool] = True
+    method: Literal["dwa"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    temperature: float = Field(default=2.0, gt=0, description="great is uniform")
+    window: int = Field(default=20, ge=1, description="updates that a loss is averaged over; the paper's epoch")
+
+    def build(self, tasks: tuple[str, ...]) -> Weigher:
+        del tasks
+        from torchjd.scalarization import DWA
+
+        from polytask.balance.scalarized import DynamicWeightAverage
+
+        return DynamicWeightAverage(DWA(self.temperature), self.window)
+
+
+class FamoOptions(LossOptions):
+    """All losses fall at one relative rate; looks at the step's rows again (FAMO; Liu et al. 2023, algorithm 1)."""
+
+    every_task: ClassVar[bool] = True
+    scale: ClassVar[Scale] = "mean"
+    method: Literal["famo"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    rate: float = Field(default=0.025, gt=0, description="learning rate of the weights (Adam)")
+    decay: float = Field(default=0.001, ge=0, description="weight decay of the weights")
+
+    def build(self, tasks: tuple[str, ...]) -> Weigher:
+        from torchjd.scalarization import FAMO
+
+        from polytask.balance.scalarized import Famo
+
+        return Famo(FAMO(len(tasks), lr=self.rate, weight_decay=self.decay), len(tasks))
+
+
+class StchOptions(ScalarizerOptions):
+    """A smooth maximum of the losses (smooth Tchebycheff; Lin et al. 2024, section 3)."""
+
+    scale: ClassVar[Scale] = "mean"
+    method: Literal["stch"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    mu: float = Field(default=0.5, gt=0, description="smoothing; small is the greatest loss alone")
+
+    def scalarize(self, losses: Tensor) -> Tensor:
+        import torch
+        from torchjd.scalarization import STCH
+
+        return STCH(self.mu, torch.ones_like(losses))(losses)
+
+
+class GeometricMeanOptions(ScalarizerOptions):
+    """The geometric mean of the losses (Chennupati et al. 2019, section 3.2)."""
+
+    scale: ClassVar[Scale] = "mean"
+    method: Literal["geometric_mean"]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def scalarize(self, losses: Tensor) -> Tensor:
+        from torchjd.scalarization import GeometricMean
+
+        return GeometricMean()(losses)
+
+
+class RandomOptions(ScalarizerOptions):
+    """Random weights in every step, as a test of the others (Lin et al. 2022, algorithm 2)."""
+
+    scale: ClassVar[Scale] = "mean"
+    method: Literal["random"]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def scalarize(self, losses: Tensor) -> Tensor:
+        from torchjd.scalarization import Random
+
+        return Random()(losses)
+
+
+class CosmosOptions(ScalarizerOptions):
+    """The sum, minus a reward for losses that are alike (COSMOS; Ruchte and Grabocka 2021, section 4)."""
+
+    method: Literal["cosmos"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    reward: float = Field(default=1.0, ge=0, description="of the cosine between the losses and equal losses")
+
+    def scalarize(self, losses: Tensor) -> Tensor:
+        import torch
+        from torchjd.scalarization import COSMOS
+
+        return COSMOS(self.reward, torch.ones_like(losses))(losses)
+
+
+class PbiOptions(ScalarizerOptions):
+    """The losses' common part, plus a penalty for what differs (PBI; Zhang and Li 2007, section III)."""
+
+    method: Literal["pbi"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    penalty: float = Field(default=1.0, ge=0, description="of the distance from equal losses")
+
+    def scalarize(self, losses: Tensor) -> Tensor:
+        import torch
+        from torchjd.scalarization import PBI
+
+        return PBI(self.penalty, torch.ones_like(losses))(losses)

@@ -1,0 +1,122 @@
+"""Methods that weigh the tasks by the inner products of their gradients: TorchJD's weightings, and what it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torchjd import Stateful
+
+from polytask.balance.balancer import Combiner, Floats, Statistic, Weigher
+from polytask.balance.solvers import vectors_of
+from polytask.balance.state import from_json, module_state, restore_module, to_json
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torchjd.aggregation import Aggregator
+
+
+class Solved(Weigher):
+    """A function of the inner products."""
+
+    def __init__(self, solve: Callable[[Floats], Floats]) -> None:
+        self._solve = solve
+
+    def weigh(self, statistic: Statistic) -> Floats:
+        return self._solve(statistic.gram)
+
+
+class Weighted(Weigher):
+    """One of TorchJD's weightings.
+
+    Args:
+        first: place of the task that the weighting takes for the primary one.
+    """
+
+    def __init__(self, weighting: nn.Module, first: int = 0) -> None:
+        self._weighting, self._first = weighting, first
+
+    def weigh(self, statistic: Statistic) -> Floats:
+        gram = statistic.gram
+        order = np.r_[self._first, np.delete(np.arange(len(gram)), self._first)]
+        found = self._weighting(torch.from_numpy(gram[np.ix_(order, order)])).numpy()
+        weights = np.empty_like(found)
+        weights[order] = found
+        return weights
+
+    def state_dict(self) -> dict[str, Any]:
+        return module_state(self._weighting) if isinstance(self._weighting, Stateful) else {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        restore_module(self._weighting, state)
+
+
+class Aggregated(Weigher):
+    """One of TorchJD's aggregators whose result lies in the span of the gradients, and turns with them.
+
+    It is given vectors with the same inner products, and its answer told as weights of these.
+    """
+
+    def __init__(self, aggregator: Aggregator) -> None:
+        self._aggregator = aggregator
+
+    def weigh(self, statistic: Statistic) -> Floats:
+        rows = vectors_of(statistic.gram)
+        found = self._aggregator(torch.from_numpy(rows)).numpy()
+        return np.asarray(np.linalg.pinv(rows.T, rcond=1e-8) @ found, np.float64)
+
+
+class Elementwise(Combiner):
+    """One of TorchJD's aggregators that looks at every element of the gradients."""
+
+    def __init__(self, aggregator: Aggregator) -> None:
+        self._aggregator = aggregator
+
+    def combine(self, gradients: Tensor) -> Tensor:
+        return self._aggregator(gradients)
+
+
+class GradNorm(Weigher):
+    """Moves the weights until the weighted gradients are as long as the tasks' training rates ask for.
+
+    Source: Chen et al. 2018, "GradNorm: Gradient Normalization for Adaptive Loss Balancing in Deep Multitask Networks",
+    algorithm 1. The first losses are those of the first step; the weights are kept at 0.001 or more.
+
+    Args:
+        alpha: strength of the pull towards a common training rate.
+        rate: learning rate of the weights.
+    """
+
+    def __init__(self, tasks: int, alpha: float, rate: float) -> None:
+        self._alpha = alpha
+        self._weights = torch.ones(tasks, dtype=torch.float64, requires_grad=True)
+        self._optimizer = torch.optim.Adam([self._weights], lr=rate)
+        self._first: Floats | None = None
+
+    def weigh(self, statistic: Statistic) -> Floats:
+        losses = np.maximum(statistic.losses, 1e-8)
+        if self._first is None:
+            self._first = losses
+        weights = self._weights.detach().numpy().copy()
+        norms = np.sqrt(statistic.gram.diagonal())
+        ratios = losses / self._first
+        lengths = weights * norms
+        targets = lengths.mean() * (ratios / ratios.mean()) ** self._alpha
+        self._weights.grad = torch.from_numpy(norms * np.sign(lengths - targets))
+        self._optimizer.step()
+        with torch.no_grad():
+            self._weights.clamp_(min=1e-3)
+            self._weights.mul_(len(weights) / self._weights.sum())
+        return weights
+
+    def state_dict(self) -> dict[str, Any]:
+        first = None if self._first is None else self._first.tolist()
+        return {"weights": to_json(self._weights), "optimizer": to_json(self._optimizer), "first": first}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        with torch.no_grad():
+            self._weights.copy_(from_json(state["weights"]))
+        self._optimizer.load_state_dict(from_json(state["optimizer"]))
+        self._first = None if state["first"] is None else np.array(state["first"])

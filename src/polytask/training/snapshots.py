@@ -1,0 +1,113 @@
+"""The best models so far, by dev scores: of all tasks together, and of each task where that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from polytask.model.multitask import MultiTaskModel
+from polytask.sharing import Plan
+from polytask.terms import Scores
+from polytask.training.checkpoint import Checkpoints
+from polytask.training.selection import DevScores, Selection
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A model that was the best at a step.
+
+    Attributes:
+        score: what it was the best by.
+        dev: its dev scores.
+        plan: what the tasks shared then.
+        name: of its weights among the checkpoints; None where they are not on disk.
+    """
+
+    step: int
+    score: float
+    dev: Scores
+    plan: Plan
+    name: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the snapshot as JSON, without its weights."""
+        return {**self.__dict__, "plan": self.plan.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Snapshot:
+        """Rebuild a snapshot from `to_json`."""
+        plan = Plan.from_json(data["plan"])
+        return cls(data["step"], data["score"], data["dev"], plan, data["name"])
+
+
+class Snapshots:
+    """Keeps the best weights on disk, or in memory where there is no folder.
+
+    Args:
+        each_task: whether each task's own best model is kept as well; that needs a folder.
+    """
+
+    def __init__(self, checkpoints: Checkpoints | None, patience: int | None, *, each_task: bool) -> None:
+        self.selection = Selection(patience)
+        self.best: Snapshot | None = None
+        self.by_task: dict[str, Snapshot] = {}
+        self._checkpoints = checkpoints
+        self._each_task = each_task and checkpoints is not None
+        self._in_memory: dict[str, Tensor] = {}
+
+    def observe(self, step: int, dev: DevScores, model: MultiTaskModel) -> bool:
+        """Take in an evaluation, keep what is best by it, and say whether all tasks together are."""
+        best = self.selection.observe(step, dev)
+        better = [task for task, score in dev.normalised.items() if self._improves(task, score)]
+        name: str | None = None
+        if self._checkpoints is not None and (best or (better and self._each_task)):
+            name = self._checkpoints.save_best(step, model.state_dict())
+        elif best:
+            self._in_memory = {key: value.clone() for key, value in model.state_dict().items()}
+        if best:
+            self.best = Snapshot(step, dev.mean, dev.scores, model.plan, name)
+        kept = name if self._each_task else None
+        self.by_task |= {task: Snapshot(step, dev.normalised[task], dev.scores, model.plan, kept) for task in better}
+        return best
+
+    def _improves(self, task: str, score: float) -> bool:
+        return task not in self.by_task or score > self.by_task[task].score
+
+    def load(self, model: MultiTaskModel, task: str | None = None) -> None:
+        """Put the best weights, of all tasks or of one, into the model, under the plan that they were trained with."""
+        found = self.best if task is None else self.by_task[task]
+        if found is None:
+            return
+        if found.name is not None and self._checkpoints is not None:
+            weights = self._checkpoints.load_best(found.name)
+        elif self._in_memory:
+            weights = self._in_memory
+        else:  # a process that does not lead keeps none
+            return
+        if model.plan != found.plan:
+            model.follow(found.plan)
+        model.load_state_dict(weights)
+
+    def drop_others(self) -> None:
+        """Delete the weights on disk that are the best no more."""
+        kept = {found.name for found in (self.best, *self.by_task.values()) if found is not None}
+        if self._checkpoints is not None:
+            self._checkpoints.drop_best_but(kept)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as JSON."""
+        return {
+            "selection": self.selection.state_dict(),
+            "best": None if self.best is None else self.best.to_json(),
+            "by_task": {task: found.to_json() for task, found in self.by_task.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], *, leads: bool) -> None:
+        """Go on from a saved state; only the process that leads knows when the files go."""
+        self.selection.load_state_dict(state["selection"])
+        if leads:
+            self.best = None if state["best"] is None else Snapshot.from_json(state["best"])
+            self.by_task = {task: Snapshot.from_json(found) for task, found in state["by_task"].items()}

@@ -1,0 +1,141 @@
+"""Every schedule under every set of options, runs of every shape, and what training tells them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from polytask.schedule import SCHEDULES, Change, Feedback, Schedule, Step, Workload
+from polytask.tasks.gate import GateOptions
+
+EVALUATE_EVERY = 7
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A schedule with options; `numbers` stands for proportions that give each task of the run a number."""
+
+    strategy: str
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __str__(self) -> str:
+        return "-".join([self.strategy, *(str(value) for value in self.options.values())])
+
+    def values(self, workload: Workload) -> dict[str, Any]:
+        """Return the options as a configuration gives them for a run."""
+        values = {"strategy": self.strategy, **self.options}
+        if values.get("proportions") == "numbers":
+            values["proportions"] = {task: 0.5 + place for place, task in enumerate(workload.sizes)}
+        if values.get("policy") == "dev_gap":
+            values.setdefault("targets", dict.fromkeys(workload.sizes, 0.8))
+        return values
+
+    def build(self, workload: Workload) -> Any:
+        """Return a new schedule for a run."""
+        kind = SCHEDULES[self.strategy]
+        return kind(kind.Options.model_validate(self.values(workload)), workload)  # type: ignore[arg-type]
+
+
+PARALLEL = [
+    Variant("parallel", {"proportions": "uniform"}),
+    Variant("parallel", {"proportions": "proportional"}),
+    Variant("parallel", {"proportions": "temperature", "temperature": 3.0}),
+    Variant("parallel", {"proportions": "annealed"}),
+    Variant("parallel", {"proportions": "capped", "cap": 25}),
+    Variant("parallel", {"proportions": "numbers"}),
+]
+DYNAMIC = [
+    Variant("dynamic", {"policy": "loss_rate", "proportions": "uniform", "window": 3, "sharpness": 0.1}),
+    Variant("dynamic", {"policy": "dev_gap", "proportions": "temperature"}),
+    Variant("dynamic", {"policy": "bandit", "proportions": "numbers", "window": 2}),
+    Variant("dynamic", {"policy": "stop_and_go", "proportions": "annealed", "patience": 1}),
+    Variant("dynamic", {"policy": "stop_and_go", "proportions": "uniform", "refresh": 5}),
+]
+SEQUENTIAL = [
+    Variant("sequential"),
+    Variant("sequential", {"replay": 0.3}),
+    Variant("sequential", {"replay": 0.1, "freeze": 2, "restart": False}),
+]
+VARIANTS = [*PARALLEL, *DYNAMIC, *SEQUENTIAL]
+
+
+def workload(
+    sizes: Mapping[str, int],
+    batch_rows: int,
+    *,
+    together: Sequence[Sequence[str]] = (),
+    needs: Mapping[str, Sequence[str]] | None = None,
+    gates: Mapping[str, Mapping[str, Any]] | None = None,
+    epochs: float = 3.0,
+    metric: str = "f1",
+) -> Workload:
+    """Describe a run; tasks read rows of their own but for those that are `together`."""
+    grouped = {task: tuple(group) for group in together for task in group}
+    groups = dict.fromkeys(grouped.get(task, (task,)) for task in sizes)
+    return Workload(
+        sizes,
+        tuple((group, max(sizes[task] for task in group)) for group in groups),
+        batch_rows,
+        epochs,
+        dict.fromkeys(sizes, metric),
+        needs or {},
+        {task: GateOptions.model_validate(gate) for task, gate in (gates or {}).items()},
+    )
+
+
+FREE = {
+    "one task": workload({"a": 7}, 4),
+    "one row": workload({"a": 500, "b": 1}, 8),
+    "one row a step": workload({"a": 30, "b": 20, "c": 1}, 1),
+    "twins": workload({"a": 40, "b": 40, "c": 90}, 6, together=["ab"]),
+    "mixed": workload({"a": 100, "b": 37, "c": 60, "d": 9}, 5, together=["abc"]),
+    "many": workload({f"t{n}": 1 + n**3 for n in range(7)}, 16),
+}
+CHAIN = {"b": ["a"], "c": ["b"]}
+NEEDY = {
+    "chain": workload({"a": 40, "b": 12, "c": 30}, 5, needs=CHAIN),
+    "chain of twins": workload({"a": 24, "b": 24, "c": 24}, 4, together=["abc"], needs=CHAIN),
+    "chain of single rows": workload({"a": 1, "b": 1, "c": 1}, 1, needs=CHAIN, epochs=12),
+    "diamond": workload({"top": 9, "left": 30, "right": 20, "last": 25}, 6, epochs=4, needs={
+        "left": ["top"], "right": ["top"], "last": ["left", "right"]}),
+    "gated": workload({"d": 15, "c": 10, "b": 14, "a": 20}, 4, epochs=8,
+        needs={"b": ["a"], "c": ["a", "b"], "d": ["c"]},
+        gates={"a": {"score": {"f1": 0.6}, "limit": 1}, "b": {"plateau": 2, "limit": 1.5}, "c": {"epochs": 0.7}}),
+}  # fmt: skip
+WORKLOADS = {**FREE, **NEEDY}
+
+
+def loss(task: str, number: int) -> float:
+    """Return a loss that rises and falls, for every task at another time."""
+    return 1.2 + math.sin(number / 11 + sum(map(ord, task)))
+
+
+def score(task: str, number: int) -> float:
+    """Return a normalised score that rises and falls, and is below the baseline at times."""
+    return 0.3 + 0.6 * math.sin(number / 31 + sum(map(ord, task)))
+
+
+def evaluation(tasks: Sequence[str], number: int) -> Feedback:
+    """Return what an evaluation tells: metrics that are undefined at times, and their normalised scores."""
+    found = {task: score(task, number) for task in tasks}
+    dev = {task: {"f1": None if (number + len(tasks)) % 3 == 0 else value} for task, value in found.items()}
+    return Feedback(number, {}, dev, {task: 0.0 if dev[task]["f1"] is None else found[task] for task in tasks})
+
+
+def play(schedule: Schedule, count: int) -> Iterator[tuple[Step, list[Change]]]:
+    """Take up to `count` steps as training does: each is followed by what was measured; say what that changed."""
+    for _ in range(count):
+        if schedule.finished is not None or schedule.step >= schedule.limit:
+            return
+        step = schedule.next()
+        changes = schedule.observe(Feedback(step.number, {task: loss(task, step.number) for task in step.rows}))
+        if schedule.step % EVALUATE_EVERY == 0:
+            changes += schedule.observe(evaluation(list(schedule.workload.sizes), schedule.step))
+        yield step, changes
+
+
+def steps(schedule: Schedule, count: int) -> Iterator[Step]:
+    """As `play`, without the changes."""
+    return (step for step, _ in play(schedule, count))
