@@ -27,7 +27,7 @@ from polytask.model.device import autocast, choose_device, pass_overhead
 from polytask.model.encoder import Backbone
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.origin import load_tokenizer, locate, pad_id, tokenizer_fingerprint
-from polytask.schedule import SCHEDULES, Workload, require_reachable, waves
+from polytask.schedule import SCHEDULES, Schedule, Workload, require_reachable, waves
 from polytask.sharing import Adaptive
 from polytask.tasks import TASKS, Task, head_specs, require_readable
 from polytask.terms import HeadSpec, Note, Scores, Split
@@ -74,6 +74,10 @@ class Assembly:
         precision = partial(autocast, self.device, self.config.train.precision)
         return Scorer(self.tasks, self.collator(), self.device, precision)
 
+    def schedule(self) -> Schedule:
+        """Build the schedule of this run, before its first step."""
+        return SCHEDULES[self.config.schedule.strategy](self.config.schedule, self.workload)
+
     def trainer(self, world: World, folder: Path | None, events: Events) -> Trainer:
         """Build the trainer of this run."""
         options = self.config.train
@@ -87,7 +91,7 @@ class Assembly:
             sources=sources,
             streams=streams,
             collator=self.collator(),
-            schedule=SCHEDULES[self.config.schedule.strategy](self.config.schedule, self.workload),
+            schedule=self.schedule(),
             balancer=Balancer(self.config.balance, weights, options.seed),
             policy=self.policy,
             evaluate=dev_evaluation(self),

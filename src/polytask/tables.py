@@ -74,6 +74,11 @@ def show_assembly(assembly: Assembly, out: Console) -> None:
     out.print("What the tasks share:")
     out.print(assembly.model.sharing.picture(), markup=False, highlight=False)
     out.print()
+    out.print(f"When each task trains ({assembly.config.schedule.strategy}):")
+    for line in assembly.schedule().describe():
+        out.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"What makes one update of the losses: {assembly.config.balance.method}")
+    out.print()
     if assembly.notes:
         out.print("To know:")
         for note in assembly.notes:

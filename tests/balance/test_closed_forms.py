@@ -101,6 +101,9 @@ def test_the_shortest_mixture_of_several_gradients_fulfils_the_conditions_of_the
     assert found.sum() == pytest.approx(1.0)
     assert (step.gram @ found).min() >= found @ step.gram @ found - 1e-6 * step.gram.diagonal().min()
     np.testing.assert_allclose(weights("mgda", step), len(found) * found)
+    # Frank-Wolfe steps go to the same point.
+    rounds = aggregation.MGDAWeighting(epsilon=1e-9, max_iters=1000)(torch.from_numpy(step.gram)).numpy()
+    assert 0 <= rounds @ step.gram @ rounds - found @ step.gram @ found + 1e-9 < 0.02 * step.gram.diagonal().min()
 
 
 @pytest.mark.parametrize("step", SEVERAL, ids=lambda step: f"{step.jacobian.shape}")
@@ -155,7 +158,7 @@ def test_a_conflict_averse_update_is_the_best_of_its_ball_for_the_worst_off(step
     assert gain == pytest.approx(bounds.min(), abs=2e-3 * step.gram.diagonal().max())
     chosen = (weights("cagrad", step, c=c) - 1) / count
     mixture = chosen / chosen.sum() @ step.jacobian
-    assert gain == pytest.approx(mixture @ mean + radius * np.linalg.norm(mixture), abs=1e-7)
+    assert gain == pytest.approx(mixture @ mean + radius * np.linalg.norm(mixture), rel=1e-6)
 
 
 def test_a_conflict_averse_update_that_may_not_move_is_the_mean() -> None:
@@ -163,8 +166,9 @@ def test_a_conflict_averse_update_that_may_not_move_is_the_mean() -> None:
     opposed = replace(opposed, jacobian=np.stack([opposed.jacobian[0] * sign for sign in (1, -1, 1, -1)]))
     for step in (*PAIRS, *SEVERAL, opposed):
         np.testing.assert_array_equal(weights("cagrad", step, c=0.0), np.ones(len(step.tasks)))
-    # Where a mixture vanishes, no update helps all tasks.
-    assert not weights("cagrad", opposed, c=0.5).any()
+    # Where a mixture vanishes, no update of any length helps all tasks.
+    uneven = replace(opposed, jacobian=opposed.jacobian * np.array([[2], [1], [1], [1]]))
+    assert not weights("cagrad", uneven, c=1.5).any()
     # A short gradient is no such mixture.
     short = replace(made(1), jacobian=made(1).jacobian * np.array([[1e-6], [1], [1], [1]]))
     assert weights("cagrad", short, c=0.5).any()
@@ -179,11 +183,12 @@ TWINS: dict[str, tuple[Method, Callable[[], aggregation.Aggregator], bool]] = {
     "pcd": (Method("pcd", {"tau": 0.3, "beta": 0.7}), lambda: aggregation.PCD(0.3, 0.7), False),
     "imtl_g": (Method("imtl_g"), aggregation.IMTLG, True),
     "aligned min": (Method("aligned_mtl"), aggregation.AlignedMTL, True),
-    "aligned median": (Method("aligned_mtl", {"length": "median"}), lambda: aggregation.AlignedMTL(None, "median"), True),
+    "aligned median": (
+        Method("aligned_mtl", {"length": "median"}), lambda: aggregation.AlignedMTL(None, "median"), True
+    ),
     "aligned rmse": (Method("aligned_mtl", {"length": "rmse"}), lambda: aggregation.AlignedMTL(None, "rmse"), True),
     "krum": (Method("krum"), lambda: aggregation.Krum(0, 1), True),
     "multi-krum": (Method("krum", {"outliers": 1, "selected": 2}), lambda: aggregation.Krum(1, 2), True),
-    "mgda": (Method("mgda"), lambda: aggregation.MGDA(epsilon=1e-9, max_iters=20_000), True),
     "graddrop": (Method("graddrop"), aggregation.GradDrop, False),
     "trimmed_mean": (Method("trimmed_mean"), lambda: aggregation.TrimmedMean(1), True),
 }  # fmt: skip
@@ -199,8 +204,7 @@ def test_updates_are_torchjds_on_the_explicit_gradients(name: str) -> None:
         with torch.random.fork_rng(devices=[]):
             same_numbers(number)
             expected = aggregator(torch.from_numpy(step.jacobian)).numpy()
-        atol = 2e-3 if name == "mgda" else 1e-7
-        np.testing.assert_allclose(found, expected * (len(TASKS) if mean else 1), rtol=1e-6, atol=atol)
+        np.testing.assert_allclose(found, expected * (len(TASKS) if mean else 1), rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("alpha", [1.0, 2.0, 4.0])

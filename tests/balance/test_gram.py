@@ -2,77 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tiny_steps import (
+    ALL,
+    ONES,
+    SHARINGS,
+    TASKS,
+    WEIGHTS,
+    Job,
+    batches_of,
+    build,
+    differentiator,
+    mean_loss,
+    taken,
+)
 from torch import Tensor
 
-from polytask.assemble import Assembly, assemble
-from polytask.balance import BALANCERS, Balancer
-from polytask.config import validate
+from polytask.assemble import Assembly
 from polytask.data.batch import Batch
-from polytask.data.stream import Drawn
 from polytask.model.branches import DeltaLevel
-from polytask.training.distribution import World
-from polytask.training.gradient import Differentiator, StepGradient
+from polytask.training.gradient import StepGradient
 
-Job = Callable[..., dict[str, Any]]
-TASKS = ("sentiment", "topic", "entities")
-WEIGHTS = {"sentiment": 1.0, "topic": 0.3, "entities": 5.0}
-ONES = dict.fromkeys(TASKS, 1.0)
-BRANCH = {"strategy": "partial", "branches": [{"from_layer": 2, "groups": [["sentiment", "topic"], ["entities"]]}]}
-SHARINGS: dict[str, dict[str, Any]] = {
-    "global": {"strategy": "global"},
-    "partial": BRANCH,
-    "own layers": {"strategy": "partial", "shared_layers": 0},
-    "independent": {"strategy": "independent"},
-    "lora": {**BRANCH, "kind": "lora", "rank": 2},
-    "houlsby": {**BRANCH, "kind": "houlsby", "rank": 2},
-    "soft": {**BRANCH, "kind": "soft", "strength": 0.1},
-    "shared heads": {"strategy": "global", "share_heads": [["sentiment", "topic"]]},
-}
 EACH_SHARING = pytest.mark.parametrize("name", SHARINGS)
-
-
-def build(job: Job, name: str = "partial", shared: bool = True) -> Assembly:
-    """Assemble a model without dropout in which no two weights are equal."""
-    values = {**job(shared=shared), "sharing": SHARINGS[name]}
-    if name == "shared heads":
-        values["tasks"]["topic"]["label"] = "sentiment"
-        values["tasks"]["topic"]["data"] = values["tasks"]["sentiment"]["data"]
-    assembly = assemble(validate(values))
-    generator = torch.Generator().manual_seed(1)
-    for parameter in assembly.model.parameters():
-        parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
-    assembly.model.eval()
-    return assembly
-
-
-def batches_of(assembly: Assembly, pieces: int = 1, tasks: Sequence[str] = TASKS) -> list[Batch]:
-    """Rows of every source, each with those of the tasks whose label it carries, in so many pieces."""
-    rows: list[Drawn] = []
-    for number, source in enumerate(assembly.sources["train"]):
-        for row in range(6):
-            carried = tuple(task for task in source.tasks if row in source.carries[task] and task in tasks)
-            if carried:
-                rows.append(Drawn(number, row, carried))
-    collator = assembly.collator()
-    return [collator.from_sources(assembly.sources["train"], rows[start::pieces]) for start in range(pieces)]
-
-
-def differentiator(assembly: Assembly, weights: Mapping[str, float] = WEIGHTS) -> Differentiator:
-    return Differentiator(
-        assembly.model,
-        assembly.tasks,
-        Balancer(BALANCERS["sum"](method="sum"), weights, seed=1),
-        World(0, 1),
-        nullcontext,
-    )
 
 
 def measure(
@@ -82,24 +39,12 @@ def measure(
     return differentiator(assembly, weights).by_task(batches, asked)
 
 
-def taken(assembly: Assembly) -> dict[str, Tensor]:
-    """Take the gradients out of the parameters."""
-    found = {
-        name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        for name, parameter in assembly.model.named_parameters()
-    }
-    assembly.model.zero_grad(set_to_none=True)
-    return found
-
-
 def naive(assembly: Assembly, batches: Sequence[Batch]) -> np.ndarray[Any, Any]:
     """Differentiate each task's mean loss on its own, for each layer, and multiply."""
     model = assembly.model
     gradients: list[list[Tensor]] = []
-    for name, task in assembly.tasks.items():
-        own = [batch.only(name) for batch in batches if name in batch.targets]
-        losses = [task.loss(model(batch)[name], batch.targets[name]) for batch in own]
-        mean = torch.stack(losses).sum() / sum(task.mass(batch.targets[name]) for batch in own)
+    for name in assembly.tasks:
+        mean = mean_loss(assembly, name, batches)
         trunk = next(encoder for encoder in model.trunks if name in encoder.tasks)
         layers: list[Tensor] = []
         for level in trunk.levels:
@@ -113,7 +58,7 @@ def naive(assembly: Assembly, batches: Sequence[Batch]) -> np.ndarray[Any, Any]:
     return torch.stack([layer @ layer.T for layer in stacked]).numpy()
 
 
-@EACH_SHARING
+@pytest.mark.parametrize("name", ALL)
 def test_task_by_task_leaves_the_gradient_of_the_whole(job: Job, name: str) -> None:
     assembly = build(job, name)
     found = differentiator(assembly)

@@ -63,7 +63,7 @@ class ImtlLOptions(LossOptions):
 
 
 class DwaOptions(LossOptions):
-    """Greater weights for losses that fall slowly (dynamic weight average; Liu et al. 2019, section 3.3)."""
+    """Greater weights for losses that fall slowly (dynamic weight average; Liu et al. 2019)."""
 
     every_task: ClassVar[bool] = True
     method: Literal["dwa"]  # pyright: ignore[reportIncompatibleVariableOverride]

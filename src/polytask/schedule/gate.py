@@ -62,6 +62,17 @@ class Gate:
         """Epochs after which the gate is open whatever the scores."""
         return min(self.limit, self.limit if self.options.epochs is None else self.options.epochs)
 
+    def describe(self) -> str:
+        """Say when the gate opens."""
+        chosen = self.options
+        conditions = [f"{metric} of {wanted:g} on dev" for metric, wanted in (chosen.score or {}).items()]
+        if chosen.plateau is not None:
+            conditions.append(f"{chosen.plateau} evaluations without a better dev score")
+        if chosen.epochs is not None and chosen.epochs <= self.limit:
+            return " or ".join([*conditions, f"{chosen.epochs:g} epochs"])
+        end = "it counts as ready" if chosen.on_limit == "continue" else "the run ends"
+        return f"{' or '.join(conditions)}; after {self.limit:g} epochs without, {end}"
+
     def count(self, rows: int) -> str | None:
         """Count drawn rows, and say why the gate opens, if it does. The limit is the caller's to ask for."""
         self.progress.rows += rows

@@ -33,3 +33,19 @@ def waves(needs: Mapping[str, Sequence[str]]) -> list[list[str]]:
         found.append(ready)
         sorter.done(*ready)
     return found
+
+
+def in_order(needs: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the tasks one after another, each behind those that it needs, and else in the order given.
+
+    >>> in_order({"slots": ["intent"], "intent": [], "topic": []})
+    ['intent', 'slots', 'topic']
+    """
+    found: list[str] = []
+    waiting = [task for wave in waves(needs) for task in wave]
+    place = {task: index for index, task in enumerate(needs)}
+    while waiting:
+        ready = [task for task in waiting if all(need in found for need in needs[task])]
+        found.append(min(ready, key=place.__getitem__))
+        waiting.remove(found[-1])
+    return found

@@ -79,6 +79,12 @@ class Mixed(Schedule):
     def stage(self) -> Stage:
         return Stage("all", 0, self.limit)
 
+    def describe(self) -> list[str]:
+        planned = self._planned()
+        total = sum(planned.values())
+        shown = ", ".join(f"{task} {share / total:.1%}" for task, share in planned.items())
+        return [f"{self.limit} steps; shares of the rows once all are ready: {shown}", *super().describe()]
+
     def shares(self) -> Mapping[str, float]:
         ready = self.gates.ready()
         planned = self._planned()

@@ -161,6 +161,12 @@ class Schedule(ABC):
     def shares(self) -> Mapping[str, float]:
         """Return each training task's share of the next step's rows, of any scale."""
 
+    def describe(self) -> list[str]:
+        """Say, before the first step, who will train when."""
+        needed = {need for needs in self.workload.needs.values() for need in needs}
+        waits = [f"{task} waits for {', '.join(needs)}" for task, needs in self.workload.needs.items() if needs]
+        return waits + [f"{task} is ready at {self.gates.gates[task].describe()}" for task in sorted(needed)]
+
     def next(self) -> Step:
         """Return the next step."""
         step = Step(self.step, self._dealer.deal(self.shares()))

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from polytask.schedule.gate import SLACK
+from polytask.schedule.graph import in_order
 from polytask.schedule.schedule import Change, Feedback, Schedule, ScheduleOptions, Stage, Workload
 
 # Rows that a task's running total may lag behind its share since the stage began: two in its source, one in the task.
@@ -39,7 +40,7 @@ class Sequential(Schedule):
     def __init__(self, options: SequentialOptions, workload: Workload) -> None:
         super().__init__(options, workload)
         self.options = options
-        self.order = [task for wave in workload.waves for task in wave]
+        self.order = in_order({task: workload.needs.get(task, ()) for task in workload.sizes})
         self._number = 0
         self._first = 0
 
@@ -83,6 +84,13 @@ class Sequential(Schedule):
     @property
     def steps_per_epoch(self) -> int:
         return math.ceil(self.workload.sizes[self.order[self._number]] / self._own_rows(self._number))
+
+    def describe(self) -> list[str]:
+        return [
+            f"stage {number + 1}: {task}, until {self.gates.gates[task].describe()} (at most "
+            f"{self._stage_steps(number)} steps)"
+            for number, task in enumerate(self.order)
+        ]
 
     def shares(self) -> Mapping[str, float]:
         return self._stage_shares(self._number)
