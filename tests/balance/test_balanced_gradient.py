@@ -134,8 +134,9 @@ def require_update(method: Method, explicit: Explicit, batches: Sequence[Batch],
             assert bool(made.weights) == (balancer.shape in ("losses", "gram"))
             longest = max(float(gradient.norm()) for gradient in expected.values())
             for name, gradient in taken(assembly).items():
-                tolerance = 2e-5 if name in explicit.shared else 2e-6
-                assert close(gradient, expected[name], tolerance, 1e-2 * longest), (name, way)
+                # What float32 leaves of 1e-6, and of weights that were found from such gradients.
+                tolerance, least = (3e-5, 1e-2) if name in explicit.shared else (3e-6, 1e-3)
+                assert close(gradient, expected[name], tolerance, least * longest), (name, way, method)
 
 
 def fitting(method: Method) -> Method:

@@ -15,7 +15,8 @@ from seqeval import metrics as seqeval
 from seqeval.scheme import IOB2
 from sklearn import metrics as sk
 
-from polytask.evaluation.metrics import METRICS, SMALLER_IS_BETTER
+from polytask.evaluation.metrics import METRICS
+from polytask.terms import SMALLER_IS_BETTER
 
 ROW, WORD = METRICS["row"], METRICS["word"]
 LAWS = settings(max_examples=50, deadline=None)

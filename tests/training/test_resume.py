@@ -14,30 +14,18 @@ from typing import Any
 
 import pytest
 import yaml
+from interruptions import interrupt_after
 from safetensors.torch import load_file
 
 import polytask as pt
 from polytask.errors import DataError, Interrupted, OutputError, TrainingError
 from polytask.training import checkpoint as checkpoint_module
-from polytask.training.loop import Trainer
 
 Job = Callable[..., dict[str, Any]]
 
 
 def weights(run: Path) -> bytes:
     return (run / "model" / "model.safetensors").read_bytes()
-
-
-def interrupt_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Ask to stop while a step is under way, as Ctrl-C does."""
-    update = Trainer.update
-
-    def stopping(self: Trainer) -> Any:
-        if self.step == step:
-            self.asked_to_stop = True
-        return update(self)
-
-    monkeypatch.setattr(Trainer, "update", stopping)
 
 
 @pytest.mark.parametrize("shared", [True, False])
