@@ -206,7 +206,8 @@ def time_measuring(rows: str, rounds: int) -> dict[str, Any]:
         trainer = assembly.trainer(World(0, 1), None, Events(None))
     assert assembly.policy is not None
     assembly.model.train()
-    batches = [trainer.batches()[1] for _ in range(rounds)]
+    drawn = [trainer.draw() for _ in range(rounds)]
+    steps = [(trainer.batches(rows), trainer.batches_by_task(rows)) for rows in drawn]
 
     def timed(call: Callable[[], Any]) -> float:
         began = time.perf_counter()
@@ -216,9 +217,9 @@ def time_measuring(rows: str, rounds: int) -> dict[str, Any]:
         return time.perf_counter() - began
 
     pairs: list[tuple[float, float]] = []
-    for batch in [batches[0], *batches]:
-        measured = timed(partial(trainer.differentiator.by_task, batch, False))
-        whole = timed(partial(trainer.differentiator.whole, trainer.wrapped, batch, False))
+    for together, apart in [steps[0], *steps]:
+        measured = timed(partial(trainer.differentiator.by_task, apart, False))
+        whole = timed(partial(trainer.differentiator.whole, trainer.wrapped, together, False))
         pairs.append((measured, whole))
     ratio = statistics.median(one / other for one, other in pairs[1:])
     return {"ratio": ratio, "interval": assembly.policy.interval, "share": (ratio - 1) / assembly.policy.interval}

@@ -229,7 +229,7 @@ def test_a_policy_measures_the_same_under_every_balancer(job: Job) -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("global", "1.parts.0"), ("partial", "1.parts.0"), ("own layers", "position_embeddings"), ("mmoe", "0.parts.0")],
+    [("global", "1.parts.0"), ("own layers", "position_embeddings"), ("mmoe", "0.parts.0")],
 )
 def test_the_highest_shared_layer_is_the_one_that_is_compared(job: Job, name: str, expected: str) -> None:
     assembly = build(job, name)

@@ -169,7 +169,7 @@ def test_impossible_options_are_refused_with_their_place(options: dict[str, Any]
             {"intent": 1, "slot": 1},
             "schedule.proportions: found 'slot'; accepted: intent, slots; did you mean 'slots'?",
         ),
-        ({"slots": 1}, "schedule.proportions: found nothing for 'intent'; expected a number for every task"),
+        ({"slots": 1}, "schedule.proportions: found nothing for 'intent'; expected one for every task"),
     ],
 )
 def test_given_numbers_name_every_task_and_no_other(strategy: str, numbers: dict[str, float], told: str) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import runpy
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,25 @@ Job = Callable[..., dict[str, Any]]
 WORKER = Path(__file__).with_name("ddp_worker.py")
 
 
-def gradients(values: dict[str, Any], folder: Path, processes: int) -> list[dict[str, torch.Tensor]]:
+def gradients(cases: Mapping[str, Any], folder: Path, processes: int) -> dict[str, list[dict[str, torch.Tensor]]]:
+    """Return for each case the gradient of the first update, as every process has it."""
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(values))
+    (folder / "cases.json").write_text(json.dumps(cases))
     if processes == 1:  # here: starting another one takes seconds
-        runpy.run_path(str(WORKER))["main"](folder / "config.json", folder)
-        return [load_file(folder / "rank0.safetensors")]
+        runpy.run_path(str(WORKER))["main"](folder / "cases.json", folder)
+    else:
+        start(folder, processes)
+    return {name: [load_file(folder / f"{name}-{rank}.safetensors") for rank in range(processes)] for name in cases}
+
+
+def start(folder: Path, processes: int) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     world = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     running = [
         subprocess.Popen(
-            [sys.executable, str(WORKER), str(folder / "config.json"), str(folder)],
+            [sys.executable, str(WORKER), str(folder / "cases.json"), str(folder)],
             env={**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stderr=subprocess.PIPE,
             text=True,
@@ -46,7 +53,6 @@ def gradients(values: dict[str, Any], folder: Path, processes: int) -> list[dict
     for process in running:
         _, told = process.communicate(timeout=120)
         assert process.returncode == 0, told
-    return [load_file(folder / f"rank{rank}.safetensors") for rank in range(processes)]
 
 
 def without_dropout(values: dict[str, Any]) -> dict[str, Any]:
@@ -64,16 +70,55 @@ def without_dropout(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "encoder": str(folder), "tasks": tasks}
 
 
+def in_pieces(values: dict[str, Any], pieces: int) -> dict[str, Any]:
+    return {**values, "train": {**values["train"], "accumulate": pieces}}
+
+
+def require_same(found: Mapping[str, Sequence[dict[str, torch.Tensor]]], alone: Mapping[str, Any]) -> None:
+    """Require that every process has the gradient that one process makes alone."""
+    for name, processes in found.items():
+        for gradient in processes:
+            assert set(gradient) == set(alone[name][0])
+            for key, expected in alone[name][0].items():
+                torch.testing.assert_close(gradient[key], expected, atol=1e-6, rtol=1e-5, msg=f"{name}: {key}")
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_two_processes_make_the_update_of_one(job: Job, tmp_path: Path, shared: bool) -> None:
     values = without_dropout(job(shared=shared))
-    alone = gradients(values, tmp_path / "one", 1)[0]
-    cases = {"two": values, "two-in-pieces": {**values, "train": {**values["train"], "accumulate": 3}}}
-    for name, case in cases.items():
-        for found in gradients(case, tmp_path / name, 2):
-            assert set(found) == set(alone)
-            for key, gradient in alone.items():
-                torch.testing.assert_close(found[key], gradient, atol=1e-6, rtol=1e-5, msg=f"{name}: {key}")
+    alone = gradients({"whole": values}, tmp_path / "one", 1)["whole"]
+    cases = {"two": values, "in-pieces": in_pieces(values, 3)}
+    require_same(gradients(cases, tmp_path / "two", 2), {"two": alone, "in-pieces": alone})
+
+
+BRANCH = {"strategy": "partial", "branches": [{"from_layer": 2, "groups": [["sentiment", "topic"], ["entities"]]}]}
+BALANCED: dict[str, dict[str, Any]] = {
+    "losses": {"balance": {"method": "stch"}},
+    "gram": {"balance": {"method": "nash_mtl"}},
+    "top": {"balance": {"method": "imtl_g", "measure": "top"}},
+    "gradients": {"balance": {"method": "trimmed_mean"}},
+    "drawn": {"balance": {"method": "graddrop"}},
+}
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["rows of several tasks", "rows of one task"])
+def test_two_processes_balance_and_place_tasks_as_one_does(job: Job, tmp_path: Path, shared: bool) -> None:
+    """Also where each has rows of as few tasks as may be, and where a task's gradient reaches what others own."""
+    values = {**without_dropout(job(shared=shared)), "sharing": BRANCH}
+    split = {"schedule": {"strategy": "parallel", "placement": "split"}}
+    reads = {"needs": "topic", "reads": {"topic": "probabilities"}, "detach_reads": False}
+    tasks = {**values["tasks"], "entities": {**values["tasks"]["entities"], **reads}}
+    cascade = {**values, "tasks": tasks, "schedule": {"strategy": "parallel", "proportions": "uniform"}}
+    cascade["tasks"]["topic"] = {**tasks["topic"], "gate": {"epochs": 0.01}}
+    cases = {name: {**values, **changed} for name, changed in BALANCED.items()}
+    cases |= {f"split-{name}": {**case, **split} for name, case in cases.items() if name != "drawn"}
+    cases |= {"split": {**values, **split}, "split-in-pieces": in_pieces({**values, **split}, 2)}
+    cases |= {"losses-in-pieces": in_pieces(cases["losses"], 2), "gram-in-pieces": in_pieces(cases["gram"], 2)}
+    alone = gradients(cases, tmp_path / "one", 1)
+    require_same(gradients(cases, tmp_path / "two", 2), alone)
+    for name in ("losses", "gram", "top", "gradients"):  # where rows lie does not matter
+        require_same({name: alone[f"split-{name}"]}, alone)
+    require_same({"split": alone["split-in-pieces"]}, alone)
 
 
 @pytest.mark.parametrize(
@@ -110,10 +155,8 @@ def test_two_processes_go_on_when_a_step_lacks_tasks(job: Job, tmp_path: Path, s
 
 def test_pieces_make_the_update_of_the_whole(job: Job, tmp_path: Path) -> None:
     values = without_dropout(job())
-    whole = gradients(values, tmp_path / "whole", 1)[0]
-    pieces = gradients({**values, "train": {**values["train"], "accumulate": 4}}, tmp_path / "pieces", 1)[0]
-    for key, gradient in whole.items():
-        torch.testing.assert_close(pieces[key], gradient, atol=1e-6, rtol=1e-5, msg=key)
+    found = gradients({"whole": values, "pieces": in_pieces(values, 4)}, tmp_path / "one", 1)
+    require_same({"whole": found["pieces"]}, found)
 
 
 def test_train_with_two_processes_ends_in_a_model_that_predicts(job: Job, tmp_path: Path) -> None:
@@ -133,3 +176,21 @@ def test_rows_are_dealt_evenly_and_each_to_one_process() -> None:
     dealt = [World(rank, 3).share(range(10)) for rank in range(3)]
     assert sorted(row for part in dealt for row in part) == list(range(10))
     assert {len(part) for part in dealt} == {3, 4}
+
+
+@pytest.mark.parametrize("processes", [2, 3, 8])
+def test_stretches_hold_every_row_once_and_about_as_many_tokens(processes: int) -> None:
+    drawn = random.Random(1)
+    for count in (processes, processes + 1, 20, 100):
+        sizes = [drawn.randint(3, 128) for _ in range(count)]
+        items = drawn.sample(range(1000), count)
+        parts = [World(rank, processes).stretch(items, sizes) for rank in range(processes)]
+        assert [item for part in parts for item in part] == items
+        tokens = [sum(sizes[items.index(item)] for item in part) for part in parts]
+        assert max(tokens) <= sum(sizes) / processes + 2 * max(sizes)
+        assert min(map(len, parts)) > 0
+
+
+def test_fewer_rows_than_processes_are_one_each() -> None:
+    parts = [World(rank, 4).stretch([7, 5], [3, 90]) for rank in range(4)]
+    assert parts == [[7], [5], [], []]

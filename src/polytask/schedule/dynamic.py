@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from polytask.errors import ConfigError
+from polytask.options import resolve
 from polytask.schedule.parallel import Mixed, MixedOptions, require_each
 from polytask.schedule.schedule import Change, Feedback, Workload
+from polytask.schedule.targets import read_targets
 from polytask.terms import SMALLER_IS_BETTER
 
 
@@ -26,7 +29,9 @@ class DynamicOptions(MixedOptions):
     )
     window: int = Field(default=20, ge=1, description="updates that a loss is averaged over (loss_rate, bandit)")
     sharpness: float = Field(default=2.0, gt=0, description="temperature of loss_rate; great is uniform")
-    targets: dict[str, float] | None = Field(default=None, description="dev_gap: score to reach, by task")
+    targets: dict[str, float | str] | None = Field(
+        default=None, description="dev_gap: score to reach, by task: a number, or the folder of an earlier run"
+    )
     explore: float = Field(default=0.3, gt=0, le=1, description="bandit: share of the probability that is dealt alike")
     patience: int = Field(default=2, ge=1, description="stop_and_go: evaluations without improvement before a pause")
     least_gain: float = Field(default=0.001, ge=0, description="stop_and_go: what counts as improvement (relative)")
@@ -34,6 +39,14 @@ class DynamicOptions(MixedOptions):
         default=0.005, ge=0, description="stop_and_go: fall below its best that ends a pause (relative)"
     )
     refresh: int = Field(default=4, ge=2, description="stop_and_go: a pausing task trains every so many updates")
+
+    @field_validator("targets")
+    @classmethod
+    def _runs_are_relative_to_the_file(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
+        base = (info.context or {}).get("base")
+        if value is None or base is None:
+            return value
+        return {task: resolve(target, Path(base)) for task, target in value.items()}
 
 
 # The least factor, as a share of the greatest: a task that draws nothing is not measured, and would never come back.
@@ -156,7 +169,7 @@ class DevGap(Policy):
                     f"schedule.targets: found {task!r}, which is scored by {metric}; dev_gap accepts metrics of which "
                     f"more is better; choose another tasks.{task}.metric, or another schedule.policy"
                 )
-        self._targets = targets
+        self._targets = read_targets(targets, workload.metrics)
         self._metrics = workload.metrics
         self._gaps = dict.fromkeys(self.tasks, 1.0)
 

@@ -43,14 +43,14 @@ class ParallelOptions(MixedOptions):
     strategy: Literal["parallel"] = "parallel"  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
-def require_each(option: str, values: Mapping[str, float], tasks: Collection[str]) -> None:
+def require_each(option: str, values: Mapping[str, object], tasks: Collection[str]) -> None:
     """Raise ConfigError unless an option gives a number for each task, and for no other."""
     for task in values:
         if task not in tasks:
             raise ConfigError(f"schedule.{option}: found {task!r}; {nearest(task, tasks)}")
     for task in tasks:
         if task not in values:
-            raise ConfigError(f"schedule.{option}: found nothing for {task!r}; expected a number for every task")
+            raise ConfigError(f"schedule.{option}: found nothing for {task!r}; expected one for every task")
 
 
 class Mixed(Schedule):
