@@ -26,7 +26,7 @@ WORKER = Path(__file__).with_name("ddp_worker.py")
 
 
 def gradients(cases: Mapping[str, Any], folder: Path, processes: int) -> dict[str, list[dict[str, torch.Tensor]]]:
-    """Return for each case the gradient of the first update, as every process has it."""
+    """Return for each case the gradient of an update, as every process has it."""
     folder.mkdir()
     (folder / "cases.json").write_text(json.dumps(cases))
     if processes == 1:  # here: starting another one takes seconds
@@ -93,6 +93,7 @@ def test_two_processes_make_the_update_of_one(job: Job, tmp_path: Path, shared: 
 
 BRANCH = {"strategy": "partial", "branches": [{"from_layer": 2, "groups": [["sentiment", "topic"], ["entities"]]}]}
 BALANCED: dict[str, dict[str, Any]] = {
+    "sum": {},
     "losses": {"balance": {"method": "stch"}},
     "gram": {"balance": {"method": "nash_mtl"}},
     "top": {"balance": {"method": "imtl_g", "measure": "top"}},
@@ -101,24 +102,37 @@ BALANCED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("shared", [True, False], ids=["rows of several tasks", "rows of one task"])
-def test_two_processes_balance_and_place_tasks_as_one_does(job: Job, tmp_path: Path, shared: bool) -> None:
-    """Also where each has rows of as few tasks as may be, and where a task's gradient reaches what others own."""
-    values = {**without_dropout(job(shared=shared)), "sharing": BRANCH}
-    split = {"schedule": {"strategy": "parallel", "placement": "split"}}
+def reading(tasks: dict[str, Any]) -> dict[str, Any]:
+    """Let the entities read the topic, and train what they read."""
     reads = {"needs": "topic", "reads": {"topic": "probabilities"}, "detach_reads": False}
-    tasks = {**values["tasks"], "entities": {**values["tasks"]["entities"], **reads}}
-    cascade = {**values, "tasks": tasks, "schedule": {"strategy": "parallel", "proportions": "uniform"}}
-    cascade["tasks"]["topic"] = {**tasks["topic"], "gate": {"epochs": 0.01}}
-    cases = {name: {**values, **changed} for name, changed in BALANCED.items()}
-    cases |= {f"split-{name}": {**case, **split} for name, case in cases.items() if name != "drawn"}
-    cases |= {"split": {**values, **split}, "split-in-pieces": in_pieces({**values, **split}, 2)}
-    cases |= {"losses-in-pieces": in_pieces(cases["losses"], 2), "gram-in-pieces": in_pieces(cases["gram"], 2)}
+    return {
+        "sentiment": tasks["sentiment"],
+        "topic": {**tasks["topic"], "gate": {"epochs": 0.01}},
+        "entities": {**tasks["entities"], **reads},
+    }
+
+
+def balanced(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a case of each way to differentiate, with rows dealt to the processes and with tasks split among them."""
+    dealt = {name: {**values, "sharing": BRANCH, **changed} for name, changed in BALANCED.items()}
+    dealt["cascade"] = {**in_pieces(dealt["losses"], 2), "tasks": reading(values["tasks"])}
+    split = {"schedule": {"strategy": "parallel", "placement": "split"}}
+    pieces = {f"{name}-in-pieces": in_pieces(dealt[name], 2) for name in ("sum", "losses", "gram")}
+    return {**dealt, **pieces, **{f"{name}-split": {**case, **split} for name, case in dealt.items()}}
+
+
+def test_two_processes_balance_and_place_tasks_as_one_does(job: Job, tmp_path: Path) -> None:
+    """Also where each has rows of as few tasks as may be, and where a task's gradient reaches what others own."""
+    cases = {
+        f"{name}-{shared}": case
+        for shared in (True, False)
+        for name, case in balanced(without_dropout(job(shared=shared))).items()
+    }
     alone = gradients(cases, tmp_path / "one", 1)
     require_same(gradients(cases, tmp_path / "two", 2), alone)
-    for name in ("losses", "gram", "top", "gradients"):  # where rows lie does not matter
-        require_same({name: alone[f"split-{name}"]}, alone)
-    require_same({"split": alone["split-in-pieces"]}, alone)
+    for name in cases:  # for one process it is all the same
+        first = name.replace("-split", "").replace("-in-pieces", "")
+        require_same({name: alone[name]}, {name: alone[first]})
 
 
 @pytest.mark.parametrize(
@@ -194,3 +208,8 @@ def test_stretches_hold_every_row_once_and_about_as_many_tokens(processes: int) 
 def test_fewer_rows_than_processes_are_one_each() -> None:
     parts = [World(rank, 4).stretch([7, 5], [3, 90]) for rank in range(4)]
     assert parts == [[7], [5], [], []]
+
+
+def test_everybody_gets_a_row_however_long_the_others_are() -> None:
+    parts = [World(rank, 3).stretch([0, 1, 2, 3], [1, 40, 40, 1]) for rank in range(3)]
+    assert min(map(len, parts)) > 0

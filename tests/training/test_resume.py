@@ -55,6 +55,27 @@ def test_interrupted_and_resumed_equals_uninterrupted(
         assert losses[0] == losses[1]
 
 
+@pytest.mark.parametrize("method", ["uncertainty", "famo", "gradvac", "gradnorm", "graddrop"])
+def test_a_balancer_goes_on_where_it_was(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    values = {**job(max_steps=6, log_every=1), "balance": {"method": method}}
+    pt.train(values, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 3)
+        with pytest.raises(Interrupted, match="after step 4"):
+            pt.train(values, tmp_path / "stopped")
+    pt.train(values, tmp_path / "stopped", resume=True)
+    assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
+    logs = [
+        [json.loads(line) for line in (tmp_path / name / "events.jsonl").read_text().splitlines()]
+        for name in ("whole", "stopped")
+    ]
+    chosen = [[event.get("weights") for event in log if event["event"] == "step"] for log in logs]
+    assert chosen[0] == chosen[1]
+    assert (chosen[0][5] != chosen[0][0]) == (method != "graddrop")
+
+
 def start(config: Path, run: Path, *more: str) -> subprocess.Popen[str]:
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "polytask", "train", str(config), "--out", str(run), *more]

@@ -74,6 +74,10 @@ class Combiner(ABC):
         """Return the gradient of the shared parameters: tasks x parameters -> parameters."""
 
 
+# Eigenvalues of the gradients' cosines below which they count as 0.
+_ROUNDING = 1e-5
+
+
 class BalanceOptions(Options):
     """A method and its options: a row of the table of balancers.
 
@@ -169,7 +173,7 @@ class Balancer:
         finite = np.isfinite(values).all() and (gram is None or np.isfinite(gram).all())
         if not finite or len(places) < self._least:
             return plain
-        chosen = np.zeros((0, 0)) if gram is None else gram[np.ix_(places, places)]
+        chosen = np.zeros((0, 0)) if gram is None else _settled(gram[np.ix_(places, places)])
         assert isinstance(self._core, Weigher)
         with _drawing(self._seed, self._step):
             found = self._core.weigh(Statistic(values[places], chosen))
@@ -216,6 +220,19 @@ class Balancer:
         self._step = state["step"]
         if isinstance(self._core, Weigher):
             self._core.load_state_dict(state["core"])
+
+
+def _settled(gram: Floats) -> Floats:
+    """Make gradients parallel that are so but for the rounding of float32, in which they were multiplied.
+
+    Methods that take inverses would divide by what rounding left of a difference.
+    """
+    lengths = np.sqrt(gram.diagonal())
+    values, vectors = np.linalg.eigh(gram / np.outer(lengths, lengths))
+    if values[0] >= _ROUNDING:
+        return gram
+    values = np.where(values < _ROUNDING, 0.0, values)
+    return (vectors * values) @ vectors.T * np.outer(lengths, lengths)
 
 
 @contextmanager

@@ -25,10 +25,12 @@ class GradientMeter:
 
     Args:
         order: all tasks, in the order of the statistic.
-        add_up: adds a tensor up over all processes, in place.
+        add_up: adds a tensor up over all processes, in place; none where there is one process.
     """
 
-    def __init__(self, groups: Sequence[Group], order: Sequence[str], add_up: Callable[[Tensor], object]) -> None:
+    def __init__(
+        self, groups: Sequence[Group], order: Sequence[str], add_up: Callable[[Tensor], object] | None = None
+    ) -> None:
         self._groups = groups
         self._order = list(order)
         self._add_up = add_up
@@ -59,12 +61,13 @@ class GradientMeter:
         if not others:
             return []
         reached = torch.tensor([float(one.grad is not None) for one in others], device=others[0].device)
-        self._add_up(reached)
+        if self._add_up is not None:
+            self._add_up(reached)
         return [one for one, count in zip(others, reached.tolist(), strict=True) if count]
 
     def _summed(self, gradients: list[Tensor]) -> list[Tensor]:
         """Add a group's gradients up over all processes, in one exchange."""
-        if not gradients:
+        if not gradients or self._add_up is None:
             return gradients
         flat = torch.cat(gradients)
         self._add_up(flat)
@@ -100,9 +103,14 @@ class GradientMeter:
         Args:
             weights: of the tasks in parameters that are shared; elsewhere they are 1.
         """
-        for task, found in self._taken.items():
-            for parameter, gradient in found.items():
-                _add(parameter, gradient, weights[task] if parameter in shared else 1.0)
+        for parameter in self._all:
+            terms = [
+                (found[parameter], weights[task] if parameter in shared else 1.0)
+                for task, found in self._taken.items()
+                if parameter in found
+            ]
+            if terms:
+                _add(parameter, _sum(terms))
 
     def put_back_combined(self, combine: Callable[[Tensor], Tensor], shared: Collection[nn.Parameter]) -> None:
         """Put back one gradient for all tasks where parameters are shared, and the tasks' own ones elsewhere.
@@ -117,19 +125,20 @@ class GradientMeter:
                 sets.setdefault(tasks, []).append(parameter)
             else:
                 for task in tasks:
-                    _add(parameter, self._taken[task][parameter], 1.0)
+                    _add(parameter, self._taken[task][parameter])
         for tasks, parameters in sets.items():
             if tasks:
                 rows = [torch.cat([self._taken[task][one] for one in parameters]) for task in tasks]
                 pieces = combine(torch.stack(rows)).split([one.numel() for one in parameters])
                 for parameter, piece in zip(parameters, pieces, strict=True):
-                    _add(parameter, piece, 1.0)
+                    _add(parameter, piece)
 
 
 def _gram(gradients: Sequence[Tensor]) -> Floats:
-    """Return the inner products of the tasks' gradients of one parameter, added up in float64."""
-    rows = torch.stack(list(gradients)).double()
-    return (rows @ rows.T).cpu().numpy()
+    """Return the inner products of the tasks' gradients of one parameter."""
+    rows = torch.stack(list(gradients))
+    found = (rows @ rows.T).double().cpu().numpy()
+    return (found + found.T) / 2
 
 
 def _moved(parameter: nn.Parameter) -> Tensor:
@@ -138,11 +147,18 @@ def _moved(parameter: nn.Parameter) -> Tensor:
     return torch.zeros(parameter.numel(), device=parameter.device) if gradient is None else gradient.flatten()
 
 
-def _add(parameter: nn.Parameter, gradient: Tensor, weight: float) -> None:
-    if not parameter.requires_grad:  # the optimizer would decay a frozen one
-        return
-    shaped = gradient.view_as(parameter)
-    if parameter.grad is None:
-        parameter.grad = shaped * weight if weight != 1.0 else shaped
-    else:
-        parameter.grad = torch.add(parameter.grad, shaped, alpha=weight)
+def _sum(terms: Sequence[tuple[Tensor, float]]) -> Tensor:
+    """Return the sum of gradients times their weights, in one new tensor."""
+    (first, weight), *others = terms
+    if not others and weight == 1.0:
+        return first
+    total = first * weight
+    for gradient, factor in others:
+        total.add_(gradient, alpha=factor)
+    return total
+
+
+def _add(parameter: nn.Parameter, gradient: Tensor) -> None:
+    if parameter.requires_grad:  # the optimizer would decay a frozen one
+        shaped = gradient.view_as(parameter)
+        parameter.grad = shaped if parameter.grad is None else parameter.grad + shaped

@@ -104,7 +104,9 @@ class GradNorm(Weigher):
         ratios = losses / self._first
         lengths = weights * norms
         targets = lengths.mean() * (ratios / ratios.mean()) ** self._alpha
-        self._weights.grad = torch.from_numpy(norms * np.sign(lengths - targets))
+        off = lengths - targets
+        pull = np.where(np.abs(off) < 1e-9 * targets, 0.0, np.sign(off))  # rounding is no direction
+        self._weights.grad = torch.from_numpy(norms * pull)
         self._optimizer.step()
         with torch.no_grad():
             self._weights.clamp_(min=1e-3)

@@ -35,14 +35,14 @@ class World:
 
         Every process gets at least one item where there are enough.
         """
-        ends = np.cumsum(sizes)
-        middles = (ends - np.asarray(sizes) / 2) / ends[-1] * self.size
-        ranks = np.minimum(middles.astype(int), self.size - 1)
         count = len(items)
-        # Nobody further along than the items before and behind allow: each rank needs one.
-        places = np.arange(count)
-        ranks = np.clip(ranks, self.size - (count - places), places)
-        return [item for item, rank in zip(items, ranks, strict=True) if rank == self.rank]
+        middles = np.cumsum(sizes) - np.asarray(sizes) / 2
+        start = end = 0
+        for rank in range(self.rank + 1):
+            start = end
+            due = int(np.searchsorted(middles, sum(sizes) * (rank + 1) / self.size))
+            end = min(max(due, start + 1), max(count - (self.size - rank - 1), start + 1), count)
+        return list(items[start:end])
 
     def add_up(self, values: Sequence[float]) -> list[float]:
         """Return the sums over all processes."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from polytask.balance import Balancer
-from polytask.balance.gram import GradientMeter
+from polytask.balance.gram import GradientMeter, Group
 from polytask.data.batch import Batch
 from polytask.model.multitask import MultiTaskModel
 from polytask.tasks import Task
@@ -103,7 +103,7 @@ class Differentiator:
         """
         masses, stopping = self._masses(batches, asked_to_stop)
         sums = {task: 0.0 for task in self.tasks}
-        meter = GradientMeter(self.model.gradient_groups(), list(self.tasks), self.world.add_up_in_place)
+        meter = self._meter(self.model.gradient_groups())
         found: list[tuple[_Words, Tensor]] = []
         for task in (task for task in self.tasks if masses[task] > 0):
             for batch in (batch for batch in batches if task in batch.targets):
@@ -137,7 +137,7 @@ class Differentiator:
         """
         masses, stopping = self._masses(batches, asked_to_stop)
         sums = {task: 0.0 for task in self.tasks}
-        meter = GradientMeter([self.model.top_group()], list(self.tasks), self.world.add_up_in_place)
+        meter = self._meter([self.model.top_group()])
         means: list[tuple[str, Tensor]] = []
         found: list[_Words] = []
         for task in (task for task in self.tasks if masses[task] > 0):
@@ -158,6 +158,9 @@ class Differentiator:
         self._unweigh_own(weights)
         self._add_tie()
         return StepGradient(losses, None, weights, stopping)
+
+    def _meter(self, groups: Sequence[Group]) -> GradientMeter:
+        return GradientMeter(groups, list(self.tasks), self.world.add_up_in_place if self.world.size > 1 else None)
 
     def losses(self, batches: Sequence[Batch]) -> dict[str, float]:
         """Return the tasks' mean losses with the model as it is now."""
