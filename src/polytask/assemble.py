@@ -151,7 +151,6 @@ def assemble(config: Config) -> Assembly:
         config.balance, list(config.tasks), together=schedule.together, share=bool(model.shared_parameters())
     )
     require_one_piece(config)
-    require_apart(config, model)
     require_reachable(schedule)
     passes = sum(workload.sizes.values()) / sum(rows for _, rows in workload.sources)
     policy = config.sharing.policy(sharing, model.size_under, model.size_of_single(), passes)
@@ -166,22 +165,6 @@ def require_one_piece(config: Config) -> None:
             f"balance.measure: found top with train.accumulate={config.train.accumulate}; it keeps the graphs of a "
             "whole update; set balance.measure=all, or train.accumulate=1"
         )
-
-
-def require_apart(config: Config, model: MultiTaskModel) -> None:
-    """Raise ConfigError when the tasks' gradients are compared, and one task trains layers that another has alone."""
-    if config.balance.shape not in ("gram", "gradients") and config.sharing.strategy != "adaptive":
-        return
-    plan = model.plan
-    for name, task in config.tasks.items():
-        for read in task.reads if not task.detach_reads else ():
-            same = all(plan.part(level, name) == plan.part(level, read) for level in range(len(plan.levels)))
-            if not same or config.sharing.strategy == "adaptive":
-                raise ConfigError(
-                    f"tasks.{name}.detach_reads: found false, so that it trains layers that {read!r} does not share "
-                    "with it, and their gradients cannot be compared; set it to true, or use sharing.strategy=global, "
-                    "or balance.method=sum without adaptive sharing"
-                )
 
 
 def require_shareable(

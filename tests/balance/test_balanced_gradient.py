@@ -22,11 +22,8 @@ TOP = {"measure": "top"}
 # One or two of every shape, whose weights are not 1 from the first step on.
 OF_EACH_SHAPE = [
     Method("stch"),
-    Method("imtl_l"),
     Method("nash_mtl"),
-    Method("imtl_g"),
-    Method("cagrad", TOP),
-    Method("nash_mtl", TOP),
+    Method("imtl_g", TOP),
     Method("graddrop"),
     Method("trimmed_mean"),
 ]
@@ -110,7 +107,7 @@ class Explicit:
 
 def ways(found: Differentiator, batches: Sequence[Batch]) -> list[partial[StepGradient]]:
     """Return the ways in which a step of this method may be differentiated."""
-    by_task = partial(found.by_task, batches, False)
+    by_task = partial(found.by_task, batches, False, statistic=False)
     whole = partial(found.whole, found.model, batches, False)
     if found.balancer.options.top_only:
         return [partial(found.by_top, batches, False)]
@@ -155,13 +152,12 @@ def test_what_is_shared_gets_the_weighed_gradients_and_what_is_owned_its_own(job
     assert any(len(found) == 1 for found in explicit.own.values())
     for method in OF_EACH_SHAPE:
         require_update(method, explicit, whole)
-    for method in (Method("stch"), Method("imtl_g"), Method("graddrop")):
+    for method in (Method("stch"), Method("imtl_g")):
         require_update(method, explicit, batches_of(assembly, 3))
     require_update(Method("imtl_g"), explicit, batches_of(assembly, 2, apart=True))
-    require_update(Method("imtl_g", TOP), explicit, batches_of(assembly, apart=True))
 
 
-@pytest.mark.parametrize("name", ["global", "partial", "lora", "mmoe", "cascade"])
+@pytest.mark.parametrize("name", ["global", "partial", "cascade"])
 def test_tasks_with_rows_of_their_own_are_weighed_alike(job: Job, name: str) -> None:
     assembly = build(job, name, shared=False)
     explicit = Explicit(assembly, batches_of(assembly))
@@ -170,13 +166,12 @@ def test_tasks_with_rows_of_their_own_are_weighed_alike(job: Job, name: str) -> 
     require_update(Method("nash_mtl"), explicit, batches_of(assembly, 3))
 
 
-@pytest.mark.parametrize("name", ["partial", "lora"])
-def test_every_method_leaves_heads_and_own_parts_alone(job: Job, name: str) -> None:
-    assembly = build(job, name)
+def test_every_method_leaves_heads_and_own_parts_alone(job: Job) -> None:
+    assembly = build(job)
     batches = batches_of(assembly)
     explicit = Explicit(assembly, batches)
     for method in map(fitting, METHODS):
-        require_update(method, explicit, batches, steps=2)
+        require_update(method, explicit, batches, steps=2 if method.kind.every_task else 1)
         if method.kind.shape == "gram":
             require_update(replace(method, values={**method.values, **TOP}), explicit, batches)
 
@@ -191,29 +186,29 @@ def test_a_step_that_lacks_tasks_weighs_those_that_it_has(job: Job, tasks: tuple
         require_update(method, explicit, batches)
 
 
-@pytest.mark.parametrize("method", OF_EACH_SHAPE, ids=str)
-def test_a_step_without_a_single_label_weighs_nothing_and_moves_nothing(job: Job, method: Method) -> None:
+def test_a_step_without_a_single_label_weighs_nothing_and_moves_nothing(job: Job) -> None:
     assembly = build(job)
     (batch,) = batches_of(assembly, tasks=("topic", "entities"))
     unknown = {name: torch.full_like(targets, -100) for name, targets in batch.targets.items()}
-    for way in ways(differentiator(assembly, balancer=method.build(WEIGHTS)), [replace(batch, targets=unknown)]):
-        made = way()
-        assert (made.losses, made.weights) == ({}, {})
-        assert not any(gradient.any() for gradient in taken(assembly).values())
+    for method in OF_EACH_SHAPE:
+        for way in ways(differentiator(assembly, balancer=method.build(WEIGHTS)), [replace(batch, targets=unknown)]):
+            made = way()
+            assert (made.losses, made.weights) == ({}, {})
+            assert not any(gradient.any() for gradient in taken(assembly).values())
 
 
-@pytest.mark.parametrize("method", OF_EACH_SHAPE, ids=str)
-def test_frozen_parameters_get_no_gradient(job: Job, method: Method) -> None:
+def test_frozen_parameters_get_no_gradient(job: Job) -> None:
     """The optimizer would decay them."""
     assembly = build(job, "global")
     assembly.model.freeze(1)
     frozen = [parameter for parameter in assembly.model.parameters() if not parameter.requires_grad]
+    trained = "encoders.0.model.encoder.layer.1.parts.0.output.dense.weight"
     assert frozen
-    for way in ways(differentiator(assembly, balancer=method.build(WEIGHTS)), batches_of(assembly)):
-        way()
-        assert all(parameter.grad is None for parameter in frozen)
-        found = taken(assembly)
-        assert all(gradient.any() for name, gradient in found.items() if name.endswith("1.parts.0.output.dense.weight"))
+    for method in OF_EACH_SHAPE:
+        for way in ways(differentiator(assembly, balancer=method.build(WEIGHTS)), batches_of(assembly)):
+            way()
+            assert all(parameter.grad is None for parameter in frozen)
+            assert taken(assembly)[trained].any()
 
 
 def test_a_policy_measures_the_same_under_every_balancer(job: Job) -> None:

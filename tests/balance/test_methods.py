@@ -265,6 +265,20 @@ def test_gradients_that_oppose_or_repeat_each_other_are_weighed_all_the_same(met
         assert np.abs(found).max() < 1e3
 
 
+@pytest.mark.parametrize("method", [m for m in WEIGHERS if m.kind.shape == "gram" and m.name != "krum"], ids=str)
+def test_the_rounding_of_float32_does_not_tell_equal_gradients_apart(method: Method) -> None:
+    """Krum apart, which takes one of equals."""
+    one, two = made(1).jacobian[:2]
+    step = replace(made(1), jacobian=np.stack([one, one, two, one + two]))
+    noise = np.random.default_rng(0).uniform(-1e-6, 1e-6, size=(4, 4))
+    lengths = np.sqrt(step.gram.diagonal())
+    rough = step.gram + (noise + noise.T) * np.outer(lengths, lengths)
+    exact, found = method.build().weigh(step.losses, step.gram), method.build().weigh(step.losses, rough)
+    updates = [np.array(list(weights.values())) @ step.jacobian for weights in (exact, found)]
+    np.testing.assert_allclose(updates[1], updates[0], atol=2e-2 * np.linalg.norm(updates[0]))
+    assert max(map(abs, found.values())) < 1e3
+
+
 @every_weigher
 def test_losses_of_nothing_are_weighed_all_the_same(method: Method) -> None:
     balancer = method.build()

@@ -105,15 +105,14 @@ class Differentiator:
         sums = {task: 0.0 for task in self.tasks}
         meter = self._meter(self.model.gradient_groups())
         found: list[tuple[_Words, Tensor]] = []
-        for task in (task for task in self.tasks if masses[task] > 0):
-            for batch in (batch for batch in batches if task in batch.targets):
-                mean, words = self._mean(task, batch.only(task), masses[task])
-                gradients = self._add(self.balancer.weights[task] * mean, [one.values for one in words])
-                found += [
-                    (one, gradient) for one, gradient in zip(words, gradients, strict=True) if gradient is not None
-                ]
-                sums[task] += float(mean.detach())
-            meter.take(task)
+        with self.precision():  # around all tasks, so that weights are rounded once
+            for task in (task for task in self.tasks if masses[task] > 0):
+                for batch in (batch for batch in batches if task in batch.targets):
+                    mean, words = self._mean(task, batch.only(task), masses[task])
+                    gradients = self._add(self.balancer.weights[task] * mean, [one.values for one in words])
+                    found += [(one, grad) for one, grad in zip(words, gradients, strict=True) if grad is not None]
+                    sums[task] += float(mean.detach())
+                meter.take(task)
         losses = self._losses(sums, masses)
         shared = self.model.shared_parameters()
         weights: dict[str, float] = {}
@@ -243,7 +242,8 @@ class Differentiator:
         chosen = [one for one in (self.model.parameters() if parameters is None else parameters) if one.requires_grad]
         if not chosen and not leaves:
             return []
-        found = torch.autograd.grad(loss, [*chosen, *leaves], allow_unused=True, retain_graph=keep)
+        with torch.autocast(loss.device.type, enabled=False):
+            found = torch.autograd.grad(loss, [*chosen, *leaves], allow_unused=True, retain_graph=keep)
         for parameter, gradient in zip(chosen, found, strict=False):
             if gradient is not None:  # pyright: ignore[reportUnnecessaryComparison] - with allow_unused it may be
                 self._put(parameter, gradient)
