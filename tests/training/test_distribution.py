@@ -51,7 +51,7 @@ def start(folder: Path, processes: int) -> None:
         for rank in range(processes)
     ]
     for process in running:
-        _, told = process.communicate(timeout=120)
+        _, told = process.communicate(timeout=240)
         assert process.returncode == 0, told
 
 
@@ -117,7 +117,7 @@ def balanced(values: dict[str, Any]) -> dict[str, Any]:
     dealt = {name: {**values, "sharing": BRANCH, **changed} for name, changed in BALANCED.items()}
     dealt["cascade"] = {**in_pieces(dealt["losses"], 2), "tasks": reading(values["tasks"])}
     split = {"schedule": {"strategy": "parallel", "placement": "split"}}
-    pieces = {f"{name}-in-pieces": in_pieces(dealt[name], 2) for name in ("sum", "losses", "gram")}
+    pieces = {f"{name}-in-pieces": in_pieces(dealt[name], 2) for name in ("sum", "gram")}
     return {**dealt, **pieces, **{f"{name}-split": {**case, **split} for name, case in dealt.items()}}
 
 
@@ -127,6 +127,7 @@ def test_two_processes_balance_and_place_tasks_as_one_does(job: Job, tmp_path: P
         f"{name}-{shared}": case
         for shared in (True, False)
         for name, case in balanced(without_dropout(job(shared=shared))).items()
+        if not shared or "-" not in name
     }
     alone = gradients(cases, tmp_path / "one", 1)
     require_same(gradients(cases, tmp_path / "two", 2), alone)
