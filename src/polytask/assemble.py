@@ -147,9 +147,7 @@ def assemble(config: Config) -> Assembly:
         gates={name: task.gate for name, task in config.tasks.items() if task.gate is not None},
     )
     schedule = SCHEDULES[config.schedule.strategy](config.schedule, workload)
-    require_balanceable(
-        config.balance, list(config.tasks), together=schedule.together, share=bool(model.shared_parameters())
-    )
+    require_balanceable(config.balance, list(config.tasks), together=schedule.together, sharing=model.sharing_tasks())
     require_one_piece(config)
     require_reachable(schedule)
     passes = sum(workload.sizes.values()) / sum(rows for _, rows in workload.sources)

@@ -69,6 +69,9 @@ def test_a_schedule_that_trains_one_task_a_step_at_times_is_balanced_when_it_doe
         ({"balance": {"method": "graddrop"}, "tasks": ["topic"]}, r"there is only 'topic'; use balance\.method=sum"),
         ({"balance": {"method": "cagrad"}, "sharing": {"strategy": "independent"}},
          r"they share nothing that trains; choose another sharing\.strategy, or balance\.method=sum"),
+        ({"balance": {"method": "dwa"}, "sharing": {"strategy": "partial", "layers": {
+            "embeddings": [["sentiment", "topic"], ["entities"]], "1-2": [["sentiment", "topic"], ["entities"]]}}},
+         r"dwa weighs all tasks in what they share, and nobody trains what entities trains; choose another sharing"),
         ({"balance": {"method": "gradnorm"}, "rows": 2},
          r"gradnorm needs all 3 tasks in a step, and this schedule trains at most 2 together; .*a greater "
          r"train\.batch_rows"),
@@ -101,3 +104,26 @@ def test_the_sum_goes_with_everything(job: Job, balance: dict[str, Any]) -> None
     values = {**job(), **({"balance": balance} if balance else {})}
     for more in ({"schedule": SEQUENTIAL}, {"sharing": {"strategy": "independent"}}):
         assert assemble(validate({**values, **more})).config.balance.method == "sum"
+
+
+@pytest.mark.parametrize(
+    ("sharing", "level"),
+    [
+        ({"strategy": "global"}, 1),
+        ({"strategy": "partial", "shared_layers": 1}, 0),
+        ({"strategy": "partial", "branches": [{"from_layer": 2, "groups": [["sentiment", "topic"], ["entities"]]}]}, 0),
+        ({"strategy": "partial", "shared_layers": 1, "kind": "lora", "rank": 2, "base": "frozen"}, 0),
+    ],
+    ids=["global", "own top", "branch", "frozen below additions"],
+)
+def test_the_top_is_the_highest_layer_in_which_most_tasks_meet_and_train(
+    job: Job, sharing: dict[str, Any], level: int
+) -> None:
+    model = assemble(validate({**job(), "sharing": sharing})).model
+    top = model.top_group()
+    assert set(top) == set(TASKS)
+    found, expected = (
+        {task: [id(one) for one in listed] for task, listed in group.items()}
+        for group in (top, model.gradient_groups()[level])
+    )
+    assert found == expected

@@ -7,7 +7,7 @@ other in the parameters that several of them share.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
@@ -251,12 +251,14 @@ def _drawing(seed: int, step: int, device: torch.device | None = None) -> Genera
         yield
 
 
-def require_balanceable(options: BalanceOptions, tasks: Sequence[str], *, together: int, share: bool) -> None:
+def require_balanceable(
+    options: BalanceOptions, tasks: Sequence[str], *, together: int, sharing: Collection[str]
+) -> None:
     """Raise ConfigError when a method can do nothing with what the schedule and the sharing give it.
 
     Args:
         together: the greatest number of tasks that a step trains.
-        share: whether several tasks share any parameter that trains.
+        sharing: tasks that train parameters which others train as well.
     """
     options.check(tuple(tasks))
     if options.shape == "nothing":
@@ -274,8 +276,14 @@ def require_balanceable(options: BalanceOptions, tasks: Sequence[str], *, togeth
             f"most {together} together; use schedule.strategy=parallel, a greater train.batch_rows, or "
             "balance.method=sum"
         )
-    if not share:
+    if not sharing:
         raise ConfigError(
             f"{place} in what they share, and they share nothing that trains; choose another sharing.strategy, or "
             "balance.method=sum"
+        )
+    alone = [task for task in tasks if task not in sharing]
+    if options.every_task and alone:
+        raise ConfigError(
+            f"balance.method: {options.method} weighs all tasks in what they share, and nobody trains what "
+            f"{', '.join(alone)} trains; choose another sharing.strategy, or balance.method=sum"
         )

@@ -200,17 +200,26 @@ class MultiTaskModel(nn.Module):
         return groups
 
     def top_group(self) -> dict[str, list[nn.Parameter]]:
-        """Return the highest layer that several tasks train, or what else they do where they share no layer."""
+        """Return the highest layer in which most tasks meet, or what else they train where they share no layer."""
         groups = self.gradient_groups()
-        shared = [len({id(found[0]) for found in group.values()}) < len(group) for group in groups]
-        layers = [group for group, meet in zip(groups[: self.layers], shared, strict=False) if meet]
-        return layers[-1] if layers else next(group for group, meet in zip(groups, shared, strict=True) if meet)
+        met = [_meeting(group) for group in groups]
+        layers = [number for number in range(self.layers) if met[number]] or list(range(self.layers, len(groups)))
+        return groups[max(layers, key=lambda number: (met[number], number))]
 
     def shared_parameters(self) -> set[nn.Parameter]:
         """Return the parameters that several tasks train."""
-        return {
-            one for parameters, tasks in self._users() for one in parameters if len(tasks) > 1 and one.requires_grad
-        }
+        return {one for parameters, tasks in self._trained() for one in parameters if len(tasks) > 1}
+
+    def sharing_tasks(self) -> set[str]:
+        """Return the tasks that train any parameter which another one trains as well."""
+        return {task for _, tasks in self._trained() for task in tasks if len(tasks) > 1}
+
+    def _trained(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:
+        """Yield the parameters that are not frozen, with the tasks whose losses train them."""
+        for parameters, tasks in self._users():
+            trained = [parameter for parameter in parameters if parameter.requires_grad]
+            if trained:
+                yield trained, tasks
 
     def own_parameters(self) -> Iterator[tuple[str, list[nn.Parameter]]]:
         """Yield the parameters that one task alone trains, with the task."""
@@ -295,6 +304,12 @@ class MultiTaskModel(nn.Module):
 
 def _ids(chunks: Sequence[Chunk]) -> Tensor:
     return torch.cat([chunk.ids.flatten() for chunk in chunks])
+
+
+def _meeting(group: Mapping[str, Sequence[nn.Parameter]]) -> int:
+    """Return how many tasks train parameters of a group that another one trains as well."""
+    first = [id(found[0]) for found in group.values() if found and found[0].requires_grad]
+    return sum(first.count(one) > 1 for one in first)
 
 
 def _spread(weights: Sequence[Tensor]) -> Tensor:
