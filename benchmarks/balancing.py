@@ -30,8 +30,8 @@ from polytask.training.loop import Trainer
 DEFAULT = [name for name in BALANCERS if name != "sum"]
 
 
-def trainer_of(values: dict[str, Any], method: str) -> Trainer:
-    return assembled({**values, "balance": {"method": method}}).trainer(World(0, 1), None, Events(None))
+def trainer_of(values: dict[str, Any], **changed: dict[str, Any]) -> Trainer:
+    return assembled({**values, **changed}).trainer(World(0, 1), None, Events(None))
 
 
 def naive_update(trainer: Trainer) -> None:
@@ -75,7 +75,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         values = write_job(options.data.resolve(), Path(name), 600)
         for method in options.only:
-            plain, other = trainer_of(values, "sum"), trainer_of(values, "sum" if method == "naive" else method)
+            chosen = {"method": "sum" if method == "naive" else method}
+            plain, other = trainer_of(values), trainer_of(values, balance=chosen)
             update = other.update if method != "naive" else lambda trainer=other: naive_update(trainer)
             pairs = [(timed(plain.update), timed(update)) for _ in range(options.rounds + 2)][2:]
             ratios = sorted(ours / theirs for theirs, ours in pairs)

@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        trainer = trainer_of(write_job(options.data.resolve(), Path(name), 600), "sum")
+        trainer = trainer_of(write_job(options.data.resolve(), Path(name), 600))
         step = statistics.median([timed(trainer.update) for _ in range(options.rounds + 2)][2:])
     print(f"one update of 32 rows: {1000 * step:.1f} ms\n")
     print("| schedule | ms at 3 tasks | of a step | ms at 64 tasks | of a step |\n|---|---|---|---|---|")

@@ -4,6 +4,9 @@
     python -m benchmarks.strategies --vary schedule --data ../shared/data --rows 1500 --seeds 13
     python -m benchmarks.strategies --vary balance --data ../shared/data --rows 1500 --seeds 13
 
+With `--time` nothing is trained to its end: the time of 24 updates of each is set beside that of 24 updates of the
+default, made in turn in one process.
+
 The job is that of `benchmarks.training` with whole dev and test files; two epochs, or as many rows under `sequential`.
 The sharing strategies are those of `examples/sharing`.
 """
@@ -17,11 +20,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.balancing import timed, trainer_of
 from benchmarks.training import SETS, write_job
 from polytask.api import train
 from polytask.balance import BALANCERS
 from polytask.config import load_config
 
+UPDATES = 24  # adaptive sharing measures twice in them
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples" / "sharing").glob("*.yaml"))
 SCHEDULES: dict[str, dict[str, Any]] = {
     "parallel, proportional": {"strategy": "parallel"},
@@ -61,6 +66,19 @@ def job(data: Path, folder: Path, rows: int, varied: dict[str, Any], seed: int) 
     return {**values, **varied, "train": train_options}
 
 
+def time_updates(data: Path, vary: str, only: list[str] | None) -> None:
+    print(f"| {vary} | ms an update | default | ratio |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as name:
+        values = write_job(data, Path(name), 600)
+        for variant, changed in variants(vary).items():
+            if only and variant not in only:
+                continue
+            plain, other = trainer_of(values), trainer_of(values, **{vary: changed})
+            pairs = [(timed(plain.update), timed(other.update)) for _ in range(UPDATES + 2)][2:]
+            first, second = (1000 * statistics.mean(column) for column in zip(*pairs, strict=True))
+            print(f"| {variant} | {second:.1f} | {first:.1f} | {second / first:.2f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
@@ -68,8 +86,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[13])
     parser.add_argument("--only", nargs="+")
+    parser.add_argument("--time", action="store_true")
     options = parser.parse_args()
     data = options.data.resolve()
+    if options.time:
+        time_updates(data, options.vary, options.only)
+        return
     print(f"| {options.vary} | sentiment | topic | entities | mean | parameters | seconds |")
     print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
