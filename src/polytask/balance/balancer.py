@@ -78,7 +78,7 @@ class Combiner(ABC):
 _ROUNDING = 1e-5
 
 
-class BalanceOptions(Options):
+class BalanceOptions(Options, ABC):
     """A method and its options: a row of the table of balancers.
 
     Attributes:
@@ -94,12 +94,13 @@ class BalanceOptions(Options):
 
     method: str
 
+    @abstractmethod
     def build(self, tasks: tuple[str, ...]) -> Weigher | Combiner:
         """Make the method for these tasks."""
-        raise NotImplementedError
 
     def check(self, tasks: tuple[str, ...]) -> None:
         """Raise ConfigError when the options do not fit the tasks."""
+        del tasks
 
     @property
     def top_only(self) -> bool:

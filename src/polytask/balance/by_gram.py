@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 class WeightingOptions(GramOptions):
     """A method that is one of TorchJD's weightings."""
 
+    @abstractmethod
     def weighting(self) -> nn.Module:
         """Make the weighting."""
-        raise NotImplementedError
 
     def first(self, tasks: tuple[str, ...]) -> int:
         """Return the place of the task that the weighting takes for the primary one, where it has one."""

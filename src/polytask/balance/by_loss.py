@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -21,9 +22,9 @@ class LossOptions(BalanceOptions):
 class ScalarizerOptions(LossOptions):
     """A method that is one of TorchJD's scalarizers, without a state."""
 
+    @abstractmethod
     def scalarize(self, losses: Tensor) -> Tensor:
         """Return one number from the losses."""
-        raise NotImplementedError
 
     def build(self, tasks: tuple[str, ...]) -> Weigher:
         del tasks

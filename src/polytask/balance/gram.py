@@ -85,13 +85,10 @@ class GradientMeter:
                 found[number][np.ix_(places, places)] = sum(map(_gram, columns))
         return found
 
-    def shared_gram(self, shared: Collection[nn.Parameter]) -> Floats:
-        """Return the inner products of the tasks' gradients in parameters that are shared, in the order of `tasks`.
-
-        Where one of the tasks alone has a gradient it counts nothing.
-        """
+    def shared_gram(self) -> Floats:
+        """Return the inner products of the tasks' gradients in what several of them train, in the order of `tasks`."""
         total = np.zeros((len(self._taken), len(self._taken)))
-        for parameter in (one for one in self._all if one in shared):
+        for parameter in self._all:
             rows = {place: found[parameter] for place, found in enumerate(self._taken.values()) if parameter in found}
             if len(rows) > 1:
                 total[np.ix_(list(rows), list(rows))] += _gram(list(rows.values()))

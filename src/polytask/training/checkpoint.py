@@ -16,7 +16,7 @@ from torch import Tensor
 
 from polytask.errors import TrainingError
 
-FORM = 1
+FORM = 2
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ class Differentiator:
         if self.balancer.shape == "gradients" and len(meter.tasks) > 1:
             meter.put_back_combined(self.balancer.combine, shared)
         else:
-            weights = self._weigh(losses, meter, shared)
+            weights = self._weigh(losses, meter)
             meter.put_back(dict.fromkeys(losses, 1.0) | weights, shared)
         tables = self.model.word_embeddings()
         factors = {(one.task, one.trunk): weights.get(one.task, 1.0) for one, _ in found if tables[one.trunk] in shared}
@@ -148,7 +148,7 @@ class Differentiator:
                 sums[task] += float(mean.detach())
             meter.take(task)
         losses = self._losses(sums, masses)
-        weights = _away_from_zero(self._weigh(losses, meter, self.model.shared_parameters()))
+        weights = _away_from_zero(self._weigh(losses, meter))
         if means:
             total = torch.stack([self._weight(task, weights) * mean for task, mean in means]).sum()
             gradients = self._add(total, [one.values for one in found])
@@ -180,16 +180,11 @@ class Differentiator:
         ids = self.model.ids(batch)
         return mean, [_Words(task, trunk, ids[trunk], values) for trunk, values in found.items()]
 
-    def _weigh(
-        self,
-        losses: Mapping[str, float],
-        meter: GradientMeter | None = None,
-        shared: Collection[nn.Parameter] = (),
-    ) -> dict[str, float]:
+    def _weigh(self, losses: Mapping[str, float], meter: GradientMeter | None = None) -> dict[str, float]:
         """Return the weights that the method chooses, the same on all processes."""
         if self.balancer.shape not in ("losses", "gram") or not losses:
             return {}
-        gram = meter.shared_gram(shared) if meter is not None and self.balancer.shape == "gram" else None
+        gram = meter.shared_gram() if meter is not None and self.balancer.shape == "gram" else None
         told = self.world.from_leader(self.balancer.weigh(losses, gram))
         assert isinstance(told, dict)
         return told
