@@ -12,7 +12,7 @@ import torch
 import polytask as pt
 from polytask.errors import ConfigError, DataError
 from polytask.predict import predictor
-from samples import corpus_rows
+from samples import close, corpus_rows
 
 Job = Callable[..., dict[str, Any]]
 TEXTS = [
@@ -29,14 +29,6 @@ TEXTS = [
 @pytest.fixture
 def run(job: Job, tmp_path: Path) -> pt.Run:
     return pt.train(job(epochs=15, learning_rate=5e-3, rows=60), tmp_path / "run")
-
-
-def close(found: Any, expected: Any) -> bool:
-    if isinstance(found, dict):
-        return found.keys() == expected.keys() and all(close(found[key], expected[key]) for key in found)
-    if isinstance(found, list):
-        return len(found) == len(expected) and all(map(close, found, expected))
-    return found == pytest.approx(expected, abs=2e-6) if isinstance(found, float) else found == expected
 
 
 def test_saved_and_loaded_predictions_are_equal(run: pt.Run, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from polytask.assemble import Assembly, assemble
 from polytask.config import validate
 from polytask.data.stream import Drawn
 from polytask.errors import ConfigError
+from samples import close
 
 Job = Callable[..., dict[str, Any]]
 PROBABILITIES = "probabilities"
@@ -35,14 +36,6 @@ def cascade(job: Job, sharing: str = "partial", detach: bool = True, **train: An
         "detach_reads": detach,
     }
     return values
-
-
-def close(found: Any, expected: Any) -> bool:
-    if isinstance(found, dict):
-        return found.keys() == expected.keys() and all(close(found[key], expected[key]) for key in found)
-    if isinstance(found, list):
-        return len(found) == len(expected) and all(map(close, found, expected))
-    return found == pytest.approx(expected, abs=2e-6) if isinstance(found, float) else found == expected
 
 
 @pytest.mark.parametrize("detach", [True, False])
