@@ -263,3 +263,10 @@ def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
         name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
         for name, parameter in model.named_parameters()
     }
+
+
+def require_near(rough: Mapping[str, Tensor], exact: Mapping[str, Tensor]) -> None:
+    """Require that outputs of a bfloat16 pass are float32, and close to those of full precision."""
+    for task, found in exact.items():
+        assert rough[task].dtype == torch.float32
+        torch.testing.assert_close(rough[task], found, atol=0.05, rtol=0.1)

@@ -15,7 +15,21 @@ from polytask.model.branches import CopyLevel, DeltaLevel
 from polytask.model.multitask import MultiTaskModel
 from polytask.sharing import Kind, Plan, Sharing
 from polytask.sharing.sharing import KindName
-from stacks import MIXTURES, READS, TREES, batch, batch_of, chunk, gradients, length_of, row_reads, stack, total, trees
+from stacks import (
+    MIXTURES,
+    READS,
+    TREES,
+    batch,
+    batch_of,
+    chunk,
+    gradients,
+    length_of,
+    require_near,
+    row_reads,
+    stack,
+    total,
+    trees,
+)
 
 Reads = Sequence[Mapping[str, Sequence[int]]]
 # Trunk, layer, part (None: the layer that all parts stand on), and the rows in their order.
@@ -111,9 +125,7 @@ def test_bf16_passes_stay_close_to_full_precision(options: dict[str, Any]) -> No
     exact = model(rows)
     with torch.autocast("cpu", torch.bfloat16):
         rough = model(rows)
-    for task, found in exact.items():
-        assert rough[task].dtype == torch.float32
-        torch.testing.assert_close(rough[task], found, atol=0.05, rtol=0.1)
+    require_near(rough, exact)
     near, far = (gradients(model, total(outputs)) for outputs in (exact, rough))
     for name, gradient in near.items():
         assert (far[name] - gradient).norm() <= 0.1 * gradient.norm() + 0.02, name
