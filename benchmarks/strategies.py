@@ -4,6 +4,9 @@
     python -m benchmarks.strategies --vary schedule --data ../shared/data --rows 1500 --seeds 13
     python -m benchmarks.strategies --vary balance --data ../shared/data --rows 1500 --seeds 13
 
+Every run is kept as a JSON file in `--results` and not made again, so a comparison can be interrupted, and several
+processes can share the work: each takes the runs that no other has begun. The table is printed from what is there.
+
 With `--time` nothing is trained to its end: the time of 24 updates of each is set beside that of 24 updates of the
 default, made in turn in one process.
 
@@ -79,6 +82,42 @@ def time_updates(data: Path, vary: str, only: list[str] | None) -> None:
             print(f"| {variant} | {second:.1f} | {first:.1f} | {second / first:.2f} |", flush=True)
 
 
+def measure(values: dict[str, Any], file: Path) -> None:
+    """Train one configuration and write down what it reached; nothing where another process has begun it."""
+    try:
+        file.touch(exist_ok=False)
+    except FileExistsError:
+        return
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            run = train(values, Path(name) / "run")
+            record = json.loads((Path(name) / "run" / "run.json").read_text("utf-8"))
+    except BaseException:
+        file.unlink()
+        raise
+    kept = {key: record[key] for key in ("seconds", "steps", "best_step", "stages", "exposure")}
+    size = run.model.network.count_parameters().total
+    text = json.dumps({"scores": run.scores, "parameters": size, **kept})
+    partial = file.with_suffix(".partial")
+    partial.write_text(text, "utf-8")
+    partial.replace(file)
+
+
+def show(found: dict[str, list[dict[str, Any]]], vary: str) -> None:
+    """Print a line a variant: means over its seeds, and the standard deviation of the mean score."""
+    print(f"| {vary} | seeds | sentiment | topic | entities | mean | updates | parameters | seconds |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for variant, runs in found.items():
+        tests = [run["scores"]["test"] for run in runs]
+        scores = [[t["sentiment"]["accuracy"], t["topic"]["accuracy"], t["entities"]["f1"]] for t in tests]
+        means = [statistics.mean(column) for column in zip(*scores, strict=True)]
+        shown = " | ".join(f"{value:.4f}" for value in [*means, statistics.mean(means)])
+        if len(scores) > 1:
+            shown += f" ({statistics.stdev([statistics.mean(row) for row in scores]):.4f})"
+        steps, size, seconds = (statistics.mean(run[key] for run in runs) for key in ("steps", "parameters", "seconds"))
+        print(f"| {variant} | {len(runs)} | {shown} | {steps:.0f} | {size / 1e6:.1f} M | {seconds:.0f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
@@ -86,36 +125,33 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[13])
     parser.add_argument("--only", nargs="+")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--time", action="store_true")
     options = parser.parse_args()
     data = options.data.resolve()
     if options.time:
         time_updates(data, options.vary, options.only)
         return
-    print(f"| {options.vary} | sentiment | topic | entities | mean | parameters | seconds |")
-    print("|---|---|---|---|---|---|---|")
+    options.results.mkdir(parents=True, exist_ok=True)
+    chosen = {name: values for name, values in variants(options.vary).items() if name in (options.only or [name])}
+
+    def file_of(variant: str, seed: int) -> Path:
+        return (
+            options.results
+            / f"{options.vary}-{variant.replace(', ', '-').replace(' ', '_')}-{options.rows}-{seed}.json"
+        )
+
     with tempfile.TemporaryDirectory() as name:
-        for number, (variant, values) in enumerate(variants(options.vary).items()):
-            if options.only and variant not in options.only:
-                continue
-            scores: list[list[float]] = []
-            seconds: list[float] = []
-            parameters: list[int] = []
-            for seed in options.seeds:
-                out = Path(name) / f"{number}-{seed}"
-                folder = Path(name) / "job"
-                folder.mkdir(exist_ok=True)
-                run = train(job(data, folder, options.rows, {options.vary: values}, seed), out)
-                found = run.scores["test"]
-                scores.append([found["sentiment"]["accuracy"], found["topic"]["accuracy"], found["entities"]["f1"]])  # type: ignore[list-item]
-                seconds.append(json.loads((out / "run.json").read_text("utf-8"))["seconds"])
-                parameters.append(run.model.network.count_parameters().total)
-            means = [statistics.mean(column) for column in zip(*scores, strict=True)]
-            shown = " | ".join(f"{value:.4f}" for value in [*means, statistics.mean(means)])
-            if len(scores) > 1:
-                shown += f" ({statistics.stdev([statistics.mean(row) for row in scores]):.4f})"
-            size = f"{statistics.mean(parameters) / 1e6:.1f} M"
-            print(f"| {variant} | {shown} | {size} | {statistics.mean(seconds):.0f} |", flush=True)
+        for seed in options.seeds:
+            for variant, values in chosen.items():
+                measure(job(data, Path(name), options.rows, {options.vary: values}, seed), file_of(variant, seed))
+    done: dict[str, list[dict[str, Any]]] = {}
+    for variant in chosen:
+        files = [file_of(variant, seed) for seed in options.seeds]
+        runs = [json.loads(file.read_text("utf-8")) for file in files if file.exists() and file.stat().st_size]
+        if runs:
+            done[variant] = runs
+    show(done, options.vary)
 
 
 if __name__ == "__main__":
