@@ -6,13 +6,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from polytask.api import Run, evaluate, load, train
+    from polytask.api import Run, evaluate, evaluate_with_intervals, load, train
     from polytask.config import Config
     from polytask.errors import PolytaskError, UserError
     from polytask.predict.predictor import Model
 
 __version__ = "0.1.0"
-__all__ = ["Config", "Model", "PolytaskError", "Run", "UserError", "evaluate", "load", "train"]
+__all__ = [
+    "Config",
+    "Model",
+    "PolytaskError",
+    "Run",
+    "UserError",
+    "evaluate",
+    "evaluate_with_intervals",
+    "load",
+    "train",
+]
 
 # torch and transformers take seconds to import: each name is loaded when it is first used.
 _HOMES = {
@@ -22,6 +32,7 @@ _HOMES = {
     "Run": "polytask.api",
     "UserError": "polytask.errors",
     "evaluate": "polytask.api",
+    "evaluate_with_intervals": "polytask.api",
     "load": "polytask.api",
     "train": "polytask.api",
 }

@@ -14,6 +14,9 @@ from polytask.options import DataOptions, Format
 from polytask.tasks import TaskOptions
 from polytask.terms import Inputs, Split
 
+# The splits of a hub dataset that are read where none is named.
+_HUB_SPLITS = {"train": "train", "dev": "validation"}
+
 
 @dataclass(frozen=True)
 class Feed:
@@ -172,9 +175,6 @@ def require_apart(tasks: Mapping[str, TaskOptions]) -> None:
                     "score on rows that trained or chose the model says nothing of new ones; name another file, or "
                     "leave out test"
                 )
-
-
-_HUB_SPLITS = {"train": "train", "dev": "validation"}
 
 
 def _parts(value: Any) -> set[str]:  # noqa: ANN401
