@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from polytask.comparison.arms import BASELINE
 from polytask.comparison.compare import Comparison
 
 
@@ -31,13 +32,14 @@ def _say(out: Console, text: str) -> None:
 def _scores(found: Comparison) -> Table:
     seeds = found.record["seeds"]
     title = f"Test scores over {len(seeds)} seeds; differences to single in points, with 95 % intervals"
-    table = Table("task", "metric", "arm", title=title, title_justify="left")
-    for name in ("mean", "std", "difference", "interval", "relative"):
+    table = Table("task", "arm", title=title, title_justify="left")
+    for name in ("mean and std", "difference", "relative"):
         table.add_column(name, justify="right")
     for task, one in found.tasks.items():
+        margin = [task, f"({one['metric']})"]
         for index, (arm, values) in enumerate(one["arms"].items()):
-            first = (task, one["metric"]) if index == 0 else ("", "")
-            table.add_row(*first, arm, *_cells(values, baseline=arm == "single"))
+            cells = _cells(values, baseline=arm == BASELINE)
+            table.add_row(margin[index] if index < len(margin) else "", arm, *cells)
         table.add_section()
     return table
 
@@ -45,12 +47,10 @@ def _scores(found: Comparison) -> Table:
 def _cells(values: Mapping[str, Any], *, baseline: bool) -> list[str]:
     mean, std = (_number(values[key], ".4f", 1) for key in ("mean", "std"))
     if baseline:
-        return [mean, std, "", "", ""]
-    ends = [_number(values[key], "+.1f", 100) for key in ("low", "high")]
-    return [
-        mean, std, _number(values["delta"], "+.1f", 100), f"[{', '.join(ends)}]",
-        _number(values["relative"], "+.1f", 100) + ("" if values["relative"] is None else " %"),
-    ]  # fmt: skip
+        return [f"{mean} {std}", "", ""]
+    delta, low, high = (_number(values[key], "+.1f", 100) for key in ("delta", "low", "high"))
+    relative = _number(values["relative"], "+.1f", 100) + ("" if values["relative"] is None else " %")
+    return [f"{mean} {std}", f"{delta} [{low}, {high}]", relative]
 
 
 def _number(value: float | None, form: str, scale: float) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from polytask.comparison.arms import BASELINE
 from polytask.comparison.statistics import Difference
 
 Word: TypeAlias = Literal["share", "share_partly", "keep_apart", "cannot_tell"]
@@ -208,10 +209,8 @@ def recommend(candidates: Sequence[Candidate], single_parameters: int, floor: fl
     passing = [one for one in candidates if not one.failing]
     if not passing:
         why = "; ".join(f"{one.name}: {', '.join(one.failing)}" for one in candidates)
-        return (
-            "single",
-            f"separate models: with every arm that shares, a task is more than {floor:g} points below its own model, beyond noise ({why})",
-        )
+        lost = f"a task is more than {floor:g} points below its own model, beyond noise"
+        return BASELINE, f"separate models: with every arm that shares, {lost} ({why})"
     best = max(passing, key=lambda one: one.mean)
     start = f"{best.name}: no task is more than {floor:g} points below its own model beyond noise"
     size = f"it has {best.parameters:,} parameters in place of {single_parameters:,}"
