@@ -104,8 +104,9 @@ def _pairs(config: Config, budget: Budget) -> Arm:
 
 
 def _distill(config: Config, budget: Budget) -> Arm:
+    """Return the joint model with the single ones of its seed as teachers; they are named once they are trained."""
     del budget
-    return Arm("distill", {"distill": config}, taught=True)
+    return Arm("distill", {"distill": with_train(config, teachers=[])}, taught=True)
 
 
 ARMS: dict[str, Callable[[Config, Budget], Arm]] = {
