@@ -113,7 +113,9 @@ def _known(label: str, config: Config, known: dict[str, Part]) -> Part:
 
 def _part(label: str, assembly: Assembly) -> Part:
     tables = assembly.tables.tables
-    digests = [(split, table.feed.tasks, table.digest) for split, found in tables.items() for table in found]
+    digests = [
+        (split, list(table.feed.tasks), table.feed.content()) for split, found in tables.items() for table in found
+    ]
     content = (digests, _encoder(assembly.config.encoder), assembly.model.sharing.to_json())
     return Part(label, assembly.config, content, _judged(assembly), bool(assembly.model.sharing_tasks()))
 
