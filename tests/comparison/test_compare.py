@@ -244,8 +244,11 @@ def test_single_models_know_nothing_of_other_tasks(job: Job) -> None:
         assert list(part.tasks) == [task]
         assert part.tasks[task] == plain.tasks[task]
         assert (part.sharing, part.schedule, part.balance) == (plain.sharing, plain.schedule, plain.balance)
-        assert part.train.max_steps is None
+        assert (part.train.max_steps, part.train.select, part.train.baselines) == (None, "gap", None)
         assert part.train.learning_rate == config.train.learning_rate
+    pair = ARMS["pairs"](config, planned(assemble(config))).parts["pairs-sentiment-entities"]
+    assert (pair.train.select, pair.train.baselines) == ("worst", {"sentiment": 0.1, "entities": 0.3})
+    assert pair.tasks == {task: plain.tasks[task] for task in ("sentiment", "entities")}
 
 
 @pytest.mark.parametrize(
