@@ -51,10 +51,11 @@ class Part:
         hashed = with_train(self.config, seed=seed)
         config = with_train(hashed, teachers=[str(folder) for folder in teachers]) if teachers else hashed
         # Of a teacher counts what determines it, which its folder is named after, and not where the folder lies.
-        values = {**hashed.to_json(), "teachers": [folder.name.rpartition("-")[2] for folder in teachers]}
+        taught_by = [folder.name.rpartition("-")[2] for folder in teachers]
+        values = hashed.to_json()
         tasks = {name: {**task, "data": None} for name, task in values["tasks"].items()}
         # A dict has no order in JSON, and the order of the tasks is that of the heads' first weights.
-        identity = key_of({**values, "tasks": tasks, "encoder": None}, list(tasks), *self.content)[:12]
+        identity = key_of({**values, "tasks": tasks, "encoder": None}, list(tasks), taught_by, *self.content)[:12]
         return Planned(self.label, identity, config)
 
 
@@ -112,7 +113,9 @@ def _known(label: str, config: Config, known: dict[str, Part]) -> Part:
 
 def _part(label: str, assembly: Assembly) -> Part:
     tables = assembly.tables.tables
-    digests = [(split, table.feed.tasks, table.digest) for split, found in tables.items() for table in found]
+    digests = [
+        (split, list(table.feed.tasks), table.feed.content()) for split, found in tables.items() for table in found
+    ]
     content = (digests, _encoder(assembly.config.encoder), assembly.model.sharing.to_json())
     return Part(label, assembly.config, content, _judged(assembly), bool(assembly.model.sharing_tasks()))
 

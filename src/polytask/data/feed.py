@@ -47,6 +47,10 @@ class Feed:
         return ", ".join(Path(file).name for file in self.files) or f"{len(self.rows)} rows"
 
     def digest(self) -> str:
+        """Hash the content of the rows, what is read from them, and where they lie, which errors name."""
+        return key_of(self.content(), list(self.files))
+
+    def content(self) -> str:
         """Hash the content of the rows and what is read from them."""
         content: list[Any] = [str(self.rows), self.split if self.rows else None, self.share]
         if self.hub:
@@ -54,7 +58,7 @@ class Feed:
         else:
             content.extend(file_digest(Path(file)) for file in self.files if Path(file).is_file())
         options = {name: task.reading() for name, task in self.tasks.items()}
-        return key_of(content, list(self.files), self.format, options, [self.inputs.first, self.inputs.second])
+        return key_of(content, self.format, options, [self.inputs.first, self.inputs.second])
 
     def read(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield (place, values) of each row, in order."""
