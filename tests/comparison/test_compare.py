@@ -25,6 +25,7 @@ from polytask.comparison.preparation import prepare
 from polytask.comparison.runs import Shelf
 from polytask.config import validate
 from polytask.errors import ConfigError, Interrupted, UserError
+from polytask.training.options import TrainOptions
 
 Job = Callable[..., dict[str, Any]]
 Done: TypeAlias = tuple[dict[str, Any], Path, polytask.Comparison]
@@ -234,9 +235,9 @@ def test_single_models_know_nothing_of_other_tasks(job: Job) -> None:
     values = job(rows=24, max_steps=2)
     values["tasks"]["topic"] |= {"needs": "sentiment", "reads": {"sentiment": "probabilities"}, "weight": 3.0}
     values["tasks"]["sentiment"]["gate"] = {"epochs": 0.5}
-    config = validate(
-        {**values, "balance": {"method": "uncertainty"}, "sharing": {"strategy": "partial", "shared_layers": 1}}
-    )
+    values |= {"sharing": {"strategy": "partial", "shared_layers": 1}, "balance": {"method": "uncertainty"}}
+    values["train"] |= {"select": "worst", "baselines": {"sentiment": 0.1, "topic": 0.2, "entities": 0.3}}
+    config = validate(values)
     single = ARMS["single"](config, planned(assemble(config)))
     assert list(single.parts) == ["single-sentiment", "single-topic", "single-entities"]
     plain = validate(job(rows=24))
@@ -327,3 +328,18 @@ def test_runs_are_found_by_their_hash_whatever_they_are_called(tmp_path: Path) -
     config: Any = None
     assert Shelf(tmp_path).place(Planned("global", "abc", config)) == tmp_path / "other-abc"
     assert Shelf(tmp_path).place(Planned("global", "abd", config)) == tmp_path / "global-abd"
+
+
+@pytest.mark.skipif("teachers" not in TrainOptions.model_fields, reason="train.teachers is on another branch")
+def test_single_models_teach_the_joint_one_of_their_seed(done: Done, tmp_path: Path) -> None:
+    values, out, _ = done
+    shutil.copytree(out, tmp_path / "out")
+    found = polytask.compare(values, tmp_path / "out", seeds=2, arms=["distill"])
+    assert (found.trained, found.reused) == (2, 4)
+    for seed, (run,) in found.arms["distill"]["runs"].items():
+        train = yaml.safe_load((tmp_path / "out" / run / "config.yaml").read_text("utf-8"))["train"]
+        teachers = [str((tmp_path / "out" / single).resolve()) for single in found.arms["single"]["runs"][seed]]
+        assert (train["teachers"], train["seed"]) == (teachers, int(seed))
+    # Teachers that lie elsewhere are the same teachers.
+    (tmp_path / "out").rename(tmp_path / "moved")
+    assert polytask.compare(values, tmp_path / "moved", seeds=2, arms=["distill"]).trained == 0
