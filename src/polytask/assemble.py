@@ -35,7 +35,7 @@ from polytask.training.checkpoint import Checkpoints
 from polytask.training.distribution import World
 from polytask.training.events import Events
 from polytask.training.loop import Parts, Trainer
-from polytask.training.selection import DevScores, TestScores
+from polytask.training.selection import DevScores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -208,13 +208,6 @@ def dev_evaluation(assembly: Assembly) -> Callable[[MultiTaskModel], DevScores]:
         return DevScores(scores, gaps)
 
     return evaluate
-
-
-def score_test(assembly: Assembly) -> TestScores | None:
-    """Score the test rows, or return None where no task has any."""
-    if not assembly.sources["test"]:
-        return None
-    return TestScores(assembly.scorer().scores(assembly.model, assembly.sources["test"]))
 
 
 def versions() -> dict[str, str]:

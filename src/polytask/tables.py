@@ -100,17 +100,17 @@ def _tasks(assembly: Assembly) -> Table:
 
 
 def _sources(assembly: Assembly) -> Table:
-    import numpy as np
+    from polytask.outcome import describe_source
 
     table = Table(title="Rows and their lengths in tokens", title_justify="left")
     for name in ("split", "tasks", "rows", "median", "95 %", "longest", "truncated"):
         table.add_column(name, justify="left" if name in ("split", "tasks") else "right")
     for split, sources in assembly.sources.items():
         for source in sources:
-            middle, high = np.quantile(source.lengths, [0.5, 0.95])
+            found = describe_source(source)
             table.add_row(
-                split, ", ".join(source.tasks), str(len(source)), f"{middle:.0f}", f"{high:.0f}",
-                str(source.lengths.max()), str(int(source.truncated.sum())),
+                split, ", ".join(source.tasks), str(found["rows"]), f"{found['median']:.0f}", f"{found['p95']:.0f}",
+                str(found["longest"]), str(found["truncated"]),
             )  # fmt: skip
     return table
 

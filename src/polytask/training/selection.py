@@ -66,3 +66,21 @@ class Selection:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state."""
         self.best, self.best_step, self.since_best = state["best"], state["best_step"], state["since_best"]
+
+
+def pareto(evaluations: Mapping[int, Mapping[str, float]]) -> list[int]:
+    """Return the steps of the evaluations that no other one beats: is as good for every task, and better for one.
+
+    Args:
+        evaluations: by step, each task's score, of which more is better.
+
+    >>> pareto({10: {"a": 0.5, "b": 0.1}, 20: {"a": 0.4, "b": 0.3}, 30: {"a": 0.4, "b": 0.2}})
+    [10, 20]
+    """
+    return [
+        step for step, found in evaluations.items() if not any(_beats(other, found) for other in evaluations.values())
+    ]
+
+
+def _beats(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    return one != other and all(one[task] >= score for task, score in other.items())

@@ -46,6 +46,9 @@ class Snapshot:
 class Snapshots:
     """Keeps the best weights on disk, or in memory where there is no folder.
 
+    Attributes:
+        evaluations: each task's normalised dev score by the step of the evaluation.
+
     Args:
         each_task: whether each task's own best model is kept as well; that needs a folder.
     """
@@ -54,6 +57,7 @@ class Snapshots:
         self.selection = Selection(patience)
         self.best: Snapshot | None = None
         self.by_task: dict[str, Snapshot] = {}
+        self.evaluations: dict[int, dict[str, float]] = {}
         self._checkpoints = checkpoints
         self._each_task = each_task and checkpoints is not None
         self._in_memory: dict[str, Tensor] = {}
@@ -61,6 +65,7 @@ class Snapshots:
     def observe(self, step: int, dev: DevScores, model: MultiTaskModel) -> bool:
         """Take in an evaluation, keep what is best by it, and say whether all tasks together are."""
         best = self.selection.observe(step, dev)
+        self.evaluations[step] = dict(dev.normalised)
         better = [task for task, score in dev.normalised.items() if self._improves(task, score)]
         name: str | None = None
         if self._checkpoints is not None and (best or (better and self._each_task)):
@@ -103,6 +108,7 @@ class Snapshots:
             "selection": self.selection.state_dict(),
             "best": None if self.best is None else self.best.to_json(),
             "by_task": {task: found.to_json() for task, found in self.by_task.items()},
+            "evaluations": list(self.evaluations.items()),
         }
 
     def load_state_dict(self, state: Mapping[str, Any], *, leads: bool) -> None:
@@ -111,3 +117,4 @@ class Snapshots:
         if leads:
             self.best = None if state["best"] is None else Snapshot.from_json(state["best"])
             self.by_task = {task: Snapshot.from_json(found) for task, found in state["by_task"].items()}
+            self.evaluations = dict(state["evaluations"])
