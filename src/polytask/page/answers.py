@@ -20,10 +20,14 @@ def confusions(run: RunFolder) -> Iterator[Block]:
         yield Missing(f"{found.problem}" + ("" if run.finished else " It is written when the run is finished."))
         return
     charts = [
-        heat_map(task, matrix.labels, matrix.labels, _shares(matrix), most=1.0, texts=[[str(value) for value in row] for row in matrix.counts])
-        for task, matrix in found.value.items() if _is_square(matrix)
-    ]  # fmt: skip
-    caption = "Rows are the truth, columns the answer; numbers are rows (of tags: spans), and the colour is their share of the row."
+        heat_map(task, matrix.labels, matrix.labels, _shares(matrix), most=1.0, texts=_texts(matrix))
+        for task, matrix in found.value.items()
+        if _is_square(matrix)
+    ]
+    caption = (
+        "Rows are the truth, columns the answer. Numbers count texts, or spans (O: there is none). The colour is "
+        "their share of the row."
+    )
     yield drawn(charts, "no task has one: they are drawn for classes and for spans.", caption)
     broken = [task for task, matrix in found.value.items() if not _is_square(matrix)]
     if broken:
@@ -37,6 +41,10 @@ def _is_square(matrix: ConfusionForm) -> bool:
 
 def _shares(matrix: ConfusionForm) -> list[list[float | None]]:
     return [[value / (sum(row) or 1) for value in row] for row in matrix.counts]
+
+
+def _texts(matrix: ConfusionForm) -> list[list[str]]:
+    return [[str(value) for value in row] for row in matrix.counts]
 
 
 def answers(run: RunFolder) -> Iterator[Block]:
@@ -58,7 +66,9 @@ def answers(run: RunFolder) -> Iterator[Block]:
             yield Text(f"{task}: all {count(len(found.values))} answers on the {split} rows are right.")
             continue
         rows = [[f"{one.row}", answer(one.gold), answer(one.found), one.text] for one in wrong[:SHOWN]]
-        caption = f"{task}: {len(rows)} of {count(len(wrong))} answers that differ from the truth ({count(len(found.values))} {split} rows)"
+        caption = (
+            f"{task}: {len(rows)} of {count(len(wrong))} wrong answers, of {count(len(found.values))} {split} rows"
+        )
         yield Table(caption, ["row", "truth", "answer", "text"], rows, words=4, wide=True)
 
 

@@ -181,8 +181,23 @@ def answer(value: Any) -> str:  # noqa: ANN401
     """Write a gold label or an answer of any task: a class, classes, a number, tags or spans."""
     if isinstance(value, float):
         return number(value)
+    if isinstance(value, list) and value and all(isinstance(tag, str) and re.match(r"O$|[BI]-", tag) for tag in value):
+        return _entities(value)
     if isinstance(value, list):
         return ", ".join(map(answer, value)) or "none"
     if isinstance(value, dict):
         return " ".join(answer(part) for part in value.values())
     return "none" if value is None else str(value)
+
+
+def _entities(tags: Sequence[str]) -> str:
+    """Write the BIO tags of a row's words as spans: the words are counted from 1."""
+    spans: list[tuple[str, int, int]] = []
+    for place, tag in enumerate(tags, start=1):
+        label = tag[2:]
+        if tag.startswith("I-") and spans and spans[-1][0] == label and spans[-1][2] == place - 1:
+            spans[-1] = (label, spans[-1][1], place)
+        elif label:
+            spans.append((label, place, place))
+    written = (f"{label} {first}" if first == last else f"{label} {first}\u2013{last}" for label, first, last in spans)
+    return ", ".join(written) or "none"

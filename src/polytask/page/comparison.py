@@ -6,9 +6,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from polytask.page.block import (
-    Block, Cell, Chart, Code, Link, Listed, Mark, Missing, Page, Section, Table, Text, answer, count, drawn, duration, interval,
-    number, signed,
-)  # fmt: skip
+    Block,
+    Cell,
+    Chart,
+    Code,
+    Link,
+    Listed,
+    Mark,
+    Missing,
+    Page,
+    Section,
+    Table,
+    Text,
+    answer,
+    count,
+    drawn,
+    duration,
+    interval,
+    number,
+    signed,
+)
 from polytask.page.chart import Dot, dot_chart
 from polytask.page.form import ComparisonForm, ExampleForm, VerdictForm
 from polytask.page.reading import read
@@ -65,7 +82,8 @@ def _verdicts(value: ComparisonForm) -> Iterator[Block]:
     yield Table("Each task", ["task", "verdict", "why"], rows, words=3, wide=True)
     if value.floor is not None:
         yield Text(
-            f"An arm is recommended only if no task lies more than {value.floor:g} points (hundredths) below single models beyond noise."
+            f"An arm is recommended only if no task lies more than {value.floor:g} points (hundredths) below single "
+            "models, beyond noise."
         )
 
 
@@ -75,8 +93,9 @@ def _differences(value: ComparisonForm) -> Iterator[Block]:
     yield drawn(
         charts,
         "no difference is a number.",
-        f"Difference of an arm's score to single models, with its {100 * value.level:g} % interval. The solid line is no "
-        "difference, the dashed one the floor. A filled dot: the interval leaves out no difference; a hollow one: it does not.",
+        f"Difference of an arm's score to single models, with its {100 * value.level:g} % interval. The solid line "
+        "is no difference, the dashed one the floor. A dot is hollow where its "
+        "interval holds no difference, and filled elsewhere.",
     )
 
 
@@ -142,7 +161,7 @@ def _transfer(value: ComparisonForm) -> Block:
     return drawn(
         [chart],
         "the matrix holds no number.",
-        "How much the task of the row changes the score of the task of the column when they train together, beside single models.",
+        "How much the task of the row changes the score of the task of the column when they train together.",
     )
 
 

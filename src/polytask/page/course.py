@@ -46,28 +46,39 @@ class Course:
         yield Table("In all", ["task", "rows", "tokens", "epochs of its own data"], rows)
         changes = run.events_of("gate", "stop", "go", "stage_end")
         if changes:
-            yield Table("What the schedule decided", ["decision", "what it says", "step"],
-                        [[event.event.replace("_", " "), _decision(event.task, event.next, event.reason), f"{event.step}"] for event in changes], words=2)  # fmt: skip
+            rows = [
+                [event.event.replace("_", " "), _decision(event.task, event.next, event.reason), f"{event.step}"]
+                for event in changes
+            ]
+            yield Table("What the schedule decided", ["decision", "what it says", "step"], rows, words=2)
 
     def curves(self) -> Iterator[Block]:
         """Yield each task's dev score and train loss."""
-        charts: list[Chart | None] = []
-        for task in self._run.tasks:
-            metric = self._run.metric(task)
-            dev = Line("dev", [(event.step, event.dev.get(task, {}).get(metric)) for event in self._evaluations])
-            majority = self._run.baseline("dev", task, metric)
-            lines = [dev]
-            known = dev.known()
-            if known and majority is not None:
-                lines.append(Line("majority", [(known[0][0], majority), (known[-1][0], majority)]))
-            charts.append(line_chart(f"{task}: {metric} on dev", lines))
-            loss = Line("train", [(event.step, event.losses.get(task)) for event in self._steps])
-            charts.append(line_chart(f"{task}: loss in training", [loss]))
         yield drawn(
-            charts,
-            "the log holds no losses and no evaluations yet.",
-            "A loss is the mean since the last line of the log. The scale of each drawing is its own.",
+            [self._dev(task) for task in self._run.tasks],
+            "nothing has been evaluated yet.",
+            "Main scores on dev. The vertical scale of each drawing is its own.",
         )
+        yield drawn(
+            [self._loss(task) for task in self._run.tasks],
+            "the log holds no losses yet.",
+            "Losses in training: each point is the mean since the last line of the log.",
+        )
+
+    def _dev(self, task: str) -> Chart | None:
+        metric = self._run.metric(task)
+        dev = Line("dev", [(event.step, event.dev.get(task, {}).get(metric)) for event in self._evaluations])
+        majority, known = self._run.baseline("dev", task, metric), dev.known()
+        beside = (
+            [Line("majority", [(known[0][0], majority), (known[-1][0], majority)])]
+            if known and majority is not None
+            else []
+        )
+        return line_chart(f"{task}: {metric} on dev", [dev, *beside])
+
+    def _loss(self, task: str) -> Chart | None:
+        loss = Line("train", [(event.step, event.losses.get(task)) for event in self._steps])
+        return line_chart(f"{task}: loss in training", [loss])
 
     def evaluations(self) -> Iterator[Block]:
         """Yield the main dev scores at every evaluation, with those that no other one beats in all tasks."""
@@ -101,7 +112,7 @@ class Course:
             yield drawn(
                 [line_chart("weight by step", lines, start=0.0)],
                 "no weight is a number.",
-                f"Chosen by the balancer ({method}) for the parameters that tasks share; means since the last line of the log.",
+                f"Chosen by the balancer ({method}) for what the tasks share; means since the last line of the log.",
             )
             return
         fixed = {name: task.weight for name, task in run.data.value.tasks.items()} if run.data.value is not None else {}
@@ -136,7 +147,7 @@ class Course:
                 )
             ],
             "the similarities are no numbers.",
-            "For the two groups that part or meet, at each layer that changes. Orange: they pull in different directions.",
+            "For the two groups that part or meet, at each layer that changes. Orange: they disagree.",
         )
 
     def forgetting(self) -> Iterator[Block]:

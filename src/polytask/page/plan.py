@@ -26,17 +26,24 @@ def sharing(run: RunFolder) -> Iterator[Block]:
     yield drawn(
         charts,
         "the plan: run.json does not hold it" + (" yet." if not run.finished else "."),
-        "From the text on the left to the tasks on the right. A box is one set of weights: filled where tasks share it, dashed "
-        "where one task has it to itself.",
+        "From the text on the left to the tasks on the right. A box is one set of weights: filled where tasks share "
+        "it, dashed where one task has it to itself.",
     )
     if run.record.picture:
         yield Code("The same as text, the top layer first", run.record.picture)
     if changes:
         rows = [
-            [event.event, " | ".join(", ".join(group) for group in event.groups), f"{event.step}", f"{event.layer}",
-             " ".join(number(value, 2) for value in event.similarity), count(event.measurements), count(event.parameters)]
+            [
+                event.event,
+                " | ".join(", ".join(group) for group in event.groups),
+                f"{event.step}",
+                f"{event.layer}",
+                " ".join(number(value, 2) for value in event.similarity),
+                count(event.measurements),
+                count(event.parameters),
+            ]
             for event in changes
-        ]  # fmt: skip
+        ]
         columns = [
             "change",
             "groups",
@@ -49,7 +56,8 @@ def sharing(run: RunFolder) -> Iterator[Block]:
         yield Table("How the plan changed", columns, rows, words=2)
     elif strategy == "adaptive":
         yield Text(
-            "The plan has not changed: no conflict between the tasks was strong and lasting enough, or none fitted the budget."
+            "The plan has not changed: no conflict between the tasks was strong and lasting enough, or a split was "
+            "beyond the budget."
         )
     if not charts and not changes and not run.record.picture and run.config.value is None:
         yield Missing("the strategy: config.yaml is not known.")

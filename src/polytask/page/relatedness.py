@@ -103,7 +103,7 @@ def _fitting(value: float | None, most: float) -> str:
 def _predictions(value: RelatednessForm) -> Block:
     if not value.rank_correlation:
         return Missing(
-            "what the measures predicted is known after a comparison has measured what training together did; there is none yet."
+            "what the measures predicted is known after a comparison has measured what training together did."
         )
     rows = [
         [name.replace("_", " "), number(found.spearman, 2), count(found.pairs)]

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 # From a value to a place.
 Scale: TypeAlias = Callable[[float], float]
 
-# Okabe and Ito (2008): eight colours that people of all kinds of colour vision tell apart; yellow is too pale for lines.
+# Okabe and Ito (2008): told apart by people of all kinds of colour vision; their yellow is too pale for lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2")
 WIDTH = 350  # so that a chart fits a screen of 400
@@ -144,8 +144,8 @@ _SHAPES: tuple[tuple[tuple[float, float], ...], ...] = (
     ((0, -1), (1, 0.8), (-1, 0.8)),
     ((0, -1.15), (1.15, 0), (0, 1.15), (-1.15, 0)),
     ((0, 1), (1, -0.8), (-1, -0.8)),
-    ((-0.4, -1), (0.4, -1), (0.4, -0.4), (1, -0.4), (1, 0.4), (0.4, 0.4), (0.4, 1), (-0.4, 1), (-0.4, 0.4), (-1, 0.4), (-1, -0.4), (-0.4, -0.4)),
-)  # fmt: skip
+    ((0, -1.2), (0.35, -0.35), (1.2, 0), (0.35, 0.35), (0, 1.2), (-0.35, 0.35), (-1.2, 0), (-0.35, -0.35)),
+)
 
 
 def mixed(colour: str, share: float) -> str:
