@@ -119,7 +119,8 @@ def make_run(folder: Path, count: int = 3, labels: list[str] = ODD, *, finished:
             "sharing": {"plan": plan(tasks), "kind": {"name": "copy"}, "mixing": None, "heads": []},
             "start_plan": start, "picture": "layer 1-6  [all]", "peak_mib": 812.5, "predict_rows_per_second": 123.4,
             "parameters": {
-                "total": 23, "single": 20, "apart": 60, "shared": dict.fromkeys(tasks, 20), "own": dict.fromkeys(tasks, 1),
+                "total": 23, "single": 20, "apart": 60,
+                "shared": dict.fromkeys(tasks, 20), "own": dict.fromkeys(tasks, 1)
             },
             "selection": {"rule": "mean_gap", "baselines": None}, "pareto": [40, 60], "device": "cpu",
             "predicted_split": dict.fromkeys(tasks, "test"),

@@ -173,8 +173,15 @@ def duration(seconds: float | None) -> str:
         return "unknown"
     if seconds < 100:
         return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 100:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def isolated(text: str) -> str:
+    """Keep a text that may read from the right from turning what stands around it (Unicode Annex 9, isolates)."""
+    return f"\u2068{text}\u2069"
 
 
 def answer(value: Any) -> str:  # noqa: ANN401
@@ -184,7 +191,7 @@ def answer(value: Any) -> str:  # noqa: ANN401
     if isinstance(value, list) and value and all(isinstance(tag, str) and re.match(r"O$|[BI]-", tag) for tag in value):
         return _entities(value)
     if isinstance(value, list):
-        return ", ".join(map(answer, value)) or "none"
+        return ", ".join(isolated(answer(part)) for part in value) or "none"
     if isinstance(value, dict):
         return " ".join(answer(part) for part in value.values())
     return "none" if value is None else str(value)

@@ -123,4 +123,4 @@ def _cost(value: RelatednessForm) -> Block:
         ["rows of one joint run", count(cost.joint_row_passes)],
         ["time", duration(cost.seconds)],
     ]
-    return Table("What the measurement cost", ["", "found"], rows)
+    return Table("What the measurement cost", ["measure", "value"], rows)

@@ -20,6 +20,7 @@ from polytask.page.block import (
     drawn,
     duration,
     interval,
+    isolated,
     number,
 )
 from polytask.page.chart import Dot, dot_chart
@@ -181,7 +182,9 @@ def _labels(run: RunFolder) -> Iterator[list[str]]:
         if task.labels:
             total = sum(task.labels.values()) or 1
             common = sorted(task.labels.items(), key=lambda item: -item[1])
-            listed = ", ".join(f"{label} {count(found)} ({100 * found / total:.1f} %)" for label, found in common[:20])
+            listed = ", ".join(
+                f"{isolated(label)} {count(found)} ({100 * found / total:.1f} %)" for label, found in common[:20]
+            )
             yield [name, listed + (f", {len(common) - 20} more" if len(common) > 20 else "")]
         elif task.range is not None and len(task.range) == 3:
             low, mean, high = task.range
@@ -205,7 +208,7 @@ def _speed(run: RunFolder, course: Course) -> Iterator[Block]:
         ["device", record.device or "unknown"],
         ["processes", count(record.processes)],
     ]
-    yield Table("What the run took", ["", "found"], rows)
+    yield Table("What the run took", ["measure", "value"], rows)
     parameters = record.parameters
     if parameters is None:
         yield Missing("numbers of parameters: run.json does not hold them.")
@@ -215,7 +218,7 @@ def _speed(run: RunFolder, course: Course) -> Iterator[Block]:
             ["a model that shares the whole encoder", count(parameters.single)],
             ["one model a task", count(parameters.apart)],
         ]
-        yield Table("Parameters", ["", "in all"], rows)
+        yield Table("Parameters", ["model", "in all"], rows)
         rows = [[task, count(found), count(parameters.own.get(task))] for task, found in parameters.shared.items()]
         yield Table("Parameters by task", ["task", "shared", "own"], rows)
     yield drawn([course.speed()], "the log holds no speed yet.")
