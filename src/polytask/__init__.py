@@ -7,21 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from polytask.api import Run, evaluate, load, train
+    from polytask.comparison import Comparison, compare
     from polytask.config import Config
     from polytask.errors import PolytaskError, UserError
     from polytask.page import report
     from polytask.predict.predictor import Model
 
 __version__ = "0.1.0"
-__all__ = ["Config", "Model", "PolytaskError", "Run", "UserError", "evaluate", "load", "report", "train"]
+__all__ = [
+    "Comparison", "Config", "Model", "PolytaskError", "Run", "UserError", "compare", "evaluate", "load", "report", "train",
+]  # fmt: skip
 
 # torch and transformers take seconds to import: each name is loaded when it is first used.
 _HOMES = {
+    "Comparison": "polytask.comparison",
     "Config": "polytask.config",
     "Model": "polytask.predict.predictor",
     "PolytaskError": "polytask.errors",
     "Run": "polytask.api",
     "UserError": "polytask.errors",
+    "compare": "polytask.comparison",
     "evaluate": "polytask.api",
     "load": "polytask.api",
     "report": "polytask.page",

@@ -108,6 +108,36 @@ def predict(
 
 
 @app.command()
+def compare(
+    config: ConfigPath,
+    out: Annotated[Path, typer.Option(help="Folder of the comparison; complete runs in it are reused.")],
+    arms: Annotated[
+        str, typer.Option(metavar="A,B", help="single, global, config, independent, pairs, distill, or names of --arm.")
+    ] = "single,global,config",
+    arm: Annotated[
+        list[str] | None,
+        typer.Option("--arm", metavar="NAME=PATH=VALUE", help="A variant; the same name adds a value to it."),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="How many, from train.seed on; or a list: 13,14,15.")] = "3",
+    floor: Annotated[float, typer.Option(help="Points (hundredths) of its metric that a task may lose.")] = 0.5,
+    jobs: Annotated[int, typer.Option(help="Runs that train at once.")] = 1,
+    overrides: Overrides = None,
+) -> None:
+    """Train single models and joint ones under one budget, and say for each task whether sharing pays off."""
+    from polytask.comparison import compare as run_comparison
+    from polytask.comparison.arms import read_named
+    from polytask.comparison.table import show_comparison
+    from polytask.tables import console
+
+    found = run_comparison(
+        config, out, arms=split_names(arms), named=read_named(arm or []), seeds=read_seeds(seeds), floor=floor,
+        jobs=jobs, overrides=overrides or [],
+    )  # fmt: skip
+    show_comparison(found, console())
+    say(f"{found.trained} runs trained, {found.reused} reused; all figures: {out / 'comparison.json'}")
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="A run, a comparison or a relatedness folder.", show_default=False)],
 ) -> None:
@@ -138,6 +168,17 @@ def schema() -> None:
 def split_names(text: str) -> list[str]:
     """Split names joined by commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def read_seeds(text: str) -> int | list[int]:
+    """Read how many seeds, or which. Raises UserError when it is neither."""
+    try:
+        found = [int(item) for item in split_names(text)]
+    except ValueError:
+        found = []
+    if not found or min(found) < 0:
+        raise UserError(f"--seeds: found {text!r}; expected how many, such as 3, or a list such as 13,14,15")
+    return found if "," in text else found[0]
 
 
 def open_lines(file: str) -> TextIO:

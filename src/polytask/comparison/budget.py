@@ -35,14 +35,14 @@ class Budget:
     def alone(self, task: str) -> dict[str, float]:
         """Return the training options under which a model of one task sees as many rows, to within half an update.
 
-        It is evaluated as often as the joint model, or more often where its epochs are more.
+        It is evaluated about as often as the joint model, and once an epoch where its epochs are more.
         """
         size = next(rows for tasks, rows in self.sources if task in tasks)
         return self._lasting(self.rows[task], size)
 
     def _lasting(self, rows: int, size: int) -> dict[str, float]:
         steps, epoch = max(1, round(rows / self.batch_rows)), math.ceil(size / self.batch_rows)
-        return {"epochs": steps / epoch, "evaluations_per_epoch": max(1, math.ceil(self.evaluations * epoch / steps))}
+        return {"epochs": steps / epoch, "evaluations_per_epoch": max(1, self.evaluations * epoch // steps)}
 
     def pair(self, one: str, other: str) -> dict[str, float]:
         """Return the training options under which a model of two tasks sees as many rows of each."""

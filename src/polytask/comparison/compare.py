@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polytask.api import as_config, write_json
+from polytask.api import as_config
 from polytask.comparison.answers import read_answers
 from polytask.comparison.arms import BASELINE, values_of
 from polytask.comparison.preparation import Prepared, prepare
@@ -17,6 +17,7 @@ from polytask.comparison.runs import Shelf, run_arms
 from polytask.comparison.statistics import compare_arms
 from polytask.config import Config
 from polytask.errors import ConfigError, OutputError
+from polytask.files import write_json
 
 RESAMPLES = 2000
 
@@ -137,5 +138,4 @@ def _findings(
         for task, found in answers.items()
     }  # fmt: skip
     metrics = {task: judged[task].metric for task in config.tasks}
-    levels = {task: judged[task].level for task in config.tasks}
-    return Findings(metrics, levels, prepared, runs, answers, differences, tuple(seeds), floor, tuple(notes))
+    return Findings(metrics, prepared, runs, answers, differences, tuple(seeds), floor, tuple(notes))

@@ -51,10 +51,11 @@ class Part:
         hashed = with_train(self.config, seed=seed)
         config = with_train(hashed, teachers=[str(folder) for folder in teachers]) if teachers else hashed
         # Of a teacher counts what determines it, which its folder is named after, and not where the folder lies.
-        values = {**hashed.to_json(), "teachers": [folder.name.rpartition("-")[2] for folder in teachers]}
+        taught_by = [folder.name.rpartition("-")[2] for folder in teachers]
+        values = hashed.to_json()
         tasks = {name: {**task, "data": None} for name, task in values["tasks"].items()}
         # A dict has no order in JSON, and the order of the tasks is that of the heads' first weights.
-        identity = key_of({**values, "tasks": tasks, "encoder": None}, list(tasks), *self.content)[:12]
+        identity = key_of({**values, "tasks": tasks, "encoder": None}, list(tasks), taught_by, *self.content)[:12]
         return Planned(self.label, identity, config)
 
 

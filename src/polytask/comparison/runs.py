@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+import yaml
 from rich.console import Console
 
-from polytask.api import open_run, train
+from polytask.api import train
 from polytask.comparison.preparation import Planned, Prepared
 from polytask.errors import Interrupted, PolytaskError, TrainingError, UserError
 
@@ -111,7 +112,9 @@ class _Crew:
         place, run = self._left.pop(0)
         number = self._total - len(self._left)
         _tell(self._console, f"run {number} of {self._total}: {place.name}, seed {run.config.train.seed}")
-        open_run(place, run.config)
+        place.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(run.config.to_json(), sort_keys=False, allow_unicode=True)
+        (place / "config.yaml").write_text(text, "utf-8")
         threads = str(max(1, (os.cpu_count() or 1) // self._jobs))
         command = [sys.executable, "-m", "polytask", "train", str(place / "config.yaml"), "--out", str(place)]
         with (place / "log.txt").open("ab") as log:

@@ -86,7 +86,13 @@ def combine(each: Floats, drawn: NDArray[np.intp]) -> tuple[Floats, Floats]:
 
 
 def compare_arms(
-    metric: str, level: Literal["row", "word"], answers: Mapping[str, Answers], *, baseline: str, resamples: int, seed: int
+    metric: str,
+    level: Literal["row", "word"],
+    answers: Mapping[str, Answers],
+    *,
+    baseline: str,
+    resamples: int,
+    seed: int,
 ) -> dict[str, Difference]:
     """Return each arm's difference to the baseline on one task."""
     base = answers[baseline]

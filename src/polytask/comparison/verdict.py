@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from polytask.comparison.arms import BASELINE
 from polytask.comparison.statistics import Difference
 
 Word: TypeAlias = Literal["share", "share_partly", "keep_apart", "cannot_tell"]
@@ -110,7 +111,8 @@ def _told(task: str, arm: str, evidence: Evidence) -> str:
 def _cannot_tell(evidence: Evidence) -> Verdict:
     defined = {arm: one for arm, one in evidence.differences.items() if one.low is not None}
     if not defined:
-        sentence = f"cannot tell: {evidence.metric} of {evidence.task} is undefined; choose another tasks.{evidence.task}.metric"
+        mend = f"choose another tasks.{evidence.task}.metric"
+        sentence = f"cannot tell: {evidence.metric} of {evidence.task} is undefined; {mend}"
         return Verdict("cannot_tell", sentence, Needed(None, None))
     arm = min(defined, key=lambda name: _times(defined[name], evidence.floor))
     one = defined[arm]
@@ -207,7 +209,8 @@ def recommend(candidates: Sequence[Candidate], single_parameters: int, floor: fl
     passing = [one for one in candidates if not one.failing]
     if not passing:
         why = "; ".join(f"{one.name}: {', '.join(one.failing)}" for one in candidates)
-        return "single", f"separate models: with every arm that shares, a task is more than {floor:g} points below its own model, beyond noise ({why})"  # noqa: E501
+        lost = f"a task is more than {floor:g} points below its own model, beyond noise"
+        return BASELINE, f"separate models: with every arm that shares, {lost} ({why})"
     best = max(passing, key=lambda one: one.mean)
     start = f"{best.name}: no task is more than {floor:g} points below its own model beyond noise"
     size = f"it has {best.parameters:,} parameters in place of {single_parameters:,}"
@@ -219,4 +222,7 @@ def recommend(candidates: Sequence[Candidate], single_parameters: int, floor: fl
         return best.name, f"{start}, and it gains {shown} in the mean over tasks; {size}"
     if best.overall[2] < 0:
         return best.name, f"{start}, though in the mean over tasks it costs {shown}; what speaks for it: {size}"
-    return best.name, f"{start}; its mean difference, {shown}, is within noise, so what speaks for it is its size: {size}"
+    return (
+        best.name,
+        f"{start}; its mean difference, {shown}, is within noise, so what speaks for it is its size: {size}",
+    )
