@@ -180,6 +180,7 @@ def describe_training(trainer: Trainer) -> dict[str, Any]:
         "steps": trainer.step,
         "best_step": snapshots.selection.best_step,
         "best_step_by_task": {task: found.step for task, found in snapshots.by_task.items()},
+        "selection": snapshots.selection.rule.to_json(),
         "pareto": pareto(snapshots.evaluations),
         "stages": trainer.stages.to_json(),
         "exposure": trainer.exposure.to_json(),

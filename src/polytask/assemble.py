@@ -35,7 +35,7 @@ from polytask.training.checkpoint import Checkpoints
 from polytask.training.distribution import World
 from polytask.training.events import Events
 from polytask.training.loop import Parts, Trainer
-from polytask.training.selection import DevScores
+from polytask.training.selection import DevScores, Rule, read_rule
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -56,6 +56,7 @@ class Assembly:
     model: MultiTaskModel
     policy: Adaptive | None
     workload: Workload
+    rule: Rule
     notes: tuple[Note, ...]
     device: torch.device
 
@@ -95,6 +96,7 @@ class Assembly:
             balancer=Balancer(self.config.balance, weights, options.seed),
             policy=self.policy,
             evaluate=dev_evaluation(self),
+            rule=self.rule,
             options=options,
             device=self.device,
             world=world,
@@ -120,6 +122,8 @@ def assemble(config: Config) -> Assembly:
     location = locate(config.encoder)
     tokenizer = load_tokenizer(location)
     tables = read_tables(config.tasks)
+    metrics = {name: task.metric for name, task in tables.tasks.items()}
+    rule = read_rule(config.train, metrics, {name: task.data for name, task in config.tasks.items()})
     torch.manual_seed(config.train.seed)  # the heads' first weights
     backbone = Backbone.load(location, config.train.attention_dropout)
     if config.max_tokens > backbone.longest:
@@ -142,7 +146,7 @@ def assemble(config: Config) -> Assembly:
         sources=tuple((source.tasks, len(source)) for source in sources["train"]),
         batch_rows=config.train.batch_rows,
         epochs=config.train.epochs,
-        metrics={name: task.metric for name, task in tables.tasks.items()},
+        metrics=metrics,
         needs={name: task.needs for name, task in config.tasks.items()},
         gates={name: task.gate for name, task in config.tasks.items() if task.gate is not None},
     )
@@ -153,7 +157,7 @@ def assemble(config: Config) -> Assembly:
     passes = sum(workload.sizes.values()) / sum(rows for _, rows in workload.sources)
     policy = config.sharing.policy(sharing, model.size_under, model.size_of_single(), passes)
     notes = (*tables.notes, *truncation_notes(sources, config.max_tokens))
-    return Assembly(config, tables.tasks, tables, sources, tokenizer, model, policy, workload, notes, device)
+    return Assembly(config, tables.tasks, tables, sources, tokenizer, model, policy, workload, rule, notes, device)
 
 
 def require_one_piece(config: Config) -> None:

@@ -10,14 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 import polytask as pt
 from polytask.errors import ConfigError, TrainingError
 from polytask.training.events import Events
 from polytask.training.optimizer import rate_factor
-from polytask.training.selection import DevScores, Selection, TestScores, pareto
+from polytask.training.selection import DevScores, Selection, TestScores
 
 Job = Callable[..., dict[str, Any]]
 
@@ -89,20 +87,6 @@ def test_a_model_is_chosen_by_dev_scores_only() -> None:
     assert not selection.observe(2, DevScores({}, {"a": 0.0, "b": 0.3}))
     with pytest.raises(TypeError, match="never by TestScores"):
         selection.observe(3, TestScores({}))  # type: ignore[arg-type]
-
-
-SCORES = st.dictionaries(st.integers(0, 99), st.tuples(*[st.sampled_from([0.1, 0.2, 0.3])] * 3), min_size=1)
-
-
-@given(SCORES)
-def test_what_is_not_in_the_pareto_set_is_beaten_by_one_that_is(found: dict[int, tuple[float, ...]]) -> None:
-    kept = pareto({step: dict(zip("abc", scores, strict=True)) for step, scores in found.items()})
-    for step, scores in found.items():
-        beaten = [
-            other for other in kept
-            if found[other] != scores and all(one >= two for one, two in zip(found[other], scores, strict=True))
-        ]  # fmt: skip
-        assert bool(beaten) == (step not in kept)
 
 
 def test_patience_ends_a_run_that_stopped_improving(job: Job, tmp_path: Path) -> None:

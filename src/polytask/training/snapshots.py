@@ -1,4 +1,4 @@
-"""The best models so far, by dev scores: of all tasks together, and of each task where that is asked for."""
+"""The best models so far, by dev scores: by the rule of the run, and of each task where that is asked for."""
 
 from __future__ import annotations
 
@@ -50,11 +50,12 @@ class Snapshots:
         evaluations: each task's normalised dev score by the step of the evaluation.
 
     Args:
+        selection: what says which evaluation is the best.
         each_task: whether each task's own best model is kept as well; that needs a folder.
     """
 
-    def __init__(self, checkpoints: Checkpoints | None, patience: int | None, *, each_task: bool) -> None:
-        self.selection = Selection(patience)
+    def __init__(self, checkpoints: Checkpoints | None, selection: Selection, *, each_task: bool) -> None:
+        self.selection = selection
         self.best: Snapshot | None = None
         self.by_task: dict[str, Snapshot] = {}
         self.evaluations: dict[int, dict[str, float]] = {}
@@ -73,7 +74,7 @@ class Snapshots:
         elif best:
             self._in_memory = {key: value.clone() for key, value in model.state_dict().items()}
         if best:
-            self.best = Snapshot(step, dev.mean, dev.scores, model.plan, name)
+            self.best = Snapshot(step, self.selection.rule(dev), dev.scores, model.plan, name)
         kept = name if self._each_task else None
         self.by_task |= {task: Snapshot(step, dev.normalised[task], dev.scores, model.plan, kept) for task in better}
         return best
