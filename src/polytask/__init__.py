@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Comparison", "Config", "Model", "PolytaskError", "Run", "UserError", "compare", "evaluate", "load", "report", "train",
+    "Comparison", "Config", "Model", "PolytaskError", "Run", "UserError", "compare", "evaluate", "load", "report",
+    "train",
 ]  # fmt: skip
 
 # torch and transformers take seconds to import: each name is loaded when it is first used.

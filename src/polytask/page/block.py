@@ -145,13 +145,15 @@ def drawn(charts: Iterable[Chart | None], absent: str, caption: str = "") -> Blo
 
 def number(value: float | None, digits: int = 4) -> str:
     """Write a score."""
-    return "undefined" if value is None or not math.isfinite(value) else f"{value:.{digits}f}".replace("-", "\u2212")
+    if value is None or not math.isfinite(value):
+        return "undefined"
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\u2212")  # adding 0 leaves no minus before a zero
 
 
 def signed(value: float | None, digits: int = 4) -> str:
     """Write a difference."""
     shown = number(value, digits)
-    return f"+{shown}" if value is not None and math.isfinite(value) and value > 0 else shown
+    return f"+{shown}" if value is not None and math.isfinite(value) and round(value, digits) > 0 else shown
 
 
 def interval(low: float | None, high: float | None, *, sign: bool = False) -> str:
@@ -164,7 +166,7 @@ def interval(low: float | None, high: float | None, *, sign: bool = False) -> st
 
 def count(value: float | None) -> str:
     """Write a large whole number."""
-    return "unknown" if value is None or not math.isfinite(value) else f"{value:,.0f}".replace(",", "\u2009")
+    return "unknown" if value is None or not math.isfinite(value) else f"{value:,.0f}".replace(",", "\u202f")
 
 
 def duration(seconds: float | None) -> str:

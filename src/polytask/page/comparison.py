@@ -28,7 +28,7 @@ from polytask.page.block import (
 )
 from polytask.page.chart import Dot, dot_chart
 from polytask.page.form import ComparisonForm, ExampleForm, VerdictForm
-from polytask.page.reading import read
+from polytask.page.reading import read, read_text
 from polytask.page.relatedness import task_matrix
 
 # What a verdict is called, and how it looks.
@@ -37,6 +37,15 @@ VERDICTS = {
     "share_partly": ("share partly", "part"),
     "keep_apart": ("keep apart", "bad"),
     "cannot_tell": ("cannot tell", "open"),
+}
+# What the arms that have no overrides are.
+ARMS = {
+    "single": "one model a task, by itself",
+    "global": "all tasks share the whole encoder",
+    "config": "the configuration as it is",
+    "independent": "one run for all tasks, which share nothing",
+    "pairs": "two tasks at a time share the whole encoder",
+    "distill": "the configuration, taught by the single models",
 }
 SHOWN = 8  # examples a task and side
 
@@ -150,8 +159,8 @@ def _costs(value: ComparisonForm) -> Iterator[Block]:
     ]
     columns = ["arm", "parameters", "training", "rows answered a second", *(f"rows of {task}" for task in tasks)]
     yield Table("Parameters, time, and the rows of each task that were seen", columns, rows)
-    rows = [[name, ", ".join(arm.overrides) or "the configuration as it is"] for name, arm in value.arms.items()]
-    yield Table("What each arm changes", ["arm", "overrides"], rows, words=2)
+    rows = [[name, ", ".join(arm.overrides) or ARMS.get(name, "")] for name, arm in value.arms.items()]
+    yield Table("What each arm changes", ["arm", "what it is"], rows, words=2)
 
 
 def _transfer(value: ComparisonForm) -> Block:
@@ -213,12 +222,17 @@ def _runs_in(folder: Path) -> Iterator[Block]:
 
 
 def _repeat(folder: Path, value: ComparisonForm) -> Iterator[Block]:
-    arms = "".join(f" --arm {name}={','.join(arm.overrides)}" for name, arm in value.arms.items() if arm.overrides)
-    plain = ",".join(name for name, arm in value.arms.items() if not arm.overrides)
-    yield Code(
-        "Command",
-        f"polytask compare CONFIG --arms {plain}{arms} --seeds {len(value.seeds)} --out {folder.resolve().name}-again",
+    named = "".join(f" --arm {name}={one}" for name, arm in value.arms.items() for one in arm.overrides)
+    arms, seeds, name = ",".join(value.arms), ",".join(map(str, value.seeds)), folder.resolve().name
+    config = f"{name}/config.json" if (folder / "config.json").is_file() else "CONFIG"
+    floor = "" if value.floor is None else f" --floor {value.floor:g}"
+    command = f"polytask compare {config} --arms {arms}{named} --seeds {seeds}{floor} --out {name}-again"
+    yield Code("Command, in the folder that holds this one", command)
+    yield Text(
+        "The configuration of every run is the file config.yaml in its folder, its versions are in its run.json."
     )
-    if value.seeds:
-        yield Text(f"Seeds: {', '.join(map(str, value.seeds))}.")
-    yield Text("The configuration of every run is the file config.yaml in its folder.")
+    text = read_text(folder, "config.json")
+    if text is None:
+        yield Missing("config.json is not in the folder.")
+    else:
+        yield Code("config.json, the configuration that all arms start from", text.rstrip())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from polytask.page.block import Chart
+from polytask.page.block import Chart, number
 from polytask.page.chart.svg import canvas, cut, finite, ink, mixed, tag, text_width, write
 
 _HEIGHT, _ROW_LABEL, _COLUMN_LABEL = 26, 116, 110
@@ -45,12 +45,12 @@ def heat_map(
             drawn.append(write(x + 4, top - 6, name, full=columns[place], turned=True))
         else:
             drawn.append(write(x, top - 6, name, anchor="middle", full=columns[place]))
-    for number, name in enumerate(rows):
-        y = top + _HEIGHT * number
+    for line, name in enumerate(rows):
+        y = top + _HEIGHT * line
         drawn.append(write(left - 6, y + 17, cut(name, left - 10), anchor="end", full=name))
-        for place, value in enumerate(values[number]):
-            where = f"{name}, {columns[place]}: {said[number][place]}"
-            drawn.extend(_cell(left + width * place, y, width, value, said[number][place], most, where))
+        for place, value in enumerate(values[line]):
+            where = f"{name}, {columns[place]}: {said[line][place]}"
+            drawn.extend(_cell(left + width * place, y, width, value, said[line][place], most, where))
     total = left + width * len(columns) + 2
     label = f"Heat map, {title}: {len(rows)} rows ({', '.join(rows)}), {len(columns)} columns."
     return Chart(title, canvas(label, total, top + _HEIGHT * len(rows) + 2, *drawn))
@@ -67,4 +67,4 @@ def _cell(
 
 
 def _said(value: float | None) -> str:
-    return f"{value:.2f}".replace("-", "\u2212") if finite([value]) else "\u2013"
+    return number(value, 2) if value is not None and finite([value]) else "\u2013"
