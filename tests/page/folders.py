@@ -122,7 +122,7 @@ def make_run(folder: Path, count: int = 3, labels: list[str] = ODD, *, finished:
                 "total": 23, "single": 20, "apart": 60,
                 "shared": dict.fromkeys(tasks, 20), "own": dict.fromkeys(tasks, 1)
             },
-            "selection": {"rule": "mean_gap", "baselines": None}, "pareto": [40, 60], "device": "cpu",
+            "selection": {"rule": "gap", "baselines": dict.fromkeys(tasks, 0.3)}, "pareto": [40, 60], "device": "cpu",
             "predicted_split": dict.fromkeys(tasks, "test"),
         },
     )  # fmt: skip

@@ -57,7 +57,8 @@ class Course:
         yield drawn(
             [self._dev(task) for task in self._run.tasks],
             "nothing has been evaluated yet.",
-            "Main scores on dev. The vertical scale of each drawing is its own.",
+            "Main scores on dev, beside what always answering the majority scores and a baseline where one is given. "
+            "The vertical scale of each drawing is its own.",
         )
         yield drawn(
             [self._loss(task) for task in self._run.tasks],
@@ -66,15 +67,17 @@ class Course:
         )
 
     def _dev(self, task: str) -> Chart | None:
-        metric = self._run.metric(task)
+        metric, selection = self._run.metric(task), self._run.record.selection
         dev = Line("dev", [(event.step, event.dev.get(task, {}).get(metric)) for event in self._evaluations])
-        majority, known = self._run.baseline("dev", task, metric), dev.known()
-        beside = (
-            [Line("majority", [(known[0][0], majority), (known[-1][0], majority)])]
-            if known and majority is not None
-            else []
-        )
-        return line_chart(f"{task}: {metric} on dev", [dev, *beside])
+        known = dev.known()
+        given = selection.baselines if selection is not None else None
+        beside = {"majority": self._run.baseline("dev", task, metric), "baseline": (given or {}).get(task)}
+        flat = [
+            Line(name, [(known[0][0], value), (known[-1][0], value)])
+            for name, value in beside.items()
+            if known and value is not None
+        ]
+        return line_chart(f"{task}: {metric} on dev", [dev, *flat])
 
     def _loss(self, task: str) -> Chart | None:
         loss = Line("train", [(event.step, event.losses.get(task)) for event in self._steps])
@@ -96,8 +99,8 @@ class Course:
             rows.append([f"{event.step}", event.stage or "", mark, *scores, number(event.mean)])
         columns = ["step", "stage", "", *(f"{task}: {run.metric(task)}" for task in run.tasks), "mean"]
         yield Table("Main dev scores at every evaluation", columns, rows, words=3)
-        if run.record.selection is not None:
-            yield Text(f"The model to keep is chosen by {run.record.selection.rule.replace('_', ' ')}.")
+        if run.chosen_by:
+            yield Text(f"The model to keep is chosen by {run.chosen_by}.")
         if pareto:
             yield Text("Pareto: no other evaluation is at least as good in every task and better in one.")
         else:

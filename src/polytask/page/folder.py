@@ -8,6 +8,13 @@ from typing import Any
 from polytask.page.form import BySplit, ConfusionForm, DataForm, EventForm, Intervals, RunForm, SharingForm
 from polytask.page.reading import Found, read, read_config, read_events, read_text
 
+# What the names of selection rules mean; another name is a task's.
+RULES = {
+    "gap": "the mean gap between the dev scores and their baselines",
+    "mean": "the mean of the main dev scores",
+    "worst": "the dev score of the task that gained least over its baseline",
+}
+
 
 class RunFolder:
     """What the files of a run hold.
@@ -52,6 +59,14 @@ class RunFolder:
     def planned_steps(self) -> int | None:
         """The greatest number of updates."""
         return next((event.steps for event in reversed(self.events) if event.steps is not None), None)
+
+    @property
+    def chosen_by(self) -> str:
+        """The rule by which the evaluation was chosen that is kept, in words; empty where it is not known."""
+        if self.record.selection is None:
+            return ""
+        rule = self.record.selection.rule
+        return RULES.get(rule, f"the dev score of {rule}")
 
     @property
     def sharing(self) -> SharingForm | None:

@@ -75,8 +75,8 @@ def _summary(run: RunFolder) -> str:
     parts = [f"{count(run.record.steps)} updates in {duration(run.record.seconds)}"]
     if run.record.best_step is not None:
         parts.append(f"the model of step {run.record.best_step} was kept")
-    if run.record.selection is not None:
-        parts.append(f"chosen by {run.record.selection.rule.replace('_', ' ')}")
+    if run.chosen_by:
+        parts.append(f"chosen by {run.chosen_by}")
     return f"{', '.join(parts)}. Scores are of the {run.final_split} rows."
 
 
