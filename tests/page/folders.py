@@ -186,7 +186,7 @@ def make_relatedness(folder: Path, count: int = 3) -> Path:
     value = {
         "tasks": tasks,
         "measures": {
-            "gradient_cosine": {"matrix": matrix, "layers": {"1": matrix, "2": matrix}},
+            "gradient_cosine": {"matrix": matrix, "error": matrix, "layers": {"1": matrix, "2": matrix}},
             "look_ahead": {"matrix": differences(count, 0.001)},
         },
         "groups": [tasks[:-1], tasks[-1:]], "grouped_by": "gradient_cosine", "plan": plan(tasks), "picture": "layer 1",

@@ -105,7 +105,7 @@ def test_every_number_of_a_drawing_is_finite(tmp_path: Path) -> None:
 def test_an_unfinished_run_says_so_and_shows_the_rest(tmp_path: Path) -> None:
     _, parts = page(make_run(tmp_path / "run", finished=False))
     assert "this run is not finished, scores.json is not in the folder. The log ends at step 20 of 60." in parts.text
-    assert "polytask train config.yaml --out run --resume" in parts.text
+    assert "polytask train run/config.yaml --out run --resume" in parts.text
     for absent in ("confusion.json", "predictions/", "the Pareto set", "versions"):
         assert re.search(f"Not shown: {absent}", parts.text), absent
     assert "task_0: macro_f1 on dev" in parts.text

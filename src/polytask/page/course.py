@@ -156,12 +156,11 @@ class Course:
     def forgetting(self) -> Iterator[Block]:
         """Yield every task's main dev score after each stage."""
         stages = self._run.record.stages
+        if not self._run.finished:
+            yield Missing("the scores after each stage: run.json is written when the run is finished.")
+            return
         if len(stages) < 2:
-            yield Text(
-                "One stage: all tasks trained to the end, so no task was left behind."
-                if stages
-                else "No stage has ended yet."
-            )
+            yield Text("One stage: all tasks trained to the end, so none was left behind.")
             return
         tasks = list(dict.fromkeys(task for stage in stages for task in stage.scores))
         own = {stage.stage: stage.scores.get(stage.stage) for stage in stages}

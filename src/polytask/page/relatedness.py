@@ -70,7 +70,7 @@ def _measures(value: RelatednessForm) -> Iterator[Block]:
         yield Missing("relatedness.json holds no measure.")
     for name, measure in value.measures.items():
         title = name.replace("_", " ")
-        matrices = [(title, measure.matrix or [])]
+        matrices = [(title, measure.matrix or []), (f"{title}: standard error", measure.error or [])]
         matrices += [
             (f"{title}, layer {layer}" if layer.isdigit() else f"{title}, {layer}", found)
             for layer, found in measure.layers.items()

@@ -59,7 +59,7 @@ def _lead(run: RunFolder) -> Iterator[Block]:
         reached = "" if last is None else f" The log ends at step {last.step}{_of(run.planned_steps)}."
         failed = next((event.reason for event in reversed(run.events) if event.event == "failed"), None)
         why = f" Training stopped: {failed}." if failed else ""
-        how = f"polytask train {run.config_name} --out {run.name} --resume"
+        how = f"polytask train {run.name}/{run.config_name} --out {run.name} --resume"
         yield Missing(f"this run is not finished, {run.scores.problem}{reached}{why} Go on with: {how}")
     for problem in run.problems:
         yield Missing(problem)

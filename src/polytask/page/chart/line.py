@@ -98,6 +98,7 @@ def _steps(first: float, last: float, to_x: Scale, base: float) -> list[Markup]:
     return [
         part
         for value in ticks(first, last, 4)
+        if value.is_integer()
         for part in (
             tag("line", x1=to_x(value), x2=to_x(value), y1=base, y2=base + 4, stroke="#777"),
             write(to_x(value), base + 17, short(value), anchor="middle", fill="#555"),
