@@ -70,27 +70,37 @@ def _measures(value: RelatednessForm) -> Iterator[Block]:
         yield Missing("relatedness.json holds no measure.")
     for name, measure in value.measures.items():
         title = name.replace("_", " ")
-        matrices = [(title, measure.matrix or []), (f"{title}: standard error", measure.error or [])]
-        matrices += [
-            (f"{title}, layer {layer}" if layer.isdigit() else f"{title}, {layer}", found)
-            for layer, found in measure.layers.items()
-        ]
-        charts = [task_matrix(heading, value.tasks, matrix) for heading, matrix in matrices]
-        yield drawn(
-            charts, f"{title} has no value.", f"{title}: row and column are tasks; blue is above zero, orange below."
-        )
+        matrices = {title: measure.matrix or []}
+        matrices |= {f"{title}, layer {layer}": found for layer, found in measure.layers.items()}
+        most = max((size_of(matrix) for matrix in matrices.values()), default=0.0)  # one scale for all of a measure
+        charts = [task_matrix(heading, value.tasks, matrix, most) for heading, matrix in matrices.items()]
+        if measure.error is not None:
+            charts.append(task_matrix(f"{title}: standard error", value.tasks, measure.error))
+        caption = "Row and column are tasks. Blue is above zero, orange below; a task beside itself has no colour."
+        yield drawn(charts, f"{title} has no value.", caption)
 
 
-def task_matrix(title: str, tasks: Sequence[str], matrix: Matrix) -> Chart | None:
-    """Draw a matrix of tasks; None when it is not one."""
+def size_of(matrix: Matrix) -> float:
+    """Return the size of the greatest value beside the diagonal."""
+    apart = [value for row, values in enumerate(matrix) for column, value in enumerate(values) if row != column]
+    return max((abs(value) for value in finite(apart)), default=0.0)
+
+
+def task_matrix(title: str, tasks: Sequence[str], matrix: Matrix, most: float | None = None) -> Chart | None:
+    """Draw a matrix of tasks; None when it is not one.
+
+    Args:
+        most: the size of a value that has the full colour; by default that of the greatest one.
+    """
     if len(matrix) != len(tasks) or any(len(row) != len(tasks) for row in matrix):
         return None
-    # The diagonal is a task beside itself: it must not make all others pale.
-    apart = [value for row, values in enumerate(matrix) for column, value in enumerate(values) if row != column]
-    sizes = [abs(value) for value in finite(apart)]
-    most = max(sizes, default=0.0)
-    texts = [[_fitting(value, most) for value in row] for row in matrix]
-    return heat_map(title, tasks, tasks, matrix, most=most or 1.0, texts=texts)
+    full = size_of(matrix) if most is None else most
+    texts = [[_fitting(value, full) for value in row] for row in matrix]
+    # A task beside itself says nothing about two tasks, and would make all others pale.
+    coloured = [
+        [None if row == column else value for column, value in enumerate(values)] for row, values in enumerate(matrix)
+    ]
+    return heat_map(title, tasks, tasks, coloured, most=full or 1.0, texts=texts)
 
 
 def _fitting(value: float | None, most: float) -> str:
