@@ -170,6 +170,9 @@ def test_a_comparison_puts_the_recommendation_first_and_the_verdicts_in_words(tm
 def test_a_comparison_that_goes_on_lists_its_runs(tmp_path: Path) -> None:
     make_run(tmp_path / "comparison" / "runs" / "global-1", finished=False)
     make_run(tmp_path / "comparison" / "runs" / "single-2")
+    with pytest.raises(UserError, match="neither a run"):  # any folder may hold one of that name
+        polytask.report(tmp_path / "comparison")
+    write(tmp_path / "comparison", "config.json", {})
     text = page(tmp_path / "comparison")[1].text
     assert "this comparison is not finished" in text
     assert re.search(r"runs/global-1\s+not finished", text)

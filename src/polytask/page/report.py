@@ -24,20 +24,22 @@ class Kind:
     """A kind of folder that a page can be made of.
 
     Attributes:
-        files: any of them tells the kind.
+        signs: groups of names; a folder that holds all of a group is of the kind.
     """
 
-    name: str
-    files: tuple[str, ...]
+    signs: tuple[tuple[str, ...], ...]
     page: Callable[[Path], Page]
 
+    def fits(self, folder: Path) -> bool:
+        """Whether a folder is of this kind."""
+        return any(all((folder / name).exists() for name in group) for group in self.signs)
 
-# In the order in which they are looked for; `runs` alone is a comparison that is not finished.
+
+# In the order in which they are looked for.
 KINDS = (
-    Kind("a comparison", ("comparison.json",), comparison_page),
-    Kind("a relatedness folder", ("relatedness.json",), relatedness_page),
-    Kind("a run", ("events.jsonl", "run.json", "scores.json"), run_page),
-    Kind("a comparison", ("runs",), comparison_page),
+    Kind((("comparison.json",), ("config.json", "runs")), comparison_page),  # the second one is not finished
+    Kind((("relatedness.json",),), relatedness_page),
+    Kind((("events.jsonl",), ("run.json",), ("scores.json",)), run_page),
 )
 
 
@@ -71,7 +73,7 @@ def render(page: Page) -> str:
     )  # fmt: skip
     text = templates.get_template("page.html").render(page=page, version=__version__)
     # Control characters are no characters of HTML.
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "\ufffd", text)
+    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", "\ufffd", text)
 
 
 def _kind_of(folder: Path) -> Kind:
@@ -79,7 +81,7 @@ def _kind_of(folder: Path) -> Kind:
         found = "it is a file" if folder.exists() else "there is no such folder"
         raise UserError(f"{folder}: {found}; name the folder of a run, a comparison or a relatedness measurement")
     for kind in KINDS:
-        if any((folder / name).exists() for name in kind.files):
+        if kind.fits(folder):
             return kind
     near = [other for other in (folder.parent, *sorted(folder.iterdir())) if other.is_dir() and _is_known(other)]
     hint = f"; did you mean {near[0]}?" if near else ""
@@ -90,4 +92,4 @@ def _kind_of(folder: Path) -> Kind:
 
 
 def _is_known(folder: Path) -> bool:
-    return any((folder / name).is_file() for kind in KINDS for name in kind.files)
+    return any(kind.fits(folder) for kind in KINDS)

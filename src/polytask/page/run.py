@@ -116,10 +116,10 @@ def _score_charts(run: RunFolder) -> list[Chart | None]:
 
 
 def _score_table(run: RunFolder) -> Block:
-    splits = list(run.scores.value or {})
+    splits, known = list(run.scores.value or {}), bool(run.baselines.value)
     columns = ["task", "metric"]
     for split in splits:
-        columns += [split, *(["95 % interval"] if run.has_intervals(split) else []), "majority"]
+        columns += [split, *(["95 % interval"] if run.has_intervals(split) else []), *(["majority"] if known else [])]
     rows: list[list[str]] = []
     for task in run.tasks:
         metrics = dict.fromkeys(metric for split in splits for metric in (run.scores.value or {})[split].get(task, {}))
@@ -128,7 +128,7 @@ def _score_table(run: RunFolder) -> Block:
             for split in splits:
                 row.append(number(run.score(split, task, metric)))
                 row += [interval(*run.interval(split, task, metric))] if run.has_intervals(split) else []
-                row.append(number(run.baseline(split, task, metric)))
+                row += [number(run.baseline(split, task, metric))] if known else []
             rows.append(row)
     return Table("All scores", columns, rows, words=2)
 
