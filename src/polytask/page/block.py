@@ -83,10 +83,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """One drawing with its heading."""
+    """One drawing with its heading.
+
+    Attributes:
+        wide: whether a screen of 400 pixels is too narrow for it; its box then scrolls, by keyboard too.
+    """
 
     title: str
     svg: Markup
+    wide: bool = False
 
 
 @dataclass(frozen=True)

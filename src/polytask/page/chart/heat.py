@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from polytask.page.block import Chart, number
-from polytask.page.chart.svg import canvas, cut, finite, ink, mixed, tag, text_width, write
+from polytask.page.chart.svg import WIDTH, canvas, cut, finite, ink, mixed, tag, text_width, write
 
 _HEIGHT, _ROW_LABEL, _COLUMN_LABEL = 26, 116, 110
 _HIGH, _LOW, _UNKNOWN = "#0072B2", "#D55E00", "#eeeeee"
@@ -53,7 +53,7 @@ def heat_map(
             drawn.extend(_cell(left + width * place, y, width, value, said[line][place], most, where))
     total = left + width * len(columns) + 2
     label = f"Heat map, {title}: {len(rows)} rows ({', '.join(rows)}), {len(columns)} columns."
-    return Chart(title, canvas(label, total, top + _HEIGHT * len(rows) + 2, *drawn))
+    return Chart(title, canvas(label, total, top + _HEIGHT * len(rows) + 2, *drawn), total > WIDTH)
 
 
 def _cell(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from polytask.page.block import Chart
-from polytask.page.chart.svg import COLOURS, canvas, cut, tag, text_width, write
+from polytask.page.chart.svg import COLOURS, WIDTH, canvas, cut, tag, text_width, write
 from polytask.page.form import PlanForm
 
 _ROW, _BOX, _GAP, _TOP, _LABEL = 26, 78, 22, 24, 150
@@ -42,7 +42,9 @@ def tree(title: str, plan: PlanForm) -> Chart | None:
         drawn.extend(_edge(end, from_y, x, y) for other, end, from_y in before if task in other)
         drawn.append(write(x + 4, y + 4, cut(task, room), full=task))
     words = "; ".join(f"{name}: {' | '.join(', '.join(part) for part in parts)}" for name, parts in runs)
-    return Chart(title, canvas(f"Tree, {title}. {words}.", x + room + 6, _TOP + _ROW * len(order) + 4, *drawn))
+    width = x + room + 6
+    svg = canvas(f"Tree, {title}. {words}.", width, _TOP + _ROW * len(order) + 4, *drawn)
+    return Chart(title, svg, width > WIDTH)
 
 
 def _runs(plan: PlanForm) -> list[tuple[str, list[list[str]]]]:
