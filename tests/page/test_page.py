@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from folders import LONG, ODD, make_comparison, make_relatedness, make_run, write
+from folders import LONG, ODD, events, make_comparison, make_relatedness, make_run, write, write_lines
 
 import polytask
 from polytask.errors import UserError
@@ -110,6 +110,14 @@ def test_an_unfinished_run_says_so_and_shows_the_rest(tmp_path: Path) -> None:
         assert re.search(f"Not shown: {absent}", parts.text), absent
     assert "task_0: macro_f1 on dev" in parts.text
     assert "700" in parts.text
+
+
+def test_a_long_run_has_a_page_of_ordinary_size(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    write_lines(folder, "events.jsonl", events(["task_0"], steps=6000))
+    text, parts = page(folder)
+    assert "Main dev scores at 63 of 300 evaluations" in parts.text  # every fifth, the marked two, the last
+    assert len(text) < 300_000
 
 
 def test_a_failed_run_says_why(tmp_path: Path) -> None:

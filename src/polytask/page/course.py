@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from polytask.page.block import Block, Chart, Mark, Missing, Table, Text, count, drawn, number
 from polytask.page.chart import Line, heat_map, line_chart
 from polytask.page.folder import RunFolder
+
+MOST_EVALUATIONS = 60  # rows of a table, beside those that are marked
 
 
 class Course:
@@ -91,14 +94,18 @@ class Course:
         run = self._run
         best, pareto = run.record.best_step, set(run.record.pareto)
         rows: list[list[str | Mark]] = []
-        for event in self._evaluations:
+        every = math.ceil(len(self._evaluations) / MOST_EVALUATIONS)
+        kept = {best, *pareto, self._evaluations[-1].step}
+        shown = [one for place, one in enumerate(self._evaluations) if place % every == 0 or one.step in kept]
+        for event in shown:
             told: list[str] = ["kept"] if event.step == best else []
             told += ["Pareto"] if event.step in pareto else []
             scores = [number(event.dev.get(task, {}).get(run.metric(task))) for task in run.tasks]
             mark = Mark(", ".join(told), "good" if "kept" in told else "part") if told else ""
             rows.append([f"{event.step}", event.stage or "", mark, *scores, number(event.mean)])
         columns = ["step", "stage", "", *(f"{task}: {run.metric(task)}" for task in run.tasks), "mean"]
-        yield Table("Main dev scores at every evaluation", columns, rows, words=3)
+        some = "every evaluation" if every == 1 else f"{len(shown)} of {count(len(self._evaluations))} evaluations"
+        yield Table(f"Main dev scores at {some}", columns, rows, words=3)
         if run.chosen_by:
             yield Text(f"The model to keep is chosen by {run.chosen_by}.")
         if pareto:
