@@ -97,7 +97,7 @@ def _grid(values: Sequence[float], to_y: Scale, left: float, right: float) -> li
 def _steps(first: float, last: float, to_x: Scale, base: float) -> list[Markup]:
     return [
         part
-        for value in ticks(first, last, 4)
+        for value in ticks(first, last)
         if value.is_integer()
         for part in (
             tag("line", x1=to_x(value), x2=to_x(value), y1=base, y2=base + 4, stroke="#777"),
