@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from polytask.api import Run, evaluate, load, train
+    from polytask.api import Run, evaluate, evaluate_with_intervals, load, train
     from polytask.comparison import Comparison, compare
     from polytask.config import Config
     from polytask.errors import PolytaskError, UserError
@@ -15,9 +15,19 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Comparison", "Config", "Model", "PolytaskError", "Run", "UserError", "compare", "evaluate", "load", "report",
+    "Comparison",
+    "Config",
+    "Model",
+    "PolytaskError",
+    "Run",
+    "UserError",
+    "compare",
+    "evaluate",
+    "evaluate_with_intervals",
+    "load",
+    "report",
     "train",
-]  # fmt: skip
+]
 
 # torch and transformers take seconds to import: each name is loaded when it is first used.
 _HOMES = {
@@ -29,6 +39,7 @@ _HOMES = {
     "UserError": "polytask.errors",
     "compare": "polytask.comparison",
     "evaluate": "polytask.api",
+    "evaluate_with_intervals": "polytask.api",
     "load": "polytask.api",
     "report": "polytask.page",
     "train": "polytask.api",

@@ -18,14 +18,14 @@ from polytask.data.encode import encode_table
 from polytask.data.feed import feeds_of
 from polytask.data.rows import read_table
 from polytask.errors import ConfigError, OutputError, UserError, nearest
-from polytask.evaluation.scoring import Scorer
+from polytask.evaluation.scoring import Answers, Scorer
 from polytask.files import write_json
 from polytask.model.device import choose_device
 from polytask.model.origin import tokenizer_fingerprint
 from polytask.options import DataOptions
 from polytask.outcome import Outcome, describe_data, describe_model, score_run, write_outcome
 from polytask.predict.predictor import Model
-from polytask.terms import Scores
+from polytask.terms import Intervals, Scores
 from polytask.training.distribution import World, join_world
 from polytask.training.events import Events
 from polytask.training.loop import Trainer
@@ -42,6 +42,7 @@ class Run:
         model: the chosen model, ready to answer.
         scores: {"dev": {task: {metric: value}}, "test": ...}; a split without rows is left out.
         baselines: the majority baseline's scores on the same rows.
+        intervals: of the test scores: 95 %, from a bootstrap over rows.
         stages: every task's main dev score at the end of each stage of the schedule.
     """
 
@@ -49,6 +50,7 @@ class Run:
     model: Model
     scores: dict[str, Scores]
     baselines: dict[str, Scores]
+    intervals: dict[str, Intervals]
     stages: list[dict[str, Any]]
 
 
@@ -149,7 +151,7 @@ def _train(assembly: Assembly, world: World, folder: Path | None, *, resume: boo
             save_best_of_each_task(assembly, trainer.snapshots, leads / "best")
         best = trainer.snapshots.best
         trainer.snapshots.load(assembly.model)
-        outcome = Outcome({}, {}, {}, None)
+        outcome = Outcome({}, {}, {}, {}, None)
         if world.leads:
             outcome = score_run(assembly, None if best is None else best.dev, answer_dev=leads is not None)
         events.write("scores", trainer.step, {"scores": outcome.scores})
@@ -170,7 +172,8 @@ def _train(assembly: Assembly, world: World, folder: Path | None, *, resume: boo
         save_bundle(leads / "model", bundle)
         shutil.rmtree(leads / "checkpoints", ignore_errors=True)
     stages = trainer.stages.to_json()
-    return Run(folder, Model(bundle, str(assembly.device)), outcome.scores, outcome.baselines, stages)
+    model = Model(bundle, str(assembly.device))
+    return Run(folder, model, outcome.scores, outcome.baselines, outcome.intervals, stages)
 
 
 def describe_training(trainer: Trainer) -> dict[str, Any]:
@@ -208,6 +211,22 @@ def evaluate(model: str | Path | Model, data: Mapping[str, str], *, tasks: Seque
         data: a file by task, or one file for all tasks under the key "all".
         tasks: only these tasks.
     """
+    scorer, answers = _answer_files(model, data, tasks)
+    return scorer.scores_of(answers)
+
+
+def evaluate_with_intervals(
+    model: str | Path | Model, data: Mapping[str, str], *, tasks: Sequence[str] | None = None
+) -> tuple[Scores, Intervals]:
+    """As `evaluate`, with the 95 % interval of each score, from a bootstrap over the rows."""
+    scorer, answers = _answer_files(model, data, tasks)
+    return scorer.scores_of(answers), scorer.intervals_of(answers)
+
+
+def _answer_files(
+    model: str | Path | Model, data: Mapping[str, str], tasks: Sequence[str] | None
+) -> tuple[Scorer, dict[str, Answers]]:
+    """Answer the rows of new files that carry the tasks' labels; a task without any is left out."""
     loaded = model if isinstance(model, Model) else Model(load_bundle(Path(model)))
     chosen = list(loaded.tasks if tasks is None else tasks)
     for name in (*chosen, *(key for key in data if key != "all")):
@@ -220,10 +239,9 @@ def evaluate(model: str | Path | Model, data: Mapping[str, str], *, tasks: Seque
     }
     fingerprint = tokenizer_fingerprint(loaded.tokenizer)
     scorer = Scorer(loaded.tasks, loaded.collator, loaded.device, loaded.precision)
-    scores: Scores = {}
+    answers: dict[str, Answers] = {}
     for feed in feeds_of(options, "test"):
         table = read_table(feed)
         source = encode_table(table, loaded.tasks, loaded.tokenizer, fingerprint, loaded.max_tokens)
-        present = [task for task in source.tasks if len(source.carries[task])]
-        scores |= {task: found for task, found in scorer.scores(loaded.network, [source]).items() if task in present}
-    return {name: scores[name] for name in chosen if name in scores}
+        answers |= scorer.answers(loaded.network, [source])
+    return scorer, {name: answers[name] for name in chosen if name in answers and answers[name].golds}

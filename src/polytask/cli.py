@@ -64,7 +64,7 @@ def train(
     run = run_training(config, out, resume=resume, overrides=overrides or [])
     if run.scores:
         show_stages(run.stages, console())
-        show_scores(run.scores, run.baselines, console())
+        show_scores(run.scores, run.baselines, console(), run.intervals)
         say(f"model: {out / 'model'}")
 
 
@@ -74,20 +74,24 @@ def evaluate(
     data: Annotated[list[str], typer.Option(help="A file for all tasks, or TASK=FILE; may be repeated.")],
     tasks: Tasks = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    intervals: Annotated[
+        bool, typer.Option("--intervals", help="With --json: print the scores and their 95 % intervals.")
+    ] = False,
 ) -> None:
-    """Score a model on new labelled files."""
-    from polytask.api import evaluate as run_evaluation
+    """Score a model on new labelled files, with 95 % intervals from a bootstrap over their rows."""
+    from polytask.api import evaluate_with_intervals
     from polytask.tables import console, show_scores
 
     files: dict[str, str] = {}
     for item in data:
         name, equals, path = item.partition("=")
         files.update({name: path} if equals else {"all": item})
-    scores = run_evaluation(model, files, tasks=None if tasks is None else split_names(tasks))
+    scores, found = evaluate_with_intervals(model, files, tasks=None if tasks is None else split_names(tasks))
     if as_json:
-        typer.echo(json.dumps(scores, indent=1, ensure_ascii=False))
+        shown = {"scores": scores, "intervals": found} if intervals else scores
+        typer.echo(json.dumps(shown, indent=1, ensure_ascii=False))
     else:
-        show_scores({"score": scores}, {}, console())
+        show_scores({"score": scores}, {}, console(), {"score": found})
 
 
 @app.command()

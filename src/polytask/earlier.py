@@ -97,5 +97,6 @@ def _content(part: Any) -> Any:  # noqa: ANN401
 def _named(data: DataOptions) -> str:
     if isinstance(data.dev, float):
         return f"{data.dev:g} of {data.train or data.hub}"
-    found = data.dev or f"of {data.hub}"
-    return found if isinstance(found, str) else ", ".join(part for part in found if isinstance(part, str)) or "listed"
+    if isinstance(data.dev, tuple):
+        return ", ".join(part for part in data.dev if isinstance(part, str)) or f"{len(data.dev)} listed rows"
+    return str(data.dev or data.hub)

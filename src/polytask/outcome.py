@@ -18,7 +18,7 @@ from polytask.files import write_json, write_lines
 from polytask.model.device import name_of, peak_mib
 from polytask.sharing import Plan
 from polytask.tasks import Tally, Task
-from polytask.terms import Scores, Split
+from polytask.terms import Intervals, Scores, Split
 from polytask.training.selection import TestScores
 
 
@@ -28,12 +28,14 @@ class Outcome:
 
     Attributes:
         scores, baselines: by split: the model's and the majority baseline's.
+        intervals: of the test scores: 95 %, from a bootstrap over rows.
         answers: what was predicted, of the test split, or of dev for a task without test rows.
         rows_per_second: rows that were encoded and answered for all of their tasks; None where nothing was predicted.
     """
 
     scores: dict[str, Scores]
     baselines: dict[str, Scores]
+    intervals: dict[str, Intervals]
     answers: Mapping[str, Answers]
     rows_per_second: float | None
 
@@ -65,13 +67,15 @@ def score_run(assembly: Assembly, dev: Scores | None, *, answer_dev: bool) -> Ou
     rows = rows_scored((*test, *(dev_only if answer_dev else ())))
     answers = {**on_dev, **on_test}
     ordered = {task: answers[task] for task in assembly.tasks if task in answers}
-    return Outcome(scores, baselines, ordered, round(rows / seconds, 2) if rows and seconds else None)
+    speed = round(rows / seconds, 2) if rows and seconds else None
+    return Outcome(scores, baselines, {"test": scorer.intervals_of(on_test)}, ordered, speed)
 
 
 def write_outcome(folder: Path, assembly: Assembly, outcome: Outcome) -> None:
-    """Write scores, baselines, predictions and confusion matrices into the folder of a run."""
+    """Write scores, intervals, baselines, predictions and confusion matrices into the folder of a run."""
     write_json(folder / "baselines.json", outcome.baselines)
     write_json(folder / "scores.json", outcome.scores)
+    write_json(folder / "intervals.json", outcome.intervals)
     (folder / "predictions").mkdir(exist_ok=True)
     for task, answers in outcome.answers.items():
         write_lines(folder / "predictions" / f"{task}.jsonl", prediction_lines(answers))

@@ -151,5 +151,29 @@ def test_quickstart_writes_data_configuration_and_a_model(
 def test_help_names_every_command(call: Call) -> None:
     code, out, _ = call("--help")
     assert code == 0
-    for name in ("check", "train", "evaluate", "predict", "quickstart", "schema"):
+    for name in ("check", "train", "compare", "evaluate", "predict", "quickstart", "schema"):
         assert name in out
+
+
+def test_compare_prints_a_table_and_the_verdicts(call: Call, config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "comparison"
+    values = ["--set", "train.max_steps=1", "--set", "tasks.topic=null", "--set", "tasks.entities=null"]
+    code, _, err = call("compare", config, "--out", out, *values)
+    assert code == 2
+    assert "tasks.topic" in err
+    code, _, err = call("compare", config, "--out", out, "--seeds", "one")
+    assert code == 2
+    assert "--seeds: found 'one'; expected how many, such as 3, or a list such as 13,14,15" in err
+    code, shown, err = call(
+        "compare", config, "--out", out, "--arms", "single", "--arm", "low=sharing.strategy=partial",
+        "--arm", "low=sharing.shared_layers=1", "--seeds", "13,14", "--floor", "2", "--set", "train.max_steps=1",
+    )  # fmt: skip
+    assert code == 0
+    record = json.loads((out / "comparison.json").read_text())
+    assert list(record["arms"]) == ["single", "low"]
+    assert (record["seeds"], record["floor"]) == ([13, 14], 2.0)
+    for told in ("differences to single in points, with 95 % intervals", "What each arm takes", "Recommended: ",
+                 *(task["sentence"] for task in record["tasks"].values()), record["reason"]):  # fmt: skip
+        assert told in shown, told
+    assert "run 1 of 8" in err
+    assert "8 runs trained, 0 reused" in err

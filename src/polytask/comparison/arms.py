@@ -47,15 +47,18 @@ def _alone(task: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in task.items() if key not in _JOINT_KEYS}
 
 
-def _limited(values: dict[str, Any], limits: Mapping[str, float]) -> dict[str, Any]:
-    """Return training options with a budget; the number of steps follows from the epochs."""
-    others = {key: value for key, value in values.get("train", {}).items() if key not in ("max_steps", "teachers")}
-    return {**others, **limits}
+def _training(values: Mapping[str, Any], tasks: Sequence[str], limits: Mapping[str, float]) -> dict[str, Any]:
+    """Return the training options of some of the tasks with a budget; the number of steps follows from the epochs.
 
-
-def _selecting(values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out of the training options what names a task: with one task every selection rule is the same."""
-    return {key: value for key, value in values.items() if key != "select"}
+    One task is chosen alike by every rule, so a rule is kept for several tasks only, and only where it names none.
+    """
+    found = {key: value for key, value in values.get("train", {}).items() if key not in ("max_steps", "teachers")}
+    rule, baselines = found.pop("select", None), found.pop("baselines", None)
+    if len(tasks) > 1 and rule is not None and rule not in values["tasks"]:
+        found["select"] = rule
+    if len(tasks) > 1 and baselines is not None:
+        found["baselines"] = {task: baselines[task] for task in tasks}
+    return {**found, **limits}
 
 
 def _single(config: Config, budget: Budget) -> Arm:
@@ -65,7 +68,7 @@ def _single(config: Config, budget: Budget) -> Arm:
             **{key: values[key] for key in ("encoder", "max_tokens") if key in values},
             "tasks": {task: _alone(options)},
             "sharing": {"strategy": "global"},
-            "train": _selecting(_limited(values, budget.alone(task))),
+            "train": _training(values, (task,), budget.alone(task)),
         })
         for task, options in values["tasks"].items()
     }  # fmt: skip
@@ -98,14 +101,15 @@ def _pairs(config: Config, budget: Budget) -> Arm:
             "tasks": tasks,
             "sharing": {"strategy": "global", "share_heads": heads},
             "schedule": {"strategy": "parallel", "proportions": {task: budget.rows[task] for task in (one, other)}},
-            "train": _selecting(_limited(values, budget.pair(one, other))),
+            "train": _training(values, (one, other), budget.pair(one, other)),
         })  # fmt: skip
     return Arm("pairs", parts, answers=False)
 
 
 def _distill(config: Config, budget: Budget) -> Arm:
+    """Return the joint model with the single ones of its seed as teachers; they are named once they are trained."""
     del budget
-    return Arm("distill", {"distill": config}, taught=True)
+    return Arm("distill", {"distill": with_train(config, teachers=[])}, taught=True)
 
 
 ARMS: dict[str, Callable[[Config, Budget], Arm]] = {

@@ -49,7 +49,7 @@ class Part:
     def seeded(self, seed: int, teachers: Sequence[Path] = ()) -> Planned:
         """Return the run with a seed, and with teachers where it has some."""
         hashed = with_train(self.config, seed=seed)
-        config = with_train(hashed, teachers=[str(folder) for folder in teachers]) if teachers else hashed
+        config = with_train(hashed, teachers=[str(folder.resolve()) for folder in teachers]) if teachers else hashed
         # Of a teacher counts what determines it, which its folder is named after, and not where the folder lies.
         taught_by = [folder.name.rpartition("-")[2] for folder in teachers]
         values = hashed.to_json()
@@ -113,7 +113,9 @@ def _known(label: str, config: Config, known: dict[str, Part]) -> Part:
 
 def _part(label: str, assembly: Assembly) -> Part:
     tables = assembly.tables.tables
-    digests = [(split, table.feed.tasks, table.digest) for split, found in tables.items() for table in found]
+    digests = [
+        (split, list(table.feed.tasks), table.feed.content()) for split, found in tables.items() for table in found
+    ]
     content = (digests, _encoder(assembly.config.encoder), assembly.model.sharing.to_json())
     return Part(label, assembly.config, content, _judged(assembly), bool(assembly.model.sharing_tasks()))
 

@@ -83,7 +83,9 @@ def judge(evidence: Evidence) -> Verdict:
     if all(is_worse(one) for one in arms.values()):
         best = max(arms, key=lambda arm: arms[arm].delta or 0.0)
         which = f"with {most}" if len(arms) == 1 else f"with every arm that shares, the best of them {best}"
-        return Verdict("keep_apart", f"keep apart: {which}, {task} is {_span(arms[best])} below its own model")
+        return Verdict(
+            "keep_apart", f"keep apart: {which}, {task} is {_span(arms[best])} of {evidence.metric} from its own model"
+        )
     return _cannot_tell(evidence)
 
 
@@ -165,7 +167,7 @@ def needed_for(one: Difference, floor: float, rows: int, seeds: int) -> Needed:
     found: list[int | None] = []
     for part, other, now in ((one.from_rows, one.from_seeds, rows), (one.from_seeds, one.from_rows, seeds)):
         left = wanted - other
-        found.append(max(now + 1, math.ceil(now * part / left)) if left > 0 and part > 0 else None)
+        found.append(max(now + 1, math.ceil(now * part / left - 1e-9)) if left > 0 and part > 0 else None)
     most_rows, most_seeds = found
     return Needed(most_rows, most_seeds if most_seeds is not None and most_seeds <= _MOST_SEEDS else None)
 
@@ -222,7 +224,4 @@ def recommend(candidates: Sequence[Candidate], single_parameters: int, floor: fl
         return best.name, f"{start}, and it gains {shown} in the mean over tasks; {size}"
     if best.overall[2] < 0:
         return best.name, f"{start}, though in the mean over tasks it costs {shown}; what speaks for it: {size}"
-    return (
-        best.name,
-        f"{start}; its mean difference, {shown}, is within noise, so what speaks for it is its size: {size}",
-    )
+    return best.name, f"{start}; its mean difference, {shown}, is within noise; what speaks for it is its size: {size}"

@@ -11,10 +11,11 @@ import torch
 
 from polytask.data.batch import Collator, Item, groups_by_length
 from polytask.data.encode import Source
+from polytask.evaluation.bootstrap import score_intervals
 from polytask.evaluation.metrics import METRICS
 from polytask.model.multitask import MultiTaskModel
 from polytask.tasks import Task
-from polytask.terms import SMALLER_IS_BETTER, Gold, Scores
+from polytask.terms import SMALLER_IS_BETTER, Gold, Intervals, Scores
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,10 @@ class Scorer:
     def scores_of(self, answers: Mapping[str, Answers]) -> Scores:
         """Score answers."""
         return {task: score(self._tasks[task], found.golds, found.found) for task, found in answers.items()}
+
+    def intervals_of(self, answers: Mapping[str, Answers]) -> Intervals:
+        """Return the 95 % intervals of the scores of answers, from a bootstrap over rows."""
+        return {task: score_intervals(self._tasks[task], found.golds, found.found) for task, found in answers.items()}
 
     def scores(self, model: MultiTaskModel, sources: Sequence[Source]) -> Scores:
         """Score every task on the rows of its source."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,7 +77,9 @@ def comparison_page(folder: Path) -> Page:
 
 def _lead(value: ComparisonForm) -> Iterator[Block]:
     if value.recommended:
-        yield Text(f"Recommended: {value.recommended}. {value.reason or ''}".strip())
+        yield Text(f"Recommended: {value.recommended}.")
+        if value.reason:
+            yield Text(f"{value.reason.rstrip('.')}.")
     else:
         yield Missing("comparison.json recommends no arm.")
     if value.notes:
@@ -222,7 +225,9 @@ def _runs_in(folder: Path) -> Iterator[Block]:
 
 
 def _repeat(folder: Path, value: ComparisonForm) -> Iterator[Block]:
-    named = "".join(f" --arm {name}={one}" for name, arm in value.arms.items() for one in arm.overrides)
+    named = "".join(
+        f" --arm {shlex.quote(f'{name}={one}')}" for name, arm in value.arms.items() for one in arm.overrides
+    )
     arms, seeds, name = ",".join(value.arms), ",".join(map(str, value.seeds)), folder.resolve().name
     config = f"{name}/config.json" if (folder / "config.json").is_file() else "CONFIG"
     floor = "" if value.floor is None else f" --floor {value.floor:g}"
