@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from polytask.comparison import Comparison, compare
     from polytask.config import Config
     from polytask.errors import PolytaskError, UserError
+    from polytask.page import report
     from polytask.predict.predictor import Model
 
 __version__ = "0.1.0"
@@ -24,6 +25,7 @@ __all__ = [
     "evaluate",
     "evaluate_with_intervals",
     "load",
+    "report",
     "train",
 ]
 
@@ -39,6 +41,7 @@ _HOMES = {
     "evaluate": "polytask.api",
     "evaluate_with_intervals": "polytask.api",
     "load": "polytask.api",
+    "report": "polytask.page",
     "train": "polytask.api",
 }
 

@@ -142,6 +142,16 @@ def compare(
 
 
 @app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run, a comparison or a relatedness folder.", show_default=False)],
+) -> None:
+    """Write FOLDER/report.html, one page that needs no network, and print its path."""
+    from polytask.page import report as write_report
+
+    typer.echo(write_report(folder))
+
+
+@app.command()
 def quickstart(
     out: Annotated[Path, typer.Option(help="Folder for the data, the configuration and the run.")] = Path("quickstart"),
 ) -> None:

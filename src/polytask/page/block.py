@@ -1,0 +1,217 @@
+"""What a page is made of: sections of blocks. Each kind of block names the template that draws it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeAlias
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link to something that lies beside the page.
+
+    Attributes:
+        path: relative, with forward slashes.
+    """
+
+    text: str
+    path: str
+
+    @property
+    def href(self) -> str:
+        """The path as an address that cannot leave the file system, whatever the path holds."""
+        return "./" + quote(self.path.lstrip("/"))
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A word that stands out, such as a verdict; the shape of its frame says what the colour says."""
+
+    text: str
+    tone: str
+
+
+Cell: TypeAlias = "str | Link | Mark"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    template: ClassVar[str] = "text.html"
+    text: str
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What is not there, and why."""
+
+    template: ClassVar[str] = "missing.html"
+    text: str
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A list of sentences or links."""
+
+    template: ClassVar[str] = "listed.html"
+    entries: Sequence[Cell]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in a box that scrolls by itself.
+
+    Attributes:
+        words: so many columns, from the left, hold words; the others hold numbers.
+        wide: whether the words are sentences.
+    """
+
+    template: ClassVar[str] = "table.html"
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    words: int = 1
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One drawing with its heading.
+
+    Attributes:
+        wide: whether a screen of 400 pixels is too narrow for it; its box then scrolls, by keyboard too.
+    """
+
+    title: str
+    svg: Markup
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Charts:
+    """Drawings side by side, as many as fit, and a sentence on how to read them."""
+
+    template: ClassVar[str] = "charts.html"
+    charts: Sequence[Chart]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text to be copied as it is."""
+
+    template: ClassVar[str] = "code.html"
+    label: str
+    text: str
+
+
+Block: TypeAlias = "Text | Missing | Listed | Table | Charts | Code"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with what stands below it."""
+
+    title: str
+    blocks: Sequence[Block]
+
+    @property
+    def anchor(self) -> str:
+        """The name by which the page links to it."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that one page shows.
+
+    Attributes:
+        lead: the first lines: what matters most.
+    """
+
+    title: str
+    kind: str
+    lead: Sequence[Block] = field(default_factory=list[Block])
+    sections: Sequence[Section] = field(default_factory=list[Section])
+
+
+def drawn(charts: Iterable[Chart | None], absent: str, caption: str = "") -> Block:
+    """Put charts side by side, or say why there is none."""
+    kept = [chart for chart in charts if chart is not None]
+    return Charts(kept, caption) if kept else Missing(absent)
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Write a score."""
+    if value is None or not math.isfinite(value):
+        return "undefined"
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\u2212")  # adding 0 leaves no minus before a zero
+
+
+def signed(value: float | None, digits: int = 4) -> str:
+    """Write a difference."""
+    shown = number(value, digits)
+    return f"+{shown}" if value is not None and math.isfinite(value) and round(value, digits) > 0 else shown
+
+
+def interval(low: float | None, high: float | None, *, sign: bool = False) -> str:
+    """Write an interval; empty where there is none."""
+    if low is None or high is None:
+        return ""
+    write = signed if sign else number
+    return f"{write(low)} to {write(high)}"
+
+
+def count(value: float | None) -> str:
+    """Write a large whole number."""
+    return "unknown" if value is None or not math.isfinite(value) else f"{value:,.0f}".replace(",", "\u202f")
+
+
+def duration(seconds: float | None) -> str:
+    """Write a time for a person."""
+    if seconds is None or not math.isfinite(seconds):
+        return "unknown"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 100:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def isolated(text: str) -> str:
+    """Keep a text that may read from the right from turning what stands around it (Unicode Annex 9, isolates)."""
+    return f"\u2068{text}\u2069"
+
+
+def answer(value: Any) -> str:  # noqa: ANN401
+    """Write a gold label or an answer of any task: a class, classes, a number, tags or spans."""
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, list) and value and all(isinstance(tag, str) and re.match(r"O$|[BI]-", tag) for tag in value):
+        return _entities(value)
+    if isinstance(value, list):
+        return ", ".join(isolated(answer(part)) for part in value) or "none"
+    if isinstance(value, dict):
+        return " ".join(answer(part) for part in value.values())
+    return "none" if value is None else str(value)
+
+
+def _entities(tags: Sequence[str]) -> str:
+    """Write the BIO tags of a row's words as spans: the words are counted from 1."""
+    spans: list[tuple[str, int, int]] = []
+    for place, tag in enumerate(tags, start=1):
+        label = tag[2:]
+        if tag.startswith("I-") and spans and spans[-1][0] == label and spans[-1][2] == place - 1:
+            spans[-1] = (label, spans[-1][1], place)
+        elif label:
+            spans.append((label, place, place))
+    written = (f"{label} {first}" if first == last else f"{label} {first}\u2013{last}" for label, first, last in spans)
+    return ", ".join(written) or "none"

@@ -1,0 +1,70 @@
+"""Heat maps: a matrix whose cells carry their numbers, so that colour only helps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from polytask.page.block import Chart, number
+from polytask.page.chart.svg import WIDTH, canvas, cut, finite, ink, mixed, tag, text_width, write
+
+_HEIGHT, _ROW_LABEL, _COLUMN_LABEL = 26, 116, 110
+_HIGH, _LOW, _UNKNOWN = "#0072B2", "#D55E00", "#eeeeee"
+
+
+def heat_map(
+    title: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Sequence[Sequence[float | None]],
+    *,
+    most: float,
+    texts: Sequence[Sequence[str]] | None = None,
+) -> Chart | None:
+    """Draw a matrix: blue above zero, orange below, white at zero; None when there is nothing to draw.
+
+    Args:
+        values: rows x columns; None where a value is not known.
+        most: the size of a value that has the full colour.
+        texts: what the cells say, where that is not the value itself.
+    """
+    if not rows or not columns or not finite([value for row in values for value in row]):
+        return None
+    said = texts if texts is not None else [[_said(value) for value in row] for row in values]
+    widest = max(text_width(text) for row in said for text in row)
+    width = max(34.0, widest + 8)
+    turned = any(text_width(name) > width - 4 for name in columns)
+    names = [cut(name, _COLUMN_LABEL) for name in columns]
+    top = (max(map(text_width, names)) if turned else 14) + 8
+    left = min(_ROW_LABEL, max(map(text_width, rows))) + 10
+    drawn: list[Markup] = []
+    for place, name in enumerate(names):
+        x = left + width * (place + 0.5)
+        if turned:
+            drawn.append(write(x + 4, top - 6, name, full=columns[place], turned=True))
+        else:
+            drawn.append(write(x, top - 6, name, anchor="middle", full=columns[place]))
+    for line, name in enumerate(rows):
+        y = top + _HEIGHT * line
+        drawn.append(write(left - 6, y + 17, cut(name, left - 10), anchor="end", full=name))
+        for place, value in enumerate(values[line]):
+            where = f"{name}, {columns[place]}: {said[line][place]}"
+            drawn.extend(_cell(left + width * place, y, width, value, said[line][place], most, where))
+    total = left + width * len(columns) + 2
+    label = f"Heat map, {title}: {len(rows)} rows ({', '.join(rows)}), {len(columns)} columns."
+    return Chart(title, canvas(label, total, top + _HEIGHT * len(rows) + 2, *drawn), total > WIDTH)
+
+
+def _cell(
+    x: float, y: float, width: float, value: float | None, text: str, most: float, title: str
+) -> tuple[Markup, Markup]:
+    known = finite([value])
+    share = min(1.0, abs(known[0]) / most) if known and most > 0 else 0.0
+    colour = mixed(_LOW if known and known[0] < 0 else _HIGH, share) if known else _UNKNOWN
+    box = tag("rect", tag("title", title), x=x, y=y, width=width, height=_HEIGHT, fill=colour, stroke="#fff")
+    return box, write(x + width / 2, y + 17, text, anchor="middle", fill=ink(colour))
+
+
+def _said(value: float | None) -> str:
+    return number(value, 2) if value is not None and finite([value]) else "\u2013"

@@ -1,0 +1,243 @@
+"""The page of a comparison: whether sharing paid off, task by task and arm by arm."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from polytask.page.block import (
+    Block,
+    Cell,
+    Chart,
+    Code,
+    Link,
+    Listed,
+    Mark,
+    Missing,
+    Page,
+    Section,
+    Table,
+    Text,
+    answer,
+    count,
+    drawn,
+    duration,
+    interval,
+    number,
+    signed,
+)
+from polytask.page.chart import Dot, dot_chart
+from polytask.page.form import ComparisonForm, ExampleForm, VerdictForm
+from polytask.page.reading import read, read_text
+from polytask.page.relatedness import task_matrix
+
+# What a verdict is called, and how it looks.
+VERDICTS = {
+    "share": ("share", "good"),
+    "share_partly": ("share partly", "part"),
+    "keep_apart": ("keep apart", "bad"),
+    "cannot_tell": ("cannot tell", "open"),
+}
+# What the arms that have no overrides are.
+ARMS = {
+    "single": "one model a task, by itself",
+    "global": "all tasks share the whole encoder",
+    "config": "the configuration as it is",
+    "independent": "one run for all tasks, which share nothing",
+    "pairs": "two tasks at a time share the whole encoder",
+    "distill": "the configuration, taught by the single models",
+}
+SHOWN = 8  # examples a task and side
+
+
+def comparison_page(folder: Path) -> Page:
+    """Return the page."""
+    found = read(folder, "comparison.json", ComparisonForm)
+    title = f"Comparison {folder.resolve().name}"
+    if found.value is None:
+        lead = Missing(
+            f"this comparison is not finished, or was altered: {found.problem} Start the same command again to go on."
+        )
+        return Page(title, "Did sharing pay off", [lead], [Section("Runs", list(_runs_in(folder)))])
+    value = found.value
+    sections = [
+        Section("Verdicts", list(_verdicts(value))),
+        Section("Differences to single models", list(_differences(value))),
+        Section("Scores of every arm", list(_scores(value))),
+        Section("What an arm costs", list(_costs(value))),
+        Section("Transfer between tasks", [_transfer(value)]),
+        Section("Rows that sharing fixed and broke", list(_examples(value))),
+        Section("Runs", list(_runs(folder, value))),
+        Section("To repeat the comparison", list(_repeat(folder, value))),
+    ]
+    kind = f"Did sharing pay off: {len(value.tasks)} tasks, {len(value.arms)} arms, {len(value.seeds)} seeds"
+    return Page(title, kind, list(_lead(value)), sections)
+
+
+def _lead(value: ComparisonForm) -> Iterator[Block]:
+    if value.recommended:
+        yield Text(f"Recommended: {value.recommended}.")
+        if value.reason:
+            yield Text(f"{value.reason.rstrip('.')}.")
+    else:
+        yield Missing("comparison.json recommends no arm.")
+    if value.notes:
+        yield Listed(value.notes)
+
+
+def _verdicts(value: ComparisonForm) -> Iterator[Block]:
+    rows: list[list[Cell]] = []
+    for task, found in value.tasks.items():
+        name, tone = VERDICTS.get(found.verdict or "", (found.verdict or "none", "open"))
+        rows.append([task, Mark(name, tone), found.sentence or ""])
+    yield Table("Each task", ["task", "verdict", "why"], rows, words=3, wide=True)
+    if value.floor is not None:
+        yield Text(
+            f"An arm is recommended only if no task lies more than {value.floor:g} points (hundredths) below single "
+            "models, beyond noise."
+        )
+
+
+def _differences(value: ComparisonForm) -> Iterator[Block]:
+    floor = [] if value.floor is None else [(-value.floor / 100, f"floor: {value.floor:g} points below")]
+    charts = [_difference_chart(task, found, floor) for task, found in value.tasks.items()]
+    yield drawn(
+        charts,
+        "no difference is a number.",
+        f"Difference of an arm's score to single models, with its {100 * value.level:g} % interval. The solid line "
+        "is no difference, the dashed one the floor. A dot is hollow where its "
+        "interval holds no difference, and filled elsewhere.",
+    )
+
+
+def _difference_chart(task: str, found: VerdictForm, floor: list[tuple[float, str]]) -> Chart | None:
+    dots: list[Dot] = []
+    for arm, score in found.arms.items():
+        if arm == "single":
+            continue
+        apart = score.low is not None and score.high is not None and (score.low > 0 or score.high < 0)
+        shown = signed(score.delta, 3)
+        shown += "" if score.low is None else f"  ({signed(score.low, 3)} to {signed(score.high, 3)})"
+        dots.append(Dot(arm, score.delta, shown, score.low, score.high, None, apart))
+    return dot_chart(f"{task}: {found.metric}", dots, lines=[(0.0, "no difference"), *floor])
+
+
+def _scores(value: ComparisonForm) -> Iterator[Block]:
+    for task, found in value.tasks.items():
+        rows: list[list[str]] = []
+        for arm, score in found.arms.items():
+            relative = "" if score.relative is None else f"{signed(100 * score.relative, 1)} %"
+            spread = "" if score.std is None else number(score.std)
+            seeds = "  ".join(number(one) for one in score.values)
+            rows.append(
+                [
+                    arm,
+                    number(score.mean),
+                    spread,
+                    signed(score.delta),
+                    interval(score.low, score.high, sign=True),
+                    relative,
+                    seeds,
+                ]
+            )
+        columns = ["arm", "mean", "spread", "difference", f"{100 * value.level:g} % interval", "relative", "each seed"]
+        yield Table(f"{task}: {found.metric}", columns, rows)
+
+
+def _costs(value: ComparisonForm) -> Iterator[Block]:
+    if not value.arms:
+        yield Missing("comparison.json holds no arms.")
+        return
+    tasks = list(value.tasks)
+    rows = [
+        [
+            name,
+            count(arm.parameters),
+            duration(arm.train_seconds),
+            count(arm.predict_rows_per_second),
+            *(count(arm.exposure.get(task)) for task in tasks),
+        ]
+        for name, arm in value.arms.items()
+    ]
+    columns = ["arm", "parameters", "training", "rows answered a second", *(f"rows of {task}" for task in tasks)]
+    yield Table("Parameters, time, and the rows of each task that were seen", columns, rows)
+    rows = [[name, ", ".join(arm.overrides) or ARMS.get(name, "")] for name, arm in value.arms.items()]
+    yield Table("What each arm changes", ["arm", "what it is"], rows, words=2)
+
+
+def _transfer(value: ComparisonForm) -> Block:
+    if value.transfer is None:
+        return Missing("how single pairs of tasks help each other: no arm of this comparison tells.")
+    chart = task_matrix("change of the column's score by the row", value.transfer.tasks, value.transfer.matrix)
+    return drawn(
+        [chart],
+        "the matrix holds no number.",
+        "How much the task of the row changes the score of the task of the column when they train together.",
+    )
+
+
+def _examples(value: ComparisonForm) -> Iterator[Block]:
+    if not value.examples:
+        yield Missing("comparison.json holds no examples.")
+    for task, found in value.examples.items():
+        for name, rows in (("fixed", found.fixed), ("broke", found.broken)):
+            if rows:
+                yield _example_table(f"{task}: rows that {found.arm} {name}", found.arm, rows)
+            else:
+                yield Text(f"{task}: {found.arm} {name} no row.")
+
+
+def _example_table(caption: str, arm: str, examples: list[ExampleForm]) -> Table:
+    rows = [
+        [f"{one.row}", answer(one.gold), answer(one.single), answer(one.found), one.text] for one in examples[:SHOWN]
+    ]
+    return Table(caption, ["row", "truth", "single", arm, "text"], rows, words=5, wide=True)
+
+
+def _runs(folder: Path, value: ComparisonForm) -> Iterator[Block]:
+    rows: list[list[Cell]] = []
+    for arm, found in value.arms.items():
+        for seed, paths in found.runs.items():
+            rows.extend([arm, seed, _link(folder, path)] for path in paths)
+    if rows:
+        yield Table("The runs; polytask report RUN writes the page of one", ["arm", "seed", "folder"], rows, words=3)
+    else:
+        yield from _runs_in(folder)
+
+
+def _link(folder: Path, path: str) -> Link:
+    """Link to the page of a run where it is written, or to its folder."""
+    page = f"{path.rstrip('/')}/report.html"
+    return Link(path, page if (folder / page).is_file() else path)
+
+
+def _runs_in(folder: Path) -> Iterator[Block]:
+    found = sorted(one for one in (folder / "runs").glob("*") if one.is_dir())
+    if not found:
+        yield Missing("there are no runs in the folder.")
+        return
+    rows: list[list[Cell]] = [
+        [_link(folder, f"runs/{one.name}"), "finished" if (one / "scores.json").is_file() else "not finished"]
+        for one in found
+    ]
+    yield Table("The runs so far; polytask report RUN writes the page of one", ["folder", "state"], rows, words=2)
+
+
+def _repeat(folder: Path, value: ComparisonForm) -> Iterator[Block]:
+    named = "".join(
+        f" --arm {shlex.quote(f'{name}={one}')}" for name, arm in value.arms.items() for one in arm.overrides
+    )
+    arms, seeds, name = ",".join(value.arms), ",".join(map(str, value.seeds)), folder.resolve().name
+    config = f"{name}/config.json" if (folder / "config.json").is_file() else "CONFIG"
+    floor = "" if value.floor is None else f" --floor {value.floor:g}"
+    command = f"polytask compare {config} --arms {arms}{named} --seeds {seeds}{floor} --out {name}-again"
+    yield Code("Command, in the folder that holds this one", command)
+    yield Text(
+        "The configuration of every run is the file config.yaml in its folder, its versions are in its run.json."
+    )
+    text = read_text(folder, "config.json")
+    if text is None:
+        yield Missing("config.json is not in the folder.")
+    else:
+        yield Code("config.json, the configuration that all arms start from", text.rstrip())

@@ -1,0 +1,195 @@
+"""How a run went: exposure, losses, dev scores, weights, similarities, stages, speed; from its event log."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from polytask.page.block import Block, Chart, Mark, Missing, Table, Text, count, drawn, number
+from polytask.page.chart import Line, heat_map, line_chart
+from polytask.page.folder import RunFolder
+
+MOST_EVALUATIONS = 60  # rows of a table, beside those that are marked
+
+
+class Course:
+    """The sections that draw what changed over the steps of a run."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._run = run
+        self._steps = run.events_of("step")
+        self._evaluations = [event for event in run.events if event.event == "evaluation"]
+
+    def exposure(self) -> Iterator[Block]:
+        """Yield what each task has seen: rows, tokens, epochs of its own data."""
+        run = self._run
+        seen = run.record.exposure or (self._steps[-1].exposure if self._steps else {})
+        if not seen:
+            yield Missing("the log holds no exposure yet.")
+            return
+        strategy = run.option("schedule", "strategy")
+        if isinstance(strategy, str):
+            yield Text(f"Schedule: {strategy}.")
+        charts = [
+            line_chart(
+                f"{name} by step",
+                [
+                    Line(task, [(event.step, event.exposure.get(task, {}).get(key)) for event in self._steps])
+                    for task in seen
+                ],
+                start=0.0,
+            )
+            for key, name in (("rows", "rows"), ("epochs", "epochs of its own data"))
+        ]
+        yield drawn(charts, "the log holds no exposure over time.", "Counted as it happened, not as it was planned.")
+        rows = [
+            [task, count(found.get("rows")), count(found.get("tokens")), number(found.get("epochs"), 2)]
+            for task, found in seen.items()
+        ]
+        yield Table("In all", ["task", "rows", "tokens", "epochs of its own data"], rows)
+        changes = run.events_of("gate", "stop", "go", "stage_end")
+        if changes:
+            rows = [
+                [event.event.replace("_", " "), _decision(event.task, event.next, event.reason), f"{event.step}"]
+                for event in changes
+            ]
+            yield Table("What the schedule decided", ["decision", "what it says", "step"], rows, words=2)
+
+    def curves(self) -> Iterator[Block]:
+        """Yield each task's dev score and train loss."""
+        yield drawn(
+            [self._dev(task) for task in self._run.tasks],
+            "nothing has been evaluated yet.",
+            "Main scores on dev, beside what always answering the majority scores and a baseline where one is given. "
+            "The vertical scale of each drawing is its own.",
+        )
+        yield drawn(
+            [self._loss(task) for task in self._run.tasks],
+            "the log holds no losses yet.",
+            "Losses in training: each point is the mean since the last line of the log.",
+        )
+
+    def _dev(self, task: str) -> Chart | None:
+        metric, selection = self._run.metric(task), self._run.record.selection
+        dev = Line("dev", [(event.step, event.dev.get(task, {}).get(metric)) for event in self._evaluations])
+        known = dev.known()
+        given = selection.baselines if selection is not None else None
+        beside = {"majority": self._run.baseline("dev", task, metric), "baseline": (given or {}).get(task)}
+        flat = [
+            Line(name, [(known[0][0], value), (known[-1][0], value)])
+            for name, value in beside.items()
+            if known and value is not None
+        ]
+        return line_chart(f"{task}: {metric} on dev", [dev, *flat])
+
+    def _loss(self, task: str) -> Chart | None:
+        loss = Line("train", [(event.step, event.losses.get(task)) for event in self._steps])
+        return line_chart(f"{task}: loss in training", [loss])
+
+    def evaluations(self) -> Iterator[Block]:
+        """Yield the main dev scores at every evaluation, with those that no other one beats in all tasks."""
+        if not self._evaluations:
+            yield Missing("nothing has been evaluated yet.")
+            return
+        run = self._run
+        best, pareto = run.record.best_step, set(run.record.pareto)
+        rows: list[list[str | Mark]] = []
+        every = math.ceil(len(self._evaluations) / MOST_EVALUATIONS)
+        kept = {best, *pareto, self._evaluations[-1].step}
+        shown = [one for place, one in enumerate(self._evaluations) if place % every == 0 or one.step in kept]
+        for event in shown:
+            told: list[str] = ["kept"] if event.step == best else []
+            told += ["Pareto"] if event.step in pareto else []
+            scores = [number(event.dev.get(task, {}).get(run.metric(task))) for task in run.tasks]
+            mark = Mark(", ".join(told), "good" if "kept" in told else "part") if told else ""
+            rows.append([f"{event.step}", event.stage or "", mark, *scores, number(event.mean)])
+        columns = ["step", "stage", "", *(f"{task}: {run.metric(task)}" for task in run.tasks), "mean, normalised"]
+        some = "every evaluation" if every == 1 else f"{len(shown)} of {count(len(self._evaluations))} evaluations"
+        yield Table(f"Main dev scores at {some}", columns, rows, words=3)
+        if run.chosen_by:
+            yield Text(f"The model to keep is chosen by {run.chosen_by}.")
+        if pareto:
+            yield Text("Pareto: no other evaluation is at least as good in every task and better in one.")
+        else:
+            yield Missing("the Pareto set: run.json does not hold it" + ("." if run.finished else " yet."))
+
+    def weights(self) -> Iterator[Block]:
+        """Yield how the tasks were weighed in the update of what they share."""
+        run = self._run
+        method = run.option("balance", "method") or "sum"
+        if any(event.weights for event in self._steps):
+            lines = [Line(task, [(event.step, event.weights.get(task)) for event in self._steps]) for task in run.tasks]
+            yield drawn(
+                [line_chart("weight by step", lines, start=0.0)],
+                "no weight is a number.",
+                f"Chosen by the balancer ({method}) for what the tasks share; means since the last line of the log.",
+            )
+            return
+        fixed = {name: task.weight for name, task in run.data.value.tasks.items()} if run.data.value is not None else {}
+        listed = ", ".join(f"{task} {number(weight, 2)}" for task, weight in fixed.items())
+        yield Text(
+            f"Method: {method}. The log holds no weights that change"
+            + (f"; fixed weights: {listed}." if listed else ".")
+        )
+
+    def similarity(self) -> Iterator[Block]:
+        """Yield the similarity of the tasks' gradients where the plan changed."""
+        changes = [event for event in self._run.events_of("split", "merge") if event.similarity]
+        if not changes:
+            yield Text(
+                "The plan did not change by measured gradients in this run, so the log holds no similarities. "
+                "polytask relate measures them for any configuration."
+            )
+            return
+        layers = sorted({(event.layer or 1) + offset for event in changes for offset in range(len(event.similarity))})
+        rows = [f"{event.event} at step {event.step}" for event in changes]
+        values = [
+            [dict(enumerate(event.similarity, event.layer or 1)).get(layer) for layer in layers] for event in changes
+        ]
+        yield drawn(
+            [
+                heat_map(
+                    "cosine of the groups' gradients, by layer",
+                    rows,
+                    [f"{layer}" for layer in layers],
+                    values,
+                    most=1.0,
+                )
+            ],
+            "the similarities are no numbers.",
+            "For the two groups that part or meet, at each layer that changes. Orange: they disagree.",
+        )
+
+    def forgetting(self) -> Iterator[Block]:
+        """Yield every task's main dev score after each stage."""
+        stages = self._run.record.stages
+        if not self._run.finished:
+            yield Missing("the scores after each stage: run.json is written when the run is finished.")
+            return
+        if len(stages) < 2:
+            yield Text("One stage: all tasks trained to the end, so none was left behind.")
+            return
+        tasks = list(dict.fromkeys(task for stage in stages for task in stage.scores))
+        own = {stage.stage: stage.scores.get(stage.stage) for stage in stages}
+        rows: list[list[str]] = []
+        for task in tasks:
+            before, last = own.get(task), stages[-1].scores.get(task)
+            lost = "" if before is None or last is None else number(before - last)
+            rows.append([task, *(number(stage.scores.get(task)) for stage in stages), lost])
+        columns = ["task", *(f"after {stage.stage}" for stage in stages), "lost since its own"]
+        yield Table("Main dev scores after each stage", columns, rows)
+        lines = [Line(task, [(stage.step, stage.scores.get(task)) for stage in stages]) for task in tasks]
+        yield drawn([line_chart("main dev score after each stage", lines)], "no score of a stage is a number.")
+
+    def speed(self) -> Chart | None:
+        """Draw the speed."""
+        return line_chart(
+            "tokens a second",
+            [Line("all tasks", [(event.step, event.tokens_per_second) for event in self._steps])],
+            start=0.0,
+        )
+
+
+def _decision(task: str | None, following: str | None, reason: str | None) -> str:
+    words = [task or "", f"then {following}" if following else "", reason or ""]
+    return ", ".join(word for word in words if word)

@@ -1,0 +1,126 @@
+"""The folder of a run, read once: every file of it, or the words for why it is not known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from polytask.page.form import BySplit, ConfusionForm, DataForm, EventForm, Intervals, RunForm, SharingForm
+from polytask.page.reading import Found, read, read_config, read_events, read_text
+
+# What the names of selection rules mean; another name is a task's.
+RULES = {
+    "gap": "the mean gap between the dev scores and their baselines",
+    "mean": "the mean of the main dev scores",
+    "worst": "the dev score of the task that gained least over its baseline",
+}
+
+
+class RunFolder:
+    """What the files of a run hold.
+
+    Attributes:
+        record: run.json; empty when it is not there.
+        problems: what could not be read although it is there.
+    """
+
+    config_name = "config.yaml"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = folder.resolve().name
+        self.config: Found[dict[str, Any]] = read_config(folder)
+        self.config_text = read_text(folder, self.config_name)
+        self.scores: Found[BySplit] = read(folder, "scores.json", BySplit)
+        self.baselines: Found[BySplit] = read(folder, "baselines.json", BySplit)
+        self.intervals: Found[Intervals] = read(folder, "intervals.json", Intervals)
+        self.confusion: Found[dict[str, ConfusionForm]] = read(folder, "confusion.json", dict[str, ConfusionForm])
+        self.data: Found[DataForm] = read(folder, "data.json", DataForm)
+        run = read(folder, "run.json", RunForm)
+        self.record = run.value or RunForm()
+        log = read_events(folder)
+        self.events: tuple[EventForm, ...] = log.values
+        absent = "run.json is not in the folder."
+        told = [log.problem, self.config.problem, "" if run.problem == absent and not self.finished else run.problem]
+        self.problems = [problem for problem in told if problem]
+        self.tasks = self._tasks()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has scores."""
+        return self.scores.value is not None
+
+    @property
+    def final_split(self) -> str:
+        """The split that the main scores are of: test where there is one."""
+        return "test" if "test" in (self.scores.value or {}) else "dev"
+
+    @property
+    def planned_steps(self) -> int | None:
+        """The greatest number of updates."""
+        return next((event.steps for event in reversed(self.events) if event.steps is not None), None)
+
+    @property
+    def chosen_by(self) -> str:
+        """The rule by which the evaluation was chosen that is kept, in words; empty where it is not known."""
+        if self.record.selection is None:
+            return ""
+        rule = self.record.selection.rule
+        return RULES.get(rule, f"the dev score of {rule}")
+
+    @property
+    def sharing(self) -> SharingForm | None:
+        """What is shared at the end."""
+        return self.record.sharing
+
+    def events_of(self, *names: str) -> list[EventForm]:
+        """Return the events of some names, in their order."""
+        return [event for event in self.events if event.event in names]
+
+    def option(self, *path: str) -> Any:  # noqa: ANN401
+        """Return a value of the configuration, or None."""
+        value: Any = self.config.value
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+    def metric(self, task: str) -> str:
+        """Return a task's main metric: as written down, or the first one."""
+        known = self.data.value.tasks.get(task) if self.data.value is not None else None
+        if known is not None and known.metric:
+            return known.metric
+        chosen = self.option("tasks", task, "metric")
+        if isinstance(chosen, str):
+            return chosen
+        return next(iter(self._any_scores(task)), "score")
+
+    def score(self, split: str, task: str, metric: str) -> float | None:
+        """Return a score of the kept model."""
+        return (self.scores.value or {}).get(split, {}).get(task, {}).get(metric)
+
+    def baseline(self, split: str, task: str, metric: str) -> float | None:
+        """Return the majority baseline's score."""
+        return (self.baselines.value or {}).get(split, {}).get(task, {}).get(metric)
+
+    def has_intervals(self, split: str) -> bool:
+        """Whether scores of a split have intervals."""
+        return split in (self.intervals.value or {})
+
+    def interval(self, split: str, task: str, metric: str) -> tuple[float, float] | tuple[None, None]:
+        """Return a score's interval."""
+        return (self.intervals.value or {}).get(split, {}).get(task, {}).get(metric) or (None, None)
+
+    def _any_scores(self, task: str) -> dict[str, float | None]:
+        for split in (self.scores.value or {}).values():
+            if task in split:
+                return split[task]
+        return next((event.dev[task] for event in self.events if task in event.dev), {})
+
+    def _tasks(self) -> list[str]:
+        """Return the tasks in the order of the configuration, or as they come in the other files."""
+        named = self.option("tasks")
+        found: list[str] = [str(name) for name in named] if isinstance(named, dict) else []
+        found += self.data.value.tasks if self.data.value is not None else []
+        found += [task for split in (self.scores.value or {}).values() for task in split]
+        found += [task for event in self.events for task in (*event.losses, *event.dev)]
+        return list(dict.fromkeys(found))

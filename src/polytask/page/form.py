@@ -1,0 +1,273 @@
+"""What the JSON files of a folder hold, as far as a page shows it. Whatever may be absent has a default."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Number: TypeAlias = float | None
+Matrix: TypeAlias = list[list[float | None]]
+Scores: TypeAlias = dict[str, dict[str, float | None]]
+BySplit: TypeAlias = dict[str, dict[str, dict[str, float | None]]]
+Intervals: TypeAlias = dict[str, dict[str, dict[str, tuple[float, float] | None]]]
+
+
+class Form(BaseModel):
+    """The base: keys that a page does not show are passed over."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class PlanForm(Form):
+    """A sharing plan: for the embeddings and each layer, the parts of the tasks."""
+
+    tasks: list[str]
+    levels: list[list[list[str]]]
+
+
+class SharingForm(Form):
+    """What the tasks share at the end of a run."""
+
+    plan: PlanForm
+    kind: dict[str, Any] = Field(default_factory=dict[str, Any])
+    mixing: dict[str, Any] | None = None
+    heads: list[list[str]] = Field(default_factory=list[list[str]])
+
+
+class ParametersForm(Form):
+    """Numbers of parameters: of the model, of one that shares all, of one model a task; shared and own by task."""
+
+    total: int | None = None
+    single: int | None = None
+    apart: int | None = None
+    shared: dict[str, int] = Field(default_factory=dict[str, int])
+    own: dict[str, int] = Field(default_factory=dict[str, int])
+
+
+class StageForm(Form):
+    """Each task's main dev score at the end of a stage."""
+
+    stage: str
+    step: int
+    scores: dict[str, Number]
+
+
+class SelectionForm(Form):
+    """The rule that chose the evaluation which was kept."""
+
+    rule: str
+    baselines: dict[str, Number] | None = None
+
+
+class RunForm(Form):
+    """run.json."""
+
+    seconds: float | None = None
+    steps: int | None = None
+    best_step: int | None = None
+    stages: list[StageForm] = Field(default_factory=list[StageForm])
+    exposure: dict[str, dict[str, float]] = Field(default_factory=dict[str, dict[str, float]])
+    notes: list[str] = Field(default_factory=list[str])
+    versions: dict[str, Any] = Field(default_factory=dict[str, Any])
+    processes: int | None = None
+    device: str | None = None
+    sharing: SharingForm | None = None
+    start_plan: PlanForm | None = None
+    picture: str | None = None
+    parameters: ParametersForm | None = None
+    peak_mib: float | None = None
+    predict_rows_per_second: float | None = None
+    selection: SelectionForm | None = None
+    pareto: list[int] = Field(default_factory=list[int])
+    predicted_split: dict[str, str] = Field(default_factory=dict[str, str])
+
+
+class EventForm(Form):
+    """A line of events.jsonl, of whatever kind."""
+
+    event: str
+    step: int
+    steps: int | None = None
+    losses: dict[str, Number] = Field(default_factory=dict[str, Number])
+    weights: dict[str, Number] = Field(default_factory=dict[str, Number])
+    exposure: dict[str, dict[str, float]] = Field(default_factory=dict[str, dict[str, float]])
+    tokens_per_second: float | None = None
+    stage: str | None = None
+    dev: Scores = Field(default_factory=dict[str, dict[str, Number]])
+    mean: float | None = None
+    best: bool = False
+    layer: int | None = None
+    groups: list[list[str]] = Field(default_factory=list[list[str]])
+    similarity: list[Number] = Field(default_factory=list[Number])
+    measurements: int | None = None
+    parameters: int | None = None
+    plan: PlanForm | None = None
+    task: str | None = None
+    next: str | None = None
+    reason: str | None = None
+
+
+class ConfusionForm(Form):
+    """What was found where something else, or the same, was true; rows are the truth."""
+
+    labels: list[str]
+    counts: list[list[int]]
+
+
+class TaskForm(Form):
+    """A task of data.json."""
+
+    type: str
+    metric: str | None = None
+    needs: list[str] = Field(default_factory=list[str])
+    weight: float | None = None
+    rows: dict[str, int] = Field(default_factory=dict[str, int])
+    labels: dict[str, int] | None = None
+    range: list[float] | None = None
+
+
+class SourceForm(Form):
+    """Rows of one split, with their lengths in tokens."""
+
+    split: str
+    tasks: list[str]
+    rows: int
+    median: float
+    p95: float
+    longest: float
+    truncated: int
+
+
+class NoteForm(Form):
+    """Something that a person should know."""
+
+    place: str
+    message: str
+
+
+class DataForm(Form):
+    """data.json."""
+
+    tasks: dict[str, TaskForm]
+    sources: list[SourceForm] = Field(default_factory=list[SourceForm])
+    notes: list[NoteForm] = Field(default_factory=list[NoteForm])
+
+
+class PredictionForm(Form):
+    """A line of predictions/TASK.jsonl."""
+
+    row: int
+    gold: Any = None
+    found: Any = None
+    text: str = ""
+
+
+class ArmScoreForm(Form):
+    """What an arm scored in a task, over the seeds, and its difference to single models."""
+
+    mean: Number = None
+    std: Number = None
+    delta: Number = None
+    low: Number = None
+    high: Number = None
+    relative: Number = None
+    values: list[Number] = Field(default_factory=list[Number])
+
+
+class VerdictForm(Form):
+    """A task of a comparison."""
+
+    metric: str
+    arms: dict[str, ArmScoreForm]
+    verdict: str | None = None
+    sentence: str | None = None
+
+
+class ArmForm(Form):
+    """An arm of a comparison."""
+
+    overrides: list[str] = Field(default_factory=list[str])
+    parameters: int | None = None
+    train_seconds: Number = None
+    predict_rows_per_second: Number = None
+    exposure: dict[str, Number] = Field(default_factory=dict[str, Number])
+    runs: dict[str, list[str]] = Field(default_factory=dict[str, list[str]])
+
+
+class TransferForm(Form):
+    """Row i, column j: how much task i changes the score of task j."""
+
+    tasks: list[str]
+    matrix: Matrix
+
+
+class ExampleForm(Form):
+    """A test row that one arm answers otherwise than the single model."""
+
+    row: int
+    text: str = ""
+    gold: Any = None
+    single: Any = None
+    found: Any = None
+
+
+class ExamplesForm(Form):
+    """Rows that sharing fixed and rows that it broke."""
+
+    arm: str
+    fixed: list[ExampleForm] = Field(default_factory=list[ExampleForm])
+    broken: list[ExampleForm] = Field(default_factory=list[ExampleForm])
+
+
+class ComparisonForm(Form):
+    """comparison.json."""
+
+    tasks: dict[str, VerdictForm]
+    arms: dict[str, ArmForm] = Field(default_factory=dict[str, ArmForm])
+    recommended: str | None = None
+    reason: str | None = None
+    floor: float | None = None
+    seeds: list[int] = Field(default_factory=list[int])
+    level: float = 0.95
+    notes: list[str] = Field(default_factory=list[str])
+    transfer: TransferForm | None = None
+    examples: dict[str, ExamplesForm] = Field(default_factory=dict[str, ExamplesForm])
+
+
+class MeasureForm(Form):
+    """A measure of relatedness: one matrix, and one a layer where it is known by layer; its standard errors."""
+
+    matrix: Matrix | None = None
+    error: Matrix | None = None
+    layers: dict[str, Matrix] = Field(default_factory=dict[str, Matrix])
+
+
+class CostForm(Form):
+    """What the measurement cost."""
+
+    share_of_joint_run: Number = None
+    row_passes: float | None = None
+    joint_row_passes: float | None = None
+    seconds: float | None = None
+
+
+class RankForm(Form):
+    """How a measure ranked the pairs of tasks, beside what training them together did."""
+
+    spearman: Number = None
+    pairs: int | None = None
+
+
+class RelatednessForm(Form):
+    """relatedness.json."""
+
+    tasks: list[str]
+    measures: dict[str, MeasureForm] = Field(default_factory=dict[str, MeasureForm])
+    groups: list[list[str]] = Field(default_factory=list[list[str]])
+    grouped_by: str | None = None
+    plan: PlanForm | None = None
+    picture: str | None = None
+    cost: CostForm | None = None
+    rank_correlation: dict[str, RankForm] = Field(default_factory=dict[str, RankForm])
+    sentences: list[str] = Field(default_factory=list[str])

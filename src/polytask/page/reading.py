@@ -1,0 +1,112 @@
+"""Reading a folder: what cannot be read becomes words for the page, never an exception."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from polytask.page.form import EventForm, PredictionForm
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Found(Generic[T]):
+    """What a file holds, or why it is not known.
+
+    Attributes:
+        value: None when there is a problem.
+        problem: a sentence for the page; empty when there is none.
+    """
+
+    value: T | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Lines(Generic[T]):
+    """What the lines of a file hold, and a sentence about those that could not be read."""
+
+    values: tuple[T, ...]
+    problem: str = ""
+
+
+def read(folder: Path, name: str, form: type[T]) -> Found[T]:
+    """Read a JSON file of a known form."""
+    try:
+        value = json.loads((folder / name).read_text("utf-8"))
+    except FileNotFoundError:
+        return Found(None, f"{name} is not in the folder.")
+    except OSError as error:
+        return Found(None, f"{name} cannot be read ({error.strerror}).")
+    except ValueError as error:
+        return Found(None, f"{name} is not JSON ({error}).")
+    return _shaped(name, value, TypeAdapter(form))
+
+
+def read_events(folder: Path) -> Lines[EventForm]:
+    """Read events.jsonl."""
+    return _read_lines(folder / "events.jsonl", "events.jsonl", TypeAdapter(EventForm))
+
+
+def read_predictions(folder: Path, task: str) -> Lines[PredictionForm]:
+    """Read the predictions of a task."""
+    name = f"predictions/{task}.jsonl"
+    return _read_lines(folder / name, name, TypeAdapter(PredictionForm))
+
+
+def read_config(folder: Path) -> Found[dict[str, Any]]:
+    """Read config.yaml as plain values."""
+    try:
+        value = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
+    except FileNotFoundError:
+        return Found(None, "config.yaml is not in the folder.")
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        return Found(None, f"config.yaml cannot be read ({' '.join(str(error).split())}).")
+    if not isinstance(value, dict):
+        return Found(None, "config.yaml does not hold a configuration.")
+    return Found({str(key): found for key, found in value.items()})
+
+
+def read_text(folder: Path, name: str) -> str | None:
+    """Return a text file, or None when there is none that can be read."""
+    try:
+        return (folder / name).read_text("utf-8", errors="replace")
+    except OSError:
+        return None
+
+
+def _shaped(name: str, value: Any, form: TypeAdapter[T]) -> Found[T]:  # noqa: ANN401
+    try:
+        return Found(form.validate_python(value))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole file"
+        return Found(None, f"{name} is not of the form that this version reads ({place}: {first['msg'].lower()}).")
+
+
+def _read_lines(path: Path, name: str, form: TypeAdapter[T]) -> Lines[T]:
+    if not path.is_file():
+        return Lines((), f"{name} is not in the folder.")
+    kept: list[T] = []
+    wrong: list[int] = []
+    for number, line in _numbered(path):
+        try:
+            kept.append(form.validate_python(json.loads(line)))
+        except ValueError:  # a ValidationError is one
+            wrong.append(number)
+    if not wrong:
+        return Lines(tuple(kept), "" if kept else f"{name} is empty.")
+    counted = "1 line" if len(wrong) == 1 else f"{len(wrong)} lines"
+    return Lines(tuple(kept), f"{counted} of {name} could not be read, the first one is line {wrong[0]}.")
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, str]]:
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+        yield from ((number, line) for number, line in enumerate(lines, start=1) if line.strip())

@@ -1,0 +1,95 @@
+"""Writes the page of a folder: which kind of folder it is, its sections, one file beside the rest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from polytask import __version__
+from polytask.errors import OutputError, UserError
+from polytask.page.block import Page
+from polytask.page.comparison import comparison_page
+from polytask.page.relatedness import relatedness_page
+from polytask.page.run import run_page
+
+NAME = "report.html"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of folder that a page can be made of.
+
+    Attributes:
+        signs: groups of names; a folder that holds all of a group is of the kind.
+    """
+
+    signs: tuple[tuple[str, ...], ...]
+    page: Callable[[Path], Page]
+
+    def fits(self, folder: Path) -> bool:
+        """Whether a folder is of this kind."""
+        return any(all((folder / name).exists() for name in group) for group in self.signs)
+
+
+# In the order in which they are looked for.
+KINDS = (
+    Kind((("comparison.json",), ("config.json", "runs")), comparison_page),  # the second one is not finished
+    Kind((("relatedness.json",),), relatedness_page),
+    Kind((("events.jsonl",), ("run.json",), ("scores.json",)), run_page),
+)
+
+
+def report(folder: str | Path) -> Path:
+    """Write `folder/report.html` about a run, a comparison or a relatedness folder, and return its path.
+
+    What is missing in the folder, such as the scores of a run that goes on, is said on the page.
+
+    Raises:
+        UserError: the folder is none of the three.
+        OutputError: the page cannot be written.
+    """
+    place = Path(folder)
+    page = _kind_of(place).page(place)
+    path = place / NAME
+    temporary = path.with_name(f".{NAME}")
+    try:
+        # A lone surrogate in a label cannot be encoded; it is shown as a question mark.
+        temporary.write_bytes(render(page).encode("utf-8", "replace"))
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); make the folder writable") from None
+    return path
+
+
+def render(page: Page) -> str:
+    """Return a page as HTML. All text is escaped; the drawings escape theirs."""
+    templates = Environment(
+        loader=PackageLoader("polytask.page"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    text = templates.get_template("page.html").render(page=page, version=__version__)
+    # Control characters are no characters of HTML.
+    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", "\ufffd", text)
+
+
+def _kind_of(folder: Path) -> Kind:
+    if not folder.is_dir():
+        found = "it is a file" if folder.exists() else "there is no such folder"
+        raise UserError(f"{folder}: {found}; name the folder of a run, a comparison or a relatedness measurement")
+    for kind in KINDS:
+        if kind.fits(folder):
+            return kind
+    near = [other for other in (folder.parent, *sorted(folder.iterdir())) if other.is_dir() and _is_known(other)]
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise UserError(
+        f"{folder}: neither a run (events.jsonl), nor a comparison (comparison.json), nor a relatedness folder "
+        f"(relatedness.json); name the --out folder of train, compare or relate{hint}"
+    )
+
+
+def _is_known(folder: Path) -> bool:
+    return any(kind.fits(folder) for kind in KINDS)

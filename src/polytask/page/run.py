@@ -1,0 +1,241 @@
+"""The page of a run: what was trained, how it went, how well it answers, how to repeat it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from polytask.page.answers import answers, confusions
+from polytask.page.block import (
+    Block,
+    Chart,
+    Code,
+    Listed,
+    Missing,
+    Page,
+    Section,
+    Table,
+    Text,
+    count,
+    drawn,
+    duration,
+    interval,
+    isolated,
+    number,
+)
+from polytask.page.chart import Dot, dot_chart
+from polytask.page.course import Course
+from polytask.page.folder import RunFolder
+from polytask.page.plan import sharing
+
+
+def run_page(folder: Path) -> Page:
+    """Return the page."""
+    run = RunFolder(folder)
+    course = Course(run)
+    sections = [
+        Section("Scores", list(_scores(run))),
+        Section("Tasks and data", list(_data(run))),
+        Section("What the tasks share", list(sharing(run))),
+        Section("What each task has seen", list(course.exposure())),
+        Section("Learning curves", list(course.curves())),
+        Section("Evaluations", list(course.evaluations())),
+        Section("Weights of the tasks", list(course.weights())),
+        Section("Similarity of the gradients", list(course.similarity())),
+        Section("Forgetting", list(course.forgetting())),
+        Section("What was confused", list(confusions(run))),
+        Section("Answers on the test rows", list(answers(run))),
+        Section("Speed and memory", list(_speed(run, course))),
+        Section("To repeat the run", list(_repeat(run))),
+    ]
+    return Page(
+        f"Run {run.name}", f"One model for {len(run.tasks)} tasks: {', '.join(run.tasks)}", list(_lead(run)), sections
+    )
+
+
+def _lead(run: RunFolder) -> Iterator[Block]:
+    last = run.events[-1] if run.events else None
+    if not run.finished:
+        reached = "" if last is None else f" The log ends at step {last.step}{_of(run.planned_steps)}."
+        failed = next((event.reason for event in reversed(run.events) if event.event == "failed"), None)
+        why = f" Training stopped: {failed}." if failed else ""
+        how = f"polytask train {run.name}/{run.config_name} --out {run.name} --resume"
+        yield Missing(f"this run is not finished, {run.scores.problem}{reached}{why} Go on with: {how}")
+    for problem in run.problems:
+        yield Missing(problem)
+    if run.finished:
+        yield Text(_summary(run))
+
+
+def _of(steps: int | None) -> str:
+    return "" if steps is None else f" of {steps}"
+
+
+def _summary(run: RunFolder) -> str:
+    parts = [f"{count(run.record.steps)} updates in {duration(run.record.seconds)}"]
+    if run.record.best_step is not None:
+        parts.append(f"the model of step {run.record.best_step} was kept")
+    if run.chosen_by:
+        parts.append(f"chosen by {run.chosen_by}")
+    return f"{', '.join(parts)}. Scores are of the {run.final_split} rows."
+
+
+def _scores(run: RunFolder) -> Iterator[Block]:
+    if not run.finished:
+        yield Missing(
+            f"{run.scores.problem} It is written when the run is finished; the scores on dev so far stand below."
+        )
+        return
+    baselines = run.baselines.value or {}
+    if not baselines:
+        yield Missing(f"the majority baseline: {run.baselines.problem or 'baselines.json is empty.'}")
+    if run.intervals.problem:
+        yield Missing(f"intervals: {run.intervals.problem}")
+    yield drawn(
+        _score_charts(run),
+        "no main score is a number.",
+        "The main metric of each task on the "
+        + run.final_split
+        + " rows. Dot: score, with its 95 % interval (bootstrap over rows) "
+        "where it is known. Hollow diamond: what always answering the majority scores.",
+    )
+    yield _score_table(run)
+
+
+def _score_charts(run: RunFolder) -> list[Chart | None]:
+    """Draw one chart a metric: values of two metrics do not stand on one axis."""
+    by_metric: dict[str, list[Dot]] = {}
+    for task in run.tasks:
+        metric = run.metric(task)
+        value = run.score(run.final_split, task, metric)
+        low, high = run.interval(run.final_split, task, metric)
+        shown = number(value, 3) if low is None else f"{number(value, 3)}  ({number(low, 3)} to {number(high, 3)})"
+        dot = Dot(task, value, shown, low, high, run.baseline(run.final_split, task, metric))
+        by_metric.setdefault(metric, []).append(dot)
+    return [dot_chart(metric, dots) for metric, dots in by_metric.items()]
+
+
+def _score_table(run: RunFolder) -> Block:
+    splits, known = list(run.scores.value or {}), bool(run.baselines.value)
+    columns = ["task", "metric"]
+    for split in splits:
+        columns += [split, *(["95 % interval"] if run.has_intervals(split) else []), *(["majority"] if known else [])]
+    rows: list[list[str]] = []
+    for task in run.tasks:
+        metrics = dict.fromkeys(metric for split in splits for metric in (run.scores.value or {})[split].get(task, {}))
+        for place, metric in enumerate(metrics):
+            row = [task if place == 0 else "", f"{metric} (main)" if metric == run.metric(task) else metric]
+            for split in splits:
+                row.append(number(run.score(split, task, metric)))
+                row += [interval(*run.interval(split, task, metric))] if run.has_intervals(split) else []
+                row += [number(run.baseline(split, task, metric))] if known else []
+            rows.append(row)
+    return Table("All scores", columns, rows, words=2)
+
+
+def _data(run: RunFolder) -> Iterator[Block]:
+    data = run.data.value
+    if data is None:
+        yield Missing(f"sizes, labels and lengths: {run.data.problem}")
+    else:
+        splits = list(dict.fromkeys(split for task in data.tasks.values() for split in task.rows))
+        rows = [
+            [
+                name,
+                task.type,
+                task.metric or "",
+                ", ".join(task.needs) or "none",
+                number(task.weight, 2),
+                *(count(task.rows.get(split, 0)) for split in splits),
+            ]
+            for name, task in data.tasks.items()
+        ]
+        yield Table("Tasks", ["task", "type", "main metric", "needs", "weight", *splits], rows, words=4)
+        rows = [
+            [
+                source.split,
+                ", ".join(source.tasks),
+                count(source.rows),
+                count(source.median),
+                count(source.p95),
+                count(source.longest),
+                count(source.truncated),
+            ]
+            for source in data.sources
+        ]
+        columns = ["split", "tasks", "rows", "median", "95 % below", "longest", "truncated rows"]
+        yield Table("Rows, and their lengths in tokens", columns, rows, words=2)
+        yield Table(
+            "Labels in training", ["task", "labels, the commonest first"], list(_labels(run)), words=2, wide=True
+        )
+    notes = [f"{note.place}: {note.message}" for note in data.notes] if data is not None else run.record.notes
+    if notes:
+        yield Text("To know about the data (leaks between splits are among this):")
+        yield Listed(notes)
+    elif data is not None or run.finished:
+        yield Text("Nothing odd was found in the data: no row of dev or test stands in train.")
+
+
+def _labels(run: RunFolder) -> Iterator[list[str]]:
+    assert run.data.value is not None
+    for name, task in run.data.value.tasks.items():
+        if task.labels:
+            total = sum(task.labels.values()) or 1
+            common = sorted(task.labels.items(), key=lambda item: -item[1])
+            listed = ", ".join(
+                f"{isolated(label)} {count(found)} ({100 * found / total:.1f} %)" for label, found in common[:20]
+            )
+            yield [name, listed + (f", {len(common) - 20} more" if len(common) > 20 else "")]
+        elif task.range is not None and len(task.range) == 3:
+            low, mean, high = task.range
+            yield [name, f"numbers from {low:g} to {high:g}, mean {mean:.3g}"]
+        else:
+            yield [name, "unknown"]
+
+
+def _speed(run: RunFolder, course: Course) -> Iterator[Block]:
+    record = run.record
+    rows = [
+        ["training", duration(record.seconds)],
+        ["updates", count(record.steps)],
+        ["greatest memory", "unknown" if record.peak_mib is None else f"{count(record.peak_mib)} MiB"],
+        [
+            "scoring",
+            "unknown"
+            if record.predict_rows_per_second is None
+            else f"{count(record.predict_rows_per_second)} rows a second",
+        ],
+        ["device", record.device or "unknown"],
+        ["processes", count(record.processes)],
+    ]
+    yield Table("What the run took", ["measure", "value"], rows)
+    parameters = record.parameters
+    if parameters is None:
+        yield Missing("numbers of parameters: run.json does not hold them.")
+    else:
+        rows = [
+            ["this model", count(parameters.total)],
+            ["a model that shares the whole encoder", count(parameters.single)],
+            ["one model a task", count(parameters.apart)],
+        ]
+        yield Table("Parameters", ["model", "in all"], rows)
+        rows = [[task, count(found), count(parameters.own.get(task))] for task, found in parameters.shared.items()]
+        yield Table("Parameters by task", ["task", "shared", "own"], rows)
+    yield drawn([course.speed()], "the log holds no speed yet.")
+
+
+def _repeat(run: RunFolder) -> Iterator[Block]:
+    yield Code(
+        "Command, in the folder that holds this one", f"polytask train {run.name}/config.yaml --out {run.name}-again"
+    )
+    seed = run.option("train", "seed")
+    yield Text(f"Seed: {seed}." if seed is not None else "The seed is the default one.")
+    if run.config_text is None:
+        yield Missing("config.yaml is not in the folder.")
+    else:
+        yield Code("config.yaml, all values resolved", run.config_text.rstrip())
+    if run.record.versions:
+        rows = [[name, str(version)] for name, version in run.record.versions.items()]
+        yield Table("Versions", ["package", "version"], rows, words=2)
+    else:
+        yield Missing("versions: run.json does not hold them yet.")
