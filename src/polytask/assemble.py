@@ -30,6 +30,8 @@ from polytask.model.origin import load_tokenizer, locate, pad_id, tokenizer_fing
 from polytask.schedule import SCHEDULES, Schedule, Workload, require_reachable, waves
 from polytask.sharing import Adaptive
 from polytask.tasks import TASKS, Task, head_specs, require_readable
+from polytask.tasks.alike import label_differences
+from polytask.teachers import Teacher, hire, teach
 from polytask.terms import HeadSpec, Note, Scores, Split
 from polytask.training.checkpoint import Checkpoints
 from polytask.training.distribution import World
@@ -58,12 +60,25 @@ class Assembly:
     workload: Workload
     notes: tuple[Note, ...]
     device: torch.device
+    teachers: tuple[Teacher, ...] = ()
 
     @property
     def identity(self) -> str:
         """A hash of all that determines the run's weights."""
         digests = [table.digest for found in self.tables.tables.values() for table in found]
-        return key_of(self.config.to_json(), digests)
+        return key_of(self.config.to_json(), digests, *(teacher.model.digest for teacher in self.teachers))
+
+    def train_sources(self, world: World) -> tuple[Source, ...]:
+        """Return the training rows, with the teachers' answers where there are teachers."""
+        sources = self.sources["train"]
+        if not self.teachers:
+            return sources
+        if not world.leads:
+            world.from_leader(None)  # the first process fills the cache
+        found = teach(sources, self.tables.tables["train"], self.tasks, self.teachers, self.device, show=world.leads)
+        if world.leads:
+            world.from_leader(None)
+        return found
 
     def collator(self) -> Collator:
         """Return what builds batches."""
@@ -81,7 +96,7 @@ class Assembly:
     def trainer(self, world: World, folder: Path | None, events: Events) -> Trainer:
         """Build the trainer of this run."""
         options = self.config.train
-        sources = self.sources["train"]
+        sources = self.train_sources(world)
         # Different task sets must meet different blocks, the same seed the same ones.
         streams = Streams(sources, seed=options.seed, block=BLOCK_ROWS)
         weights = {name: task.weight for name, task in self.config.tasks.items()}
@@ -153,7 +168,8 @@ def assemble(config: Config) -> Assembly:
     passes = sum(workload.sizes.values()) / sum(rows for _, rows in workload.sources)
     policy = config.sharing.policy(sharing, model.size_under, model.size_of_single(), passes)
     notes = (*tables.notes, *truncation_notes(sources, config.max_tokens))
-    return Assembly(config, tables.tasks, tables, sources, tokenizer, model, policy, workload, notes, device)
+    teachers = hire(config.train.teachers, config.tasks, tables.tasks)
+    return Assembly(config, tables.tasks, tables, sources, tokenizer, model, policy, workload, notes, device, teachers)
 
 
 def require_one_piece(config: Config) -> None:
@@ -178,19 +194,6 @@ def require_shareable(
                 raise ConfigError(
                     f"sharing.share_heads[{index}]: {first!r} and {other!r} cannot share a head: {'; '.join(different)}"
                 )
-
-
-def label_differences(one: Task, other: Task) -> list[str]:
-    """Say in what the types and labels of two tasks differ that share a head."""
-    found: list[str] = []
-    if one.type_name != other.type_name:
-        found.append(f"their types are {one.type_name} and {other.type_name}")
-    if one.labels != other.labels:
-        for task, missing in ((one, other), (other, one)):
-            only = [label for label in task.labels if label not in missing.labels]
-            if only:
-                found.append(f"only {task.name!r} has the labels {', '.join(only)}")
-    return found
 
 
 def dev_evaluation(assembly: Assembly) -> Callable[[MultiTaskModel], DevScores]:

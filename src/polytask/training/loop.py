@@ -33,6 +33,7 @@ from polytask.training.events import Events
 from polytask.training.gradient import Differentiator, StepGradient
 from polytask.training.optimizer import (
     build_optimizer,
+    gold_share,
     load_optimizer_tensors,
     optimizer_tensors,
     rate_factor,
@@ -182,7 +183,12 @@ class Trainer:
     def _collate(self, rows: Sequence[Drawn]) -> list[Batch]:
         parts, pieces = self.parts, self.parts.options.accumulate
         cut = [parts.collator.from_sources(parts.sources, rows[start::pieces]) for start in range(pieces)]
-        return [batch.to(parts.device) for batch in cut if batch.rows]
+        share = self.gold_share_of(self.step)
+        return [batch.to(parts.device).weighing(share) for batch in cut if batch.rows]
+
+    def gold_share_of(self, step: int) -> float:
+        """Return what the labels weigh against the teachers in a step."""
+        return gold_share(step, self.total_steps)
 
     def _differentiate(self, drawn: Sequence[Drawn]) -> StepGradient:
         """Differentiate the step in the way that the balancer and the sharing policy ask for."""
@@ -291,6 +297,7 @@ class Trainer:
             self.step,
             {
                 **window.to_json(),
+                **({"gold_share": self.gold_share_of(self.step - 1)} if self.parts.options.teachers else {}),
                 "rate": self.optimizer.param_groups[0]["lr"],
                 "tokens_per_second": round(bar.tokens_per_second, 1),
                 "exposure": self.exposure.to_json(),
