@@ -5,7 +5,7 @@ Source: Clark et al. 2019, "BAM! Born-Again Multi-Task Networks for Natural Lang
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -198,7 +198,7 @@ class _Lesson:
             for name in asked[index]:
                 lines = found[name][row]
                 by_word = bundle.tasks[name].level == "word"
-                read = source.word_tokens[row] >= 0 if by_word else np.ones(1, dtype=np.bool_)
+                read = np.asarray(source.word_tokens[row], np.int64) >= 0 if by_word else np.ones(1, dtype=np.bool_)
                 count = int(np.sum(read))
                 if count:
                     lines[read] = outputs[name][at[name] : at[name] + count]
