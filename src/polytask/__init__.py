@@ -9,10 +9,11 @@ if TYPE_CHECKING:
     from polytask.api import Run, evaluate, load, train
     from polytask.config import Config
     from polytask.errors import PolytaskError, UserError
+    from polytask.extension import extend
     from polytask.predict.predictor import Model
 
 __version__ = "0.1.0"
-__all__ = ["Config", "Model", "PolytaskError", "Run", "UserError", "evaluate", "load", "train"]
+__all__ = ["Config", "Model", "PolytaskError", "Run", "UserError", "evaluate", "extend", "load", "train"]
 
 # torch and transformers take seconds to import: each name is loaded when it is first used.
 _HOMES = {
@@ -22,6 +23,7 @@ _HOMES = {
     "Run": "polytask.api",
     "UserError": "polytask.errors",
     "evaluate": "polytask.api",
+    "extend": "polytask.extension",
     "load": "polytask.api",
     "train": "polytask.api",
 }

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -47,6 +47,45 @@ BLOCK_ROWS = 8
 
 
 @dataclass(frozen=True)
+class Extended:
+    """The trained model that a run adds tasks to.
+
+    Attributes:
+        model: where it lies.
+        digest: hash of its weights.
+        mode: whether what its tasks use is frozen, or trains as well (joint).
+        tasks: its tasks, as it knows them.
+        scores: those of its scores that stay as they are.
+    """
+
+    model: str
+    digest: str
+    mode: str
+    tasks: Mapping[str, Task]
+    scores: Mapping[str, Scores]
+    notes: tuple[Note, ...] = ()
+
+    def all_tasks(self, trained: Mapping[str, Task]) -> dict[str, Task]:
+        """Return old and new tasks, the old ones first."""
+        return {**self.tasks, **trained}
+
+    def all_scores(self, found: Mapping[str, Scores]) -> dict[str, Scores]:
+        """Return what was scored now beside the scores that stay."""
+        splits = dict.fromkeys([*self.scores, *found])
+        return {split: {**self.scores.get(split, {}), **found.get(split, {})} for split in splits}
+
+    def to_json(self, trained: Mapping[str, Task]) -> dict[str, Any]:
+        """Return what was extended, and which tasks are new, were replayed, or were kept without rows."""
+        return {
+            "model": self.model,
+            "mode": self.mode,
+            "new": [task for task in trained if task not in self.tasks],
+            "replayed": [task for task in trained if task in self.tasks],
+            "kept": [task for task in self.tasks if task not in trained],
+        }
+
+
+@dataclass(frozen=True)
 class Assembly:
     """A run, ready for its first step: all that can be wrong with the input has been found by now."""
 
@@ -61,12 +100,16 @@ class Assembly:
     notes: tuple[Note, ...]
     device: torch.device
     teachers: tuple[Teacher, ...] = ()
+    extended: Extended | None = None
 
     @property
     def identity(self) -> str:
         """A hash of all that determines the run's weights."""
         digests = [table.digest for found in self.tables.tables.values() for table in found]
-        return key_of(self.config.to_json(), digests, *(teacher.model.digest for teacher in self.teachers))
+        models = [teacher.model.digest for teacher in self.teachers]
+        if self.extended is not None:
+            models += [self.extended.mode, self.extended.digest]
+        return key_of(self.config.to_json(), digests, *models)
 
     def train_sources(self, world: World) -> tuple[Source, ...]:
         """Return the training rows, with the teachers' answers where there are teachers."""
@@ -121,14 +164,20 @@ class Assembly:
 
     def bundle(self, scores: Mapping[str, Scores]) -> Bundle:
         """Return the model with all that prediction needs."""
-        about = {"encoder": self.config.encoder, "versions": versions(), "scores": dict(scores)}
-        return Bundle(
-            self.model, self.tasks, self.tokenizer, self.config.max_tokens, self.config.train.precision, about
-        )
+        tasks, found = self.tasks, dict(scores)
+        if self.extended is not None:
+            tasks, found = self.extended.all_tasks(tasks), self.extended.all_scores(found)
+        about = {"encoder": self.config.encoder, "versions": versions(), "scores": found}
+        return Bundle(self.model, tasks, self.tokenizer, self.config.max_tokens, self.config.train.precision, about)
 
 
 def assemble(config: Config) -> Assembly:
     """Build a run up to step 0. Raises a UserError for everything that can be wrong with the input."""
+    if config.extend is not None:
+        raise ConfigError(
+            "extend: found, and this run trains a model from its encoder; leave it out, or add the tasks to a trained "
+            "model: polytask extend MODEL CONFIG"
+        )
     require_readable(config.tasks, {name: TASKS[task.type].level for name, task in config.tasks.items()})
     waves({name: task.needs for name, task in config.tasks.items()})
     device = choose_device(config.train.device)
@@ -144,8 +193,19 @@ def assemble(config: Config) -> Assembly:
     sharing = config.sharing.build(list(config.tasks), backbone.layers)
     heads = head_specs(tables.tasks)
     require_shareable(sharing.heads, tables.tasks, heads)
+    return compose(config, tables, tokenizer, MultiTaskModel(backbone, sharing, heads), device)
+
+
+def compose(
+    config: Config,
+    tables: Tables,
+    tokenizer: PreTrainedTokenizerBase,
+    model: MultiTaskModel,
+    device: torch.device,
+    extended: Extended | None = None,
+) -> Assembly:
+    """Build a run around a model, up to step 0. Raises a UserError for everything that can be wrong with the input."""
     sources = encode_tables(tables, tokenizer, tokenizer_fingerprint(tokenizer), config.max_tokens)
-    model = MultiTaskModel(backbone, sharing, heads)
     model.checkpointing(config.train.gradient_checkpointing)
     workload = Workload(
         sizes={
@@ -166,10 +226,13 @@ def assemble(config: Config) -> Assembly:
     require_one_piece(config)
     require_reachable(schedule)
     passes = sum(workload.sizes.values()) / sum(rows for _, rows in workload.sources)
-    policy = config.sharing.policy(sharing, model.size_under, model.size_of_single(), passes)
+    policy = config.sharing.policy(model.sharing, model.size_under, model.size_of_single(), passes)
     notes = (*tables.notes, *truncation_notes(sources, config.max_tokens))
+    if extended is not None:
+        notes = (*extended.notes, *notes)
     teachers = hire(config.train.teachers, config.tasks, tables.tasks)
-    return Assembly(config, tables.tasks, tables, sources, tokenizer, model, policy, workload, notes, device, teachers)
+    parts = (config, tables.tasks, tables, sources, tokenizer, model, policy, workload, notes, device)
+    return Assembly(*parts, teachers, extended)
 
 
 def require_one_piece(config: Config) -> None:
