@@ -183,12 +183,8 @@ class Trainer:
     def _collate(self, rows: Sequence[Drawn]) -> list[Batch]:
         parts, pieces = self.parts, self.parts.options.accumulate
         cut = [parts.collator.from_sources(parts.sources, rows[start::pieces]) for start in range(pieces)]
-        share = self.gold_share_of(self.step)
+        share = gold_share(self.step, self.total_steps)
         return [batch.to(parts.device).weighing(share) for batch in cut if batch.rows]
-
-    def gold_share_of(self, step: int) -> float:
-        """Return what the labels weigh against the teachers in a step."""
-        return gold_share(step, self.total_steps)
 
     def _differentiate(self, drawn: Sequence[Drawn]) -> StepGradient:
         """Differentiate the step in the way that the balancer and the sharing policy ask for."""
@@ -297,7 +293,7 @@ class Trainer:
             self.step,
             {
                 **window.to_json(),
-                **({"gold_share": self.gold_share_of(self.step - 1)} if self.parts.options.teachers else {}),
+                **({"gold_share": gold_share(self.step - 1, self.total_steps)} if self.parts.options.teachers else {}),
                 "rate": self.optimizer.param_groups[0]["lr"],
                 "tokens_per_second": round(bar.tokens_per_second, 1),
                 "exposure": self.exposure.to_json(),
