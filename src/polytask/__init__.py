@@ -6,24 +6,41 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from polytask.api import Run, evaluate, load, train
+    from polytask.api import Run, evaluate, evaluate_with_intervals, load, train
+    from polytask.comparison import Comparison, compare
     from polytask.config import Config
     from polytask.errors import PolytaskError, UserError
     from polytask.extension import extend
     from polytask.predict.predictor import Model
 
 __version__ = "0.1.0"
-__all__ = ["Config", "Model", "PolytaskError", "Run", "UserError", "evaluate", "extend", "load", "train"]
+__all__ = [
+    "Comparison",
+    "Config",
+    "Model",
+    "PolytaskError",
+    "Run",
+    "UserError",
+    "compare",
+    "evaluate",
+    "evaluate_with_intervals",
+    "extend",
+    "load",
+    "train",
+]
 
 # torch and transformers take seconds to import: each name is loaded when it is first used.
 _HOMES = {
+    "Comparison": "polytask.comparison",
     "Config": "polytask.config",
     "Model": "polytask.predict.predictor",
     "PolytaskError": "polytask.errors",
     "Run": "polytask.api",
     "UserError": "polytask.errors",
+    "compare": "polytask.comparison",
     "evaluate": "polytask.api",
     "extend": "polytask.extension",
+    "evaluate_with_intervals": "polytask.api",
     "load": "polytask.api",
     "train": "polytask.api",
 }

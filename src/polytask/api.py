@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,20 +12,24 @@ from typing import Any, Literal
 import yaml
 
 from polytask.artifact import load_bundle, save_bundle
-from polytask.assemble import Assembly, assemble, score_test, versions
+from polytask.assemble import Assembly, assemble, versions
 from polytask.config import Config, load_config, validate
 from polytask.data.encode import encode_table
 from polytask.data.feed import feeds_of
 from polytask.data.rows import read_table
 from polytask.errors import ConfigError, OutputError, UserError, nearest
-from polytask.evaluation.scoring import Scorer
+from polytask.evaluation.scoring import Answers, Scorer
+from polytask.files import write_json
 from polytask.model.device import choose_device
 from polytask.model.origin import tokenizer_fingerprint
 from polytask.options import DataOptions
+from polytask.outcome import Outcome, describe_data, describe_model, score_run, write_outcome
 from polytask.predict.predictor import Model
-from polytask.terms import Scores
+from polytask.terms import Intervals, Scores
 from polytask.training.distribution import World, join_world
 from polytask.training.events import Events
+from polytask.training.loop import Trainer
+from polytask.training.selection import pareto
 from polytask.training.snapshots import Snapshots
 
 
@@ -35,10 +38,11 @@ class Run:
     """A finished run.
 
     Attributes:
-        folder: where it lies: config.yaml, events.jsonl, scores.json, run.json and model/; None when nothing was kept.
+        folder: where it lies, with the model in model/ (docs/training.md lists the files); None when nothing was kept.
         model: the chosen model, ready to answer.
         scores: {"dev": {task: {metric: value}}, "test": ...}; a split without rows is left out.
         baselines: the majority baseline's scores on the same rows.
+        intervals: of the test scores: 95 %, from a bootstrap over rows.
         stages: every task's main dev score at the end of each stage of the schedule.
         before: of an extension: the old tasks' scores before it, where they have rows.
     """
@@ -47,6 +51,7 @@ class Run:
     model: Model
     scores: dict[str, Scores]
     baselines: dict[str, Scores]
+    intervals: dict[str, Intervals]
     stages: list[dict[str, Any]]
     before: dict[str, Scores] = field(default_factory=dict[str, Scores])
 
@@ -105,7 +110,7 @@ def assemble_together(
                 raise ConfigError(f"train.batch_rows: {found}")
             assembly = build(config)
             if folder is not None:
-                open_run(folder, assembly.config)
+                open_run(folder, assembly)
         except UserError as caught:
             error = caught
     told = world.from_leader(None if error is None else str(error))
@@ -126,12 +131,13 @@ def require_free(folder: Path, *, resume: bool) -> None:
         raise OutputError(f"{folder}: the folder exists and is not empty; add --resume to go on, or name another one")
 
 
-def open_run(folder: Path, config: Config) -> None:
-    """Make the folder of a run. Raises OutputError when it cannot be written."""
+def open_run(folder: Path, assembly: Assembly) -> None:
+    """Make the folder of a run, and say in it what will run. Raises OutputError when it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(config.to_json(), sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(assembly.config.to_json(), sort_keys=False, allow_unicode=True)
         (folder / "config.yaml").write_text(text, "utf-8")
+        write_json(folder / "data.json", describe_data(assembly))
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror})") from None
 
@@ -140,6 +146,7 @@ def run_assembly(assembly: Assembly, world: World, folder: Path | None, *, resum
     """Train, choose, score and save what was assembled."""
     leads = folder if world.leads else None
     began = time.monotonic()
+    start = assembly.model.plan
     with Events(leads, tensorboard=assembly.config.train.tensorboard) as events:
         trainer = assembly.trainer(world, folder, events)
         if resume:
@@ -149,27 +156,43 @@ def run_assembly(assembly: Assembly, world: World, folder: Path | None, *, resum
             save_best_of_each_task(assembly, trainer.snapshots, leads / "best")
         best = trainer.snapshots.best
         trainer.snapshots.load(assembly.model)
-        scores, baselines = score_run(assembly, None if best is None else best.dev) if world.leads else ({}, {})
-        events.write("scores", trainer.step, {"scores": scores})
-    bundle = assembly.bundle(scores)
+        outcome = Outcome({}, {}, {}, {}, None)
+        if world.leads:
+            outcome = score_run(assembly, None if best is None else best.dev, answer_dev=leads is not None)
+        events.write("scores", trainer.step, {"scores": outcome.scores})
+    bundle = assembly.bundle(outcome.scores)
     if leads is not None:
         record = {
             "seconds": round(time.monotonic() - began, 3),
-            "steps": trainer.step,
-            "best_step": trainer.snapshots.selection.best_step,
-            "best_step_by_task": {task: found.step for task, found in trainer.snapshots.by_task.items()},
-            "stages": trainer.stages.to_json(),
-            "exposure": trainer.exposure.to_json(),
+            **describe_training(trainer),
+            **describe_model(assembly, start),
+            "predict_rows_per_second": outcome.rows_per_second,
+            "predicted_split": outcome.splits,
             "notes": [f"{note.place}: {note.message}" for note in assembly.notes],
             "versions": versions(),
             "processes": world.size,
         }
         write_json(leads / "run.json", record)
-        write_json(leads / "baselines.json", baselines)
-        write_json(leads / "scores.json", scores)
+        write_outcome(leads, assembly, outcome)
         save_bundle(leads / "model", bundle)
         shutil.rmtree(leads / "checkpoints", ignore_errors=True)
-    return Run(folder, Model(bundle, str(assembly.device)), scores, baselines, trainer.stages.to_json())
+    stages = trainer.stages.to_json()
+    model = Model(bundle, str(assembly.device))
+    return Run(folder, model, outcome.scores, outcome.baselines, outcome.intervals, stages)
+
+
+def describe_training(trainer: Trainer) -> dict[str, Any]:
+    """Return how long the run was, what each task has seen, and how the model was chosen."""
+    snapshots = trainer.snapshots
+    return {
+        "steps": trainer.step,
+        "best_step": snapshots.selection.best_step,
+        "best_step_by_task": {task: found.step for task, found in snapshots.by_task.items()},
+        "selection": snapshots.selection.rule.to_json(),
+        "pareto": pareto(snapshots.evaluations),
+        "stages": trainer.stages.to_json(),
+        "exposure": trainer.exposure.to_json(),
+    }
 
 
 def save_best_of_each_task(assembly: Assembly, snapshots: Snapshots, folder: Path) -> None:
@@ -179,17 +202,6 @@ def save_best_of_each_task(assembly: Assembly, snapshots: Snapshots, folder: Pat
         snapshots.load(assembly.model, task)
         shutil.rmtree(folder / task, ignore_errors=True)  # of a run that was interrupted here
         save_bundle(folder / task, assembly.bundle({"dev": found.dev}))
-
-
-def score_run(assembly: Assembly, dev: Scores | None) -> tuple[dict[str, Scores], dict[str, Scores]]:
-    """Score the chosen model on test, once, and on dev where that is not known yet, beside the majority baseline."""
-    scorer = assembly.scorer()
-    scores: dict[str, Scores] = {"dev": dev or scorer.scores(assembly.model, assembly.sources["dev"])}
-    test = score_test(assembly)
-    if test is not None:
-        scores["test"] = test.scores
-    baselines = {split: scorer.baselines(assembly.sources[split]) for split in ("dev", "test") if split in scores}
-    return scores, baselines
 
 
 def load(folder: str | Path, device: str = "auto", precision: Literal["auto", "fp32", "bf16"] | None = None) -> Model:
@@ -204,6 +216,22 @@ def evaluate(model: str | Path | Model, data: Mapping[str, str], *, tasks: Seque
         data: a file by task, or one file for all tasks under the key "all".
         tasks: only these tasks.
     """
+    scorer, answers = _answer_files(model, data, tasks)
+    return scorer.scores_of(answers)
+
+
+def evaluate_with_intervals(
+    model: str | Path | Model, data: Mapping[str, str], *, tasks: Sequence[str] | None = None
+) -> tuple[Scores, Intervals]:
+    """As `evaluate`, with the 95 % interval of each score, from a bootstrap over the rows."""
+    scorer, answers = _answer_files(model, data, tasks)
+    return scorer.scores_of(answers), scorer.intervals_of(answers)
+
+
+def _answer_files(
+    model: str | Path | Model, data: Mapping[str, str], tasks: Sequence[str] | None
+) -> tuple[Scorer, dict[str, Answers]]:
+    """Answer the rows of new files that carry the tasks' labels; a task without any is left out."""
     loaded = model if isinstance(model, Model) else Model(load_bundle(Path(model)))
     chosen = list(loaded.tasks if tasks is None else tasks)
     for name in (*chosen, *(key for key in data if key != "all")):
@@ -216,17 +244,9 @@ def evaluate(model: str | Path | Model, data: Mapping[str, str], *, tasks: Seque
     }
     fingerprint = tokenizer_fingerprint(loaded.tokenizer)
     scorer = Scorer(loaded.tasks, loaded.collator, loaded.device, loaded.precision)
-    scores: Scores = {}
+    answers: dict[str, Answers] = {}
     for feed in feeds_of(options, "test"):
         table = read_table(feed)
         source = encode_table(table, loaded.tasks, loaded.tokenizer, fingerprint, loaded.max_tokens)
-        present = [task for task in source.tasks if len(source.carries[task])]
-        scores |= {task: found for task, found in scorer.scores(loaded.network, [source]).items() if task in present}
-    return {name: scores[name] for name in chosen if name in scores}
-
-
-def write_json(path: Path, value: Any) -> None:  # noqa: ANN401
-    """Write a JSON file, whole or not at all."""
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    temporary.replace(path)
+        answers |= scorer.answers(loaded.network, [source])
+    return scorer, {name: answers[name] for name in chosen if name in answers and answers[name].golds}

@@ -37,7 +37,7 @@ from polytask.training.checkpoint import Checkpoints
 from polytask.training.distribution import World
 from polytask.training.events import Events
 from polytask.training.loop import Parts, Trainer
-from polytask.training.selection import DevScores, TestScores
+from polytask.training.selection import DevScores, Rule, read_rule
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -97,6 +97,7 @@ class Assembly:
     model: MultiTaskModel
     policy: Adaptive | None
     workload: Workload
+    rule: Rule
     notes: tuple[Note, ...]
     device: torch.device
     teachers: tuple[Teacher, ...] = ()
@@ -153,6 +154,7 @@ class Assembly:
             balancer=Balancer(self.config.balance, weights, options.seed),
             policy=self.policy,
             evaluate=dev_evaluation(self),
+            rule=self.rule,
             options=options,
             device=self.device,
             world=world,
@@ -205,6 +207,8 @@ def compose(
     extended: Extended | None = None,
 ) -> Assembly:
     """Build a run around a model, up to step 0. Raises a UserError for everything that can be wrong with the input."""
+    metrics = {name: task.metric for name, task in tables.tasks.items()}
+    rule = read_rule(config.train, metrics, {name: task.data for name, task in config.tasks.items()})
     sources = encode_tables(tables, tokenizer, tokenizer_fingerprint(tokenizer), config.max_tokens)
     model.checkpointing(config.train.gradient_checkpointing)
     workload = Workload(
@@ -217,7 +221,7 @@ def compose(
         sources=tuple((source.tasks, len(source)) for source in sources["train"]),
         batch_rows=config.train.batch_rows,
         epochs=config.train.epochs,
-        metrics={name: task.metric for name, task in tables.tasks.items()},
+        metrics=metrics,
         needs={name: task.needs for name, task in config.tasks.items()},
         gates={name: task.gate for name, task in config.tasks.items() if task.gate is not None},
     )
@@ -231,7 +235,7 @@ def compose(
     if extended is not None:
         notes = (*extended.notes, *notes)
     teachers = hire(config.train.teachers, config.tasks, tables.tasks)
-    parts = (config, tables.tasks, tables, sources, tokenizer, model, policy, workload, notes, device)
+    parts = (config, tables.tasks, tables, sources, tokenizer, model, policy, workload, rule, notes, device)
     return Assembly(*parts, teachers, extended)
 
 
@@ -274,13 +278,6 @@ def dev_evaluation(assembly: Assembly) -> Callable[[MultiTaskModel], DevScores]:
         return DevScores(scores, gaps)
 
     return evaluate
-
-
-def score_test(assembly: Assembly) -> TestScores | None:
-    """Score the test rows, or return None where no task has any."""
-    if not assembly.sources["test"]:
-        return None
-    return TestScores(assembly.scorer().scores(assembly.model, assembly.sources["test"]))
 
 
 def versions() -> dict[str, str]:

@@ -64,7 +64,7 @@ def train(
     run = run_training(config, out, resume=resume, overrides=overrides or [])
     if run.scores:
         show_stages(run.stages, console())
-        show_scores(run.scores, run.baselines, console())
+        show_scores(run.scores, run.baselines, console(), run.intervals)
         say(f"model: {out / 'model'}")
 
 
@@ -86,7 +86,7 @@ def extend(
         raise UserError(f"--mode: found {mode!r}; {nearest(mode, get_args(Mode))}")
     run = run_extension(model, config, out, mode=cast("Mode", mode), resume=resume, overrides=overrides or [])
     if run.scores:
-        show_scores(run.scores, run.baselines, console())
+        show_scores(run.scores, run.baselines, console(), run.intervals)
         show_before(run.before, run.scores, console())
         notes = json.loads((out / "run.json").read_text("utf-8"))["notes"]
         for note in (note for note in notes if note.startswith("extend: ")):
@@ -100,20 +100,24 @@ def evaluate(
     data: Annotated[list[str], typer.Option(help="A file for all tasks, or TASK=FILE; may be repeated.")],
     tasks: Tasks = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    intervals: Annotated[
+        bool, typer.Option("--intervals", help="With --json: print the scores and their 95 % intervals.")
+    ] = False,
 ) -> None:
-    """Score a model on new labelled files."""
-    from polytask.api import evaluate as run_evaluation
+    """Score a model on new labelled files, with 95 % intervals from a bootstrap over their rows."""
+    from polytask.api import evaluate_with_intervals
     from polytask.tables import console, show_scores
 
     files: dict[str, str] = {}
     for item in data:
         name, equals, path = item.partition("=")
         files.update({name: path} if equals else {"all": item})
-    scores = run_evaluation(model, files, tasks=None if tasks is None else split_names(tasks))
+    scores, found = evaluate_with_intervals(model, files, tasks=None if tasks is None else split_names(tasks))
     if as_json:
-        typer.echo(json.dumps(scores, indent=1, ensure_ascii=False))
+        shown = {"scores": scores, "intervals": found} if intervals else scores
+        typer.echo(json.dumps(shown, indent=1, ensure_ascii=False))
     else:
-        show_scores({"score": scores}, {}, console())
+        show_scores({"score": scores}, {}, console(), {"score": found})
 
 
 @app.command()
@@ -131,6 +135,36 @@ def predict(
         for answer in loaded.answers(records(lines, file), chosen):
             sys.stdout.write(json.dumps(answer.to_json(), ensure_ascii=False) + "\n")
     sys.stdout.flush()
+
+
+@app.command()
+def compare(
+    config: ConfigPath,
+    out: Annotated[Path, typer.Option(help="Folder of the comparison; complete runs in it are reused.")],
+    arms: Annotated[
+        str, typer.Option(metavar="A,B", help="single, global, config, independent, pairs, distill, or names of --arm.")
+    ] = "single,global,config",
+    arm: Annotated[
+        list[str] | None,
+        typer.Option("--arm", metavar="NAME=PATH=VALUE", help="A variant; the same name adds a value to it."),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="How many, from train.seed on; or a list: 13,14,15.")] = "3",
+    floor: Annotated[float, typer.Option(help="Points (hundredths) of its metric that a task may lose.")] = 0.5,
+    jobs: Annotated[int, typer.Option(help="Runs that train at once.")] = 1,
+    overrides: Overrides = None,
+) -> None:
+    """Train single models and joint ones under one budget, and say for each task whether sharing pays off."""
+    from polytask.comparison import compare as run_comparison
+    from polytask.comparison.arms import read_named
+    from polytask.comparison.table import show_comparison
+    from polytask.tables import console
+
+    found = run_comparison(
+        config, out, arms=split_names(arms), named=read_named(arm or []), seeds=read_seeds(seeds), floor=floor,
+        jobs=jobs, overrides=overrides or [],
+    )  # fmt: skip
+    show_comparison(found, console())
+    say(f"{found.trained} runs trained, {found.reused} reused; all figures: {out / 'comparison.json'}")
 
 
 @app.command()
@@ -154,6 +188,17 @@ def schema() -> None:
 def split_names(text: str) -> list[str]:
     """Split names joined by commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def read_seeds(text: str) -> int | list[int]:
+    """Read how many seeds, or which. Raises UserError when it is neither."""
+    try:
+        found = [int(item) for item in split_names(text)]
+    except ValueError:
+        found = []
+    if not found or min(found) < 0:
+        raise UserError(f"--seeds: found {text!r}; expected how many, such as 3, or a list such as 13,14,15")
+    return found if "," in text else found[0]
 
 
 def open_lines(file: str) -> TextIO:

@@ -11,12 +11,13 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from polytask.api import Run, as_config, assemble_together, run_assembly, write_json
+from polytask.api import Run, as_config, assemble_together, run_assembly
 from polytask.artifact import Bundle, load_bundle, read_contents
 from polytask.assemble import Assembly, Extended, compose
 from polytask.config import Config
 from polytask.data.prepare import Tables, read_tables
 from polytask.errors import ConfigError
+from polytask.files import write_json
 from polytask.model.device import choose_device
 from polytask.model.growth import extended
 from polytask.schedule import waves

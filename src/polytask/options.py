@@ -6,6 +6,7 @@ and its error messages derive from these classes.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -19,6 +20,8 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+
+from polytask.errors import ConfigError, nearest
 
 Format: TypeAlias = Literal["jsonl", "csv", "tsv", "parquet", "conll", "conllu"]
 
@@ -88,3 +91,13 @@ def resolve(value: Any, base: Path) -> Any:  # noqa: ANN401
     if isinstance(value, list | tuple):
         return [resolve(item, base) for item in value]
     return value
+
+
+def require_each(option: str, values: Mapping[str, object], tasks: Collection[str]) -> None:
+    """Raise ConfigError unless an option gives something for each task, and for no other."""
+    for task in values:
+        if task not in tasks:
+            raise ConfigError(f"{option}: found {task!r}; {nearest(task, tasks)}")
+    for task in tasks:
+        if task not in values:
+            raise ConfigError(f"{option}: found nothing for {task!r}; expected one for every task")

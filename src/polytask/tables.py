@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.table import Table
 
-from polytask.terms import Scores
+from polytask.terms import Intervals, Scores
 
 if TYPE_CHECKING:
     from polytask.assemble import Assembly
@@ -20,22 +20,37 @@ def console() -> Console:
     return Console(soft_wrap=False)
 
 
-def show_scores(scores: Mapping[str, Scores], baselines: Mapping[str, Scores], out: Console) -> None:
-    """Print each task's scores by split, beside the majority baseline's where these are known."""
+def show_scores(
+    scores: Mapping[str, Scores],
+    baselines: Mapping[str, Scores],
+    out: Console,
+    intervals: Mapping[str, Intervals] | None = None,
+) -> None:
+    """Print each task's scores by split, beside their intervals and the majority baseline's where these are known."""
     table = Table("task", "metric", title="Scores", title_justify="left")
-    columns: list[Scores] = []
+    columns: list[Mapping[str, Mapping[str, str]]] = []
     for split, found in scores.items():
         table.add_column(split, justify="right")
-        columns.append(found)
+        columns.append(_cells(found, cell))
+        if intervals is not None and split in intervals:
+            table.add_column("95 %", justify="right")
+            columns.append(_cells(intervals[split], interval_cell))
         if split in baselines:
             table.add_column("majority", justify="right", style="dim")
-            columns.append(baselines[split])
+            columns.append(_cells(baselines[split], cell))
     for task, metrics in next(iter(scores.values()), {}).items():
         for index, metric in enumerate(metrics):
-            cells = [cell(found.get(task, {}).get(metric)) for found in columns]
+            cells = [found.get(task, {}).get(metric, "") for found in columns]
             table.add_row(task if index == 0 else "", metric, *cells)
         table.add_section()
     out.print(table)
+
+
+_T = TypeVar("_T")
+
+
+def _cells(found: Mapping[str, Mapping[str, _T]], show: Callable[[_T], str]) -> dict[str, dict[str, str]]:
+    return {task: {metric: show(value) for metric, value in values.items()} for task, values in found.items()}
 
 
 def show_stages(stages: Sequence[Mapping[str, Any]], out: Console) -> None:
@@ -74,6 +89,11 @@ def show_before(before: Mapping[str, Scores], after: Mapping[str, Scores], out: 
 def cell(value: float | None) -> str:
     """Format a score."""
     return "undefined" if value is None else f"{value:.4f}"
+
+
+def interval_cell(value: tuple[float, float] | None) -> str:
+    """Format the interval of a score."""
+    return "undefined" if value is None else f"{value[0]:.3f} to {value[1]:.3f}"
 
 
 def show_assembly(assembly: Assembly, out: Console) -> None:
@@ -116,17 +136,17 @@ def _tasks(assembly: Assembly) -> Table:
 
 
 def _sources(assembly: Assembly) -> Table:
-    import numpy as np
+    from polytask.outcome import describe_source
 
     table = Table(title="Rows and their lengths in tokens", title_justify="left")
     for name in ("split", "tasks", "rows", "median", "95 %", "longest", "truncated"):
         table.add_column(name, justify="left" if name in ("split", "tasks") else "right")
     for split, sources in assembly.sources.items():
         for source in sources:
-            middle, high = np.quantile(source.lengths, [0.5, 0.95])
+            found = describe_source(source)
             table.add_row(
-                split, ", ".join(source.tasks), str(len(source)), f"{middle:.0f}", f"{high:.0f}",
-                str(source.lengths.max()), str(int(source.truncated.sum())),
+                split, ", ".join(source.tasks), str(found["rows"]), f"{found['median']:.0f}", f"{found['p95']:.0f}",
+                str(found["longest"]), str(found["truncated"]),
             )  # fmt: skip
     return table
 

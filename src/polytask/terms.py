@@ -12,7 +12,8 @@ Activation: TypeAlias = Literal["softmax", "sigmoid", "identity"]
 Gold: TypeAlias = "str | list[str] | float | None"
 # Scores of several tasks: {task: {metric: value}}; None where a metric is undefined.
 Scores: TypeAlias = "dict[str, dict[str, float | None]]"
-
+# Their 95 % intervals: {task: {metric: (low, high)}}; None where an interval is undefined.
+Intervals: TypeAlias = "dict[str, dict[str, tuple[float, float] | None]]"
 
 # Metrics of which less is better.
 SMALLER_IS_BETTER = frozenset({"mae"})

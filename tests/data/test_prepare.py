@@ -77,6 +77,26 @@ def test_leaks_into_dev_and_test_are_found_in_every_tasks_training_rows(options:
     }
 
 
+def test_test_texts_that_choose_the_model_are_noted(options: Build) -> None:
+    new = [*DEV, {"text": "new", "label": "neg"}]
+    found = notes_of({"it": options("classification", TRAIN, dev=DEV, test=new)})
+    assert found == {
+        "test of it": [
+            "1 of 2 texts are also in the dev rows (which choose the model) of it, the first at test row 1"
+        ]
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_a_file_of_another_split_named_as_test_is_an_error(options: Build, jsonl: Write, split: str) -> None:
+    files = {"train": jsonl(TRAIN, "a.jsonl"), "dev": jsonl(DEV, "b.jsonl")}
+    chosen = options("classification", files["train"], dev=files["dev"], test=[files[split]])
+    with pytest.raises(ConfigError) as caught:
+        read_tables({"it": chosen})
+    told = f"tasks.it.data.test: found {files[split]!r}, which is tasks.it.data.{split} as well; "
+    assert str(caught.value).startswith(told)
+
+
 def test_a_pair_leaks_as_a_pair_only(options: Build) -> None:
     def pairs(*texts: tuple[str, str]) -> list[dict[str, Any]]:
         return [{"a": first, "b": second, "label": "xy"[at % 2]} for at, (first, second) in enumerate(texts)]

@@ -14,6 +14,9 @@ from polytask.options import DataOptions, Format
 from polytask.tasks import TaskOptions
 from polytask.terms import Inputs, Split
 
+# The splits of a hub dataset that are read where none is named.
+_HUB_SPLITS = {"train": "train", "dev": "validation"}
+
 
 @dataclass(frozen=True)
 class Feed:
@@ -44,6 +47,10 @@ class Feed:
         return ", ".join(Path(file).name for file in self.files) or f"{len(self.rows)} rows"
 
     def digest(self) -> str:
+        """Hash the content of the rows, what is read from them, and where they lie, which errors name."""
+        return key_of(self.content(), list(self.files))
+
+    def content(self) -> str:
         """Hash the content of the rows and what is read from them."""
         content: list[Any] = [str(self.rows), self.split if self.rows else None, self.share]
         if self.hub:
@@ -51,7 +58,7 @@ class Feed:
         else:
             content.extend(file_digest(Path(file)) for file in self.files if Path(file).is_file())
         options = {name: task.reading() for name, task in self.tasks.items()}
-        return key_of(content, list(self.files), self.format, options, [self.inputs.first, self.inputs.second])
+        return key_of(content, self.format, options, [self.inputs.first, self.inputs.second])
 
     def read(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield (place, values) of each row, in order."""
@@ -141,20 +148,42 @@ def _chosen(name: str, data: DataOptions, split: Split) -> tuple[Any, tuple[floa
     chosen: Any = {"train": data.train, "dev": data.dev, "test": data.test}[split]
     held = data.dev if isinstance(data.dev, float) else None
     if split == "train":
-        chosen = chosen or ("train" if data.hub else None)
+        chosen = chosen or (_HUB_SPLITS[split] if data.hub else None)
         if not chosen:
             raise ConfigError(f"tasks.{name}.data: no training rows; give `train:` (a file) or `hub:`")
         return chosen, (held, False) if held else None
     if split == "dev":
         if held:
             return data.train or "train", (held, True)
-        chosen = chosen or ("validation" if data.hub else None)
+        chosen = chosen or (_HUB_SPLITS[split] if data.hub else None)
         if not chosen:
             raise ConfigError(
                 f"tasks.{name}.data: no dev rows, and the best model is chosen by them; give `dev:` a file, "
                 "or a share of the training rows to hold out, such as `dev: 0.1`"
             )
     return chosen, None
+
+
+def require_apart(tasks: Mapping[str, TaskOptions]) -> None:
+    """Raise ConfigError where a task's test names a file, or a split of a hub dataset, that its train or dev names.
+
+    Rows that trained or chose a model say nothing of new ones. (Dev rows that train are noted, as all leaks are.)
+    """
+    for name, task in tasks.items():
+        tested = _parts(task.data.test)
+        for split in ("train", "dev"):
+            twice = tested & _parts(getattr(task.data, split) or (_HUB_SPLITS[split] if task.data.hub else None))
+            if twice:
+                raise ConfigError(
+                    f"tasks.{name}.data.test: found {min(twice)!r}, which is tasks.{name}.data.{split} as well; a "
+                    "score on rows that trained or chose the model says nothing of new ones; name another file, or "
+                    "leave out test"
+                )
+
+
+def _parts(value: Any) -> set[str]:  # noqa: ANN401
+    parts = value if isinstance(value, list | tuple) else [value]
+    return {part for part in parts if isinstance(part, str)}
 
 
 def missing_column(place: str, found: str, columns: Mapping[str, Any] | list[str]) -> str:

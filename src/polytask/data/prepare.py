@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytask.data.encode import Source, encode_table
-from polytask.data.feed import feeds_of
+from polytask.data.feed import feeds_of, require_apart
 from polytask.data.rows import Table, read_table
 from polytask.errors import ConfigError
 from polytask.tasks import TASKS, Task, TaskOptions
@@ -36,6 +36,7 @@ def read_tables(options: Mapping[str, TaskOptions]) -> Tables:
     tables: dict[Split, tuple[Table, ...]] = {
         split: tuple(read_table(feed) for feed in feeds_of(options, split)) for split in SPLITS
     }
+    require_apart(options)
     tasks: dict[str, Task] = {}
     for name, chosen in options.items():
         table = next(table for table in tables["train"] if name in table.feed.tasks)
@@ -118,18 +119,28 @@ def fingerprints(table: Table) -> NDArray[np.uint64]:
 
 
 def leaks(tables: Mapping[Split, tuple[Table, ...]]) -> Iterator[Note]:
-    """Find dev and test texts that also stand in the training rows of any task: all train the shared encoder."""
-    trained = [(table, np.unique(fingerprints(table))) for table in tables["train"]]
+    """Find dev and test texts that also stand in the training rows of any task: all train the shared encoder.
+
+    And test texts that also stand in the dev rows of a task of their own, which choose the model.
+    """
+    known = {split: [(table, np.unique(fingerprints(table))) for table in tables[split]] for split in ("train", "dev")}
     for split in ("dev", "test"):
         for table in tables[split]:
-            hashes = fingerprints(table)
-            for other, known in trained:
-                seen = np.isin(hashes, known)
-                count = int(seen.sum())
-                if count:
-                    first = table.rows[int(np.argmax(seen))]["place"]
-                    yield Note(
-                        f"{split} of {', '.join(table.feed.tasks)}",
-                        f"{count} of {len(hashes)} texts are also in the training rows of "
-                        f"{', '.join(other.feed.tasks)}, the first at {first}",
-                    )
+            for other, hashes in known["train"]:
+                yield from _leak(split, table, other, hashes, "training rows")
+            for other, hashes in known["dev"] if split == "test" else ():
+                if not set(table.feed.tasks).isdisjoint(other.feed.tasks):
+                    yield from _leak(split, table, other, hashes, "dev rows (which choose the model)")
+
+
+def _leak(split: Split, table: Table, other: Table, known: NDArray[np.uint64], where: str) -> Iterator[Note]:
+    hashes = fingerprints(table)
+    seen = np.isin(hashes, known)
+    count = int(seen.sum())
+    if count:
+        first = table.rows[int(np.argmax(seen))]["place"]
+        yield Note(
+            f"{split} of {', '.join(table.feed.tasks)}",
+            f"{count} of {len(hashes)} texts are also in the {where} of {', '.join(other.feed.tasks)}, "
+            f"the first at {first}",
+        )

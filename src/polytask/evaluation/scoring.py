@@ -4,15 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from polytask.data.batch import Collator, Item, groups_by_length
 from polytask.data.encode import Source
+from polytask.evaluation.bootstrap import score_intervals
 from polytask.evaluation.metrics import METRICS
 from polytask.model.multitask import MultiTaskModel
 from polytask.tasks import Task
-from polytask.terms import SMALLER_IS_BETTER, Gold, Scores
+from polytask.terms import SMALLER_IS_BETTER, Gold, Intervals, Scores
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model said about the rows of a source that carry a task's label, in their order.
+
+    Attributes:
+        golds: the labels as they stand in the files.
+        found: the predictions.
+    """
+
+    task: str
+    source: Source
+    golds: list[Gold]
+    found: list[Gold]
+
+    @property
+    def rows(self) -> list[int]:
+        """Which rows of the source these are."""
+        return self.source.carries[self.task].tolist()
 
 
 class Scorer:
@@ -65,13 +88,25 @@ class Scorer:
             golds = self._tasks[task].decode(output.cpu(), words)
             found[task].update(zip(rows, golds, strict=True))
 
-    def scores(self, model: MultiTaskModel, sources: Sequence[Source]) -> Scores:
-        """Score every task on the rows of its source."""
-        scores: Scores = {}
+    def answers(self, model: MultiTaskModel, sources: Sequence[Source]) -> dict[str, Answers]:
+        """Predict every task on the rows of its source, in one pass over each source."""
+        found: dict[str, Answers] = {}
         for source in sources:
             for task, predictions in self.predict(model, source).items():
-                scores[task] = score(self._tasks[task], truth(source, task), predictions)
-        return {task: scores[task] for task in self._tasks if task in scores}
+                found[task] = Answers(task, source, truth(source, task), predictions)
+        return {task: found[task] for task in self._tasks if task in found}
+
+    def scores_of(self, answers: Mapping[str, Answers]) -> Scores:
+        """Score answers."""
+        return {task: score(self._tasks[task], found.golds, found.found) for task, found in answers.items()}
+
+    def intervals_of(self, answers: Mapping[str, Answers]) -> Intervals:
+        """Return the 95 % intervals of the scores of answers, from a bootstrap over rows."""
+        return {task: score_intervals(self._tasks[task], found.golds, found.found) for task, found in answers.items()}
+
+    def scores(self, model: MultiTaskModel, sources: Sequence[Source]) -> Scores:
+        """Score every task on the rows of its source."""
+        return self.scores_of(self.answers(model, sources))
 
     def baselines(self, sources: Sequence[Source]) -> Scores:
         """Score the majority baseline (the commonest label, the mean) on the same rows."""
@@ -86,6 +121,11 @@ class Scorer:
 def truth(source: Source, task: str) -> list[Gold]:
     """Return the labels of the rows that carry a task's label, in their order."""
     return source.raw.select_columns([f"gold.{task}"])[source.carries[task]][f"gold.{task}"]
+
+
+def rows_scored(sources: Sequence[Source]) -> int:
+    """Return how many rows a pass over sources encodes: those that carry any label."""
+    return sum(len(np.unique(np.concatenate(list(source.carries.values())))) for source in sources)
 
 
 def score(task: Task, golds: Sequence[Gold], predictions: Sequence[Gold]) -> dict[str, float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -42,3 +43,23 @@ def autocast(device: torch.device, precision: Literal["auto", "fp32", "bf16"]) -
 def pass_overhead(device: torch.device) -> int:
     """What one more pass through the encoder costs, in tokens that could be encoded meanwhile."""
     return 2048 if device.type == "cuda" else 128
+
+
+def name_of(device: torch.device) -> str:
+    """Return what a person calls a device."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+def peak_mib(device: torch.device) -> float | None:
+    """Return the most memory that this process has held, in MiB: the GPU's where it computes there.
+
+    None where the system does not tell.
+    """
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from polytask.earlier import read_scores, resolve_runs
 from polytask.errors import ConfigError
-from polytask.options import resolve
-from polytask.schedule.parallel import Mixed, MixedOptions, require_each
+from polytask.options import require_each
+from polytask.schedule.parallel import Mixed, MixedOptions
 from polytask.schedule.schedule import Change, Feedback, Workload
-from polytask.schedule.targets import read_targets
 from polytask.terms import SMALLER_IS_BETTER
 
 
@@ -43,10 +42,7 @@ class DynamicOptions(MixedOptions):
     @field_validator("targets")
     @classmethod
     def _runs_are_relative_to_the_file(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
-        base = (info.context or {}).get("base")
-        if value is None or base is None:
-            return value
-        return {task: resolve(target, Path(base)) for task, target in value.items()}
+        return resolve_runs(value, info)
 
 
 # The least factor, as a share of the greatest: a task that draws nothing is not measured, and would never come back.
@@ -162,14 +158,14 @@ class DevGap(Policy):
         targets = options.targets
         if not targets:
             raise ConfigError("schedule.targets: found nothing; dev_gap expects the score that each task is to reach")
-        require_each("targets", targets, workload.sizes)
+        require_each("schedule.targets", targets, workload.sizes)
         for task, metric in workload.metrics.items():
             if metric in SMALLER_IS_BETTER:
                 raise ConfigError(
                     f"schedule.targets: found {task!r}, which is scored by {metric}; dev_gap accepts metrics of which "
                     f"more is better; choose another tasks.{task}.metric, or another schedule.policy"
                 )
-        self._targets = read_targets(targets, workload.metrics)
+        self._targets = read_scores(targets, workload.metrics, "schedule.targets")
         self._metrics = workload.metrics
         self._gaps = dict.fromkeys(self.tasks, 1.0)
 

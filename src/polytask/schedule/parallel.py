@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator
 
-from polytask.errors import ConfigError, nearest
+from polytask.options import require_each
 from polytask.schedule.gate import SLACK
 from polytask.schedule.proportions import PROPORTIONS, Dial
 from polytask.schedule.schedule import Schedule, ScheduleOptions, Stage, Workload
@@ -43,16 +43,6 @@ class ParallelOptions(MixedOptions):
     strategy: Literal["parallel"] = "parallel"  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
-def require_each(option: str, values: Mapping[str, object], tasks: Collection[str]) -> None:
-    """Raise ConfigError unless an option gives a number for each task, and for no other."""
-    for task in values:
-        if task not in tasks:
-            raise ConfigError(f"schedule.{option}: found {task!r}; {nearest(task, tasks)}")
-    for task in tasks:
-        if task not in values:
-            raise ConfigError(f"schedule.{option}: found nothing for {task!r}; expected one for every task")
-
-
 class Mixed(Schedule):
     """Divides `batch_rows` encoder rows among the ready tasks; tasks that read the same rows read them together.
 
@@ -64,7 +54,7 @@ class Mixed(Schedule):
         super().__init__(options, workload)
         self.options = options
         if isinstance(options.proportions, dict):
-            require_each("proportions", options.proportions, workload.sizes)
+            require_each("schedule.proportions", options.proportions, workload.sizes)
 
     @property
     def limit(self) -> int:

@@ -57,3 +57,16 @@ def repair(tags: Sequence[str]) -> tuple[list[str], int]:
             mended.append(tag)
         before = tag
     return mended, orphans
+
+
+def confused_spans(truth: Sequence[str], found: Sequence[str]) -> list[tuple[str, str]]:
+    """Return (true label, label found) of the entities of a row, `O` where there is none with these ends.
+
+    An entity found with another end counts as one that was missed and as one that is not there, as in the strict F1.
+
+    >>> confused_spans(["B-PER", "I-PER", "O", "B-LOC"], ["B-ORG", "I-ORG", "B-LOC", "O"])
+    [('PER', 'ORG'), ('O', 'LOC'), ('LOC', 'O')]
+    """
+    true = {(span.first, span.end): span.label for span in spans(truth)}
+    guessed = {(span.first, span.end): span.label for span in spans(found)}
+    return [(true.get(ends, "O"), guessed.get(ends, "O")) for ends in sorted({*true, *guessed})]

@@ -116,6 +116,9 @@ class Classification(Task):
         majority = self.classes[self.counts.index(max(self.counts))]
         return [majority] * len(golds)
 
+    def confused(self, golds: Sequence[Gold], found: Sequence[Gold]) -> list[tuple[str, str]]:
+        return [(str(gold), str(one)) for gold, one in zip(golds, found, strict=True)]
+
 
 def balanced_weights(counts: Sequence[int]) -> list[float]:
     """Weigh each class inversely to its frequency, so that the mean over the training rows is 1."""

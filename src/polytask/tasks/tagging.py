@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from polytask.errors import nearest
-from polytask.tasks.bio import is_bio, repair, spans
+from polytask.tasks.bio import confused_spans, is_bio, repair, spans
 from polytask.tasks.classification import balanced_weights, cross_entropy, known_mass, soft_cross_entropy
 from polytask.tasks.task import Row, Tally, Task, TaskOptions, label_text, ordered_metrics, rounded
 from polytask.terms import Gold, HeadSpec, Word
@@ -177,6 +177,19 @@ class Tagging(Task):
     def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
         majority = self.tagset[self.counts.index(max(self.counts))]
         return [[majority] * len(gold) if isinstance(gold, list) else [] for gold in golds]
+
+    @property
+    def absent(self) -> str | None:
+        return "O" if self.bio else None
+
+    def confused(self, golds: Sequence[Gold], found: Sequence[Gold]) -> list[tuple[str, str]]:
+        """Compare entities with both ends equal, and each other one with none; plain tags word by word."""
+        pairs: list[tuple[str, str]] = []
+        for gold, tags in zip(golds, found, strict=True):
+            assert isinstance(gold, list)
+            assert isinstance(tags, list)
+            pairs.extend(confused_spans(gold, tags) if self.bio else zip(gold, tags, strict=True))
+        return pairs
 
 
 def as_words(value: Any, column: str) -> list[str] | None:  # noqa: ANN401

@@ -234,6 +234,20 @@ class Task(ABC):
     def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
         """Return what the majority baseline (from training) predicts for these rows."""
 
+    @property
+    def absent(self) -> str | None:
+        """What stands in `confused` for a label that is not there; None where each decision has one."""
+        return None
+
+    def confused(self, golds: Sequence[Gold], found: Sequence[Gold]) -> list[tuple[str, str]] | None:
+        """Return each decision as (true label, label found); None where labels are no classes.
+
+        Args:
+            golds, found: the labels and the predictions of the same rows.
+        """
+        del golds, found
+        return None
+
     def to_json(self) -> dict[str, Any]:
         """Return the task as JSON: its type, its options without the data, and what it learned from the rows."""
         fitted = {key.name: getattr(self, key.name) for key in fields(self) if key.name not in ("name", "options")}  # type: ignore[arg-type]

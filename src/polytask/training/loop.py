@@ -42,7 +42,7 @@ from polytask.training.optimizer import (
 )
 from polytask.training.options import TrainOptions
 from polytask.training.record import Exposures, Measured, StageScores, Window
-from polytask.training.selection import DevScores
+from polytask.training.selection import DevScores, Rule, Selection
 from polytask.training.snapshots import Snapshots
 
 
@@ -59,6 +59,7 @@ class Parts:
     balancer: Balancer
     policy: Adaptive | None
     evaluate: Callable[[MultiTaskModel], DevScores]
+    rule: Rule
     options: TrainOptions
     device: torch.device
     world: World
@@ -78,7 +79,8 @@ class Trainer:
         self.optimizer = build_optimizer(parts.model, options)
         precision = partial(autocast, parts.device, options.precision)
         self.differentiator = Differentiator(parts.model, parts.tasks, parts.balancer, parts.world, precision)
-        self.snapshots = Snapshots(parts.checkpoints, options.patience, each_task=options.best_of_each_task)
+        selection = Selection(options.patience, parts.rule)
+        self.snapshots = Snapshots(parts.checkpoints, selection, each_task=options.best_of_each_task)
         self.stages = StageScores({name: task.metric for name, task in parts.tasks.items()})
         self.stage = parts.schedule.stage
         self.step = 0

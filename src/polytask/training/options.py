@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from polytask.earlier import resolve_runs
 from polytask.options import Options
 
 
@@ -47,6 +48,17 @@ class TrainOptions(Options):
     seed: int = Field(default=13, ge=0, lt=2**63)
     evaluations_per_epoch: int = Field(default=1, ge=1)
     patience: int | None = Field(default=None, ge=1, description="stop after so many evaluations without a better one")
+    select: str = Field(
+        default="gap",
+        min_length=1,
+        description="which evaluation is kept: gap: the best mean distance from the baselines; mean: the best mean of "
+        "the main metrics; worst: the best one of the task that is worst off; or a task's name",
+    )
+    baselines: dict[str, float | str] | None = Field(
+        default=None,
+        description="the dev score that each task is compared with: a number, or the folder of an earlier run; by "
+        "default the majority baseline's, on a scale that ends at perfect",
+    )
     best_of_each_task: bool = Field(
         default=False, description="also save the model of each task's best evaluation, in RUN/best/TASK"
     )
@@ -61,3 +73,14 @@ class TrainOptions(Options):
     def _folders_are_relative_to_the_file(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         base = (info.context or {}).get("base")
         return value if base is None else tuple(str(Path(base, folder).resolve()) for folder in value)
+
+    @field_validator("baselines")
+    @classmethod
+    def _runs_are_relative_to_the_file(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
+        return resolve_runs(value, info)
+
+    @model_validator(mode="after")
+    def _baselines_are_read(self) -> TrainOptions:
+        if self.baselines is not None and self.select not in ("gap", "worst"):
+            raise ValueError(f"found baselines beside select {self.select!r}; they are read by gap and worst only")
+        return self

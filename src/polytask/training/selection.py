@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from polytask.terms import Scores
+from polytask.earlier import read_scores, require_same_rows
+from polytask.errors import ConfigError, nearest
+from polytask.options import DataOptions, require_each
+from polytask.terms import SMALLER_IS_BETTER, Scores
+from polytask.training.options import TrainOptions
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,92 @@ class TestScores:
     scores: Scores
 
 
-class Selection:
-    """Remembers the best evaluation by the mean normalised dev score."""
+@dataclass(frozen=True)
+class Rule:
+    """From the dev scores of an evaluation to the number by which it is chosen, of which more is better.
 
-    def __init__(self, patience: int | None) -> None:
+    Attributes:
+        name: of the rule, or of a task, which then counts alone.
+        metrics: the tasks' main metrics.
+        baselines: each task's score that it is compared with; None for the majority baseline, as `normalised` is.
+    """
+
+    name: str = "gap"
+    metrics: Mapping[str, str] = field(default_factory=dict[str, str])
+    baselines: Mapping[str, float] | None = None
+
+    def __call__(self, dev: DevScores) -> float:
+        """Rate an evaluation."""
+        return RULES[self.name](self, dev) if self.name in RULES else dev.normalised[self.name]
+
+    def gaps(self, dev: DevScores) -> list[float]:
+        """Return how far each task is above its baseline: normalised, or relative to the baselines that were given.
+
+        Source of the relative difference: Maninis et al. 2019, "Attentive Single-Tasking of Multiple Tasks",
+        equation 4; by the baseline's size, so that more stays better where a correlation is below 0.
+        """
+        if self.baselines is None:
+            return list(dev.normalised.values())
+        return [
+            _sign(self.metrics[task]) * ((dev.scores[task][self.metrics[task]] or 0.0) - baseline) / abs(baseline)
+            for task, baseline in self.baselines.items()
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the rule and the baselines that were given."""
+        return {"rule": self.name, "baselines": None if self.baselines is None else dict(self.baselines)}
+
+
+def _sign(metric: str) -> int:
+    return -1 if metric in SMALLER_IS_BETTER else 1
+
+
+def _gap(rule: Rule, dev: DevScores) -> float:
+    gaps = rule.gaps(dev)
+    return sum(gaps) / len(gaps)
+
+
+def _mean(rule: Rule, dev: DevScores) -> float:
+    """Take a metric of which less is better with its sign turned; one that is undefined counts as 0."""
+    values = [_sign(metric) * (dev.scores[task][metric] or 0.0) for task, metric in rule.metrics.items()]
+    return sum(values) / len(values)
+
+
+def _worst(rule: Rule, dev: DevScores) -> float:
+    return min(rule.gaps(dev))
+
+
+RULES: dict[str, Callable[[Rule, DevScores], float]] = {"gap": _gap, "mean": _mean, "worst": _worst}
+
+
+def read_rule(options: TrainOptions, metrics: Mapping[str, str], data: Mapping[str, DataOptions]) -> Rule:
+    """Return the rule that the options name.
+
+    Args:
+        metrics: the tasks' main metrics.
+        data: where the tasks' rows come from.
+
+    Raises:
+        ConfigError: there is no such rule or task, or the baselines cannot be compared with this run.
+    """
+    if options.select not in RULES and options.select not in metrics:
+        raise ConfigError(f"train.select: found {options.select!r}; {nearest(options.select, [*RULES, *metrics])}")
+    if options.baselines is None:
+        return Rule(options.select, metrics)
+    require_each("train.baselines", options.baselines, metrics)
+    require_same_rows(options.baselines, data, "train.baselines")
+    found = read_scores(options.baselines, metrics, "train.baselines")
+    for task, value in found.items():
+        if value == 0:
+            raise ConfigError(f"train.baselines.{task}: found 0, and no difference is relative to it; expected a score")
+    return Rule(options.select, metrics, {task: found[task] for task in metrics})
+
+
+class Selection:
+    """Remembers the best evaluation by a rule."""
+
+    def __init__(self, patience: int | None, rule: Rule | None = None) -> None:
+        self.rule = rule or Rule()
         self._patience = patience
         self.best: float | None = None
         self.best_step = -1
@@ -48,8 +134,9 @@ class Selection:
         """Take in an evaluation and say whether it is the best so far."""
         if not isinstance(dev, DevScores):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"a model is chosen by DevScores, never by {type(dev).__name__}")
-        if self.best is None or dev.mean > self.best:
-            self.best, self.best_step, self.since_best = dev.mean, step, 0
+        value = self.rule(dev)
+        if self.best is None or value > self.best:
+            self.best, self.best_step, self.since_best = value, step, 0
             return True
         self.since_best += 1
         return False
@@ -66,3 +153,21 @@ class Selection:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state."""
         self.best, self.best_step, self.since_best = state["best"], state["best_step"], state["since_best"]
+
+
+def pareto(evaluations: Mapping[int, Mapping[str, float]]) -> list[int]:
+    """Return the steps of the evaluations that no other one beats: is as good for every task, and better for one.
+
+    Args:
+        evaluations: by step, each task's score, of which more is better.
+
+    >>> pareto({10: {"a": 0.5, "b": 0.1}, 20: {"a": 0.4, "b": 0.3}, 30: {"a": 0.4, "b": 0.2}})
+    [10, 20]
+    """
+    return [
+        step for step, found in evaluations.items() if not any(_beats(other, found) for other in evaluations.values())
+    ]
+
+
+def _beats(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    return one != other and all(one[task] >= score for task, score in other.items())

@@ -1,4 +1,4 @@
-"""The best models so far, by dev scores: of all tasks together, and of each task where that is asked for."""
+"""The best models so far, by dev scores: by the rule of the run, and of each task where that is asked for."""
 
 from __future__ import annotations
 
@@ -46,14 +46,19 @@ class Snapshot:
 class Snapshots:
     """Keeps the best weights on disk, or in memory where there is no folder.
 
+    Attributes:
+        evaluations: each task's normalised dev score by the step of the evaluation.
+
     Args:
+        selection: what says which evaluation is the best.
         each_task: whether each task's own best model is kept as well; that needs a folder.
     """
 
-    def __init__(self, checkpoints: Checkpoints | None, patience: int | None, *, each_task: bool) -> None:
-        self.selection = Selection(patience)
+    def __init__(self, checkpoints: Checkpoints | None, selection: Selection, *, each_task: bool) -> None:
+        self.selection = selection
         self.best: Snapshot | None = None
         self.by_task: dict[str, Snapshot] = {}
+        self.evaluations: dict[int, dict[str, float]] = {}
         self._checkpoints = checkpoints
         self._each_task = each_task and checkpoints is not None
         self._in_memory: dict[str, Tensor] = {}
@@ -61,6 +66,7 @@ class Snapshots:
     def observe(self, step: int, dev: DevScores, model: MultiTaskModel) -> bool:
         """Take in an evaluation, keep what is best by it, and say whether all tasks together are."""
         best = self.selection.observe(step, dev)
+        self.evaluations[step] = dict(dev.normalised)
         better = [task for task, score in dev.normalised.items() if self._improves(task, score)]
         name: str | None = None
         if self._checkpoints is not None and (best or (better and self._each_task)):
@@ -68,7 +74,7 @@ class Snapshots:
         elif best:
             self._in_memory = {key: value.clone() for key, value in model.state_dict().items()}
         if best:
-            self.best = Snapshot(step, dev.mean, dev.scores, model.plan, name)
+            self.best = Snapshot(step, self.selection.rule(dev), dev.scores, model.plan, name)
         kept = name if self._each_task else None
         self.by_task |= {task: Snapshot(step, dev.normalised[task], dev.scores, model.plan, kept) for task in better}
         return best
@@ -103,6 +109,7 @@ class Snapshots:
             "selection": self.selection.state_dict(),
             "best": None if self.best is None else self.best.to_json(),
             "by_task": {task: found.to_json() for task, found in self.by_task.items()},
+            "evaluations": list(self.evaluations.items()),
         }
 
     def load_state_dict(self, state: Mapping[str, Any], *, leads: bool) -> None:
@@ -111,3 +118,4 @@ class Snapshots:
         if leads:
             self.best = None if state["best"] is None else Snapshot.from_json(state["best"])
             self.by_task = {task: Snapshot.from_json(found) for task, found in state["by_task"].items()}
+            self.evaluations = dict(state["evaluations"])

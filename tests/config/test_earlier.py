@@ -1,4 +1,4 @@
-"""Targets of dev_gap: numbers, or what earlier runs reached on dev."""
+"""Dev scores that a configuration gives: numbers, or what earlier runs reached on the same rows."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from polytask.earlier import read_scores, require_same_rows
 from polytask.errors import ConfigError
+from polytask.options import DataOptions
 from polytask.schedule.dynamic import DynamicOptions
-from polytask.schedule.targets import read_targets
 
 METRICS = {"intent": "accuracy", "slots": "f1"}
 
@@ -23,7 +24,7 @@ def finished(folder: Path, dev: Any) -> str:
 
 def test_a_number_is_a_target_and_a_run_gives_its_dev_score_of_the_tasks_main_metric(tmp_path: Path) -> None:
     run = finished(tmp_path / "slots", {"slots": {"f1": 0.91, "accuracy": 0.97}})
-    assert read_targets({"intent": 0.9, "slots": run}, METRICS) == {"intent": 0.9, "slots": 0.91}
+    assert read_scores({"intent": 0.9, "slots": run}, METRICS, "schedule.targets") == {"intent": 0.9, "slots": 0.91}
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_a_number_is_a_target_and_a_run_gives_its_dev_score_of_the_tasks_main_me
 def test_a_run_without_the_score_is_an_error_that_names_what_it_has(tmp_path: Path, dev: Any, told: str) -> None:
     run = finished(tmp_path / "run", dev)
     with pytest.raises(ConfigError) as caught:
-        read_targets({"slots": run}, METRICS)
+        read_scores({"slots": run}, METRICS, "schedule.targets")
     assert str(caught.value).startswith(f"schedule.targets.slots: found {run!r}, ")
     assert told in str(caught.value)
 
@@ -47,10 +48,36 @@ def test_a_folder_that_is_no_finished_run_is_an_error(tmp_path: Path, content: s
     if content is not None:
         (tmp_path / "scores.json").write_text(content, "utf-8")
     with pytest.raises(ConfigError, match="expected a number, or the folder of a finished run"):
-        read_targets({"slots": str(tmp_path)}, METRICS)
+        read_scores({"slots": str(tmp_path)}, METRICS, "schedule.targets")
 
 
 def test_a_run_is_looked_for_beside_the_configuration(tmp_path: Path) -> None:
     values = {"strategy": "dynamic", "policy": "dev_gap", "targets": {"intent": 0.9, "slots": "runs/slots"}}
     found = DynamicOptions.model_validate(values, context={"base": tmp_path})
     assert found.targets == {"intent": 0.9, "slots": str(tmp_path / "runs" / "slots")}
+
+
+def scored_on(folder: Path, data: dict[str, Any]) -> str:
+    folder.mkdir()
+    (folder / "config.yaml").write_text(json.dumps({"tasks": {"slots": {"type": "tagging", "data": data}}}), "utf-8")
+    return str(folder)
+
+
+def test_a_run_on_other_dev_rows_is_no_baseline_and_one_on_a_copy_of_them_is(tmp_path: Path) -> None:
+    files = {name: str(tmp_path / f"{name}.jsonl") for name in ("one", "copy", "other")}
+    for name, path in files.items():
+        Path(path).write_text("{}" if name == "other" else "[]", "utf-8")
+    own = {"slots": DataOptions(train="train.jsonl", dev=files["one"])}
+    copy = scored_on(tmp_path / "a", {"train": "else.jsonl", "dev": files["copy"]})
+    require_same_rows({"slots": copy}, own, "train.baselines")
+    for number, data in enumerate(({"dev": files["other"]}, {"train": files["one"], "dev": 0.1}, {"hub": "some/set"})):
+        run = scored_on(tmp_path / f"b{number}", data)
+        with pytest.raises(ConfigError, match="scores on other rows cannot be compared") as caught:
+            require_same_rows({"slots": run}, own, "train.baselines")
+        assert str(caught.value).startswith(f"train.baselines.slots: found {run!r}, a run with the dev rows ")
+
+
+def test_a_number_and_a_folder_that_does_not_tell_its_rows_are_accepted(tmp_path: Path) -> None:
+    own = {"slots": DataOptions(train="train.jsonl", dev="dev.jsonl")}
+    require_same_rows({"slots": 0.5}, own, "train.baselines")
+    require_same_rows({"slots": str(tmp_path)}, own, "train.baselines")

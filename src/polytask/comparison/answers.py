@@ -1,0 +1,85 @@
+"""What the runs answered on the test rows, read back from their folders, and whether they answered the same rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polytask.errors import UserError
+from polytask.terms import Gold
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A task's test rows and what the models of one arm said, seed by seed.
+
+    Attributes:
+        rows: their numbers in the split.
+        found: seeds x rows.
+    """
+
+    rows: tuple[int, ...]
+    texts: tuple[str, ...]
+    golds: tuple[Gold, ...]
+    found: tuple[tuple[Gold, ...], ...]
+
+
+def read_answers(
+    runs: Mapping[str, Mapping[int, Sequence[Path]]], tasks: Sequence[str]
+) -> dict[str, dict[str, Answers]]:
+    """Return the answers by task and arm. Raises UserError when arms were scored on different rows."""
+    answers: dict[str, dict[str, Answers]] = {task: {} for task in tasks}
+    for task in tasks:
+        for arm, by_seed in runs.items():
+            read = [_read(_folder_of(folders, task), task) for folders in by_seed.values()]
+            for lines in read:
+                _require_same_rows(task, arm, lines, read[0])
+            first = read[0]
+            found = tuple(tuple(line["found"] for line in lines) for lines in read)
+            answers[task][arm] = Answers(
+                tuple(line["row"] for line in first),
+                tuple(line.get("text", "") for line in first),
+                tuple(line["gold"] for line in first),
+                found,
+            )
+        whole = next(iter(answers[task].values()))
+        for arm, one in answers[task].items():
+            if (one.rows, one.golds) != (whole.rows, whole.golds):
+                raise UserError(_another_data_set(task, arm))
+    return answers
+
+
+def _folder_of(folders: Sequence[Path], task: str) -> Path:
+    """Return the run that answers a task; each task is answered by one."""
+    return next((folder for folder in folders if path_of(folder, task).is_file()), folders[0])
+
+
+def path_of(folder: Path, task: str) -> Path:
+    """Return the file of a run's answers for a task."""
+    return folder / "predictions" / f"{task}.jsonl"
+
+
+def _read(folder: Path, task: str) -> list[dict[str, Any]]:
+    path = path_of(folder, task)
+    try:
+        return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
+    except (OSError, ValueError):
+        raise UserError(
+            f"{path}: no predictions to be read there; the run is of another version: "
+            f"delete {folder}, and the same command trains it again"
+        ) from None
+
+
+def _require_same_rows(task: str, arm: str, lines: Sequence[Mapping[str, Any]], first: Sequence[Any]) -> None:
+    if [(line["row"], line["gold"]) for line in lines] != [(line["row"], line["gold"]) for line in first]:
+        raise UserError(_another_data_set(task, arm))
+
+
+def _another_data_set(task: str, arm: str) -> str:
+    return (
+        f"arm {arm!r}: its predictions for {task!r} are about other rows or labels than those of its baseline; "
+        "baselines of another data set compare with nothing: delete the run folders of this arm, or name another --out"
+    )

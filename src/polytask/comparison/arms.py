@@ -1,0 +1,185 @@
+"""The arms: what is compared. An arm is a few configurations, one a model; a new kind is one function and one row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from polytask.comparison.budget import Budget
+from polytask.config import Config, validate
+from polytask.config.document import Path_, apply_override
+from polytask.errors import ConfigError, nearest
+
+BASELINE = "single"
+# What a task has because there are other tasks.
+_JOINT_KEYS = ("needs", "reads", "detach_reads", "gate", "weight")
+_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]*$")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train the tasks.
+
+    Attributes:
+        name: in the tables and in the names of the run folders.
+        parts: its models: the name of a run and its configuration.
+        overrides: what a person gave for it.
+        taught: whether the single models of the same seed are its teachers.
+        answers: whether it has one score a task; pairs have several.
+    """
+
+    name: str
+    parts: Mapping[str, Config]
+    overrides: tuple[str, ...] = ()
+    taught: bool = False
+    answers: bool = True
+
+
+def values_of(config: Config) -> dict[str, Any]:
+    """Return what was set in a configuration as plain values, so that another strategy may stand in its place."""
+    return config.model_dump(mode="json", exclude_unset=True)
+
+
+def _alone(task: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in task.items() if key not in _JOINT_KEYS}
+
+
+def _training(values: Mapping[str, Any], tasks: Sequence[str], limits: Mapping[str, float]) -> dict[str, Any]:
+    """Return the training options of some of the tasks with a budget; the number of steps follows from the epochs.
+
+    One task is chosen alike by every rule, so a rule is kept for several tasks only, and only where it names none.
+    """
+    found = {key: value for key, value in values.get("train", {}).items() if key not in ("max_steps", "teachers")}
+    rule, baselines = found.pop("select", None), found.pop("baselines", None)
+    if len(tasks) > 1 and rule is not None and rule not in values["tasks"]:
+        found["select"] = rule
+    if len(tasks) > 1 and baselines is not None:
+        found["baselines"] = {task: baselines[task] for task in tasks}
+    return {**found, **limits}
+
+
+def _single(config: Config, budget: Budget) -> Arm:
+    values = values_of(config)
+    parts = {
+        f"{BASELINE}-{task}": validate({
+            **{key: values[key] for key in ("encoder", "max_tokens") if key in values},
+            "tasks": {task: _alone(options)},
+            "sharing": {"strategy": "global"},
+            "train": _training(values, (task,), budget.alone(task)),
+        })
+        for task, options in values["tasks"].items()
+    }  # fmt: skip
+    return Arm(BASELINE, parts)
+
+
+def _shared_alike(strategy: str) -> Callable[[Config, Budget], Arm]:
+    def build(config: Config, budget: Budget) -> Arm:
+        del budget
+        heads = [list(group) for group in config.sharing.share_heads]
+        sharing = {"strategy": strategy, **({"share_heads": heads} if heads else {})}
+        return Arm(strategy, {strategy: validate({**values_of(config), "sharing": sharing})})
+
+    return build
+
+
+def _as_it_is(config: Config, budget: Budget) -> Arm:
+    del budget
+    return Arm("config", {"config": config})
+
+
+def _pairs(config: Config, budget: Budget) -> Arm:
+    """Two tasks at a time share the whole encoder, each seeing as many rows as in the joint run."""
+    values, parts = values_of(config), dict[str, Config]()
+    for one, other in combinations(values["tasks"], 2):
+        tasks = {task: _alone(values["tasks"][task]) for task in (one, other)}
+        heads = [[one, other]] if any({one, other} <= set(group) for group in config.sharing.share_heads) else []
+        parts[f"pairs-{one}-{other}"] = validate({
+            **{key: values[key] for key in ("encoder", "max_tokens") if key in values},
+            "tasks": tasks,
+            "sharing": {"strategy": "global", "share_heads": heads},
+            "schedule": {"strategy": "parallel", "proportions": {task: budget.rows[task] for task in (one, other)}},
+            "train": _training(values, (one, other), budget.pair(one, other)),
+        })  # fmt: skip
+    return Arm("pairs", parts, answers=False)
+
+
+def _distill(config: Config, budget: Budget) -> Arm:
+    """Return the joint model with the single ones of its seed as teachers; they are named once they are trained."""
+    del budget
+    return Arm("distill", {"distill": with_train(config, teachers=[])}, taught=True)
+
+
+ARMS: dict[str, Callable[[Config, Budget], Arm]] = {
+    BASELINE: _single,
+    "global": _shared_alike("global"),
+    "config": _as_it_is,
+    "independent": _shared_alike("independent"),
+    "pairs": _pairs,
+    "distill": _distill,
+}
+
+
+def read_named(given: Sequence[str]) -> dict[str, list[str]]:
+    """Read `NAME=PATH=VALUE`; a name that comes again gets one more override. Raises ConfigError."""
+    named: dict[str, list[str]] = {}
+    for text in given:
+        name, equals, override = text.partition("=")
+        if not equals or "=" not in override:
+            raise ConfigError(
+                f"--arm {text}: expected a name, a path and a value, such as lower=sharing.shared_layers=3; "
+                "it names nothing that would differ"
+            )
+        named.setdefault(name.strip(), []).append(override)
+    return named
+
+
+def require_arms(chosen: Sequence[str], named: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the arms in their order, the baseline first. Raises ConfigError for what names nothing, or two things."""
+    for name, overrides in named.items():
+        if name in ARMS:
+            raise ConfigError(f"--arm {name}: this name has a meaning already; call the arm by another one")
+        if not _NAME.match(name):
+            raise ConfigError(f"--arm {name}: found {name!r}; a name is a letter, then letters, digits, - and _")
+        if not overrides:
+            raise ConfigError(f"--arm {name}: it names nothing; give it an override such as sharing.strategy=global")
+    for name in chosen:
+        if name not in ARMS and name not in named:
+            raise ConfigError(
+                f"--arms: found {name!r}, which names nothing; {nearest(name, [*ARMS, *named])}; "
+                f"a variant of your own is --arm {name}=PATH=VALUE"
+            )
+        if list(chosen).count(name) > 1:
+            raise ConfigError(f"--arms: found {name!r} twice; list an arm once")
+    found = [BASELINE, *(name for name in chosen if name != BASELINE), *(name for name in named if name not in chosen)]
+    if len(found) == 1:
+        raise ConfigError(f"--arms: found {BASELINE} alone, and nothing to compare it with; add global or config")
+    return found
+
+
+def build_arms(
+    config: Config, budget: Budget, chosen: Sequence[str], named: Mapping[str, Sequence[str]]
+) -> dict[str, Arm]:
+    """Return the arms. Raises ConfigError naming the arm whose configuration is wrong."""
+    arms: dict[str, Arm] = {}
+    for name in require_arms(chosen, named):
+        try:
+            arms[name] = ARMS[name](config, budget) if name in ARMS else _variant(name, config, named[name])
+        except ConfigError as error:
+            raise ConfigError(f"arm {name!r}: {error}") from None
+    return arms
+
+
+def _variant(name: str, config: Config, overrides: Sequence[str]) -> Arm:
+    values, places = values_of(config), dict[Path_, str]()
+    for override in overrides:
+        apply_override(values, override, places)
+    return Arm(name, {name: validate(values, places=places)}, tuple(overrides))
+
+
+def with_train(config: Config, **options: Any) -> Config:  # noqa: ANN401
+    """Return a configuration with other training options. Raises ConfigError when there is no such option."""
+    values = values_of(config)
+    return validate({**values, "train": {**values.get("train", {}), **options}})

@@ -1,0 +1,141 @@
+"""Does sharing pay off? Train every arm under one budget, and compare each task with a model of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polytask.api import as_config
+from polytask.comparison.answers import read_answers
+from polytask.comparison.arms import BASELINE, values_of
+from polytask.comparison.preparation import Prepared, prepare
+from polytask.comparison.record import Findings, to_json
+from polytask.comparison.runs import Shelf, run_arms
+from polytask.comparison.statistics import compare_arms
+from polytask.config import Config
+from polytask.errors import ConfigError, OutputError
+from polytask.files import write_json
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found.
+
+    Attributes:
+        folder: where comparison.json and the runs lie.
+        tasks: for each task its metric, each arm's scores and difference to `single`, and the verdict.
+        arms: for each arm its overrides, parameters, times, exposure and run folders.
+        recommended: the arm to take.
+        reason: why.
+        trained, reused: runs that were trained now, and runs that were there already.
+        record: all of comparison.json.
+    """
+
+    folder: Path
+    tasks: Mapping[str, Any]
+    arms: Mapping[str, Any]
+    recommended: str
+    reason: str
+    trained: int
+    reused: int
+    record: Mapping[str, Any]
+
+
+def compare(
+    config: str | Path | Config | Mapping[str, Any],
+    out: str | Path,
+    *,
+    arms: Sequence[str] = (BASELINE, "global", "config"),
+    named: Mapping[str, Sequence[str]] | None = None,
+    seeds: int | Sequence[int] = 3,
+    floor: float = 0.5,
+    jobs: int = 1,
+    overrides: Sequence[str] = (),
+) -> Comparison:
+    """Train each arm with each seed and say, for every task, whether sharing paid off.
+
+    Args:
+        config: a YAML file, a mapping of the same shape, or a Config.
+        out: folder of the comparison; runs that lie there already are not trained again.
+        arms: single, global, config, independent, pairs, distill, or names of `named`; `single` always takes part.
+        named: variants of the configuration by name, each as overrides such as "sharing.shared_layers=3".
+        seeds: how many, from train.seed on, or which.
+        floor: points (hundredths of the metric's unit) that a task may lose.
+        jobs: runs that train at once.
+        overrides: of the configuration, for all arms.
+
+    Raises:
+        UserError: the input is at fault; nothing has been trained.
+        TrainingError: a run cannot go on; what was finished stays.
+        Interrupted: stopped by Ctrl-C, after saving; the same call goes on.
+    """
+    checked, folder = as_config(config, overrides), Path(out)
+    chosen = chosen_seeds(seeds, checked.train.seed)
+    if floor < 0:
+        raise ConfigError(f"--floor: found {floor:g}; points that a task may lose are 0 or more")
+    if jobs < 1:
+        raise ConfigError(f"--jobs: found {jobs}; at least one run trains at a time")
+    prepared = prepare(checked, arms, named or {})
+    notes = open_comparison(folder, checked)
+    shelf = Shelf(folder / "runs")
+    runs = run_arms(prepared, chosen, shelf, jobs)
+    found = _findings(checked, prepared, runs, chosen, floor, notes)
+    record = to_json(found, folder)
+    write_json(folder / "comparison.json", record)
+    return Comparison(
+        folder, record["tasks"], record["arms"], record["recommended"], record["reason"], shelf.trained, shelf.reused,
+        record,
+    )  # fmt: skip
+
+
+def chosen_seeds(seeds: int | Sequence[int], first: int) -> list[int]:
+    """Return the seeds. Raises ConfigError for fewer than two: one seed says nothing about how much seeds vary."""
+    found = list(range(first, first + seeds)) if isinstance(seeds, int) else list(seeds)
+    if len(set(found)) != len(found):
+        raise ConfigError(f"--seeds: found {', '.join(map(str, found))}; list a seed once")
+    if len(found) < 2:
+        raise ConfigError(
+            f"--seeds: found {len(found)}; an interval over seeds needs two or more; set --seeds 3, or list them: 13,14"
+        )
+    return found
+
+
+def open_comparison(folder: Path, config: Config) -> list[str]:
+    """Make the folder, and say when another configuration's comparison lies there; its runs stay."""
+    try:
+        (folder / "runs").mkdir(parents=True, exist_ok=True)
+        description = folder / "config.json"
+        values = values_of(config)
+        before = json.loads(description.read_text("utf-8")) if description.is_file() else None
+        write_json(description, values)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{folder}: cannot be used as the folder of a comparison ({error})") from None
+    if before is None or before == json.loads(json.dumps(values)):
+        return []
+    return [f"{folder} held the comparison of another configuration; its runs stay, comparison.json is written anew"]
+
+
+def _findings(
+    config: Config,
+    prepared: Mapping[str, Prepared],
+    runs: Mapping[str, Mapping[int, Sequence[Path]]],
+    seeds: Sequence[int],
+    floor: float,
+    notes: Sequence[str],
+) -> Findings:
+    judged = {task: found for part in prepared[BASELINE].parts for task, found in part.judged.items()}
+    answering = {name: folders for name, folders in runs.items() if prepared[name].arm.answers}
+    answers = read_answers(answering, list(config.tasks))
+    differences = {
+        task: compare_arms(
+            judged[task].metric, judged[task].level, found, baseline=BASELINE, resamples=RESAMPLES, seed=0
+        )
+        for task, found in answers.items()
+    }  # fmt: skip
+    metrics = {task: judged[task].metric for task in config.tasks}
+    return Findings(metrics, prepared, runs, answers, differences, tuple(seeds), floor, tuple(notes))

@@ -1,0 +1,160 @@
+"""Before anything trains: every arm is assembled once, checked against the configuration, and given its hash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polytask.assemble import Assembly, assemble
+from polytask.comparison.arms import BASELINE, Arm, build_arms, with_train
+from polytask.comparison.budget import planned
+from polytask.config import Config
+from polytask.data.cache import file_digest, key_of
+from polytask.errors import ConfigError, UserError
+from polytask.evaluation.scoring import truth
+from polytask.model.origin import locate
+from polytask.terms import Gold
+
+_ENCODER_FILES = ("config.json", "model.safetensors", "pytorch_model.bin", "tokenizer.json")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a task's scores are made of: its main metric, its level, and the labels that it is scored against."""
+
+    metric: str
+    level: Any
+    golds: tuple[Gold, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One model of an arm, ready to be trained with any seed.
+
+    Attributes:
+        label: names its run folders.
+        content: what determines its weights, beside the options.
+        judged: by task.
+        shares: whether tasks train any parameter together.
+    """
+
+    label: str
+    config: Config
+    content: tuple[Any, ...]
+    judged: Mapping[str, Judged]
+    shares: bool
+
+    def seeded(self, seed: int, teachers: Sequence[Path] = ()) -> Planned:
+        """Return the run with a seed, and with teachers where it has some."""
+        hashed = with_train(self.config, seed=seed)
+        config = with_train(hashed, teachers=[str(folder) for folder in teachers]) if teachers else hashed
+        # Of a teacher counts what determines it, which its folder is named after, and not where the folder lies.
+        taught_by = [folder.name.rpartition("-")[2] for folder in teachers]
+        values = hashed.to_json()
+        tasks = {name: {**task, "data": None} for name, task in values["tasks"].items()}
+        # A dict has no order in JSON, and the order of the tasks is that of the heads' first weights.
+        identity = key_of({**values, "tasks": tasks, "encoder": None}, list(tasks), taught_by, *self.content)[:12]
+        return Planned(self.label, identity, config)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run to be trained, or found."""
+
+    label: str
+    identity: str
+    config: Config
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An arm whose models are all ready for their first step."""
+
+    arm: Arm
+    parts: tuple[Part, ...]
+
+    @property
+    def shares(self) -> bool:
+        """Whether it can be recommended as a way to share."""
+        return self.arm.answers and self.arm.name != BASELINE and any(part.shares for part in self.parts)
+
+
+def prepare(config: Config, chosen: Sequence[str], named: Mapping[str, Sequence[str]]) -> dict[str, Prepared]:
+    """Build and check every arm. Raises UserError naming the arm; nothing has been trained by then."""
+    joint = assemble(config)
+    expected, budget = _judged(joint), planned(joint)
+    known = {str(config.to_json()): _part("config", joint)}
+    del joint
+    prepared: dict[str, Prepared] = {}
+    for name, arm in build_arms(config, budget, chosen, named).items():
+        try:
+            parts = tuple(_known(label, part, known) for label, part in arm.parts.items())
+        except UserError as error:
+            raise type(error)(f"arm {name!r}: {error}") from None
+        _require_same(name, arm, parts, expected)
+        prepared[name] = Prepared(arm, parts)
+    if prepared and not any(found.shares for found in prepared.values()):
+        raise ConfigError(
+            f"--arms: found {', '.join(prepared)}, and none of them shares anything; add global, or another that does"
+        )
+    return prepared
+
+
+def _known(label: str, config: Config, known: dict[str, Part]) -> Part:
+    """Assemble each configuration once, whatever the arms are called."""
+    key = str(config.to_json())
+    if key not in known:
+        known[key] = _part(label, assemble(config))
+    found = known[key]
+    return Part(label, config, found.content, found.judged, found.shares)
+
+
+def _part(label: str, assembly: Assembly) -> Part:
+    tables = assembly.tables.tables
+    digests = [
+        (split, list(table.feed.tasks), table.feed.content()) for split, found in tables.items() for table in found
+    ]
+    content = (digests, _encoder(assembly.config.encoder), assembly.model.sharing.to_json())
+    return Part(label, assembly.config, content, _judged(assembly), bool(assembly.model.sharing_tasks()))
+
+
+def _encoder(name: str) -> Any:  # noqa: ANN401
+    """Identify an encoder by its files, or by its name on the hub."""
+    folder = Path(locate(name))
+    if not folder.is_dir():
+        return name
+    return [file_digest(folder / file) for file in _ENCODER_FILES if (folder / file).is_file()]
+
+
+def _judged(assembly: Assembly) -> dict[str, Judged]:
+    """Return what each task is scored by: its test rows, or its dev rows where there are none."""
+    found: dict[str, Judged] = {}
+    for name, task in assembly.tasks.items():
+        sources = [
+            source for split in ("test", "dev") for source in assembly.sources[split] if name in source.tasks
+        ]  # fmt: skip
+        found[name] = Judged(task.metric, task.level, tuple(truth(sources[0], name)))
+    return found
+
+
+def _require_same(name: str, arm: Arm, parts: Sequence[Part], expected: Mapping[str, Judged]) -> None:
+    """Raise ConfigError unless an arm answers the tasks of the configuration, scored on the same rows."""
+    judged = {task: found for part in parts for task, found in part.judged.items()}
+    if set(judged) != set(expected) and arm.answers:
+        raise ConfigError(
+            f"arm {name!r}: found the tasks {', '.join(judged)}; expected those of the configuration: "
+            f"{', '.join(expected)}"
+        )
+    for task, found in judged.items():
+        if found.metric != expected[task].metric:
+            raise ConfigError(
+                f"arm {name!r}: {task!r} is scored by {found.metric}, and its baseline by {expected[task].metric}; "
+                "leave the metric out of the arm, and set it for all with --set"
+            )
+        if found.golds != expected[task].golds:
+            raise ConfigError(
+                f"arm {name!r}: {task!r} is scored on other rows or labels than its baseline; "
+                "baselines of another data set compare with nothing: leave the data out of the arm"
+            )

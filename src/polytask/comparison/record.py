@@ -1,0 +1,171 @@
+"""The record of a comparison: comparison.json, from what the runs' folders say and what was found."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polytask.comparison.answers import Answers
+from polytask.comparison.arms import BASELINE
+from polytask.comparison.examples import examples
+from polytask.comparison.preparation import Prepared
+from polytask.comparison.statistics import LEVEL, Difference, overall
+from polytask.comparison.transfer import transfer
+from polytask.comparison.verdict import Candidate, Evidence, judge, recommend
+from polytask.tasks.task import rounded
+
+Folders = Mapping[int, Sequence[Path]]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that was found.
+
+    Attributes:
+        metrics: each task's main metric.
+        runs: run folders by arm and seed, one a model of the arm.
+        answers, differences: by task and arm.
+        floor: in points.
+    """
+
+    metrics: Mapping[str, str]
+    prepared: Mapping[str, Prepared]
+    runs: Mapping[str, Folders]
+    answers: Mapping[str, Mapping[str, Answers]]
+    differences: Mapping[str, Mapping[str, Difference]]
+    seeds: tuple[int, ...]
+    floor: float
+    notes: tuple[str, ...]
+
+
+def to_json(found: Findings, folder: Path) -> dict[str, Any]:
+    """Return comparison.json.
+
+    Args:
+        folder: that the paths of runs are relative to.
+    """
+    arms = {name: _arm(one, found.runs[name], folder, found) for name, one in found.prepared.items()}
+    sharing = sorted(
+        (name for name, one in found.prepared.items() if one.shares), key=lambda name: arms[name]["parameters"]
+    )
+    candidates = [_candidate(name, arms[name]["parameters"], found) for name in sharing]
+    recommended, reason = recommend(candidates, arms[BASELINE]["parameters"], found.floor)
+    shown = recommended if recommended in sharing else max(candidates, key=lambda one: one.mean).name
+    return {
+        "tasks": {task: _task(task, sharing, found) for task in found.metrics},
+        "arms": arms,
+        "recommended": recommended,
+        "reason": reason,
+        "floor": found.floor,
+        "seeds": list(found.seeds),
+        "level": LEVEL,
+        "notes": list(found.notes),
+        "overall": {one.name: _overall(one) for one in candidates},
+        "transfer": transfer(found.metrics, found.runs, found.prepared, found.differences, sharing),
+        "examples": {
+            task: {"arm": shown, **examples(by_arm[BASELINE], by_arm[shown])} for task, by_arm in found.answers.items()
+        },
+    }  # fmt: skip
+
+
+def _overall(one: Candidate) -> dict[str, float] | None:
+    """Return an arm's mean relative difference over tasks."""
+    return None if one.overall is None else dict(zip(("mean", "low", "high"), map(rounded, one.overall), strict=True))
+
+
+def _candidate(name: str, parameters: int, found: Findings) -> Candidate:
+    differences = {task: by_arm[name] for task, by_arm in found.differences.items()}
+    singles = [by_arm[BASELINE].mean for by_arm in found.differences.values()]
+    floors = dict.fromkeys(differences, found.floor / 100)
+    return Candidate(name, differences, floors, overall(list(differences.values()), singles), parameters)
+
+
+def _task(task: str, sharing: Sequence[str], found: Findings) -> dict[str, Any]:
+    by_arm, rows = found.differences[task], len(found.answers[task][BASELINE].rows)
+    chosen = {name: by_arm[name] for name in sharing}
+    verdict = judge(Evidence(task, found.metrics[task], chosen, found.floor / 100, rows, len(found.seeds)))
+    return {
+        "metric": found.metrics[task],
+        "rows": rows,
+        "arms": {name: _difference(one) for name, one in by_arm.items()},
+        "verdict": verdict.word,
+        "sentence": verdict.sentence,
+        "needed": None if verdict.needed is None else asdict(verdict.needed),
+    }
+
+
+def _difference(one: Difference) -> dict[str, Any]:
+    values = {"mean": one.mean, "std": one.std, "delta": one.delta, "low": one.low, "high": one.high}
+    spread = {"from_rows": math.sqrt(one.from_rows), "from_seeds": math.sqrt(one.from_seeds)}
+    return {
+        **{key: _rounded(value) for key, value in {**values, "relative": one.relative, **spread}.items()},
+        "values": [_rounded(value) for value in one.values],
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else rounded(value)
+
+
+def _arm(one: Prepared, runs: Folders, folder: Path, found: Findings) -> dict[str, Any]:
+    """Return what an arm is made of and what it takes; of the single models all of them together."""
+    records = [[_read(run / "run.json") for run in listed] for listed in runs.values()]
+    exposure = {
+        task: round(float(np.mean(seen)))
+        for task in found.metrics
+        if (seen := [run["exposure"][task]["rows"] for listed in records for run in listed if task in run["exposure"]])
+    }
+    return {
+        "overrides": list(one.arm.overrides),
+        "parameters": _mean([sum(run["parameters"]["total"] for run in listed) for listed in records]),
+        "train_seconds": round(float(np.mean([sum(run["seconds"] for run in listed) for listed in records])), 1),
+        "predict_rows_per_second": _speed(one, runs, records),
+        "exposure": exposure,
+        "shares": one.shares,
+        "runs": {str(seed): [str(run.relative_to(folder)) for run in listed] for seed, listed in runs.items()},
+    }
+
+
+def _mean(values: Sequence[float]) -> int:
+    return round(sum(values) / len(values))
+
+
+def _speed(one: Prepared, runs: Folders, records: Sequence[Sequence[Mapping[str, Any]]]) -> float | None:
+    """Return test rows answered a second for all of their tasks: several models pass a row one after another."""
+    speeds: list[float] = []
+    for folders, listed in zip(runs.values(), records, strict=True):
+        rates = [run.get("predict_rows_per_second") for run in listed]
+        if not one.arm.answers or not all(rates):
+            return None
+        passed = [_test_rows(run) for run in folders]
+        distinct = sum({source: rows for found in passed for source, rows in found.items()}.values())
+        seconds = sum(sum(found.values()) / rate for found, rate in zip(passed, rates, strict=True) if rate)
+        speeds.append(distinct / seconds)
+    return round(float(np.mean(speeds)), 1)
+
+
+def _test_rows(run: Path) -> dict[str, int]:
+    """Return how many rows of each test file a run passed; equal files of two runs are one."""
+    predicted, config = _read(run / "run.json")["predicted_split"], _config(run)
+    found: dict[str, int] = {}
+    for source in _read(run / "data.json")["sources"]:
+        tasks = [task for task in source["tasks"] if predicted.get(task) == source["split"]]
+        if tasks:
+            found[json.dumps(config["tasks"][tasks[0]].get("data", {}).get(source["split"]))] = source["rows"]
+    return found
+
+
+def _config(run: Path) -> dict[str, Any]:
+    import yaml
+
+    return yaml.safe_load((run / "config.yaml").read_text("utf-8"))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text("utf-8"))

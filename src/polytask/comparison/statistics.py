@@ -1,0 +1,159 @@
+"""Differences to the single models with their intervals: a paired bootstrap over test rows and seeds.
+
+A replicate draws a weight for every test row, the same one for both arms, and S of the S seeds with replacement, again
+the same for both. The mean of S seeds drawn from S varies by (S - 1) / S too little, so the seeds' part of a
+replicate, its distance from the mean over all seeds, is stretched by sqrt(S / (S - 1)).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polytask.comparison.answers import Answers
+from polytask.evaluation.bootstrap import Floats, interval, resampled, weights
+from polytask.evaluation.metrics import METRICS
+from polytask.terms import SMALLER_IS_BETTER, Gold
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far an arm is from the single model of a task; positive is better.
+
+    Attributes:
+        values: the arm's score with each seed; None where the metric is undefined.
+        delta: mean difference over seeds.
+        low, high: ends of the interval; None where too few replicates are defined.
+        relative: of delta, in units of the single models' mean.
+        from_rows, from_seeds: the two parts of the variance of delta.
+        replicates: of delta.
+    """
+
+    values: tuple[float | None, ...]
+    delta: float | None
+    low: float | None
+    high: float | None
+    relative: float | None
+    from_rows: float
+    from_seeds: float
+    replicates: Floats
+
+    @property
+    def mean(self) -> float | None:
+        """The arm's mean over seeds."""
+        return _mean(self.values)
+
+    @property
+    def std(self) -> float | None:
+        """The standard deviation over seeds (n - 1)."""
+        found = _defined(self.values)
+        return None if found is None else float(np.std(found, ddof=1)) if len(found) > 1 else 0.0
+
+
+def _defined(values: Sequence[float | None]) -> list[float] | None:
+    found = [value for value in values if value is not None]
+    return found if len(found) == len(values) else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    found = _defined(values)
+    return None if found is None else float(np.mean(found))
+
+
+def drawn_seeds(seeds: int, count: int, seed: int) -> NDArray[np.intp]:
+    """Draw seeds with replacement: replicates x seeds; the same for all tasks and arms."""
+    return np.random.default_rng([seed, 1]).integers(seeds, size=(count, seeds))
+
+
+def combine(each: Floats, drawn: NDArray[np.intp]) -> tuple[Floats, Floats]:
+    """Return the rows' and the seeds' part of every replicate.
+
+    Args:
+        each: the difference under each seed: replicates x seeds.
+        drawn: which seeds a replicate drew: replicates x seeds.
+    """
+    seeds = each.shape[1]
+    middle = each.mean(1)
+    stretch = np.sqrt(seeds / (seeds - 1)) if seeds > 1 else 0.0
+    return middle, stretch * (np.take_along_axis(each, drawn, axis=1).mean(1) - middle)
+
+
+def compare_arms(
+    metric: str,
+    level: Literal["row", "word"],
+    answers: Mapping[str, Answers],
+    *,
+    baseline: str,
+    resamples: int,
+    seed: int,
+) -> dict[str, Difference]:
+    """Return each arm's difference to the baseline on one task."""
+    base = answers[baseline]
+    sign = -1.0 if metric in SMALLER_IS_BETTER else 1.0
+    drawn = drawn_seeds(len(base.found), resamples, seed)
+    # Tasks on the same texts draw the same rows, others others.
+    rows_seed = zlib.crc32("\0".join(base.texts).encode("utf-8", "replace")) + seed
+    replicates = _replicates(metric, level, answers, resamples, rows_seed)
+    scores = {arm: _scores(metric, level, base.golds, one.found) for arm, one in answers.items()}
+    found: dict[str, Difference] = {}
+    for arm in answers:
+        each = sign * (replicates[arm] - replicates[baseline])
+        middle, stretched = combine(each, drawn)
+        ends = interval(middle + stretched, LEVEL)
+        mean, single = _mean(scores[arm]), _mean(scores[baseline])
+        delta = None if mean is None or single is None else sign * (mean - single)
+        found[arm] = Difference(
+            values=scores[arm],
+            delta=delta,
+            low=None if ends is None or delta is None else ends[0],
+            high=None if ends is None or delta is None else ends[1],
+            relative=delta / abs(single) if delta is not None and single else None,
+            from_rows=_variance(middle),
+            from_seeds=_variance(stretched),
+            replicates=middle + stretched,
+        )
+    return found
+
+
+def _scores(
+    metric: str, level: Literal["row", "word"], golds: Sequence[Gold], found: Sequence[Sequence[Gold]]
+) -> tuple[float | None, ...]:
+    return tuple(METRICS[level][metric](list(golds), list(one)) for one in found)
+
+
+def _replicates(
+    metric: str, level: Literal["row", "word"], answers: Mapping[str, Answers], resamples: int, seed: int
+) -> dict[str, Floats]:
+    """Return each arm's scores: replicates x seeds, under the same rows' weights for all."""
+    measures = {
+        arm: [resampled(level, metric, list(one.golds), list(found)) for found in one.found]
+        for arm, one in answers.items()
+    }
+    blocks: dict[str, list[Floats]] = {arm: [] for arm in measures}
+    rows = len(next(iter(answers.values())).rows)
+    for block in weights(rows, resamples, seed):
+        for arm, listed in measures.items():
+            blocks[arm].append(np.stack([measure(block) for measure in listed], axis=1))
+    return {arm: np.concatenate(found) for arm, found in blocks.items()}
+
+
+def _variance(values: Floats) -> float:
+    defined = values[np.isfinite(values)]
+    return float(np.var(defined)) if len(defined) else 0.0
+
+
+def overall(differences: Sequence[Difference], singles: Sequence[float | None]) -> tuple[float, float, float] | None:
+    """Return the mean over tasks of the relative difference, and its interval; None where a task has none."""
+    if any(one.relative is None for one in differences):
+        return None
+    each = [one.replicates / abs(single) for one, single in zip(differences, singles, strict=True) if single]
+    ends = interval(np.mean(each, axis=0), LEVEL)
+    mean = float(np.mean([one.relative for one in differences if one.relative is not None]))
+    return None if ends is None else (mean, *ends)

@@ -1,0 +1,62 @@
+"""How much each task changes each other one when the two are trained together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from polytask.comparison.answers import read_answers
+from polytask.comparison.arms import BASELINE
+from polytask.comparison.preparation import Prepared
+from polytask.comparison.statistics import Difference
+from polytask.evaluation.metrics import METRICS
+from polytask.tasks.task import rounded
+from polytask.terms import SMALLER_IS_BETTER
+
+
+def transfer(
+    metrics: Mapping[str, str],
+    runs: Mapping[str, Mapping[int, Sequence[Path]]],
+    prepared: Mapping[str, Prepared],
+    differences: Mapping[str, Mapping[str, Difference]],
+    sharing: Sequence[str],
+) -> dict[str, Any] | None:
+    """Return the matrix: row i, column j is how much task i changes task j's score, positive for better.
+
+    It comes from the arm of pairs; where there are two tasks, from the arm that shares most. Otherwise there is none.
+
+    Args:
+        sharing: arms that share, the one that shares most first.
+    """
+    tasks = list(metrics)
+    matrix: list[list[float | None]] = [[None] * len(tasks) for _ in tasks]
+    if "pairs" in runs:
+        for number, (one, other) in enumerate(combinations(tasks, 2)):
+            folders = {seed: [listed[number]] for seed, listed in runs["pairs"].items()}
+            for source, target in ((one, other), (other, one)):
+                level = prepared[BASELINE].parts[tasks.index(target)].judged[target].level
+                single = {seed: [listed[tasks.index(target)]] for seed, listed in runs[BASELINE].items()}
+                found = _change(target, metrics[target], level, {BASELINE: single, "pairs": folders})
+                matrix[tasks.index(source)][tasks.index(target)] = found
+    elif len(tasks) == 2 and sharing:
+        for at, other in ((0, 1), (1, 0)):
+            delta = differences[tasks[other]][sharing[0]].delta
+            matrix[at][other] = None if delta is None else rounded(delta)
+    else:
+        return None
+    return {"tasks": tasks, "matrix": matrix}
+
+
+def _change(task: str, metric: str, level: Any, runs: Mapping[str, Mapping[int, Sequence[Path]]]) -> float | None:  # noqa: ANN401
+    """Return the mean change of a task's score over seeds."""
+    sign = -1.0 if metric in SMALLER_IS_BETTER else 1.0
+    means: list[float] = []
+    for answers in read_answers(runs, [task])[task].values():
+        values = [METRICS[level][metric](list(answers.golds), list(found)) for found in answers.found]
+        defined = [value for value in values if value is not None]
+        if len(defined) < len(values):
+            return None
+        means.append(sum(defined) / len(defined))
+    return rounded(sign * (means[1] - means[0]))

@@ -1,0 +1,227 @@
+"""What the intervals say in words: whether to share, for each task, and which arm to take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from polytask.comparison.arms import BASELINE
+from polytask.comparison.statistics import Difference
+
+Word: TypeAlias = Literal["share", "share_partly", "keep_apart", "cannot_tell"]
+# More seeds than this nobody trains.
+_MOST_SEEDS = 200
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What would tell, the one or the other, everything else staying as it is; None where it is out of reach."""
+
+    rows: int | None
+    seeds: int | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer for one task.
+
+    Attributes:
+        word: share: the arm that shares most costs no more than the floor; share_partly: another one that shares does;
+            keep_apart: every arm that shares is below the single model beyond noise; cannot_tell: none of these.
+        sentence: the same for a person.
+        needed: for cannot_tell.
+    """
+
+    word: Word
+    sentence: str
+    needed: Needed | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a task's verdict rests on.
+
+    Attributes:
+        differences: to the single model, by arm that shares, the one that shares most first.
+        floor: what a task may lose, in the unit of its metric.
+        rows, seeds: of the test.
+    """
+
+    task: str
+    metric: str
+    differences: Mapping[str, Difference]
+    floor: float
+    rows: int
+    seeds: int
+
+
+def is_safe(one: Difference, floor: float) -> bool:
+    """Whether an arm costs no more than the floor, with 95 % confidence, or gains."""
+    return one.low is not None and (one.low > -floor or one.low > 0)
+
+
+def is_worse(one: Difference, floor: float = 0.0) -> bool:
+    """Whether an arm is more than the floor below the single model, beyond noise."""
+    return one.high is not None and one.high < -floor
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Return a task's verdict."""
+    arms, task = evidence.differences, evidence.task
+    safe = [arm for arm, one in arms.items() if is_safe(one, evidence.floor)]
+    most = next(iter(arms))
+    if safe and safe[0] == most:
+        return Verdict("share", f"share: {_told(task, most, evidence)}")
+    if safe:
+        best = max(safe, key=lambda arm: arms[arm].delta or 0.0)
+        return Verdict(
+            "share_partly",
+            f"share partly: {_told(task, best, evidence)}; with {most}, which shares most, it is {_span(arms[most])}",
+        )
+    if all(is_worse(one) for one in arms.values()):
+        best = max(arms, key=lambda arm: arms[arm].delta or 0.0)
+        which = f"with {most}" if len(arms) == 1 else f"with every arm that shares, the best of them {best}"
+        return Verdict(
+            "keep_apart", f"keep apart: {which}, {task} is {_span(arms[best])} of {evidence.metric} from its own model"
+        )
+    return _cannot_tell(evidence)
+
+
+def points(value: float) -> str:
+    """Write a difference in points: hundredths of the metric's unit."""
+    return f"{100 * value:+.1f}"
+
+
+def _span(one: Difference) -> str:
+    if one.delta is None or one.low is None or one.high is None:
+        return "undefined"
+    return f"{points(one.delta)} points [{points(one.low)}, {points(one.high)}]"
+
+
+def _told(task: str, arm: str, evidence: Evidence) -> str:
+    one = evidence.differences[arm]
+    if one.low is not None and one.low > 0:
+        return f"{task} gains with {arm}: {_span(one)} of {evidence.metric}"
+    return (
+        f"with {arm}, {task} is {_span(one)} of {evidence.metric} from its own model, "
+        f"so it loses no more than {100 * evidence.floor:g} points"
+    )
+
+
+def _cannot_tell(evidence: Evidence) -> Verdict:
+    defined = {arm: one for arm, one in evidence.differences.items() if one.low is not None}
+    if not defined:
+        mend = f"choose another tasks.{evidence.task}.metric"
+        sentence = f"cannot tell: {evidence.metric} of {evidence.task} is undefined; {mend}"
+        return Verdict("cannot_tell", sentence, Needed(None, None))
+    arm = min(defined, key=lambda name: _times(defined[name], evidence.floor))
+    one = defined[arm]
+    needed = needed_for(one, evidence.floor, evidence.rows, evidence.seeds)
+    return Verdict(
+        "cannot_tell",
+        f"cannot tell: with {arm}, {evidence.task} is {_span(one)} of {evidence.metric} from its own model; "
+        f"{_needed_words(needed, evidence)}",
+        needed,
+    )
+
+
+def _needed_words(needed: Needed, evidence: Evidence) -> str:
+    kinds = ((needed.rows, "test rows", evidence.rows), (needed.seeds, "seeds", evidence.seeds))
+    ways = [f"{found:,} {what} in all (now {now:,})" for found, what, now in kinds if found is not None]
+    beyond = [f"more {what} alone" for found, what, _ in kinds if found is None]
+    if not ways:
+        return "neither more test rows nor more seeds would tell by themselves"
+    rest = f"; {beyond[0]} would not" if beyond else ""
+    return f"about {' or '.join(ways)} would tell, if the difference stays as it is{rest}"
+
+
+def _aim(one: Difference, floor: float) -> float:
+    """Return the half width at which the interval tells: free of the floor, or of zero for what is below the floor."""
+    assert one.delta is not None
+    return one.delta + floor if one.delta > -floor else -one.delta
+
+
+def _half(one: Difference) -> float:
+    assert one.low is not None
+    assert one.high is not None
+    return (one.high - one.low) / 2
+
+
+def _times(one: Difference, floor: float) -> float:
+    """Return how many times too wide an interval is."""
+    aim = _aim(one, floor)
+    return _half(one) / aim if aim > 0 else math.inf
+
+
+def needed_for(one: Difference, floor: float, rows: int, seeds: int) -> Needed:
+    """Return how many test rows, or how many seeds, would make an interval narrow enough.
+
+    The variance is a / rows + b / seeds; the half width goes with its root.
+    """
+    variance, half, aim = one.from_rows + one.from_seeds, _half(one), _aim(one, floor)
+    if aim <= 0 or half <= 0 or variance <= 0:
+        return Needed(None, None)
+    wanted = variance * (aim / half) ** 2
+    found: list[int | None] = []
+    for part, other, now in ((one.from_rows, one.from_seeds, rows), (one.from_seeds, one.from_rows, seeds)):
+        left = wanted - other
+        found.append(max(now + 1, math.ceil(now * part / left - 1e-9)) if left > 0 and part > 0 else None)
+    most_rows, most_seeds = found
+    return Needed(most_rows, most_seeds if most_seeds is not None and most_seeds <= _MOST_SEEDS else None)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An arm that shares, as the recommendation sees it.
+
+    Attributes:
+        differences: by task.
+        floors: what each task may lose.
+        overall: mean relative difference with its interval; None where a task's is undefined.
+        parameters: of its model.
+    """
+
+    name: str
+    differences: Mapping[str, Difference]
+    floors: Mapping[str, float]
+    overall: tuple[float, float, float] | None
+    parameters: int
+
+    @property
+    def failing(self) -> list[str]:
+        """The tasks that are more than the floor below their own models, beyond noise."""
+        return [task for task, one in self.differences.items() if is_worse(one, self.floors[task])]
+
+    @property
+    def mean(self) -> float:
+        """The mean relative difference; an undefined one is worse than all."""
+        return -math.inf if self.overall is None else self.overall[0]
+
+
+def recommend(candidates: Sequence[Candidate], single_parameters: int, floor: float) -> tuple[str, str]:
+    """Return the recommended arm and why.
+
+    Args:
+        candidates: arms that share.
+        single_parameters: of all single models together.
+        floor: in points.
+    """
+    passing = [one for one in candidates if not one.failing]
+    if not passing:
+        why = "; ".join(f"{one.name}: {', '.join(one.failing)}" for one in candidates)
+        lost = f"a task is more than {floor:g} points below its own model, beyond noise"
+        return BASELINE, f"separate models: with every arm that shares, {lost} ({why})"
+    best = max(passing, key=lambda one: one.mean)
+    start = f"{best.name}: no task is more than {floor:g} points below its own model beyond noise"
+    size = f"it has {best.parameters:,} parameters in place of {single_parameters:,}"
+    if best.overall is None:
+        return best.name, f"{start}; a score is undefined, so there is no mean difference; {size}"
+    mean, low, high = (f"{100 * value:+.1f} %" for value in best.overall)
+    shown = f"{mean} [{low}, {high}]"
+    if best.overall[1] > 0:
+        return best.name, f"{start}, and it gains {shown} in the mean over tasks; {size}"
+    if best.overall[2] < 0:
+        return best.name, f"{start}, though in the mean over tasks it costs {shown}; what speaks for it: {size}"
+    return best.name, f"{start}; its mean difference, {shown}, is within noise; what speaks for it is its size: {size}"

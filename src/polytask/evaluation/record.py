@@ -1,0 +1,50 @@
+"""What is kept of a model's answers beside the scores: each prediction, and which labels are taken for which."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from polytask.evaluation.scoring import Answers
+from polytask.tasks import Task
+
+# Characters of a text that stand beside its prediction.
+TEXT_LENGTH = 300
+# Labels of their own in a confusion matrix, the commonest ones; what is left counts as one.
+MOST_LABELS = 20
+OTHER = "other"
+
+
+def prediction_lines(answers: Answers) -> Iterator[dict[str, Any]]:
+    """Yield for each row its number, its label, its prediction, and the beginning of its text."""
+    rows = answers.rows
+    raw = answers.source.raw.select_columns(["text", "pair"])[rows]
+    texts = zip(raw["text"], raw["pair"], strict=True)
+    for row, gold, found, (text, pair) in zip(rows, answers.golds, answers.found, texts, strict=True):
+        shown = text if pair is None else f"{text} | {pair}"
+        yield {"row": row, "gold": gold, "found": found, "text": shown[:TEXT_LENGTH]}
+
+
+def confusion(task: Task, answers: Answers) -> dict[str, Any] | None:
+    """Return {"labels", "counts"} with a row for each true label, a column for each found one; None without classes.
+
+    For entities `O` is the last label: a row of those that are not there, a column of those that were missed.
+    """
+    pairs = task.confused(answers.golds, answers.found)
+    if pairs is None:
+        return None
+    none = task.absent
+    seen = Counter(label for pair in pairs for label in pair if label != none)
+    kept = sorted(sorted(seen, key=lambda label: (-seen[label], label))[:MOST_LABELS])
+    others = [OTHER] if len(seen) > len(kept) else []
+    labels = [*kept, *others, *([] if none is None else [none])]
+    place = {label: index for index, label in enumerate(kept)}
+    if none is not None:
+        place[none] = len(labels) - 1
+    counts = np.zeros((len(labels), len(labels)), dtype=np.int64)
+    for (gold, found), count in Counter(pairs).items():
+        counts[place.get(gold, len(kept)), place.get(found, len(kept))] += count
+    return {"labels": labels, "counts": counts.tolist()}

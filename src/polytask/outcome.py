@@ -1,0 +1,137 @@
+"""What the folder of a run tells of it beside the model: data, scores, predictions, and what the model is made of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polytask.assemble import Assembly
+from polytask.data.encode import Source
+from polytask.evaluation.record import confusion, prediction_lines
+from polytask.evaluation.scoring import Answers, rows_scored
+from polytask.files import write_json, write_lines
+from polytask.model.device import name_of, peak_mib
+from polytask.sharing import Plan
+from polytask.tasks import Tally, Task
+from polytask.terms import Intervals, Scores, Split
+from polytask.training.selection import TestScores
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the chosen model says about the rows that did not train it.
+
+    Attributes:
+        scores, baselines: by split: the model's and the majority baseline's.
+        intervals: of the test scores: 95 %, from a bootstrap over rows.
+        answers: what was predicted, of the test split, or of dev for a task without test rows.
+        rows_per_second: rows that were encoded and answered for all of their tasks; None where nothing was predicted.
+    """
+
+    scores: dict[str, Scores]
+    baselines: dict[str, Scores]
+    intervals: dict[str, Intervals]
+    answers: Mapping[str, Answers]
+    rows_per_second: float | None
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """Which split each task's answers are of."""
+        return {task: found.source.split for task, found in self.answers.items()}
+
+
+def score_run(assembly: Assembly, dev: Scores | None, *, answer_dev: bool) -> Outcome:
+    """Score the chosen model on test, once, and on dev where that is not known yet, beside the majority baseline.
+
+    Args:
+        dev: the dev scores of the chosen model.
+        answer_dev: whether tasks without test rows are to be answered on dev.
+    """
+    scorer = assembly.scorer()
+    test = assembly.sources["test"]
+    tested = {task for source in test for task in source.tasks}
+    dev_only = [source for source in assembly.sources["dev"] if not tested.issuperset(source.tasks)]
+    scores: dict[str, Scores] = {"dev": dev or scorer.scores(assembly.model, assembly.sources["dev"])}
+    began = time.monotonic()
+    on_test = scorer.answers(assembly.model, test)
+    on_dev = scorer.answers(assembly.model, dev_only) if answer_dev else {}
+    seconds = time.monotonic() - began
+    if on_test:
+        scores["test"] = TestScores(scorer.scores_of(on_test)).scores
+    baselines = {split: scorer.baselines(assembly.sources[split]) for split in ("dev", "test") if split in scores}
+    rows = rows_scored((*test, *(dev_only if answer_dev else ())))
+    answers = {**on_dev, **on_test}
+    ordered = {task: answers[task] for task in assembly.tasks if task in answers}
+    speed = round(rows / seconds, 2) if rows and seconds else None
+    return Outcome(scores, baselines, {"test": scorer.intervals_of(on_test)}, ordered, speed)
+
+
+def write_outcome(folder: Path, assembly: Assembly, outcome: Outcome) -> None:
+    """Write scores, intervals, baselines, predictions and confusion matrices into the folder of a run."""
+    write_json(folder / "baselines.json", outcome.baselines)
+    write_json(folder / "scores.json", outcome.scores)
+    write_json(folder / "intervals.json", outcome.intervals)
+    (folder / "predictions").mkdir(exist_ok=True)
+    for task, answers in outcome.answers.items():
+        write_lines(folder / "predictions" / f"{task}.jsonl", prediction_lines(answers))
+    found = {task: confusion(assembly.tasks[task], answers) for task, answers in outcome.answers.items()}
+    write_json(folder / "confusion.json", {task: one for task, one in found.items() if one is not None})
+
+
+def describe_model(assembly: Assembly, start: Plan) -> dict[str, Any]:
+    """Return what the tasks share, how many parameters that makes, and where it was computed.
+
+    Args:
+        start: the plan before the first step.
+    """
+    sharing = assembly.model.sharing
+    return {
+        "sharing": sharing.to_json(),
+        "start_plan": start.to_json(),
+        "picture": sharing.picture(),
+        "parameters": asdict(assembly.model.count_parameters()),
+        "peak_mib": peak_mib(assembly.device),
+        "device": name_of(assembly.device),
+    }
+
+
+def describe_data(assembly: Assembly) -> dict[str, Any]:
+    """Return the tasks with their rows and labels, the sources with their lengths in tokens, and what to know."""
+    tallies = {name: tally for table in assembly.tables.tables["train"] for name, tally in table.tallies.items()}
+    everything = [source for sources in assembly.sources.values() for source in sources]
+    return {
+        "tasks": {name: _describe_task(task, tallies[name], everything) for name, task in assembly.tasks.items()},
+        "sources": [describe_source(source) for source in everything],
+        "notes": [asdict(note) for note in assembly.notes],
+    }
+
+
+def _describe_task(task: Task, tally: Tally, sources: Iterable[Source]) -> dict[str, Any]:
+    return {
+        "type": task.type_name,
+        "metric": task.metric,
+        "needs": list(task.options.needs),
+        "weight": task.options.weight,
+        "rows": {source.split: len(source.carries[task.name]) for source in sources if task.name in source.tasks},
+        "labels": dict(tally.labels.most_common()) if task.labels else None,
+        "range": None if task.labels else [tally.low, tally.total / tally.present, tally.high],
+    }
+
+
+def describe_source(source: Source) -> dict[str, Any]:
+    """Return a source's rows and their lengths in tokens."""
+    middle, high = np.quantile(source.lengths, [0.5, 0.95])
+    return {
+        "split": source.split,
+        "tasks": list(source.tasks),
+        "rows": len(source),
+        "median": float(middle),
+        "p95": float(high),
+        "longest": int(source.lengths.max()),
+        "truncated": int(source.truncated.sum()),
+    }
