@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from polytask.comparison import Comparison, compare
     from polytask.config import Config
     from polytask.errors import PolytaskError, UserError
+    from polytask.extension import extend
     from polytask.page import report
     from polytask.predict.predictor import Model
 
@@ -24,6 +25,7 @@ __all__ = [
     "compare",
     "evaluate",
     "evaluate_with_intervals",
+    "extend",
     "load",
     "report",
     "train",
@@ -39,6 +41,7 @@ _HOMES = {
     "UserError": "polytask.errors",
     "compare": "polytask.comparison",
     "evaluate": "polytask.api",
+    "extend": "polytask.extension",
     "evaluate_with_intervals": "polytask.api",
     "load": "polytask.api",
     "report": "polytask.page",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,6 +44,7 @@ class Run:
         baselines: the majority baseline's scores on the same rows.
         intervals: of the test scores: 95 %, from a bootstrap over rows.
         stages: every task's main dev score at the end of each stage of the schedule.
+        before: of an extension: the old tasks' scores before it, where they have rows.
     """
 
     folder: Path | None
@@ -52,6 +53,7 @@ class Run:
     baselines: dict[str, Scores]
     intervals: dict[str, Intervals]
     stages: list[dict[str, Any]]
+    before: dict[str, Scores] = field(default_factory=dict[str, Scores])
 
 
 def as_config(config: str | Path | Config | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
@@ -86,11 +88,13 @@ def train(
     checked = as_config(config, overrides)
     folder = None if out is None else Path(out)
     with join_world(choose_device(checked.train.device)) as world:
-        assembly = _assemble_together(checked, folder, world, resume=resume)
-        return _train(assembly, world, folder, resume=resume)
+        assembly = assemble_together(checked, folder, world, assemble, resume=resume)
+        return run_assembly(assembly, world, folder, resume=resume)
 
 
-def _assemble_together(config: Config, folder: Path | None, world: World, *, resume: bool) -> Assembly:
+def assemble_together(
+    config: Config, folder: Path | None, world: World, build: Callable[[Config], Assembly], *, resume: bool
+) -> Assembly:
     """Assemble the run in every process: in the first one first, which fills the cache and makes the folder.
 
     What is wrong with the input is found there, and the other processes raise the same error.
@@ -104,7 +108,7 @@ def _assemble_together(config: Config, folder: Path | None, world: World, *, res
             if world.size > config.train.batch_rows:
                 found = f"found {config.train.batch_rows}, fewer than the {world.size} processes"
                 raise ConfigError(f"train.batch_rows: {found}")
-            assembly = assemble(config)
+            assembly = build(config)
             if folder is not None:
                 open_run(folder, assembly)
         except UserError as caught:
@@ -114,7 +118,7 @@ def _assemble_together(config: Config, folder: Path | None, world: World, *, res
         raise error
     if told is not None:
         raise UserError(str(told))
-    return assembly if assembly is not None else assemble(config)
+    return assembly if assembly is not None else build(config)
 
 
 def require_free(folder: Path, *, resume: bool) -> None:
@@ -138,7 +142,8 @@ def open_run(folder: Path, assembly: Assembly) -> None:
         raise OutputError(f"{folder}: cannot be written ({error.strerror})") from None
 
 
-def _train(assembly: Assembly, world: World, folder: Path | None, *, resume: bool) -> Run:
+def run_assembly(assembly: Assembly, world: World, folder: Path | None, *, resume: bool) -> Run:
+    """Train, choose, score and save what was assembled."""
     leads = folder if world.leads else None
     began = time.monotonic()
     start = assembly.model.plan

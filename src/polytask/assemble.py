@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -30,6 +30,8 @@ from polytask.model.origin import load_tokenizer, locate, pad_id, tokenizer_fing
 from polytask.schedule import SCHEDULES, Schedule, Workload, require_reachable, waves
 from polytask.sharing import Adaptive
 from polytask.tasks import TASKS, Task, head_specs, require_readable
+from polytask.tasks.alike import label_differences
+from polytask.teachers import Teacher, hire, teach
 from polytask.terms import HeadSpec, Note, Scores, Split
 from polytask.training.checkpoint import Checkpoints
 from polytask.training.distribution import World
@@ -42,6 +44,45 @@ if TYPE_CHECKING:
 
 # Rows of similar length that the stream keeps together: a fraction of a batch, so that its tasks still mix.
 BLOCK_ROWS = 8
+
+
+@dataclass(frozen=True)
+class Extended:
+    """The trained model that a run adds tasks to.
+
+    Attributes:
+        model: where it lies.
+        digest: hash of its weights.
+        mode: whether what its tasks use is frozen, or trains as well (joint).
+        tasks: its tasks, as it knows them.
+        scores: those of its scores that stay as they are.
+    """
+
+    model: str
+    digest: str
+    mode: str
+    tasks: Mapping[str, Task]
+    scores: Mapping[str, Scores]
+    notes: tuple[Note, ...] = ()
+
+    def all_tasks(self, trained: Mapping[str, Task]) -> dict[str, Task]:
+        """Return old and new tasks, the old ones first."""
+        return {**self.tasks, **trained}
+
+    def all_scores(self, found: Mapping[str, Scores]) -> dict[str, Scores]:
+        """Return what was scored now beside the scores that stay."""
+        splits = dict.fromkeys([*self.scores, *found])
+        return {split: {**self.scores.get(split, {}), **found.get(split, {})} for split in splits}
+
+    def to_json(self, trained: Mapping[str, Task]) -> dict[str, Any]:
+        """Return what was extended, and which tasks are new, were replayed, or were kept without rows."""
+        return {
+            "model": self.model,
+            "mode": self.mode,
+            "new": [task for task in trained if task not in self.tasks],
+            "replayed": [task for task in trained if task in self.tasks],
+            "kept": [task for task in self.tasks if task not in trained],
+        }
 
 
 @dataclass(frozen=True)
@@ -59,12 +100,29 @@ class Assembly:
     rule: Rule
     notes: tuple[Note, ...]
     device: torch.device
+    teachers: tuple[Teacher, ...] = ()
+    extended: Extended | None = None
 
     @property
     def identity(self) -> str:
         """A hash of all that determines the run's weights."""
         digests = [table.digest for found in self.tables.tables.values() for table in found]
-        return key_of(self.config.to_json(), digests)
+        models = [teacher.model.digest for teacher in self.teachers]
+        if self.extended is not None:
+            models += [self.extended.mode, self.extended.digest]
+        return key_of(self.config.to_json(), digests, *models)
+
+    def train_sources(self, world: World) -> tuple[Source, ...]:
+        """Return the training rows, with the teachers' answers where there are teachers."""
+        sources = self.sources["train"]
+        if not self.teachers:
+            return sources
+        if not world.leads:
+            world.from_leader(None)  # the first process fills the cache
+        found = teach(sources, self.tables.tables["train"], self.tasks, self.teachers, self.device, show=world.leads)
+        if world.leads:
+            world.from_leader(None)
+        return found
 
     def collator(self) -> Collator:
         """Return what builds batches."""
@@ -82,7 +140,7 @@ class Assembly:
     def trainer(self, world: World, folder: Path | None, events: Events) -> Trainer:
         """Build the trainer of this run."""
         options = self.config.train
-        sources = self.sources["train"]
+        sources = self.train_sources(world)
         # Different task sets must meet different blocks, the same seed the same ones.
         streams = Streams(sources, seed=options.seed, block=BLOCK_ROWS)
         weights = {name: task.weight for name, task in self.config.tasks.items()}
@@ -108,22 +166,26 @@ class Assembly:
 
     def bundle(self, scores: Mapping[str, Scores]) -> Bundle:
         """Return the model with all that prediction needs."""
-        about = {"encoder": self.config.encoder, "versions": versions(), "scores": dict(scores)}
-        return Bundle(
-            self.model, self.tasks, self.tokenizer, self.config.max_tokens, self.config.train.precision, about
-        )
+        tasks, found = self.tasks, dict(scores)
+        if self.extended is not None:
+            tasks, found = self.extended.all_tasks(tasks), self.extended.all_scores(found)
+        about = {"encoder": self.config.encoder, "versions": versions(), "scores": found}
+        return Bundle(self.model, tasks, self.tokenizer, self.config.max_tokens, self.config.train.precision, about)
 
 
 def assemble(config: Config) -> Assembly:
     """Build a run up to step 0. Raises a UserError for everything that can be wrong with the input."""
+    if config.extend is not None:
+        raise ConfigError(
+            "extend: found, and this run trains a model from its encoder; leave it out, or add the tasks to a trained "
+            "model: polytask extend MODEL CONFIG"
+        )
     require_readable(config.tasks, {name: TASKS[task.type].level for name, task in config.tasks.items()})
     waves({name: task.needs for name, task in config.tasks.items()})
     device = choose_device(config.train.device)
     location = locate(config.encoder)
     tokenizer = load_tokenizer(location)
     tables = read_tables(config.tasks)
-    metrics = {name: task.metric for name, task in tables.tasks.items()}
-    rule = read_rule(config.train, metrics, {name: task.data for name, task in config.tasks.items()})
     torch.manual_seed(config.train.seed)  # the heads' first weights
     backbone = Backbone.load(location, config.train.attention_dropout)
     if config.max_tokens > backbone.longest:
@@ -133,8 +195,21 @@ def assemble(config: Config) -> Assembly:
     sharing = config.sharing.build(list(config.tasks), backbone.layers)
     heads = head_specs(tables.tasks)
     require_shareable(sharing.heads, tables.tasks, heads)
+    return compose(config, tables, tokenizer, MultiTaskModel(backbone, sharing, heads), device)
+
+
+def compose(
+    config: Config,
+    tables: Tables,
+    tokenizer: PreTrainedTokenizerBase,
+    model: MultiTaskModel,
+    device: torch.device,
+    extended: Extended | None = None,
+) -> Assembly:
+    """Build a run around a model, up to step 0. Raises a UserError for everything that can be wrong with the input."""
+    metrics = {name: task.metric for name, task in tables.tasks.items()}
+    rule = read_rule(config.train, metrics, {name: task.data for name, task in config.tasks.items()})
     sources = encode_tables(tables, tokenizer, tokenizer_fingerprint(tokenizer), config.max_tokens)
-    model = MultiTaskModel(backbone, sharing, heads)
     model.checkpointing(config.train.gradient_checkpointing)
     workload = Workload(
         sizes={
@@ -155,9 +230,13 @@ def assemble(config: Config) -> Assembly:
     require_one_piece(config)
     require_reachable(schedule)
     passes = sum(workload.sizes.values()) / sum(rows for _, rows in workload.sources)
-    policy = config.sharing.policy(sharing, model.size_under, model.size_of_single(), passes)
+    policy = config.sharing.policy(model.sharing, model.size_under, model.size_of_single(), passes)
     notes = (*tables.notes, *truncation_notes(sources, config.max_tokens))
-    return Assembly(config, tables.tasks, tables, sources, tokenizer, model, policy, workload, rule, notes, device)
+    if extended is not None:
+        notes = (*extended.notes, *notes)
+    teachers = hire(config.train.teachers, config.tasks, tables.tasks)
+    parts = (config, tables.tasks, tables, sources, tokenizer, model, policy, workload, rule, notes, device)
+    return Assembly(*parts, teachers, extended)
 
 
 def require_one_piece(config: Config) -> None:
@@ -182,19 +261,6 @@ def require_shareable(
                 raise ConfigError(
                     f"sharing.share_heads[{index}]: {first!r} and {other!r} cannot share a head: {'; '.join(different)}"
                 )
-
-
-def label_differences(one: Task, other: Task) -> list[str]:
-    """Say in what the types and labels of two tasks differ that share a head."""
-    found: list[str] = []
-    if one.type_name != other.type_name:
-        found.append(f"their types are {one.type_name} and {other.type_name}")
-    if one.labels != other.labels:
-        for task, missing in ((one, other), (other, one)):
-            only = [label for label in task.labels if label not in missing.labels]
-            if only:
-                found.append(f"only {task.name!r} has the labels {', '.join(only)}")
-    return found
 
 
 def dev_evaluation(assembly: Assembly) -> Callable[[MultiTaskModel], DevScores]:

@@ -10,11 +10,11 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast, get_args
 
 import typer
 
-from polytask.errors import Interrupted, PolytaskError, UserError
+from polytask.errors import Interrupted, PolytaskError, UserError, nearest
 
 if TYPE_CHECKING:
     from polytask.predict.predictor import Record
@@ -65,6 +65,32 @@ def train(
     if run.scores:
         show_stages(run.stages, console())
         show_scores(run.scores, run.baselines, console(), run.intervals)
+        say(f"model: {out / 'model'}")
+
+
+@app.command()
+def extend(
+    model: ModelPath,
+    config: ConfigPath,
+    out: Annotated[Path, typer.Option(help="Folder of the new run.", show_default=False)],
+    mode: Annotated[str, typer.Option(help="frozen: old answers stay; joint: everything trains.")] = "frozen",
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+) -> None:
+    """Add the tasks of a configuration to a trained model, and save both in OUT/model."""
+    from polytask.extension import Mode
+    from polytask.extension import extend as run_extension
+    from polytask.tables import console, show_before, show_scores
+
+    if mode not in get_args(Mode):
+        raise UserError(f"--mode: found {mode!r}; {nearest(mode, get_args(Mode))}")
+    run = run_extension(model, config, out, mode=cast("Mode", mode), resume=resume, overrides=overrides or [])
+    if run.scores:
+        show_scores(run.scores, run.baselines, console(), run.intervals)
+        show_before(run.before, run.scores, console())
+        notes = json.loads((out / "run.json").read_text("utf-8"))["notes"]
+        for note in (note for note in notes if note.startswith("extend: ")):
+            say(note)
         say(f"model: {out / 'model'}")
 
 

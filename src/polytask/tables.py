@@ -70,6 +70,22 @@ def show_stages(stages: Sequence[Mapping[str, Any]], out: Console) -> None:
     out.print(table)
 
 
+def show_before(before: Mapping[str, Scores], after: Mapping[str, Scores], out: Console) -> None:
+    """Print the old tasks' scores before and after an extension; nothing where none was scored."""
+    if not before:
+        return
+    table = Table("task", "metric", title="Old tasks", title_justify="left")
+    for split in before:
+        table.add_column(f"{split} before", justify="right")
+        table.add_column("after", justify="right")
+    for task, metrics in next(iter(before.values())).items():
+        for index, metric in enumerate(metrics):
+            pairs = [(found.get(task, {}).get(metric), after[split].get(task, {}).get(metric))
+                     for split, found in before.items()]  # fmt: skip
+            table.add_row(task if index == 0 else "", metric, *(cell(value) for pair in pairs for value in pair))
+    out.print(table)
+
+
 def cell(value: float | None) -> str:
     """Format a score."""
     return "undefined" if value is None else f"{value:.4f}"

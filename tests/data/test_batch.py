@@ -222,3 +222,28 @@ def test_moving_a_batch_moves_all_of_it(tasks: dict[str, Task]) -> None:
     tensors = [chunk.ids, chunk.mask, chunk.type_ids, chunk.tasks["tagging"].words, *moved.targets.values()]
     assert all(tensor.device.type == "meta" for tensor in [*tensors, *(rows.rows for rows in chunk.tasks.values())])
     assert (moved.order, moved.rows, moved.tokens, moved.padded) == (batch.order, 1, 2, 2)
+
+
+def test_a_teachers_outputs_go_with_the_targets(tasks: dict[str, Task]) -> None:
+    items = [
+        Item(
+            list(range(3, 3 + length)), None, [0, -1, 2], ("classification", "tagging"),
+            {"classification": length, "tagging": [length, 0, length]},
+            {"classification": np.full((1, 3), length, np.float32), "tagging": np.full((3, 2), length, np.float32)},
+        )
+        for length in (9, 4, 6, 30)
+    ]  # fmt: skip
+    batch = collate(tasks, items, most=2)
+    assert len(batch.chunks) > 1
+    for name, taught in batch.taught.items():
+        assert taught.dtype == torch.float32
+        assert taught[:, 0].tolist() == batch.targets[name].tolist()
+    assert batch.taught["tagging"].shape == (8, 2)
+    alone = batch.weighing(0.25).only("tagging")
+    assert (list(alone.taught), list(alone.targets), alone.gold_share) == (["tagging"], ["tagging"], 0.25)
+    moved = batch.weighing(0.5).to(torch.device("meta"))
+    assert {found.device.type for found in moved.taught.values()} == {"meta"}
+    assert moved.gold_share == 0.5
+    bare = collate(tasks, [Item([1], None, [], (), {})])
+    assert bare.taught == {}
+    assert bare.weighing(0.5) is bare

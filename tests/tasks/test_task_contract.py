@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -239,3 +240,75 @@ def test_presentation_agrees_with_the_decision(case: Case) -> None:
             assert isinstance(shown, dict)
             kind = next(iter(shown))
             assert shown[kind] == (gold if task.labels else pytest.approx(gold, abs=1e-5))
+
+
+def test_a_teachers_answer_that_is_the_label_is_the_label(case: Case) -> None:
+    """Against outputs that are certain of the labels, without smoothing, the teacher's loss is the labels' loss."""
+    task, golds = fit(Case(**{**case.__dict__, "options": {**case.options, **_unsmoothed(case)}}))
+    outputs, targets = random_outputs(task, len(golds)), targets_of(task, golds)
+    certain = perfect_outputs(task, golds).float() * (1.0 if not task.labels else 5.0)
+    gold = task.loss(outputs, targets)
+    torch.testing.assert_close(task.imitation(outputs, targets, certain), gold, rtol=1e-5, atol=1e-5)
+    for share in (0.0, 0.3, 1.0):
+        torch.testing.assert_close(task.distilled(outputs, targets, certain, share), gold, rtol=1e-5, atol=1e-5)
+
+
+def _unsmoothed(case: Case) -> dict[str, float]:
+    return {"label_smoothing": 0.0} if case.type != "regression" and "label_smoothing" in case.options else {}
+
+
+def test_the_loss_with_a_teacher_is_the_mixture_of_both(case: Case) -> None:
+    task, golds = fit(case)
+    outputs, targets = random_outputs(task, len(golds)), targets_of(task, golds)
+    taught = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(6))
+    expected = _imitation(task, outputs.double().numpy(), targets.numpy(), taught.double().numpy())
+    assert float(task.imitation(outputs, targets, taught)) == pytest.approx(expected, rel=1e-5)
+    gold = float(task.loss(outputs, targets))
+    assert torch.equal(task.distilled(outputs, targets, taught, 1.0), task.loss(outputs, targets))
+    for share in (0.0, 0.25):
+        found = float(task.distilled(outputs, targets, taught, share))
+        assert found == pytest.approx(share * gold + (1 - share) * expected, rel=1e-5)
+
+
+def _imitation(task: Task, outputs: Any, targets: Any, taught: Any) -> float:
+    """The closed forms, written out."""
+    if not task.labels:
+        return float(((outputs - taught) ** 2).sum())
+    if targets.ndim == 2:
+        given, wanted = 1 / (1 + np.exp(-outputs)), 1 / (1 + np.exp(-taught))
+        positive = (task.rows - np.array(task.counts)) / np.array(task.counts)  # type: ignore[attr-defined]
+        positive = np.maximum(positive, 1 / np.array(task.counts)) if task.options.class_weights else np.ones(1)  # type: ignore[attr-defined]
+        each = -(positive * wanted * np.log(given) + (1 - wanted) * np.log(1 - given))
+        return float(each.mean(-1).sum())
+    given = outputs - np.log(np.exp(outputs).sum(-1, keepdims=True))
+    wanted = np.exp(taught) / np.exp(taught).sum(-1, keepdims=True)
+    own = task.class_weights() if task.level == "row" else task.tag_weights()  # type: ignore[attr-defined]
+    weights = np.ones(len(task.labels)) if own is None else np.array(own)
+    return float((-(wanted * given).sum(-1) * weights[targets]).sum())
+
+
+def test_ignored_labels_ignore_the_teacher_and_its_silence_leaves_the_label(case: Case) -> None:
+    task, golds = fit(case)
+    outputs, targets = random_outputs(task, len(golds)).requires_grad_(), targets_of(task, golds)
+    taught = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(6))
+    taught[0] = float("nan")
+    loss = task.distilled(outputs, targets, taught, 0.25)
+    parts = [task.loss(outputs[:1], targets[:1]), task.distilled(outputs[1:], targets[1:], taught[1:], 0.25)]
+    torch.testing.assert_close(loss, parts[0] + parts[1])
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert outputs.grad is not None
+    assert outputs.grad.isfinite().all()
+    if not targets.dtype.is_floating_point:
+        without = task.distilled(outputs[1:-1], targets[1:-1], taught[1:-1], 0.25)
+        targets[-1] = -100
+        torch.testing.assert_close(task.distilled(outputs[1:], targets[1:], taught[1:], 0.25), without)
+        assert task.mass(targets) == pytest.approx(task.mass(targets[:-1]))
+
+
+def test_a_teachers_outputs_are_translated_into_the_tasks_units(case: Case) -> None:
+    task, golds = fit(case)
+    outputs = random_outputs(task, len(golds))
+    assert torch.equal(task.translated(outputs, task), outputs) or not task.labels
+    if not task.labels:
+        other, _ = fit(case, [10.0, 30.0])
+        assert decode(task, task.translated(outputs, other), 4) == pytest.approx(decode(other, outputs, 4), rel=1e-5)

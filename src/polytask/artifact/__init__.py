@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from polytask.artifact.folder import Bundle, load_bundle, save_bundle
+from polytask.artifact.folder import Bundle, Contents, load_bundle, read_contents, save_bundle
 
-__all__ = ["Bundle", "load_bundle", "save_bundle"]
+__all__ = ["Bundle", "Contents", "load_bundle", "read_contents", "save_bundle"]

@@ -45,6 +45,21 @@ class Bundle:
     about: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What a model folder holds.
+
+    Attributes:
+        digest: hash of the weights.
+    """
+
+    folder: Path
+    tasks: Mapping[str, Task]
+    max_tokens: int
+    precision: Literal["auto", "fp32", "bf16"]
+    digest: str
+
+
 def save_bundle(folder: Path, bundle: Bundle) -> None:
     """Write a model folder, whole or not at all. Raises OutputError when it exists or cannot be written."""
     if folder.exists():
@@ -90,6 +105,17 @@ def load_bundle(folder: Path) -> Bundle:
     tokenizer = load_tokenizer(str(folder))
     rest = (description["max_tokens"], description["precision"], description["about"])
     return Bundle(model.eval(), tasks, tokenizer, *rest)
+
+
+def read_contents(folder: Path) -> Contents:
+    """Read what a model folder holds, without its weights. Raises ModelError as `load_bundle` does."""
+    description = _describe(folder)
+    try:
+        tasks = {name: TASKS[data["type"]].from_json(name, data) for name, data in description["tasks"].items()}
+        rest = (description["max_tokens"], description["precision"], description["sha256"][_WEIGHTS])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{folder}: the description cannot be read ({error})") from None
+    return Contents(folder, tasks, *rest)
 
 
 def _describe(folder: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from polytask.balance import BALANCERS, BalanceOptions, SumOptions
 from polytask.options import Options
 from polytask.schedule import SCHEDULES, ParallelOptions, ScheduleOptions
 from polytask.sharing import SHARING, GlobalOptions, SharingOptions
+from polytask.sharing.growth import ExtendOptions
 from polytask.tasks import TASKS, TaskOptions
 from polytask.training.options import TrainOptions
 
@@ -41,6 +42,9 @@ class Config(Options):
     schedule: SerializeAsAny[AnySchedule] = ParallelOptions()
     balance: SerializeAsAny[AnyBalance] = SumOptions()
     train: TrainOptions = TrainOptions()
+    extend: ExtendOptions | None = Field(
+        default=None, description="of `polytask extend`: where the new tasks stand in the model"
+    )
 
     @field_validator("encoder")
     @classmethod

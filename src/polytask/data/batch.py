@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -110,6 +110,8 @@ class Batch:
         rows: number of rows.
         tokens: number of tokens that are not padding.
         padded: number of tokens with padding.
+        taught: for each task that has a teacher the teacher's outputs, beside the targets: n x size.
+        gold_share: what the labels weigh in the losses of these tasks; the teachers weigh the rest.
     """
 
     chunks: tuple[Chunk, ...]
@@ -118,30 +120,43 @@ class Batch:
     rows: int
     tokens: int
     padded: int
+    taught: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    gold_share: float = 1.0
 
     def only(self, task: str) -> Batch:
         """Return what one task reads and learns from; `order` and the counts stay those of the whole batch."""
         chunks = tuple(found for chunk in self.chunks if (found := chunk.only((task,))) is not None)
-        return replace(self, chunks=chunks, targets={task: self.targets[task]})
+        taught = {task: self.taught[task]} if task in self.taught else {}
+        return replace(self, chunks=chunks, targets={task: self.targets[task]}, taught=taught)
+
+    def weighing(self, gold_share: float) -> Batch:
+        """Return the same batch with another weight of the labels against the teachers, if there are any."""
+        return replace(self, gold_share=gold_share) if self.taught else self
 
     def to(self, device: torch.device) -> Batch:
         """Move to a device."""
         if device.type == "cpu":
             return self
         targets = {name: target.to(device, non_blocking=True) for name, target in self.targets.items()}
+        taught = {name: found.to(device, non_blocking=True) for name, found in self.taught.items()}
         chunks = tuple(chunk.to(device) for chunk in self.chunks)
-        return Batch(chunks, self.order, targets, self.rows, self.tokens, self.padded)
+        return replace(self, chunks=chunks, targets=targets, taught=taught)
 
 
 @dataclass(frozen=True)
 class Item:
-    """A row to be put into a batch, with the tasks that read it."""
+    """A row to be put into a batch, with the tasks that read it.
+
+    Attributes:
+        taught: a teacher's outputs by task: one line, or one a word.
+    """
 
     ids: Sequence[int] | NDArray[Any]
     type_ids: Sequence[int] | NDArray[Any] | None
     word_tokens: Sequence[int] | NDArray[Any]
     tasks: tuple[str, ...]
     targets: Mapping[str, Any]
+    taught: Mapping[str, NDArray[np.float32]] = field(default_factory=dict[str, NDArray[np.float32]])
 
 
 def cut(lengths: Sequence[int], overhead: int, most: int | None = None) -> list[int]:
@@ -213,14 +228,19 @@ class Collator:
         ends = cut([len(items[index].ids) for index in order], self.overhead, most)
         chunks: list[Chunk] = []
         targets: dict[str, list[Any]] = {}
+        taught: dict[str, list[Any]] = {}
         start = 0
         for end in ends:
-            chunks.append(self._chunk([items[index] for index in order[start:end]], targets))
+            chosen = [items[index] for index in order[start:end]]
+            chunks.append(self._chunk(chosen, targets))
+            for item in chosen:
+                self._read_taught(item, taught)
             start = end
         tokens = sum(len(item.ids) for item in items)
         padded = sum(chunk.ids.numel() for chunk in chunks)
         joined = {name: _tensor(values) for name, values in targets.items()}
-        return Batch(tuple(chunks), tuple(order), joined, len(items), tokens, padded)
+        heard = {name: _tensor(values) for name, values in taught.items()}
+        return Batch(tuple(chunks), tuple(order), joined, len(items), tokens, padded, heard)
 
     def _chunk(self, items: Sequence[Item], targets: dict[str, list[Any]]) -> Chunk:
         width = max(len(item.ids) for item in items)
@@ -255,6 +275,12 @@ class Collator:
         elif target is not None:
             targets.setdefault(name, []).append(np.asarray([target]))
 
+    def _read_taught(self, item: Item, taught: dict[str, list[Any]]) -> None:
+        """Add what teachers answer for a row: for its words only where they have a token, as the targets."""
+        for name, found in item.taught.items():
+            by_word = self.tasks[name].level == "word"
+            taught.setdefault(name, []).append(found[np.asarray(item.word_tokens) >= 0] if by_word else found)
+
     def from_sources(self, sources: Sequence[Source], drawn: Sequence[Drawn], most: int | None = None) -> Batch:
         """Build a batch from drawn rows."""
         return self.batch([_item(sources[one.source], one) for one in drawn], most)
@@ -268,6 +294,7 @@ def _item(source: Source, drawn: Drawn) -> Item:
         word_tokens=source.word_tokens[row],
         tasks=drawn.tasks,
         targets={name: source.targets[name][row] for name in drawn.tasks},
+        taught={name: source.taught[name][row] for name in drawn.tasks if name in source.taught},
     )
 
 

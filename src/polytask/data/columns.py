@@ -36,3 +36,22 @@ def flat(column: pa.ChunkedArray) -> NDArray[np.generic]:
     if pa.types.is_integer(column.type):
         column = column.fill_null(-100)
     return column.to_numpy()
+
+
+class Matrices:
+    """A column of matrices of one width: `column[row]` is the row's, with as many lines as the row has words.
+
+    Args:
+        values: the lines of all rows, one after another: lines x width.
+        ends: where each row's lines end.
+    """
+
+    def __init__(self, values: NDArray[np.float32], ends: NDArray[np.int64]) -> None:
+        self.values = values
+        self.ends = ends
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, row: int) -> NDArray[np.float32]:
+        return self.values[int(self.ends[row - 1]) if row else 0 : int(self.ends[row])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from polytask.data.cache import cached, key_of
-from polytask.data.columns import Ragged, flat
+from polytask.data.columns import Matrices, Ragged, flat
 from polytask.data.rows import Table
 from polytask.tasks import Task
 from polytask.terms import Split, Word
@@ -49,6 +49,7 @@ class Source:
         lengths: tokens of each row.
         carries: for each task the rows that carry its label, ascending.
         targets: for each task a column of what the loss takes.
+        taught: for each task that has a teacher, what the teacher answers: a line a row, or a line a word.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Source:
     word_tokens: Ragged
     targets: Mapping[str, Any]
     carries: Mapping[str, NDArray[np.int32]]
+    taught: Mapping[str, Matrices] = field(default_factory=dict[str, Matrices])
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -257,6 +257,12 @@ class MultiTaskModel(nn.Module):
         """Let the embeddings and so many layers, from the lowest, stay as they are; 0 trains all of them."""
         for encoder in self.trunks:
             encoder.freeze(layers)
+
+    def train_only(self, tasks: Collection[str]) -> None:
+        """Freeze all that any other task's outputs depend on; what is frozen already stays so."""
+        for parameters, users in self._users():
+            for parameter in parameters:
+                parameter.requires_grad_(parameter.requires_grad and users <= set(tasks))
 
     def rate_factors(self) -> dict[nn.Parameter, float]:
         """Return factors of the learning rate for parameters that need one."""

@@ -84,6 +84,9 @@ class Classification(Task):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return cross_entropy(outputs, targets, self.class_weights(), self.options.label_smoothing)
 
+    def imitation(self, outputs: Tensor, targets: Tensor, taught: Tensor) -> Tensor:
+        return soft_cross_entropy(outputs, targets, taught, self.class_weights())
+
     def mass(self, targets: Tensor) -> float:
         return known_mass(targets, self.class_weights())
 
@@ -134,6 +137,21 @@ def cross_entropy(outputs: Tensor, targets: Tensor, weights: list[float] | None,
 
     weight = None if weights is None else outputs.new_tensor(weights)
     return F.cross_entropy(outputs, targets, weight=weight, reduction="sum", label_smoothing=smoothing)
+
+
+def soft_cross_entropy(outputs: Tensor, targets: Tensor, taught: Tensor, weights: list[float] | None) -> Tensor:
+    """Return the summed cross-entropy against a teacher's distribution; each counts for what its target weighs.
+
+    Args:
+        outputs, taught: n x classes, before the softmax.
+        targets: n class indices, or -100 for what does not count.
+    """
+    each = -(taught.softmax(-1) * outputs.log_softmax(-1)).sum(-1)
+    known = targets != -100
+    factors = known.to(outputs.dtype)
+    if weights is not None:
+        factors = factors * outputs.new_tensor(weights)[targets.clamp(min=0)]
+    return (each * factors).sum()
 
 
 def known_mass(targets: Tensor, weights: list[float] | None) -> float:

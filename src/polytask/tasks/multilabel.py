@@ -88,15 +88,22 @@ class Multilabel(Task):
         return [1.0 if label in gold else 0.0 for label in self.classes]
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        smoothing = self.options.label_smoothing
+        return self._binary(outputs, targets.to(outputs.dtype) * (1 - smoothing) + smoothing / 2)
+
+    def imitation(self, outputs: Tensor, targets: Tensor, taught: Tensor) -> Tensor:
+        del targets
+        return self._binary(outputs, taught.sigmoid())
+
+    def _binary(self, outputs: Tensor, probabilities: Tensor) -> Tensor:
+        """Return the summed binary cross-entropy against probabilities: rows x labels, both."""
         import torch.nn.functional as F
 
-        smoothing = self.options.label_smoothing
         weight = None
         if self.options.class_weights == "balanced":
             weight = outputs.new_tensor([max(self.rows - count, 1) / count for count in self.counts])
-        smooth = targets.to(outputs.dtype) * (1 - smoothing) + smoothing / 2
         # The mean over labels is part of a row's loss, so that tasks with many labels weigh the same as others.
-        each = F.binary_cross_entropy_with_logits(outputs, smooth, pos_weight=weight, reduction="none").mean(-1)
+        each = F.binary_cross_entropy_with_logits(outputs, probabilities, pos_weight=weight, reduction="none").mean(-1)
         return each.sum()
 
     def decode(self, outputs: Tensor, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:

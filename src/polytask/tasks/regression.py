@@ -96,6 +96,14 @@ class Regression(Task):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs.squeeze(-1) - targets.to(outputs.dtype)).square().sum()
 
+    def imitation(self, outputs: Tensor, targets: Tensor, taught: Tensor) -> Tensor:
+        del targets
+        return (outputs - taught).square().sum()
+
+    def translated(self, outputs: Tensor, teacher: Task) -> Tensor:
+        assert isinstance(teacher, Regression)
+        return (outputs * teacher.deviation + teacher.mean - self.mean) / self.deviation
+
     def decode(self, outputs: Tensor, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
         del words
         return [value * self.deviation + self.mean for value in outputs.squeeze(-1).tolist()]

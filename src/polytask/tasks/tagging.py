@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from polytask.errors import nearest
 from polytask.tasks.bio import confused_spans, is_bio, repair, spans
-from polytask.tasks.classification import balanced_weights, cross_entropy, known_mass
+from polytask.tasks.classification import balanced_weights, cross_entropy, known_mass, soft_cross_entropy
 from polytask.tasks.task import Row, Tally, Task, TaskOptions, label_text, ordered_metrics, rounded
 from polytask.terms import Gold, HeadSpec, Word
 
@@ -120,6 +120,9 @@ class Tagging(Task):
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return cross_entropy(outputs, targets, self.tag_weights(), self.options.label_smoothing)
+
+    def imitation(self, outputs: Tensor, targets: Tensor, taught: Tensor) -> Tensor:
+        return soft_cross_entropy(outputs, targets, taught, self.tag_weights())
 
     def mass(self, targets: Tensor) -> float:
         return known_mass(targets, self.tag_weights())

@@ -182,6 +182,35 @@ class Task(ABC):
             targets: rows (or words), or rows x size for several labels.
         """
 
+    @abstractmethod
+    def imitation(self, outputs: Tensor, targets: Tensor, taught: Tensor) -> Tensor:
+        """Return the summed loss against a teacher's outputs; each counts for as much as its label does in `loss`.
+
+        So `mass` divides both; where the label is -100 (ignored), the teacher is ignored as well.
+
+        Args:
+            outputs, taught: rows (or words) x size, float32.
+            targets: as for `loss`.
+        """
+
+    def distilled(self, outputs: Tensor, targets: Tensor, taught: Tensor, gold_share: float) -> Tensor:
+        """Return the summed loss gold_share x labels + (1 - gold_share) x teacher.
+
+        Source: Clark et al. 2019, "BAM! Born-Again Multi-Task Networks", section 3 (teacher annealing). Where the
+        teacher says nothing (nan: a word that its encoder does not reach), the label counts in full.
+        """
+        if gold_share >= 1.0:
+            return self.loss(outputs, targets)
+        said = ~taught.isnan().any(-1)
+        imitated = self.imitation(outputs[said], targets[said], taught[said])
+        left = self.loss(outputs[~said], targets[~said])
+        return gold_share * self.loss(outputs, targets) + (1.0 - gold_share) * (imitated + left)
+
+    def translated(self, outputs: Tensor, teacher: Task) -> Tensor:
+        """Return the outputs of a teacher's task, which has the same labels, as outputs of this one."""
+        del teacher
+        return outputs
+
     def mass(self, targets: Tensor) -> float:
         """Return what divides the summed loss into a mean: the number of targets, or the sum of their weights."""
         return float(len(targets))

@@ -76,7 +76,7 @@ class Differentiator:
             with self.precision(), self._sync_after(wrapped, number == len(batches)):
                 outputs = wrapped(batch)
                 means = {
-                    task: self.tasks[task].loss(found, batch.targets[task]) / masses[task]
+                    task: self._loss(task, found, batch) / masses[task]
                     for task, found in outputs.items()
                     if masses[task] > 0
                 }
@@ -169,14 +169,21 @@ class Differentiator:
             with torch.no_grad(), self.precision():
                 for task, found in self.model(batch).items():
                     if masses[task] > 0:
-                        sums[task] += float(self.tasks[task].loss(found, batch.targets[task]) / masses[task])
+                        sums[task] += float(self._loss(task, found, batch) / masses[task])
         return self._losses(sums, masses)
+
+    def _loss(self, task: str, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return a task's summed loss over a batch: against its labels, and against its teacher where it has one."""
+        targets, taught = batch.targets[task], batch.taught.get(task)
+        if taught is None:
+            return self.tasks[task].loss(outputs, targets)
+        return self.tasks[task].distilled(outputs, targets, taught, batch.gold_share)
 
     def _mean(self, task: str, batch: Batch, mass: float) -> tuple[Tensor, list[_Words]]:
         """Return a task's mean loss over a batch of its own, and the word embeddings that it looked up."""
         with self.precision():
             found = {trunk: values.detach().requires_grad_() for trunk, values in self.model.embed(batch).items()}
-            mean = self.tasks[task].loss(self.model(batch, found)[task], batch.targets[task]) / mass
+            mean = self._loss(task, self.model(batch, found)[task], batch) / mass
         ids = self.model.ids(batch)
         return mean, [_Words(task, trunk, ids[trunk], values) for trunk, values in found.items()]
 

@@ -33,6 +33,7 @@ from polytask.training.events import Events
 from polytask.training.gradient import Differentiator, StepGradient
 from polytask.training.optimizer import (
     build_optimizer,
+    gold_share,
     load_optimizer_tensors,
     optimizer_tensors,
     rate_factor,
@@ -184,7 +185,8 @@ class Trainer:
     def _collate(self, rows: Sequence[Drawn]) -> list[Batch]:
         parts, pieces = self.parts, self.parts.options.accumulate
         cut = [parts.collator.from_sources(parts.sources, rows[start::pieces]) for start in range(pieces)]
-        return [batch.to(parts.device) for batch in cut if batch.rows]
+        share = gold_share(self.step, self.total_steps)
+        return [batch.to(parts.device).weighing(share) for batch in cut if batch.rows]
 
     def _differentiate(self, drawn: Sequence[Drawn]) -> StepGradient:
         """Differentiate the step in the way that the balancer and the sharing policy ask for."""
@@ -293,6 +295,7 @@ class Trainer:
             self.step,
             {
                 **window.to_json(),
+                **({"gold_share": gold_share(self.step - 1, self.total_steps)} if self.parts.options.teachers else {}),
                 "rate": self.optimizer.param_groups[0]["lr"],
                 "tokens_per_second": round(bar.tokens_per_second, 1),
                 "exposure": self.exposure.to_json(),

@@ -54,6 +54,14 @@ def rate_factor(step: int, total: int, warmup: float) -> float:
     return max(0.0, (total - step) / max(1, total - rising))
 
 
+def gold_share(step: int, total: int) -> float:
+    """Return what the labels weigh against the teachers: from 0 in the first step to 1 in the last one, linearly.
+
+    Source: Clark et al. 2019, "BAM! Born-Again Multi-Task Networks", section 3 (teacher annealing).
+    """
+    return min(1.0, step / max(1, total - 1))
+
+
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set every group's learning rate to a fraction of its own."""
     for group in optimizer.param_groups:

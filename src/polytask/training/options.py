@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -39,6 +40,11 @@ class TrainOptions(Options):
         default="auto", description="auto: bf16 where the processor multiplies it fast"
     )
     device: str = Field(default="auto", description="auto: cuda where there is one; or cpu, cuda, cuda:1")
+    teachers: tuple[str, ...] = Field(
+        default=(),
+        description="runs or model folders that teach the tasks they have: the loss goes over from their answers to "
+        "the labels in the course of training",
+    )
     seed: int = Field(default=13, ge=0, lt=2**63)
     evaluations_per_epoch: int = Field(default=1, ge=1)
     patience: int | None = Field(default=None, ge=1, description="stop after so many evaluations without a better one")
@@ -61,6 +67,12 @@ class TrainOptions(Options):
     )
     log_every: int = Field(default=10, ge=1, description="updates between two lines of the event log")
     tensorboard: bool = Field(default=False, description="also write the losses and scores for TensorBoard")
+
+    @field_validator("teachers")
+    @classmethod
+    def _folders_are_relative_to_the_file(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        base = (info.context or {}).get("base")
+        return value if base is None else tuple(str(Path(base, folder).resolve()) for folder in value)
 
     @field_validator("baselines")
     @classmethod

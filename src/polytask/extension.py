@@ -1,0 +1,193 @@
+"""Add tasks to a trained model: with everything old frozen, or together with the old tasks' rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+
+from polytask.api import Run, as_config, assemble_together, run_assembly
+from polytask.artifact import Bundle, load_bundle, read_contents
+from polytask.assemble import Assembly, Extended, compose
+from polytask.config import Config
+from polytask.data.prepare import Tables, read_tables
+from polytask.errors import ConfigError
+from polytask.files import write_json
+from polytask.model.device import choose_device
+from polytask.model.growth import extended
+from polytask.schedule import waves
+from polytask.sharing.growth import ExtendOptions, grow
+from polytask.tasks import TASKS, Task, head_specs, require_readable
+from polytask.tasks.alike import label_differences
+from polytask.terms import Note, Scores
+from polytask.training.distribution import join_world
+
+Mode: TypeAlias = Literal["frozen", "joint"]
+
+
+def extend(
+    model: str | Path,
+    config: str | Path | Config | Mapping[str, Any],
+    out: str | Path | None = None,
+    *,
+    mode: Mode = "frozen",
+    resume: bool = False,
+    overrides: Sequence[str] = (),
+) -> Run:
+    """Add the tasks of a configuration to a trained model, and return the run that did it.
+
+    Args:
+        model: a run's folder or a model folder; it stays as it is.
+        config: the new tasks with their rows; under "joint" also old tasks with rows, which are replayed.
+        out: folder of the new run; without one nothing is written.
+        mode: frozen: what the old tasks use does not change, so neither do their answers; joint: everything trains.
+        resume: go on from the newest checkpoint in `out`.
+
+    Raises:
+        UserError: the input is at fault; nothing has been trained.
+    """
+    checked = as_config(config, overrides)
+    home = Path(model, "model") if Path(model, "model").is_dir() else Path(model)
+    folder = None if out is None else Path(out)
+    with join_world(choose_device(checked.train.device)) as world:
+        build = partial(assemble_extension, home, mode=mode)
+        assembly = assemble_together(checked, folder, world, build, resume=resume)
+        assert assembly.extended is not None
+        before = score_old(assembly) if world.leads else {}
+        run = run_assembly(assembly, world, folder, resume=resume)
+        if folder is not None and world.leads:
+            after = {split: {task: run.scores[split][task] for task in found} for split, found in before.items()}
+            told = {**assembly.extended.to_json(assembly.tasks), "before": before, "after": after}
+            record = json.loads((folder / "run.json").read_text("utf-8"))
+            write_json(folder / "run.json", {**record, "extended": told})
+    return replace(run, before=before)
+
+
+def score_old(assembly: Assembly) -> dict[str, Scores]:
+    """Score the old tasks that have rows, on dev and test, with the model as it is."""
+    assert assembly.extended is not None
+    old = [task for task in assembly.tasks if task in assembly.extended.tasks]
+    if not old:
+        return {}
+    scorer, model = assembly.scorer(), assembly.model.to(assembly.device)
+    found: dict[str, Scores] = {}
+    for split in ("dev", "test"):
+        chosen = [source for source in assembly.sources[split] if set(old) & set(source.tasks)]
+        scores = scorer.scores(model, chosen)
+        if chosen:
+            found[split] = {task: scores[task] for task in old if task in scores}
+    return found
+
+
+def assemble_extension(home: Path, config: Config, *, mode: Mode) -> Assembly:
+    """Build the run that extends a model, up to step 0. Raises a UserError for all that can be wrong with the input."""
+    if mode not in ("frozen", "joint"):
+        raise ConfigError(f"mode: found {mode!r}; accepted: frozen, joint")
+    bundle, digest = load_bundle(home), read_contents(home).digest
+    config = fitting(config, bundle, home, mode)
+    new = _new_tasks(config, bundle, home, mode)
+    growth = grow(bundle.model.sharing, new, config.extend or ExtendOptions())
+    require_readable(config.tasks, {name: TASKS[task.type].level for name, task in config.tasks.items()})
+    waves({name: task.needs for name, task in config.tasks.items()})
+    tables = read_tables(config.tasks)
+    tables = replace(tables, tasks={name: _task(name, bundle, config, tables) for name in config.tasks})
+    torch.manual_seed(config.train.seed)  # the new heads' first weights
+    heads = head_specs({**bundle.tasks, **tables.tasks})
+    _require_same_heads(bundle, tables.tasks)
+    model = extended(bundle.model, growth, heads)
+    if mode == "frozen":
+        model.train_only(new)
+    kept = [name for name in bundle.tasks if name not in config.tasks]
+    scores: Mapping[str, Scores] = bundle.about.get("scores", {}) if mode == "frozen" else {}
+    before = Extended(str(home), digest, mode, bundle.tasks, scores, notes(kept, mode))
+    return compose(config, tables, bundle.tokenizer, model, choose_device(config.train.device), before)
+
+
+def notes(kept: Sequence[str], mode: Mode) -> tuple[Note, ...]:
+    """Say what becomes of the old tasks that have no rows here."""
+    if not kept or mode == "frozen":
+        return ()
+    return (
+        Note(
+            "extend",
+            f"{', '.join(kept)}: no rows here, so the heads stay as they are while the layers below them train; "
+            "their scores may fall: give these tasks rows to replay, or use the mode frozen",
+        ),
+    )
+
+
+def fitting(config: Config, bundle: Bundle, home: Path, mode: Mode) -> Config:
+    """Take over from the model what the configuration leaves open. Raises ConfigError where it says another thing."""
+    encoder = str(bundle.about.get("encoder", home))
+    folders = {home.resolve(), home.resolve().parent}
+    if config.encoder != encoder and Path(config.encoder).resolve() not in folders:
+        raise ConfigError(
+            f"encoder: found {config.encoder!r}, and the model stands on {encoder!r}; write that, or the model's folder"
+        )
+    if "sharing" in config.model_fields_set:
+        raise ConfigError(
+            "sharing: found a plan, and an extended model keeps its own; leave it out, and say under `extend:` "
+            "where the new tasks' own layers begin: extend: {shared_layers: 4, kind: lora}"
+        )
+    if "max_tokens" in config.model_fields_set and config.max_tokens != bundle.max_tokens:
+        raise ConfigError(
+            f"max_tokens: found {config.max_tokens}, and the model reads {bundle.max_tokens}; leave it out"
+        )
+    precision = config.train.precision
+    if "precision" not in config.train.model_fields_set:
+        precision = bundle.precision
+    elif mode == "frozen" and precision != bundle.precision:
+        raise ConfigError(
+            f"train.precision: found {precision}, and the old tasks answer in {bundle.precision}, which may not change "
+            "in the mode frozen; leave it out"
+        )
+    train = config.train.model_copy(update={"precision": precision})
+    return config.model_copy(update={"encoder": encoder, "max_tokens": bundle.max_tokens, "train": train})
+
+
+def _new_tasks(config: Config, bundle: Bundle, home: Path, mode: Mode) -> list[str]:
+    new = [name for name in config.tasks if name not in bundle.tasks]
+    clash = [name for name in config.tasks if name in bundle.tasks]
+    if clash and mode == "frozen":
+        raise ConfigError(
+            f"tasks.{clash[0]}: {home} has a task of this name, and in the mode frozen old tasks do not train; "
+            "rename it, leave it out, or use the mode joint, in which its rows are replayed"
+        )
+    if not new:
+        raise ConfigError(
+            f"tasks: found {', '.join(clash)}, which {home} has already; an extension needs at least one new task"
+        )
+    return new
+
+
+def _task(name: str, bundle: Bundle, config: Config, tables: Tables) -> Task:
+    """Return a new task as fitted to its rows, or an old one as the model knows it, with the options of now."""
+    fresh = tables.tasks[name]
+    if name not in bundle.tasks:
+        return fresh
+    old = bundle.tasks[name]
+    unknown = [label for label in fresh.labels if label not in old.labels]
+    different = label_differences(old, fresh) if unknown or fresh.type_name != old.type_name else []
+    if different:
+        raise ConfigError(
+            f"tasks.{name}: its rows do not fit the model's task (named first below): {'; '.join(different)}; "
+            "replay rows of the same labels, or give the task another name"
+        )
+    options = config.tasks[name].model_dump(mode="json", exclude={"data"})
+    return type(old).from_json(name, {**old.to_json(), "options": options})
+
+
+def _require_same_heads(bundle: Bundle, tasks: Mapping[str, Task]) -> None:
+    """Raise ConfigError where an old task asks for another head than the one that was trained."""
+    specs = head_specs({**bundle.tasks, **tasks})
+    for name, old in head_specs(bundle.tasks).items():
+        if replace(specs[name], dropout=old.dropout) != old:
+            raise ConfigError(
+                f"tasks.{name}: its head would be {specs[name]}, and the model has {old}; "
+                "give pooling, reads and detach_reads as the model was trained with"
+            )

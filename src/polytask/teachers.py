@@ -1,0 +1,208 @@
+"""Teachers: trained models whose answers on the training rows another model learns from.
+
+Source: Clark et al. 2019, "BAM! Born-Again Multi-Task Networks for Natural Language Understanding", section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from polytask.artifact import Bundle, Contents, load_bundle, read_contents
+from polytask.data.batch import Collator, Item, groups_by_length
+from polytask.data.cache import cached, key_of
+from polytask.data.columns import Matrices
+from polytask.data.encode import Source, encode_table
+from polytask.data.rows import Table
+from polytask.errors import ConfigError
+from polytask.model.device import autocast, pass_overhead
+from polytask.model.origin import pad_id, tokenizer_fingerprint
+from polytask.progress import Bar
+from polytask.tasks import Task, TaskOptions
+from polytask.tasks.alike import label_differences
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained model, and what it teaches.
+
+    Attributes:
+        tasks: the tasks that it has in common with the configuration.
+    """
+
+    model: Contents
+    tasks: tuple[str, ...]
+
+
+def hire(folders: Sequence[str], options: Mapping[str, TaskOptions], tasks: Mapping[str, Task]) -> tuple[Teacher, ...]:
+    """Find the teachers of a configuration's tasks.
+
+    Args:
+        folders: of runs, or of models.
+
+    Raises:
+        ModelError: a folder holds no model.
+        ConfigError: a teacher has none of the tasks, a task has two teachers, or they are not about the same labels.
+    """
+    found: list[Teacher] = []
+    taught: dict[str, str] = {}
+    for index, folder in enumerate(folders):
+        place = f"train.teachers[{index}]"
+        inner = Path(folder, "model")
+        model = read_contents(inner if inner.is_dir() else Path(folder))
+        common = tuple(name for name in tasks if name in model.tasks)
+        if not common:
+            raise ConfigError(
+                f"{place}: {folder} has the tasks {', '.join(model.tasks)}, and the configuration has "
+                f"{', '.join(tasks)}; a teacher needs a task of the same name: leave it out, or rename the task"
+            )
+        for name in common:
+            if name in taught:
+                raise ConfigError(
+                    f"{place}: {folder} has the task {name!r}, which {taught[name]} teaches already; "
+                    "a task has one teacher: leave one of them out"
+                )
+            taught[name] = folder
+            _require_alike(place, folder, model.tasks[name], tasks[name], options[name])
+        found.append(Teacher(model, common))
+    return tuple(found)
+
+
+def _require_alike(place: str, folder: str, teacher: Task, task: Task, options: TaskOptions) -> None:
+    different = label_differences(task, teacher)
+    if (teacher.options.text_pair is None) != (options.text_pair is None):
+        different.append("one is about a text and one about a pair of texts")
+    if different:
+        raise ConfigError(
+            f"{place}: {folder} cannot teach {task.name!r} (the first is the configuration's, the second its own): "
+            f"{'; '.join(different)}; train the teacher on the same labels, or leave it out"
+        )
+
+
+def teach(
+    sources: Sequence[Source],
+    tables: Sequence[Table],
+    tasks: Mapping[str, Task],
+    teachers: Sequence[Teacher],
+    device: torch.device,
+    *,
+    show: bool = True,
+) -> tuple[Source, ...]:
+    """Return the training rows with the teachers' answers: one pass a teacher without dropout, or found in the cache.
+
+    Args:
+        tables: what the sources were encoded from, in the same order.
+        show: whether to show how far the pass is, on stderr.
+    """
+    taught: list[dict[str, Matrices]] = [{} for _ in sources]
+    for teacher in teachers:
+        for number, (source, table) in enumerate(zip(sources, tables, strict=True)):
+            names = [name for name in teacher.tasks if name in source.tasks]
+            if names:
+                taught[number] |= _answers(teacher, source, table, tasks, names, device, show=show)
+    return tuple(replace(source, taught=found) for source, found in zip(sources, taught, strict=True))
+
+
+def _answers(
+    teacher: Teacher,
+    source: Source,
+    table: Table,
+    tasks: Mapping[str, Task],
+    names: Sequence[str],
+    device: torch.device,
+    *,
+    show: bool,
+) -> dict[str, Matrices]:
+    def make(path: Path) -> None:
+        bundle = load_bundle(model.folder)
+        own = _Lesson(bundle, _read_by(bundle, table, tasks), device)
+        save_file(own.outputs(names, source.carries, f"{model.folder} teaches {', '.join(names)}", show=show), path)
+
+    model = teacher.model
+    key = key_of(model.digest, model.max_tokens, model.precision, table.digest, list(names), device.type)
+    outputs = load_file(cached(f"{key}.taught.safetensors", make))
+    words = [len(source.word_tokens[row]) for row in range(len(source))]
+    found: dict[str, Matrices] = {}
+    for name in names:
+        task = tasks[name]
+        lines = np.asarray(words if task.level == "word" else [1] * len(source), dtype=np.int64)
+        # In the units of this task: a number's mean and spread are those of its own training rows.
+        values = task.translated(torch.from_numpy(outputs[name]), model.tasks[name])
+        found[name] = Matrices(values.numpy(), np.cumsum(lines))
+    return found
+
+
+def _read_by(bundle: Bundle, table: Table, tasks: Mapping[str, Task]) -> Source:
+    """Return the rows as the teacher's tokenizer cuts them."""
+    return encode_table(table, tasks, bundle.tokenizer, tokenizer_fingerprint(bundle.tokenizer), bundle.max_tokens)
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """One pass of a teacher over the rows of a source."""
+
+    bundle: Bundle
+    source: Source
+    device: torch.device
+
+    def outputs(
+        self, names: Sequence[str], carries: Mapping[str, NDArray[np.int32]], label: str, *, show: bool
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return a task's outputs for each row, or for each word: nan for rows without a label and words not read."""
+        source = self.source
+        carried: dict[int, list[str]] = {}
+        for name in names:
+            for row in carries[name].tolist():
+                carried.setdefault(row, []).append(name)
+        rows = list(carried)
+        found = {name: [self._nothing(name, row) for row in range(len(source))] for name in names}
+        self.bundle.model.to(self.device).eval()
+        groups = list(groups_by_length([int(source.lengths[row]) for row in rows]))
+        with Bar(label, len(groups), show=show) as bar, torch.inference_mode():
+            for group in groups:
+                chosen = [rows[index] for index in group]
+                self._answer(chosen, [tuple(carried[row]) for row in chosen], found)
+                bar.advance(len(chosen), int(source.lengths[chosen].sum()))
+        return {name: np.concatenate(found[name]) for name in names}
+
+    def _nothing(self, name: str, row: int) -> NDArray[np.float32]:
+        task = self.bundle.tasks[name]
+        lines = len(self.source.word_tokens[row]) if task.level == "word" else 1
+        return np.full((lines, task.head.size), np.nan, dtype=np.float32)
+
+    def _answer(
+        self, rows: Sequence[int], asked: Sequence[tuple[str, ...]], found: Mapping[str, list[NDArray[np.float32]]]
+    ) -> None:
+        source, bundle = self.source, self.bundle
+        types = source.type_ids
+        items = [
+            Item(source.ids[row], None if types is None else types[row], source.word_tokens[row], names, {})
+            for row, names in zip(rows, asked, strict=True)
+        ]
+        collator = Collator(
+            bundle.tasks, pad_id(bundle.tokenizer), bundle.model.uses_type_ids, pass_overhead(self.device)
+        )
+        batch = collator.batch(items)
+        with self._precision():
+            outputs = {name: made.cpu().numpy() for name, made in bundle.model(batch.to(self.device)).items()}
+        at = dict.fromkeys(outputs, 0)
+        for index in batch.order:
+            row = rows[index]
+            for name in asked[index]:
+                lines = found[name][row]
+                by_word = bundle.tasks[name].level == "word"
+                read = np.asarray(source.word_tokens[row], np.int64) >= 0 if by_word else np.ones(1, dtype=np.bool_)
+                count = int(np.sum(read))
+                if count:
+                    lines[read] = outputs[name][at[name] : at[name] + count]
+                    at[name] += count
+
+    def _precision(self) -> AbstractContextManager[object]:
+        return autocast(self.device, self.bundle.precision)

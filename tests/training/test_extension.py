@@ -1,0 +1,220 @@
+"""Adding tasks to a trained model: frozen changes no old answer, joint replays, and bad input is refused in time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from interruptions import interrupt_after
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+import polytask as pt
+from polytask.cli import app
+from polytask.errors import ConfigError, Interrupted, UserError
+from samples import close
+
+Job = Callable[..., dict[str, Any]]
+TEXTS = ["The phone died after two days.", "A moving film by Ang Lee, shown in Leeds.", "Bread."]
+PLANS: dict[str, dict[str, Any]] = {
+    "global": {"strategy": "global"},
+    "tree": {"strategy": "partial", "shared_layers": 1},
+    "lora": {"strategy": "partial", "shared_layers": 1, "kind": "lora", "rank": 2},
+    "soft": {"strategy": "partial", "shared_layers": 1, "kind": "soft"},
+    "independent": {"strategy": "independent"},
+}
+LONG = {"max_steps": None, "epochs": 20, "learning_rate": 5e-3, "log_every": 1}
+COPY = {"shared_layers": 1, "kind": "copy"}
+WAYS: dict[str, tuple[str, dict[str, Any] | None]] = {
+    "head": ("global", None),
+    "whole encoder shared": ("global", {"shared_layers": 2}),
+    "copies": ("global", COPY),
+    "copies from the embeddings": ("global", {"shared_layers": 0}),
+    "lora": ("global", {"shared_layers": 1, "kind": "lora", "rank": 3}),
+    "houlsby": ("global", {"shared_layers": 0, "kind": "houlsby", "rank": 3}),
+    "head on a tree": ("tree", {"follow": "topic"}),
+    "copies on a tree": ("tree", {"follow": "topic", "shared_layers": 1}),
+    "lora on lora": ("lora", {"follow": "sentiment", "shared_layers": 0}),
+    "soft": ("soft", {"follow": "topic", "shared_layers": 1}),
+    "encoder of its own trunk": ("independent", {"follow": "sentiment", "shared_layers": 1}),
+}
+
+
+def trained(values: dict[str, Any], folder: Path, plan: str = "global") -> Path:
+    """Train sentiment and topic."""
+    old = {name: values["tasks"][name] for name in ("sentiment", "topic")}
+    pt.train({**values, "tasks": old, "sharing": PLANS[plan]}, folder)
+    return folder
+
+
+def adding(values: dict[str, Any], *tasks: str, **changed: Any) -> dict[str, Any]:
+    """Return a configuration of entities, and of other tasks."""
+    chosen = {name: values["tasks"][name] for name in (*tasks, "entities")}
+    return {key: value for key, value in {**values, "tasks": chosen, **changed}.items() if key != "max_tokens"}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_frozen_leaves_every_old_answer_as_it_was(job: Job, tmp_path: Path, way: str) -> None:
+    values = job(max_steps=3, weight_decay=0.5)
+    plan, options = WAYS[way]
+    home = trained(values, tmp_path / "old", plan)
+    run = pt.extend(home, adding(values, **({} if options is None else {"extend": options})), tmp_path / "new")
+    before, after = pt.load(home / "model"), pt.load(tmp_path / "new" / "model")
+    assert list(after.tasks) == ["sentiment", "topic", "entities"]
+    assert after.predict(TEXTS, tasks=["sentiment", "topic"]) == before.predict(TEXTS)
+    for answer, old in zip(after.predict(TEXTS), before.predict(TEXTS), strict=True):
+        assert close({name: answer[name] for name in old}, old)
+        assert "entities" in answer
+    found, old_weights = after.network.state_dict(), before.network.state_dict()
+    moved = {name for name in found if name in old_weights and not torch.equal(found[name], old_weights[name])}
+    assert not moved
+    trains = sum(one.numel() for one in run.model.network.parameters() if one.requires_grad)
+    shared = after.network.count_parameters()
+    assert trains == shared.own["entities"]
+    if options is None:
+        assert trains == sum(one.numel() for one in after.network.head("entities").parameters())
+    else:
+        assert after.network.plan.part(2, "entities") == (
+            {"entities"} if options.get("shared_layers", 2) < 2 else after.network.plan.part(2, "topic")
+        )
+
+
+def test_a_new_branch_learns(job: Job, tmp_path: Path) -> None:
+    values = job(max_steps=2)
+    home = trained(values, tmp_path / "old")
+    config = adding(values, extend=COPY, train={**values["train"], **LONG})
+    pt.extend(home, config, tmp_path / "new")
+    log = [json.loads(line) for line in (tmp_path / "new" / "events.jsonl").read_text().splitlines()]
+    losses = [event["losses"]["entities"] for event in log if event["event"] == "step"]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_new_run_is_an_ordinary_one_that_can_be_extended_again(job: Job, tmp_path: Path) -> None:
+    values = job(max_steps=2)
+    home = trained(values, tmp_path / "old")
+    pt.extend(home / "model", adding(values, extend={"shared_layers": 1, "kind": "lora"}), tmp_path / "new")
+    files = {file.name for file in (tmp_path / "new").iterdir()}
+    assert {"config.yaml", "events.jsonl", "scores.json", "baselines.json", "run.json", "model"} <= files
+    assert set(json.loads((tmp_path / "new" / "scores.json").read_text())["dev"]) == {"entities"}
+    about = pt.load(tmp_path / "new" / "model").about
+    assert set(about["scores"]["test"]) == {"sentiment", "topic", "entities"}
+    record = json.loads((tmp_path / "new" / "run.json").read_text())["extended"]
+    assert (record["new"], record["kept"], record["mode"]) == (["entities"], ["sentiment", "topic"], "frozen")
+    again = adding(values, extend={"follow": "entities", "shared_layers": 1})
+    again["tasks"] = {"more": again["tasks"]["entities"]}
+    pt.extend(tmp_path / "new", again, tmp_path / "newer")
+    first, second = pt.load(tmp_path / "new" / "model"), pt.load(tmp_path / "newer" / "model")
+    assert second.predict(TEXTS, tasks=["sentiment", "topic", "entities"]) == first.predict(TEXTS)
+
+
+def test_joint_replays_old_tasks_and_says_what_became_of_them(job: Job, tmp_path: Path) -> None:
+    values = job(max_steps=4)
+    home = trained(values, tmp_path / "old")
+    values["schedule"] = {"strategy": "parallel", "proportions": "uniform"}
+    run = pt.extend(home, adding(values, "sentiment"), tmp_path / "new", mode="joint")
+    old = json.loads((home / "scores.json").read_text())
+    assert run.before == {split: {"sentiment": found["sentiment"]} for split, found in old.items()}
+    record = json.loads((tmp_path / "new" / "run.json").read_text())
+    assert record["extended"]["before"] == run.before
+    assert record["extended"]["after"]["test"]["sentiment"] == run.scores["test"]["sentiment"]
+    assert record["extended"]["replayed"] == ["sentiment"]
+    assert record["exposure"]["sentiment"]["rows"] > 0
+    assert any(note.startswith("extend: topic: no rows here") and "may fall" in note for note in record["notes"])
+    found, before = run.model.network.state_dict(), load_file(home / "model" / "model.safetensors")
+    changed = {name for name in before if not torch.equal(found[name], before[name])}
+    assert "heads.task-topic.out.weight" not in changed
+    assert {"heads.task-sentiment.out.weight"} < changed
+    assert set(pt.load(tmp_path / "new" / "model").about["scores"]["dev"]) == {"sentiment", "entities"}
+
+
+@pytest.mark.parametrize("mode", ["frozen", "joint"])
+@pytest.mark.parametrize("method", ["uncertainty", "pcgrad", "graddrop"])
+def test_balancers_work_where_not_all_tasks_train(job: Job, tmp_path: Path, mode: Any, method: str) -> None:
+    values = job(max_steps=2)
+    home = trained(values, tmp_path / "old", "tree")
+    config = adding(values, extend={"follow": "topic", "shared_layers": 1}, balance={"method": method})
+    if mode == "joint":
+        config["tasks"] = {"sentiment": values["tasks"]["sentiment"], **config["tasks"]}
+    else:
+        config["tasks"] = {**config["tasks"], "again": values["tasks"]["topic"]}
+    run = pt.extend(home, config, mode=mode)
+    assert run.folder is None
+    if mode == "frozen":
+        assert run.model.predict(TEXTS, tasks=["topic"]) == pt.load(home / "model").predict(TEXTS, tasks=["topic"])
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = job(max_steps=5)
+    home = trained(values, tmp_path / "old")
+    config = adding(values, "topic", extend=COPY)
+    whole = pt.extend(home, config, tmp_path / "whole", mode="joint")
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2)
+        with pytest.raises(Interrupted):
+            pt.extend(home, config, tmp_path / "stopped", mode="joint")
+    resumed = pt.extend(home, config, tmp_path / "stopped", mode="joint", resume=True)
+    assert resumed.before == whole.before
+    weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "stopped")]
+    assert weights[0] == weights[1]
+
+
+def test_the_command_adds_a_task_and_shows_the_old_ones(job: Job, tmp_path: Path) -> None:
+    values = job(max_steps=2)
+    home = trained(values, tmp_path / "old")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(adding(values, "topic")), "utf-8")
+    command = ["extend", str(home / "model"), str(tmp_path / "config.yaml"), "--out", str(tmp_path / "new")]
+    done = CliRunner().invoke(app, [*command, "--mode", "joint"])
+    assert done.exit_code == 0, done.output
+    assert "dev before" in done.stdout
+    assert "sentiment: no rows here" in done.stderr
+    odd = CliRunner().invoke(app, [*command, "--mode", "frosen"])
+    assert isinstance(odd.exception, UserError)
+    assert "did you mean 'frozen'" in str(odd.exception)
+
+
+def test_bad_extensions_are_refused_before_training(job: Job, tmp_path: Path) -> None:
+    values = job(max_steps=1)
+    home, tree, lora = (trained(values, tmp_path / name, name) for name in ("global", "tree", "lora"))
+    odd = {**values["tasks"]["sentiment"], "label": "topic"}
+    cases: list[tuple[Path, dict[str, Any], Any, str]] = [
+        (home, adding(values, "topic"), "frozen", r"tasks.topic: .* of this name.*rename it.* mode joint"),
+        (home, adding(values, encoder="other"), "frozen", r"encoder: found 'other', and the model stands on .*encoder"),
+        (home, adding(values, sharing={"strategy": "global"}), "frozen", r"sharing: found a plan.*extend: \{shared"),
+        (home, adding(values, extend={"kind": "lora"}), "frozen", r"extend: found kind without shared_layers"),
+        (home, adding(values, extend={"shared_layers": 3}), "frozen", r"extend.shared_layers: found layer 3.*0 to 2"),
+        (home, adding(values, extend={"follow": "topics"}), "frozen", r"extend.follow: .*did you mean 'topic'"),
+        (tree, adding(values), "frozen", r"extend.follow: .*several ways(.|\n)*\[sentiment\](.|\n)*name the task"),
+        (lora, adding(values, extend={"follow": "topic", "shared_layers": 1, "kind": "copy"}), "frozen",
+         r"extend.kind: found copy, .* have lora; .* leave kind out"),
+        (home, {**adding(values), "max_tokens": 99}, "frozen", r"max_tokens: found 99, and the model reads 48"),
+        (home, adding(values, train={"precision": "bf16"}), "frozen", r"train.precision: found bf16, .* in fp32"),
+        (home, {**adding(values), "tasks": {"topic": values["tasks"]["topic"]}}, "joint", r"at least one new task"),
+        (home, {**adding(values), "tasks": {"sentiment": odd, "new": odd}}, "joint",
+         r"tasks.sentiment: .*only 'sentiment' has the labels .*replay rows of the same labels"),
+        (home, {**adding(values), "tasks": {"topic": {**values["tasks"]["topic"], "pooling": "cls"}, "new": odd}},
+         "joint", r"tasks.topic: its head would be .*give pooling"),
+        (home, {**adding(values), "tasks": {"topic": values["tasks"]["entities"], "new": odd}}, "joint",
+         r"tasks.topic: .*their types are classification and tagging"),
+        (home, adding(values), "melted", r"mode: found 'melted'; accepted: frozen, joint"),
+    ]  # fmt: skip
+    for model, config, mode, message in cases:
+        with pytest.raises(ConfigError, match=message):
+            pt.extend(model, config, tmp_path / "new", mode=mode)
+        assert not (tmp_path / "new").exists(), message
+    with pytest.raises(ConfigError, match=r"extend: found, .*polytask extend MODEL CONFIG"):
+        pt.train(adding(values, extend={"shared_layers": 1}))
+
+
+def test_mixed_models_are_not_extended(job: Job, tmp_path: Path) -> None:
+    values = job(max_steps=1)
+    old = {name: values["tasks"][name] for name in ("sentiment", "topic")}
+    pt.train({**values, "tasks": old, "sharing": {"strategy": "mmoe", "from_layer": 2}}, tmp_path / "old")
+    with pytest.raises(ConfigError, match=r"mixes its tasks by mmoe, .*train all tasks together"):
+        pt.extend(tmp_path / "old", adding(values))
