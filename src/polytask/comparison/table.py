@@ -31,9 +31,9 @@ def _say(out: Console, text: str) -> None:
 
 def _scores(found: Comparison) -> Table:
     seeds = found.record["seeds"]
-    title = f"Test scores over {len(seeds)} seeds; differences to single in points, with 95 % intervals"
+    title = f"Test scores over {len(seeds)} seeds; differences to single in points"
     table = Table("task", "arm", title=title, title_justify="left")
-    for name in ("mean and std", "difference", "relative"):
+    for name in ("mean and std", "difference [95 %]", "relative"):
         table.add_column(name, justify="right")
     for task, one in found.tasks.items():
         margin = [task, f"({one['metric']})"]

@@ -217,7 +217,8 @@ def recommend(candidates: Sequence[Candidate], single_parameters: int, floor: fl
     start = f"{best.name}: no task is more than {floor:g} points below its own model beyond noise"
     size = f"it has {best.parameters:,} parameters in place of {single_parameters:,}"
     if best.overall is None:
-        return best.name, f"{start}; a score is undefined, so there is no mean difference; {size}"
+        why = "a single model scores 0, or nothing, so there is no mean of relative differences"
+        return best.name, f"{start}; {why}; {size}"
     mean, low, high = (f"{100 * value:+.1f} %" for value in best.overall)
     shown = f"{mean} [{low}, {high}]"
     if best.overall[1] > 0:
