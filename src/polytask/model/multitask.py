@@ -45,8 +45,16 @@ _Given: TypeAlias = tuple[Tensor, Tensor, TaskRows]
 
 
 @dataclass(frozen=True)
+class Passed:
+    """A chunk and the states that its trunk's encoder made of it, float32."""
+
+    chunk: Chunk
+    encoded: Encoded
+
+
+@dataclass(frozen=True)
 class _Made:
-    """What the encoders made, chunk by chunk: outputs of heads, and what heads run on that wait for other outputs."""
+    """What the heads made, chunk by chunk: outputs of heads, and what heads run on that wait for other outputs."""
 
     outputs: dict[str, list[Tensor]]
     waiting: dict[str, list[_Given]]
@@ -83,13 +91,30 @@ class MultiTaskModel(nn.Module):
         Args:
             words: what `embed` returned for the batch; by default it is looked up.
         """
-        wide = self.cascade.widen(batch)
-        read = self._chunks(wide)
+        return self.answer(batch, self.encode(batch, words))
+
+    def encode(self, batch: Batch, words: Mapping[frozenset[str], Tensor] | None = None) -> list[Passed]:
+        """Return what the encoders make of a batch, chunk by chunk, before any head.
+
+        Args:
+            words: what `embed` returned for the batch; by default it is looked up.
+        """
+        read = self._chunks(self.cascade.widen(batch))
         found = self._look_up(read) if words is None else words
-        made = _Made({}, {})
+        made: list[Passed] = []
         for trunk, encoder in zip(self.plan.trunks, self.trunks, strict=True):
             if trunk in read:
-                self._encode(encoder, read[trunk], found[trunk], made)
+                made += self._encode(encoder, read[trunk], found[trunk])
+        return made
+
+    def answer(self, batch: Batch, passed: Sequence[Passed]) -> dict[str, Tensor]:
+        """Run the heads on what `encode` returned for the batch; the same as `forward`."""
+        wide = self.cascade.widen(batch)
+        made = _Made({}, {})
+        for one in passed:
+            # Heads are small: full precision costs nothing there and keeps probabilities exact.
+            with torch.autocast(one.encoded.states.device.type, enabled=False):
+                self._answer(one, made)
         outputs = {task: torch.cat(found) for task, found in made.outputs.items()}
         for task in (task for task in self.cascade.readers if task in made.waiting):
             outputs[task] = self._read(task, made.waiting[task], self.cascade.read(task, wide, outputs))
@@ -114,24 +139,26 @@ class MultiTaskModel(nn.Module):
         encoders = zip(self.plan.trunks, self.trunks, strict=True)
         return {trunk: encoder.embed(_ids(read[trunk])) for trunk, encoder in encoders if trunk in read}
 
-    def _encode(self, encoder: Encoder, chunks: Sequence[Chunk], flat: Tensor, made: _Made) -> None:
-        """Run one encoder over chunks, and the heads that read it alone."""
+    def _encode(self, encoder: Encoder, chunks: Sequence[Chunk], flat: Tensor) -> Iterator[Passed]:
+        """Run one encoder over chunks."""
         embedded = flat.split([chunk.ids.numel() for chunk in chunks])
         for chunk, words in zip(chunks, embedded, strict=True):
             reads = {task: rows.rows for task, rows in chunk.tasks.items()}
             encoded = encoder(words.view(*chunk.ids.shape, -1), chunk.mask, chunk.type_ids, reads, chunk.silent)
-            # Heads are small: full precision costs nothing there and keeps probabilities exact.
-            with torch.autocast(encoded.states.device.type, enabled=False):
-                encoded = Encoded(encoded.states.float(), encoded.lanes)
-                for task, rows in chunk.tasks.items():
-                    states, lane = encoded.of(task)
-                    mask, moved = chunk.mask, rows
-                    if lane.rows is not None:
-                        mask, moved = mask[lane.rows], rows.within(lane.rows)
-                    if task in self.cascade.readers:
-                        made.waiting.setdefault(task, []).append((states, mask, moved))
-                    else:
-                        made.outputs.setdefault(task, []).append(self.head(task)(states, mask, moved))
+            yield Passed(chunk, Encoded(encoded.states.float(), encoded.lanes))
+
+    def _answer(self, passed: Passed, made: _Made) -> None:
+        """Run the heads that read the encoder alone; those that read others wait."""
+        chunk = passed.chunk
+        for task, rows in chunk.tasks.items():
+            states, lane = passed.encoded.of(task)
+            mask, moved = chunk.mask, rows
+            if lane.rows is not None:
+                mask, moved = mask[lane.rows], rows.within(lane.rows)
+            if task in self.cascade.readers:
+                made.waiting.setdefault(task, []).append((states, mask, moved))
+            else:
+                made.outputs.setdefault(task, []).append(self.head(task)(states, mask, moved))
 
     def _read(self, task: str, waiting: Sequence[_Given], read: Tensor) -> Tensor:
         """Run a head that reads others, over all chunks."""
