@@ -10,19 +10,23 @@ if TYPE_CHECKING:
     from polytask.config import Config
     from polytask.errors import PolytaskError, UserError
     from polytask.predict.predictor import Model
+    from polytask.probe import relate
+    from polytask.relatedness.record import Relatedness
 
 __version__ = "0.1.0"
-__all__ = ["Config", "Model", "PolytaskError", "Run", "UserError", "evaluate", "load", "train"]
+__all__ = ["Config", "Model", "PolytaskError", "Relatedness", "Run", "UserError", "evaluate", "load", "relate", "train"]
 
 # torch and transformers take seconds to import: each name is loaded when it is first used.
 _HOMES = {
     "Config": "polytask.config",
     "Model": "polytask.predict.predictor",
     "PolytaskError": "polytask.errors",
+    "Relatedness": "polytask.relatedness.record",
     "Run": "polytask.api",
     "UserError": "polytask.errors",
     "evaluate": "polytask.api",
     "load": "polytask.api",
+    "relate": "polytask.probe",
     "train": "polytask.api",
 }
 

@@ -14,7 +14,7 @@ from polytask.data.batch import Batch, Chunk, TaskRows
 from polytask.model.branches import Level
 from polytask.model.cascade import Cascade
 from polytask.model.encoder import Backbone, Encoder
-from polytask.model.heads import build_head
+from polytask.model.heads import RowHead, WordHead, build_head
 from polytask.model.lanes import Encoded
 from polytask.model.slot import Origins, size
 from polytask.sharing.plan import Plan, encoder_size
@@ -50,6 +50,13 @@ class Passed:
 
     chunk: Chunk
     encoded: Encoded
+
+    def given(self, task: str) -> _Given:
+        """Return what a task's head runs on."""
+        states, lane = self.encoded.of(task)
+        if lane.rows is None:
+            return states, self.chunk.mask, self.chunk.tasks[task]
+        return states, self.chunk.mask[lane.rows], self.chunk.tasks[task].within(lane.rows)
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,16 @@ class MultiTaskModel(nn.Module):
         Args:
             words: what `embed` returned for the batch; by default it is looked up.
         """
-        return self.answer(batch, self.encode(batch, words))
+        wide = self.cascade.widen(batch)
+        made = _Made({}, {})
+        for one in self.encode(batch, words):
+            # Heads are small: full precision costs nothing there and keeps probabilities exact.
+            with torch.autocast(one.encoded.states.device.type, enabled=False):
+                self._answer(one, made)
+        outputs = {task: torch.cat(found) for task, found in made.outputs.items()}
+        for task in (task for task in self.cascade.readers if task in made.waiting):
+            outputs[task] = self._read(task, made.waiting[task], self.cascade.read(task, wide, outputs))
+        return self.cascade.own(batch, wide, outputs)
 
     def encode(self, batch: Batch, words: Mapping[frozenset[str], Tensor] | None = None) -> list[Passed]:
         """Return what the encoders make of a batch, chunk by chunk, before any head.
@@ -107,18 +123,13 @@ class MultiTaskModel(nn.Module):
                 made += self._encode(encoder, read[trunk], found[trunk])
         return made
 
-    def answer(self, batch: Batch, passed: Sequence[Passed]) -> dict[str, Tensor]:
-        """Run the heads on what `encode` returned for the batch; the same as `forward`."""
-        wide = self.cascade.widen(batch)
-        made = _Made({}, {})
-        for one in passed:
-            # Heads are small: full precision costs nothing there and keeps probabilities exact.
-            with torch.autocast(one.encoded.states.device.type, enabled=False):
-                self._answer(one, made)
-        outputs = {task: torch.cat(found) for task, found in made.outputs.items()}
-        for task in (task for task in self.cascade.readers if task in made.waiting):
-            outputs[task] = self._read(task, made.waiting[task], self.cascade.read(task, wide, outputs))
-        return self.cascade.own(batch, wide, outputs)
+    def pooled(self, batch: Batch) -> dict[str, Tensor]:
+        """Return for each task what its head takes from the encoder, in the order of its targets: float32."""
+        found: dict[str, list[Tensor]] = {}
+        for one in self.encode(batch):
+            for task in one.chunk.tasks:
+                found.setdefault(task, []).append(self.head(task).pool(*one.given(task)))
+        return {task: torch.cat(pieces) for task, pieces in found.items()}
 
     def embed(self, batch: Batch) -> dict[frozenset[str], Tensor]:
         """Return for each trunk that reads the batch the word embeddings of its tokens: all tokens x features."""
@@ -149,16 +160,11 @@ class MultiTaskModel(nn.Module):
 
     def _answer(self, passed: Passed, made: _Made) -> None:
         """Run the heads that read the encoder alone; those that read others wait."""
-        chunk = passed.chunk
-        for task, rows in chunk.tasks.items():
-            states, lane = passed.encoded.of(task)
-            mask, moved = chunk.mask, rows
-            if lane.rows is not None:
-                mask, moved = mask[lane.rows], rows.within(lane.rows)
+        for task in passed.chunk.tasks:
             if task in self.cascade.readers:
-                made.waiting.setdefault(task, []).append((states, mask, moved))
+                made.waiting.setdefault(task, []).append(passed.given(task))
             else:
-                made.outputs.setdefault(task, []).append(self.head(task)(states, mask, moved))
+                made.outputs.setdefault(task, []).append(self.head(task)(*passed.given(task)))
 
     def _read(self, task: str, waiting: Sequence[_Given], read: Tensor) -> Tensor:
         """Run a head that reads others, over all chunks."""
@@ -186,9 +192,11 @@ class MultiTaskModel(nn.Module):
         """Whether the encoder takes token type ids."""
         return self.trunks[0].family.type_ids
 
-    def head(self, task: str) -> nn.Module:
+    def head(self, task: str) -> RowHead | WordHead:
         """Return a task's head, which may be other tasks' as well."""
-        return self.heads[f"task-{self.sharing.head_of(task)}"]
+        found = self.heads[f"task-{self.sharing.head_of(task)}"]
+        assert isinstance(found, RowHead | WordHead)
+        return found
 
     def follow(self, plan: Plan) -> Origins:
         """Divide the layers anew in the midst of training; the embeddings stay as they are.
