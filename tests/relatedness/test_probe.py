@@ -79,7 +79,7 @@ def test_a_comparison_adds_cka_and_what_the_measures_foretold(job: Job, tmp_path
     matrix = [[None, 0.1, 0.2], [0.3, None, -0.1], [0.4, 0.0, None]]
     write_comparison(tmp_path, names, {"1": singles}, {"tasks": names, "matrix": matrix})
     found = pt.relate(values, comparison=tmp_path)
-    assert set(found.measures) == {"gradient_cosine", "look_ahead", "cka", "transfer"}
+    assert set(found.measures) == {"gradient_cosine", "look_ahead", "cka", "transfer"}, found.sentences[-1]
     assert found.measures["cka"].matrix.diagonal() == pytest.approx(1.0)
     assert set(found.rank_correlation) == {"gradient_cosine", "look_ahead", "cka"}
     assert all(one.pairs == 6 and one.spearman is not None for one in found.rank_correlation.values())

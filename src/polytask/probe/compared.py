@@ -16,7 +16,7 @@ from polytask.data.batch import Batch, Collator, Item
 from polytask.data.encode import Source
 from polytask.errors import ModelError, UserError
 from polytask.model.multitask import MultiTaskModel
-from polytask.model.origin import pad_id, tokenizer_fingerprint
+from polytask.model.origin import pad_id
 from polytask.relatedness.evidence import Floats
 from polytask.relatedness.measuring import layer_states
 
@@ -80,7 +80,8 @@ def single_states(compared: Compared, assembly: Assembly) -> tuple[dict[str, Flo
             bundle = load_bundle(run / "model")
         except ModelError as error:
             return None, str(error)
-        if tokenizer_fingerprint(bundle.tokenizer) != tokenizer_fingerprint(assembly.tokenizer):
+        # Fingerprints differ once a tokenizer was used: the limit on tokens is a part of its state.
+        if bundle.tokenizer.get_vocab() != assembly.tokenizer.get_vocab():
             return None, f"{run} splits texts into other tokens than {assembly.config.encoder}"
         collator = Collator(bundle.tasks, pad_id(bundle.tokenizer), bundle.model.uses_type_ids, 128)
         for task in bundle.tasks:
