@@ -98,7 +98,9 @@ def test_heads_first_lowers_every_loss_and_moves_no_encoder(assembly: Assembly) 
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in weights.items())
 
 
-@pytest.mark.parametrize(("passes", "tasks", "batch_rows"), [(28800, 4, 32), (2000, 3, 8), (90000, 8, 64), (900, 2, 16)])
+@pytest.mark.parametrize(
+    ("passes", "tasks", "batch_rows"), [(28800, 4, 32), (2000, 3, 8), (90000, 8, 64), (900, 2, 16)]
+)
 def test_spending_stays_within_a_quarter(passes: int, tasks: int, batch_rows: int) -> None:
     found = spend(joint_passes=passes, tasks=tasks, batch_rows=batch_rows, most_rows=10**6, numbers=1000)
     spent = (

@@ -48,7 +48,7 @@ def read_comparison(folder: Path, tasks: Sequence[str]) -> Compared:
         told = data.get("transfer")
         found = None if told is None else _in_order(told, tasks)
     except OSError:
-        raise UserError(f"--comparison {folder}: no comparison.json there; name the folder of `compare --out`") from None
+        raise UserError(f"--comparison {folder}: no comparison.json; name the folder of `compare --out`") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not the record of a comparison ({error}); run `polytask compare` again") from None
     if set(listed) != set(tasks):

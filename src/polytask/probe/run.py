@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from polytask.assemble import Assembly, assemble
-from polytask.config import Config
 from polytask.balance import SumOptions
+from polytask.config import Config
 from polytask.data.batch import Batch
 from polytask.data.stream import Drawn
 from polytask.errors import ConfigError
@@ -74,7 +74,9 @@ def probe(config: Config) -> Probe:
 
 def probe_config(config: Config) -> Config:
     """Return the probe's configuration: all shared, all at once, a plain sum; no task waits for or reads another."""
-    free = {name: task.model_copy(update={"needs": (), "reads": {}, "gate": None}) for name, task in config.tasks.items()}
+    free = {
+        name: task.model_copy(update={"needs": (), "reads": {}, "gate": None}) for name, task in config.tasks.items()
+    }
     train = {"max_steps": None, "patience": None, "best_of_each_task": False, "tensorboard": False}
     update = {
         "tasks": free,

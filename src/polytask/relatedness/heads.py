@@ -49,7 +49,10 @@ def fit_heads(
         model.heads.load_state_dict(start)
         _fit(model, tasks, train, penalty)
         with torch.no_grad():
-            found = {name: float(loss) for name, loss in (_losses(model, tasks, train) | _losses(model, tasks, held_out)).items()}
+            found = {
+                name: float(loss)
+                for name, loss in (_losses(model, tasks, train) | _losses(model, tasks, held_out)).items()
+            }
         for name, loss in found.items():
             if name not in best or loss < best[name][0]:
                 best[name] = (loss, copy.deepcopy(model.head(name).state_dict()))

@@ -48,7 +48,9 @@ class Probing:
         layers = model.gradient_groups()[: model.layers]
         # Each task at each point is one row of the statistic: products of different points share no noise.
         order = [_name(task, point) for task in tasks for point in range(points)]
-        groups = [{_name(task, point): own for task, own in layer.items() for point in range(points)} for layer in layers]
+        groups = [
+            {_name(task, point): own for task, own in layer.items() for point in range(points)} for layer in layers
+        ]
         self._meter = GradientMeter(groups, order)
 
     def measure(self, batch: Batch, point: int) -> LookAhead:
