@@ -64,7 +64,7 @@ def test_what_cannot_be_related_is_refused(job: Job, tmp_path: Path) -> None:
 
 
 def write_comparison(folder: Path, tasks: list[str], runs: dict[str, list[str]], transfer: Any = None) -> None:
-    value = {"tasks": dict.fromkeys(tasks, {}), "arms": {"single": {"runs": runs}}, "transfer": transfer}
+    value = {"tasks": {task: {} for task in tasks}, "arms": {"single": {"runs": runs}}, "transfer": transfer}
     (folder / "comparison.json").write_text(json.dumps(value))
 
 

@@ -18,7 +18,7 @@ MEASURES: dict[str, Measure] = {
         look_ahead,
     ),
     "cka": Measure("Linear CKA", "how alike single-task models see the same texts, from 0 to 1", False, cka),
-    "transfer": Measure("Transfer", "what the row really did to the column's score, from the comparison", True, transfer),
+    "transfer": Measure("Transfer", "what the row did to the column's score in the comparison", True, transfer),
 }  # fmt: skip
 
 __all__ = ["MEASURES", "Evidence", "Measure", "Measured"]
