@@ -1,8 +1,8 @@
 """Gradient cosine: whether two tasks pull the shared weights the same way.
 
 The cosine of the tasks' mean gradients, as in Yu et al. 2020 (PCGrad, section 2). All points of the probe are averaged
-before the cosine is taken: a gradient over a few rows is mostly noise, which products of gradients at *different* points
-do not share. Noise in a task's own length remains and makes every cosine smaller.
+before the cosine is taken: a gradient over a few rows is mostly noise, and products of gradients at different points
+share none. Noise in a task's own length remains and makes every cosine smaller.
 """
 
 from __future__ import annotations

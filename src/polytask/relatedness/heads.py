@@ -56,7 +56,7 @@ def fit_heads(
         for name, loss in found.items():
             if name not in best or loss < best[name][0]:
                 best[name] = (loss, copy.deepcopy(model.head(name).state_dict()))
-    for name in reversed(tasks):  # the first task of those that share a head decides
+    for name in reversed(list(tasks)):  # the first task of those that share a head decides
         if name in best:
             model.head(name).load_state_dict(best[name][1])
     return {name: loss for name, (loss, _) in best.items()}
