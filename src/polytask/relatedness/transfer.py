@@ -39,4 +39,5 @@ def rank_correlation(measure: Floats, truth: Floats) -> RankCorrelation:
     distinct = int(np.triu(known | known.T, 1).sum())
     if distinct < FEWEST_PAIRS or np.ptp(one) == 0 or np.ptp(other) == 0:
         return RankCorrelation(None, len(one))
-    return RankCorrelation(float(spearmanr(one, other).statistic), len(one))
+    found = spearmanr(one, other).statistic  # pyright: ignore[reportAttributeAccessIssue]
+    return RankCorrelation(float(found), len(one))
