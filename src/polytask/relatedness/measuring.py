@@ -66,7 +66,7 @@ class Probing:
             loss = self._loss(task, batch.only(task))
             loss.backward()
             before.append(float(loss.detach()))
-            steps.append([None if one.grad is None else one.grad.clone() for one in shared])
+            steps.append([one.grad for one in shared])  # the meter keeps those of the layers as well
             self._meter.take(_name(task, point))
         model.zero_grad(set_to_none=True)
         after = [self._after(shared, step, batch) for step in steps]
