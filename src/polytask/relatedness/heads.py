@@ -16,8 +16,8 @@ from polytask.model.multitask import MultiTaskModel
 from polytask.tasks import Task
 
 # Weight of the L2 penalty on the output layer, in mean variances of a feature. It is strong on purpose. The residuals
-# of a head that fits well are uncorrelated with what it reads, so that its mean gradient in the encoder is mostly noise;
-# a strongly shrunk head points to the difference of the classes' means, and its residuals still hold all of it.
+# of a head that fits well are uncorrelated with what it reads, so its mean gradient in the encoder is mostly noise; a
+# strongly shrunk head points to the difference of the classes' means, and its residuals still hold all of it.
 PENALTY = 5.0
 ITERATIONS = 30
 
@@ -39,12 +39,8 @@ def fit_heads(model: MultiTaskModel, tasks: Mapping[str, Task], rows: Sequence[S
     """Fit all heads by L-BFGS."""
     model.eval()
     parameters = list(model.heads.parameters())
-    variances = {
-        name: float(
-            torch.cat([one.pooled[name] for one in rows if name in one.pooled]).var(dim=0, unbiased=False).mean()
-        )
-        for name in tasks
-    }
+    pooled = {name: torch.cat([one.pooled[name] for one in rows if name in one.pooled]) for name in tasks}
+    variances = {name: float(found.var(dim=0, unbiased=False).mean()) for name, found in pooled.items()}
     optimizer = torch.optim.LBFGS(parameters, max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
