@@ -12,6 +12,7 @@ COMMANDS = [
     ["scheduling"],
     ["balancing"],
     ["conflict"],
+    ["relatedness"],
     *(["strategies", "--vary", section] for section in ("sharing", "schedule", "balance")),
 ]
 for module, *rest in COMMANDS:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from polytask.extension import extend
     from polytask.page import report
     from polytask.predict.predictor import Model
+    from polytask.probe import relate
+    from polytask.relatedness.record import Relatedness
 
 __version__ = "0.1.0"
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "Config",
     "Model",
     "PolytaskError",
+    "Relatedness",
     "Run",
     "UserError",
     "compare",
@@ -27,6 +30,7 @@ __all__ = [
     "evaluate_with_intervals",
     "extend",
     "load",
+    "relate",
     "report",
     "train",
 ]
@@ -37,6 +41,7 @@ _HOMES = {
     "Config": "polytask.config",
     "Model": "polytask.predict.predictor",
     "PolytaskError": "polytask.errors",
+    "Relatedness": "polytask.relatedness.record",
     "Run": "polytask.api",
     "UserError": "polytask.errors",
     "compare": "polytask.comparison",
@@ -45,6 +50,7 @@ _HOMES = {
     "evaluate_with_intervals": "polytask.api",
     "load": "polytask.api",
     "report": "polytask.page",
+    "relate": "polytask.probe",
     "train": "polytask.api",
 }
 

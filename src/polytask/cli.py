@@ -178,6 +178,25 @@ def report(
 
 
 @app.command()
+def relate(
+    config: ConfigPath,
+    out: Annotated[Path | None, typer.Option(help="Folder for relatedness.json and affinity.json.")] = None,
+    comparison: Annotated[
+        Path | None, typer.Option(help="Folder of a comparison of the same tasks, to see what foretold it.")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Say how related the tasks are, from one short probe run (at most a quarter of a joint run)."""
+    from polytask.probe import relate as run_probe
+    from polytask.probe.table import show_relatedness
+    from polytask.tables import console
+
+    show_relatedness(run_probe(config, out, comparison, overrides=overrides or []), console())
+    if out is not None:
+        say(f"to use the plan: sharing: {{strategy: from_affinity, file: {out / 'affinity.json'}}}")
+
+
+@app.command()
 def quickstart(
     out: Annotated[Path, typer.Option(help="Folder for the data, the configuration and the run.")] = Path("quickstart"),
 ) -> None:

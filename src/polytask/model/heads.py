@@ -31,12 +31,20 @@ class RowHead(nn.Module):
             mask: all rows x tokens.
             read: rows x the sizes of what is read of other tasks, where anything is.
         """
+        return self.answer(self.pool(states, mask, rows), read)
+
+    def pool(self, states: Tensor, mask: Tensor, rows: TaskRows) -> Tensor:
+        """Return rows x width: all that the head takes from the encoder, and nothing that it learns."""
         chosen = states[rows.rows]
         if self.dense is not None:
-            pooled = torch.tanh(self.dense(chosen[:, 0]))
-        else:
-            weight = mask[rows.rows].to(chosen.dtype).unsqueeze(-1)
-            pooled = (chosen * weight).sum(1) / weight.sum(1)
+            return chosen[:, 0]
+        weight = mask[rows.rows].to(chosen.dtype).unsqueeze(-1)
+        return (chosen * weight).sum(1) / weight.sum(1)
+
+    def answer(self, pooled: Tensor, read: Tensor | None = None) -> Tensor:
+        """Return rows x size for what `pool` returned."""
+        if self.dense is not None:
+            pooled = torch.tanh(self.dense(pooled))
         return self.out(self.dropout(_beside(pooled, read)))
 
 
@@ -55,9 +63,17 @@ class WordHead(nn.Module):
             states: all rows x tokens x width.
             read: words x the sizes of what is read of other tasks, where anything is.
         """
+        return self.answer(self.pool(states, mask, rows), read)
+
+    def pool(self, states: Tensor, mask: Tensor, rows: TaskRows) -> Tensor:
+        """Return words x width: all that the head takes from the encoder, and nothing that it learns."""
         del mask
         assert rows.words is not None
-        return self.out(self.dropout(_beside(states[rows.words[0], rows.words[1]], read)))
+        return states[rows.words[0], rows.words[1]]
+
+    def answer(self, pooled: Tensor, read: Tensor | None = None) -> Tensor:
+        """Return words x size for what `pool` returned."""
+        return self.out(self.dropout(_beside(pooled, read)))
 
 
 def _beside(states: Tensor, read: Tensor | None) -> Tensor:
@@ -78,7 +94,7 @@ def _linear(width: int, size: int, deviation: float) -> nn.Linear:
 HEADS = {"row": RowHead, "word": WordHead}
 
 
-def build_head(spec: HeadSpec, width: int, deviation: float) -> nn.Module:
+def build_head(spec: HeadSpec, width: int, deviation: float) -> RowHead | WordHead:
     """Build the head of a specification.
 
     Args:

@@ -14,7 +14,7 @@ from polytask.data.batch import Batch, Chunk, TaskRows
 from polytask.model.branches import Level
 from polytask.model.cascade import Cascade
 from polytask.model.encoder import Backbone, Encoder
-from polytask.model.heads import build_head
+from polytask.model.heads import RowHead, WordHead, build_head
 from polytask.model.lanes import Encoded
 from polytask.model.slot import Origins, size
 from polytask.sharing.plan import Plan, encoder_size
@@ -45,8 +45,23 @@ _Given: TypeAlias = tuple[Tensor, Tensor, TaskRows]
 
 
 @dataclass(frozen=True)
+class Passed:
+    """A chunk and the states that its trunk's encoder made of it, float32."""
+
+    chunk: Chunk
+    encoded: Encoded
+
+    def given(self, task: str) -> _Given:
+        """Return what a task's head runs on."""
+        states, lane = self.encoded.of(task)
+        if lane.rows is None:
+            return states, self.chunk.mask, self.chunk.tasks[task]
+        return states, self.chunk.mask[lane.rows], self.chunk.tasks[task].within(lane.rows)
+
+
+@dataclass(frozen=True)
 class _Made:
-    """What the encoders made, chunk by chunk: outputs of heads, and what heads run on that wait for other outputs."""
+    """What the heads made, chunk by chunk: outputs of heads, and what heads run on that wait for other outputs."""
 
     outputs: dict[str, list[Tensor]]
     waiting: dict[str, list[_Given]]
@@ -84,16 +99,37 @@ class MultiTaskModel(nn.Module):
             words: what `embed` returned for the batch; by default it is looked up.
         """
         wide = self.cascade.widen(batch)
-        read = self._chunks(wide)
-        found = self._look_up(read) if words is None else words
         made = _Made({}, {})
-        for trunk, encoder in zip(self.plan.trunks, self.trunks, strict=True):
-            if trunk in read:
-                self._encode(encoder, read[trunk], found[trunk], made)
+        for one in self.encode(batch, words):
+            # Heads are small: full precision costs nothing there and keeps probabilities exact.
+            with torch.autocast(one.encoded.states.device.type, enabled=False):
+                self._answer(one, made)
         outputs = {task: torch.cat(found) for task, found in made.outputs.items()}
         for task in (task for task in self.cascade.readers if task in made.waiting):
             outputs[task] = self._read(task, made.waiting[task], self.cascade.read(task, wide, outputs))
         return self.cascade.own(batch, wide, outputs)
+
+    def encode(self, batch: Batch, words: Mapping[frozenset[str], Tensor] | None = None) -> list[Passed]:
+        """Return what the encoders make of a batch, chunk by chunk, before any head.
+
+        Args:
+            words: what `embed` returned for the batch; by default it is looked up.
+        """
+        read = self._chunks(self.cascade.widen(batch))
+        found = self._look_up(read) if words is None else words
+        made: list[Passed] = []
+        for trunk, encoder in zip(self.plan.trunks, self.trunks, strict=True):
+            if trunk in read:
+                made += self._encode(encoder, read[trunk], found[trunk])
+        return made
+
+    def pooled(self, batch: Batch) -> dict[str, Tensor]:
+        """Return for each task what its head takes from the encoder, in the order of its targets: float32."""
+        found: dict[str, list[Tensor]] = {}
+        for one in self.encode(batch):
+            for task in one.chunk.tasks:
+                found.setdefault(task, []).append(self.head(task).pool(*one.given(task)))
+        return {task: torch.cat(pieces) for task, pieces in found.items()}
 
     def embed(self, batch: Batch) -> dict[frozenset[str], Tensor]:
         """Return for each trunk that reads the batch the word embeddings of its tokens: all tokens x features."""
@@ -114,24 +150,21 @@ class MultiTaskModel(nn.Module):
         encoders = zip(self.plan.trunks, self.trunks, strict=True)
         return {trunk: encoder.embed(_ids(read[trunk])) for trunk, encoder in encoders if trunk in read}
 
-    def _encode(self, encoder: Encoder, chunks: Sequence[Chunk], flat: Tensor, made: _Made) -> None:
-        """Run one encoder over chunks, and the heads that read it alone."""
+    def _encode(self, encoder: Encoder, chunks: Sequence[Chunk], flat: Tensor) -> Iterator[Passed]:
+        """Run one encoder over chunks."""
         embedded = flat.split([chunk.ids.numel() for chunk in chunks])
         for chunk, words in zip(chunks, embedded, strict=True):
             reads = {task: rows.rows for task, rows in chunk.tasks.items()}
             encoded = encoder(words.view(*chunk.ids.shape, -1), chunk.mask, chunk.type_ids, reads, chunk.silent)
-            # Heads are small: full precision costs nothing there and keeps probabilities exact.
-            with torch.autocast(encoded.states.device.type, enabled=False):
-                encoded = Encoded(encoded.states.float(), encoded.lanes)
-                for task, rows in chunk.tasks.items():
-                    states, lane = encoded.of(task)
-                    mask, moved = chunk.mask, rows
-                    if lane.rows is not None:
-                        mask, moved = mask[lane.rows], rows.within(lane.rows)
-                    if task in self.cascade.readers:
-                        made.waiting.setdefault(task, []).append((states, mask, moved))
-                    else:
-                        made.outputs.setdefault(task, []).append(self.head(task)(states, mask, moved))
+            yield Passed(chunk, Encoded(encoded.states.float(), encoded.lanes))
+
+    def _answer(self, passed: Passed, made: _Made) -> None:
+        """Run the heads that read the encoder alone; those that read others wait."""
+        for task in passed.chunk.tasks:
+            if task in self.cascade.readers:
+                made.waiting.setdefault(task, []).append(passed.given(task))
+            else:
+                made.outputs.setdefault(task, []).append(self.head(task)(*passed.given(task)))
 
     def _read(self, task: str, waiting: Sequence[_Given], read: Tensor) -> Tensor:
         """Run a head that reads others, over all chunks."""
@@ -159,9 +192,11 @@ class MultiTaskModel(nn.Module):
         """Whether the encoder takes token type ids."""
         return self.trunks[0].family.type_ids
 
-    def head(self, task: str) -> nn.Module:
+    def head(self, task: str) -> RowHead | WordHead:
         """Return a task's head, which may be other tasks' as well."""
-        return self.heads[f"task-{self.sharing.head_of(task)}"]
+        found = self.heads[f"task-{self.sharing.head_of(task)}"]
+        assert isinstance(found, RowHead | WordHead)
+        return found
 
     def follow(self, plan: Plan) -> Origins:
         """Divide the layers anew in the midst of training; the embeddings stay as they are.

@@ -1,0 +1,166 @@
+"""The probe: one short run with everything shared, from which the tasks' relatedness is measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from polytask.assemble import Assembly, assemble
+from polytask.balance import SumOptions
+from polytask.config import Config
+from polytask.data.batch import Batch
+from polytask.data.stream import Drawn
+from polytask.errors import ConfigError
+from polytask.model.device import autocast
+from polytask.model.slot import size
+from polytask.progress import Bar
+from polytask.relatedness.budget import BOTH_WAYS, Spending, spend
+from polytask.relatedness.evidence import Evidence
+from polytask.relatedness.heads import Stored, fit_heads
+from polytask.relatedness.measuring import LookAhead, Probing
+from polytask.relatedness.record import Cost
+from polytask.schedule import SCHEDULES, ParallelOptions
+from polytask.sharing import GlobalOptions
+from polytask.training.distribution import World
+from polytask.training.events import Events
+from polytask.training.loop import Trainer
+
+# Rows that pass together while the heads' states are made.
+HEAD_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a probe found.
+
+    Attributes:
+        layers: of the encoder.
+        spending: what it did.
+    """
+
+    assembly: Assembly
+    evidence: Evidence
+    layers: int
+    cost: Cost
+    spending: Spending
+
+
+def probe(config: Config) -> Probe:
+    """Run a probe of a configuration. Raises ConfigError where there is nothing to relate."""
+    if len(config.tasks) < 2:
+        raise ConfigError(f"tasks: found {', '.join(config.tasks)} alone; relatedness is between two or more tasks")
+    assembly = assemble(probe_config(config))
+    joint = joint_updates(config, assembly)
+    batch_rows = config.train.batch_rows
+    joint_passes = BOTH_WAYS * joint * batch_rows
+    model = assembly.model
+    trained = model.sharing_tasks()
+    if len(trained) < len(config.tasks):
+        apart = ", ".join(task for task in config.tasks if task not in trained)
+        raise ConfigError(f"sharing: {apart} would share nothing that is trained, so there is no gradient to compare")
+    spending = spend(
+        joint_passes=joint_passes,
+        tasks=len(config.tasks),
+        batch_rows=batch_rows,
+        most_rows=max(assembly.workload.sizes.values()),
+        numbers=sum(size(level) for level in model.trunks[0].levels),
+    )
+    return _Run(assembly, spending).run(joint_passes)
+
+
+def probe_config(config: Config) -> Config:
+    """Return the probe's configuration: all shared, all at once, a plain sum; no task waits for or reads another."""
+    free = {
+        name: task.model_copy(update={"needs": (), "reads": {}, "gate": None}) for name, task in config.tasks.items()
+    }
+    train = {"max_steps": None, "patience": None, "best_of_each_task": False, "tensorboard": False}
+    update = {
+        "tasks": free,
+        "sharing": GlobalOptions(strategy="global", share_heads=config.sharing.share_heads),
+        "schedule": ParallelOptions(proportions="uniform"),
+        "balance": SumOptions(),
+        "train": config.train.model_copy(update=train),
+    }
+    return config.model_copy(update=update)
+
+
+def joint_updates(config: Config, assembly: Assembly) -> int:
+    """Return the updates of one joint run of the configuration itself."""
+    workload = replace(
+        assembly.workload,
+        needs={name: task.needs for name, task in config.tasks.items()},
+        gates={name: task.gate for name, task in config.tasks.items() if task.gate is not None},
+    )
+    limit = SCHEDULES[config.schedule.strategy](config.schedule, workload).limit
+    return min(limit, config.train.max_steps) if config.train.max_steps else limit
+
+
+class _Run:
+    """One probe run."""
+
+    def __init__(self, assembly: Assembly, spending: Spending) -> None:
+        self.spending = spending
+        self.updates = spending.updates * (spending.points - 1)
+        options = assembly.config.train.model_copy(update={"max_steps": max(1, self.updates)})
+        config = assembly.config.model_copy(update={"train": options})
+        self.assembly = replace(assembly, config=config)
+        self.trainer: Trainer = self.assembly.trainer(World(0, 1), None, Events(None))
+        self.tasks = list(assembly.tasks)
+        self.passes = 0
+
+    def run(self, joint_passes: int) -> Probe:
+        began = time.monotonic()
+        model, spending = self.assembly.model, self.spending
+        probing = Probing(
+            model, self.assembly.tasks, rate=self.assembly.config.train.learning_rate, points=spending.points
+        )
+        found: list[LookAhead] = []
+        with Bar("relating " + ", ".join(self.tasks), 1 + self.updates + spending.points) as bar:
+            self._fit_heads()
+            bar.advance(spending.head_rows * len(self.tasks), 0)
+            for point in range(spending.points):
+                for _ in range(spending.updates if point else 0):
+                    rows, tokens, _ = self.trainer.update()
+                    self.trainer.step += 1
+                    self.passes += BOTH_WAYS * rows
+                    bar.advance(rows, tokens)
+                batch = self._draw(spending.point_rows)
+                found.append(probing.measure(batch, point))
+                served = sum(len(chunk.tasks[task].rows) for chunk in batch.chunks for task in chunk.tasks)
+                self.passes += served * (BOTH_WAYS + len(self.tasks))
+                bar.advance(served, batch.tokens)
+        evidence = Evidence(
+            tuple(self.tasks),
+            probing.products(),
+            np.array([one.before for one in found]),
+            np.array([one.after for one in found]),
+        )
+        cost = Cost(self.passes, joint_passes, time.monotonic() - began)
+        return Probe(self.assembly, evidence, model.layers, cost, spending)
+
+    def _fit_heads(self) -> None:
+        """Make the states of rows of every task once, and fit the heads to them."""
+        model = self.assembly.model
+        model.eval()
+        precision = self.assembly.config.train.precision
+        stored: list[Stored] = []
+        left = self.spending.head_rows
+        at_a_time = min(HEAD_BATCH, left)
+        with torch.no_grad():
+            while left > 0:
+                batch = self._draw(min(left, at_a_time))
+                with autocast(self.assembly.device, precision):
+                    stored.append(Stored(model.pooled(batch), batch.targets))
+                self.passes += batch.rows
+                left -= at_a_time
+        fit_heads(model, self.assembly.tasks, stored)
+
+    def _draw(self, rows: int) -> Batch:
+        """Draw so many rows for each task, as training goes on to draw them."""
+        parts = self.trainer.parts
+        drawn: Sequence[Drawn] = parts.streams.draw(dict.fromkeys(self.tasks, rows))
+        return parts.collator.from_sources(parts.sources, drawn).to(parts.device)

@@ -1,0 +1,73 @@
+"""Relatedness on the terminal: matrices, groups, the plan, the cost, and what it means."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from polytask.relatedness import MEASURES, Measured
+from polytask.relatedness.record import Relatedness
+
+
+def show_relatedness(found: Relatedness, out: Console) -> None:
+    """Print all that was found."""
+    for name, measured in found.measures.items():
+        out.print(_matrix(name, measured, found.tasks))
+        out.print(MEASURES[name].meaning, style="dim")
+        out.print()
+    layered = found.measures[found.grouped_by]
+    if layered.layers:
+        out.print(_layers(found.grouped_by, layered, found.tasks))
+        out.print()
+    out.print(f"Groups, by {MEASURES[found.grouped_by].title.lower()}:")
+    for group in found.groups:
+        out.print(f"  {', '.join(group)}", markup=False, highlight=False, soft_wrap=True)
+    out.print("\nProposed plan:")
+    out.print(found.plan.picture(), markup=False, highlight=False)
+    out.print()
+    for name, one in found.rank_correlation.items():
+        told = "undefined" if one.spearman is None else f"{one.spearman:+.2f}"
+        out.print(f"Rank correlation of {MEASURES[name].title} with the transfer: {told} ({one.pairs} pairs)")
+    for sentence in found.sentences:
+        out.print(f"* {sentence}", markup=False, highlight=False, soft_wrap=True)
+    cost = found.cost
+    out.print(
+        f"\nThe probe took {cost.seconds:.1f} s and {cost.row_passes:,} row passes: "
+        f"{cost.share_of_joint_run:.1%} of one joint run's {cost.joint_row_passes:,}.",
+        highlight=False,
+    )
+
+
+def _matrix(name: str, measured: Measured, tasks: tuple[str, ...]) -> Table:
+    error = measured.error
+    table = Table("", title=MEASURES[name].title + (" (± standard error)" if error is not None else ""))
+    table.title_justify = "left"
+    for task in tasks:
+        table.add_column(task, justify="right")
+    for i, task in enumerate(tasks):
+        cells = [
+            _cell(float(value), None if error is None or i == j else float(error[i, j]))
+            for j, value in enumerate(measured.matrix[i])
+        ]
+        table.add_row(task, *cells)
+    return table
+
+
+def _layers(name: str, measured: Measured, tasks: tuple[str, ...]) -> Table:
+    table = Table("pair", title=f"{MEASURES[name].title} by layer", title_justify="left")
+    for number in measured.layers:
+        table.add_column(number, justify="right")
+    for i, one in enumerate(tasks):
+        for j in range(i + 1, len(tasks)):
+            values = (_cell(float(matrix[i, j]), None) for matrix in measured.layers.values())
+            table.add_row(f"{one}, {tasks[j]}", *values)
+    return table
+
+
+def _cell(value: float, error: float | None) -> str:
+    """Format a number so that small ones keep their digits."""
+    if value != value:
+        return "-"
+    # Look-ahead is a share of a loss that one step takes away: often thousandths.
+    shown = f"{value:.3f}" if abs(value) >= 0.01 or value == 0 else f"{value:.1e}"
+    return shown if error is None else f"{shown} ±{error:.2g}"

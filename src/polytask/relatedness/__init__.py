@@ -1,0 +1,8 @@
+"""How related tasks are: measures of it, the groups that follow, and how well each measure foretold a comparison.
+
+Numbers in, numbers out: `polytask.probe` collects the evidence.
+"""
+
+from polytask.relatedness.measures import MEASURES, Evidence, Measure, Measured
+
+__all__ = ["MEASURES", "Evidence", "Measure", "Measured"]

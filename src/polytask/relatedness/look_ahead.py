@@ -1,0 +1,30 @@
+"""Look-ahead: how much a step on one task's loss alone lowers another's.
+
+Source: Fifty et al. 2021, "Efficiently Identifying Task Groupings for Multi-Task Learning" (TAG), section 3.1:
+Z_ij = 1 - L_j(after a step on task i's loss in the shared parameters) / L_j(before), averaged over the training.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from polytask.relatedness.evidence import Evidence, Floats, Measured, jackknife
+
+
+def look_ahead(evidence: Evidence) -> Measured | None:
+    """Return the mean of Z over the probe's points."""
+    if evidence.before is None or evidence.after is None:
+        return None
+    found = affinity(evidence.before, evidence.after)
+    return Measured(found.mean(axis=0), jackknife(lambda points: found[points].mean(axis=0), len(found)))
+
+
+def affinity(before: Floats, after: Floats) -> Floats:
+    """Return Z: points x T x T.
+
+    Args:
+        before: points x T losses; a loss of 0 cannot be lowered, and counts as unchanged.
+        after: points x T x T losses.
+    """
+    losses = np.broadcast_to(before[:, None, :], after.shape)
+    return 1.0 - np.divide(after, losses, out=np.ones_like(after), where=losses > 0)

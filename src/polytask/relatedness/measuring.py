@@ -1,0 +1,132 @@
+"""Taking the evidence at one point of the probe: in float32, without dropout, and leaving every weight as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from polytask.balance.gram import GradientMeter
+from polytask.data.batch import Batch
+from polytask.model.lanes import first_of
+from polytask.model.multitask import MultiTaskModel
+from polytask.relatedness.evidence import Floats
+from polytask.tasks import Task
+
+
+@dataclass(frozen=True)
+class LookAhead:
+    """Mean losses around steps on one task's loss alone.
+
+    Attributes:
+        before: T.
+        after: T x T; row i, column j is task j's loss after the step on task i's.
+    """
+
+    before: Floats
+    after: Floats
+
+
+class Probing:
+    """Measures a model's tasks at several points; gradients of all points are kept until `products` is asked for.
+
+    Args:
+        rate: of the look-ahead's step: plain gradient descent in what several tasks share, as in Fifty et al. 2021,
+            section 3.1. A step of Adam's length on one task alone overshoots: it raised every loss, its own too.
+        points: how many there will be.
+    """
+
+    def __init__(self, model: MultiTaskModel, tasks: Mapping[str, Task], *, rate: float, points: int) -> None:
+        self._model = model
+        self._tasks = tasks
+        self._rate = rate
+        self._points = points
+        layers = model.gradient_groups()[: model.layers]
+        # Each task at each point is one row of the statistic: products of different points share no noise.
+        order = [_name(task, point) for task in tasks for point in range(points)]
+        groups = [
+            {_name(task, point): own for task, own in layer.items() for point in range(points)} for layer in layers
+        ]
+        self._meter = GradientMeter(groups, order)
+
+    def measure(self, batch: Batch, point: int) -> LookAhead:
+        """Take each task's gradient over its rows of a batch, and look one step ahead."""
+        model = self._model
+        together = model.shared_parameters()
+        shared = [one for one in model.parameters() if one in together]
+        model.eval()
+        before: list[float] = []
+        steps: list[list[Tensor | None]] = []
+        for task in self._tasks:
+            model.zero_grad(set_to_none=True)
+            loss = self._loss(task, batch.only(task))
+            loss.backward()
+            before.append(float(loss.detach()))
+            steps.append([one.grad for one in shared])  # the meter keeps those of the layers as well
+            self._meter.take(_name(task, point))
+        model.zero_grad(set_to_none=True)
+        after = [self._after(shared, step, batch) for step in steps]
+        return LookAhead(np.array(before), np.array(after))
+
+    def products(self) -> Floats:
+        """Return layers x T x K x T x K inner products, once all points were measured."""
+        count = len(self._tasks)
+        return self._meter.grams.reshape(-1, count, self._points, count, self._points)
+
+    def _loss(self, task: str, batch: Batch) -> Tensor:
+        own = self._tasks[task]
+        return own.loss(self._model(batch)[task], batch.targets[task]) / own.mass(batch.targets[task])
+
+    def _after(self, shared: Sequence[nn.Parameter], step: Sequence[Tensor | None], batch: Batch) -> list[float]:
+        with torch.no_grad(), _restored(shared):
+            for parameter, gradient in zip(shared, step, strict=True):
+                if gradient is not None:
+                    parameter.sub_(gradient, alpha=self._rate)
+            return [float(self._loss(task, batch.only(task))) for task in self._tasks]
+
+
+@contextmanager
+def _restored(parameters: Sequence[nn.Parameter]) -> Generator[None]:
+    """Put the parameters back exactly: subtracting a step again would leave what was rounded off."""
+    kept = [parameter.detach().clone() for parameter in parameters]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in zip(parameters, kept, strict=True):
+                parameter.copy_(value)
+
+
+def layer_states(model: MultiTaskModel, batch: Batch) -> Floats:
+    """Return the mean over its tokens of every text's states, after each layer of a single-task model.
+
+    Returns:
+        layers x texts x width, the texts in the order of the batch's rows as they were given.
+    """
+    found: list[list[Tensor]] = [[] for _ in range(model.layers)]
+    hooks = [
+        level.register_forward_hook(lambda _module, _given, output, place=place: place.append(first_of(output)))
+        for level, place in zip(model.trunks[0].levels, found, strict=True)
+    ]
+    model.eval()
+    try:
+        with torch.inference_mode():
+            model.encode(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    masks = [chunk.mask.unsqueeze(-1).float() for chunk in batch.chunks]
+    back = np.argsort(batch.order)
+    pooled = [
+        torch.cat([(one.float() * mask).sum(1) / mask.sum(1) for one, mask in zip(layer, masks, strict=True)])
+        for layer in found
+    ]
+    return torch.stack(pooled).double().cpu().numpy()[:, back]
+
+
+def _name(task: str, point: int) -> str:
+    return f"{task}@{point}"  # no task's name holds the sign

@@ -1,0 +1,132 @@
+"""The result: matrices, groups, plan and sentences, as values and as files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polytask.relatedness.evidence import Evidence, Floats, Measured
+from polytask.relatedness.grouping import groups_of, plan_for, proven
+from polytask.relatedness.measures import MEASURES
+from polytask.relatedness.sentences import sentences_of
+from polytask.relatedness.transfer import RankCorrelation, rank_correlation
+from polytask.sharing.plan import Plan
+
+# The measure that groups: an average over all points, so the least noisy of those that the probe always has.
+GROUPED_BY = "gradient_cosine"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the probe took, beside one joint run.
+
+    Attributes:
+        row_passes, joint_row_passes: passes of one row through the encoder, forward 1 and backward 2.
+        seconds: of the probe.
+    """
+
+    row_passes: int
+    joint_row_passes: int
+    seconds: float
+
+    @property
+    def share_of_joint_run(self) -> float:
+        """Row passes, as a share of one joint run's."""
+        return self.row_passes / self.joint_row_passes
+
+
+@dataclass(frozen=True)
+class Relatedness:
+    """How related tasks are.
+
+    Attributes:
+        tasks: T names, the order of all matrices.
+        measures: by name; see `MEASURES`.
+        groups: tasks that were shown to help each other; the others stand alone.
+        grouped_by: the measure that the groups and the plan follow.
+        affinity: T x T; what is left of that measure after its doubt is taken off.
+        plan: the tree that `sharing: {strategy: from_affinity}` builds from the affinity.
+        rank_correlation: of each measure with the true transfer, where a comparison told that.
+        sentences: what this means, and what it does not allow to say.
+    """
+
+    tasks: tuple[str, ...]
+    measures: Mapping[str, Measured]
+    groups: list[list[str]]
+    grouped_by: str
+    affinity: Floats
+    plan: Plan
+    cost: Cost
+    rank_correlation: Mapping[str, RankCorrelation]
+    sentences: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON: the file `relatedness.json`."""
+        cost = {"share_of_joint_run": round(self.cost.share_of_joint_run, 4), **asdict(self.cost)}
+        found = {
+            "tasks": list(self.tasks),
+            "measures": {name: _measure_json(measured) for name, measured in self.measures.items()},
+            "groups": self.groups,
+            "grouped_by": self.grouped_by,
+            "plan": self.plan.to_json(),
+            "picture": self.plan.picture(),
+            "cost": cost,
+            "sentences": self.sentences,
+        }
+        if self.rank_correlation:
+            found["rank_correlation"] = {name: asdict(one) for name, one in self.rank_correlation.items()}
+        return found
+
+    def affinity_json(self) -> dict[str, Any]:
+        """Return what `sharing: {strategy: from_affinity, file: ...}` reads."""
+        return {"tasks": list(self.tasks), "affinity": _numbers(self.affinity)}
+
+    def write(self, folder: Path) -> None:
+        """Write `relatedness.json` and `affinity.json` into a folder."""
+        for name, value in (("relatedness.json", self.to_json()), ("affinity.json", self.affinity_json())):
+            temporary = folder / f".{name}"
+            temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
+            temporary.replace(folder / name)
+
+
+def conclude(evidence: Evidence, layers: int, cost: Cost, notes: Sequence[str] = ()) -> Relatedness:
+    """Draw from the evidence all that it says.
+
+    Args:
+        layers: of the encoder.
+        notes: sentences to end with.
+    """
+    computed = {name: measure.compute(evidence) for name, measure in MEASURES.items()}
+    measures = {name: found for name, found in computed.items() if found is not None}
+    affinity = proven(measures[GROUPED_BY])
+    groups = groups_of(evidence.tasks, affinity)
+    truth = measures.get("transfer")
+    correlation = {
+        name: rank_correlation(found.matrix, truth.matrix)
+        for name, found in measures.items()
+        if truth is not None and name != "transfer"
+    }
+    plan = plan_for(evidence.tasks, layers, affinity)
+    said = sentences_of(evidence.tasks, measures[GROUPED_BY], groups, correlation)
+    return Relatedness(
+        evidence.tasks, measures, groups, GROUPED_BY, affinity, plan, cost, correlation, [*said, *notes]
+    )  # fmt: skip
+
+
+def _measure_json(measured: Measured) -> dict[str, Any]:
+    found: dict[str, Any] = {"matrix": _numbers(measured.matrix)}
+    if measured.error is not None:
+        found["error"] = _numbers(measured.error)
+    if measured.layers:
+        found["layers"] = {number: _numbers(matrix) for number, matrix in measured.layers.items()}
+    return found
+
+
+def _numbers(matrix: Floats) -> list[list[float | None]]:
+    """Return a matrix as JSON; null where there is no number."""
+    return [[float(f"{value:.6g}") if np.isfinite(value) else None for value in row] for row in matrix.tolist()]
