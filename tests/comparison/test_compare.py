@@ -25,7 +25,6 @@ from polytask.comparison.preparation import prepare
 from polytask.comparison.runs import Shelf
 from polytask.config import validate
 from polytask.errors import ConfigError, Interrupted, UserError
-from polytask.training.options import TrainOptions
 
 Job = Callable[..., dict[str, Any]]
 Done: TypeAlias = tuple[dict[str, Any], Path, polytask.Comparison]
@@ -330,7 +329,6 @@ def test_runs_are_found_by_their_hash_whatever_they_are_called(tmp_path: Path) -
     assert Shelf(tmp_path).place(Planned("global", "abd", config)) == tmp_path / "global-abd"
 
 
-@pytest.mark.skipif("teachers" not in TrainOptions.model_fields, reason="train.teachers is on another branch")
 def test_single_models_teach_the_joint_one_of_their_seed(done: Done, tmp_path: Path) -> None:
     values, out, _ = done
     shutil.copytree(out, tmp_path / "out")
