@@ -53,7 +53,7 @@ def test_what_cannot_be_related_is_refused(job: Job, tmp_path: Path) -> None:
         pt.relate(one)
     with pytest.raises(ConfigError, match="too short for a probe.*raise train.epochs"):
         pt.relate(job(max_steps=1))
-    with pytest.raises(UserError, match="no comparison.json there"):
+    with pytest.raises(UserError, match="no comparison.json; name the folder"):
         pt.relate(values, comparison=tmp_path)
     write_comparison(tmp_path, ["topic", "other"], {})
     with pytest.raises(UserError, match="about topic, other, and the configuration has sentiment, topic, entities"):
