@@ -128,11 +128,10 @@ class _Run:
                     self.trainer.step += 1
                     self.passes += BOTH_WAYS * rows
                     bar.advance(rows, tokens)
-                batch = self._draw(spending.point_rows)
-                found.append(probing.measure(batch, point))
-                served = sum(len(chunk.tasks[task].rows) for chunk in batch.chunks for task in chunk.tasks)
-                self.passes += served * (BOTH_WAYS + len(self.tasks))
-                bar.advance(served, batch.tokens)
+                batch, ahead = self._draw(spending.point_rows), self._draw(spending.ahead_rows)
+                found.append(probing.measure(batch, ahead, point))
+                self.passes += BOTH_WAYS * _served(batch) + (1 + len(self.tasks)) * _served(ahead)
+                bar.advance(_served(batch), batch.tokens)
         evidence = Evidence(
             tuple(self.tasks),
             probing.products(),
@@ -164,3 +163,8 @@ class _Run:
         parts = self.trainer.parts
         drawn: Sequence[Drawn] = parts.streams.draw(dict.fromkeys(self.tasks, rows))
         return parts.collator.from_sources(parts.sources, drawn).to(parts.device)
+
+
+def _served(batch: Batch) -> int:
+    """Return the rows of a batch, counted once for each task that they serve."""
+    return sum(len(rows.rows) for chunk in batch.chunks for rows in chunk.tasks.values())

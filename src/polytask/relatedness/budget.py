@@ -2,7 +2,7 @@
 
 The unit is a row's pass through the encoder: forward is 1, backward 2. A joint run passes `batch_rows` rows an update,
 forward and backward; its evaluations are not counted. The probe pays 1 for a row that the heads are fitted to, 3 for a
-row of an update, and for each row at a point 3 for its task's gradient and 1 for each look ahead.
+row of an update, 3 for a row of a gradient, and for a row that is looked ahead on 1 before the steps and 1 after each.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ BOTH_WAYS = 3
 # Of one joint run.
 GREATEST_SHARE = 0.25
 # How the passes are divided among the heads and the updates; the points get the rest.
-HEADS, UPDATES = 0.3, 0.15
+HEADS, UPDATES = 0.45, 0.05
 POINTS = 4
+# Of a point's rows, so many of which one is added to look ahead on: losses need fewer rows than gradients.
+AHEAD = 4
 # Numbers that the points' gradients may hold together: 4 GiB.
 MOST_NUMBERS = 2**30
 
@@ -29,13 +31,18 @@ class Spending:
         head_rows: of each task, for the heads.
         updates: between two points.
         points: where gradients are measured.
-        point_rows: of each task, at a point.
+        point_rows: of each task, at a point, for its gradient.
     """
 
     head_rows: int
     updates: int
     points: int
     point_rows: int
+
+    @property
+    def ahead_rows(self) -> int:
+        """Rows of each task, at a point, on which the look-ahead's losses are taken."""
+        return _ahead(self.point_rows)
 
 
 def spend(*, joint_passes: int, tasks: int, batch_rows: int, most_rows: int, numbers: int) -> Spending:
@@ -52,13 +59,29 @@ def spend(*, joint_passes: int, tasks: int, batch_rows: int, most_rows: int, num
     head_rows = min(int(HEADS * budget) // tasks, most_rows)
     updates = int(UPDATES * budget) // (BOTH_WAYS * batch_rows) // (points - 1)
     left = budget - head_rows * tasks - updates * (points - 1) * BOTH_WAYS * batch_rows
-    a_row = tasks * (BOTH_WAYS + tasks)  # a row of each task at a point
-    point_rows = left // (points * a_row)
+    point_rows = _affordable(left // (points * tasks), tasks)
     if point_rows < 1 or head_rows < 2:
         needed = int(2 * tasks / HEADS / GREATEST_SHARE) + 1
-        needed = max(needed, int(points * a_row / (1 - HEADS - UPDATES) / GREATEST_SHARE) + 1)
+        needed = max(needed, int(points * tasks * _price(1, tasks) / (1 - HEADS - UPDATES) / GREATEST_SHARE) + 1)
         raise ConfigError(
             f"train: a joint run of {joint_passes} row passes is too short for a probe of a quarter of it, which needs "
             f"{needed} for {tasks} tasks; raise train.epochs or train.max_steps"
         )
     return Spending(head_rows, updates, points, point_rows)
+
+
+def _ahead(point_rows: int) -> int:
+    return max(1, point_rows // AHEAD)
+
+
+def _price(point_rows: int, tasks: int) -> int:
+    """Return the row passes of a task at a point: its gradient, and its losses before the steps and after each."""
+    return point_rows * BOTH_WAYS + _ahead(point_rows) * (1 + tasks)
+
+
+def _affordable(passes: int, tasks: int) -> int:
+    """Return the greatest number of rows of a task at a point that so many passes buy."""
+    rows = passes // BOTH_WAYS
+    while rows and _price(rows, tasks) > passes:
+        rows -= 1
+    return rows

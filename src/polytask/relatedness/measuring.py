@@ -53,8 +53,8 @@ class Probing:
         ]
         self._meter = GradientMeter(groups, order)
 
-    def measure(self, batch: Batch, point: int) -> LookAhead:
-        """Take each task's gradient over its rows of a batch, and look one step ahead."""
+    def measure(self, batch: Batch, ahead: Batch, point: int) -> LookAhead:
+        """Take each task's gradient over its rows of a batch, and look one step ahead on those of another."""
         model = self._model
         together = model.shared_parameters()
         shared = [one for one in model.parameters() if one in together]
@@ -63,13 +63,13 @@ class Probing:
         steps: list[list[Tensor | None]] = []
         for task in self._tasks:
             model.zero_grad(set_to_none=True)
-            loss = self._loss(task, batch.only(task))
-            loss.backward()
-            before.append(float(loss.detach()))
+            self._loss(task, batch.only(task)).backward()
+            with torch.no_grad():
+                before.append(float(self._loss(task, ahead.only(task))))
             steps.append([one.grad for one in shared])  # the meter keeps those of the layers as well
             self._meter.take(_name(task, point))
         model.zero_grad(set_to_none=True)
-        after = [self._after(shared, step, batch) for step in steps]
+        after = [self._after(shared, step, ahead) for step in steps]
         return LookAhead(np.array(before), np.array(after))
 
     def products(self) -> Floats:
