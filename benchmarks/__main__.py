@@ -13,6 +13,7 @@ COMMANDS = [
     ["balancing"],
     ["conflict"],
     ["relatedness"],
+    ["payoff"],
     *(["strategies", "--vary", section] for section in ("sharing", "schedule", "balance")),
 ]
 for module, *rest in COMMANDS:
