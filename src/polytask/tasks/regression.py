@@ -89,6 +89,10 @@ class Regression(Task):
     def labels(self) -> tuple[str, ...]:
         return ()
 
+    @property
+    def usual(self) -> tuple[float, float]:
+        return rounded(self.mean - 2 * self.deviation), rounded(self.mean + 2 * self.deviation)
+
     def encode(self, gold: Gold) -> float:
         assert isinstance(gold, float)
         return (gold - self.mean) / self.deviation

@@ -173,6 +173,11 @@ class Task(ABC):
     def labels(self) -> tuple[str, ...]:
         """The label space; empty for a number."""
 
+    @property
+    def usual(self) -> tuple[float, float] | None:
+        """Where most numbers of the training rows lie; None where labels are no numbers."""
+        return None
+
     @abstractmethod
     def encode(self, gold: Gold) -> int | float | list[int] | list[float]:
         """Turn a label into what the loss takes; labels unseen in training become -100 (ignored by the loss)."""
