@@ -105,7 +105,13 @@ class Stub:
         for word in text.split(" "):
             if word[:1].isupper():
                 found.append(
-                    {"label": f"X{len(found) % 3}", "start": start, "end": start + len(word), "text": word, "score": 0.9}
+                    {
+                        "label": f"X{len(found) % 3}",
+                        "start": start,
+                        "end": start + len(word),
+                        "text": word,
+                        "score": 0.9,
+                    }
                 )
             start += len(word) + 1
         return found

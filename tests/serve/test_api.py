@@ -119,7 +119,9 @@ def test_a_body_without_a_length_is_counted_as_it_comes(client: httpx.Client) ->
     st.lists(
         st.text(max_size=60)
         | st.text(st.characters(categories=["Cs", "Cc", "Cf", "Co", "Mn", "So"]), max_size=20)
-        | st.sampled_from(["\ud83d", "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\u202eabc", "\x00", "\ufeff", "[UNK] [SEP]"]),
+        | st.sampled_from(
+            ["\ud83d", "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\u202eabc", "\x00", "\ufeff", "[UNK] [SEP]"]
+        ),
         min_size=1,
         max_size=4,
     )
@@ -141,8 +143,8 @@ def test_health_metrics_and_the_openapi_document(client: httpx.Client) -> None:
     assert client.get("/health").json()["status"] == "ready"
     figures = client.get("/metrics").text
     for told in (
-        'polytask_requests_total{route="/predict",status="200"}', 'polytask_requests_total{route="other",status="404"} ',
-        "polytask_batch_texts_bucket", "polytask_queued_texts 0.0", "polytask_texts_total",
+        'polytask_requests_total{route="/predict",status="200"}',
+        'polytask_requests_total{route="other",status="404"}', "polytask_batch_texts_bucket", "polytask_queued_texts 0.0", "polytask_texts_total",
         'polytask_request_seconds_count{route="/predict"}', 'polytask_dropped_requests_total{cause="client gone"}',
     ):  # fmt: skip
         assert told in figures, told

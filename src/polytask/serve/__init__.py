@@ -45,7 +45,7 @@ def read_options(given: Mapping[str, Any], key_file: Path | None = None) -> Serv
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"--api-key-file: {key_file} cannot be read ({error})") from None
     elif "api_key" not in values and KEY_VARIABLE in os.environ:
-        values["api_key"] = os.environ[KEY_VARIABLE]
+        values["api_key"] = os.environ[KEY_VARIABLE].strip()
     if values.get("api_key") == "":
         raise UserError(f"the API key is empty; leave out {KEY_VARIABLE}, --api-key and --api-key-file to need none")
     try:

@@ -65,7 +65,7 @@ class Gate:
             await self._serve(scope, receive, watched)
         except Gone:
             pass
-        except Exception:  # the answer 500 was sent where the error was found
+        except Exception:  # noqa: BLE001  answered with 500 where it was found, and told here
             LOG.exception("failed")
         seconds = time.perf_counter() - began
         route = getattr(scope.get("route"), "path", "other")

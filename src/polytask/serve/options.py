@@ -15,7 +15,9 @@ class ServeOptions(Options):
     api_key: SecretStr | None = Field(default=None, description="what a client must send to be answered")
     max_body_bytes: int = Field(default=1_048_576, gt=0, description="bytes of a request's body")
     max_texts: int = Field(default=128, gt=0, description="texts of a request")
-    max_characters: int = Field(default=20_000, gt=0, description="characters of a text, before it is cut to max_tokens")
+    max_characters: int = Field(
+        default=20_000, gt=0, description="characters of a text, before it is cut to max_tokens"
+    )
     max_queue: int = Field(default=1024, gt=0, description="texts that may wait for the model")
     timeout_s: float = Field(default=30.0, gt=0, description="seconds until a request is given up")
     grace_s: float = Field(default=30.0, gt=0, description="seconds that a stopping server gives to running requests")

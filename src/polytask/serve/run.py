@@ -6,7 +6,7 @@ import ipaddress
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +23,7 @@ class Server(uvicorn.Server):
     """uvicorn's server, which ends a stopped process as done: uvicorn would raise the signal once more."""
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
@@ -45,9 +45,7 @@ def run(folder: Path, options: ServeOptions) -> None:
     with _bind(options.host, options.port) as bound:
         model = Model.load(folder)
         if options.api_key is None and not _is_loopback(options.host):
-            LOG.warning(
-                "open to the network without an API key: set POLYTASK_API_KEY or --api-key-file, or use --host 127.0.0.1"
-            )
+            LOG.warning("open to the network without an API key: give one by POLYTASK_API_KEY, or use --host 127.0.0.1")
         application = create_app(model, options)
         told("loaded", model=str(folder), tasks=list(model.tasks))
         config = uvicorn.Config(
