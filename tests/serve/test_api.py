@@ -144,9 +144,13 @@ def test_health_metrics_and_the_openapi_document(client: httpx.Client) -> None:
     figures = client.get("/metrics").text
     for told in (
         'polytask_requests_total{route="/predict",status="200"}',
-        'polytask_requests_total{route="other",status="404"}', "polytask_batch_texts_bucket", "polytask_queued_texts 0.0", "polytask_texts_total",
-        'polytask_request_seconds_count{route="/predict"}', 'polytask_dropped_requests_total{cause="client gone"}',
-    ):  # fmt: skip
+        'polytask_requests_total{route="other",status="404"}',
+        "polytask_batch_texts_bucket",
+        "polytask_queued_texts 0.0",
+        "polytask_texts_total",
+        'polytask_request_seconds_count{route="/predict"}',
+        'polytask_dropped_requests_total{cause="client gone"}',
+    ):
         assert told in figures, told
     assert "special" not in figures
     document = client.get("/openapi.json").json()

@@ -73,7 +73,7 @@ def create_app(model: Answering, options: ServeOptions | None = None) -> Gate:
     api.add_exception_handler(RequestValidationError, _unformed)
     api.add_exception_handler(Exception, _failed)
     _document(api, service, example[0])
-    return Gate(api, service.options, service.metrics)
+    return Gate(api, service.options, service.metrics, frozenset([*api.openapi()["paths"], "/openapi.json"]))
 
 
 def _refusals(*codes: int) -> dict[int | str, dict[str, Any]]:

@@ -37,10 +37,17 @@ class Gone(Exception):
 
 
 class Gate:
-    """An ASGI application around another one."""
+    """An ASGI application around another one.
 
-    def __init__(self, application: Application, options: ServeOptions, metrics: Metrics) -> None:
+    Args:
+        routes: the paths that are told by name; a path that someone made up could be anything.
+    """
+
+    def __init__(
+        self, application: Application, options: ServeOptions, metrics: Metrics, routes: frozenset[str]
+    ) -> None:
         self._application = application
+        self._routes = routes
         self._options = options
         self._metrics = metrics
         key = options.api_key
@@ -68,7 +75,7 @@ class Gate:
         except Exception:  # noqa: BLE001  answered with 500 where it was found, and told here
             LOG.exception("failed")
         seconds = time.perf_counter() - began
-        route = getattr(scope.get("route"), "path", "other")
+        route = scope["path"] if scope["path"] in self._routes else "other"
         self._metrics.requested(route, status, seconds)
         fields = scope.get("state", {}).get("log", {})
         told("request", method=scope["method"], route=route, status=status, ms=round(1000 * seconds, 1), **fields)
