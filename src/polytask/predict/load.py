@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from polytask.artifact.description import read_description
+from polytask.errors import MissingExtra, missing_extra
 from polytask.predict.predictor import Model
 
 if TYPE_CHECKING:
@@ -20,8 +21,12 @@ def load(folder: str | Path, device: str = "auto", precision: Literal["auto", "f
         precision: by default the one in which the model was scored.
     """
     found = read_description(Path(folder))
-    from polytask.artifact.folder import load_described
-
+    try:
+        from polytask.artifact.folder import load_described
+    except ModuleNotFoundError as error:
+        if missing_extra(error) is None:
+            raise
+        raise MissingExtra(str(error.name), "torch", f"{folder}, a model for torch,") from None
     return model_of(load_described(found), device, precision)
 
 
