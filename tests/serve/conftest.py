@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -52,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def model(folder: Path) -> Model:
-    return Model.load(folder)
+    return pt.load(folder)
 
 
 class Stub:
@@ -61,7 +62,7 @@ class Stub:
     A word that begins with a capital letter is an entity; the text "fail" fails, "break" is refused.
     """
 
-    max_tokens = 16
+    tokens = SimpleNamespace(max_tokens=16)
 
     def __init__(self, labels: Sequence[str] = ("no", "yes")) -> None:
         self.about: dict[str, Any] = {"scores": {"test": {"mood": {"macro_f1": 0.5}}}}
@@ -94,7 +95,7 @@ class Stub:
             found: dict[str, Any] = {}
             for task in tasks if tasks is not None else self.tasks:
                 found[task] = self.names(text) if task == "names" else self.mood(text)
-            yield Answer(text, found, len(text.split()) > self.max_tokens)
+            yield Answer(text, found, len(text.split()) > self.tokens.max_tokens)
 
     def mood(self, text: str) -> dict[str, Any]:
         return {"label": self.labels[0], "probabilities": {label: 1 / len(self.labels) for label in self.labels}}

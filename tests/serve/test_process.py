@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import os
@@ -92,7 +91,8 @@ def test_a_stopped_server_finishes_what_runs_and_ends_as_done(folder: Path) -> N
 
 
 def test_the_key_is_asked_for_everywhere_but_at_the_door(folder: Path) -> None:
-    with process(folder, "--host", "0.0.0.0", POLYTASK_API_KEY="schlüssel-1") as (_, url, lines):
+    flags = ("--host", "0.0.0.0", "--grace-s", 1)
+    with process(folder, *flags, POLYTASK_API_KEY="schlüssel-1") as (started, url, lines):
         url = url.replace("0.0.0.0", "127.0.0.1")
         assert not [line for line in lines if line["level"] == "warning"]
         key = "schlüssel-1".encode()
@@ -114,6 +114,15 @@ def test_the_key_is_asked_for_everywhere_but_at_the_door(folder: Path) -> None:
         assert right.status_code == 200
         document = httpx.get(f"{url}/openapi.json", headers={"X-API-Key": key}).json()
         assert document["paths"]["/predict"]["post"]["security"] == [{"bearer": []}, {"header": []}]
+        # A request that never comes to its end does not hold a stopping server.
+        with socket.create_connection((httpx.URL(url).host, httpx.URL(url).port), timeout=20) as unfinished:
+            unfinished.sendall(
+                f"POST /predict HTTP/1.1\r\nHost: x\r\nX-API-Key: {key.decode('latin-1')}\r\n".encode("latin-1")
+            )
+            unfinished.sendall(b"Content-Length: 10\r\n\r\n{")
+            assert httpx.get(f"{url}/health").status_code == 200
+            started.send_signal(signal.SIGTERM)
+            assert started.wait(10) == 0
     assert "schl" not in json.dumps(lines)
 
 
@@ -162,8 +171,10 @@ def test_mistakes_end_with_exit_code_2_and_a_reason(
 
 
 def test_a_missing_package_is_told_with_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "prometheus_client" else object())
-    with pytest.raises(MissingExtra, match=r"'prometheus-client'.*pip install 'polytask\[serve\]'"):
+    for name in [name for name in sys.modules if name.startswith("polytask.serve.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(MissingExtra, match=r"'prometheus_client'.*pip install 'polytask\[serve\]'"):
         serve(Path("nowhere"), ServeOptions())
 
 
@@ -196,7 +207,7 @@ def test_every_option_is_a_flag_that_tells_its_default(monkeypatch: pytest.Monke
         assert field.default is None or f"[default: ({default})]" in line, name
 
 
-def test_the_server_needs_no_torch_of_its_own() -> None:
-    program = "import polytask.serve.app, sys; assert not {'torch', 'transformers'} & set(sys.modules)"
+def test_the_server_needs_no_torch_unless_its_model_does() -> None:
+    program = "import polytask.serve.run, sys; assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
     assert polytask.serve.__all__ == ["ServeOptions", "read_options", "serve"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from polytask.errors import MissingExtra, UserError
+from polytask.errors import UserError, missing_extra
 from polytask.serve.options import ServeOptions
 
 __all__ = ["ServeOptions", "read_options", "serve"]
@@ -24,11 +23,10 @@ def serve(folder: Path, options: ServeOptions) -> None:
     Raises MissingExtra without the packages of the extra `serve`, ModelError for a bad folder, UserError for a port
     that is taken.
     """
-    for package in ("fastapi", "uvicorn", "prometheus_client"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtra(package.replace("_", "-"), "serve", "polytask serve")
-    from polytask.serve.run import run
-
+    try:
+        from polytask.serve.run import run
+    except ModuleNotFoundError as error:
+        raise missing_extra(error, "polytask serve") or error from None
     run(folder, options)
 
 

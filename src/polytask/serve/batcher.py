@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from polytask.errors import PolytaskError
 
 if TYPE_CHECKING:
-    from polytask.predict.predictor import Answer, Record
+    from polytask.data.tokens import Tokenization
+    from polytask.predict.predictor import Answer
+    from polytask.predict.record import Record
     from polytask.tasks import Task
 
 # Bytes of text that one token stands for, to estimate a batch's size before it is tokenised: English has about four
@@ -35,7 +37,7 @@ class Answering(Protocol):
     def about(self) -> Mapping[str, Any]: ...
 
     @property
-    def max_tokens(self) -> int: ...
+    def tokens(self) -> Tokenization: ...
 
     def answers(self, records: Sequence[Record], tasks: Sequence[str] | None = None) -> Iterator[Answer]:
         """Answer records in their order."""
@@ -159,7 +161,7 @@ class Batcher:
     def _estimate(self, record: Record) -> int:
         values = [record] if isinstance(record, str) else record.values() if isinstance(record, Mapping) else record
         size = sum(len(str(value).encode("utf-8", "replace")) for value in values)
-        return min(self._model.max_tokens, size // BYTES_A_TOKEN + 2)
+        return min(self._model.tokens.max_tokens, size // BYTES_A_TOKEN + 2)
 
     def _take(self) -> list[Ticket]:
         """Wait for requests and take the oldest, with all others of the same tasks that fit; none at the end."""

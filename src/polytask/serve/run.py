@@ -13,7 +13,7 @@ from pathlib import Path
 import uvicorn
 
 from polytask.errors import UserError
-from polytask.predict.predictor import Model
+from polytask.predict.load import load
 from polytask.serve.app import create_app
 from polytask.serve.log import LOG, told, write_json_lines
 from polytask.serve.options import ServeOptions
@@ -43,7 +43,7 @@ def run(folder: Path, options: ServeOptions) -> None:
     """Serve a model folder until SIGTERM or SIGINT. Raises UserError for a bad folder or a port that is taken."""
     write_json_lines()
     with _bind(options.host, options.port) as bound:
-        model = Model.load(folder)
+        model = load(folder)
         if options.api_key is None and not _is_loopback(options.host):
             LOG.warning("open to the network without an API key: give one by POLYTASK_API_KEY, or use --host 127.0.0.1")
         application = create_app(model, options)

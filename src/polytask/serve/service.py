@@ -17,7 +17,8 @@ from polytask.serve.metrics import Metrics
 from polytask.serve.options import ServeOptions
 
 if TYPE_CHECKING:
-    from polytask.predict.predictor import Answer, Record
+    from polytask.predict.predictor import Answer
+    from polytask.predict.record import Record
 
 # For the example of the OpenAPI document; answered once at the start, which also warms the model up.
 EXAMPLE = "A moving film by Ang Lee."
@@ -76,7 +77,7 @@ class Service:
             for name, task in self._model.tasks.items()
         ]
         limits = {"max_texts": self.options.max_texts, "max_characters": self.options.max_characters}
-        return JSONResponse({"tasks": described, "max_tokens": self._model.max_tokens, **limits})
+        return JSONResponse({"tasks": described, "max_tokens": self._model.tokens.max_tokens, **limits})
 
     async def health(self) -> Response:
         """Tell whether the server takes requests: 200 while it does, 503 while it stops."""
