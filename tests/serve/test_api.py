@@ -71,17 +71,20 @@ def test_tasks_tell_what_can_be_asked(client: httpx.Client, model: Model) -> Non
     [
         ({"texts": ["a"], "tasks": ["sentimint"]}, "did you mean 'sentiment'?"),
         ({"texts": ["a"], "tasks": []}, "tasks: list should have at least 1 item"),
-        ({"texts": ["a"], "tasks": ["alike"]}, "record 1: holds no text for any of the tasks; accepted: first, second"),
-        ({"texts": ["a", {"txt": "b"}]}, "record 2: holds no text"),
+        ({"texts": ["a"], "tasks": ["alike"]}, "texts[0]: holds no text for any of the tasks; accepted: first, second"),
+        ({"texts": ["a", {"txt": "b"}]}, "texts[1]: holds no text"),
         ({"texts": ["a", 3, None]}, "texts[1]: expected a text, a list of two texts, or an object"),
         ({"texts": [["a", "b", "c"]]}, "texts[0]: expected a text"),
         ({"texts": "a"}, "texts: input should be a valid list"),
         ({"text": ["a"]}, "found the key 'text'; accepted: tasks, texts; did you mean 'texts'?"),
         (["a"], "expected an object"),
+        ({"texts": [{"text": ["a"]}]}, "texts[0]: found ['a']; a text is expected"),
+        ({"texts": ["a"], "tasks": ["\ud800"]}, "tasks: found '\\ud800'; accepted: alike"),
+        ({"texts": ["a"], "\ud800": 1}, "expected an object"),
     ],
 )
 def test_a_request_of_another_form_is_told_what_is_accepted(client: httpx.Client, body: Any, told: str) -> None:
-    detail = refused(client, 422, json=body)
+    detail = refused(client, 422, content=json.dumps(body), headers={"Content-Type": "application/json"})
     assert told in detail.replace("Input", "input").replace("List", "list")
 
 

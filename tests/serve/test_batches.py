@@ -173,3 +173,12 @@ def test_a_body_that_comes_too_slowly_answers_408(serving: Any, stub: Any) -> No
         assert b"408" in slow.recv(1000)
         slow.close()
         assert client.post("/predict", json={"texts": ["later"]}).status_code == 200
+
+
+def test_a_body_that_is_announced_as_too_large_is_refused_without_being_sent(serving: Any, stub: Any) -> None:
+    with serving(stub) as client:
+        for header, patience in (("Expect: 100-continue", 1.0), ("X-Other: none", 5.0)):
+            opened = socket.create_connection((client.base_url.host, client.base_url.port), timeout=patience)
+            opened.sendall(f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n{header}\r\n\r\n".encode())
+            assert b"413" in opened.recv(1000)
+            opened.close()

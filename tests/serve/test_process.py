@@ -134,9 +134,10 @@ def test_a_server_open_to_the_network_without_a_key_warns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(run.Server, "run", lambda self, sockets: None)
-    loggers = [logging.getLogger(name) for name in ("polytask.serve", "uvicorn")]
+    loggers = [logging.getLogger(name) for name in ("polytask.serve", "uvicorn", "py.warnings")]
     before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     run.run(folder, ServeOptions(host=host, port=0, api_key=None if key is None else SecretStr(key)))
+    logging.captureWarnings(False)
     for logger, handlers, level, propagate in before:
         logger.handlers[:], logger.level, logger.propagate = handlers, level, propagate
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]

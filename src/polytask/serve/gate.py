@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from fastapi.responses import JSONResponse
@@ -110,27 +111,40 @@ class Gate:
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
         """Read the body, counting as it comes: a length may be missing. Raises TooLarge and Gone."""
         most = self._options.max_body_bytes
-        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        headers = dict(scope["headers"])
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > most:
+            if b"expect" not in headers:  # such a client sends nothing before it is told to
+                await _drain(receive, most * _PATIENCE_BODIES)
+            raise TooLarge
         parts: list[bytes] = []
         size = 0
-        refused = int(declared) > most if declared.isdigit() else False
-        until = time.monotonic() + _PATIENCE_S
-        while True:
+        more = True
+        while more:
             message = await receive()
             if message["type"] != "http.request":
                 raise Gone
-            part = message.get("body", b"")
-            size += len(part)
-            refused = refused or size > most
-            if not refused:
-                parts.append(part)
-            elif size > most * _PATIENCE_BODIES or time.monotonic() > until:
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            more = message.get("more_body", False)
+            if size > most:
+                if more:
+                    await _drain(receive, most * _PATIENCE_BODIES)
                 raise TooLarge
-            if not message.get("more_body", False):
-                break
-        if refused:
-            raise TooLarge
         return b"".join(parts)
+
+
+async def _drain(receive: Receive, most: int) -> None:
+    """Read and throw away what a client still sends, within reason. Raises Gone."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENCE_S):
+            more = True
+            while more and most > 0:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise Gone
+                most -= len(message.get("body", b""))
+                more = message.get("more_body", False)
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

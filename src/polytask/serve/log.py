@@ -31,10 +31,15 @@ class JsonLines(logging.Formatter):
 
 
 def write_json_lines() -> None:
-    """Send our log and uvicorn's warnings to stderr as JSON lines."""
+    """Send our log, and uvicorn's and Python's warnings, to stderr as JSON lines."""
+    logging.captureWarnings(True)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    for name, level in (("polytask.serve", logging.INFO), ("uvicorn", logging.WARNING)):
+    for name, level in (
+        ("polytask.serve", logging.INFO),
+        ("uvicorn", logging.WARNING),
+        ("py.warnings", logging.WARNING),
+    ):
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
         logger.setLevel(level)

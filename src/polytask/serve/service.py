@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 from fastapi import HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
-from polytask.errors import UserError, nearest
+from polytask.errors import DataError, UserError, nearest
+from polytask.predict.record import Record, queries_of
 from polytask.serve.batcher import Answering, Batcher, QueueFull, Stopping, Ticket
 from polytask.serve.messages import PredictRequest
 from polytask.serve.metrics import Metrics
@@ -18,7 +19,6 @@ from polytask.serve.options import ServeOptions
 
 if TYPE_CHECKING:
     from polytask.predict.predictor import Answer
-    from polytask.predict.record import Record
 
 # For the example of the OpenAPI document; answered once at the start, which also warms the model up.
 EXAMPLE = "A moving film by Ang Lee."
@@ -52,7 +52,7 @@ class Service:
     async def predict(self, body: PredictRequest, request: Request) -> Response:
         """Answer texts for all tasks in one pass; the predictions are in the order of the texts."""
         tasks = self._chosen(body.tasks)
-        records = self._checked(body.texts)
+        records = self._checked(body.texts, tasks)
         answers = await self._answers(records, tasks, request) if records else []
         if answers is None:
             return Response(status_code=499)  # nobody reads it
@@ -97,8 +97,11 @@ class Service:
                 raise HTTPException(422, f"tasks: found {name[:80]!r}; {nearest(name[:80], names)}")
         return names if wanted is None else tuple(name for name in names if name in wanted)
 
-    def _checked(self, texts: Sequence[Record]) -> Sequence[Record]:
-        """Return the texts. Raises 413 where there are too many, or one is too long."""
+    def _checked(self, texts: Sequence[Record], tasks: Sequence[str]) -> Sequence[Record]:
+        """Return the texts. Raises 413 where there are too many or one is too long, 422 where no task can read one.
+
+        The model would refuse such a text as well, and all others that run with it.
+        """
         if len(texts) > self.options.max_texts:
             raise HTTPException(413, f"texts: found {len(texts)}; at most {self.options.max_texts} a request")
         for index, record in enumerate(texts):
@@ -106,6 +109,10 @@ class Service:
             if size > self.options.max_characters:
                 most = self.options.max_characters
                 raise HTTPException(413, f"texts[{index}]: found {size} characters; at most {most}")
+            try:
+                queries_of(index, record, self._model.tasks, tasks, f"texts[{index}]")
+            except DataError as error:
+                raise HTTPException(422, str(error)) from None
         return texts
 
     async def _answers(
