@@ -201,11 +201,16 @@ def test_the_key_is_the_first_that_is_given(tmp_path: Path, monkeypatch: pytest.
 
 def test_every_option_is_a_flag_that_tells_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "250")
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text("utf-8")
     shown = CliRunner().invoke(app, ["serve", "--help"], color=False).output
     for name, field in ServeOptions.model_fields.items():
         line = next(line for line in shown.splitlines() if f"--{name.replace('_', '-')} " in line)
         default = f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
         assert field.default is None or f"[default: ({default})]" in line, name
+        row = next(
+            line for line in page.splitlines() if f"`--{name.replace('_', '-')}`" in line and line.startswith("| `--")
+        )
+        assert field.default is None or default in row.replace(",", ""), name
 
 
 def test_the_server_needs_no_torch_unless_its_model_does() -> None:

@@ -104,11 +104,14 @@ class Service:
         """
         if len(texts) > self.options.max_texts:
             raise HTTPException(413, f"texts: found {len(texts)}; at most {self.options.max_texts} a request")
+        single = any(self._model.tasks[name].options.inputs.second is None for name in tasks)
         for index, record in enumerate(texts):
             size = _characters(record)
             if size > self.options.max_characters:
                 most = self.options.max_characters
                 raise HTTPException(413, f"texts[{index}]: found {size} characters; at most {most}")
+            if single and isinstance(record, str):
+                continue
             try:
                 queries_of(index, record, self._model.tasks, tasks, f"texts[{index}]")
             except DataError as error:
