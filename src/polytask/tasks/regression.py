@@ -89,10 +89,6 @@ class Regression(Task):
     def labels(self) -> tuple[str, ...]:
         return ()
 
-    @property
-    def usual(self) -> tuple[float, float]:
-        return rounded(self.mean - 2 * self.deviation), rounded(self.mean + 2 * self.deviation)
-
     def encode(self, gold: Gold) -> float:
         assert isinstance(gold, float)
         return (gold - self.mean) / self.deviation
@@ -118,3 +114,7 @@ class Regression(Task):
 
     def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
         return [self.mean] * len(golds)
+
+    @property
+    def usual(self) -> tuple[float, float]:
+        return rounded(self.mean - 2 * self.deviation), rounded(self.mean + 2 * self.deviation)

@@ -173,11 +173,6 @@ class Task(ABC):
     def labels(self) -> tuple[str, ...]:
         """The label space; empty for a number."""
 
-    @property
-    def usual(self) -> tuple[float, float] | None:
-        """Where most numbers of the training rows lie; None where labels are no numbers."""
-        return None
-
     @abstractmethod
     def encode(self, gold: Gold) -> int | float | list[int] | list[float]:
         """Turn a label into what the loss takes; labels unseen in training become -100 (ignored by the loss)."""
@@ -246,6 +241,11 @@ class Task(ABC):
     @property
     def absent(self) -> str | None:
         """What stands in `confused` for a label that is not there; None where each decision has one."""
+        return None
+
+    @property
+    def usual(self) -> tuple[float, float] | None:
+        """Where most numbers of the training rows lie; None where labels are no numbers."""
         return None
 
     def confused(self, golds: Sequence[Gold], found: Sequence[Gold]) -> list[tuple[str, str]] | None:
