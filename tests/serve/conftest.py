@@ -130,7 +130,8 @@ def running(model: Any, **options: Any) -> Iterator[httpx.Client]:
         time.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            vars(client)["stop"] = lambda: setattr(server, "should_exit", True)
             yield client
     finally:
         server.should_exit = True
