@@ -96,8 +96,8 @@ def test_what_is_no_json_is_told_so(client: httpx.Client) -> None:
         refused(client, 400, content=content, headers=kind)
 
 
-def test_limits_answer_413(client: httpx.Client) -> None:
-    assert "found 13; at most 12" in refused(client, 413, json={"texts": ["a"] * 13})
+def test_limits_are_told(client: httpx.Client) -> None:
+    assert "found 13; at most 12" in refused(client, 422, json={"texts": ["a"] * 13})
     assert "texts[1]: found 2001 characters; at most 2000" in refused(client, 413, json={"texts": ["a", "b" * 2001]})
     assert "texts[0]" in refused(client, 413, json={"texts": [["a", "b" * 2000]]})
     assert "texts[0]" in refused(client, 413, json={"texts": [{"tokens": ["a"] * 1500}]})

@@ -98,12 +98,12 @@ class Service:
         return names if wanted is None else tuple(name for name in names if name in wanted)
 
     def _checked(self, texts: Sequence[Record], tasks: Sequence[str]) -> Sequence[Record]:
-        """Return the texts. Raises 413 where there are too many or one is too long, 422 where no task can read one.
+        """Return the texts. Raises 413 where one is too long, 422 where there are too many or no task can read one.
 
         The model would refuse such a text as well, and all others that run with it.
         """
         if len(texts) > self.options.max_texts:
-            raise HTTPException(413, f"texts: found {len(texts)}; at most {self.options.max_texts} a request")
+            raise HTTPException(422, f"texts: found {len(texts)}; at most {self.options.max_texts} a request")
         single = any(self._model.tasks[name].options.inputs.second is None for name in tasks)
         for index, record in enumerate(texts):
             size = _characters(record)
