@@ -212,3 +212,14 @@ def test_tasks_on_the_same_texts_draw_the_same_rows() -> None:
     alone = interval(first.replicates / 0.6)
     assert alone is not None
     assert found[1:] == pytest.approx(alone)
+
+
+def test_a_task_that_no_arm_has_learned_gets_no_verdict() -> None:
+    same = {"most": difference(0.0, -0.001, 0.001)}
+    told = judge(Evidence("entities", "f1", same, 0.005, ROWS, 3, reached=0.0006, majority=0.0))
+    assert told.word == "cannot_tell"
+    assert "no arm has learned entities" in told.sentence
+    assert "train longer" in told.sentence
+    assert judge(Evidence("entities", "f1", same, 0.005, ROWS, 3, reached=0.3, majority=0.0)).word == "share"
+    assert judge(Evidence("rating", "mae", same, 0.005, ROWS, 3, reached=0.8, majority=0.8)).word == "cannot_tell"
+    assert judge(Evidence("rating", "mae", same, 0.005, ROWS, 3, reached=0.5, majority=0.8)).word == "share"

@@ -19,6 +19,7 @@ from polytask.comparison.statistics import LEVEL, Difference, overall
 from polytask.comparison.transfer import transfer
 from polytask.comparison.verdict import Candidate, Evidence, judge, recommend
 from polytask.tasks.task import rounded
+from polytask.terms import SMALLER_IS_BETTER
 
 Folders = Mapping[int, Sequence[Path]]
 
@@ -89,15 +90,29 @@ def _candidate(name: str, parameters: int, found: Findings) -> Candidate:
 def _task(task: str, sharing: Sequence[str], found: Findings) -> dict[str, Any]:
     by_arm, rows = found.differences[task], len(found.answers[task][BASELINE].rows)
     chosen = {name: by_arm[name] for name in sharing}
-    verdict = judge(Evidence(task, found.metrics[task], chosen, found.floor / 100, rows, len(found.seeds)))
+    metric = found.metrics[task]
+    means = [one.mean for one in by_arm.values() if one.mean is not None]
+    best = min if metric in SMALLER_IS_BETTER else max
+    reached, majority = best(means) if means else None, _majority(task, metric, found)
+    verdict = judge(Evidence(task, metric, chosen, found.floor / 100, rows, len(found.seeds), reached, majority))
     return {
-        "metric": found.metrics[task],
+        "metric": metric,
         "rows": rows,
+        "majority": _rounded(majority),
         "arms": {name: _difference(one) for name, one in by_arm.items()},
         "verdict": verdict.word,
         "sentence": verdict.sentence,
         "needed": None if verdict.needed is None else asdict(verdict.needed),
     }
+
+
+def _majority(task: str, metric: str, found: Findings) -> float | None:
+    """Return what the majority baseline scores on the rows that were compared."""
+    for run in next(iter(found.runs[BASELINE].values())):
+        split = _read(run / "run.json")["predicted_split"].get(task)
+        if split is not None:
+            return _read(run / "baselines.json").get(split, {}).get(task, {}).get(metric)
+    return None
 
 
 def _difference(one: Difference) -> dict[str, Any]:

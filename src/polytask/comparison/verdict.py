@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.statistics import Difference
+from polytask.terms import SMALLER_IS_BETTER
 
 Word: TypeAlias = Literal["share", "share_partly", "keep_apart", "cannot_tell"]
 # More seeds than this nobody trains.
@@ -29,7 +30,8 @@ class Verdict:
 
     Attributes:
         word: share: the arm that shares most costs no more than the floor; share_partly: another one that shares does;
-            keep_apart: every arm that shares is below the single model beyond noise; cannot_tell: none of these.
+            keep_apart: every arm that shares is below the single model beyond noise; cannot_tell: none of
+            these, or no arm has learned the task.
         sentence: the same for a person.
         needed: for cannot_tell.
     """
@@ -47,6 +49,8 @@ class Evidence:
         differences: to the single model, by arm that shares, the one that shares most first.
         floor: what a task may lose, in the unit of its metric.
         rows, seeds: of the test.
+        reached: the best mean score of any arm; None where it is undefined.
+        majority: what the majority baseline scores; None where it is undefined or not known.
     """
 
     task: str
@@ -55,6 +59,16 @@ class Evidence:
     floor: float
     rows: int
     seeds: int
+    reached: float | None = None
+    majority: float | None = None
+
+    @property
+    def learned(self) -> bool:
+        """Whether any arm is more than the floor better than the majority baseline, as far as that is known."""
+        if self.reached is None or self.majority is None:
+            return True
+        gain = self.reached - self.majority
+        return (-gain if self.metric in SMALLER_IS_BETTER else gain) > self.floor
 
 
 def is_safe(one: Difference, floor: float) -> bool:
@@ -70,6 +84,14 @@ def is_worse(one: Difference, floor: float = 0.0) -> bool:
 def judge(evidence: Evidence) -> Verdict:
     """Return a task's verdict."""
     arms, task = evidence.differences, evidence.task
+    if not evidence.learned:
+        return Verdict(
+            "cannot_tell",
+            f"cannot tell: no arm has learned {task}: the best {evidence.metric} is {evidence.reached:.4f}, and the "
+            f"majority baseline's {evidence.majority:.4f}; train longer (train.epochs, train.learning_rate) or with "
+            "more rows, then compare",
+            Needed(None, None),
+        )
     safe = [arm for arm, one in arms.items() if is_safe(one, evidence.floor)]
     most = next(iter(arms))
     if safe and safe[0] == most:
