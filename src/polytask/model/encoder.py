@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from polytask.model.branches import Level, build_level
 from polytask.model.family import FAMILIES, Family, layers_of, replace_layers, take_convolution
-from polytask.model.lanes import Encoded, Pass, Route
+from polytask.model.lanes import Encoded, Pass, Route, WholePass
 from polytask.model.mixing import MIXERS
 from polytask.model.origin import explained, load_config, quiet
 from polytask.model.slot import Origins, Slot
@@ -151,8 +151,15 @@ class Encoder(nn.Module):
         Returns:
             For each task the states of (at least) its rows: rows x tokens x width.
         """
+        return self._encode(Pass(len(words), reads, silent), words, mask, type_ids)
+
+    def whole(self, words: Tensor, mask: Tensor, type_ids: Tensor | None) -> Encoded:
+        """Encode rows that all tasks read, without a look at their number: for drawing a graph of any size."""
+        return self._encode(WholePass(words.shape[0], sorted(self.tasks), words.device), words, mask, type_ids)
+
+    def _encode(self, now: Pass, words: Tensor, mask: Tensor, type_ids: Tensor | None) -> Encoded:
         extra = {"token_type_ids": type_ids} if self.family.type_ids and type_ids is not None else {}
-        self.route.now = now = Pass(len(words), reads, silent)
+        self.route.now = now
         states = self.model(inputs_embeds=words, attention_mask=mask, **extra).last_hidden_state
         self.route.now = None
         return Encoded(states, now.lanes)

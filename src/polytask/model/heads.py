@@ -33,13 +33,19 @@ class RowHead(nn.Module):
         """
         return self.answer(self.pool(states, mask, rows), read)
 
+    def everywhere(self, states: Tensor, mask: Tensor, read: Tensor | None = None) -> Tensor:
+        """Return all rows x size, as `forward` does where the task reads every row."""
+        return self.answer(self._pool(states, mask), read)
+
     def pool(self, states: Tensor, mask: Tensor, rows: TaskRows) -> Tensor:
         """Return rows x width: all that the head takes from the encoder, and nothing that it learns."""
-        chosen = states[rows.rows]
+        return self._pool(states[rows.rows], mask[rows.rows])
+
+    def _pool(self, states: Tensor, mask: Tensor) -> Tensor:
         if self.dense is not None:
-            return chosen[:, 0]
-        weight = mask[rows.rows].to(chosen.dtype).unsqueeze(-1)
-        return (chosen * weight).sum(1) / weight.sum(1)
+            return states[:, 0]
+        weight = mask.to(states.dtype).unsqueeze(-1)
+        return (states * weight).sum(1) / weight.sum(1)
 
     def answer(self, pooled: Tensor, read: Tensor | None = None) -> Tensor:
         """Return rows x size for what `pool` returned."""
@@ -64,6 +70,11 @@ class WordHead(nn.Module):
             read: words x the sizes of what is read of other tasks, where anything is.
         """
         return self.answer(self.pool(states, mask, rows), read)
+
+    def everywhere(self, states: Tensor, mask: Tensor, read: Tensor | None = None) -> Tensor:
+        """Return all rows x tokens x size: an output for every token, of which a word's is its first sub-word's."""
+        del mask
+        return self.answer(states, read)
 
     def pool(self, states: Tensor, mask: Tensor, rows: TaskRows) -> Tensor:
         """Return words x width: all that the head takes from the encoder, and nothing that it learns."""

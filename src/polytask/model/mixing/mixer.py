@@ -39,7 +39,11 @@ class MixingSlot(Slot, ABC):
 
     def streams(self, now: Pass, states: Tensor, count: int) -> list[Tensor]:
         """Return so many streams of all rows: below the lowest replaced layer they are all the same."""
-        return [now.take(states, self.everyone(now))] * count if self.low else list(states.chunk(count))
+        everyone = self.everyone(now)
+        if self.low:
+            return [now.take(states, everyone)] * count
+        # Not `chunk`: a graph of any number of rows cannot say how many chunks that makes.
+        return [states.narrow(0, index * everyone.count, everyone.count) for index in range(count)]
 
     def everyone(self, now: Pass) -> Lane:
         """Return the lane of all rows that any task reads."""
