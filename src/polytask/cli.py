@@ -138,6 +138,24 @@ def predict(
 
 
 @app.command()
+def export(
+    model: ModelPath,
+    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    to: Annotated[str, typer.Option(help="model: polytask's own folder.")] = "model",
+    tasks: Tasks = None,
+) -> None:
+    """Write a trained model with fewer tasks, or in the form of other programs; print the folders."""
+    from polytask.exports import export as run_export
+
+    chosen = None if tasks is None else split_names(tasks)
+    found = run_export(model, out, to=to, tasks=chosen)
+    for note in found.notes:
+        say(note)
+    for folder in found.folders.values():
+        typer.echo(folder)
+
+
+@app.command()
 def compare(
     config: ConfigPath,
     out: Annotated[Path, typer.Option(help="Folder of the comparison; complete runs in it are reused.")],
