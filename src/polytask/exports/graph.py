@@ -6,6 +6,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,21 @@ def output_name(task: str) -> str:
     return f"logits.{task}"
 
 
-def draw(model: MultiTaskModel, path: Path) -> Graph:
+@dataclass(frozen=True)
+class Drawn:
+    """A graph that was written.
+
+    Attributes:
+        inputs, outputs: names, the outputs' by task.
+        precise: names of the nodes that are small and decide much, and are better not quantised.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: dict[str, str]
+    precise: tuple[str, ...]
+
+
+def draw(model: MultiTaskModel, path: Path) -> Drawn:
     """Write a model as an ONNX graph of any batch size and length. Raises MissingExtra without onnx and onnxscript.
 
     Args:
@@ -74,7 +89,7 @@ def draw(model: MultiTaskModel, path: Path) -> Graph:
             raise MissingExtra(package, "export", "writing an ONNX graph") from None
     graph = Graph(model).eval()
     given = _sample(len(graph.inputs))
-    axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    axes = {0: "rows", 1: "tokens"}
     with _plain_attention(model), _quiet(), torch.inference_mode():
         program = torch.onnx.export(
             graph,
@@ -86,9 +101,23 @@ def draw(model: MultiTaskModel, path: Path) -> Graph:
             verbose=False,
         )
     assert program is not None
+    precise = _clean(program.model)
     bytes_of_weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     program.save(str(path), external_data=bytes_of_weights > MOST_BYTES_INSIDE)
-    return graph
+    return Drawn(graph.inputs, {task: output_name(task) for task in graph.tasks}, precise)
+
+
+def _clean(model: Any) -> tuple[str, ...]:  # noqa: ANN401
+    """Take the exporter's notes (lines of code, paths) out of a graph; return the names of heads' and gates' nodes."""
+    precise: list[str] = []
+    for node in model.graph.all_nodes():
+        if any(part in node.metadata_props.get("namespace", "") for part in (".heads.", ".gates.")):
+            precise.append(str(node.name))
+        for one in (node, *node.outputs):
+            one.metadata_props.clear()
+    for one in (model, model.graph, *model.graph.inputs, *model.graph.initializers.values()):
+        one.metadata_props.clear()
+    return tuple(precise)
 
 
 def _sample(count: int) -> tuple[Tensor, ...]:
