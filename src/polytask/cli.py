@@ -17,7 +17,7 @@ import typer
 from polytask.errors import Interrupted, PolytaskError, UserError, nearest
 
 if TYPE_CHECKING:
-    from polytask.predict.predictor import Record
+    from polytask.predict.record import Record
 
 app = typer.Typer(
     name="polytask",
@@ -127,9 +127,9 @@ def predict(
     tasks: Tasks = None,
 ) -> None:
     """Answer texts: one JSON object a line, all tasks from one pass through the encoder."""
-    from polytask.predict.predictor import Model
+    from polytask.predict.load import load
 
-    loaded = Model.load(model)
+    loaded = load(model)
     chosen = None if tasks is None else split_names(tasks)
     with open_lines(file) as lines:
         for answer in loaded.answers(records(lines, file), chosen):
