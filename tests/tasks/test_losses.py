@@ -16,6 +16,7 @@ from polytask.tasks.classification import Classification, ClassificationOptions
 from polytask.tasks.multilabel import Multilabel, MultilabelOptions
 from polytask.tasks.regression import Regression, RegressionOptions
 from polytask.tasks.tagging import Tagging, TaggingOptions
+from polytask.tasks.task import sigmoid, softmax
 
 CLASSES = ("a", "b", "c")
 WEIGHTS: dict[str, Any] = {"none": None, "balanced": "balanced", "given": {"a": 0.5, "b": 2.0, "c": 1.0}}
@@ -114,7 +115,7 @@ def test_multilabel_threshold_decides() -> None:
     outputs = torch.tensor([[0.2, 0.4, 0.9]]).logit()
     for threshold, expected in ((0.1, ["a", "b", "c"]), (0.5, ["c"]), (0.95, [])):
         task = Multilabel("it", MultilabelOptions(type="multilabel", threshold=threshold), CLASSES, (1, 1, 1), 2)
-        assert task.decode(outputs) == [expected]
+        assert task.decode(outputs.numpy()) == [expected]
 
 
 def scores(*values: object) -> Tally:
@@ -170,3 +171,10 @@ def test_labels_of_one_cell_are_split_sorted_and_unique() -> None:
     assert Multilabel.read(options, {"labels": ""}, Tally()) == []
     with pytest.raises(ValueError, match="labels are a list, or text joined by"):
         Multilabel.read(options, {"labels": 3}, Tally())
+
+
+def test_probabilities_agree_with_torch_also_for_great_outputs() -> None:
+    outputs = np.concatenate([np.random.default_rng(1).normal(0, 5, (20, 4)), [[1e4, -1e4, 0, 100]]]).astype(np.float32)
+    np.testing.assert_allclose(softmax(outputs), torch.from_numpy(outputs).softmax(-1).numpy(), atol=1e-6)
+    np.testing.assert_allclose(sigmoid(outputs), torch.from_numpy(outputs).sigmoid().numpy(), atol=1e-6)
+    assert softmax(np.empty((0, 3), np.float32)).shape == (0, 3)

@@ -65,7 +65,7 @@ def test_readings_survive_json_and_their_order_does_not_matter() -> None:
 def test_what_is_read_are_the_probabilities_that_a_user_sees(kind: str) -> None:
     task = fitted("it", kind)
     outputs = torch.randn(task.head.size, generator=torch.Generator().manual_seed(1))
-    shown = task.present(outputs, "", [], [])
+    shown = task.present(outputs.numpy(), "", [], [])
     assert isinstance(shown, dict)
     given = ACTIVATIONS[task.activation](outputs).tolist()
     assert list(shown[PROBABILITIES].values()) == pytest.approx(given, abs=1e-6)

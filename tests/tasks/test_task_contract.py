@@ -107,7 +107,7 @@ def perfect_outputs(task: Task, golds: Sequence[Gold]) -> Tensor:
 
 
 def decode(task: Task, outputs: Tensor, rows: int) -> list[Gold]:
-    return task.decode(outputs, [[1] * len(WORDS)] * rows if task.level == "word" else None)
+    return task.decode(outputs.numpy(), [[1] * len(WORDS)] * rows if task.level == "word" else None)
 
 
 def random_outputs(task: Task, rows: int) -> Tensor:
@@ -228,7 +228,7 @@ def test_presentation_agrees_with_the_decision(case: Case) -> None:
     text = " ".join(WORDS)
     words = [Word(text.index(word), text.index(word) + len(word)) for word in WORDS]
     for gold in golds:
-        outputs = perfect_outputs(task, [gold])
+        outputs = perfect_outputs(task, [gold]).numpy()
         shown = task.present(outputs if task.level == "word" else outputs[0], text, words, [1] * len(words))
         assert json.loads(json.dumps(shown)) == shown
         if task.level == "word":

@@ -85,7 +85,7 @@ class Scorer:
         for task, output in outputs.items():
             rows = [group[index][0] for index in batch.order if task in group[index][1]]
             words = [[int(at >= 0) for at in source.word_tokens[row]] for row in rows]
-            golds = self._tasks[task].decode(output.cpu(), words)
+            golds = self._tasks[task].decode(output.cpu().numpy(), words)
             found[task].update(zip(rows, golds, strict=True))
 
     def answers(self, model: MultiTaskModel, sources: Sequence[Source]) -> dict[str, Answers]:

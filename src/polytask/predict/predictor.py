@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from polytask.artifact import Bundle, load_bundle
 from polytask.data.batch import Collator, Item, groups_by_length
@@ -20,6 +20,7 @@ from polytask.errors import ConfigError, DataError, nearest
 from polytask.model.device import autocast, choose_device, pass_overhead
 from polytask.model.origin import pad_id
 from polytask.tasks import Task
+from polytask.tasks.task import Outputs
 from polytask.terms import Word
 
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
@@ -185,7 +186,7 @@ class Model:
         ]
         batch = self._collator.batch(items)
         with torch.inference_mode(), self.precision():
-            outputs = {task: found.cpu() for task, found in self.network(batch.to(self._device)).items()}
+            outputs = {task: found.cpu().numpy() for task, found in self.network(batch.to(self._device)).items()}
         at = dict.fromkeys(outputs, 0)
         for index in batch.order:
             query = queries[index]
@@ -196,10 +197,10 @@ class Model:
                 found[task] = self.tasks[task].present(own, query.text, query.words, kept)
             yield query.record, found
 
-    def _own(self, outputs: Mapping[str, Tensor], task: str, start: int, words: int) -> tuple[Tensor, int]:
+    def _own(self, outputs: Mapping[str, Outputs], task: str, start: int, words: int) -> tuple[Outputs, int]:
         """Return one row's outputs of a task, and where the next row's begin."""
         if task not in outputs:
-            return torch.empty(0, 1), start
+            return np.empty((0, 1), np.float32), start
         if self.tasks[task].level == "word":
             return outputs[task][start : start + words], start + words
         return outputs[task][start], start + 1

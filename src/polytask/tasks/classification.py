@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from polytask.tasks.task import MISSING, Row, Tally, Task, TaskOptions, label_text, ordered_metrics, rounded
+from polytask.tasks.task import (
+    MISSING,
+    Outputs,
+    Row,
+    Tally,
+    Task,
+    TaskOptions,
+    label_text,
+    ordered_metrics,
+    rounded,
+    softmax,
+)  # fmt: skip
 from polytask.terms import Gold, HeadSpec, Word
 
 if TYPE_CHECKING:
@@ -99,13 +110,13 @@ class Classification(Task):
             return [chosen[label] for label in self.classes]
         return balanced_weights(self.counts)
 
-    def decode(self, outputs: Tensor, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
+    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
         del words
         return [self.classes[index] for index in outputs.argmax(-1).tolist()]
 
-    def present(self, outputs: Tensor, text: str, words: Sequence[Word], has_token: Sequence[int]) -> dict[str, Any]:
+    def present(self, outputs: Outputs, text: str, words: Sequence[Word], has_token: Sequence[int]) -> dict[str, Any]:
         del text, words, has_token
-        probabilities = outputs.softmax(-1).tolist()
+        probabilities = softmax(outputs).tolist()
         best = max(range(len(self.classes)), key=probabilities.__getitem__)
         return {
             "label": self.classes[best],

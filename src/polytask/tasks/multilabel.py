@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from polytask.tasks.task import Row, Tally, Task, TaskOptions, label_text, ordered_metrics, rounded
+from polytask.tasks.task import (
+    Outputs,
+    Row,
+    Tally,
+    Task,
+    TaskOptions,
+    label_text,
+    ordered_metrics,
+    rounded,
+    sigmoid,
+)  # fmt: skip
 from polytask.terms import Gold, HeadSpec, Word
 
 if TYPE_CHECKING:
@@ -106,14 +116,14 @@ class Multilabel(Task):
         each = F.binary_cross_entropy_with_logits(outputs, probabilities, pos_weight=weight, reduction="none").mean(-1)
         return each.sum()
 
-    def decode(self, outputs: Tensor, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
+    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
         del words
-        chosen = (outputs.sigmoid() >= self.options.threshold).tolist()
+        chosen = (sigmoid(outputs) >= self.options.threshold).tolist()
         return [[label for label, on in zip(self.classes, row, strict=True) if on] for row in chosen]
 
-    def present(self, outputs: Tensor, text: str, words: Sequence[Word], has_token: Sequence[int]) -> dict[str, Any]:
+    def present(self, outputs: Outputs, text: str, words: Sequence[Word], has_token: Sequence[int]) -> dict[str, Any]:
         del text, words, has_token
-        probabilities = outputs.sigmoid().tolist()
+        probabilities = sigmoid(outputs).tolist()
         pairs = list(zip(self.classes, probabilities, strict=True))
         return {
             "labels": [label for label, value in pairs if value >= self.options.threshold],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from polytask.tasks.task import MISSING, Row, Tally, Task, TaskOptions, ordered_metrics, rounded
+from polytask.tasks.task import MISSING, Outputs, Row, Tally, Task, TaskOptions, ordered_metrics, rounded
 from polytask.terms import Gold, HeadSpec, Word
 
 if TYPE_CHECKING:
@@ -104,11 +104,11 @@ class Regression(Task):
         assert isinstance(teacher, Regression)
         return (outputs * teacher.deviation + teacher.mean - self.mean) / self.deviation
 
-    def decode(self, outputs: Tensor, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
+    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
         del words
         return [value * self.deviation + self.mean for value in outputs.squeeze(-1).tolist()]
 
-    def present(self, outputs: Tensor, text: str, words: Sequence[Word], has_token: Sequence[int]) -> dict[str, Any]:
+    def present(self, outputs: Outputs, text: str, words: Sequence[Word], has_token: Sequence[int]) -> dict[str, Any]:
         del text, words, has_token
         return {"value": rounded(float(outputs.item()) * self.deviation + self.mean)}
 

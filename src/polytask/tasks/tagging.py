@@ -11,7 +11,17 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from polytask.errors import nearest
 from polytask.tasks.bio import confused_spans, is_bio, repair, spans
 from polytask.tasks.classification import balanced_weights, cross_entropy, known_mass, soft_cross_entropy
-from polytask.tasks.task import Row, Tally, Task, TaskOptions, label_text, ordered_metrics, rounded
+from polytask.tasks.task import (
+    Outputs,
+    Row,
+    Tally,
+    Task,
+    TaskOptions,
+    label_text,
+    ordered_metrics,
+    rounded,
+    softmax,
+)  # fmt: skip
 from polytask.terms import Gold, HeadSpec, Word
 
 if TYPE_CHECKING:
@@ -138,17 +148,16 @@ class Tagging(Task):
         """The tag of a word that the tokenizer drops or cuts off: O, or the commonest tag."""
         return "O" if self.bio else self.tagset[self.counts.index(max(self.counts))]
 
-    def decode(self, outputs: Tensor, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
+    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
         assert words is not None
         best = iter(outputs.argmax(-1).tolist())
         return [[self.tagset[next(best)] if has else self.default_tag for has in row] for row in words]
 
     def present(
-        self, outputs: Tensor, text: str, words: Sequence[Word], has_token: Sequence[int]
+        self, outputs: Outputs, text: str, words: Sequence[Word], has_token: Sequence[int]
     ) -> list[dict[str, Any]]:
-        probabilities = outputs.softmax(-1)
-        score, index = probabilities.max(-1)
-        found = iter(zip(index.tolist(), score.tolist(), strict=True))
+        probabilities = softmax(outputs)
+        found = iter(zip(probabilities.argmax(-1).tolist(), probabilities.max(-1).tolist(), strict=True))
         tagged = [next(found) if has else None for has in has_token]
         tags = [self.default_tag if pair is None else self.tagset[pair[0]] for pair in tagged]
         scores = [0.0 if pair is None else pair[1] for pair in tagged]

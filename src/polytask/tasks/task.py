@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, fields
 from numbers import Integral
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
 from polytask.errors import nearest
@@ -19,6 +21,8 @@ from polytask.terms import Activation, Gold, HeadSpec, Inputs, Pooling, Word
 if TYPE_CHECKING:
     from torch import Tensor
 
+# What a head says of one row or of several, taken off the model: float32.
+Outputs: TypeAlias = NDArray[np.float32]
 Row: TypeAlias = Mapping[str, Any]
 MISSING: frozenset[object] = frozenset({None, ""})
 
@@ -216,7 +220,7 @@ class Task(ABC):
         return float(len(targets))
 
     @abstractmethod
-    def decode(self, outputs: Tensor, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
+    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
         """Turn outputs into one label a row.
 
         Args:
@@ -226,7 +230,7 @@ class Task(ABC):
 
     @abstractmethod
     def present(
-        self, outputs: Tensor, text: str, words: Sequence[Word], has_token: Sequence[int]
+        self, outputs: Outputs, text: str, words: Sequence[Word], has_token: Sequence[int]
     ) -> dict[str, Any] | list[dict[str, Any]]:
         """Turn one row's outputs into what a user reads: labels with probabilities, or entities with offsets."""
 
@@ -280,6 +284,18 @@ def label_text(value: Any) -> str:  # noqa: ANN401
     if isinstance(value, str | Integral):  # NumPy's whole numbers too
         return str(value)
     raise ValueError(f"found {value!r}; a label is text or a whole number")
+
+
+def softmax(outputs: Outputs) -> Outputs:
+    """Return the distributions over the last axis."""
+    powers = np.exp(outputs - outputs.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def sigmoid(outputs: Outputs) -> Outputs:
+    """Return the probability of each output."""
+    # By the half-angle form of tanh: exp of a large number would overflow.
+    return np.float32(0.5) * (np.tanh(outputs * np.float32(0.5)) + np.float32(1.0))
 
 
 def rounded(number: float) -> float:
