@@ -108,11 +108,9 @@ def evaluate(
     from polytask.api import evaluate_with_intervals
     from polytask.tables import console, show_scores
 
-    files: dict[str, str] = {}
-    for item in data:
-        name, equals, path = item.partition("=")
-        files.update({name: path} if equals else {"all": item})
-    scores, found = evaluate_with_intervals(model, files, tasks=None if tasks is None else split_names(tasks))
+    scores, found = evaluate_with_intervals(
+        model, read_files(data), tasks=None if tasks is None else split_names(tasks)
+    )
     if as_json:
         shown = {"scores": scores, "intervals": found} if intervals else scores
         typer.echo(json.dumps(shown, indent=1, ensure_ascii=False))
@@ -141,14 +139,25 @@ def predict(
 def export(
     model: ModelPath,
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
-    to: Annotated[str, typer.Option(help="model: polytask's own folder.")] = "model",
+    to: Annotated[
+        str, typer.Option(help="model: polytask's own folder; onnx: one graph, answered without torch.")
+    ] = "model",
     tasks: Tasks = None,
+    quantize: Annotated[str | None, typer.Option(help="onnx: int8, for smaller and faster weights.")] = None,
+    max_loss: Annotated[
+        float | None, typer.Option(help="onnx: points (hundredths) of its metric that a task may lose to int8.")
+    ] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(help="onnx: labelled rows to compare on: a file for all tasks, or TASK=FILE.")
+    ] = None,
 ) -> None:
     """Write a trained model with fewer tasks, or in the form of other programs; print the folders."""
     from polytask.exports import export as run_export
 
     chosen = None if tasks is None else split_names(tasks)
-    found = run_export(model, out, to=to, tasks=chosen)
+    options = {"quantize": quantize, "max_loss": max_loss, "data": read_files(data) if data else None}
+    given = {name: value for name, value in options.items() if value is not None}
+    found = run_export(model, out, to=to, tasks=chosen, **given)
     for note in found.notes:
         say(note)
     for folder in found.folders.values():
@@ -235,6 +244,15 @@ def schema() -> None:
 def split_names(text: str) -> list[str]:
     """Split names joined by commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def read_files(items: Iterable[str]) -> dict[str, str]:
+    """Read TASK=FILE, or a file for all tasks."""
+    files: dict[str, str] = {}
+    for item in items:
+        name, equals, path = item.partition("=")
+        files.update({name: path} if equals else {"all": item})
+    return files
 
 
 def read_seeds(text: str) -> int | list[int]:

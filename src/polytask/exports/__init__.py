@@ -11,9 +11,11 @@ from pydantic import ValidationError
 from polytask.errors import ConfigError, OutputError, nearest
 from polytask.exports.exporter import Exported, Exporter
 from polytask.exports.model import ModelExport
+from polytask.exports.onnx import OnnxExport
 
 EXPORTS: dict[str, type[Exporter]] = {
     "model": ModelExport,
+    "onnx": OnnxExport,
 }
 
 __all__ = ["EXPORTS", "Exported", "Exporter", "export"]
@@ -44,7 +46,7 @@ def export(
     folder = Path(out)
     if folder.exists():
         raise OutputError(f"{folder}: the folder exists; name another one")
-    from polytask.artifact import load_bundle
+    from polytask.artifact.folder import load_bundle
     from polytask.artifact.pruning import pruned
 
     bundle = load_bundle(home_of(model))

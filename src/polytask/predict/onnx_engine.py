@@ -52,8 +52,15 @@ class GraphForm:
     def of(cls, found: Description) -> GraphForm:
         """Read the form of a folder's graph. Raises ModelError when the folder does not tell it."""
         try:
-            told = dict(found.data["graph"])
-            form = cls(**{**told, "inputs": tuple(told["inputs"])})
+            told: dict[str, Any] = found.data["graph"]
+            form = cls(
+                inputs=tuple(told["inputs"]),
+                outputs=dict(told["outputs"]),
+                weights=str(told["weights"]),
+                pad_id=int(told["pad_id"]),
+                type_ids=bool(told["type_ids"]),
+                truncation_side=str(told["truncation_side"]),
+            )
             missing = found.tasks.keys() - form.outputs.keys()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"{found.folder}: the graph is not described ({error}); export it again") from None
