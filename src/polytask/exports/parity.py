@@ -95,7 +95,8 @@ def _parity(
         assert tasks == again
         if task.name in tasks:
             first, second = one[task.name], other[task.name]
-            difference = max(difference, float(np.abs(first - second).max(initial=0.0)))
+            # not max(), which drops a nan
+            difference = float(np.maximum(difference, np.abs(first - second).max(initial=0.0)))
             alike += _decoded(task, first) == _decoded(task, second)
             rows += 1
     agreement = alike / rows if task.labels and rows else None
