@@ -62,7 +62,12 @@ _HOMES = {
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     if name not in _HOMES:
         raise AttributeError(f"module 'polytask' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    try:
+        return getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        from polytask.errors import missing_extra
+
+        raise missing_extra(error, f"polytask.{name}") or error from None
 
 
 def __dir__() -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast, get_args
 
 import typer
 
-from polytask.errors import Interrupted, PolytaskError, UserError, nearest
+from polytask.errors import Interrupted, PolytaskError, UserError, missing_extra, nearest
 
 if TYPE_CHECKING:
     from polytask.predict.record import Record
@@ -316,6 +316,12 @@ def main() -> None:
         app()
     except UserError as error:
         say(f"error: {error}")
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        found = missing_extra(error, "this command")
+        if found is None:
+            raise
+        say(f"error: {found}")
         sys.exit(2)
     except Interrupted as error:
         say(str(error))

@@ -110,6 +110,33 @@ def test_a_folder_that_exists_is_never_overwritten(folder: Path) -> None:
         save_bundle(folder, load_bundle(folder))
 
 
+def run_without(packages: list[str], code: str) -> subprocess.CompletedProcess[str]:
+    """Run a program for which these packages are not installed."""
+    block = f"import sys\nfor name in {packages!r}: sys.modules[name] = None\n"
+    return subprocess.run(
+        [sys.executable, "-c", block + code], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_prediction_needs_no_package_of_training(folder: Path) -> None:
+    code = f"import polytask\nprint(polytask.load({str(folder)!r}).predict(['a']))"
+    done = run_without(["datasets", "pyarrow", "scipy", "sklearn", "torchjd"], code)
+    assert done.returncode == 0, done.stderr
+    assert "parity" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"), [(["predict", "{model}", "x"], "torch"), (["check", "config.yaml"], "train")]
+)
+def test_a_missing_package_is_answered_with_its_install_command(folder: Path, arguments: list[str], extra: str) -> None:
+    told = [item.format(model=folder) for item in arguments]
+    code = f"sys.argv = ['polytask', *{told!r}]\nfrom polytask.cli import main\nmain()"
+    done = run_without(["torch", "transformers", "safetensors"], code)
+    assert done.returncode == 2
+    assert f"pip install 'polytask[{extra}]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_prediction_loads_no_training_code(folder: Path) -> None:
     code = (
         "import sys, polytask\n"

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polytask.data.encode import Source
 from polytask.data.groups import cut
-from polytask.data.stream import Drawn
 from polytask.tasks import Task
+
+if TYPE_CHECKING:
+    from polytask.data.encode import Source
+    from polytask.data.stream import Drawn
 
 
 @dataclass(frozen=True)

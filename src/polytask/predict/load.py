@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from polytask.artifact.description import Description, Runtime, read_description
-from polytask.errors import ConfigError
+from polytask.errors import ConfigError, MissingExtra, missing_extra
 from polytask.predict.predictor import Model
 
 if TYPE_CHECKING:
@@ -28,8 +28,12 @@ def load(folder: str | Path, device: str = "auto", precision: Precision | None =
 
 
 def _load_torch(found: Description, device: str, precision: Precision | None) -> Model:
-    from polytask.artifact.folder import load_described
-
+    try:
+        from polytask.artifact.folder import load_described
+    except ModuleNotFoundError as error:
+        if missing_extra(error) is None:
+            raise
+        raise MissingExtra(str(error.name), "torch", f"{found.folder}, a model for torch,") from None
     return model_of(load_described(found), device, precision)
 
 
