@@ -12,18 +12,23 @@ from typing import TYPE_CHECKING, Any, Literal
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from polytask.artifact.card import model_card
 from polytask.data.cache import file_digest
 from polytask.errors import ModelError, OutputError
 from polytask.model.encoder import Backbone
+from polytask.model.heads import changed_since_form_2
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.origin import load_tokenizer, quiet
 from polytask.sharing.sharing import Sharing
 from polytask.tasks import TASKS, Task, head_specs
+from polytask.terms import HeadSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FORM = 2
+FORM = 3
+# In form 2 every family had the heads of bert.
+_EARLIER = 2
 _DESCRIPTION = "polytask.json"
 _WEIGHTS = "model.safetensors"
 
@@ -71,7 +76,7 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
         weights = {name: value.detach().cpu().contiguous() for name, value in bundle.model.state_dict().items()}
         save_file(weights, temporary / _WEIGHTS, metadata={"format": "pt"})
         bundle.tokenizer.save_pretrained(temporary)
-        (temporary / "README.md").write_text(_card(bundle), "utf-8")
+        (temporary / "README.md").write_text(model_card(bundle), "utf-8")
         files = {file.name: file_digest(file) for file in sorted(temporary.iterdir())}
         description = {
             "form": FORM,
@@ -96,6 +101,8 @@ def load_bundle(folder: Path) -> Bundle:
     description = _describe(folder)
     try:
         tasks = {name: TASKS[data["type"]].from_json(name, data) for name, data in description["tasks"].items()}
+        if description["form"] == _EARLIER:
+            require_same_heads(folder, description["encoder"]["model_type"], head_specs(tasks))
         sharing = Sharing.from_json(description["sharing"])
         backbone = Backbone.build(_config_of(description["encoder"]))
         model = MultiTaskModel(backbone, sharing, head_specs(tasks))
@@ -128,7 +135,7 @@ def _describe(folder: Path) -> dict[str, Any]:
         description = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise ModelError(f"{path}: not JSON ({error})") from None
-    if description.get("form") != FORM:
+    if description.get("form") not in (FORM, _EARLIER):
         raise ModelError(
             f"{folder}: written in form {description.get('form')!r}, and this version of polytask reads form {FORM}; "
             "load it with the version that wrote it"
@@ -144,25 +151,19 @@ def _describe(folder: Path) -> dict[str, Any]:
     return description
 
 
+def require_same_heads(folder: Path, family: str, heads: Mapping[str, HeadSpec]) -> None:
+    """Raise ModelError where heads of form 2 are not those of today: a dense layer and tanh before cls heads only."""
+    changed = [task for task, spec in heads.items() if changed_since_form_2(family, spec)]
+    if changed:
+        raise ModelError(
+            f"{folder}: written in form {_EARLIER}, in which the heads of {family} were not yet those of its own "
+            f"classes; this concerns {', '.join(changed)}: train the model again, or load it with the version that "
+            "wrote it"
+        )
+
+
 def _config_of(data: dict[str, Any]) -> Any:  # noqa: ANN401
     from transformers import AutoConfig
 
     with quiet():
         return AutoConfig.for_model(**data)
-
-
-def _card(bundle: Bundle) -> str:
-    """Write the model card: what the model answers, how well, and what the tasks share."""
-    lines = ["# A polytask model", "", f"Encoder: {bundle.about.get('encoder', 'unknown')}. Tasks:", ""]
-    scores = bundle.about.get("scores", {})
-    for name, task in bundle.tasks.items():
-        labels = f" ({', '.join(task.labels[:20])}{', ...' if len(task.labels) > 20 else ''})" if task.labels else ""
-        lines.append(f"* **{name}**: {task.type_name}{labels}")
-        for split, found in scores.items():
-            if name in found:
-                shown = ", ".join(f"{metric} {value}" for metric, value in found[name].items())
-                lines.append(f"  * {split}: {shown}")
-    lines += ["", "What the tasks share:", "", "```", bundle.model.sharing.picture(), "```", ""]
-    lines += ["```python", "import polytask", "", 'model = polytask.load("this folder")']
-    lines += ['model.predict(["A text."])', "```", ""]
-    return "\n".join(lines)

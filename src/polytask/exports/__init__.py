@@ -10,10 +10,12 @@ from pydantic import ValidationError
 
 from polytask.errors import ConfigError, OutputError, nearest
 from polytask.exports.exporter import Exported, Exporter
+from polytask.exports.hf import HfExport
 from polytask.exports.model import ModelExport
 
 EXPORTS: dict[str, type[Exporter]] = {
     "model": ModelExport,
+    "hf": HfExport,
 }
 
 __all__ = ["EXPORTS", "Exported", "Exporter", "export"]
