@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from plain_models import bundle
 
 from families import CONFIGS
-from plain_models import bundle
 from polytask.artifact import Bundle
 from polytask.exports.plain import plain_model
-from stacks import LAYERS, TREES, batch, chunk, takes_types
+from polytask.tasks import head_specs
+from stacks import TREES, batch, chunk, stack, takes_types
 
 READS = {"a": [0, 2, 5], "b": [0, 1, 2, 5], "c": [1, 2], "d": [5]}
 SHARINGS: dict[str, dict[str, Any]] = {
@@ -59,12 +61,7 @@ def test_debertas_convolution_stands_beside_the_layers_again() -> None:
 
 
 def test_a_shared_head_is_everyones() -> None:
-    found = bundle({"strategy": "partial", "shared_layers": LAYERS - 1})
-    tasks = {**found.tasks, "d": type(found.tasks["b"])("d", *list(vars(found.tasks["b"]).values())[1:])}
-    import dataclasses
-
-    from polytask.tasks import head_specs
-    from stacks import stack
-
+    found = bundle(SHARINGS["global"])
+    tasks = {**found.tasks, "d": replace(found.tasks["b"], name="d")}  # type: ignore[type-var]
     model = stack({"strategy": "global", "share_heads": [["b", "d"]]}, seed=2, specs=head_specs(tasks))
-    require_equal(dataclasses.replace(found, model=model, tasks=tasks), "bert")
+    require_equal(replace(found, model=model, tasks=tasks), "bert")
