@@ -53,14 +53,14 @@ def score_run(assembly: Assembly, dev: Scores | None, *, answer_dev: bool) -> Ou
         dev: the dev scores of the chosen model.
         answer_dev: whether tasks without test rows are to be answered on dev.
     """
-    scorer = assembly.scorer()
+    scorer, engine = assembly.scorer(), assembly.engine()
     test = assembly.sources["test"]
     tested = {task for source in test for task in source.tasks}
     dev_only = [source for source in assembly.sources["dev"] if not tested.issuperset(source.tasks)]
-    scores: dict[str, Scores] = {"dev": dev or scorer.scores(assembly.model, assembly.sources["dev"])}
+    scores: dict[str, Scores] = {"dev": dev or scorer.scores(engine, assembly.sources["dev"])}
     began = time.monotonic()
-    on_test = scorer.answers(assembly.model, test)
-    on_dev = scorer.answers(assembly.model, dev_only) if answer_dev else {}
+    on_test = scorer.answers(engine, test)
+    on_dev = scorer.answers(engine, dev_only) if answer_dev else {}
     seconds = time.monotonic() - began
     if on_test:
         scores["test"] = TestScores(scorer.scores_of(on_test)).scores

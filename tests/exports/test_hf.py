@@ -21,7 +21,7 @@ from transformers import (
 
 import polytask as pt
 from families import CONFIGS, config
-from polytask.artifact import save_bundle
+from polytask.artifact.folder import save_bundle
 from polytask.errors import ModelError
 from polytask.model.origin import quiet
 from samples import corpus_rows

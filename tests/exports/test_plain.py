@@ -10,7 +10,7 @@ import torch
 from plain_models import bundle
 
 from families import CONFIGS
-from polytask.artifact import Bundle
+from polytask.artifact.folder import Bundle
 from polytask.exports.plain import plain_model
 from polytask.tasks import head_specs
 from stacks import TREES, batch, chunk, stack, takes_types

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from polytask.data.batch import Collator, Item, groups_by_length
 from polytask.data.encode import Source
+from polytask.data.engine import Engine
+from polytask.data.groups import groups_by_length
 from polytask.evaluation.bootstrap import score_intervals
 from polytask.evaluation.metrics import METRICS
-from polytask.model.multitask import MultiTaskModel
 from polytask.tasks import Task
 from polytask.terms import SMALLER_IS_BETTER, Gold, Intervals, Scores
 
@@ -41,19 +39,10 @@ class Answers:
 class Scorer:
     """Predicts and scores the rows of sources."""
 
-    def __init__(
-        self,
-        tasks: Mapping[str, Task],
-        collator: Collator,
-        device: torch.device,
-        precision: Callable[[], AbstractContextManager[object]],
-    ) -> None:
+    def __init__(self, tasks: Mapping[str, Task]) -> None:
         self._tasks = tasks
-        self._collator = collator
-        self._device = device
-        self._precision = precision
 
-    def predict(self, model: MultiTaskModel, source: Source) -> dict[str, list[Gold]]:
+    def predict(self, engine: Engine, source: Source) -> dict[str, list[Gold]]:
         """Return for each task of a source the predictions for the rows that carry its label, in their order."""
         carried: dict[int, list[str]] = {}
         for task in source.tasks:
@@ -61,38 +50,31 @@ class Scorer:
                 carried.setdefault(row, []).append(task)
         rows = list(carried)
         found: dict[str, dict[int, Gold]] = {task: {} for task in source.tasks}
-        model.eval()
-        with torch.inference_mode():
-            for group in groups_by_length([int(source.lengths[row]) for row in rows]):
-                self._predict_group(model, source, [(rows[index], carried[rows[index]]) for index in group], found)
+        for group in groups_by_length([int(source.lengths[row]) for row in rows]):
+            self._predict_group(engine, source, [(rows[index], carried[rows[index]]) for index in group], found)
         return {task: [found[task][row] for row in source.carries[task].tolist()] for task in source.tasks}
 
     def _predict_group(
         self,
-        model: MultiTaskModel,
+        engine: Engine,
         source: Source,
         group: Sequence[tuple[int, list[str]]],
         found: dict[str, dict[int, Gold]],
     ) -> None:
-        items = [
-            Item(source.ids[row], None if source.type_ids is None else source.type_ids[row],
-                 source.word_tokens[row], tuple(tasks), {})
-            for row, tasks in group
-        ]  # fmt: skip
-        batch = self._collator.batch(items)
-        with self._precision():
-            outputs = model(batch.to(self._device))
-        for task, output in outputs.items():
-            rows = [group[index][0] for index in batch.order if task in group[index][1]]
-            words = [[int(at >= 0) for at in source.word_tokens[row]] for row in rows]
-            golds = self._tasks[task].decode(output.cpu().numpy(), words)
+        outputs = engine.run([source.tokens(row) for row, _ in group], [tuple(tasks) for _, tasks in group])
+        for task in {task: None for _, tasks in group for task in tasks}:
+            at = [index for index, (_, tasks) in enumerate(group) if task in tasks]
+            rows = [group[index][0] for index in at]
+            words = [[int(token >= 0) for token in source.word_tokens[row]] for row in rows]
+            join = np.concatenate if self._tasks[task].level == "word" else np.stack
+            golds = self._tasks[task].decode(join([outputs[index][task] for index in at]), words)
             found[task].update(zip(rows, golds, strict=True))
 
-    def answers(self, model: MultiTaskModel, sources: Sequence[Source]) -> dict[str, Answers]:
+    def answers(self, engine: Engine, sources: Sequence[Source]) -> dict[str, Answers]:
         """Predict every task on the rows of its source, in one pass over each source."""
         found: dict[str, Answers] = {}
         for source in sources:
-            for task, predictions in self.predict(model, source).items():
+            for task, predictions in self.predict(engine, source).items():
                 found[task] = Answers(task, source, truth(source, task), predictions)
         return {task: found[task] for task in self._tasks if task in found}
 
@@ -104,9 +86,9 @@ class Scorer:
         """Return the 95 % intervals of the scores of answers, from a bootstrap over rows."""
         return {task: score_intervals(self._tasks[task], found.golds, found.found) for task, found in answers.items()}
 
-    def scores(self, model: MultiTaskModel, sources: Sequence[Source]) -> Scores:
+    def scores(self, engine: Engine, sources: Sequence[Source]) -> Scores:
         """Score every task on the rows of its source."""
-        return self.scores_of(self.answers(model, sources))
+        return self.scores_of(self.answers(engine, sources))
 
     def baselines(self, sources: Sequence[Source]) -> Scores:
         """Score the majority baseline (the commonest label, the mean) on the same rows."""

@@ -46,7 +46,7 @@ def export(
     folder = Path(out)
     if folder.exists():
         raise OutputError(f"{folder}: the folder exists; name another one")
-    from polytask.artifact import load_bundle
+    from polytask.artifact.folder import load_bundle
     from polytask.artifact.pruning import pruned
 
     bundle = load_bundle(home_of(model))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from polytask.options import Options
 
 if TYPE_CHECKING:
-    from polytask.artifact import Bundle
+    from polytask.artifact.folder import Bundle
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from polytask.errors import OutputError
 from polytask.exports.exporter import Exported, Exporter
 
 if TYPE_CHECKING:
-    from polytask.artifact import Bundle
+    from polytask.artifact.folder import Bundle
 
 
 class HfExport(Exporter):

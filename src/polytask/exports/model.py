@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from polytask.exports.exporter import Exported, Exporter
 
 if TYPE_CHECKING:
-    from polytask.artifact import Bundle
+    from polytask.artifact.folder import Bundle
 
 
 class ModelExport(Exporter):
     """A model folder of polytask's own."""
 
     def write(self, bundle: Bundle, out: Path) -> Exported:
-        from polytask.artifact import save_bundle
+        from polytask.artifact.folder import save_bundle
 
         save_bundle(out, bundle)
         return Exported({"model": out})

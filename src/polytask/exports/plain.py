@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from polytask.artifact import Bundle
+from polytask.artifact.folder import Bundle
 from polytask.errors import ModelError
 from polytask.model.family import FAMILIES, HeadForm
 from polytask.model.heads import Head
