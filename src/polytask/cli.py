@@ -140,7 +140,7 @@ def export(
     model: ModelPath,
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
     to: Annotated[
-        str, typer.Option(help="model: polytask's own folder; onnx: one graph, answered without torch.")
+        str, typer.Option(help="model: polytask's own folder; hf: a folder a task for transformers; onnx: one graph.")
     ] = "model",
     tasks: Tasks = None,
     quantize: Annotated[str | None, typer.Option(help="onnx: int8, for smaller and faster weights.")] = None,

@@ -12,6 +12,7 @@ import numpy as np
 
 from polytask.assemble import Assembly
 from polytask.data.encode import Source
+from polytask.data.prepare import task_facts
 from polytask.evaluation.record import confusion, prediction_lines
 from polytask.evaluation.scoring import Answers, rows_scored
 from polytask.files import write_json, write_lines
@@ -102,7 +103,7 @@ def describe_model(assembly: Assembly, start: Plan) -> dict[str, Any]:
 
 def describe_data(assembly: Assembly) -> dict[str, Any]:
     """Return the tasks with their rows and labels, the sources with their lengths in tokens, and what to know."""
-    tallies = {name: tally for table in assembly.tables.tables["train"] for name, tally in table.tallies.items()}
+    tallies = assembly.tables.tallies
     everything = [source for sources in assembly.sources.values() for source in sources]
     return {
         "tasks": {name: _describe_task(task, tallies[name], everything) for name, task in assembly.tasks.items()},
@@ -117,9 +118,7 @@ def _describe_task(task: Task, tally: Tally, sources: Iterable[Source]) -> dict[
         "metric": task.metric,
         "needs": list(task.options.needs),
         "weight": task.options.weight,
-        "rows": {source.split: len(source.carries[task.name]) for source in sources if task.name in source.tasks},
-        "labels": dict(tally.labels.most_common()) if task.labels else None,
-        "range": None if task.labels else [tally.low, tally.total / tally.present, tally.high],
+        **task_facts(task, tally, sources),
     }
 
 

@@ -10,11 +10,13 @@ from pydantic import ValidationError
 
 from polytask.errors import ConfigError, OutputError, nearest
 from polytask.exports.exporter import Exported, Exporter
+from polytask.exports.hf import HfExport
 from polytask.exports.model import ModelExport
 from polytask.exports.onnx import OnnxExport
 
 EXPORTS: dict[str, type[Exporter]] = {
     "model": ModelExport,
+    "hf": HfExport,
     "onnx": OnnxExport,
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from polytask import __version__
 from polytask.errors import ConfigError, MissingExtra, ModelError, OutputError
 from polytask.exports.exporter import Exported, Exporter
 from polytask.files import write_json
@@ -156,7 +157,8 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 def _versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in ("polytask", "torch", "onnx", "onnxscript", "onnxruntime")}
+    others = ("torch", "onnx", "onnxscript", "onnxruntime")
+    return {"polytask": __version__, **{name: metadata.version(name) for name in others}}
 
 
 def _describe(folder: Path, bundle: Bundle, form: GraphForm) -> None:
@@ -181,16 +183,18 @@ def _describe(folder: Path, bundle: Bundle, form: GraphForm) -> None:
 
 
 def _card(bundle: Bundle, report: _Report) -> str:
-    weights = report.quantize or "fp32"
-    names: Sequence[str] = [f"* **{name}**: {task.type_name}" for name, task in bundle.tasks.items()]
-    size = sum(report.bytes_of_files.values()) / 1e6
-    lines = ["# A polytask model in ONNX form", ""]
-    lines += [f"Encoder: {bundle.about.get('encoder', 'unknown')}. Weights: {weights}, {size:.1f} MB. Tasks:", ""]
-    lines += [*names, "", "Against the model in torch, in float32:", ""]
-    lines += [f"* {line}" for line in _lines(report.tasks)]
+    """Write the model's card, with what the export changed."""
+    from polytask.artifact.card import Use, card
+
+    code = 'import polytask\n\nmodel = polytask.load("this folder")\nmodel.predict(["A text."])'
+    limits = ("It runs on the CPU, in ONNX Runtime, without torch: `pip install 'polytask[onnx-runtime]'`.",)
+    size = report.bytes_of_files["model.onnx"] + report.bytes_of_files.get("model.onnx.data", 0)
     made = ", ".join(f"{name} {version}" for name, version in report.versions.items())
-    lines += ["", f"All figures are in parity.json. Made with {made}.", ""]
-    lines += ["It needs no torch: `pip install 'polytask[onnx-runtime]'`.", ""]
-    lines += ["```python", "import polytask", "", 'model = polytask.load("this folder")']
-    lines += ['model.predict(["A text."])', "```", ""]
+    lines = [card(bundle, Use("polytask", code, limits)), "## Against the model in torch", ""]
+    lines += [
+        f"One ONNX graph with {report.quantize or 'fp32'} weights, {size / 1e6:.1f} MB, beside float32 in torch:",
+        "",
+    ]
+    lines += [f"* {line}" for line in _lines(report.tasks)]
+    lines += ["", f"All figures are in parity.json. Exported with {made}.", ""]
     return "\n".join(lines)

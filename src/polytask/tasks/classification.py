@@ -52,6 +52,7 @@ class Classification(Task):
     Options = ClassificationOptions
     gold_type = "string"
     activation = "softmax"
+    problem_type = "single_label_classification"
 
     @classmethod
     def columns(cls, options: ClassificationOptions) -> tuple[str, ...]:

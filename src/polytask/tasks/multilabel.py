@@ -54,6 +54,7 @@ class Multilabel(Task):
     Options = MultilabelOptions
     gold_type = "list<string>"
     activation = "sigmoid"
+    problem_type = "multi_label_classification"
 
     @classmethod
     def columns(cls, options: MultilabelOptions) -> tuple[str, ...]:
@@ -92,6 +93,10 @@ class Multilabel(Task):
     @property
     def labels(self) -> tuple[str, ...]:
         return self.classes
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        return dict.fromkeys(self.classes, self.options.threshold)
 
     def encode(self, gold: Gold) -> list[float]:
         assert isinstance(gold, list)

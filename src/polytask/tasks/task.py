@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # What a head says of one row or of several, taken off the model: float32.
 Outputs: TypeAlias = NDArray[np.float32]
 Row: TypeAlias = Mapping[str, Any]
+ProblemType: TypeAlias = Literal["single_label_classification", "multi_label_classification", "regression"]
 MISSING: frozenset[object] = frozenset({None, ""})
 
 
@@ -139,6 +140,8 @@ class Task(ABC):
     gold_type: ClassVar[Literal["string", "list<string>", "double"]]
     # What the head's outputs become for the tasks that read them.
     activation: ClassVar[Activation]
+    # How Hugging Face's classes for texts, and its pipelines, take the outputs.
+    problem_type: ClassVar[ProblemType | None] = None
 
     name: str
     options: Any
@@ -172,6 +175,19 @@ class Task(ABC):
     @abstractmethod
     def labels(self) -> tuple[str, ...]:
         """The label space; empty for a number."""
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The probability from which each label is given; empty where labels exclude one another."""
+        return {}
+
+    @property
+    def unit(self) -> tuple[float, float]:
+        """Factor and summand that turn the head's outputs into what another program expects: logits, or the number.
+
+        An export folds them into the output layer.
+        """
+        return 1.0, 0.0
 
     @abstractmethod
     def encode(self, gold: Gold) -> int | float | list[int] | list[float]:
