@@ -86,7 +86,8 @@ class RoundedLinear(nn.Linear):
         if self.training or not torch.is_autocast_enabled(kind) or torch.get_autocast_dtype(kind) != torch.bfloat16:
             return super().forward(input)
         kept: tuple[int, Tensor, Tensor | None] | None = self.__dict__.get("_rounded")
-        version = self.weight._version + (0 if self.bias is None else self.bias._version)
+        given = self._parameters["bias"]
+        version = self.weight._version + (0 if given is None else given._version)
         if kept is None or kept[0] != version or kept[1].device != self.weight.device:
             bias = None if given is None else given.detach().to(torch.bfloat16)
             kept = (version, self.weight.detach().to(torch.bfloat16), bias)
