@@ -66,9 +66,9 @@ class _Quantiser:
                 self._nodes.append(node)
         read = {name for node in self._nodes for name in node.input}
         kept = [one for name, one in (self._weights | self._made).items() if name in read]
-        for field, values in ((graph.node, self._nodes), (graph.initializer, kept), (graph.value_info, [])):
-            del field[:]  # pyright: ignore[reportIndexIssue]
-            field.extend(values)  # pyright: ignore[reportAttributeAccessIssue]
+        del graph.node[:], graph.initializer[:], graph.value_info[:]
+        graph.node.extend(self._nodes)
+        graph.initializer.extend(kept)
 
     def _takes(self, node: NodeProto, name: str) -> bool:
         found = self._weights.get(name)
