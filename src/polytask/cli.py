@@ -141,15 +141,23 @@ def predict(
 def export(
     model: ModelPath,
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
-    to: Annotated[str, typer.Option(help="model: polytask's own folder.")] = "model",
+    to: Annotated[
+        str, typer.Option(help="model: polytask's own folder; hf: a folder a task for plain transformers.")
+    ] = "model",
     tasks: Tasks = None,
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Upload to this repository of the hub.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="With --push: make new repositories private.")] = False,
 ) -> None:
     """Write a trained model with fewer tasks, or in the form of other programs; print the folders."""
     from polytask.exports import export as run_export
 
     chosen = None if tasks is None else split_names(tasks)
-    found = run_export(model, out, to=to, tasks=chosen)
-    for note in found.notes:
+    options = {"push": push, "private": private or None}
+    given = {name: value for name, value in options.items() if value is not None}
+    found = run_export(model, out, to=to, tasks=chosen, **given)
+    for note in (*found.notes, *(f"uploaded: {place}" for place in found.pushed)):
         say(note)
     for folder in found.folders.values():
         typer.echo(folder)
