@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from plain_models import bundle, tokenizer
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
@@ -21,6 +20,7 @@ from transformers import (
 
 import polytask as pt
 from families import CONFIGS, config
+from plain_models import bundle, tokenizer
 from polytask.artifact.folder import save_bundle
 from polytask.errors import ModelError
 from polytask.model.origin import quiet
