@@ -143,6 +143,10 @@ def export(
         str, typer.Option(help="model: polytask's own folder; hf: a folder a task for transformers; onnx: one graph.")
     ] = "model",
     tasks: Tasks = None,
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Upload to this repository of the hub.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="With --push: make new repositories private.")] = False,
     quantize: Annotated[str | None, typer.Option(help="onnx: int8, for smaller and faster weights.")] = None,
     max_loss: Annotated[
         float | None, typer.Option(help="onnx: points (hundredths) of its metric that a task may lose to int8.")
@@ -155,10 +159,16 @@ def export(
     from polytask.exports import export as run_export
 
     chosen = None if tasks is None else split_names(tasks)
-    options = {"quantize": quantize, "max_loss": max_loss, "data": read_files(data) if data else None}
+    options = {
+        "push": push,
+        "private": private or None,
+        "quantize": quantize,
+        "max_loss": max_loss,
+        "data": read_files(data) if data else None,
+    }
     given = {name: value for name, value in options.items() if value is not None}
     found = run_export(model, out, to=to, tasks=chosen, **given)
-    for note in found.notes:
+    for note in (*found.notes, *(f"uploaded: {place}" for place in found.pushed)):
         say(note)
     for folder in found.folders.values():
         typer.echo(folder)

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from plain_models import bundle, tokenizer
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
@@ -21,6 +20,7 @@ from transformers import (
 
 import polytask as pt
 from families import CONFIGS, config
+from plain_models import bundle, tokenizer
 from polytask.artifact.folder import save_bundle
 from polytask.errors import ModelError
 from polytask.model.origin import quiet
@@ -53,7 +53,7 @@ def trained(folder: Path, family: str, **more: Any) -> Path:
             "entities": {"type": "tagging", "scheme": "plain", "data": data},
         },
         "sharing": {"strategy": "partial", "shared_layers": 1, "kind": "lora", "rank": 4},
-        "train": {"max_steps": 12, "batch_rows": 16, "learning_rate": 1e-2, "seed": 5, "precision": "fp32"},
+        "train": {"max_steps": 4, "batch_rows": 16, "learning_rate": 1e-2, "seed": 5, "precision": "fp32"},
         **more,
     }
     pt.train(values, folder / "run")
@@ -66,7 +66,7 @@ def test_pipelines_answer_as_polytask_does(family: str, tmp_path: Path) -> None:
     found = pt.export(tmp_path / "run", tmp_path / "hf", to="hf")
     assert list(found.folders) == ["topic", "marks", "mood", "entities"]
     texts = [row["text"] for row in corpus_rows(60)[40:48]]
-    assert any(len(model.tokenizer(text)["input_ids"]) > MAX_TOKENS for text in texts)
+    assert any(len(tokenizer()(text)["input_ids"]) > MAX_TOKENS for text in texts)
     answers = model.predict(texts)
     for name in ("topic", "marks", "mood"):
         pipe = pipeline("text-classification", str(found.folders[name]), truncation=True, top_k=None, batch_size=4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def export(
     Raises:
         ConfigError: there is no such export, task or option.
         ModelError: the model cannot be loaded, or this form cannot hold it.
-        OutputError: `out` exists, or cannot be written.
+        OutputError: `out` exists, cannot be written, or (then it is there) cannot be uploaded.
     """
     exporter = exporter_of(to, options)
     folder = Path(out)
@@ -52,7 +53,12 @@ def export(
     from polytask.artifact.pruning import pruned
 
     bundle = load_bundle(home_of(model))
-    return exporter.write(bundle if tasks is None else pruned(bundle, tasks), folder)
+    found = exporter.write(bundle if tasks is None else pruned(bundle, tasks), folder)
+    if exporter.push is None:
+        return found
+    from polytask.exports.push import push
+
+    return replace(found, pushed=tuple(push(found.folders, exporter.push, private=exporter.private)))
 
 
 def home_of(model: str | Path) -> Path:
@@ -74,7 +80,8 @@ def exporter_of(to: str, options: Mapping[str, Any]) -> Exporter:
         first = error.errors(include_url=False)[0]
         place = first["loc"][0] if first["loc"] else to
         message = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{place}: found {first['input']!r}; {message}") from None
+        found = "" if message.startswith("found") else f"found {first['input']!r}; "
+        raise ConfigError(f"{place}: {found}{message}") from None
 
 
 def _readers(option: str, to: str) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
+
+from pydantic import Field, field_validator, model_validator
 
 from polytask.options import Options
 
@@ -20,14 +23,34 @@ class Exported:
     Attributes:
         folders: by task, or one folder under the name of the export for all tasks.
         notes: what a person should know about it.
+        pushed: where it was uploaded to.
     """
 
     folders: dict[str, Path]
     notes: tuple[str, ...] = ()
+    pushed: tuple[str, ...] = ()
 
 
 class Exporter(Options, ABC):
     """One form to export a model to; its options are its fields."""
+
+    push: str | None = Field(
+        default=None, description="OWNER/NAME: upload to this repository of the hub; of several folders one for each"
+    )
+    private: bool = Field(default=False, description="whether new repositories can be seen by their owner only")
+
+    @field_validator("push")
+    @classmethod
+    def _is_a_repository(cls, value: str | None) -> str | None:
+        if value is not None and re.fullmatch(r"[\w.-]+/[\w.-]+", value) is None:
+            raise ValueError("a repository of the hub is OWNER/NAME")
+        return value
+
+    @model_validator(mode="after")
+    def _private_is_of_what_is_pushed(self) -> Self:
+        if self.private and self.push is None:
+            raise ValueError("found private without push; say with push=OWNER/NAME where to upload")
+        return self
 
     @abstractmethod
     def write(self, bundle: Bundle, out: Path) -> Exported:
