@@ -23,7 +23,7 @@ from polytask.files import write_json
 from polytask.model.device import choose_device
 from polytask.model.origin import tokenizer_fingerprint
 from polytask.options import DataOptions
-from polytask.outcome import Outcome, describe_data, describe_model, score_run, write_outcome
+from polytask.outcome import Outcome, describe_data, describe_model, fit_run, score_run, write_outcome
 from polytask.predict.predictor import Model
 from polytask.terms import Intervals, Scores
 from polytask.training.distribution import World, join_world
@@ -158,7 +158,9 @@ def run_assembly(assembly: Assembly, world: World, folder: Path | None, *, resum
         trainer.snapshots.load(assembly.model)
         outcome = Outcome({}, {}, {}, {}, None)
         if world.leads:
-            outcome = score_run(assembly, None if best is None else best.dev, answer_dev=leads is not None)
+            assembly, on_dev = fit_run(assembly)
+            known = None if best is None else best.dev
+            outcome = score_run(assembly, known, on_dev, answer_dev=leads is not None)
         events.write("scores", trainer.step, {"scores": outcome.scores})
     bundle = assembly.bundle(outcome.scores)
     if leads is not None:
@@ -168,6 +170,7 @@ def run_assembly(assembly: Assembly, world: World, folder: Path | None, *, resum
             **describe_model(assembly, start),
             "predict_rows_per_second": outcome.rows_per_second,
             "predicted_split": outcome.splits,
+            "fitted_on_dev": outcome.fitted,
             "notes": [f"{note.place}: {note.message}" for note in assembly.notes],
             "versions": versions(),
             "processes": world.size,
@@ -201,7 +204,9 @@ def save_best_of_each_task(assembly: Assembly, snapshots: Snapshots, folder: Pat
     for task, found in snapshots.by_task.items():
         snapshots.load(assembly.model, task)
         shutil.rmtree(folder / task, ignore_errors=True)  # of a run that was interrupted here
-        save_bundle(folder / task, assembly.bundle({"dev": found.dev}))
+        fitted, on_dev = fit_run(assembly)
+        dev = {**found.dev, **fitted.scorer().scores_of(on_dev)}
+        save_bundle(folder / task, fitted.bundle({"dev": dev}))
 
 
 def load(folder: str | Path, device: str = "auto", precision: Literal["auto", "fp32", "bf16"] | None = None) -> Model:

@@ -12,9 +12,11 @@ import torch
 from polytask.data.batch import Collator, Item, groups_by_length
 from polytask.data.encode import Source
 from polytask.evaluation.bootstrap import score_intervals
+from polytask.evaluation.calibration import expected_calibration_error
 from polytask.evaluation.metrics import METRICS
 from polytask.model.multitask import MultiTaskModel
 from polytask.tasks import Task
+from polytask.tasks.task import Outputs
 from polytask.terms import SMALLER_IS_BETTER, Gold, Intervals, Scores
 
 
@@ -25,12 +27,16 @@ class Answers:
     Attributes:
         golds: the labels as they stand in the files.
         found: the predictions.
+        outputs: what the model's head says: rows (or words that have a token) x size.
+        words: for word level, for each row and each of its words whether it has a token.
     """
 
     task: str
     source: Source
     golds: list[Gold]
     found: list[Gold]
+    outputs: Outputs
+    words: list[list[int]] | None = None
 
     @property
     def rows(self) -> list[int]:
@@ -53,26 +59,26 @@ class Scorer:
         self._device = device
         self._precision = precision
 
-    def predict(self, model: MultiTaskModel, source: Source) -> dict[str, list[Gold]]:
-        """Return for each task of a source the predictions for the rows that carry its label, in their order."""
+    def _outputs(self, model: MultiTaskModel, source: Source) -> dict[str, dict[int, Outputs]]:
+        """Return for each task of a source what its head says of each row that carries its label."""
         carried: dict[int, list[str]] = {}
         for task in source.tasks:
             for row in source.carries[task].tolist():
                 carried.setdefault(row, []).append(task)
         rows = list(carried)
-        found: dict[str, dict[int, Gold]] = {task: {} for task in source.tasks}
+        found: dict[str, dict[int, Outputs]] = {task: {} for task in source.tasks}
         model.eval()
         with torch.inference_mode():
             for group in groups_by_length([int(source.lengths[row]) for row in rows]):
-                self._predict_group(model, source, [(rows[index], carried[rows[index]]) for index in group], found)
-        return {task: [found[task][row] for row in source.carries[task].tolist()] for task in source.tasks}
+                self._group_outputs(model, source, [(rows[index], carried[rows[index]]) for index in group], found)
+        return found
 
-    def _predict_group(
+    def _group_outputs(
         self,
         model: MultiTaskModel,
         source: Source,
         group: Sequence[tuple[int, list[str]]],
-        found: dict[str, dict[int, Gold]],
+        found: dict[str, dict[int, Outputs]],
     ) -> None:
         items = [
             Item(source.ids[row], None if source.type_ids is None else source.type_ids[row],
@@ -84,25 +90,46 @@ class Scorer:
             outputs = model(batch.to(self._device))
         for task, output in outputs.items():
             rows = [group[index][0] for index in batch.order if task in group[index][1]]
-            words = [[int(at >= 0) for at in source.word_tokens[row]] for row in rows]
-            golds = self._tasks[task].decode(output.cpu().numpy(), words)
-            found[task].update(zip(rows, golds, strict=True))
+            counts = [1] * len(rows)
+            if self._tasks[task].level == "word":
+                counts = [sum(int(at) >= 0 for at in source.word_tokens[row]) for row in rows]
+            parts = np.split(output.cpu().numpy(), np.cumsum(counts)[:-1])
+            found[task].update(zip(rows, parts, strict=True))
 
     def answers(self, model: MultiTaskModel, sources: Sequence[Source]) -> dict[str, Answers]:
         """Predict every task on the rows of its source, in one pass over each source."""
         found: dict[str, Answers] = {}
         for source in sources:
-            for task, predictions in self.predict(model, source).items():
-                found[task] = Answers(task, source, truth(source, task), predictions)
+            for name, by_row in self._outputs(model, source).items():
+                task, rows = self._tasks[name], source.carries[name].tolist()
+                nothing = np.empty((0, task.head.size), np.float32)
+                # A source whose words all lack a token has no outputs at all.
+                outputs = np.concatenate([nothing, *(by_row[row] for row in rows if row in by_row)])
+                words = None
+                if task.level == "word":
+                    words = [[int(at >= 0) for at in source.word_tokens[row]] for row in rows]
+                found[name] = Answers(name, source, truth(source, name), task.decode(outputs, words), outputs, words)
         return {task: found[task] for task in self._tasks if task in found}
 
     def scores_of(self, answers: Mapping[str, Answers]) -> Scores:
-        """Score answers."""
-        return {task: score(self._tasks[task], found.golds, found.found) for task, found in answers.items()}
+        """Score answers; where a task has probabilities, with their expected calibration error."""
+        return {
+            task: {**score(self._tasks[task], found.golds, found.found), **calibration_error(self._tasks[task], found)}
+            for task, found in answers.items()
+        }
 
     def intervals_of(self, answers: Mapping[str, Answers]) -> Intervals:
-        """Return the 95 % intervals of the scores of answers, from a bootstrap over rows."""
-        return {task: score_intervals(self._tasks[task], found.golds, found.found) for task, found in answers.items()}
+        """Return the 95 % intervals of the scores of answers, from a bootstrap over rows.
+
+        The calibration error has none: it is a sum of distances, which resampled rows can only make greater.
+        """
+        return {
+            task: {
+                **score_intervals(self._tasks[task], found.golds, found.found),
+                **dict.fromkeys(calibration_error(self._tasks[task], found)),
+            }
+            for task, found in answers.items()
+        }
 
     def scores(self, model: MultiTaskModel, sources: Sequence[Source]) -> Scores:
         """Score every task on the rows of its source."""
@@ -116,6 +143,12 @@ class Scorer:
                 golds = truth(source, task)
                 scores[task] = score(self._tasks[task], golds, self._tasks[task].baseline(golds))
         return {task: scores[task] for task in self._tasks if task in scores}
+
+
+def calibration_error(task: Task, answers: Answers) -> dict[str, float | None]:
+    """Return {"ece": the expected calibration error of a task's answers}; nothing where it has no probabilities."""
+    found = task.certainty(answers.outputs, answers.golds, answers.words)
+    return {} if found is None else {"ece": expected_calibration_error(*found)}
 
 
 def truth(source: Source, task: str) -> list[Gold]:
