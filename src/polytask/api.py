@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -161,6 +161,7 @@ def run_assembly(assembly: Assembly, world: World, folder: Path | None, *, resum
             assembly, on_dev = fit_run(assembly)
             known = None if best is None else best.dev
             outcome = score_run(assembly, known, on_dev, answer_dev=leads is not None)
+        assembly = tell_fitted(assembly, world)
         events.write("scores", trainer.step, {"scores": outcome.scores})
     bundle = assembly.bundle(outcome.scores)
     if leads is not None:
@@ -182,6 +183,15 @@ def run_assembly(assembly: Assembly, world: World, folder: Path | None, *, resum
     stages = trainer.stages.to_json()
     model = Model(bundle, str(assembly.device))
     return Run(folder, model, outcome.scores, outcome.baselines, outcome.intervals, stages)
+
+
+def tell_fitted(assembly: Assembly, world: World) -> Assembly:
+    """Give every process the tasks as the first one fitted them on dev."""
+    told = world.from_leader({name: task.to_json() for name, task in assembly.tasks.items()})
+    if world.leads:
+        return assembly
+    assert isinstance(told, dict)
+    return replace(assembly, tasks={name: type(assembly.tasks[name]).from_json(name, one) for name, one in told.items()})
 
 
 def describe_training(trainer: Trainer) -> dict[str, Any]:

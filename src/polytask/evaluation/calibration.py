@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from polytask.tasks.task import Bools, Floats
+from polytask.tasks.task import Bools, Floats, rounded
 
 BINS = 15
 
@@ -22,4 +22,4 @@ def expected_calibration_error(confidence: Floats, right: Bools) -> float | None
         return None
     place = np.clip(np.ceil(confidence * BINS) - 1, 0, BINS - 1).astype(np.int64)
     gaps = np.bincount(place, weights=right - confidence, minlength=BINS)
-    return float(round(np.abs(gaps).sum() / len(confidence), 12))
+    return rounded(float(np.abs(gaps).sum() / len(confidence)))

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from polytask.tasks.task import Floats, Outputs, TaskOptions
 
-# Outputs are divided by a temperature between these; one that runs to an end is none.
+# Outputs are divided by a temperature between these; one that runs to the upper end is none.
 LOWEST, HIGHEST = 0.05, 20.0
 # Fewer decisions than this say nothing about a temperature.
 LEAST_DECISIONS = 10
@@ -32,8 +32,8 @@ class CalibratedOptions(TaskOptions):
 def fit_temperature(outputs: Outputs, targets: Integers) -> tuple[float, list[str]]:
     """Return the temperature with the least negative log-likelihood of the targets, and what to know about it.
 
-    The likelihood has one optimum: it is concave in the inverse of the temperature. Where there is none between
-    LOWEST and HIGHEST, as when every decision is right, the temperature stays 1, and the note says why.
+    The likelihood has one optimum: it is concave in the inverse of the temperature. Where it has none, as when every
+    decision is right, or only beyond HIGHEST, the temperature stays 1, and the note says why.
 
     Args:
         outputs: decisions x classes, before the softmax.
@@ -47,16 +47,16 @@ def fit_temperature(outputs: Outputs, targets: Integers) -> tuple[float, list[st
         found = f"{len(classes)} dev decisions" if len(classes) else "no dev rows"
         return 1.0, [f"not calibrated: found {found}, and a temperature takes at least {LEAST_DECISIONS}"]
 
+    if (values.argmax(-1) == classes).all():
+        return 1.0, ["not calibrated: every dev decision is right, which no temperature is sure enough for"]
+
     def cost(log_temperature: float) -> float:
         return negative_log_likelihood(values / np.exp(log_temperature), classes)
 
     bounds = (float(np.log(LOWEST)), float(np.log(HIGHEST)))
     result: Any = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-6})
     fitted = float(result.x)
-    edge = 1e-3
-    if fitted - bounds[0] < edge:
-        return 1.0, ["not calibrated: every dev decision is right, which no temperature is sure enough for"]
-    if bounds[1] - fitted < edge:
+    if bounds[1] - fitted < 1e-3:
         return 1.0, ["not calibrated: on dev the probabilities are no better than guessing, whatever the temperature"]
     if cost(fitted) >= cost(0.0):
         return 1.0, []
