@@ -11,7 +11,7 @@ setup: .venv/.ready
 .venv/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) torch
-	$(PIP) --editable '.[quickstart,tensorboard,families,dev]'
+	$(PIP) --editable '.[all,quickstart,tensorboard,families,dev]'
 	touch $@
 
 quickstart: setup

@@ -30,6 +30,7 @@ def tokenisation(data: Path) -> tuple[float, float]:
     from polytask.data.encode import encode_table
     from polytask.data.feed import feeds_of
     from polytask.data.rows import read_table
+    from polytask.data.tokens import Tokenization
     from polytask.model.origin import load_tokenizer, locate
     from polytask.options import DataOptions
     from polytask.tasks import TASKS
@@ -46,7 +47,7 @@ def tokenisation(data: Path) -> tuple[float, float]:
             table = read_table(feeds_of({"topic": options}, "train")[0])
             middle = time.perf_counter()
             task = kind.fit("topic", options, table.tallies["topic"])
-            encode_table(table, {"topic": task}, tokenizer, "benchmark", 128)
+            encode_table(table, {"topic": task}, Tokenization.of(tokenizer, 128))
             reading.append(len(table.rows) / (middle - began))
             encoding.append(len(table.rows) / (time.perf_counter() - middle))
     return statistics.median(reading), statistics.median(encoding)

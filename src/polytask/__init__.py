@@ -6,12 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from polytask.api import Run, evaluate, evaluate_with_intervals, load, train
+    from polytask.api import Run, evaluate, evaluate_with_intervals, train
     from polytask.comparison import Comparison, compare
     from polytask.config import Config
     from polytask.errors import PolytaskError, UserError
     from polytask.extension import extend
     from polytask.page import report
+    from polytask.predict.load import load
     from polytask.predict.predictor import Model
     from polytask.probe import relate
     from polytask.relatedness.record import Relatedness
@@ -48,7 +49,7 @@ _HOMES = {
     "evaluate": "polytask.api",
     "extend": "polytask.extension",
     "evaluate_with_intervals": "polytask.api",
-    "load": "polytask.api",
+    "load": "polytask.predict.load",
     "report": "polytask.page",
     "relate": "polytask.probe",
     "train": "polytask.api",
@@ -58,7 +59,12 @@ _HOMES = {
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     if name not in _HOMES:
         raise AttributeError(f"module 'polytask' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    try:
+        return getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        from polytask.errors import missing_extra
+
+        raise missing_extra(error, f"polytask.{name}") or error from None
 
 
 def __dir__() -> list[str]:

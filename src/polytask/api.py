@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
-from polytask.artifact import load_bundle, save_bundle
+from polytask.artifact.folder import save_bundle
 from polytask.assemble import Assembly, assemble, versions
 from polytask.config import Config, load_config, validate
 from polytask.data.encode import encode_table
@@ -21,9 +21,9 @@ from polytask.errors import ConfigError, OutputError, UserError, nearest
 from polytask.evaluation.scoring import Answers, Scorer
 from polytask.files import write_json
 from polytask.model.device import choose_device
-from polytask.model.origin import tokenizer_fingerprint
 from polytask.options import DataOptions
 from polytask.outcome import Outcome, describe_data, describe_model, fit_run, score_run, write_outcome
+from polytask.predict.load import load, model_of
 from polytask.predict.predictor import Model
 from polytask.terms import Intervals, Scores
 from polytask.training.distribution import World, join_world
@@ -181,7 +181,7 @@ def run_assembly(assembly: Assembly, world: World, folder: Path | None, *, resum
         save_bundle(leads / "model", bundle)
         shutil.rmtree(leads / "checkpoints", ignore_errors=True)
     stages = trainer.stages.to_json()
-    model = Model(bundle, str(assembly.device))
+    model = model_of(bundle, str(assembly.device))
     return Run(folder, model, outcome.scores, outcome.baselines, outcome.intervals, stages)
 
 
@@ -191,7 +191,9 @@ def tell_fitted(assembly: Assembly, world: World) -> Assembly:
     if world.leads:
         return assembly
     assert isinstance(told, dict)
-    return replace(assembly, tasks={name: type(assembly.tasks[name]).from_json(name, one) for name, one in told.items()})
+    return replace(
+        assembly, tasks={name: type(assembly.tasks[name]).from_json(name, one) for name, one in told.items()}
+    )
 
 
 def describe_training(trainer: Trainer) -> dict[str, Any]:
@@ -219,11 +221,6 @@ def save_best_of_each_task(assembly: Assembly, snapshots: Snapshots, folder: Pat
         save_bundle(folder / task, fitted.bundle({"dev": dev}))
 
 
-def load(folder: str | Path, device: str = "auto", precision: Literal["auto", "fp32", "bf16"] | None = None) -> Model:
-    """Load a model folder. Raises ModelError when it is not one, was altered, or is of another version."""
-    return Model.load(folder, device, precision)
-
-
 def evaluate(model: str | Path | Model, data: Mapping[str, str], *, tasks: Sequence[str] | None = None) -> Scores:
     """Score a model on new files.
 
@@ -247,7 +244,7 @@ def _answer_files(
     model: str | Path | Model, data: Mapping[str, str], tasks: Sequence[str] | None
 ) -> tuple[Scorer, dict[str, Answers]]:
     """Answer the rows of new files that carry the tasks' labels; a task without any is left out."""
-    loaded = model if isinstance(model, Model) else Model(load_bundle(Path(model)))
+    loaded = model if isinstance(model, Model) else load(model)
     chosen = list(loaded.tasks if tasks is None else tasks)
     for name in (*chosen, *(key for key in data if key != "all")):
         if name not in loaded.tasks:
@@ -257,11 +254,10 @@ def _answer_files(
         for name in chosen
         if name in data or "all" in data
     }
-    fingerprint = tokenizer_fingerprint(loaded.tokenizer)
-    scorer = Scorer(loaded.tasks, loaded.collator, loaded.device, loaded.precision)
+    scorer = Scorer(loaded.tasks)
     answers: dict[str, Answers] = {}
     for feed in feeds_of(options, "test"):
         table = read_table(feed)
-        source = encode_table(table, loaded.tasks, loaded.tokenizer, fingerprint, loaded.max_tokens)
-        answers |= scorer.answers(loaded.network, [source])
+        source = encode_table(table, loaded.tasks, loaded.tokens)
+        answers |= scorer.answers(loaded.engine, [source])
     return scorer, {name: answers[name] for name in chosen if name in answers and answers[name].golds}

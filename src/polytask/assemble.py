@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from polytask.artifact import Bundle
+from polytask.artifact.folder import Bundle
 from polytask.balance import Balancer, require_balanceable
 from polytask.config import Config
 from polytask.data.batch import Collator
@@ -21,12 +20,14 @@ from polytask.data.cache import key_of
 from polytask.data.encode import Source
 from polytask.data.prepare import Tables, encode_tables, read_tables, truncation_notes
 from polytask.data.stream import Streams
+from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError
 from polytask.evaluation.scoring import Scorer, normalised
-from polytask.model.device import autocast, choose_device, pass_overhead
+from polytask.model.device import choose_device, pass_overhead
 from polytask.model.encoder import Backbone
+from polytask.model.engine import TorchEngine
 from polytask.model.multitask import MultiTaskModel
-from polytask.model.origin import load_tokenizer, locate, pad_id, tokenizer_fingerprint
+from polytask.model.origin import load_tokenizer, locate, pad_id
 from polytask.schedule import SCHEDULES, Schedule, Workload, require_reachable, waves
 from polytask.sharing import Adaptive
 from polytask.tasks import TASKS, Task, head_specs, require_readable
@@ -130,8 +131,12 @@ class Assembly:
 
     def scorer(self) -> Scorer:
         """Return what predicts and scores rows."""
-        precision = partial(autocast, self.device, self.config.train.precision)
-        return Scorer(self.tasks, self.collator(), self.device, precision)
+        return Scorer(self.tasks)
+
+    def engine(self, model: MultiTaskModel | None = None) -> TorchEngine:
+        """Return what runs the model, or another one of the same tasks, as it is now."""
+        precision = self.config.train.precision
+        return TorchEngine(model or self.model, self.tasks, pad_id(self.tokenizer), self.device, precision)
 
     def schedule(self) -> Schedule:
         """Build the schedule of this run, before its first step."""
@@ -209,7 +214,7 @@ def compose(
     """Build a run around a model, up to step 0. Raises a UserError for everything that can be wrong with the input."""
     metrics = {name: task.metric for name, task in tables.tasks.items()}
     rule = read_rule(config.train, metrics, {name: task.data for name, task in config.tasks.items()})
-    sources = encode_tables(tables, tokenizer, tokenizer_fingerprint(tokenizer), config.max_tokens)
+    sources = encode_tables(tables, Tokenization.of(tokenizer, config.max_tokens))
     model.checkpointing(config.train.gradient_checkpointing)
     workload = Workload(
         sizes={
@@ -270,7 +275,7 @@ def dev_evaluation(assembly: Assembly) -> Callable[[MultiTaskModel], DevScores]:
     baselines = scorer.baselines(sources)
 
     def evaluate(model: MultiTaskModel) -> DevScores:
-        scores = scorer.scores(model, sources)
+        scores = scorer.scores(assembly.engine(model), sources)
         gaps = {
             name: normalised(task, scores[name][task.metric], baselines[name][task.metric])
             for name, task in assembly.tasks.items()

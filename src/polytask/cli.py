@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast, get_args
 
 import typer
 
-from polytask.errors import Interrupted, PolytaskError, UserError, nearest
+from polytask.errors import Interrupted, PolytaskError, UserError, missing_extra, nearest
 
 if TYPE_CHECKING:
-    from polytask.predict.predictor import Record
+    from polytask.predict.record import Record
 
 app = typer.Typer(
     name="polytask",
@@ -127,9 +127,9 @@ def predict(
     tasks: Tasks = None,
 ) -> None:
     """Answer texts: one JSON object a line, all tasks from one pass through the encoder."""
-    from polytask.predict.predictor import Model
+    from polytask.predict.load import load
 
-    loaded = Model.load(model)
+    loaded = load(model)
     chosen = None if tasks is None else split_names(tasks)
     with open_lines(file) as lines:
         for answer in loaded.answers(records(lines, file), chosen):
@@ -280,6 +280,12 @@ def main() -> None:
         app()
     except UserError as error:
         say(f"error: {error}")
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        found = missing_extra(error, "this command")
+        if found is None:
+            raise
+        say(f"error: {found}")
         sys.exit(2)
     except Interrupted as error:
         say(str(error))

@@ -52,6 +52,23 @@ class MissingExtra(UserError):
         )
 
 
+# What brings each package that is not always installed.
+EXTRAS = {
+    **dict.fromkeys(
+        ("torch", "transformers", "safetensors", "torchjd", "datasets", "pyarrow", "scipy", "sklearn"), "train"
+    ),
+    "onnxruntime": "onnx-runtime",
+    **dict.fromkeys(("onnx", "onnxscript"), "export"),
+    **dict.fromkeys(("fastapi", "uvicorn", "prometheus_client"), "serve"),
+}
+
+
+def missing_extra(error: ModuleNotFoundError, purpose: str = "this") -> MissingExtra | None:
+    """Return what to install where an import failed for want of an extra; None where it failed for another reason."""
+    package = (error.name or "").partition(".")[0]
+    return MissingExtra(package, EXTRAS[package], purpose) if package in EXTRAS else None
+
+
 class TrainingError(PolytaskError):
     """Training cannot go on; what was saved before stays usable."""
 

@@ -12,7 +12,8 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from polytask.api import Run, as_config, assemble_together, run_assembly
-from polytask.artifact import Bundle, load_bundle, read_contents
+from polytask.artifact.description import read_description
+from polytask.artifact.folder import Bundle, load_bundle
 from polytask.assemble import Assembly, Extended, compose
 from polytask.config import Config
 from polytask.data.prepare import Tables, read_tables
@@ -74,11 +75,11 @@ def score_old(assembly: Assembly) -> dict[str, Scores]:
     old = [task for task in assembly.tasks if task in assembly.extended.tasks]
     if not old:
         return {}
-    scorer, model = assembly.scorer(), assembly.model.to(assembly.device)
+    scorer, engine = assembly.scorer(), assembly.engine(assembly.model.to(assembly.device))
     found: dict[str, Scores] = {}
     for split in ("dev", "test"):
         chosen = [source for source in assembly.sources[split] if set(old) & set(source.tasks)]
-        scores = scorer.scores(model, chosen)
+        scores = scorer.scores(engine, chosen)
         if chosen:
             found[split] = {task: scores[task] for task in old if task in scores}
     return found
@@ -88,7 +89,7 @@ def assemble_extension(home: Path, config: Config, *, mode: Mode) -> Assembly:
     """Build the run that extends a model, up to step 0. Raises a UserError for all that can be wrong with the input."""
     if mode not in ("frozen", "joint"):
         raise ConfigError(f"mode: found {mode!r}; accepted: frozen, joint")
-    bundle, digest = load_bundle(home), read_contents(home).digest
+    bundle, digest = load_bundle(home), read_description(home).digest
     config = fitting(config, bundle, home, mode)
     new = _new_tasks(config, bundle, home, mode)
     growth = grow(bundle.model.sharing, new, config.extend or ExtendOptions())

@@ -57,7 +57,7 @@ def fit_run(assembly: Assembly) -> tuple[Assembly, Mapping[str, Answers]]:
     sources = [source for source in assembly.sources["dev"] if asking.intersection(source.tasks)]
     if not sources:
         return assembly, {}
-    fitted = fit_on_dev(assembly.tasks, assembly.scorer().answers(assembly.model, sources))
+    fitted = fit_on_dev(assembly.tasks, assembly.scorer().answers(assembly.engine(), sources))
     return replace(assembly, tasks=fitted.tasks, notes=(*assembly.notes, *fitted.notes)), fitted.answers
 
 
@@ -69,15 +69,15 @@ def score_run(assembly: Assembly, dev: Scores | None, on_dev: Mapping[str, Answe
         on_dev: dev answers of tasks that were fitted on dev, which are scored anew.
         answer_dev: whether tasks without test rows are to be answered on dev.
     """
-    scorer = assembly.scorer()
+    scorer, engine = assembly.scorer(), assembly.engine()
     test = assembly.sources["test"]
     tested = {task for source in test for task in source.tasks}
     dev_only = [source for source in assembly.sources["dev"] if not tested.issuperset(source.tasks)]
-    known = dev or scorer.scores(assembly.model, assembly.sources["dev"])
+    known = dev or scorer.scores(engine, assembly.sources["dev"])
     scores: dict[str, Scores] = {"dev": {**known, **scorer.scores_of(on_dev)}}
     began = time.monotonic()
-    on_test = scorer.answers(assembly.model, test)
-    untested = scorer.answers(assembly.model, dev_only) if answer_dev else {}
+    on_test = scorer.answers(engine, test)
+    untested = scorer.answers(engine, dev_only) if answer_dev else {}
     seconds = time.monotonic() - began
     if on_test:
         scores["test"] = TestScores(scorer.scores_of(on_test)).scores

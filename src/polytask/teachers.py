@@ -6,7 +6,6 @@ Source: Clark et al. 2019, "BAM! Born-Again Multi-Task Networks for Natural Lang
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,15 +14,17 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from polytask.artifact import Bundle, Contents, load_bundle, read_contents
-from polytask.data.batch import Collator, Item, groups_by_length
+from polytask.artifact.description import Description, read_description
+from polytask.artifact.folder import Bundle, load_bundle
 from polytask.data.cache import cached, key_of
 from polytask.data.columns import Matrices
 from polytask.data.encode import Source, encode_table
+from polytask.data.groups import groups_by_length
 from polytask.data.rows import Table
+from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError
-from polytask.model.device import autocast, pass_overhead
-from polytask.model.origin import pad_id, tokenizer_fingerprint
+from polytask.model.engine import TorchEngine
+from polytask.model.origin import pad_id
 from polytask.progress import Bar
 from polytask.tasks import Task, TaskOptions
 from polytask.tasks.alike import label_differences
@@ -37,7 +38,7 @@ class Teacher:
         tasks: the tasks that it has in common with the configuration.
     """
 
-    model: Contents
+    model: Description
     tasks: tuple[str, ...]
 
 
@@ -56,7 +57,7 @@ def hire(folders: Sequence[str], options: Mapping[str, TaskOptions], tasks: Mapp
     for index, folder in enumerate(folders):
         place = f"train.teachers[{index}]"
         inner = Path(folder, "model")
-        model = read_contents(inner if inner.is_dir() else Path(folder))
+        model = read_description(inner if inner.is_dir() else Path(folder))
         common = tuple(name for name in tasks if name in model.tasks)
         if not common:
             raise ConfigError(
@@ -141,7 +142,7 @@ def _answers(
 
 def _read_by(bundle: Bundle, table: Table, tasks: Mapping[str, Task]) -> Source:
     """Return the rows as the teacher's tokenizer cuts them."""
-    return encode_table(table, tasks, bundle.tokenizer, tokenizer_fingerprint(bundle.tokenizer), bundle.max_tokens)
+    return encode_table(table, tasks, Tokenization.of(bundle.tokenizer, bundle.max_tokens))
 
 
 @dataclass(frozen=True)
@@ -163,12 +164,14 @@ class _Lesson:
                 carried.setdefault(row, []).append(name)
         rows = list(carried)
         found = {name: [self._nothing(name, row) for row in range(len(source))] for name in names}
-        self.bundle.model.to(self.device).eval()
+        bundle = self.bundle
+        network = bundle.model.to(self.device)
+        engine = TorchEngine(network, bundle.tasks, pad_id(bundle.tokenizer), self.device, bundle.precision)
         groups = list(groups_by_length([int(source.lengths[row]) for row in rows]))
-        with Bar(label, len(groups), show=show) as bar, torch.inference_mode():
+        with Bar(label, len(groups), show=show) as bar:
             for group in groups:
                 chosen = [rows[index] for index in group]
-                self._answer(chosen, [tuple(carried[row]) for row in chosen], found)
+                self._answer(engine, chosen, [tuple(carried[row]) for row in chosen], found)
                 bar.advance(len(chosen), int(source.lengths[chosen].sum()))
         return {name: np.concatenate(found[name]) for name in names}
 
@@ -178,31 +181,15 @@ class _Lesson:
         return np.full((lines, task.head.size), np.nan, dtype=np.float32)
 
     def _answer(
-        self, rows: Sequence[int], asked: Sequence[tuple[str, ...]], found: Mapping[str, list[NDArray[np.float32]]]
+        self,
+        engine: TorchEngine,
+        rows: Sequence[int],
+        asked: Sequence[tuple[str, ...]],
+        found: Mapping[str, list[NDArray[np.float32]]],
     ) -> None:
-        source, bundle = self.source, self.bundle
-        types = source.type_ids
-        items = [
-            Item(source.ids[row], None if types is None else types[row], source.word_tokens[row], names, {})
-            for row, names in zip(rows, asked, strict=True)
-        ]
-        collator = Collator(
-            bundle.tasks, pad_id(bundle.tokenizer), bundle.model.uses_type_ids, pass_overhead(self.device)
-        )
-        batch = collator.batch(items)
-        with self._precision():
-            outputs = {name: made.cpu().numpy() for name, made in bundle.model(batch.to(self.device)).items()}
-        at = dict.fromkeys(outputs, 0)
-        for index in batch.order:
-            row = rows[index]
-            for name in asked[index]:
-                lines = found[name][row]
-                by_word = bundle.tasks[name].level == "word"
-                read = np.asarray(source.word_tokens[row], np.int64) >= 0 if by_word else np.ones(1, dtype=np.bool_)
-                count = int(np.sum(read))
-                if count:
-                    lines[read] = outputs[name][at[name] : at[name] + count]
-                    at[name] += count
-
-    def _precision(self) -> AbstractContextManager[object]:
-        return autocast(self.device, self.bundle.precision)
+        outputs = engine.run([self.source.tokens(row) for row in rows], asked)
+        for row, names, made in zip(rows, asked, outputs, strict=True):
+            for name in names:
+                by_word = self.bundle.tasks[name].level == "word"
+                tokens = np.asarray(self.source.word_tokens[row] if by_word else [0], dtype=np.int64)
+                found[name][row][tokens >= 0] = made[name]

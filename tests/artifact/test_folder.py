@@ -14,9 +14,8 @@ import pytest
 from safetensors.torch import load_file
 
 import polytask as pt
-from polytask.artifact import save_bundle
+from polytask.artifact.folder import save_bundle
 from polytask.errors import ModelError, OutputError
-from polytask.predict.predictor import Model
 
 Job = Callable[..., dict[str, Any]]
 
@@ -72,20 +71,20 @@ def test_an_altered_file_is_refused(copied: Path, name: str) -> None:
     content[len(content) // 2] ^= 1
     (copied / name).write_bytes(bytes(content))
     with pytest.raises(ModelError, match=rf"{name}: the content is not what was saved"):
-        Model.load(copied)
+        pt.load(copied)
 
 
 def test_a_missing_file_is_refused(copied: Path) -> None:
     (copied / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match="tokenizer.json: missing"):
-        Model.load(copied)
+        pt.load(copied)
 
 
 def test_another_version_is_refused(copied: Path) -> None:
     path = copied / "polytask.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "form": 99}))
     with pytest.raises(ModelError, match="written in form 99, and this version of polytask reads form 2"):
-        Model.load(copied)
+        pt.load(copied)
 
 
 def test_a_file_name_that_leaves_the_folder_is_refused(copied: Path) -> None:
@@ -94,27 +93,54 @@ def test_a_file_name_that_leaves_the_folder_is_refused(copied: Path) -> None:
     data["sha256"]["../outside.txt"] = "0"
     path.write_text(json.dumps(data))
     with pytest.raises(ModelError, match="leaves the folder"):
-        Model.load(copied)
+        pt.load(copied)
 
 
 def test_a_run_folder_names_the_model_inside_it(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"did you mean .*model"):
-        Model.load(folder.parent)
+        pt.load(folder.parent)
     with pytest.raises(ModelError, match="not a model folder"):
-        Model.load(tmp_path)
+        pt.load(tmp_path)
 
 
 def test_a_folder_that_exists_is_never_overwritten(folder: Path) -> None:
-    from polytask.artifact import load_bundle
+    from polytask.artifact.folder import load_bundle
 
     with pytest.raises(OutputError, match="the folder exists"):
         save_bundle(folder, load_bundle(folder))
 
 
+def run_without(packages: list[str], code: str) -> subprocess.CompletedProcess[str]:
+    """Run a program for which these packages are not installed."""
+    block = f"import sys\nfor name in {packages!r}: sys.modules[name] = None\n"
+    return subprocess.run(
+        [sys.executable, "-c", block + code], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_prediction_needs_no_package_of_training(folder: Path) -> None:
+    code = f"import polytask\nprint(polytask.load({str(folder)!r}).predict(['a']))"
+    done = run_without(["datasets", "pyarrow", "scipy", "sklearn", "torchjd"], code)
+    assert done.returncode == 0, done.stderr
+    assert "parity" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"), [(["predict", "{model}", "x"], "torch"), (["check", "config.yaml"], "train")]
+)
+def test_a_missing_package_is_answered_with_its_install_command(folder: Path, arguments: list[str], extra: str) -> None:
+    told = [item.format(model=folder) for item in arguments]
+    code = f"sys.argv = ['polytask', *{told!r}]\nfrom polytask.cli import main\nmain()"
+    done = run_without(["torch", "transformers", "safetensors"], code)
+    assert done.returncode == 2
+    assert f"pip install 'polytask[{extra}]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_prediction_loads_no_training_code(folder: Path) -> None:
     code = (
         "import sys, polytask\n"
-        f"polytask.Model.load({str(folder)!r}).predict(['a'])\n"
+        f"polytask.load({str(folder)!r}).predict(['a'])\n"
         "wrong = [name for name in sys.modules if name.startswith(('polytask.training', 'polytask.balance',"
         " 'polytask.schedule', 'sklearn', 'datasets'))]\n"
         "assert not wrong, wrong"

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.data.batch import Batch, Collator, Item, cut, groups_by_length
+from polytask.data.batch import Batch, Collator, Item
+from polytask.data.groups import cut, groups_by_length
 from polytask.tasks import TASKS, Tally, Task
 
 PAD = 99

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polytask.data import encode
-from polytask.data.encode import Source, encode_table, tokenize
+from polytask.data.encode import Source, encode_table
 from polytask.data.prepare import read_tables
+from polytask.data.tokens import Tokenization, TokenRow
 from polytask.data.words import join_words, split_words
-from polytask.model.origin import tokenizer_fingerprint
 from polytask.tasks import TaskOptions
 from polytask.terms import Word
 
@@ -27,8 +27,12 @@ texts = st.text(LETTERS, max_size=40)
 
 def sources_of(tokenizer: Any, max_tokens: int = 32, **tasks: TaskOptions) -> list[Source]:
     tables = read_tables(tasks)
-    fingerprint = tokenizer_fingerprint(tokenizer)
-    return [encode_table(table, tables.tasks, tokenizer, fingerprint, max_tokens) for table in tables.tables["train"]]
+    tokens = Tokenization.of(tokenizer, max_tokens)
+    return [encode_table(table, tables.tasks, tokens) for table in tables.tables["train"]]
+
+
+def rows_of(tokenizer: Any, max_tokens: int, *inputs: Any) -> list[TokenRow]:
+    return Tokenization.of(tokenizer, max_tokens).rows(*inputs)
 
 
 def check_words(tokenizer: Any, text: str, words: list[Word], found: list[int], max_tokens: int) -> None:
@@ -43,7 +47,7 @@ def check_words(tokenizer: Any, text: str, words: list[Word], found: list[int], 
 @given(text=texts, max_tokens=st.integers(3, 30))
 def test_a_word_reads_the_first_token_that_covers_a_part_of_it(text: str, max_tokens: int, tokenizer: Any) -> None:
     words = split_words(text)
-    (row,) = tokenize(tokenizer, [text], None, [words], max_tokens)
+    (row,) = rows_of(tokenizer, max_tokens, [text], None, [words])
     check_words(tokenizer, text, words, list(row.word_tokens), max_tokens)
     assert len(row.ids) <= max_tokens
     assert row.truncated == (len(tokenizer(text)["input_ids"]) > max_tokens)
@@ -52,7 +56,7 @@ def test_a_word_reads_the_first_token_that_covers_a_part_of_it(text: str, max_to
 @given(tokens=st.lists(st.text(LETTERS, max_size=8), max_size=8), max_tokens=st.integers(3, 30))
 def test_given_tokens_read_tokens_of_their_own(tokens: list[str], max_tokens: int, tokenizer: Any) -> None:
     text, words = join_words(tokens)
-    (row,) = tokenize(tokenizer, [text], None, [words], max_tokens)
+    (row,) = rows_of(tokenizer, max_tokens, [text], None, [words])
     check_words(tokenizer, text, words, list(row.word_tokens), max_tokens)
     assert all(token < len(row.ids) - 1 for token in row.word_tokens)  # never the closing one
 
@@ -60,7 +64,7 @@ def test_given_tokens_read_tokens_of_their_own(tokens: list[str], max_tokens: in
 def test_the_token_of_a_word_lies_inside_it_and_no_two_words_share_one(tokenizer: Any) -> None:
     text = "Björk's unbelievable U.S. tour — 我爱北京 @ann #now: 3.5% 😀"
     words = split_words(text)
-    (row,) = tokenize(tokenizer, [text], None, [words], 64)
+    (row,) = rows_of(tokenizer, 64, [text], None, [words])
     encoding = tokenizer(text).encodings[0]
     for word, token in zip(words, row.word_tokens, strict=True):
         start, end = encoding.offsets[token]
@@ -72,9 +76,9 @@ def test_the_token_of_a_word_lies_inside_it_and_no_two_words_share_one(tokenizer
 def test_words_that_the_tokenizer_drops_or_cuts_off_have_no_token(tokenizer: Any) -> None:
     tokens = ["go", "\x00", "\u200b", "\ufe0f", "", "now", "and", "then"]
     text, words = join_words(tokens)
-    (whole,) = tokenize(tokenizer, [text], None, [words], 32)
+    (whole,) = rows_of(tokenizer, 32, [text], None, [words])
     assert list(whole.word_tokens) == [1, -1, -1, -1, -1, 2, 3, 4]
-    (cut,) = tokenize(tokenizer, [text], None, [words], 4)
+    (cut,) = rows_of(tokenizer, 4, [text], None, [words])
     assert list(cut.word_tokens) == [1, -1, -1, -1, -1, 2, -1, -1]
     assert (whole.truncated, cut.truncated) == (False, True)
 
@@ -87,7 +91,7 @@ def test_a_row_is_tokenised_as_if_it_were_alone(rows: list[tuple[str, str | None
         "starts": [None] * len(rows),
         "ends": [None] * len(rows),
     }
-    batch = encode._encode(columns, {}, tokenizer, 16, encode._schema({}))
+    batch = encode._encode(columns, {}, Tokenization.of(tokenizer, 16), encode._schema({}))
     for (text, pair), row in zip(rows, batch.to_pylist(), strict=True):
         # In a list: transformers takes an empty second text outside of one for none.
         inputs = [text], None if pair is None else [pair]
@@ -99,7 +103,7 @@ def test_a_row_is_tokenised_as_if_it_were_alone(rows: list[tuple[str, str | None
 
 def test_words_of_a_pair_are_those_of_the_first_text(tokenizer: Any) -> None:
     words = split_words("one two")
-    (row,) = tokenize(tokenizer, ["one two"], ["two one"], [words], 16)
+    (row,) = rows_of(tokenizer, 16, ["one two"], ["two one"], [words])
     assert list(row.word_tokens) == [1, 2]
     assert list(row.type_ids or ()) == [0, 0, 0, 0, 1, 1, 1]
 
@@ -138,51 +142,51 @@ def test_rows_keep_their_order_across_the_batches_of_the_encoder(
     assert source.targets["it"].tolist() == [1, 0] * 5
 
 
-class Counting:
-    """A tokenizer that counts its calls."""
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by the number of texts whenever texts are tokenised."""
+    calls: list[int] = []
+    inner = Tokenization.rows
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
-        self.calls = 0
+    def rows(self: Tokenization, texts: Sequence[str], *rest: Any) -> list[TokenRow]:
+        calls.append(len(texts))
+        return inner(self, texts, *rest)
 
-    def __call__(self, *arguments: Any, **rest: Any) -> Any:
-        self.calls += 1
-        return self.tokenizer(*arguments, **rest)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.tokenizer, name)
+    monkeypatch.setattr(Tokenization, "rows", rows)
+    return calls
 
 
 def test_rows_are_tokenised_once_and_again_only_when_something_changed(
-    options: Build, jsonl: Write, tokenizer: Any
+    options: Build, jsonl: Write, tokenizer: Any, counted: list[int]
 ) -> None:
-    counting = Counting(tokenizer)
     rows = [{"text": "a b c d", "label": "x"}, {"text": "e", "label": "y"}]
     path = jsonl(rows)
     chosen = options("classification", path, dev=rows)
-    first, second = (sources_of(counting, it=chosen)[0] for _ in range(2))
-    assert counting.calls == 1
+    first, second = (sources_of(tokenizer, it=chosen)[0] for _ in range(2))
+    assert len(counted) == 1
     assert [first.ids[row].tolist() for row in range(2)] == [second.ids[row].tolist() for row in range(2)]
     assert np.array_equal(first.targets["it"], second.targets["it"])
-    assert int(sources_of(counting, max_tokens=4, it=chosen)[0].truncated.sum()) == 1
-    assert counting.calls == 2
+    assert int(sources_of(tokenizer, max_tokens=4, it=chosen)[0].truncated.sum()) == 1
+    assert len(counted) == 2
     jsonl([*rows, {"text": "new", "label": "x"}])
-    assert len(sources_of(counting, it=chosen)[0]) == 3
-    assert counting.calls == 3
+    assert len(sources_of(tokenizer, it=chosen)[0]) == 3
+    assert len(counted) == 3
     tables = read_tables({"it": chosen})
-    encode_table(tables.tables["train"][0], tables.tasks, counting, "another tokenizer", 32)  # type: ignore[arg-type]
-    assert counting.calls == 4
+    other = Tokenization(tokenizer.backend_tokenizer, 32, type_ids=False)
+    encode_table(tables.tables["train"][0], tables.tasks, other)
+    assert len(counted) == 4
 
 
-def test_options_of_learning_read_and_tokenise_nothing_again(options: Build, jsonl: Write, tokenizer: Any) -> None:
-    counting = Counting(tokenizer)
+def test_options_of_learning_read_and_tokenise_nothing_again(
+    options: Build, jsonl: Write, tokenizer: Any, counted: list[int]
+) -> None:
     rows = [{"text": "a b c d", "label": "x"}, {"text": "e", "label": "y"}]
     path = jsonl(rows)
     learning = {"dropout": 0.5, "weight": 3.0, "metric": "mcc", "label_smoothing": 0.1, "class_weights": "balanced"}
     chosen = options("classification", path, dev=rows)
-    sources_of(counting, it=chosen)
-    sources_of(counting, it=chosen.model_copy(update=learning))
-    assert counting.calls == 1
+    sources_of(tokenizer, it=chosen)
+    sources_of(tokenizer, it=chosen.model_copy(update=learning))
+    assert len(counted) == 1
     assert chosen.reading() == chosen.model_copy(update=learning).reading()
     assert chosen.reading() != chosen.model_copy(update={"label": "text"}).reading()
 
@@ -190,6 +194,6 @@ def test_options_of_learning_read_and_tokenise_nothing_again(options: Build, jso
 @given(text=st.text(LETTERS, min_size=1, max_size=20))
 def test_any_text_has_its_special_tokens(text: str, tokenizer: Any) -> None:
     for given_text in (text, "", "\x00"):
-        (row,) = tokenize(tokenizer, [given_text], None, [None], 8)
+        (row,) = rows_of(tokenizer, 8, [given_text], None, [None])
         assert (row.ids[0], row.ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
         assert list(row.word_tokens) == []

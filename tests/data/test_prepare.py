@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from polytask.data.prepare import Tables, encode_tables, fingerprints, read_tables, truncation_notes
+from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError, DataError
-from polytask.model.origin import tokenizer_fingerprint
 from polytask.tasks import TaskOptions
 
 Build = Callable[..., TaskOptions]
@@ -27,7 +27,7 @@ def notes_of(tasks: Mapping[str, TaskOptions]) -> dict[str, list[str]]:
 
 
 def encoded(tables: Tables, tokenizer: Any, max_tokens: int = 32) -> Any:
-    return encode_tables(tables, tokenizer, tokenizer_fingerprint(tokenizer), max_tokens)
+    return encode_tables(tables, Tokenization.of(tokenizer, max_tokens))
 
 
 def test_a_clean_job_has_nothing_to_note(options: Build, tokenizer: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 from polytask.data.feed import feeds_of
 from polytask.data.prepare import encode_tables, read_tables
 from polytask.data.rows import read_table
-from polytask.model.origin import tokenizer_fingerprint
+from polytask.data.tokens import Tokenization
 from polytask.tasks import TaskOptions
 from polytask.terms import Split
 
@@ -69,7 +69,7 @@ def test_intent_and_slots_of_snips_share_all_rows(options: Build, tokenizer: Any
     tasks = tasks_of("snips", options)
     tables = read_tables(tasks)
     assert [table.apart for found in tables.tables.values() for table in found] == [(0, "")] * 3
-    (source,) = encode_tables(tables, tokenizer, tokenizer_fingerprint(tokenizer), 64)["dev"]
+    (source,) = encode_tables(tables, Tokenization.of(tokenizer, 64))["dev"]
     assert source.tasks == ("intent", "slots")
     assert source.carries["intent"].tolist() == source.carries["slots"].tolist() == list(range(700))
     assert all(len(source.targets["slots"][row]) == len(source.word_tokens[row]) for row in range(700))

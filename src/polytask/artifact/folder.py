@@ -12,20 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from polytask.artifact.description import FILE, FORM, WEIGHTS, Description, read_description
 from polytask.data.cache import file_digest
 from polytask.errors import ModelError, OutputError
 from polytask.model.encoder import Backbone
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.origin import load_tokenizer, quiet
 from polytask.sharing.sharing import Sharing
-from polytask.tasks import TASKS, Task, head_specs
+from polytask.tasks import Task, head_specs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-FORM = 2
-_DESCRIPTION = "polytask.json"
-_WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -45,21 +42,6 @@ class Bundle:
     about: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-@dataclass(frozen=True)
-class Contents:
-    """What a model folder holds.
-
-    Attributes:
-        digest: hash of the weights.
-    """
-
-    folder: Path
-    tasks: Mapping[str, Task]
-    max_tokens: int
-    precision: Literal["auto", "fp32", "bf16"]
-    digest: str
-
-
 def save_bundle(folder: Path, bundle: Bundle) -> None:
     """Write a model folder, whole or not at all. Raises OutputError when it exists or cannot be written."""
     if folder.exists():
@@ -69,7 +51,7 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
     try:
         temporary.mkdir(parents=True)
         weights = {name: value.detach().cpu().contiguous() for name, value in bundle.model.state_dict().items()}
-        save_file(weights, temporary / _WEIGHTS, metadata={"format": "pt"})
+        save_file(weights, temporary / WEIGHTS["torch"], metadata={"format": "pt"})
         bundle.tokenizer.save_pretrained(temporary)
         (temporary / "README.md").write_text(_card(bundle), "utf-8")
         files = {file.name: file_digest(file) for file in sorted(temporary.iterdir())}
@@ -84,7 +66,7 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
             "sha256": files,
         }
         text = json.dumps(description, indent=1, ensure_ascii=False)
-        (temporary / _DESCRIPTION).write_text(text + "\n", "utf-8")
+        (temporary / FILE).write_text(text + "\n", "utf-8")
         temporary.replace(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -93,55 +75,26 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
 
 def load_bundle(folder: Path) -> Bundle:
     """Read a model folder. Raises ModelError when it is not one, was altered, or is of another version."""
-    description = _describe(folder)
+    return load_described(read_description(folder))
+
+
+def load_described(found: Description) -> Bundle:
+    """Read the model of a folder whose description was read."""
+    folder = found.folder
+    if found.runtime != "torch":
+        raise ModelError(
+            f"{folder}: found a model for {found.runtime}, and this needs one for torch; name the folder that it was "
+            "exported from"
+        )
     try:
-        tasks = {name: TASKS[data["type"]].from_json(name, data) for name, data in description["tasks"].items()}
-        sharing = Sharing.from_json(description["sharing"])
-        backbone = Backbone.build(_config_of(description["encoder"]))
-        model = MultiTaskModel(backbone, sharing, head_specs(tasks))
-        model.load_state_dict(load_file(folder / _WEIGHTS))
+        sharing = Sharing.from_json(found.data["sharing"])
+        backbone = Backbone.build(_config_of(found.data["encoder"]))
+        model = MultiTaskModel(backbone, sharing, head_specs(found.tasks))
+        model.load_state_dict(load_file(folder / WEIGHTS["torch"]))
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: the description and the weights do not fit together ({error})") from None
     tokenizer = load_tokenizer(str(folder))
-    rest = (description["max_tokens"], description["precision"], description["about"])
-    return Bundle(model.eval(), tasks, tokenizer, *rest)
-
-
-def read_contents(folder: Path) -> Contents:
-    """Read what a model folder holds, without its weights. Raises ModelError as `load_bundle` does."""
-    description = _describe(folder)
-    try:
-        tasks = {name: TASKS[data["type"]].from_json(name, data) for name, data in description["tasks"].items()}
-        rest = (description["max_tokens"], description["precision"], description["sha256"][_WEIGHTS])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{folder}: the description cannot be read ({error})") from None
-    return Contents(folder, tasks, *rest)
-
-
-def _describe(folder: Path) -> dict[str, Any]:
-    path = folder / _DESCRIPTION
-    if not path.is_file():
-        inner = folder / "model" / _DESCRIPTION
-        hint = f"; did you mean {inner.parent}?" if inner.is_file() else ""
-        raise ModelError(f"{folder}: not a model folder, {_DESCRIPTION} is missing{hint}")
-    try:
-        description = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path}: not JSON ({error})") from None
-    if description.get("form") != FORM:
-        raise ModelError(
-            f"{folder}: written in form {description.get('form')!r}, and this version of polytask reads form {FORM}; "
-            "load it with the version that wrote it"
-        )
-    for name, expected in description["sha256"].items():
-        file = folder / name
-        if Path(name).name != name:
-            raise ModelError(f"{path}: the file name {name!r} leaves the folder")
-        if not file.is_file():
-            raise ModelError(f"{file}: missing; copy the whole folder again")
-        if file_digest(file) != expected:
-            raise ModelError(f"{file}: the content is not what was saved (sha256 differs); copy the folder again")
-    return description
+    return Bundle(model.eval(), found.tasks, tokenizer, found.max_tokens, found.precision, found.about)
 
 
 def _config_of(data: dict[str, Any]) -> Any:  # noqa: ANN401

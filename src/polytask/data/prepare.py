@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +11,10 @@ from numpy.typing import NDArray
 from polytask.data.encode import Source, encode_table
 from polytask.data.feed import feeds_of, require_apart
 from polytask.data.rows import Table, read_table
+from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError
 from polytask.tasks import TASKS, Task, TaskOptions
 from polytask.terms import Note, Split
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
@@ -54,12 +51,10 @@ def read_tables(options: Mapping[str, TaskOptions]) -> Tables:
     return Tables(tables, tasks, tuple(_notes(tables, tasks)))
 
 
-def encode_tables(
-    tables: Tables, tokenizer: PreTrainedTokenizerBase, fingerprint: str, max_tokens: int
-) -> dict[Split, tuple[Source, ...]]:
+def encode_tables(tables: Tables, tokens: Tokenization) -> dict[Split, tuple[Source, ...]]:
     """Tokenise every split, or find it in the cache."""
     return {
-        split: tuple(encode_table(table, tables.tasks, tokenizer, fingerprint, max_tokens) for table in found)
+        split: tuple(encode_table(table, tables.tasks, tokens) for table in found)
         for split, found in tables.tables.items()
     }
 

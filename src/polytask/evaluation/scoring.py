@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from polytask.data.batch import Collator, Item, groups_by_length
 from polytask.data.encode import Source
+from polytask.data.engine import Engine
+from polytask.data.groups import groups_by_length
 from polytask.evaluation.bootstrap import score_intervals
 from polytask.evaluation.calibration import expected_calibration_error
 from polytask.evaluation.metrics import METRICS
-from polytask.model.multitask import MultiTaskModel
 from polytask.tasks import Task
 from polytask.tasks.task import Outputs
 from polytask.terms import SMALLER_IS_BETTER, Gold, Intervals, Scores
@@ -47,67 +45,39 @@ class Answers:
 class Scorer:
     """Predicts and scores the rows of sources."""
 
-    def __init__(
-        self,
-        tasks: Mapping[str, Task],
-        collator: Collator,
-        device: torch.device,
-        precision: Callable[[], AbstractContextManager[object]],
-    ) -> None:
+    def __init__(self, tasks: Mapping[str, Task]) -> None:
         self._tasks = tasks
-        self._collator = collator
-        self._device = device
-        self._precision = precision
 
-    def _outputs(self, model: MultiTaskModel, source: Source) -> dict[str, dict[int, Outputs]]:
-        """Return for each task of a source what its head says of each row that carries its label."""
+    def _outputs(self, engine: Engine, source: Source) -> dict[str, list[Outputs]]:
+        """Return for each task of a source what its head says of each row that carries its label, in their order."""
         carried: dict[int, list[str]] = {}
         for task in source.tasks:
             for row in source.carries[task].tolist():
                 carried.setdefault(row, []).append(task)
         rows = list(carried)
         found: dict[str, dict[int, Outputs]] = {task: {} for task in source.tasks}
-        model.eval()
-        with torch.inference_mode():
-            for group in groups_by_length([int(source.lengths[row]) for row in rows]):
-                self._group_outputs(model, source, [(rows[index], carried[rows[index]]) for index in group], found)
-        return found
+        for group in groups_by_length([int(source.lengths[row]) for row in rows]):
+            numbers = [rows[index] for index in group]
+            outputs = engine.run([source.tokens(row) for row in numbers], [tuple(carried[row]) for row in numbers])
+            for row, by_task in zip(numbers, outputs, strict=True):
+                for task, output in by_task.items():
+                    found[task][row] = output
+        return {task: [found[task][row] for row in source.carries[task].tolist()] for task in source.tasks}
 
-    def _group_outputs(
-        self,
-        model: MultiTaskModel,
-        source: Source,
-        group: Sequence[tuple[int, list[str]]],
-        found: dict[str, dict[int, Outputs]],
-    ) -> None:
-        items = [
-            Item(source.ids[row], None if source.type_ids is None else source.type_ids[row],
-                 source.word_tokens[row], tuple(tasks), {})
-            for row, tasks in group
-        ]  # fmt: skip
-        batch = self._collator.batch(items)
-        with self._precision():
-            outputs = model(batch.to(self._device))
-        for task, output in outputs.items():
-            rows = [group[index][0] for index in batch.order if task in group[index][1]]
-            counts = [1] * len(rows)
-            if self._tasks[task].level == "word":
-                counts = [sum(int(at) >= 0 for at in source.word_tokens[row]) for row in rows]
-            parts = np.split(output.cpu().numpy(), np.cumsum(counts)[:-1])
-            found[task].update(zip(rows, parts, strict=True))
-
-    def answers(self, model: MultiTaskModel, sources: Sequence[Source]) -> dict[str, Answers]:
+    def answers(self, engine: Engine, sources: Sequence[Source]) -> dict[str, Answers]:
         """Predict every task on the rows of its source, in one pass over each source."""
         found: dict[str, Answers] = {}
         for source in sources:
-            for name, by_row in self._outputs(model, source).items():
-                task, rows = self._tasks[name], source.carries[name].tolist()
-                nothing = np.empty((0, task.head.size), np.float32)
-                # A source whose words all lack a token has no outputs at all.
-                outputs = np.concatenate([nothing, *(by_row[row] for row in rows if row in by_row)])
-                words = None
+            for name, parts in self._outputs(engine, source).items():
+                task, words = self._tasks[name], None
                 if task.level == "word":
+                    rows = source.carries[name].tolist()
                     words = [[int(at >= 0) for at in source.word_tokens[row]] for row in rows]
+                outputs = (
+                    np.concatenate([part.reshape(-1, task.head.size) for part in parts])
+                    if parts
+                    else (np.empty((0, task.head.size), np.float32))
+                )
                 found[name] = Answers(name, source, truth(source, name), task.decode(outputs, words), outputs, words)
         return {task: found[task] for task in self._tasks if task in found}
 
@@ -131,9 +101,9 @@ class Scorer:
             for task, found in answers.items()
         }
 
-    def scores(self, model: MultiTaskModel, sources: Sequence[Source]) -> Scores:
+    def scores(self, engine: Engine, sources: Sequence[Source]) -> Scores:
         """Score every task on the rows of its source."""
-        return self.scores_of(self.answers(model, sources))
+        return self.scores_of(self.answers(engine, sources))
 
     def baselines(self, sources: Sequence[Source]) -> Scores:
         """Score the majority baseline (the commonest label, the mean) on the same rows."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 
 from polytask.errors import ConfigError
+
+Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 
 
 def choose_device(name: str) -> torch.device:
@@ -34,7 +36,7 @@ def fast_bf16(device: torch.device) -> bool:
     return False
 
 
-def autocast(device: torch.device, precision: Literal["auto", "fp32", "bf16"]) -> AbstractContextManager[object]:
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """Return the context in which the encoder runs: bfloat16 when asked for, or when `auto` finds it fast."""
     on = precision == "bf16" or (precision == "auto" and fast_bf16(device))
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=on)

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from polytask.errors import MissingExtra, ModelError
 from polytask.model.family import FAMILIES
@@ -102,11 +102,6 @@ def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
     found = tokenizer.pad_token_id
     assert isinstance(found, int)
     return found
-
-
-def tokenizer_fingerprint(tokenizer: Any) -> str:  # noqa: ANN401
-    """Identify a tokenizer by all that it does."""
-    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
 
 
 def load_config(location: str) -> PretrainedConfig:

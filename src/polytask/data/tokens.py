@@ -1,0 +1,115 @@
+"""Tokens: texts become token ids, and each word finds its first one, by the tokenizers library alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from polytask.errors import ModelError
+from polytask.terms import Word
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """A tokenised text.
+
+    Attributes:
+        ids: token ids with the special ones.
+        type_ids: 0 for the first text, 1 for the second; None where the tokenizer makes none.
+        word_tokens: for each word the index of its first token; -1 for one that was dropped or cut off.
+        truncated: whether the text was longer than the limit.
+    """
+
+    ids: Sequence[int] | NDArray[Any]
+    type_ids: Sequence[int] | NDArray[Any] | None
+    word_tokens: Sequence[int] | NDArray[Any]
+    truncated: bool
+
+
+class Tokenization:
+    """How a model's texts become tokens.
+
+    Args:
+        backend: it is copied, since a limit on tokens is a part of its state.
+        max_tokens: at most so many tokens a text, special ones included; for a pair, both together.
+        type_ids: whether rows say which of two texts a token belongs to.
+        side: the side from which a long text is cut.
+    """
+
+    def __init__(self, backend: Tokenizer, max_tokens: int, *, type_ids: bool, side: str = "right") -> None:
+        self._backend = Tokenizer.from_str(backend.to_str())
+        self._backend.no_padding()
+        self._backend.no_truncation()
+        self._plain = self._backend.to_str()
+        self._backend.enable_truncation(max_tokens, strategy="longest_first", direction=side)
+        self.max_tokens = max_tokens
+        self.type_ids = type_ids
+        self.side = side
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> Tokenization:
+        """Cut texts as a fast tokenizer of transformers does."""
+        backend: Any = tokenizer
+        type_ids = "token_type_ids" in tokenizer.model_input_names
+        return cls(backend.backend_tokenizer, max_tokens, type_ids=type_ids, side=str(backend.truncation_side))
+
+    @classmethod
+    def read(cls, file: Path, max_tokens: int, *, type_ids: bool, side: str = "right") -> Tokenization:
+        """Read a tokenizer.json. Raises ModelError when it is none."""
+        try:
+            backend = Tokenizer.from_file(str(file))
+        except Exception as error:  # noqa: BLE001 - the library raises plain exceptions
+            raise ModelError(f"{file}: not a tokenizer ({error}); copy the folder again") from None
+        return cls(backend, max_tokens, type_ids=type_ids, side=side)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identifies all that is done to a text, the limit aside."""
+        told = json.dumps([self._plain, self.type_ids, self.side])
+        return hashlib.sha256(told.encode()).hexdigest()
+
+    def rows(
+        self, texts: Sequence[str], pairs: Sequence[str | None] | None, words: Sequence[Sequence[Word] | None]
+    ) -> list[TokenRow]:
+        """Tokenise texts (or pairs of them) and find each word's first token by its characters.
+
+        Args:
+            pairs: for each text its second text, or None where it stands alone.
+            words: for each text its words, or None.
+        """
+        seconds = [None] * len(texts) if pairs is None else pairs
+        inputs = [text if second is None else (text, second) for text, second in zip(texts, seconds, strict=True)]
+        encodings = self._backend.encode_batch(inputs)
+        return [self._row(encoding, spans) for encoding, spans in zip(encodings, words, strict=True)]
+
+    def _row(self, encoding: Any, words: Sequence[Word] | None) -> TokenRow:  # noqa: ANN401
+        found = [] if words is None else first_tokens(encoding, words)
+        type_ids = encoding.type_ids if self.type_ids else None
+        return TokenRow(encoding.ids, type_ids, found, bool(encoding.overflowing))
+
+
+def first_tokens(encoding: Any, words: Sequence[Word]) -> list[int]:  # noqa: ANN401
+    """Return for each word the index of the first token that covers a part of it, or -1."""
+    offsets_of, sequence_ids = encoding.offsets, encoding.sequence_ids  # each is made anew when it is asked for
+    inside = [index for index, sequence in enumerate(sequence_ids) if sequence == 0]
+    offsets = np.array([offsets_of[index] for index in inside], dtype=np.int64).reshape(-1, 2)
+    if not len(offsets) or not words:
+        return [-1] * len(words)
+    # Ends rise with the position, so the first token that ends behind a word's start is the candidate.
+    candidates = np.searchsorted(offsets[:, 1], [word.start for word in words], side="right")
+    return [
+        inside[at] if at < len(inside) and offsets[at, 0] < word.end and word.start < word.end else -1
+        for at, word in zip(candidates.tolist(), words, strict=True)
+    ]

@@ -1,0 +1,69 @@
+"""The engine that runs a model in torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from polytask.data.batch import Collator, Item
+from polytask.data.engine import RowOutputs
+from polytask.data.tokens import TokenRow
+from polytask.model.device import Precision, autocast, fast_bf16, name_of, pass_overhead
+from polytask.model.multitask import MultiTaskModel
+from polytask.tasks import Task
+
+
+class TorchEngine:
+    """Runs a network: each row passes once, however many tasks read it.
+
+    Args:
+        tasks: at least those of the network.
+    """
+
+    def __init__(
+        self,
+        network: MultiTaskModel,
+        tasks: Mapping[str, Task],
+        pad_id: int,
+        device: torch.device,
+        precision: Precision,
+    ) -> None:
+        self.network = network
+        self.device = device
+        self._precision: Precision = precision
+        self._by_word = {name for name, task in tasks.items() if task.level == "word"}
+        self._sizes = {name: task.head.size for name, task in tasks.items()}
+        self._collator = Collator(tasks, pad_id, network.uses_type_ids, pass_overhead(device))
+
+    def run(self, rows: Sequence[TokenRow], tasks: Sequence[tuple[str, ...]]) -> list[RowOutputs]:
+        """Return each row's raw outputs of the tasks that read it (see `Engine`)."""
+        items = [
+            Item(row.ids, row.type_ids, row.word_tokens, names, {}) for row, names in zip(rows, tasks, strict=True)
+        ]
+        batch = self._collator.batch(items)
+        self.network.eval()
+        with torch.inference_mode(), autocast(self.device, self._precision):
+            outputs = {task: found.cpu().numpy() for task, found in self.network(batch.to(self.device)).items()}
+        found: list[RowOutputs] = [{} for _ in rows]
+        at = dict.fromkeys(outputs, 0)
+        for index in batch.order:
+            for task in tasks[index]:
+                if task in self._by_word:
+                    count = int(np.count_nonzero(np.asarray(rows[index].word_tokens, dtype=np.int64) >= 0))
+                    start = at.get(task, 0)
+                    nothing = np.empty((0, self._sizes[task]), np.float32)
+                    found[index][task] = outputs[task][start : start + count] if count else nothing
+                    at[task] = start + count
+                else:
+                    found[index][task] = outputs[task][at[task]]
+                    at[task] += 1
+        return found
+
+    def describe(self) -> dict[str, Any]:
+        """Return where and in which precision it runs, for people."""
+        fast = self._precision == "auto" and fast_bf16(self.device)
+        precision = "bf16" if fast or self._precision == "bf16" else "fp32"
+        return {"runtime": "torch", "device": name_of(self.device), "precision": precision}
