@@ -17,6 +17,7 @@ from polytask.config import Config, load_config, validate
 from polytask.data.encode import encode_table
 from polytask.data.feed import feeds_of
 from polytask.data.rows import read_table
+from polytask.data.windows import Long
 from polytask.errors import ConfigError, OutputError, UserError, nearest
 from polytask.evaluation.scoring import Answers, Scorer
 from polytask.files import write_json
@@ -221,30 +222,42 @@ def save_best_of_each_task(assembly: Assembly, snapshots: Snapshots, folder: Pat
         save_bundle(folder / task, fitted.bundle({"dev": dev}))
 
 
-def evaluate(model: str | Path | Model, data: Mapping[str, str], *, tasks: Sequence[str] | None = None) -> Scores:
+def evaluate(
+    model: str | Path | Model,
+    data: Mapping[str, str],
+    *,
+    tasks: Sequence[str] | None = None,
+    long: Long = "truncate",
+) -> Scores:
     """Score a model on new files.
 
     Args:
         data: a file by task, or one file for all tasks under the key "all".
         tasks: only these tasks.
+        long: what becomes of a text that is longer than the model reads: "truncate" or "windows".
     """
-    scorer, answers = _answer_files(model, data, tasks)
+    scorer, answers = answer_files(model, data, tasks, long)
     return scorer.scores_of(answers)
 
 
 def evaluate_with_intervals(
-    model: str | Path | Model, data: Mapping[str, str], *, tasks: Sequence[str] | None = None
+    model: str | Path | Model,
+    data: Mapping[str, str],
+    *,
+    tasks: Sequence[str] | None = None,
+    long: Long = "truncate",
 ) -> tuple[Scores, Intervals]:
     """As `evaluate`, with the 95 % interval of each score, from a bootstrap over the rows."""
-    scorer, answers = _answer_files(model, data, tasks)
+    scorer, answers = answer_files(model, data, tasks, long)
     return scorer.scores_of(answers), scorer.intervals_of(answers)
 
 
-def _answer_files(
-    model: str | Path | Model, data: Mapping[str, str], tasks: Sequence[str] | None
+def answer_files(
+    model: str | Path | Model, data: Mapping[str, str], tasks: Sequence[str] | None = None, long: Long = "truncate"
 ) -> tuple[Scorer, dict[str, Answers]]:
     """Answer the rows of new files that carry the tasks' labels; a task without any is left out."""
     loaded = model if isinstance(model, Model) else load(model)
+    tokens, engine = loaded.reader(long)
     chosen = list(loaded.tasks if tasks is None else tasks)
     for name in (*chosen, *(key for key in data if key != "all")):
         if name not in loaded.tasks:
@@ -258,6 +271,6 @@ def _answer_files(
     answers: dict[str, Answers] = {}
     for feed in feeds_of(options, "test"):
         table = read_table(feed)
-        source = encode_table(table, loaded.tasks, loaded.tokens)
-        answers |= scorer.answers(loaded.engine, [source])
+        source = encode_table(table, loaded.tasks, tokens)
+        answers |= scorer.answers(engine, [source])
     return scorer, {name: answers[name] for name in chosen if name in answers and answers[name].golds}

@@ -128,6 +128,12 @@ class Classification(Task):
             "probabilities": {label: rounded(value) for label, value in zip(self.classes, probabilities, strict=True)},
         }
 
+    def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
+        scaled = outputs.astype(np.float64) / self.temperature
+        logs = scaled - np.logaddexp.reduce(scaled, axis=-1, keepdims=True)
+        mean = np.logaddexp.reduce(logs + np.log(weights)[:, None], axis=0)
+        return (self.temperature * mean).astype(np.float32)
+
     @property
     def fits_on_dev(self) -> bool:
         return self.options.calibrate

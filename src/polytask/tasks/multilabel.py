@@ -156,6 +156,15 @@ class Multilabel(Task):
         shown = sigmoid(np.array(self._cuts()) / self.temperature).tolist()
         return {label: rounded(value) for label, value in zip(self.classes, shown, strict=True)}
 
+    def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
+        scaled = outputs.astype(np.float64) / self.temperature
+        # The logit of the mean probability, by logarithms, so that certain answers stay finite.
+        yes, no = (
+            np.logaddexp.reduce(np.log(weights)[:, None] - np.logaddexp(0.0, sign * scaled), axis=0)
+            for sign in (-1.0, 1.0)
+        )
+        return (self.temperature * (yes - no)).astype(np.float32)
+
     @property
     def fits_on_dev(self) -> bool:
         return self.options.calibrate or self.options.threshold == "tuned"

@@ -239,6 +239,17 @@ class Task(ABC):
     ) -> dict[str, Any] | list[dict[str, Any]]:
         """Turn one row's outputs into what a user reads: labels with probabilities, or entities with offsets."""
 
+    def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
+        """Return the outputs that stand for the mean answer of several, such as the windows of a long text.
+
+        At row level: the mean of what is shown, probabilities or values.
+
+        Args:
+            outputs: answers x size.
+            weights: of the answers; they add up to 1.
+        """
+        return (weights @ outputs).astype(np.float32)
+
     @property
     def fits_on_dev(self) -> bool:
         """Whether `tuned` has anything to do."""
