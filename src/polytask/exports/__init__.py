@@ -13,10 +13,12 @@ from polytask.errors import ConfigError, OutputError, nearest
 from polytask.exports.exporter import Exported, Exporter
 from polytask.exports.hf import HfExport
 from polytask.exports.model import ModelExport
+from polytask.exports.sentence_transformers import SentenceTransformersExport
 
 EXPORTS: dict[str, type[Exporter]] = {
     "model": ModelExport,
     "hf": HfExport,
+    "sentence-transformers": SentenceTransformersExport,
 }
 
 __all__ = ["EXPORTS", "Exported", "Exporter", "export"]
