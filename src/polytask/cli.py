@@ -145,7 +145,8 @@ def export(
     model: ModelPath,
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
     to: Annotated[
-        str, typer.Option(help="model: polytask's own folder; hf: a folder a task for plain transformers.")
+        str,
+        typer.Option(help="model: polytask's own; hf, sentence-transformers: a folder a task that these load."),
     ] = "model",
     tasks: Tasks = None,
     push: Annotated[
