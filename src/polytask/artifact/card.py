@@ -59,6 +59,17 @@ def plain_card(bundle: Bundle, name: str) -> str:
     return card(alone, Use("transformers", code, tuple(_plain_limits(task))))
 
 
+def sentence_card(bundle: Bundle, name: str) -> str:
+    """Write the card of one task's folder for sentence-transformers."""
+    task = bundle.tasks[name]
+    text = '"A text."' if task.options.inputs.second is None else '("A text.", "Another.")'
+    made = f'model = SentenceTransformer("this folder")\nmodel.encode([{text}])'
+    code = f"from sentence_transformers import SentenceTransformer\n\n{made}"
+    order = f"logits in the order {', '.join(f'`{_code(label)}`' for label in task.labels)}" if task.labels else ""
+    limits = (f"`encode` returns {order or 'the number itself'}: the embedding of a text is its answer.",)
+    return card(replace(bundle, tasks={name: task}), Use("sentence-transformers", code, limits))
+
+
 def _plain_limits(task: Task) -> Iterator[str]:
     if task.level == "row":
         yield "`pipeline` cuts long texts only with `truncation=True`; without it they are an error or a guess."
@@ -134,6 +145,9 @@ def _task_lines(task: Task, about: Mapping[str, Any]) -> str:
     elif facts.get("range"):
         low, mean, high = facts["range"]
         lines.append(f"* a number; in training from {low:g} to {high:g}, {mean:g} on average")
+    temperature = task.describe_tuned().get("temperature", 1.0)
+    if temperature != 1.0:
+        lines.append(f"* its probabilities are calibrated on dev (temperature {temperature:.3g})")
     if task.thresholds:
         given = _listed(f"`{_code(label)}` {value:g}" for label, value in task.thresholds.items())
         lines.append(f"* labels are given from these probabilities: {given}")
@@ -190,7 +204,7 @@ def _limits(bundle: Bundle) -> Iterator[str]:
     yield f"Texts longer than {bundle.max_tokens} tokens are cut: what stands behind is not read."
     if any(task.labels for task in bundle.tasks.values()):
         yield "It knows the labels above and no others, and answers texts that have nothing to do with them as well."
-    yield "Probabilities are those of the model and can be too sure of themselves."
+    yield "Probabilities can be too sure of themselves, also calibrated ones where the texts are of another kind."
     yield (
         "It can be wrong, and wrong more often on some groups of people than on others, which its scores do not show: "
         "not for decisions on people without review by a person."

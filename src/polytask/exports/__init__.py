@@ -14,11 +14,13 @@ from polytask.exports.exporter import Exported, Exporter
 from polytask.exports.hf import HfExport
 from polytask.exports.model import ModelExport
 from polytask.exports.onnx import OnnxExport
+from polytask.exports.sentence_transformers import SentenceTransformersExport
 
 EXPORTS: dict[str, type[Exporter]] = {
     "model": ModelExport,
     "hf": HfExport,
     "onnx": OnnxExport,
+    "sentence-transformers": SentenceTransformersExport,
 }
 
 __all__ = ["EXPORTS", "Exported", "Exporter", "export"]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import shutil
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from polytask.errors import OutputError
 from polytask.options import Options
 
 if TYPE_CHECKING:
@@ -61,3 +64,24 @@ class Exporter(Options, ABC):
 
         Raises UserError naming what this form cannot hold.
         """
+
+
+def write_folders(out: Path, names: Iterable[str], fill: Callable[[str, Path], None]) -> dict[str, Path]:
+    """Write a folder for each name into a new folder, all of them or nothing. Raises OutputError when that fails.
+
+    Args:
+        fill: writes what belongs to a name into an empty folder.
+    """
+    temporary = out.with_name(f".writing-{out.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    found = {name: out / name for name in names}
+    try:
+        for name in found:
+            folder = temporary / name
+            folder.mkdir(parents=True)
+            fill(name, folder)
+        temporary.replace(out)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise OutputError(f"{out}: cannot be written ({error})") from None
+    return found

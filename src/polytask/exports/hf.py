@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polytask.errors import OutputError
-from polytask.exports.exporter import Exported, Exporter
+from polytask.exports.exporter import Exported, Exporter, write_folders
 
 if TYPE_CHECKING:
     from polytask.artifact.folder import Bundle
@@ -19,25 +17,18 @@ class HfExport(Exporter):
 
     def write(self, bundle: Bundle, out: Path) -> Exported:
         from polytask.artifact.card import plain_card
-        from polytask.exports.plain import plain_model, plain_tokenizer, require_plain
+        from polytask.exports.plain import obstacle, plain_model, plain_tokenizer, require_held
         from polytask.model.origin import quiet
 
-        require_plain(bundle)
-        temporary = out.with_name(f".writing-{out.name}")
-        shutil.rmtree(temporary, ignore_errors=True)
-        try:
-            for name in bundle.tasks:
-                folder = temporary / name
-                folder.mkdir(parents=True)
-                with quiet():
-                    plain_model(bundle, name).save_pretrained(folder)
-                    plain_tokenizer(bundle).save_pretrained(folder)
-                (folder / "README.md").write_text(plain_card(bundle, name), "utf-8")
-            temporary.replace(out)
-        except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise OutputError(f"{out}: cannot be written ({error})") from None
-        return Exported({name: out / name for name in bundle.tasks}, tuple(_notes(bundle)))
+        require_held(bundle, obstacle, "hf")
+
+        def fill(name: str, folder: Path) -> None:
+            with quiet():
+                plain_model(bundle, name).save_pretrained(folder)
+                plain_tokenizer(bundle).save_pretrained(folder)
+            (folder / "README.md").write_text(plain_card(bundle, name), "utf-8")
+
+        return Exported(write_folders(out, bundle.tasks, fill), tuple(_notes(bundle)))
 
 
 def _notes(bundle: Bundle) -> Iterator[str]:

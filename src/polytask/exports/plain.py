@@ -7,10 +7,11 @@ The task's way through the layers becomes an encoder of its family, its head the
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from polytask.artifact.folder import Bundle
 from polytask.errors import ModelError
@@ -24,8 +25,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def require_plain(bundle: Bundle) -> None:
-    """Raise ModelError unless the family's own classes can hold every task, with the reason and the mend for each."""
+def require_held(bundle: Bundle, obstacle: Callable[[Bundle, str], str | None], to: str) -> None:
+    """Raise ModelError unless a form can hold every task, with the reason and the mend for each that it cannot.
+
+    Args:
+        obstacle: says why a task has no place in the form.
+    """
     obstacles = {name: found for name in bundle.tasks if (found := obstacle(bundle, name)) is not None}
     if not obstacles:
         return
@@ -33,11 +38,22 @@ def require_plain(bundle: Bundle) -> None:
     others = [name for name in bundle.tasks if name not in obstacles]
     mend = f"export the others: --tasks {','.join(others)}" if others else "export it with --to model or --to onnx"
     kind = bundle.model.config.model_type
-    raise ModelError("\n".join([f"export to hf: the plain classes of {kind} cannot hold:", *lines, f"or {mend}"]))
+    raise ModelError("\n".join([f"export to {to}: the plain classes of {kind} cannot hold:", *lines, f"or {mend}"]))
 
 
 def obstacle(bundle: Bundle, name: str) -> str | None:
     """Say why a task has no form among its family's own classes, and what to do; None where it has one."""
+    task, family = bundle.tasks[name], FAMILIES[bundle.model.config.model_type]
+    if task.level == "row" and task.options.pooling == "mean" and not family.head.always:
+        return (
+            "its head averages the states of all tokens (pooling: mean) and these classes read the first token; "
+            f"train with tasks.{name}.pooling: cls, or use --to sentence-transformers"
+        )
+    return encoder_obstacle(bundle, name)
+
+
+def encoder_obstacle(bundle: Bundle, name: str) -> str | None:
+    """Say why a task's way to its head is no plain encoder, and what to do; None where it is one."""
     task, sharing = bundle.tasks[name], bundle.model.sharing
     if sharing.mixing is not None:
         return f"{sharing.mixing.method} combines several towers; train with sharing.strategy global or partial"
@@ -46,12 +62,6 @@ def obstacle(bundle: Bundle, name: str) -> str | None:
         return "its layers have houlsby adapters, which are no layers of the family; train with kind lora or copy"
     if task.options.reads:
         return f"its head reads the answers of {', '.join(task.options.reads)}; train it without reads"
-    family = FAMILIES[bundle.model.config.model_type]
-    if task.level == "row" and task.options.pooling == "mean" and not family.head.always:
-        return (
-            "its head averages the states of all tokens (pooling: mean) and these classes read the first token; "
-            f"train with tasks.{name}.pooling: cls"
-        )
     return None
 
 
@@ -62,11 +72,16 @@ def plain_model(bundle: Bundle, name: str) -> PreTrainedModel:
     task = bundle.tasks[name]
     kind: Any = AutoModelForSequenceClassification if task.level == "row" else AutoModelForTokenClassification
     plain = kind.from_config(plain_config(bundle, task), dtype=torch.float32).eval()
-    odd = plain.base_model.load_state_dict(plain_state(bundle.model, name), strict=False)
-    assert not odd.unexpected_keys, odd.unexpected_keys
-    assert all(key.startswith("pooler.") for key in odd.missing_keys), odd.missing_keys
+    fill_encoder(plain.base_model, bundle, name)
     _fill_head(plain, FAMILIES[plain.config.model_type].head, bundle.model.head(name), task)
     return plain
+
+
+def fill_encoder(encoder: nn.Module, bundle: Bundle, name: str) -> None:
+    """Put a task's way through the layers into an encoder of the family; of a pooler there is nothing to be had."""
+    odd = encoder.load_state_dict(plain_state(bundle.model, name), strict=False)
+    assert not odd.unexpected_keys, odd.unexpected_keys
+    assert all(key.startswith("pooler.") for key in odd.missing_keys), odd.missing_keys
 
 
 def plain_config(bundle: Bundle, task: Task) -> Any:  # noqa: ANN401
@@ -107,7 +122,11 @@ def _fill_head(plain: nn.Module, form: HeadForm, head: Head, task: Task) -> None
         plain.get_submodule(f"{beside}.norm").load_state_dict(head.norm.state_dict())
     if task.level == "row" and hasattr(plain.config, "classifier_pooling"):
         plain.config.classifier_pooling = head.pooling  # type: ignore[union-attr]
+    plain.get_submodule(form.out if task.level == "row" else "classifier").load_state_dict(output_layer(head, task))
+
+
+def output_layer(head: Head, task: Task) -> dict[str, Tensor]:
+    """Return weight and bias of a head's last layer, with the unit of its outputs in them."""
     factor, summand = task.unit
     out = {name: value.detach().double() * factor for name, value in head.out.state_dict().items()}
-    out["bias"] += summand
-    plain.get_submodule(form.out if task.level == "row" else "classifier").load_state_dict(out)
+    return {"weight": out["weight"].float(), "bias": (out["bias"] + summand).float()}
