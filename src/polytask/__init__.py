@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from polytask.comparison import Comparison, compare
     from polytask.config import Config
     from polytask.errors import PolytaskError, UserError
+    from polytask.exports import export
     from polytask.extension import extend
     from polytask.page import report
     from polytask.predict.load import load
@@ -29,6 +30,7 @@ __all__ = [
     "compare",
     "evaluate",
     "evaluate_with_intervals",
+    "export",
     "extend",
     "load",
     "relate",
@@ -47,6 +49,7 @@ _HOMES = {
     "UserError": "polytask.errors",
     "compare": "polytask.comparison",
     "evaluate": "polytask.api",
+    "export": "polytask.exports",
     "extend": "polytask.extension",
     "evaluate_with_intervals": "polytask.api",
     "load": "polytask.predict.load",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from polytask.config import Config, load_config, validate
 from polytask.data.encode import encode_table
 from polytask.data.feed import feeds_of
 from polytask.data.rows import read_table
+from polytask.data.windows import Long
 from polytask.errors import ConfigError, OutputError, UserError, nearest
 from polytask.evaluation.scoring import Answers, Scorer
 from polytask.files import write_json
 from polytask.model.device import choose_device
 from polytask.options import DataOptions
-from polytask.outcome import Outcome, describe_data, describe_model, score_run, write_outcome
+from polytask.outcome import Outcome, describe_data, describe_model, fit_run, score_run, write_outcome
 from polytask.predict.load import load, model_of
 from polytask.predict.predictor import Model
 from polytask.terms import Intervals, Scores
@@ -158,7 +159,10 @@ def run_assembly(assembly: Assembly, world: World, folder: Path | None, *, resum
         trainer.snapshots.load(assembly.model)
         outcome = Outcome({}, {}, {}, {}, None)
         if world.leads:
-            outcome = score_run(assembly, None if best is None else best.dev, answer_dev=leads is not None)
+            assembly, on_dev = fit_run(assembly)
+            known = None if best is None else best.dev
+            outcome = score_run(assembly, known, on_dev, answer_dev=leads is not None)
+        assembly = tell_fitted(assembly, world)
         events.write("scores", trainer.step, {"scores": outcome.scores})
     bundle = assembly.bundle(outcome.scores)
     if leads is not None:
@@ -168,6 +172,7 @@ def run_assembly(assembly: Assembly, world: World, folder: Path | None, *, resum
             **describe_model(assembly, start),
             "predict_rows_per_second": outcome.rows_per_second,
             "predicted_split": outcome.splits,
+            "fitted_on_dev": outcome.fitted,
             "notes": [f"{note.place}: {note.message}" for note in assembly.notes],
             "versions": versions(),
             "processes": world.size,
@@ -179,6 +184,17 @@ def run_assembly(assembly: Assembly, world: World, folder: Path | None, *, resum
     stages = trainer.stages.to_json()
     model = model_of(bundle, str(assembly.device))
     return Run(folder, model, outcome.scores, outcome.baselines, outcome.intervals, stages)
+
+
+def tell_fitted(assembly: Assembly, world: World) -> Assembly:
+    """Give every process the tasks as the first one fitted them on dev."""
+    told = world.from_leader({name: task.to_json() for name, task in assembly.tasks.items()})
+    if world.leads:
+        return assembly
+    assert isinstance(told, dict)
+    return replace(
+        assembly, tasks={name: type(assembly.tasks[name]).from_json(name, one) for name, one in told.items()}
+    )
 
 
 def describe_training(trainer: Trainer) -> dict[str, Any]:
@@ -201,33 +217,47 @@ def save_best_of_each_task(assembly: Assembly, snapshots: Snapshots, folder: Pat
     for task, found in snapshots.by_task.items():
         snapshots.load(assembly.model, task)
         shutil.rmtree(folder / task, ignore_errors=True)  # of a run that was interrupted here
-        save_bundle(folder / task, assembly.bundle({"dev": found.dev}))
+        fitted, on_dev = fit_run(assembly)
+        dev = {**found.dev, **fitted.scorer().scores_of(on_dev)}
+        save_bundle(folder / task, fitted.bundle({"dev": dev}))
 
 
-def evaluate(model: str | Path | Model, data: Mapping[str, str], *, tasks: Sequence[str] | None = None) -> Scores:
+def evaluate(
+    model: str | Path | Model,
+    data: Mapping[str, str],
+    *,
+    tasks: Sequence[str] | None = None,
+    long: Long = "truncate",
+) -> Scores:
     """Score a model on new files.
 
     Args:
         data: a file by task, or one file for all tasks under the key "all".
         tasks: only these tasks.
+        long: what becomes of a text that is longer than the model reads: "truncate" or "windows".
     """
-    scorer, answers = _answer_files(model, data, tasks)
+    scorer, answers = answer_files(model, data, tasks, long)
     return scorer.scores_of(answers)
 
 
 def evaluate_with_intervals(
-    model: str | Path | Model, data: Mapping[str, str], *, tasks: Sequence[str] | None = None
+    model: str | Path | Model,
+    data: Mapping[str, str],
+    *,
+    tasks: Sequence[str] | None = None,
+    long: Long = "truncate",
 ) -> tuple[Scores, Intervals]:
     """As `evaluate`, with the 95 % interval of each score, from a bootstrap over the rows."""
-    scorer, answers = _answer_files(model, data, tasks)
+    scorer, answers = answer_files(model, data, tasks, long)
     return scorer.scores_of(answers), scorer.intervals_of(answers)
 
 
-def _answer_files(
-    model: str | Path | Model, data: Mapping[str, str], tasks: Sequence[str] | None
+def answer_files(
+    model: str | Path | Model, data: Mapping[str, str], tasks: Sequence[str] | None = None, long: Long = "truncate"
 ) -> tuple[Scorer, dict[str, Answers]]:
     """Answer the rows of new files that carry the tasks' labels; a task without any is left out."""
     loaded = model if isinstance(model, Model) else load(model)
+    tokens, engine = loaded.reader(long)
     chosen = list(loaded.tasks if tasks is None else tasks)
     for name in (*chosen, *(key for key in data if key != "all")):
         if name not in loaded.tasks:
@@ -241,6 +271,6 @@ def _answer_files(
     answers: dict[str, Answers] = {}
     for feed in feeds_of(options, "test"):
         table = read_table(feed)
-        source = encode_table(table, loaded.tasks, loaded.tokens)
-        answers |= scorer.answers(loaded.engine, [source])
+        source = encode_table(table, loaded.tasks, tokens)
+        answers |= scorer.answers(engine, [source])
     return scorer, {name: answers[name] for name in chosen if name in answers and answers[name].golds}

@@ -6,7 +6,7 @@ configuration -> tasks + sources -> batches -> encoder (sharing plan) -> heads -
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from polytask.config import Config
 from polytask.data.batch import Collator
 from polytask.data.cache import key_of
 from polytask.data.encode import Source
-from polytask.data.prepare import Tables, encode_tables, read_tables, truncation_notes
+from polytask.data.prepare import Tables, encode_tables, read_tables, task_facts, truncation_notes
 from polytask.data.stream import Streams
 from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError
@@ -57,6 +57,7 @@ class Extended:
         mode: whether what its tasks use is frozen, or trains as well (joint).
         tasks: its tasks, as it knows them.
         scores: those of its scores that stay as they are.
+        data: for each of its tasks the rows and labels that it was trained on.
     """
 
     model: str
@@ -65,6 +66,7 @@ class Extended:
     tasks: Mapping[str, Task]
     scores: Mapping[str, Scores]
     notes: tuple[Note, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def all_tasks(self, trained: Mapping[str, Task]) -> dict[str, Task]:
         """Return old and new tasks, the old ones first."""
@@ -169,12 +171,18 @@ class Assembly:
         )
         return Trainer(parts)
 
+    def facts(self) -> dict[str, Any]:
+        """Return for each task its rows and labels."""
+        sources = [source for found in self.sources.values() for source in found]
+        return {name: task_facts(task, self.tables.tallies[name], sources) for name, task in self.tasks.items()}
+
     def bundle(self, scores: Mapping[str, Scores]) -> Bundle:
         """Return the model with all that prediction needs."""
-        tasks, found = self.tasks, dict(scores)
+        tasks, found, data = self.tasks, dict(scores), self.facts()
         if self.extended is not None:
             tasks, found = self.extended.all_tasks(tasks), self.extended.all_scores(found)
-        about = {"encoder": self.config.encoder, "versions": versions(), "scores": found}
+            data = {**self.extended.data, **data}
+        about = {"encoder": self.config.encoder, "versions": versions(), "scores": found, "data": data}
         return Bundle(self.model, tasks, self.tokenizer, self.config.max_tokens, self.config.train.precision, about)
 
 

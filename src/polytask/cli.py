@@ -8,16 +8,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast, get_args
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
 from polytask.errors import Interrupted, PolytaskError, UserError, missing_extra, nearest
 
 if TYPE_CHECKING:
-    from polytask.predict.record import Record
+    from polytask.data.windows import Long
 
 app = typer.Typer(
     name="polytask",
@@ -33,6 +33,9 @@ Overrides = Annotated[
     typer.Option("--set", metavar="PATH=VALUE", help="Override a value, such as train.epochs=1."),
 ]
 Tasks = Annotated[str | None, typer.Option("--tasks", metavar="A,B", help="Only these tasks.")]
+LongTexts = Annotated[
+    str, typer.Option("--long", help="Texts that are too long: truncate, or windows: read all in overlapping parts.")
+]
 
 
 @app.command()
@@ -103,16 +106,14 @@ def evaluate(
     intervals: Annotated[
         bool, typer.Option("--intervals", help="With --json: print the scores and their 95 % intervals.")
     ] = False,
+    long: LongTexts = "truncate",
 ) -> None:
     """Score a model on new labelled files, with 95 % intervals from a bootstrap over their rows."""
     from polytask.api import evaluate_with_intervals
     from polytask.tables import console, show_scores
 
-    files: dict[str, str] = {}
-    for item in data:
-        name, equals, path = item.partition("=")
-        files.update({name: path} if equals else {"all": item})
-    scores, found = evaluate_with_intervals(model, files, tasks=None if tasks is None else split_names(tasks))
+    chosen = None if tasks is None else split_names(tasks)
+    scores, found = evaluate_with_intervals(model, read_files(data), tasks=chosen, long=read_long(long))
     if as_json:
         shown = {"scores": scores, "intervals": found} if intervals else scores
         typer.echo(json.dumps(shown, indent=1, ensure_ascii=False))
@@ -123,18 +124,59 @@ def evaluate(
 @app.command()
 def predict(
     model: ModelPath,
-    file: Annotated[str, typer.Argument(help="Texts (one a line) or jsonl; - reads stdin.")] = "-",
+    file: Annotated[str, typer.Argument(help="Texts (one a line) or jsonl, also .gz; - reads stdin.")] = "-",
     tasks: Tasks = None,
+    long: LongTexts = "truncate",
+    out: Annotated[Path | None, typer.Option(help="File for the answers, which appears when it is whole.")] = None,
 ) -> None:
     """Answer texts: one JSON object a line, all tasks from one pass through the encoder."""
+    from polytask.predict.lines import answer_lines
     from polytask.predict.load import load
 
-    loaded = load(model)
     chosen = None if tasks is None else split_names(tasks)
-    with open_lines(file) as lines:
-        for answer in loaded.answers(records(lines, file), chosen):
-            sys.stdout.write(json.dumps(answer.to_json(), ensure_ascii=False) + "\n")
-    sys.stdout.flush()
+    answer_lines(load(model), file, chosen, long=read_long(long), out=out, say=say)
+
+
+@app.command()
+def export(
+    model: ModelPath,
+    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="model: polytask's own; onnx: one graph; hf, sentence-transformers: a folder a task that these load."
+        ),
+    ] = "model",
+    tasks: Tasks = None,
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Upload to this repository of the hub.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="With --push: make new repositories private.")] = False,
+    quantize: Annotated[str | None, typer.Option(help="onnx: int8, for smaller and faster weights.")] = None,
+    max_loss: Annotated[
+        float | None, typer.Option(help="onnx: points (hundredths) of its metric that a task may lose to int8.")
+    ] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(help="onnx: labelled rows to compare on: a file for all tasks, or TASK=FILE.")
+    ] = None,
+) -> None:
+    """Write a trained model with fewer tasks, or in the form of other programs; print the folders."""
+    from polytask.exports import export as run_export
+
+    chosen = None if tasks is None else split_names(tasks)
+    options = {
+        "push": push,
+        "private": private or None,
+        "quantize": quantize,
+        "max_loss": max_loss,
+        "data": read_files(data) if data else None,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    found = run_export(model, out, to=to, tasks=chosen, **given)
+    for note in (*found.notes, *(f"uploaded: {place}" for place in found.pushed)):
+        say(note)
+    for folder in found.folders.values():
+        typer.echo(folder)
 
 
 @app.command()
@@ -247,6 +289,24 @@ def split_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def read_files(items: Iterable[str]) -> dict[str, str]:
+    """Read TASK=FILE, or a file for all tasks."""
+    files: dict[str, str] = {}
+    for item in items:
+        name, equals, path = item.partition("=")
+        files.update({name: path} if equals else {"all": item})
+    return files
+
+
+def read_long(text: str) -> Long:
+    """Read what becomes of long texts. Raises UserError for an unknown way."""
+    from polytask.data.windows import Long
+
+    if text not in get_args(Long):
+        raise UserError(f"--long: found {text!r}; {nearest(text, get_args(Long))}")
+    return cast("Long", text)
+
+
 def read_seeds(text: str) -> int | list[int]:
     """Read how many seeds, or which. Raises UserError when it is neither."""
     try:
@@ -256,44 +316,6 @@ def read_seeds(text: str) -> int | list[int]:
     if not found or min(found) < 0:
         raise UserError(f"--seeds: found {text!r}; expected how many, such as 3, or a list such as 13,14,15")
     return found if "," in text else found[0]
-
-
-def open_lines(file: str) -> TextIO:
-    """Open a file of lines, or stdin. Raises UserError when it is not there."""
-    if file == "-":
-        return open(sys.stdin.fileno(), encoding="utf-8", errors="replace", newline="\n", closefd=False)
-    try:
-        return Path(file).open(encoding="utf-8", errors="replace", newline="\n")
-    except OSError as error:
-        raise UserError(
-            f"{file}: {error.strerror}; name a file of texts (one a line) or jsonl, or - for stdin"
-        ) from None
-
-
-def records(lines: Iterable[str], name: str) -> Iterator[Record]:
-    """Turn lines into records: jsonl when the first line that is not blank is a JSON object, otherwise texts."""
-    objects: bool | None = None
-    for number, line in enumerate(lines, start=1):
-        text = line.rstrip("\r\n")
-        if not text.strip():
-            continue
-        if objects is None:
-            objects = isinstance(read_object(text), dict)
-        if objects:
-            found = read_object(text)
-            if not isinstance(found, dict):
-                raise UserError(f"{name}:{number}: not a JSON object, and the lines before it are")
-            yield found
-        else:
-            yield text
-
-
-def read_object(text: str) -> Any:  # noqa: ANN401
-    """Parse a line as JSON; None when it is not."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
 
 
 def say(text: str) -> None:

@@ -105,7 +105,8 @@ def assemble_extension(home: Path, config: Config, *, mode: Mode) -> Assembly:
         model.train_only(new)
     kept = [name for name in bundle.tasks if name not in config.tasks]
     scores: Mapping[str, Scores] = bundle.about.get("scores", {}) if mode == "frozen" else {}
-    before = Extended(str(home), digest, mode, bundle.tasks, scores, notes(kept, mode))
+    data: Mapping[str, Any] = bundle.about.get("data", {})
+    before = Extended(str(home), digest, mode, bundle.tasks, scores, notes(kept, mode), data)
     return compose(config, tables, bundle.tokenizer, model, choose_device(config.train.device), before)
 
 

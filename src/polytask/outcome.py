@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy as np
 
 from polytask.assemble import Assembly
 from polytask.data.encode import Source
+from polytask.data.prepare import task_facts
+from polytask.evaluation.fitting import describe_fitted, fit_on_dev
 from polytask.evaluation.record import confusion, prediction_lines
 from polytask.evaluation.scoring import Answers, rows_scored
 from polytask.files import write_json, write_lines
@@ -31,6 +33,7 @@ class Outcome:
         intervals: of the test scores: 95 %, from a bootstrap over rows.
         answers: what was predicted, of the test split, or of dev for a task without test rows.
         rows_per_second: rows that were encoded and answered for all of their tasks; None where nothing was predicted.
+        fitted: by task, what was fitted on dev.
     """
 
     scores: dict[str, Scores]
@@ -38,6 +41,7 @@ class Outcome:
     intervals: dict[str, Intervals]
     answers: Mapping[str, Answers]
     rows_per_second: float | None
+    fitted: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -45,30 +49,46 @@ class Outcome:
         return {task: found.source.split for task, found in self.answers.items()}
 
 
-def score_run(assembly: Assembly, dev: Scores | None, *, answer_dev: bool) -> Outcome:
+def fit_run(assembly: Assembly) -> tuple[Assembly, Mapping[str, Answers]]:
+    """Fit what tasks ask to be fitted on dev to the chosen model, and return its dev answers; none where no task asks.
+
+    Test rows have not been seen by then.
+    """
+    asking = {name for name, task in assembly.tasks.items() if task.fits_on_dev}
+    sources = [source for source in assembly.sources["dev"] if asking.intersection(source.tasks)]
+    if not sources:
+        return assembly, {}
+    fitted = fit_on_dev(assembly.tasks, assembly.scorer().answers(assembly.engine(), sources))
+    return replace(assembly, tasks=fitted.tasks, notes=(*assembly.notes, *fitted.notes)), fitted.answers
+
+
+def score_run(assembly: Assembly, dev: Scores | None, on_dev: Mapping[str, Answers], *, answer_dev: bool) -> Outcome:
     """Score the chosen model on test, once, and on dev where that is not known yet, beside the majority baseline.
 
     Args:
         dev: the dev scores of the chosen model.
+        on_dev: dev answers of tasks that were fitted on dev, which are scored anew.
         answer_dev: whether tasks without test rows are to be answered on dev.
     """
     scorer, engine = assembly.scorer(), assembly.engine()
     test = assembly.sources["test"]
     tested = {task for source in test for task in source.tasks}
     dev_only = [source for source in assembly.sources["dev"] if not tested.issuperset(source.tasks)]
-    scores: dict[str, Scores] = {"dev": dev or scorer.scores(engine, assembly.sources["dev"])}
+    known = dev or scorer.scores(engine, assembly.sources["dev"])
+    scores: dict[str, Scores] = {"dev": {**known, **scorer.scores_of(on_dev)}}
     began = time.monotonic()
     on_test = scorer.answers(engine, test)
-    on_dev = scorer.answers(engine, dev_only) if answer_dev else {}
+    untested = scorer.answers(engine, dev_only) if answer_dev else {}
     seconds = time.monotonic() - began
     if on_test:
         scores["test"] = TestScores(scorer.scores_of(on_test)).scores
     baselines = {split: scorer.baselines(assembly.sources[split]) for split in ("dev", "test") if split in scores}
     rows = rows_scored((*test, *(dev_only if answer_dev else ())))
-    answers = {**on_dev, **on_test}
+    answers = {**untested, **on_test}
     ordered = {task: answers[task] for task in assembly.tasks if task in answers}
     speed = round(rows / seconds, 2) if rows and seconds else None
-    return Outcome(scores, baselines, {"test": scorer.intervals_of(on_test)}, ordered, speed)
+    fitted = describe_fitted(assembly.tasks, {"dev": on_dev, "test": on_test})
+    return Outcome(scores, baselines, {"test": scorer.intervals_of(on_test)}, ordered, speed, fitted)
 
 
 def write_outcome(folder: Path, assembly: Assembly, outcome: Outcome) -> None:
@@ -102,7 +122,7 @@ def describe_model(assembly: Assembly, start: Plan) -> dict[str, Any]:
 
 def describe_data(assembly: Assembly) -> dict[str, Any]:
     """Return the tasks with their rows and labels, the sources with their lengths in tokens, and what to know."""
-    tallies = {name: tally for table in assembly.tables.tables["train"] for name, tally in table.tallies.items()}
+    tallies = assembly.tables.tallies
     everything = [source for sources in assembly.sources.values() for source in sources]
     return {
         "tasks": {name: _describe_task(task, tallies[name], everything) for name, task in assembly.tasks.items()},
@@ -117,9 +137,7 @@ def _describe_task(task: Task, tally: Tally, sources: Iterable[Source]) -> dict[
         "metric": task.metric,
         "needs": list(task.options.needs),
         "weight": task.options.weight,
-        "rows": {source.split: len(source.carries[task.name]) for source in sources if task.name in source.tasks},
-        "labels": dict(tally.labels.most_common()) if task.labels else None,
-        "range": None if task.labels else [tally.low, tally.total / tally.present, tally.high],
+        **task_facts(task, tally, sources),
     }
 
 

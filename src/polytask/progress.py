@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 
 class Bar:
@@ -54,6 +54,41 @@ class Bar:
         self.console.print(text, highlight=False)
 
     def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+
+class FileBar:
+    """Shows how much of a file is answered, with the time left by its bytes; on stderr, or not at all.
+
+    Args:
+        total: bytes of the file.
+    """
+
+    def __init__(self, total: int, *, show: bool) -> None:
+        self._progress = Progress(
+            TextColumn("{task.fields[rows]:,} rows"), BarColumn(bar_width=30), TaskProgressColumn(),
+            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(compact=True),
+            console=Console(stderr=True), disable=not show, transient=True,
+        )  # fmt: skip
+        self._task = self._progress.add_task("", total=total, rows=0, rate="")
+        self._rows = 0
+        self._began = time.monotonic()
+
+    def advance(self, position: int) -> None:
+        """Count one answered row, which ends so many bytes from the beginning of the file."""
+        self._rows += 1
+        if self._progress.disable:
+            return
+        rate = self._rows / max(time.monotonic() - self._began, 1e-9)
+        self._progress.update(self._task, completed=position, rows=self._rows, rate=f"{rate:,.1f} rows/s")
+
+    def __enter__(self) -> FileBar:
         self._progress.start()
         return self
 

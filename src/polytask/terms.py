@@ -16,7 +16,7 @@ Scores: TypeAlias = "dict[str, dict[str, float | None]]"
 Intervals: TypeAlias = "dict[str, dict[str, tuple[float, float] | None]]"
 
 # Metrics of which less is better.
-SMALLER_IS_BETTER = frozenset({"mae"})
+SMALLER_IS_BETTER = frozenset({"mae", "ece"})
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,11 @@ def test_independent_encoders_survive_the_round_trip(job: Job, tmp_path: Path) -
 
 def test_the_card_names_tasks_scores_and_sharing(folder: Path) -> None:
     card = (folder / "README.md").read_text("utf-8")
-    assert "**parity**: classification (even, odd)" in card
-    assert "accuracy" in card
+    assert (
+        "**parity**: classification\n* labels (training rows): `even` 10, `odd` 10\n* rows: train 20, dev 20, test 20"
+        in card
+    )
+    assert "| parity | test | accuracy " in card
     assert "layer 1-2" in card
 
 
@@ -83,7 +86,17 @@ def test_a_missing_file_is_refused(copied: Path) -> None:
 def test_another_version_is_refused(copied: Path) -> None:
     path = copied / "polytask.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "form": 99}))
-    with pytest.raises(ModelError, match="written in form 99, and this version of polytask reads form 2"):
+    with pytest.raises(ModelError, match="written in form 99, and this version of polytask reads form 3"):
+        pt.load(copied)
+
+
+def test_a_folder_of_form_2_is_read_where_its_heads_are_those_of_today(copied: Path) -> None:
+    path = copied / "polytask.json"
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({**data, "form": 2}))
+    assert pt.load(copied).predict(["a text"])
+    path.write_text(json.dumps({**data, "form": 2, "encoder": {**data["encoder"], "model_type": "modernbert"}}))
+    with pytest.raises(ModelError, match=r"written in form 2.*this concerns parity: train the model again"):
         pt.load(copied)
 
 

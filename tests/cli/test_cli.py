@@ -117,8 +117,8 @@ def test_a_failure_that_is_not_the_users_exits_with_1(call: Call, config: Path, 
 
 
 def test_a_line_that_is_no_object_among_objects_is_named(call: Call, tmp_path: Path) -> None:
-    from polytask.cli import records
     from polytask.errors import UserError
+    from polytask.predict.lines import records
 
     assert list(records(io.StringIO("[1]\n{}\n"), "f")) == ["[1]", "{}"]
     assert list(records(io.StringIO('{"text": "a"}\n'), "f")) == [{"text": "a"}]

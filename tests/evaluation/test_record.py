@@ -37,7 +37,7 @@ def task(kind: str, labels: Sequence[str] = (), **fitted: float) -> Task:
 
 def answers(golds: Sequence[Any], found: Sequence[Any], source: Rows | None = None) -> Answers:
     rows = source or Rows(range(len(golds)))
-    return Answers("task", cast(Source, rows), list(golds), list(found))
+    return Answers("task", cast(Source, rows), list(golds), list(found), np.empty((0, 1), np.float32))
 
 
 def test_predictions_stand_in_the_order_of_the_rows_with_the_beginning_of_their_texts() -> None:

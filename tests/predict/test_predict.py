@@ -41,7 +41,7 @@ def test_batch_composition_and_order_never_change_a_prediction(run: pt.Run, monk
     together = run.model.predict(TEXTS)
     assert close([run.model.predict([text])[0] for text in TEXTS], together)
     assert close(run.model.predict(TEXTS[::-1])[::-1], together)
-    monkeypatch.setattr(predictor, "WINDOW", 2)
+    monkeypatch.setattr(predictor, "BLOCK", 2)
     assert close(run.model.predict(TEXTS), together)
 
 
@@ -88,8 +88,8 @@ def test_long_texts_are_truncated_and_flagged(run: pt.Run) -> None:
     assert "truncated" not in short.to_json()
 
 
-def test_a_stream_is_read_window_by_window(run: pt.Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictor, "WINDOW", 4)
+def test_a_stream_is_read_block_by_block(run: pt.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictor, "BLOCK", 4)
     read = 0
 
     def endless() -> Iterator[str]:

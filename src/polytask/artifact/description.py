@@ -12,7 +12,9 @@ from polytask.data.cache import file_digest
 from polytask.errors import ModelError, nearest
 from polytask.tasks import TASKS, Task
 
-FORM = 2
+FORM = 3
+# An earlier form, in which every family had the heads of bert: it is read where they are the same today.
+BERT_HEADS = 2
 FILE = "polytask.json"
 Runtime: TypeAlias = Literal["torch", "onnx"]
 # What holds the weights, by what runs them.
@@ -69,7 +71,7 @@ def _verified(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ModelError(f"{path}: not JSON ({error}); copy the folder again") from None
     form = data.get("form") if isinstance(data, dict) else None
-    if form != FORM:
+    if form not in (FORM, BERT_HEADS):
         raise ModelError(
             f"{folder}: written in form {form!r}, and this version of polytask reads form {FORM}; "
             "load it with the version that wrote it"

@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from polytask.artifact.description import FILE, FORM, WEIGHTS, Description, read_description
+from polytask.artifact.card import model_card
+from polytask.artifact.description import BERT_HEADS, FILE, FORM, WEIGHTS, Description, read_description
 from polytask.data.cache import file_digest
 from polytask.errors import ModelError, OutputError
 from polytask.model.encoder import Backbone
+from polytask.model.heads import changed_since_form_2
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.origin import load_tokenizer, quiet
 from polytask.sharing.sharing import Sharing
 from polytask.tasks import Task, head_specs
+from polytask.terms import HeadSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,7 +56,7 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
         weights = {name: value.detach().cpu().contiguous() for name, value in bundle.model.state_dict().items()}
         save_file(weights, temporary / WEIGHTS["torch"], metadata={"format": "pt"})
         bundle.tokenizer.save_pretrained(temporary)
-        (temporary / "README.md").write_text(_card(bundle), "utf-8")
+        (temporary / "README.md").write_text(model_card(bundle), "utf-8")
         files = {file.name: file_digest(file) for file in sorted(temporary.iterdir())}
         description = {
             "form": FORM,
@@ -87,9 +90,12 @@ def load_described(found: Description) -> Bundle:
             "exported from"
         )
     try:
+        heads = head_specs(found.tasks)
+        if found.data["form"] == BERT_HEADS:
+            require_same_heads(folder, found.data["encoder"]["model_type"], heads)
         sharing = Sharing.from_json(found.data["sharing"])
         backbone = Backbone.build(_config_of(found.data["encoder"]))
-        model = MultiTaskModel(backbone, sharing, head_specs(found.tasks))
+        model = MultiTaskModel(backbone, sharing, heads)
         model.load_state_dict(load_file(folder / WEIGHTS["torch"]))
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: the description and the weights do not fit together ({error})") from None
@@ -97,25 +103,19 @@ def load_described(found: Description) -> Bundle:
     return Bundle(model.eval(), found.tasks, tokenizer, found.max_tokens, found.precision, found.about)
 
 
+def require_same_heads(folder: Path, family: str, heads: Mapping[str, HeadSpec]) -> None:
+    """Raise ModelError where heads of form 2 are not those of today: a dense layer and tanh before cls heads only."""
+    changed = [task for task, spec in heads.items() if changed_since_form_2(family, spec)]
+    if changed:
+        raise ModelError(
+            f"{folder}: written in form {BERT_HEADS}, in which the heads of {family} were not yet those of its own "
+            f"classes; this concerns {', '.join(changed)}: train the model again, or load it with the version that "
+            "wrote it"
+        )
+
+
 def _config_of(data: dict[str, Any]) -> Any:  # noqa: ANN401
     from transformers import AutoConfig
 
     with quiet():
         return AutoConfig.for_model(**data)
-
-
-def _card(bundle: Bundle) -> str:
-    """Write the model card: what the model answers, how well, and what the tasks share."""
-    lines = ["# A polytask model", "", f"Encoder: {bundle.about.get('encoder', 'unknown')}. Tasks:", ""]
-    scores = bundle.about.get("scores", {})
-    for name, task in bundle.tasks.items():
-        labels = f" ({', '.join(task.labels[:20])}{', ...' if len(task.labels) > 20 else ''})" if task.labels else ""
-        lines.append(f"* **{name}**: {task.type_name}{labels}")
-        for split, found in scores.items():
-            if name in found:
-                shown = ", ".join(f"{metric} {value}" for metric, value in found[name].items())
-                lines.append(f"  * {split}: {shown}")
-    lines += ["", "What the tasks share:", "", "```", bundle.model.sharing.picture(), "```", ""]
-    lines += ["```python", "import polytask", "", 'model = polytask.load("this folder")']
-    lines += ['model.predict(["A text."])', "```", ""]
-    return "\n".join(lines)

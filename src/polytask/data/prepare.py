@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from polytask.data.feed import feeds_of, require_apart
 from polytask.data.rows import Table, read_table
 from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError
-from polytask.tasks import TASKS, Task, TaskOptions
+from polytask.tasks import TASKS, Tally, Task, TaskOptions
 from polytask.terms import Note, Split
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -26,6 +27,11 @@ class Tables:
     tables: Mapping[Split, tuple[Table, ...]]
     tasks: Mapping[str, Task]
     notes: tuple[Note, ...]
+
+    @property
+    def tallies(self) -> dict[str, Tally]:
+        """What the training rows of each task hold."""
+        return {name: tally for table in self.tables["train"] for name, tally in table.tallies.items()}
 
 
 def read_tables(options: Mapping[str, TaskOptions]) -> Tables:
@@ -56,6 +62,15 @@ def encode_tables(tables: Tables, tokens: Tokenization) -> dict[Split, tuple[Sou
     return {
         split: tuple(encode_table(table, tables.tasks, tokens) for table in found)
         for split, found in tables.tables.items()
+    }
+
+
+def task_facts(task: Task, tally: Tally, sources: Iterable[Source]) -> dict[str, Any]:
+    """Return a task's rows by split, and its labels' counts (or the range of its numbers) in training."""
+    return {
+        "rows": {source.split: len(source.carries[task.name]) for source in sources if task.name in source.tasks},
+        "labels": dict(tally.labels.most_common()) if task.labels else None,
+        "range": None if task.labels else [tally.low, tally.total / tally.present, tally.high],
     }
 
 

@@ -46,17 +46,22 @@ class Tokenization:
         max_tokens: at most so many tokens a text, special ones included; for a pair, both together.
         type_ids: whether rows say which of two texts a token belongs to.
         side: the side from which a long text is cut.
+        cut_texts: whether the limit holds for a text alone, or only for a pair of texts.
     """
 
-    def __init__(self, backend: Tokenizer, max_tokens: int, *, type_ids: bool, side: str = "right") -> None:
+    def __init__(
+        self, backend: Tokenizer, max_tokens: int, *, type_ids: bool, side: str = "right", cut_texts: bool = True
+    ) -> None:
         self._backend = Tokenizer.from_str(backend.to_str())
         self._backend.no_padding()
         self._backend.no_truncation()
         self._plain = self._backend.to_str()
+        self._for_texts = self._backend if cut_texts else Tokenizer.from_str(self._plain)
         self._backend.enable_truncation(max_tokens, strategy="longest_first", direction=side)
         self.max_tokens = max_tokens
         self.type_ids = type_ids
         self.side = side
+        self.cut_texts = cut_texts
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> Tokenization:
@@ -75,9 +80,23 @@ class Tokenization:
         return cls(backend, max_tokens, type_ids=type_ids, side=side)
 
     @cached_property
+    def frame(self) -> tuple[int, int]:
+        """How many special tokens stand before a text and behind it."""
+        inside = [place for place, text in enumerate(self._backend.encode("a").sequence_ids) if text == 0]
+        count = self._backend.num_special_tokens_to_add(False)
+        before = inside[0] if inside else count
+        return before, count - before
+
+    @cached_property
+    def whole(self) -> Tokenization:
+        """The same without a limit for a text alone; a pair of texts is cut as before."""
+        backend = Tokenizer.from_str(self._plain)
+        return Tokenization(backend, self.max_tokens, type_ids=self.type_ids, side=self.side, cut_texts=False)
+
+    @cached_property
     def fingerprint(self) -> str:
         """Identifies all that is done to a text, the limit aside."""
-        told = json.dumps([self._plain, self.type_ids, self.side])
+        told = json.dumps([self._plain, self.type_ids, self.side, *([] if self.cut_texts else ["whole"])])
         return hashlib.sha256(told.encode()).hexdigest()
 
     def rows(
@@ -90,9 +109,12 @@ class Tokenization:
             words: for each text its words, or None.
         """
         seconds = [None] * len(texts) if pairs is None else pairs
-        inputs = [text if second is None else (text, second) for text, second in zip(texts, seconds, strict=True)]
-        encodings = self._backend.encode_batch(inputs)
-        return [self._row(encoding, spans) for encoding, spans in zip(encodings, words, strict=True)]
+        found: dict[int, Any] = {}
+        for backend, paired in ((self._for_texts, False), (self._backend, True)):
+            at = [place for place, second in enumerate(seconds) if (second is not None) == paired]
+            inputs = [(texts[place], str(seconds[place])) if paired else texts[place] for place in at]
+            found.update(zip(at, backend.encode_batch(inputs), strict=True))
+        return [self._row(found[place], spans) for place, spans in enumerate(words)]
 
     def _row(self, encoding: Any, words: Sequence[Word] | None) -> TokenRow:  # noqa: ANN401
         found = [] if words is None else first_tokens(encoding, words)

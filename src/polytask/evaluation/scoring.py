@@ -11,8 +11,10 @@ from polytask.data.encode import Source
 from polytask.data.engine import Engine
 from polytask.data.groups import groups_by_length
 from polytask.evaluation.bootstrap import score_intervals
+from polytask.evaluation.calibration import expected_calibration_error
 from polytask.evaluation.metrics import METRICS
 from polytask.tasks import Task
+from polytask.tasks.task import Outputs
 from polytask.terms import SMALLER_IS_BETTER, Gold, Intervals, Scores
 
 
@@ -23,12 +25,16 @@ class Answers:
     Attributes:
         golds: the labels as they stand in the files.
         found: the predictions.
+        outputs: what the model's head says: rows (or words that have a token) x size.
+        words: for word level, for each row and each of its words whether it has a token.
     """
 
     task: str
     source: Source
     golds: list[Gold]
     found: list[Gold]
+    outputs: Outputs
+    words: list[list[int]] | None = None
 
     @property
     def rows(self) -> list[int]:
@@ -42,49 +48,58 @@ class Scorer:
     def __init__(self, tasks: Mapping[str, Task]) -> None:
         self._tasks = tasks
 
-    def predict(self, engine: Engine, source: Source) -> dict[str, list[Gold]]:
-        """Return for each task of a source the predictions for the rows that carry its label, in their order."""
+    def _outputs(self, engine: Engine, source: Source) -> dict[str, list[Outputs]]:
+        """Return for each task of a source what its head says of each row that carries its label, in their order."""
         carried: dict[int, list[str]] = {}
         for task in source.tasks:
             for row in source.carries[task].tolist():
                 carried.setdefault(row, []).append(task)
         rows = list(carried)
-        found: dict[str, dict[int, Gold]] = {task: {} for task in source.tasks}
+        found: dict[str, dict[int, Outputs]] = {task: {} for task in source.tasks}
         for group in groups_by_length([int(source.lengths[row]) for row in rows]):
-            self._predict_group(engine, source, [(rows[index], carried[rows[index]]) for index in group], found)
+            numbers = [rows[index] for index in group]
+            outputs = engine.run([source.tokens(row) for row in numbers], [tuple(carried[row]) for row in numbers])
+            for row, by_task in zip(numbers, outputs, strict=True):
+                for task, output in by_task.items():
+                    found[task][row] = output
         return {task: [found[task][row] for row in source.carries[task].tolist()] for task in source.tasks}
-
-    def _predict_group(
-        self,
-        engine: Engine,
-        source: Source,
-        group: Sequence[tuple[int, list[str]]],
-        found: dict[str, dict[int, Gold]],
-    ) -> None:
-        outputs = engine.run([source.tokens(row) for row, _ in group], [tuple(tasks) for _, tasks in group])
-        for task in {task: None for _, tasks in group for task in tasks}:
-            at = [index for index, (_, tasks) in enumerate(group) if task in tasks]
-            rows = [group[index][0] for index in at]
-            words = [[int(token >= 0) for token in source.word_tokens[row]] for row in rows]
-            join = np.concatenate if self._tasks[task].level == "word" else np.stack
-            golds = self._tasks[task].decode(join([outputs[index][task] for index in at]), words)
-            found[task].update(zip(rows, golds, strict=True))
 
     def answers(self, engine: Engine, sources: Sequence[Source]) -> dict[str, Answers]:
         """Predict every task on the rows of its source, in one pass over each source."""
         found: dict[str, Answers] = {}
         for source in sources:
-            for task, predictions in self.predict(engine, source).items():
-                found[task] = Answers(task, source, truth(source, task), predictions)
+            for name, parts in self._outputs(engine, source).items():
+                task, words = self._tasks[name], None
+                if task.level == "word":
+                    rows = source.carries[name].tolist()
+                    words = [[int(at >= 0) for at in source.word_tokens[row]] for row in rows]
+                outputs = (
+                    np.concatenate([part.reshape(-1, task.head.size) for part in parts])
+                    if parts
+                    else (np.empty((0, task.head.size), np.float32))
+                )
+                found[name] = Answers(name, source, truth(source, name), task.decode(outputs, words), outputs, words)
         return {task: found[task] for task in self._tasks if task in found}
 
     def scores_of(self, answers: Mapping[str, Answers]) -> Scores:
-        """Score answers."""
-        return {task: score(self._tasks[task], found.golds, found.found) for task, found in answers.items()}
+        """Score answers; where a task has probabilities, with their expected calibration error."""
+        return {
+            task: {**score(self._tasks[task], found.golds, found.found), **calibration_error(self._tasks[task], found)}
+            for task, found in answers.items()
+        }
 
     def intervals_of(self, answers: Mapping[str, Answers]) -> Intervals:
-        """Return the 95 % intervals of the scores of answers, from a bootstrap over rows."""
-        return {task: score_intervals(self._tasks[task], found.golds, found.found) for task, found in answers.items()}
+        """Return the 95 % intervals of the scores of answers, from a bootstrap over rows.
+
+        The calibration error has none: it is a sum of distances, which resampled rows can only make greater.
+        """
+        return {
+            task: {
+                **score_intervals(self._tasks[task], found.golds, found.found),
+                **dict.fromkeys(calibration_error(self._tasks[task], found)),
+            }
+            for task, found in answers.items()
+        }
 
     def scores(self, engine: Engine, sources: Sequence[Source]) -> Scores:
         """Score every task on the rows of its source."""
@@ -98,6 +113,12 @@ class Scorer:
                 golds = truth(source, task)
                 scores[task] = score(self._tasks[task], golds, self._tasks[task].baseline(golds))
         return {task: scores[task] for task in self._tasks if task in scores}
+
+
+def calibration_error(task: Task, answers: Answers) -> dict[str, float | None]:
+    """Return {"ece": the expected calibration error of a task's answers}; nothing where it has no probabilities."""
+    found = task.certainty(answers.outputs, answers.golds, answers.words)
+    return {} if found is None else {"ece": expected_calibration_error(*found)}
 
 
 def truth(source: Source, task: str) -> list[Gold]:

@@ -81,6 +81,11 @@ class CopyLevel(Level):
     def _layer(self, part: Part) -> nn.Module:
         return self.parts[self.partition.index(part)]
 
+    def take(self, other: Slot) -> None:
+        assert isinstance(other, CopyLevel)
+        for part, (source,) in zip(self.partition, _sources(other.partition, self.partition), strict=True):
+            self._layer(part).load_state_dict(other.parts[source].state_dict())
+
     def follow(self, partition: Partition) -> Origins:
         origins: Origins = {}
         self.parts = divided(list(self.parts), _sources(self.partition, partition), origins)
@@ -104,19 +109,25 @@ class CopyLevel(Level):
 class DeltaLevel(Level):
     """One layer for all parts, and a small addition for each: rows of all parts pass through the layer at once."""
 
-    def __init__(self, layer: nn.Module, partition: Partition, route: Route, kind: Kind, family: Family) -> None:
+    def __init__(
+        self, layer: nn.Module, partition: Partition, route: Route, kind: Kind, family: Family, number: int
+    ) -> None:
         super().__init__(layer, route)
         self.partition = partition
         self.layer = layer
-        self.frozen = kind.frozen
+        self.number = number
+        self.kind = kind
         self.additions = ADDITIONS[kind.name].into(layer, kind, family)
         for addition in self.additions:
-            addition.grow(len(partition) if len(partition) > 1 else 0)
+            addition.grow(len(partition) if self._adds(len(partition)) else 0)
         self._freeze()
+
+    def _adds(self, parts: int) -> bool:
+        return self.kind.adds(self.number, parts)
 
     def _freeze(self) -> None:
         for parameter in self.base_parameters():
-            parameter.requires_grad_(not (self.frozen and len(self.partition) > 1))
+            parameter.requires_grad_(not (self.kind.frozen and self._adds(len(self.partition))))
 
     def base_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that all parts share."""
@@ -130,9 +141,19 @@ class DeltaLevel(Level):
         places = [self.partition.index(part) for part in parts]
         return self.call(_Divided(self, places, lanes), given, picked)
 
+    def take(self, other: Slot) -> None:
+        assert isinstance(other, DeltaLevel)
+        sources = _sources(other.partition, self.partition)
+        for own, old in zip(self.additions, other.additions, strict=True):
+            for part, (source,) in zip(own.parts, sources, strict=False):
+                part.load_state_dict(old.parts[source].state_dict())
+        with torch.no_grad():
+            for own, old in zip(self.base_parameters(), other.base_parameters(), strict=True):
+                own.copy_(old)
+
     def follow(self, partition: Partition) -> Origins:
         origins: Origins = {}
-        sources = _sources(self.partition, partition) if len(partition) > 1 else []
+        sources = _sources(self.partition, partition) if self._adds(len(partition)) else []
         for addition in self.additions:
             addition.follow(sources, origins)
         self.partition = partition
@@ -149,7 +170,9 @@ class DeltaLevel(Level):
 
     def size(self, parts: int) -> int:
         own = sum(addition.size_of_part for addition in self.additions)
-        return sum(parameter.numel() for parameter in self.base_parameters()) + (parts * own if parts > 1 else 0)
+        return sum(parameter.numel() for parameter in self.base_parameters()) + (
+            parts * own if self._adds(parts) else 0
+        )
 
     def users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:
         everyone = frozenset(task for part in self.partition for task in part)
@@ -177,8 +200,8 @@ def _sources(old: Partition, new: Partition) -> list[list[int]]:
     return [[index for index, before in enumerate(old) if before & part] for part in new]
 
 
-def build_level(layer: nn.Module, partition: Partition, route: Route, kind: Kind, family: Family) -> Level:
-    """Put one layer under a plan."""
+def build_level(layer: nn.Module, partition: Partition, route: Route, kind: Kind, family: Family, number: int) -> Level:
+    """Put one layer, of this number from 1, under a plan."""
     if kind.shares_layer:
-        return DeltaLevel(layer, partition, route, kind, family)
+        return DeltaLevel(layer, partition, route, kind, family, number)
     return CopyLevel(layer, partition, route)

@@ -28,14 +28,15 @@ class Cascade:
     """Which heads read which. A head that is read also runs on the rows of its readers, directly or through others.
 
     Attributes:
+        order: all tasks, each after those that it reads.
         readers: the tasks that read, each after those that it reads.
     """
 
     def __init__(self, heads: Mapping[str, HeadSpec]) -> None:
         self._heads = heads
         graph = TopologicalSorter({task: [reading.task for reading in spec.reads] for task, spec in heads.items()})
-        self._order = tuple(graph.static_order())
-        self.readers = tuple(task for task in self._order if heads[task].reads)
+        self.order = tuple(graph.static_order())
+        self.readers = tuple(task for task in self.order if heads[task].reads)
         self._readers_of: dict[str, list[str]] = {task: [] for task in heads}
         for task in self.readers:
             for reading in heads[task].reads:
@@ -49,7 +50,7 @@ class Cascade:
 
     def _widen(self, chunk: Chunk) -> Chunk:
         tasks = dict(chunk.tasks)
-        for task in reversed(self._order):  # readers first: they may be read themselves
+        for task in reversed(self.order):  # readers first: they may be read themselves
             seen = [tasks[one] for one in (task, *self._readers_of[task]) if one in tasks]
             if seen and self._readers_of[task]:
                 tokens = chunk.ids.shape[1] if self._heads[task].level == "word" else None
@@ -74,6 +75,24 @@ class Cascade:
             found.append(ACTIVATIONS[reading.activation](given)[index])
         return torch.cat(found, dim=-1)
 
+    def read_everywhere(self, reader: str, outputs: Mapping[str, Tensor], tokens: int) -> Tensor | None:
+        """Return what a task's head is given of others, where every task reads all rows; None where it reads nothing.
+
+        Args:
+            outputs: of the tasks that are read: rows x size, or rows x tokens x size.
+            tokens: of a row.
+
+        Returns:
+            Rows x the sizes of all that is read, for word level rows x tokens x these sizes.
+        """
+        spec = self._heads[reader]
+        if not spec.reads:
+            return None
+        found = [ACTIVATIONS[reading.activation](outputs[reading.task]) for reading in spec.reads]
+        if spec.level == "word":  # a row's distribution is given to each of its words
+            found = [one if one.ndim == 3 else one.unsqueeze(1).expand(-1, tokens, -1) for one in found]
+        return torch.cat(found, dim=-1)
+
     def own(self, batch: Batch, wide: Batch, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return of a wide batch's outputs those that the batch itself asks for."""
         if wide is batch:
@@ -91,7 +110,7 @@ class Cascade:
     def trained_by(self, tasks: frozenset[str]) -> frozenset[str]:
         """Return the tasks whose losses train what these tasks' outputs depend on: they, and who reads undetached."""
         found = set(tasks)
-        for task in self._order:
+        for task in self.order:
             if any(reading.task in found and not reading.detach for reading in self._heads[task].reads):
                 found.add(task)
         return frozenset(found)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from polytask.model.branches import Level, build_level
 from polytask.model.family import FAMILIES, Family, layers_of, replace_layers, take_convolution
-from polytask.model.lanes import Encoded, Pass, Route
-from polytask.model.mixing import MIXERS
+from polytask.model.lanes import Encoded, Pass, Route, WholePass
+from polytask.model.mixing import MIXERS, Towers
 from polytask.model.origin import explained, load_config, quiet
 from polytask.model.slot import Origins, Slot
 from polytask.model.speed import quicken
@@ -104,12 +104,12 @@ class Encoder(nn.Module):
         below = len(layers) if sharing.mixing is None else sharing.mixing.from_layer - 1
         levels = sharing.plan.levels[1:]
         self._slots: list[Slot] = [
-            build_level(layer, levels[number], self.route, sharing.kind, self.family)
-            for number, layer in enumerate(layers[:below])
+            build_level(layer, levels[number - 1], self.route, sharing.kind, self.family, number)
+            for number, layer in enumerate(layers[:below], start=1)
         ]
         if sharing.mixing is not None:
             self._slots += MIXERS[sharing.mixing.method].slots(
-                layers[below:], sharing.plan.tasks, backbone.width, self.route, sharing.mixing.options
+                layers[below:], _towers(sharing), backbone.width, self.route, sharing.mixing.options
             )
         replace_layers(self.model, self.family, nn.ModuleList(self._slots))
         self._freeze()
@@ -151,8 +151,15 @@ class Encoder(nn.Module):
         Returns:
             For each task the states of (at least) its rows: rows x tokens x width.
         """
+        return self._encode(Pass(len(words), reads, silent), words, mask, type_ids)
+
+    def whole(self, words: Tensor, mask: Tensor, type_ids: Tensor | None) -> Encoded:
+        """Encode rows that all tasks read, without a look at their number: for drawing a graph of any size."""
+        return self._encode(WholePass(words.shape[0], sorted(self.tasks), words.device), words, mask, type_ids)
+
+    def _encode(self, now: Pass, words: Tensor, mask: Tensor, type_ids: Tensor | None) -> Encoded:
         extra = {"token_type_ids": type_ids} if self.family.type_ids and type_ids is not None else {}
-        self.route.now = now = Pass(len(words), reads, silent)
+        self.route.now = now
         states = self.model(inputs_embeds=words, attention_mask=mask, **extra).last_hidden_state
         self.route.now = None
         return Encoded(states, now.lanes)
@@ -193,13 +200,21 @@ class Encoder(nn.Module):
         """Yield the parameters with the tasks whose outputs depend on them."""
         yield self.trunk_parameters(), self.tasks
         for slot in self._slots:
-            yield from slot.users()
+            yield from ((parameters, tasks & self.tasks) for parameters, tasks in slot.users())
 
     def size(self, level: int, parts: int) -> int:
         """Return the parameters of a level with so many parts; level 0 is everything outside of the layers."""
         if level:
             return self.levels[level - 1].size(parts)
         return parts * sum(parameter.numel() for parameter in self.trunk_parameters())
+
+    def take(self, other: Encoder) -> None:
+        """Take the weights over from the trunk of a model that has these and further tasks."""
+        inside = ".".join(name for name in self.family.layers if name) + "."
+        found = other.model.state_dict()
+        self.model.load_state_dict({name: v for name, v in found.items() if not name.startswith(inside)}, strict=False)
+        for own, old in zip(self._slots, other._slots, strict=True):
+            own.take(old)
 
     def rate_factors(self) -> dict[nn.Parameter, float]:
         """Return factors of the learning rate for parameters that need one."""
@@ -209,3 +224,8 @@ class Encoder(nn.Module):
         """Return for the embeddings and for each layer under the plan the parameters of every part."""
         layers = ([level.measured(part) for part in level.partition] for level in self.levels)
         return [[self.trunk_parameters()], *layers]
+
+
+def _towers(sharing: Sharing) -> Towers:
+    assert sharing.mixing is not None
+    return Towers(sharing.mixing.towers or sharing.plan.tasks, sharing.plan.tasks)

@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+
+from polytask.terms import HeadSpec
+
+
+def _normed(config: Any) -> nn.LayerNorm:  # noqa: ANN401
+    return nn.LayerNorm(config.hidden_size, eps=config.norm_eps, bias=config.norm_bias)
+
+
+@dataclass(frozen=True)
+class HeadForm:
+    """A head as the family's own classification classes have it: a dense layer, an activation, the output layer.
+
+    Attributes:
+        dense, out: where the class that classifies texts keeps the dense layer and the output layer.
+        activation: of the dense layer, by its name in transformers.
+        always: whether heads that average and heads of words have the dense layer as well.
+        norm: builds what normalises the activations, from the encoder's configuration.
+        settings: what the encoder's configuration has to say for the family's own class to compute the same.
+    """
+
+    dense: str = "classifier.dense"
+    out: str = "classifier.out_proj"
+    activation: str = "tanh"
+    always: bool = False
+    norm: Callable[[Any], nn.LayerNorm] | None = None
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    def has_dense(self, spec: HeadSpec) -> bool:
+        """Whether a head has the dense layer and what follows it."""
+        return self.always or (spec.level == "row" and spec.pooling == "cls")
 
 
 @dataclass(frozen=True)
@@ -17,23 +48,47 @@ class Family:
         layers: path of the module that holds the list of layers, and the list's name.
         outputs: names of the linear modules that end the two halves of a layer: attention and feed-forward.
         positional: names of the linear modules that also read relative positions, not only rows.
+        head: what stands between a state and a task's outputs.
     """
 
     type_ids: bool
     layers: tuple[str, str] = ("encoder", "layer")
     outputs: tuple[str, ...] = ("output.dense",)
     positional: tuple[str, ...] = ()
+    head: HeadForm = HeadForm()
 
 
 FAMILIES: dict[str, Family] = {
-    "bert": Family(type_ids=True),
+    "bert": Family(type_ids=True, head=HeadForm("bert.pooler.dense", "classifier")),
     "roberta": Family(type_ids=False),
     "xlm-roberta": Family(type_ids=False),
-    "electra": Family(type_ids=True),
-    "distilbert": Family(type_ids=False, layers=("transformer", "layer"), outputs=("attention.out_lin", "ffn.lin2")),
+    "electra": Family(type_ids=True, head=HeadForm(activation="gelu")),
+    "distilbert": Family(
+        type_ids=False,
+        layers=("transformer", "layer"),
+        outputs=("attention.out_lin", "ffn.lin2"),
+        head=HeadForm("pre_classifier", "classifier", "relu"),
+    ),
     "mpnet": Family(type_ids=False, outputs=("attention.attn.o", "output.dense")),
-    "modernbert": Family(type_ids=False, layers=("", "layers"), outputs=("attn.Wo", "mlp.Wo")),
-    "deberta-v2": Family(type_ids=True, positional=("query_proj", "key_proj", "pos_query_proj", "pos_key_proj")),
+    "modernbert": Family(
+        type_ids=False,
+        layers=("", "layers"),
+        outputs=("attn.Wo", "mlp.Wo"),
+        head=HeadForm(
+            "head.dense",
+            "classifier",
+            "gelu",
+            always=True,
+            norm=_normed,
+            settings=(("classifier_activation", "gelu"), ("classifier_bias", True)),
+        ),
+    ),
+    # The activation is an option of its configuration.
+    "deberta-v2": Family(
+        type_ids=True,
+        positional=("query_proj", "key_proj", "pos_query_proj", "pos_key_proj"),
+        head=HeadForm("pooler.dense", "classifier", settings=(("pooler_hidden_act", "tanh"),)),
+    ),
 }
 
 

@@ -1,87 +1,104 @@
-"""Heads: from token states to a task's outputs, as its head specification says."""
+"""Heads: from token states to a task's outputs, as its head specification and the encoder's family say."""
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from polytask.data.batch import TaskRows
+from polytask.model.family import FAMILIES
 from polytask.terms import HeadSpec
 
 
-class RowHead(nn.Module):
-    """One output vector a text.
+class Head(nn.Module, ABC):
+    """From the states that a task reads to its outputs.
 
-    `mean` averages the states of all tokens and goes straight to the output layer; `cls` passes the first token's
-    state through a dense layer and tanh first, as the encoders' own classification heads do.
+    Where the family's own classification classes have a dense layer, an activation and perhaps a norm before the
+    output layer, so has the head; a plain linear layer otherwise.
+
+    Args:
+        config: of the encoder.
     """
 
-    def __init__(self, spec: HeadSpec, width: int, deviation: float) -> None:
+    def __init__(self, spec: HeadSpec, config: Any) -> None:  # noqa: ANN401
+        from transformers.activations import ACT2FN
+
         super().__init__()
+        form = FAMILIES[config.model_type].head
+        width, deviation = int(config.hidden_size), float(getattr(config, "initializer_range", 0.02))
         self.pooling = spec.pooling
-        self.dense = _linear(width, width, deviation) if spec.pooling == "cls" else None
+        has_dense = form.has_dense(spec)
+        self.dense = _linear(width, width, deviation) if has_dense else None
+        self.activation = ACT2FN[form.activation]
+        self.norm = form.norm(config) if has_dense and form.norm is not None else None
         self.dropout = nn.Dropout(spec.dropout)
-        self.out = _output_layer(spec, width, deviation)
+        self.out = _linear(width + sum(reading.size for reading in spec.reads), spec.size, deviation)
 
     def forward(self, states: Tensor, mask: Tensor, rows: TaskRows, read: Tensor | None = None) -> Tensor:
-        """Return rows x size.
+        """Return rows (or words) x size.
 
         Args:
             states: all rows x tokens x width.
             mask: all rows x tokens.
-            read: rows x the sizes of what is read of other tasks, where anything is.
+            read: rows (or words) x the sizes of what is read of other tasks, where anything is.
         """
         return self.answer(self.pool(states, mask, rows), read)
 
-    def pool(self, states: Tensor, mask: Tensor, rows: TaskRows) -> Tensor:
-        """Return rows x width: all that the head takes from the encoder, and nothing that it learns."""
-        chosen = states[rows.rows]
-        if self.dense is not None:
-            return chosen[:, 0]
-        weight = mask[rows.rows].to(chosen.dtype).unsqueeze(-1)
-        return (chosen * weight).sum(1) / weight.sum(1)
-
-    def answer(self, pooled: Tensor, read: Tensor | None = None) -> Tensor:
-        """Return rows x size for what `pool` returned."""
-        if self.dense is not None:
-            pooled = torch.tanh(self.dense(pooled))
-        return self.out(self.dropout(_beside(pooled, read)))
-
-
-class WordHead(nn.Module):
-    """One output vector a word, read from the state of its first sub-word."""
-
-    def __init__(self, spec: HeadSpec, width: int, deviation: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(spec.dropout)
-        self.out = _output_layer(spec, width, deviation)
-
-    def forward(self, states: Tensor, mask: Tensor, rows: TaskRows, read: Tensor | None = None) -> Tensor:
-        """Return words x size.
+    def everywhere(self, states: Tensor, mask: Tensor, read: Tensor | None = None) -> Tensor:
+        """Return what the head makes of all rows, or of every token (a word's is that of its first sub-word).
 
         Args:
-            states: all rows x tokens x width.
-            read: words x the sizes of what is read of other tasks, where anything is.
+            read: as for `forward`, for all rows or tokens.
+
+        Returns:
+            Rows x size, or rows x tokens x size.
         """
-        return self.answer(self.pool(states, mask, rows), read)
+        return self.answer(self.pool_everywhere(states, mask), read)
+
+    @abstractmethod
+    def pool_everywhere(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Return what `pool` does, for all rows or tokens: rows (x tokens) x width."""
+
+    @abstractmethod
+    def pool(self, states: Tensor, mask: Tensor, rows: TaskRows) -> Tensor:
+        """Return rows (or words) x width: all that the head takes from the encoder, and nothing that it learns."""
+
+    def answer(self, pooled: Tensor, read: Tensor | None = None) -> Tensor:
+        """Return rows (or words) x size for what `pool` returned."""
+        if self.dense is not None:
+            pooled = self.activation(self.dense(pooled))
+        if self.norm is not None:
+            pooled = self.norm(pooled)
+        return self.out(self.dropout(pooled if read is None else torch.cat([pooled, read], dim=-1)))
+
+
+class RowHead(Head):
+    """One output vector a text: from the mean of its tokens' states (`mean`) or the first token's state (`cls`)."""
 
     def pool(self, states: Tensor, mask: Tensor, rows: TaskRows) -> Tensor:
-        """Return words x width: all that the head takes from the encoder, and nothing that it learns."""
+        return self.pool_everywhere(states[rows.rows], mask[rows.rows])
+
+    def pool_everywhere(self, states: Tensor, mask: Tensor) -> Tensor:
+        if self.pooling == "cls":
+            return states[:, 0]
+        weight = mask.to(states.dtype).unsqueeze(-1)
+        return (states * weight).sum(1) / weight.sum(1)
+
+
+class WordHead(Head):
+    """One output vector a word, read from the state of its first sub-word."""
+
+    def pool(self, states: Tensor, mask: Tensor, rows: TaskRows) -> Tensor:
         del mask
         assert rows.words is not None
         return states[rows.words[0], rows.words[1]]
 
-    def answer(self, pooled: Tensor, read: Tensor | None = None) -> Tensor:
-        """Return words x size for what `pool` returned."""
-        return self.out(self.dropout(_beside(pooled, read)))
-
-
-def _beside(states: Tensor, read: Tensor | None) -> Tensor:
-    return states if read is None else torch.cat([states, read], dim=-1)
-
-
-def _output_layer(spec: HeadSpec, width: int, deviation: float) -> nn.Linear:
-    return _linear(width + sum(reading.size for reading in spec.reads), spec.size, deviation)
+    def pool_everywhere(self, states: Tensor, mask: Tensor) -> Tensor:
+        del mask
+        return states
 
 
 def _linear(width: int, size: int, deviation: float) -> nn.Linear:
@@ -91,14 +108,17 @@ def _linear(width: int, size: int, deviation: float) -> nn.Linear:
     return layer
 
 
-HEADS = {"row": RowHead, "word": WordHead}
+HEADS: dict[str, type[Head]] = {"row": RowHead, "word": WordHead}
 
 
-def build_head(spec: HeadSpec, width: int, deviation: float) -> RowHead | WordHead:
-    """Build the head of a specification.
+def build_head(spec: HeadSpec, config: Any) -> Head:  # noqa: ANN401
+    """Build the head of a specification on an encoder's configuration."""
+    return HEADS[spec.level](spec, config)
 
-    Args:
-        width: features of a token's state.
-        deviation: standard deviation of the new weights.
-    """
-    return HEADS[spec.level](spec, width, deviation)
+
+def changed_since_form_2(family: str, spec: HeadSpec) -> bool:
+    """Whether a head of a folder of form 2, where all families had the heads of bert, is another one today."""
+    form, then = FAMILIES[family].head, FAMILIES["bert"].head
+    if not form.has_dense(spec) and not then.has_dense(spec):
+        return False
+    return (form.has_dense(spec), form.activation, form.norm) != (then.has_dense(spec), then.activation, then.norm)

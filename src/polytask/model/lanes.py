@@ -134,6 +134,18 @@ class Pass:
         return (lane.rows if below.rows is None else torch.searchsorted(below.rows, lane.rows)) + start
 
 
+class WholePass(Pass):
+    """A pass in which every task reads all rows, and their number is not known yet: a graph is drawn (torch.export)."""
+
+    def __init__(self, count: int, tasks: Iterable[str], device: torch.device) -> None:
+        everyone = torch.arange(count, device=device)
+        super().__init__(count, dict.fromkeys(tasks, everyone))
+
+    def lane(self, tasks: frozenset[str]) -> Lane | None:
+        """Return the lane of all rows; `len` would turn their number into a constant of the graph."""
+        return Lane(tasks, None, self.count)
+
+
 @dataclass
 class Route:
     """Where the modules of one encoder find the pass that is under way."""

@@ -14,7 +14,7 @@ from polytask.data.batch import Batch, Chunk, TaskRows
 from polytask.model.branches import Level
 from polytask.model.cascade import Cascade
 from polytask.model.encoder import Backbone, Encoder
-from polytask.model.heads import RowHead, WordHead, build_head
+from polytask.model.heads import Head, build_head
 from polytask.model.lanes import Encoded
 from polytask.model.slot import Origins, size
 from polytask.sharing.plan import Plan, encoder_size
@@ -82,11 +82,10 @@ class MultiTaskModel(nn.Module):
             Encoder(one, sharing.following(sharing.plan.within(trunk)))
             for one, trunk in zip(reversed(copies), trunks, strict=True)
         )
-        deviation = float(getattr(backbone.config, "initializer_range", 0.02))
         # A bare name such as "type" or "values" would hide an attribute of the module.
         self.heads = nn.ModuleDict(
             {
-                f"task-{task}": build_head(heads[task], backbone.width, deviation)
+                f"task-{task}": build_head(heads[task], backbone.config)
                 for task in sharing.plan.tasks
                 if sharing.head_of(task) == task
             }
@@ -192,10 +191,10 @@ class MultiTaskModel(nn.Module):
         """Whether the encoder takes token type ids."""
         return self.trunks[0].family.type_ids
 
-    def head(self, task: str) -> RowHead | WordHead:
+    def head(self, task: str) -> Head:
         """Return a task's head, which may be other tasks' as well."""
         found = self.heads[f"task-{self.sharing.head_of(task)}"]
-        assert isinstance(found, RowHead | WordHead)
+        assert isinstance(found, Head)
         return found
 
     def follow(self, plan: Plan) -> Origins:

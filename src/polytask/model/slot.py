@@ -56,6 +56,10 @@ class Slot(nn.Module, ABC):
         return self.call(layer, states, extras.map(lambda value: now.pick(lane, value)))
 
     @abstractmethod
+    def take(self, other: Slot) -> None:
+        """Take the weights over from the same slot of a model that has these and further tasks."""
+
+    @abstractmethod
     def users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:
         """Yield the parameters with the tasks whose outputs depend on them."""
 

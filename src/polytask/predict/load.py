@@ -2,35 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from polytask.artifact.description import read_description
-from polytask.errors import MissingExtra, missing_extra
+from polytask.artifact.description import Description, Runtime, read_description
+from polytask.errors import ConfigError, MissingExtra, missing_extra
 from polytask.predict.predictor import Model
 
 if TYPE_CHECKING:
     from polytask.artifact.folder import Bundle
 
+Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 
-def load(folder: str | Path, device: str = "auto", precision: Literal["auto", "fp32", "bf16"] | None = None) -> Model:
+
+def load(folder: str | Path, device: str = "auto", precision: Precision | None = None) -> Model:
     """Load a model folder. Raises ModelError when it is not one, was altered, or is of another version.
 
     Args:
-        device: auto, cpu, cuda, cuda:0, ...
-        precision: by default the one in which the model was scored.
+        device: auto, cpu, cuda, cuda:0, ...; a model in ONNX form runs on the CPU.
+        precision: by default the one in which the model was scored; one in ONNX form has its own.
     """
     found = read_description(Path(folder))
+    return _LOADERS[found.runtime](found, device, precision)
+
+
+def _load_torch(found: Description, device: str, precision: Precision | None) -> Model:
     try:
         from polytask.artifact.folder import load_described
     except ModuleNotFoundError as error:
         if missing_extra(error) is None:
             raise
-        raise MissingExtra(str(error.name), "torch", f"{folder}, a model for torch,") from None
+        raise MissingExtra(str(error.name), "torch", f"{found.folder}, a model for torch,") from None
     return model_of(load_described(found), device, precision)
 
 
-def model_of(bundle: Bundle, device: str = "auto", precision: Literal["auto", "fp32", "bf16"] | None = None) -> Model:
+def _load_onnx(found: Description, device: str, precision: Precision | None) -> Model:
+    from polytask.predict.onnx_engine import load_onnx
+
+    if device not in ("auto", "cpu"):
+        raise ConfigError(f"device: found {device!r}; {found.folder} is in ONNX form, which runs on the cpu")
+    if precision == "bf16":
+        raise ConfigError(
+            f"precision: found 'bf16'; {found.folder} is in ONNX form, and keeps the one it was written in"
+        )
+    return load_onnx(found)
+
+
+_LOADERS: dict[Runtime, Callable[[Description, str, Precision | None], Model]] = {
+    "torch": _load_torch,
+    "onnx": _load_onnx,
+}
+
+
+def model_of(bundle: Bundle, device: str = "auto", precision: Precision | None = None) -> Model:
     """Return a trained model, ready to answer in torch."""
     from polytask.data.tokens import Tokenization
     from polytask.model.device import choose_device

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from polytask.data.engine import Engine
 from polytask.data.groups import groups_by_length
 from polytask.data.tokens import Tokenization, TokenRow
-from polytask.errors import ConfigError, DataError, ModelError, nearest
+from polytask.data.windows import Long, WindowEngine, count_windows
+from polytask.errors import ConfigError, DataError, ModelError, UserError, nearest
 from polytask.predict.record import Query, Record, queries_of, shown
 from polytask.tasks import Task
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from polytask.model.multitask import MultiTaskModel
 
 # Records that are read, grouped by length and answered together.
-WINDOW = 1024
+BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -28,17 +29,21 @@ class Answer:
     Attributes:
         text: the text, or the two texts of a pair.
         predictions: by task: a class, labels, a value, or entities.
-        truncated: whether the text was longer than the model reads.
+        truncated: whether a part of the text was left out, since it was longer than the model reads.
+        windows: how many windows it was read in; 1 where it fits.
     """
 
     text: str | tuple[str, str]
     predictions: dict[str, Any]
     truncated: bool
+    windows: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `polytask predict` prints."""
-        flag = {"truncated": True} if self.truncated else {}
-        return {"text": self.text, "predictions": self.predictions, **flag}
+        flags: dict[str, Any] = {"truncated": True} if self.truncated else {}
+        if self.windows > 1:
+            flags["windows"] = self.windows
+        return {"text": self.text, "predictions": self.predictions, **flags}
 
 
 class Model:
@@ -72,23 +77,43 @@ class Model:
             raise ModelError(f"network: found a model for {self.engine.describe()['runtime']}; only torch has one")
         return self.engine.network
 
-    def predict(self, texts: Iterable[Record], tasks: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    def predict(
+        self, texts: Iterable[Record], tasks: Sequence[str] | None = None, *, long: Long = "truncate"
+    ) -> list[dict[str, Any]]:
         """Answer texts (pairs, rows) and return for each one the predictions by task, in the order of the input.
+
+        Args:
+            long: what becomes of a text that is longer than the model reads: its beginning is read, or all of it in
+                overlapping windows, whose answers are joined. Of a pair, the beginnings are read.
 
         Raises DataError for a record that no task can read, ConfigError for an unknown task.
         """
         if isinstance(texts, str):
             raise DataError("predict takes a list of texts, and found one text; write model.predict([text])")
-        return [answer.predictions for answer in self.answers(texts, tasks)]
+        return [answer.predictions for answer in self.answers(texts, tasks, long=long)]
 
-    def answers(self, records: Iterable[Record], tasks: Sequence[str] | None = None) -> Iterator[Answer]:
-        """Answer a stream of records in their order; no more than a window of them is held at a time."""
+    def answers(
+        self, records: Iterable[Record], tasks: Sequence[str] | None = None, *, long: Long = "truncate"
+    ) -> Iterator[Answer]:
+        """Answer a stream of records in their order; no more than BLOCK of them are held at a time."""
+        reader = self.reader(long)
         chosen = self._choose(tasks)
         iterator = iter(records)
         number = 0
-        while window := list(islice(iterator, WINDOW)):
-            yield from self._answer(window, chosen, number)
-            number += len(window)
+        wrong: UserError | None = None
+        while wrong is None:
+            block, wrong = _read_block(iterator)
+            if not block and wrong is None:
+                return
+            yield from self._answer(block, chosen, number, reader)
+            number += len(block)
+        raise wrong
+
+    def reader(self, long: Long) -> tuple[Tokenization, Engine]:
+        """Return what reads texts, and what runs the model, for a way to treat long texts. Raises ConfigError."""
+        if long not in READERS:
+            raise ConfigError(f"long: found {long!r}; {nearest(long, READERS)}")
+        return READERS[long](self)
 
     def _choose(self, tasks: Sequence[str] | None) -> list[str]:
         for task in tasks or ():
@@ -96,31 +121,68 @@ class Model:
                 raise ConfigError(f"tasks: found {task!r}; {nearest(task, self.tasks)}")
         return list(self.tasks if tasks is None else tasks)
 
-    def _answer(self, window: Sequence[Record], tasks: Sequence[str], number: int) -> Iterator[Answer]:
+    def _answer(
+        self, block: Sequence[Record], tasks: Sequence[str], number: int, reader: tuple[Tokenization, Engine]
+    ) -> Iterator[Answer]:
+        tokens, engine = reader
         queries: list[Query] = []
-        for index, record in enumerate(window):
-            queries.extend(queries_of(index, record, self.tasks, tasks, f"record {number + index + 1}"))
-        rows = self.tokens.rows(
+        wrong: DataError | None = None
+        for index, record in enumerate(block):
+            try:
+                queries.extend(queries_of(index, record, self.tasks, tasks, f"record {number + index + 1}"))
+            except DataError as error:  # the records before it are answered first
+                block, wrong = block[:index], error
+                break
+        rows = tokens.rows(
             [query.text for query in queries], [query.pair for query in queries], [query.words for query in queries]
         )
-        predictions: list[dict[str, Any]] = [{} for _ in window]
+        predictions: list[dict[str, Any]] = [{} for _ in block]
         for group in groups_by_length([len(row.ids) for row in rows]):
-            for index, found in self._run([queries[i] for i in group], [rows[i] for i in group]):
+            for index, found in self._run(engine, [queries[i] for i in group], [rows[i] for i in group]):
                 predictions[index].update(found)
-        by_record: list[list[int]] = [[] for _ in window]
+        by_record: list[list[int]] = [[] for _ in block]
         for place, query in enumerate(queries):
             by_record[query.record].append(place)
-        for index, record in enumerate(window):
+        for index, record in enumerate(block):
             ordered = {task: predictions[index][task] for task in tasks if task in predictions[index]}
-            truncated = any(rows[place].truncated for place in by_record[index])
-            yield Answer(shown(record, [queries[place] for place in by_record[index]]), ordered, truncated)
+            own = [rows[place] for place in by_record[index]]
+            yield Answer(
+                shown(record, [queries[place] for place in by_record[index]]),
+                ordered,
+                any(row.truncated for row in own),
+                max(count_windows(row, tokens) for row in own),
+            )
+        if wrong is not None:
+            raise wrong
 
-    def _run(self, queries: Sequence[Query], rows: Sequence[TokenRow]) -> Iterator[tuple[int, dict[str, Any]]]:
-        for query, row, outputs in zip(
-            queries, rows, self.engine.run(rows, [query.tasks for query in queries]), strict=True
-        ):
+    def _run(
+        self, engine: Engine, queries: Sequence[Query], rows: Sequence[TokenRow]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        said = engine.run(rows, [query.tasks for query in queries])
+        for query, row, outputs in zip(queries, rows, said, strict=True):
             kept = [int(token >= 0) for token in row.word_tokens]
             yield (
                 query.record,
                 {task: self.tasks[task].present(outputs[task], query.text, query.words, kept) for task in query.tasks},
             )
+
+
+def _read_block(records: Iterator[Record]) -> tuple[list[Record], UserError | None]:
+    """Read the next records, and what stopped it: those before an error are not lost."""
+    block: list[Record] = []
+    try:
+        block.extend(islice(records, BLOCK))
+    except UserError as error:
+        return block, error
+    return block, None
+
+
+def _truncating(model: Model) -> tuple[Tokenization, Engine]:
+    return model.tokens, model.engine
+
+
+def _in_windows(model: Model) -> tuple[Tokenization, Engine]:
+    return model.tokens.whole, WindowEngine(model.engine, model.tasks, model.tokens)
+
+
+READERS: dict[str, Callable[[Model], tuple[Tokenization, Engine]]] = {"truncate": _truncating, "windows": _in_windows}

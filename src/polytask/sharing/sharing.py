@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -31,6 +31,8 @@ class Kind:
         targets: names of the linear modules that get an addition; empty for the kind's own choice.
         frozen: whether the layer below the additions stays as it was pretrained.
         strength: of the tie.
+        alone_from: from this layer on a part that stands alone has an addition too: it had others beside it before
+            they were pruned away. None: nowhere.
     """
 
     name: KindName = "copy"
@@ -39,9 +41,14 @@ class Kind:
     targets: tuple[str, ...] = ()
     frozen: bool = False
     strength: float = 0.01
+    alone_from: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", tuple(self.targets))  # JSON has lists only
+
+    def adds(self, layer: int, parts: int) -> bool:
+        """Whether each part of a layer that has so many has an addition."""
+        return self.shares_layer and (parts > 1 or (self.alone_from is not None and layer >= self.alone_from))
 
     @property
     def shares_layer(self) -> bool:
@@ -57,11 +64,17 @@ class Mixing:
         method: a name of the table of mixing methods.
         from_layer: the lowest layer that it takes the place of, from 1.
         options: the method's own.
+        towers: the tasks that towers and gates are there for, where some of them have been pruned away; empty: those
+            of the plan.
     """
 
     method: str
     from_layer: int
     options: Mapping[str, float] = field(default_factory=dict[str, float])
+    towers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "towers", tuple(self.towers))  # JSON has lists only
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,14 @@ class Sharing:
     def following(self, plan: Plan) -> Sharing:
         """Return the same with another plan."""
         return Sharing(plan, self.kind, self.mixing, self.heads)
+
+    def within(self, tasks: Collection[str]) -> Sharing:
+        """Return what some of the tasks share; towers of mixing methods and additions stay."""
+        kept = tuple(tuple(task for task in group if task in tasks) for group in self.heads)
+        divided = (number for number, level in enumerate(self.plan.levels) if self.kind.adds(number, len(level)))
+        kind = replace(self.kind, alone_from=next(divided, None)) if self.kind.shares_layer else self.kind
+        mixing = self.mixing and replace(self.mixing, towers=self.mixing.towers or self.plan.tasks)
+        return Sharing(self.plan.within(tasks), kind, mixing, tuple(group for group in kept if len(group) > 1))
 
     def picture(self) -> str:
         """Draw what is shared."""

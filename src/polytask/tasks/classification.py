@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
+from polytask.tasks.calibration import CalibratedOptions, fit_temperature
 from polytask.tasks.task import (
     MISSING,
+    ON_DEV,
+    Bools,
+    Floats,
     Outputs,
     Row,
     Tally,
     Task,
-    TaskOptions,
     label_text,
     ordered_metrics,
     rounded,
@@ -26,7 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class ClassificationOptions(TaskOptions):
+class ClassificationOptions(CalibratedOptions):
     """Options of a classification task."""
 
     type: Literal["classification"]  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -47,11 +52,13 @@ class Classification(Task):
     options: ClassificationOptions
     classes: tuple[str, ...]
     counts: tuple[int, ...]
+    temperature: float = field(default=1.0, metadata=ON_DEV)
 
     type_name = "classification"
     Options = ClassificationOptions
     gold_type = "string"
     activation = "softmax"
+    problem_type = "single_label_classification"
 
     @classmethod
     def columns(cls, options: ClassificationOptions) -> tuple[str, ...]:
@@ -89,6 +96,10 @@ class Classification(Task):
     def labels(self) -> tuple[str, ...]:
         return self.classes
 
+    @property
+    def unit(self) -> tuple[float, float]:
+        return 1.0 / self.temperature, 0.0
+
     def encode(self, gold: Gold) -> int:
         return self.classes.index(str(gold)) if gold in self.classes else -100
 
@@ -116,12 +127,45 @@ class Classification(Task):
 
     def present(self, outputs: Outputs, text: str, words: Sequence[Word], has_token: Sequence[int]) -> dict[str, Any]:
         del text, words, has_token
-        probabilities = softmax(outputs).tolist()
-        best = max(range(len(self.classes)), key=probabilities.__getitem__)
+        probabilities = softmax(outputs / self.temperature).tolist()
         return {
-            "label": self.classes[best],
+            "label": self.classes[int(outputs.argmax())],
             "probabilities": {label: rounded(value) for label, value in zip(self.classes, probabilities, strict=True)},
         }
+
+    def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
+        scaled = outputs.astype(np.float64) / self.temperature
+        logs = scaled - np.logaddexp.reduce(scaled, axis=-1, keepdims=True)
+        mean = np.logaddexp.reduce(logs + np.log(weights)[:, None], axis=0)
+        return (self.temperature * mean).astype(np.float32)
+
+    @property
+    def fits_on_dev(self) -> bool:
+        return self.options.calibrate
+
+    def tuned(
+        self, outputs: Outputs, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Classification, list[str]]:
+        del words
+        if not self.options.calibrate:
+            return self.uncalibrated(), []
+        temperature, notes = fit_temperature(outputs, self._targets(golds))
+        return replace(self, temperature=temperature), notes
+
+    def describe_tuned(self) -> dict[str, Any]:
+        return {"temperature": rounded(self.temperature)}
+
+    def uncalibrated(self) -> Classification:
+        return replace(self, temperature=1.0)
+
+    def certainty(
+        self, outputs: Outputs, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Floats, Bools]:
+        del words
+        return top_certainty(outputs / self.temperature, self._targets(golds))
+
+    def _targets(self, golds: Sequence[Gold]) -> NDArray[np.int64]:
+        return np.array([self.encode(gold) for gold in golds], np.int64)
 
     def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
         majority = self.classes[self.counts.index(max(self.counts))]
@@ -129,6 +173,11 @@ class Classification(Task):
 
     def confused(self, golds: Sequence[Gold], found: Sequence[Gold]) -> list[tuple[str, str]]:
         return [(str(gold), str(one)) for gold, one in zip(golds, found, strict=True)]
+
+
+def top_certainty(outputs: Outputs, targets: NDArray[np.int64]) -> tuple[Floats, Bools]:
+    """Return the greatest probability of each decision and whether it is that of the target."""
+    return softmax(outputs.astype(np.float64)).max(-1, initial=0.0), outputs.argmax(-1) == targets
 
 
 def balanced_weights(counts: Sequence[int]) -> list[float]:

@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field
 
+from polytask.tasks.calibration import CalibratedOptions, fit_temperature, two_classes
 from polytask.tasks.task import (
+    ON_DEV,
+    Bools,
+    Floats,
     Outputs,
     Row,
     Tally,
     Task,
-    TaskOptions,
     label_text,
     ordered_metrics,
     rounded,
     sigmoid,
 )  # fmt: skip
+from polytask.tasks.thresholds import tune_thresholds
 from polytask.terms import Gold, HeadSpec, Word
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class MultilabelOptions(TaskOptions):
+class MultilabelOptions(CalibratedOptions):
     """Options of a multi-label task."""
 
     type: Literal["multilabel"]  # pyright: ignore[reportIncompatibleVariableOverride]
     label: str = Field(default="labels", description="column that holds a list, or labels joined by `separator`")
     separator: str = Field(default=",", min_length=1, description="joins several labels in one text cell")
-    threshold: float = Field(default=0.5, gt=0, lt=1, description="probability from which a label is given")
+    threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["tuned"] = Field(
+        default="tuned", description="probability from which a label is given; tuned: each label's, best on dev"
+    )
     class_weights: Literal["balanced"] | None = Field(
         default=None, description="balanced: a label's positive cases weigh as much as its negative ones"
     )
@@ -49,11 +57,15 @@ class Multilabel(Task):
     classes: tuple[str, ...]
     counts: tuple[int, ...]
     rows: int
+    temperature: float = field(default=1.0, metadata=ON_DEV)
+    # The output from which each label is given; without any, the threshold of the options decides.
+    cuts: tuple[float, ...] = field(default=(), metadata=ON_DEV)
 
     type_name = "multilabel"
     Options = MultilabelOptions
     gold_type = "list<string>"
     activation = "sigmoid"
+    problem_type = "multi_label_classification"
 
     @classmethod
     def columns(cls, options: MultilabelOptions) -> tuple[str, ...]:
@@ -93,6 +105,10 @@ class Multilabel(Task):
     def labels(self) -> tuple[str, ...]:
         return self.classes
 
+    @property
+    def unit(self) -> tuple[float, float]:
+        return 1.0 / self.temperature, 0.0
+
     def encode(self, gold: Gold) -> list[float]:
         assert isinstance(gold, list)
         return [1.0 if label in gold else 0.0 for label in self.classes]
@@ -118,17 +134,78 @@ class Multilabel(Task):
 
     def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
         del words
-        chosen = (sigmoid(outputs) >= self.options.threshold).tolist()
-        return [[label for label, on in zip(self.classes, row, strict=True) if on] for row in chosen]
+        return [
+            [label for label, on in zip(self.classes, row, strict=True) if on] for row in self._given(outputs).tolist()
+        ]
 
     def present(self, outputs: Outputs, text: str, words: Sequence[Word], has_token: Sequence[int]) -> dict[str, Any]:
         del text, words, has_token
-        probabilities = sigmoid(outputs).tolist()
-        pairs = list(zip(self.classes, probabilities, strict=True))
+        probabilities = sigmoid(outputs / self.temperature).tolist()
         return {
-            "labels": [label for label, value in pairs if value >= self.options.threshold],
-            "probabilities": {label: rounded(value) for label, value in pairs},
+            "labels": [label for label, on in zip(self.classes, self._given(outputs).tolist(), strict=True) if on],
+            "probabilities": {label: rounded(value) for label, value in zip(self.classes, probabilities, strict=True)},
         }
+
+    def _given(self, outputs: Outputs) -> Bools:
+        return outputs >= np.array(self._cuts())
+
+    def _cuts(self) -> tuple[float, ...]:
+        if self.cuts:
+            return self.cuts
+        fixed = 0.5 if self.options.threshold == "tuned" else self.options.threshold
+        return (self.temperature * math.log(fixed / (1 - fixed)),) * len(self.classes)
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        shown = sigmoid(np.array(self._cuts()) / self.temperature).tolist()
+        return {label: rounded(value) for label, value in zip(self.classes, shown, strict=True)}
+
+    def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
+        scaled = outputs.astype(np.float64) / self.temperature
+        # The logit of the mean probability, by logarithms, so that certain answers stay finite.
+        yes, no = (
+            np.logaddexp.reduce(np.log(weights)[:, None] - np.logaddexp(0.0, sign * scaled), axis=0)
+            for sign in (-1.0, 1.0)
+        )
+        return (self.temperature * (yes - no)).astype(np.float32)
+
+    @property
+    def fits_on_dev(self) -> bool:
+        return self.options.calibrate or self.options.threshold == "tuned"
+
+    def tuned(
+        self, outputs: Outputs, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Multilabel, list[str]]:
+        del words
+        temperature, cuts, notes = 1.0, tuple[float, ...](), list[str]()
+        gold = self._targets(golds)
+        if self.options.calibrate:
+            temperature, notes = fit_temperature(two_classes(outputs), gold.ravel().astype(np.int64))
+        if self.options.threshold == "tuned":
+            cuts, more = tune_thresholds(outputs, gold, self.classes, self.metric)
+            notes = [*notes, *more]
+        return replace(self, temperature=temperature, cuts=cuts), notes
+
+    def describe_tuned(self) -> dict[str, Any]:
+        found = {"temperature": rounded(self.temperature)} if self.options.calibrate else {}
+        return {**found, "thresholds": self.thresholds}
+
+    def uncalibrated(self) -> Multilabel:
+        return replace(self, temperature=1.0, cuts=self._cuts())
+
+    def certainty(
+        self, outputs: Outputs, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Floats, Bools]:
+        """Return both for every label of every row: given or not, with the probability of what was decided."""
+        del words
+        given = self._given(outputs)
+        probabilities = sigmoid(outputs.astype(np.float64) / self.temperature)
+        found = np.where(given, probabilities, 1.0 - probabilities)
+        return found.ravel(), (given == self._targets(golds)).ravel()
+
+    def _targets(self, golds: Sequence[Gold]) -> Bools:
+        """Return which labels each row has: rows x labels."""
+        return np.array([self.encode(gold) for gold in golds], np.bool_).reshape(-1, len(self.classes))
 
     def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
         frequent: list[str] = [

@@ -41,6 +41,7 @@ class Regression(Task):
     Options = RegressionOptions
     gold_type = "double"
     activation = "identity"
+    problem_type = "regression"
 
     @classmethod
     def columns(cls, options: RegressionOptions) -> tuple[str, ...]:
@@ -88,6 +89,10 @@ class Regression(Task):
     @property
     def labels(self) -> tuple[str, ...]:
         return ()
+
+    @property
+    def unit(self) -> tuple[float, float]:
+        return self.deviation, self.mean
 
     def encode(self, gold: Gold) -> float:
         assert isinstance(gold, float)

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from polytask.errors import nearest
 from polytask.tasks.bio import confused_spans, is_bio, repair, spans
-from polytask.tasks.classification import balanced_weights, cross_entropy, known_mass, soft_cross_entropy
+from polytask.tasks.calibration import CalibratedOptions, fit_temperature
+from polytask.tasks.classification import (
+    balanced_weights,
+    cross_entropy,
+    known_mass,
+    soft_cross_entropy,
+    top_certainty,
+)
 from polytask.tasks.task import (
+    ON_DEV,
+    Bools,
+    Floats,
     Outputs,
     Row,
     Tally,
     Task,
-    TaskOptions,
     label_text,
     ordered_metrics,
     rounded,
@@ -35,7 +46,7 @@ def _number_as_name(value: Any) -> Any:  # noqa: ANN401
 Column: TypeAlias = Annotated[str, BeforeValidator(_number_as_name), WithJsonSchema({"type": ["string", "integer"]})]
 
 
-class TaggingOptions(TaskOptions):
+class TaggingOptions(CalibratedOptions):
     """Options of a tagging task."""
 
     type: Literal["tagging"]  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -59,6 +70,7 @@ class Tagging(Task):
     tagset: tuple[str, ...]
     counts: tuple[int, ...]
     bio: bool
+    temperature: float = field(default=1.0, metadata=ON_DEV)
 
     type_name = "tagging"
     Options = TaggingOptions
@@ -123,6 +135,10 @@ class Tagging(Task):
     def labels(self) -> tuple[str, ...]:
         return self.tagset
 
+    @property
+    def unit(self) -> tuple[float, float]:
+        return 1.0 / self.temperature, 0.0
+
     def encode(self, gold: Gold) -> list[int]:
         assert isinstance(gold, list)
         index = {tag: position for position, tag in enumerate(self.tagset)}
@@ -156,8 +172,8 @@ class Tagging(Task):
     def present(
         self, outputs: Outputs, text: str, words: Sequence[Word], has_token: Sequence[int]
     ) -> list[dict[str, Any]]:
-        probabilities = softmax(outputs)
-        found = iter(zip(probabilities.argmax(-1).tolist(), probabilities.max(-1).tolist(), strict=True))
+        probabilities = softmax(outputs / self.temperature)
+        found = iter(zip(outputs.argmax(-1).tolist(), probabilities.max(-1).tolist(), strict=True))
         tagged = [next(found) if has else None for has in has_token]
         tags = [self.default_tag if pair is None else self.tagset[pair[0]] for pair in tagged]
         scores = [0.0 if pair is None else pair[1] for pair in tagged]
@@ -182,6 +198,36 @@ class Tagging(Task):
                 }
             )
         return entities
+
+    @property
+    def fits_on_dev(self) -> bool:
+        return self.options.calibrate
+
+    def tuned(
+        self, outputs: Outputs, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Tagging, list[str]]:
+        if not self.options.calibrate:
+            return self.uncalibrated(), []
+        temperature, notes = fit_temperature(outputs, self._targets(golds, words))
+        return replace(self, temperature=temperature), notes
+
+    def describe_tuned(self) -> dict[str, Any]:
+        return {"temperature": rounded(self.temperature)}
+
+    def uncalibrated(self) -> Tagging:
+        return replace(self, temperature=1.0)
+
+    def certainty(
+        self, outputs: Outputs, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Floats, Bools]:
+        return top_certainty(outputs / self.temperature, self._targets(golds, words))
+
+    def _targets(self, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None) -> NDArray[np.int64]:
+        """Return the tag of each word that has a token."""
+        assert words is not None
+        pairs = zip(golds, words, strict=True)
+        found = [tag for gold, row in pairs for tag, has in zip(self.encode(gold), row, strict=True) if has]
+        return np.array(found, np.int64)
 
     def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
         majority = self.tagset[self.counts.index(max(self.counts))]

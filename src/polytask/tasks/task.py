@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Integral
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
 # What a head says of one row or of several, taken off the model: float32.
 Outputs: TypeAlias = NDArray[np.float32]
+Floats: TypeAlias = NDArray[np.float64]
+Bools: TypeAlias = NDArray[np.bool_]
+# Marks the fields of a task that are fitted on dev, once the model is chosen.
+ON_DEV = {"fitted": "dev"}
 Row: TypeAlias = Mapping[str, Any]
+ProblemType: TypeAlias = Literal["single_label_classification", "multi_label_classification", "regression"]
+_Real = TypeVar("_Real", NDArray[np.float32], NDArray[np.float64])
 MISSING: frozenset[object] = frozenset({None, ""})
 
 
@@ -43,7 +49,7 @@ Names: TypeAlias = Annotated[
 _LEARNING = frozenset(
     {
         "data", "needs", "reads", "detach_reads", "gate", "weight", "metric", "pooling", "dropout", "class_weights",
-        "label_smoothing", "threshold",
+        "label_smoothing", "threshold", "calibrate",
     }
 )  # fmt: skip
 
@@ -139,6 +145,8 @@ class Task(ABC):
     gold_type: ClassVar[Literal["string", "list<string>", "double"]]
     # What the head's outputs become for the tasks that read them.
     activation: ClassVar[Activation]
+    # How Hugging Face's classes for texts, and its pipelines, take the outputs.
+    problem_type: ClassVar[ProblemType | None] = None
 
     name: str
     options: Any
@@ -172,6 +180,19 @@ class Task(ABC):
     @abstractmethod
     def labels(self) -> tuple[str, ...]:
         """The label space; empty for a number."""
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The probability, as it is shown, from which each label is given; empty where labels exclude one another."""
+        return {}
+
+    @property
+    def unit(self) -> tuple[float, float]:
+        """Factor and summand that turn the head's outputs into what another program expects: logits, or the number.
+
+        An export folds them into the output layer.
+        """
+        return 1.0, 0.0
 
     @abstractmethod
     def encode(self, gold: Gold) -> int | float | list[int] | list[float]:
@@ -234,6 +255,56 @@ class Task(ABC):
     ) -> dict[str, Any] | list[dict[str, Any]]:
         """Turn one row's outputs into what a user reads: labels with probabilities, or entities with offsets."""
 
+    def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
+        """Return the outputs that stand for the mean answer of several, such as the windows of a long text.
+
+        At row level: the mean of what is shown, probabilities or values.
+
+        Args:
+            outputs: answers x size.
+            weights: of the answers; they add up to 1.
+        """
+        return (weights @ outputs).astype(np.float32)
+
+    @property
+    def fits_on_dev(self) -> bool:
+        """Whether `tuned` has anything to do."""
+        return False
+
+    def tuned(
+        self, outputs: Outputs, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Task, list[str]]:
+        """Return the task with what is fitted on dev rows, and what a person should know about it.
+
+        What was fitted before is forgotten. No dev row is needed; what then stays as it is, is among the notes.
+
+        Args:
+            outputs, words: as for `decode`.
+            golds: the rows' labels.
+        """
+        del outputs, golds, words
+        return self, []
+
+    def describe_tuned(self) -> dict[str, Any]:
+        """Return what was fitted on dev, as a person reads it."""
+        return {}
+
+    def uncalibrated(self) -> Task:
+        """Return the task as it decides, with the probabilities that the model was trained to give."""
+        return self
+
+    def certainty(
+        self, outputs: Outputs, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Floats, Bools] | None:
+        """Return the probability of each decision and whether it is right; None where there are no probabilities.
+
+        Args:
+            outputs, words: as for `decode`; a word without a token is no decision.
+            golds: the rows' labels.
+        """
+        del outputs, golds, words
+        return None
+
     @abstractmethod
     def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
         """Return what the majority baseline (from training) predicts for these rows."""
@@ -258,16 +329,22 @@ class Task(ABC):
         return None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the task as JSON: its type, its options without the data, and what it learned from the rows."""
-        fitted = {key.name: getattr(self, key.name) for key in fields(self) if key.name not in ("name", "options")}  # type: ignore[arg-type]
+        """Return the task as JSON: its type, its options without the data, what it learned from training rows and dev.
+
+        What the targets of rows depend on is under `fitted`; `tuned` is what was fitted on dev.
+        """
+        learned = [key for key in fields(self) if key.name not in ("name", "options")]  # type: ignore[arg-type]
+        fitted = {key.name: getattr(self, key.name) for key in learned if key.metadata.get("fitted") != "dev"}
+        tuned = {key.name: getattr(self, key.name) for key in learned if key.metadata.get("fitted") == "dev"}
         options = self.options.model_dump(mode="json", exclude={"data"})
-        return {"type": self.type_name, "options": options, "fitted": fitted}
+        return {"type": self.type_name, "options": options, "fitted": fitted, "tuned": tuned}
 
     @classmethod
     def from_json(cls, name: str, data: dict[str, Any]) -> Task:
-        """Rebuild the task from `to_json`."""
-        fitted = {key: tuple(value) if isinstance(value, list) else value for key, value in data["fitted"].items()}
-        return cls(name, cls.Options.model_validate(data["options"]), **fitted)  # type: ignore[call-arg]
+        """Rebuild the task from `to_json`; one of before anything was fitted on dev has no `tuned`."""
+        learned = {**data["fitted"], **data.get("tuned", {})}
+        given = {key: tuple(value) if isinstance(value, list) else value for key, value in learned.items()}
+        return cls(name, cls.Options.model_validate(data["options"]), **given)  # type: ignore[call-arg]
 
     @property
     def metric(self) -> str:
@@ -291,16 +368,20 @@ def label_text(value: Any) -> str:  # noqa: ANN401
     raise ValueError(f"found {value!r}; a label is text or a whole number")
 
 
-def softmax(outputs: Outputs) -> Outputs:
+def softmax(outputs: _Real) -> _Real:
     """Return the distributions over the last axis."""
     powers = np.exp(outputs - outputs.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
 
 
-def sigmoid(outputs: Outputs) -> Outputs:
+def sigmoid(outputs: _Real) -> _Real:
     """Return the probability of each output."""
     # By the half-angle form of tanh: exp of a large number would overflow.
-    return np.float32(0.5) * (np.tanh(outputs * np.float32(0.5)) + np.float32(1.0))
+    found: _Real = outputs * 0.5
+    np.tanh(found, out=found)
+    found += 1.0
+    found *= 0.5
+    return found
 
 
 def rounded(number: float) -> float:

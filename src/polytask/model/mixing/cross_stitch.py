@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from polytask.model.lanes import Route, first_of, joined, like
-from polytask.model.mixing.mixer import MixingSlot, copies, mixture, rows_of
+from polytask.model.mixing.mixer import MixingSlot, Towers, copies, mixture, rows_of
 from polytask.model.slot import Extras, Slot
 
 
@@ -39,14 +39,19 @@ class CrossStitch(MixingSlot):
 
     @classmethod
     def slots(
-        cls, layers: Sequence[nn.Module], tasks: Sequence[str], width: int, route: Route, options: Mapping[str, float]
+        cls, layers: Sequence[nn.Module], towers: Towers, width: int, route: Route, options: Mapping[str, float]
     ) -> list[Slot]:
         del width
         last = len(layers) - 1
         return [
-            cls(layer, tasks, options["own_weight"], options["rate"], route, low=index == 0, top=index == last)
+            cls(layer, towers.tasks, options["own_weight"], options["rate"], route, low=index == 0, top=index == last)
             for index, layer in enumerate(layers)
         ]
+
+    @classmethod
+    def needed(cls, towers: Towers, levels: int, options: Mapping[str, float]) -> tuple[str, ...]:
+        del levels, options
+        return towers.tasks  # every unit mixes all towers
 
     def forward(self, states: Tensor, *args: Any, **options: Any) -> Any:  # noqa: ANN401
         """Run every tower on all rows: a task reads all of them.

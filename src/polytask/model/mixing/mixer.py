@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +14,24 @@ from polytask.model.lanes import Lane, Pass, Route
 from polytask.model.slot import Slot
 
 
+@dataclass(frozen=True)
+class Towers:
+    """The tasks of a mixing method.
+
+    Attributes:
+        tasks: those that towers and gates are there for.
+        answered: those of them that still have heads; the others were pruned away.
+    """
+
+    tasks: tuple[str, ...]
+    answered: tuple[str, ...]
+
+
 class MixingSlot(Slot, ABC):
     """One replaced layer of a mixing method. Between its layers the states are several streams, one after another.
 
     Attributes:
+        tasks: those that towers and gates are there for.
         low, top: whether this is the lowest of the replaced layers, and the highest.
     """
 
@@ -28,7 +43,7 @@ class MixingSlot(Slot, ABC):
     @classmethod
     @abstractmethod
     def slots(
-        cls, layers: Sequence[nn.Module], tasks: Sequence[str], width: int, route: Route, options: Mapping[str, float]
+        cls, layers: Sequence[nn.Module], towers: Towers, width: int, route: Route, options: Mapping[str, float]
     ) -> list[Slot]:
         """Return what stands in the places of these layers.
 
@@ -37,9 +52,26 @@ class MixingSlot(Slot, ABC):
             width: features of a token's state.
         """
 
+    @classmethod
+    @abstractmethod
+    def needed(cls, towers: Towers, levels: int, options: Mapping[str, float]) -> tuple[str, ...]:
+        """Return the tasks whose towers and gates the answered tasks' outputs depend on.
+
+        Args:
+            levels: number of replaced layers.
+        """
+
     def streams(self, now: Pass, states: Tensor, count: int) -> list[Tensor]:
         """Return so many streams of all rows: below the lowest replaced layer they are all the same."""
-        return [now.take(states, self.everyone(now))] * count if self.low else list(states.chunk(count))
+        everyone = self.everyone(now)
+        if self.low:
+            return [now.take(states, everyone)] * count
+        # Not `chunk`: a graph of any number of rows cannot say how many chunks that makes.
+        return [states.narrow(0, index * everyone.count, everyone.count) for index in range(count)]
+
+    def take(self, other: Slot) -> None:
+        found = other.state_dict()
+        self.load_state_dict({name: found[name] for name in self.state_dict()})
 
     def everyone(self, now: Pass) -> Lane:
         """Return the lane of all rows that any task reads."""

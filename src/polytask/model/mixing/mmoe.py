@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from polytask.model.lanes import Pass, Route, first_of, joined, like
-from polytask.model.mixing.mixer import Gate, MixingSlot, copies, mixture, rows_of
+from polytask.model.mixing.mixer import Gate, MixingSlot, Towers, copies, mixture, rows_of
 from polytask.model.slot import Extras, Slot
 
 
@@ -30,14 +30,19 @@ class Mmoe(MixingSlot):
 
     @classmethod
     def slots(
-        cls, layers: Sequence[nn.Module], tasks: Sequence[str], width: int, route: Route, options: Mapping[str, float]
+        cls, layers: Sequence[nn.Module], towers: Towers, width: int, route: Route, options: Mapping[str, float]
     ) -> list[Slot]:
         last = len(layers) - 1
         count = int(options["experts"])
         return [
-            cls(layer, tasks, count, width, route, low=index == 0, top=index == last)
+            cls(layer, towers.tasks, count, width, route, low=index == 0, top=index == last)
             for index, layer in enumerate(layers)
         ]
+
+    @classmethod
+    def needed(cls, towers: Towers, levels: int, options: Mapping[str, float]) -> tuple[str, ...]:
+        del levels, options
+        return towers.answered  # experts belong to all tasks, gates to one
 
     def forward(self, states: Tensor, *args: Any, **options: Any) -> Any:  # noqa: ANN401
         """Run every expert on all rows.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from polytask.model.lanes import Lane, Pass, Route, first_of, joined, like
-from polytask.model.mixing.mixer import Gate, MixingSlot, copies, mixture, rows_of
+from polytask.model.mixing.mixer import Gate, MixingSlot, Towers, copies, mixture, rows_of
 from polytask.model.slot import Extras, Slot
 
 
@@ -25,7 +25,7 @@ class Ple(MixingSlot):
     def __init__(
         self,
         layer: nn.Module,
-        tasks: Sequence[str],
+        towers: Towers,
         own: int,
         shared: int,
         width: int,
@@ -34,24 +34,31 @@ class Ple(MixingSlot):
         low: bool,
         above: int,
     ) -> None:
-        super().__init__(layer, tasks, route, low=low, top=above == 0)
+        super().__init__(layer, towers.tasks, route, low=low, top=above == 0)
         self.above = above
         self.shared = copies(layer, shared)
-        self.own = nn.ModuleDict({f"task-{task}": copies(layer, own) for task in tasks})
-        self.gates = nn.ModuleDict({f"task-{task}": Gate(width, own + shared) for task in tasks})
+        # Nobody reads the top streams of tasks that were pruned away.
+        self.extracted = towers.answered if self.top else towers.tasks
+        self.own = nn.ModuleDict({f"task-{task}": copies(layer, own) for task in self.extracted})
+        self.gates = nn.ModuleDict({f"task-{task}": Gate(width, own + shared) for task in self.extracted})
         # Nobody reads the shared stream of the top, nor any where there are no shared experts.
-        self.shared_gate = Gate(width, own * len(tasks) + shared) if shared and not self.top else None
+        self.shared_gate = Gate(width, own * len(self.tasks) + shared) if shared and not self.top else None
 
     @classmethod
     def slots(
-        cls, layers: Sequence[nn.Module], tasks: Sequence[str], width: int, route: Route, options: Mapping[str, float]
+        cls, layers: Sequence[nn.Module], towers: Towers, width: int, route: Route, options: Mapping[str, float]
     ) -> list[Slot]:
         own, shared = int(options["task_experts"]), int(options["shared_experts"])
         last = len(layers) - 1
         return [
-            cls(layer, tasks, own, shared, width, route, low=index == 0, above=last - index)
+            cls(layer, towers, own, shared, width, route, low=index == 0, above=last - index)
             for index, layer in enumerate(layers)
         ]
+
+    @classmethod
+    def needed(cls, towers: Towers, levels: int, options: Mapping[str, float]) -> tuple[str, ...]:
+        meet = levels > 1 and options["shared_experts"] > 0 and options["task_experts"] > 0
+        return towers.tasks if meet else towers.answered  # they meet in the shared stream below the top
 
     def forward(self, states: Tensor, *args: Any, **options: Any) -> Any:  # noqa: ANN401
         """Run one extraction level.
@@ -111,7 +118,7 @@ class Ple(MixingSlot):
         yield list(self.shared.parameters()), everyone
         if self.shared_gate is not None:
             yield list(self.shared_gate.parameters()), everyone
-        for task in self.tasks:
+        for task in self.extracted:
             # A task's experts reach the others through the shared stream; its gate does so by its experts one level up.
             alone = frozenset([task])
             own = list(self.own[f"task-{task}"].parameters())

@@ -1,0 +1,218 @@
+"""The model card: README.md of a saved or exported folder, in the form that the Hugging Face hub reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from polytask.model.origin import PACKAGES
+from polytask.tasks import Task
+
+if TYPE_CHECKING:
+    from polytask.artifact.folder import Bundle
+
+# Labels that are listed; the others are counted.
+LISTED = 20
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+# The hub's name of what a task does, by its level.
+PIPELINES = {"row": "text-classification", "word": "token-classification"}
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a card says of the form in which a model is stored.
+
+    Attributes:
+        library: that loads it.
+        code: a program that does.
+        limits: what this form cannot do, a sentence each.
+    """
+
+    library: str
+    code: str
+    limits: tuple[str, ...] = ()
+
+
+def model_card(bundle: Bundle) -> str:
+    """Write the card of a model folder."""
+    code = 'import polytask\n\nmodel = polytask.load("this folder")\nmodel.predict(["A text."])'
+    return card(bundle, Use("polytask", code))
+
+
+def plain_card(bundle: Bundle, name: str) -> str:
+    """Write the card of one task's folder for plain transformers."""
+    task = bundle.tasks[name]
+    alone = replace(bundle, tasks={name: task})
+    if task.level == "word":
+        made = 'tag = pipeline("token-classification", model="this folder", aggregation_strategy="first")'
+        code = f'from transformers import pipeline\n\n{made}\ntag("A text.")'
+    else:
+        more = ", top_k=None" if task.thresholds else ""
+        text = '"A text."' if task.options.inputs.second is None else '{"text": "A text.", "text_pair": "Another."}'
+        made = f'answer = pipeline("text-classification", model="this folder", truncation=True{more})'
+        code = f"from transformers import pipeline\n\n{made}\nanswer({text})"
+    return card(alone, Use("transformers", code, tuple(_plain_limits(task))))
+
+
+def sentence_card(bundle: Bundle, name: str) -> str:
+    """Write the card of one task's folder for sentence-transformers."""
+    task = bundle.tasks[name]
+    text = '"A text."' if task.options.inputs.second is None else '("A text.", "Another.")'
+    made = f'model = SentenceTransformer("this folder")\nmodel.encode([{text}])'
+    code = f"from sentence_transformers import SentenceTransformer\n\n{made}"
+    order = f"logits in the order {', '.join(f'`{_code(label)}`' for label in task.labels)}" if task.labels else ""
+    limits = (f"`encode` returns {order or 'the number itself'}: the embedding of a text is its answer.",)
+    return card(replace(bundle, tasks={name: task}), Use("sentence-transformers", code, limits))
+
+
+def _plain_limits(task: Task) -> Iterator[str]:
+    if task.level == "row":
+        yield "`pipeline` cuts long texts only with `truncation=True`; without it they are an error or a guess."
+    if task.thresholds:
+        yield "`pipeline` gives each label's probability; those above (`polytask_thresholds` in config.json) decide."
+    if not task.labels:
+        yield "The one output is the number itself: `pipeline` shows it as the score."
+    if task.level == "word":
+        yield 'A word is what its first token says: use `aggregation_strategy="first"`.'
+
+
+def card(bundle: Bundle, use: Use) -> str:
+    """Write the card of a model: what it answers, how well, from which rows, and what it is not for."""
+    name = " and ".join(bundle.tasks) if len(bundle.tasks) < 3 else f"{len(bundle.tasks)} tasks"
+    sections = [
+        f"---\n{_front_matter(bundle, use)}---\n",
+        f"# One text model: {name}\n",
+        f"{_summary(bundle)}\n",
+        "## What it answers\n",
+        *(f"{_task_lines(task, bundle.about)}\n" for task in bundle.tasks.values()),
+        "## How well\n",
+        f"{_scores(bundle)}\n",
+        "## What the tasks share\n",
+        f"```text\n{bundle.model.sharing.picture()}\n```\n",
+        "## Intended use and limits\n",
+        "\n".join(f"* {limit}" for limit in (*_limits(bundle), *use.limits)) + "\n",
+        "## How to load it\n",
+        f"```python\n{use.code}\n```\n",
+        f"Made with {_versions(bundle.about)}.\n",
+    ]
+    return "\n".join(sections)
+
+
+def _front_matter(bundle: Bundle, use: Use) -> str:
+    found: dict[str, Any] = {"library_name": use.library}
+    levels = {task.level for task in bundle.tasks.values()}
+    if len(levels) == 1 and (len(bundle.tasks) == 1 or use.library != "polytask"):
+        found["pipeline_tag"] = PIPELINES[levels.pop()]
+    base = base_model(str(bundle.about.get("encoder", "")))
+    if base is not None:
+        found["base_model"] = base
+    found["tags"] = ["polytask", "multi-task-learning", *sorted({task.type_name for task in bundle.tasks.values()})]
+    return yaml.safe_dump(found, sort_keys=False, allow_unicode=True)
+
+
+def base_model(encoder: str) -> str | None:
+    """Return the hub id of an encoder, or None where it is known by a folder of this machine only."""
+    if encoder in PACKAGES:
+        return PACKAGES[encoder].hub_id
+    known = _HUB_ID.fullmatch(encoder) is not None and not Path(encoder).exists()
+    return encoder if known else None
+
+
+def _summary(bundle: Bundle) -> str:
+    encoder = str(bundle.about.get("encoder", ""))
+    shown = base_model(encoder) or (Path(encoder).name if encoder else "unknown")
+    count = len(bundle.tasks)
+    what = "the task below" if count == 1 else f"all {count} tasks below in one pass"
+    kind = bundle.model.config.model_type
+    return f"Answers {what}, from the encoder `{_code(shown)}` ({kind}); at most {bundle.max_tokens} tokens a text."
+
+
+def _task_lines(task: Task, about: Mapping[str, Any]) -> str:
+    facts: Mapping[str, Any] = about.get("data", {}).get(task.name, {})
+    second = task.options.inputs.second
+    pair = "" if second is None else " of a pair of texts"
+    lines = [f"**{task.name}**: {task.type_name}{pair}"]
+    if task.labels:
+        counts: Mapping[str, int] = facts.get("labels") or {}
+        unit = "words" if task.level == "word" else "rows"
+        counted = f" (training {unit})" if counts else ""
+        lines.append(f"* labels{counted}: {_listed(_label(label, counts) for label in task.labels)}")
+    elif facts.get("range"):
+        low, mean, high = facts["range"]
+        lines.append(f"* a number; in training from {low:g} to {high:g}, {mean:g} on average")
+    temperature = task.describe_tuned().get("temperature", 1.0)
+    if temperature != 1.0:
+        lines.append(f"* its probabilities are calibrated on dev (temperature {temperature:.3g})")
+    if task.thresholds:
+        given = _listed(f"`{_code(label)}` {value:g}" for label, value in task.thresholds.items())
+        lines.append(f"* labels are given from these probabilities: {given}")
+    rows = ", ".join(f"{split} {count}" for split, count in facts.get("rows", {}).items())
+    if rows:
+        lines.append(f"* rows: {rows}")
+    if task.options.reads:
+        lines.append(f"* its head reads the answers of {', '.join(task.options.reads)}")
+    return "\n".join(lines)
+
+
+def _label(label: str, counts: Mapping[str, int]) -> str:
+    return f"`{_code(label)}`" + (f" {counts[label]}" if label in counts else "")
+
+
+def _listed(items: Iterable[str]) -> str:
+    found = list(items)
+    more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+    return ", ".join(found[:LISTED]) + more
+
+
+def _code(text: str) -> str:
+    """Return a text as it can stand between backticks on one line of a table."""
+    return " ".join(text.replace("`", "'").replace("|", "/").split())
+
+
+def _scores(bundle: Bundle) -> str:
+    scores: Mapping[str, Mapping[str, Mapping[str, float | None]]] = bundle.about.get("scores", {})
+    lines = [
+        f"| {name} | {split} | {_shown(bundle.tasks[name], found[name])} |"
+        for name in bundle.tasks
+        for split, found in scores.items()
+        if name in found
+    ]
+    if not lines:
+        return "The model was not scored."
+    return "\n".join(["| task | split | scores, the main one first |", "|---|---|---|", *lines])
+
+
+def _shown(task: Task, scores: Mapping[str, float | None]) -> str:
+    ordered: Sequence[str] = [*task.metrics, *(name for name in scores if name not in task.metrics)]
+    return ", ".join(f"{name} {_number(scores[name])}" for name in ordered if name in scores)
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4g}"
+
+
+def _limits(bundle: Bundle) -> Iterator[str]:
+    yield (
+        "Meant for texts like those that it was trained on. The scores are of its maker's own files, with the model "
+        "chosen on the dev rows; other sources, times or languages can score otherwise."
+    )
+    yield f"Texts longer than {bundle.max_tokens} tokens are cut: what stands behind is not read."
+    if any(task.labels for task in bundle.tasks.values()):
+        yield "It knows the labels above and no others, and answers texts that have nothing to do with them as well."
+    yield "Probabilities can be too sure of themselves, also calibrated ones where the texts are of another kind."
+    yield (
+        "It can be wrong, and wrong more often on some groups of people than on others, which its scores do not show: "
+        "not for decisions on people without review by a person."
+    )
+    if bundle.precision != "fp32":
+        yield f"Scored in precision {bundle.precision}: another machine may differ in the third decimal."
+
+
+def _versions(about: Mapping[str, Any]) -> str:
+    found: Mapping[str, str] = about.get("versions", {})
+    return ", ".join(f"{name} {version}" for name, version in found.items()) or "an unknown version of polytask"

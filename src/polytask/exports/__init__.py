@@ -1,0 +1,95 @@
+"""Export a trained model: to fewer tasks, and to the forms that other programs load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from polytask.errors import ConfigError, OutputError, nearest
+from polytask.exports.exporter import Exported, Exporter
+from polytask.exports.hf import HfExport
+from polytask.exports.model import ModelExport
+from polytask.exports.onnx import OnnxExport
+from polytask.exports.sentence_transformers import SentenceTransformersExport
+
+EXPORTS: dict[str, type[Exporter]] = {
+    "model": ModelExport,
+    "hf": HfExport,
+    "onnx": OnnxExport,
+    "sentence-transformers": SentenceTransformersExport,
+}
+
+__all__ = ["EXPORTS", "Exported", "Exporter", "export"]
+
+
+def export(
+    model: str | Path,
+    out: str | Path,
+    *,
+    to: str = "model",
+    tasks: Sequence[str] | None = None,
+    **options: Any,  # noqa: ANN401
+) -> Exported:
+    """Export a model folder, or the model of a run's folder.
+
+    Args:
+        out: the folder to write, which is not there yet.
+        to: a name of the table EXPORTS.
+        tasks: only these tasks; all by default.
+        options: those of the exporter.
+
+    Raises:
+        ConfigError: there is no such export, task or option.
+        ModelError: the model cannot be loaded, or this form cannot hold it.
+        OutputError: `out` exists, cannot be written, or (then it is there) cannot be uploaded.
+    """
+    exporter = exporter_of(to, options)
+    folder = Path(out)
+    if folder.exists():
+        raise OutputError(f"{folder}: the folder exists; name another one")
+    from polytask.artifact.folder import load_bundle
+    from polytask.artifact.pruning import pruned
+
+    bundle = load_bundle(home_of(model))
+    found = exporter.write(bundle if tasks is None else pruned(bundle, tasks), folder)
+    if exporter.push is None:
+        return found
+    from polytask.exports.push import push
+
+    return replace(found, pushed=tuple(push(found.folders, exporter.push, private=exporter.private)))
+
+
+def home_of(model: str | Path) -> Path:
+    """Return the model folder of a run's folder, or the folder itself."""
+    inner = Path(model, "model")
+    return inner if inner.is_dir() else Path(model)
+
+
+def exporter_of(to: str, options: Mapping[str, Any]) -> Exporter:
+    """Build an exporter from its options. Raises ConfigError for one that it does not read, or a bad value."""
+    if to not in EXPORTS:
+        raise ConfigError(f"to: found {to!r}; {nearest(to, EXPORTS)}")
+    for option in options:
+        if option not in EXPORTS[to].model_fields:
+            raise ConfigError(f"{option}: {_readers(option, to)}")
+    try:
+        return EXPORTS[to].model_validate(dict(options))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = first["loc"][0] if first["loc"] else to
+        message = first["msg"].removeprefix("Value error, ")
+        found = "" if message.startswith("found") else f"found {first['input']!r}; "
+        raise ConfigError(f"{place}: {found}{message}") from None
+
+
+def _readers(option: str, to: str) -> str:
+    """Say who reads an option that the chosen export does not."""
+    readers = [name for name, exporter in EXPORTS.items() if option in exporter.model_fields]
+    if readers:
+        return f"found beside the export to {to!r}; it is read by {' and '.join(readers)} only"
+    accepted = EXPORTS[to].model_fields
+    return f"unknown option of the export to {to!r}; {nearest(option, accepted)}"

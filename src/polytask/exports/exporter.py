@@ -1,0 +1,87 @@
+"""What every way to export a model has."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from polytask.errors import OutputError
+from polytask.options import Options
+
+if TYPE_CHECKING:
+    from polytask.artifact.folder import Bundle
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        folders: by task, or one folder under the name of the export for all tasks.
+        notes: what a person should know about it.
+        pushed: where it was uploaded to.
+    """
+
+    folders: dict[str, Path]
+    notes: tuple[str, ...] = ()
+    pushed: tuple[str, ...] = ()
+
+
+class Exporter(Options, ABC):
+    """One form to export a model to; its options are its fields."""
+
+    push: str | None = Field(
+        default=None, description="OWNER/NAME: upload to this repository of the hub; of several folders one for each"
+    )
+    private: bool = Field(default=False, description="whether new repositories can be seen by their owner only")
+
+    @field_validator("push")
+    @classmethod
+    def _is_a_repository(cls, value: str | None) -> str | None:
+        if value is not None and re.fullmatch(r"[\w.-]+/[\w.-]+", value) is None:
+            raise ValueError("a repository of the hub is OWNER/NAME")
+        return value
+
+    @model_validator(mode="after")
+    def _private_is_of_what_is_pushed(self) -> Self:
+        if self.private and self.push is None:
+            raise ValueError("found private without push; say with push=OWNER/NAME where to upload")
+        return self
+
+    @abstractmethod
+    def write(self, bundle: Bundle, out: Path) -> Exported:
+        """Write a model with the tasks that were asked for.
+
+        Args:
+            out: a folder that is not there yet.
+
+        Raises UserError naming what this form cannot hold.
+        """
+
+
+def write_folders(out: Path, names: Iterable[str], fill: Callable[[str, Path], None]) -> dict[str, Path]:
+    """Write a folder for each name into a new folder, all of them or nothing. Raises OutputError when that fails.
+
+    Args:
+        fill: writes what belongs to a name into an empty folder.
+    """
+    temporary = out.with_name(f".writing-{out.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    found = {name: out / name for name in names}
+    try:
+        for name in found:
+            folder = temporary / name
+            folder.mkdir(parents=True)
+            fill(name, folder)
+        temporary.replace(out)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise OutputError(f"{out}: cannot be written ({error})") from None
+    return found

@@ -1,0 +1,156 @@
+"""The graph: a whole model as one function of tokens, drawn by torch.export and written as ONNX."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from polytask.errors import MissingExtra
+from polytask.model.multitask import MultiTaskModel
+
+# Protobuf holds at most 2 GiB; a graph with more weights than this keeps them in a file beside it.
+MOST_BYTES_INSIDE = 1_800_000_000
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+class Graph(nn.Module):
+    """A model that answers every task for every row: all branches of the tree run once, on all rows."""
+
+    def __init__(self, model: MultiTaskModel) -> None:
+        super().__init__()
+        self.model = model
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs: rows x tokens each, int64."""
+        return INPUTS if self.model.uses_type_ids else INPUTS[:2]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks, in the order of the outputs."""
+        return self.model.plan.tasks
+
+    def forward(self, ids: Tensor, mask: Tensor, type_ids: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Return for each task its outputs: rows x size for row level, rows x tokens x size for word level.
+
+        Args:
+            ids: rows x tokens.
+            mask: rows x tokens, 1 for a token and 0 for padding.
+            type_ids: rows x tokens, where the encoder takes them.
+        """
+        states: dict[str, Tensor] = {}
+        for encoder in self.model.trunks:
+            encoded = encoder.whole(encoder.embed(ids), mask, type_ids)
+            states |= {task: encoded.of(task)[0] for task in encoder.tasks}
+        outputs: dict[str, Tensor] = {}
+        for task in self.model.cascade.order:
+            read = self.model.cascade.read_everywhere(task, outputs, ids.shape[1])
+            outputs[task] = self.model.head(task).everywhere(states[task], mask, read)
+        return tuple(outputs[task] for task in self.tasks)
+
+
+def output_name(task: str) -> str:
+    """Return the name of a task's output in the graph."""
+    return f"logits.{task}"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A graph that was written.
+
+    Attributes:
+        inputs, outputs: names, the outputs' by task.
+        precise: names of the nodes that are small and decide much, and are better not quantised.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: dict[str, str]
+    precise: tuple[str, ...]
+
+
+def draw(model: MultiTaskModel, path: Path) -> Drawn:
+    """Write a model as an ONNX graph of any batch size and length. Raises MissingExtra without onnx and onnxscript.
+
+    Args:
+        model: on the CPU, in float32.
+    """
+    for package in ("onnx", "onnxscript"):
+        try:
+            __import__(package)
+        except ImportError:
+            raise MissingExtra(package, "export", "writing an ONNX graph") from None
+    graph = Graph(model).eval()
+    given = _sample(len(graph.inputs))
+    axes = {0: "rows", 1: "tokens"}
+    with _plain_attention(model), _quiet(), torch.inference_mode():
+        program = torch.onnx.export(
+            graph,
+            given,
+            dynamo=True,
+            input_names=list(graph.inputs),
+            output_names=[output_name(task) for task in graph.tasks],
+            dynamic_shapes=(axes,) * len(given),
+            verbose=False,
+        )
+    assert program is not None
+    precise = _clean(program.model)
+    bytes_of_weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    program.save(str(path), external_data=bytes_of_weights > MOST_BYTES_INSIDE)
+    return Drawn(graph.inputs, {task: output_name(task) for task in graph.tasks}, precise)
+
+
+def _clean(model: Any) -> tuple[str, ...]:  # noqa: ANN401
+    """Take the exporter's notes (lines of code, paths) out of a graph; return the names of heads' and gates' nodes."""
+    precise: list[str] = []
+    for node in model.graph.all_nodes():
+        if any(part in node.metadata_props.get("namespace", "") for part in (".heads.", ".gates.")):
+            precise.append(str(node.name))
+        for one in (node, *node.outputs):
+            one.metadata_props.clear()
+    for one in (model, model.graph, *model.graph.inputs, *model.graph.initializers.values()):
+        one.metadata_props.clear()
+    return tuple(precise)
+
+
+def _sample(count: int) -> tuple[Tensor, ...]:
+    """Return small inputs to draw with: two rows, the second one padded."""
+    ids = torch.full((2, 7), 5)
+    mask = torch.ones_like(ids)
+    mask[1, 4:] = 0
+    return (ids, mask, torch.zeros_like(ids))[:count]
+
+
+@contextlib.contextmanager
+def _plain_attention(model: MultiTaskModel) -> Generator[None]:
+    """Let attention be computed by transformers' own function, which is drawn as plain matrix products."""
+    encoders: list[Any] = [encoder.model for encoder in model.trunks]
+    before = [encoder.config._attn_implementation for encoder in encoders]
+    for encoder in encoders:
+        encoder.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        for encoder, name in zip(encoders, before, strict=True):
+            encoder.set_attn_implementation(name)
+
+
+@contextlib.contextmanager
+def _quiet() -> Generator[None]:
+    """Keep the exporter's remarks on its own progress and on deprecated names off the terminal."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,137 @@
+"""How far an exported model is from the one in torch: outputs and answers on texts, scores on labelled rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polytask import corpus
+from polytask.data.engine import Engine, RowOutputs
+from polytask.data.groups import groups_by_length
+from polytask.data.tokens import TokenRow
+from polytask.data.words import split_words
+from polytask.predict.predictor import Model
+from polytask.tasks import Task
+from polytask.terms import SMALLER_IS_BETTER, Scores
+
+# Texts of the bundled corpus that are compared where a task has no labelled rows.
+TEXTS = 256
+
+
+@dataclass(frozen=True)
+class TaskParity:
+    """One task before and after an export.
+
+    Attributes:
+        rows: rows compared.
+        difference: the greatest absolute difference of any output.
+        agreement: share of rows that are answered alike; None where answers are no labels.
+        before, after: scores; empty where no labelled rows were given.
+        lost: points (hundredths) of the main metric that are lost; negative where some are won; None without scores.
+    """
+
+    rows: int
+    difference: float
+    agreement: float | None
+    before: Mapping[str, float | None]
+    after: Mapping[str, float | None]
+    lost: float | None
+
+
+class _Recorded:
+    """An engine that keeps what it returns, and for what."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.kept: list[tuple[tuple[str, ...], RowOutputs]] = []
+
+    def run(self, rows: Sequence[TokenRow], tasks: Sequence[tuple[str, ...]]) -> list[RowOutputs]:
+        found = self._engine.run(rows, tasks)
+        self.kept.extend(zip(tasks, found, strict=True))
+        return found
+
+    def describe(self) -> dict[str, Any]:
+        return self._engine.describe()
+
+
+def compare(reference: Model, exported: Model, data: Mapping[str, str]) -> dict[str, TaskParity]:
+    """Compare an exported model with the one that it was made of, task by task.
+
+    Args:
+        reference: in torch, float32.
+        data: labelled files by task, or one for all tasks under "all"; tasks without any are compared on the texts
+            of the bundled corpus.
+    """
+    engines = _Recorded(reference.engine), _Recorded(exported.engine)
+    scores: list[Scores] = [{}, {}]
+    if data:
+        from polytask.api import evaluate
+
+        for place, (model, engine) in enumerate(zip((reference, exported), engines, strict=True)):
+            scores[place] = evaluate(Model(model.tasks, model.tokens, engine, model.about), data)
+    left = [task for task in reference.tasks if task not in scores[0]]
+    for rows, tasks in _corpus_rows(reference, left):
+        for engine in engines:
+            engine.run(rows, [tasks] * len(rows))
+    return {
+        name: _parity(task, engines[0].kept, engines[1].kept, scores[0].get(name, {}), scores[1].get(name, {}))
+        for name, task in reference.tasks.items()
+    }
+
+
+def _parity(
+    task: Task,
+    kept: Sequence[tuple[tuple[str, ...], RowOutputs]],
+    others: Sequence[tuple[tuple[str, ...], RowOutputs]],
+    before: Mapping[str, float | None],
+    after: Mapping[str, float | None],
+) -> TaskParity:
+    difference, alike, rows = 0.0, 0, 0
+    for (tasks, one), (again, other) in zip(kept, others, strict=True):
+        assert tasks == again
+        if task.name in tasks:
+            first, second = one[task.name], other[task.name]
+            # not max(), which drops a nan
+            difference = float(np.maximum(difference, np.abs(first - second).max(initial=0.0)))
+            alike += _decoded(task, first) == _decoded(task, second)
+            rows += 1
+    agreement = alike / rows if task.labels and rows else None
+    return TaskParity(rows, difference, agreement, before, after, lost_points(task, before, after))
+
+
+def _decoded(task: Task, outputs: NDArray[np.float32]) -> Any:  # noqa: ANN401
+    if task.level == "row":
+        return task.decode(outputs[None])
+    return task.decode(outputs, [[1] * len(outputs)])
+
+
+def lost_points(task: Task, before: Mapping[str, float | None], after: Mapping[str, float | None]) -> float | None:
+    """Return how many hundredths of its main metric a task lost; an undefined score after a defined one lost all."""
+    first, second = before.get(task.metric), after.get(task.metric)
+    if first is None:
+        return None
+    if second is None:
+        return float("inf")
+    lost = 100 * (first - second)
+    return -lost if task.metric in SMALLER_IS_BETTER else lost
+
+
+def _corpus_rows(model: Model, tasks: Sequence[str]) -> Iterator[tuple[list[TokenRow], tuple[str, ...]]]:
+    """Yield rows of the bundled corpus in groups of similar length, with the tasks that read them.
+
+    Every eighth row is several texts, so that long rows and truncated ones are among them.
+    """
+    texts = [text.text for _, text in zip(range(TEXTS), corpus.texts(), strict=False)]
+    texts = [" ".join(texts[at : at + 8]) if at % 8 == 0 else text for at, text in enumerate(texts)]
+    for paired in (False, True):
+        chosen = tuple(task for task in tasks if (model.tasks[task].options.text_pair is not None) == paired)
+        if not chosen:
+            continue
+        pairs = [*texts[1:], texts[0]] if paired else None
+        rows = model.tokens.rows(texts, pairs, [split_words(text) for text in texts])
+        for group in groups_by_length([len(row.ids) for row in rows]):
+            yield [rows[index] for index in group], chosen

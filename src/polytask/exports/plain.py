@@ -1,0 +1,132 @@
+"""One task as a model of its encoder family's own classes, which need no polytask.
+
+The task's way through the layers becomes an encoder of its family, its head the head of the family's own
+`...ForSequenceClassification` or `...ForTokenClassification`: the same numbers, in another arrangement.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from polytask.artifact.folder import Bundle
+from polytask.errors import ModelError
+from polytask.model.family import FAMILIES, HeadForm
+from polytask.model.heads import Head
+from polytask.model.origin import quiet
+from polytask.model.plain import plain_state
+from polytask.tasks import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def require_held(bundle: Bundle, obstacle: Callable[[Bundle, str], str | None], to: str) -> None:
+    """Raise ModelError unless a form can hold every task, with the reason and the mend for each that it cannot.
+
+    Args:
+        obstacle: says why a task has no place in the form.
+    """
+    obstacles = {name: found for name in bundle.tasks if (found := obstacle(bundle, name)) is not None}
+    if not obstacles:
+        return
+    lines = [f"  {name}: {reason}" for name, reason in obstacles.items()]
+    others = [name for name in bundle.tasks if name not in obstacles]
+    mend = f"export the others: --tasks {','.join(others)}" if others else "export it with --to model or --to onnx"
+    kind = bundle.model.config.model_type
+    raise ModelError("\n".join([f"export to {to}: the plain classes of {kind} cannot hold:", *lines, f"or {mend}"]))
+
+
+def obstacle(bundle: Bundle, name: str) -> str | None:
+    """Say why a task has no form among its family's own classes, and what to do; None where it has one."""
+    task, family = bundle.tasks[name], FAMILIES[bundle.model.config.model_type]
+    if task.level == "row" and task.options.pooling == "mean" and not family.head.always:
+        return (
+            "its head averages the states of all tokens (pooling: mean) and these classes read the first token; "
+            f"train with tasks.{name}.pooling: cls, or use --to sentence-transformers"
+        )
+    return encoder_obstacle(bundle, name)
+
+
+def encoder_obstacle(bundle: Bundle, name: str) -> str | None:
+    """Say why a task's way to its head is no plain encoder, and what to do; None where it is one."""
+    task, sharing = bundle.tasks[name], bundle.model.sharing
+    if sharing.mixing is not None:
+        return f"{sharing.mixing.method} combines several towers; train with sharing.strategy global or partial"
+    divided = (sharing.kind.adds(number, len(level)) for number, level in enumerate(sharing.plan.levels))
+    if sharing.kind.name == "houlsby" and any(divided):
+        return "its layers have houlsby adapters, which are no layers of the family; train with kind lora or copy"
+    if task.options.reads:
+        return f"its head reads the answers of {', '.join(task.options.reads)}; train it without reads"
+    return None
+
+
+def plain_model(bundle: Bundle, name: str) -> PreTrainedModel:
+    """Return a task as a model of its family's own class for texts or for tokens; its logits are the joint model's."""
+    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+
+    task = bundle.tasks[name]
+    kind: Any = AutoModelForSequenceClassification if task.level == "row" else AutoModelForTokenClassification
+    plain = kind.from_config(plain_config(bundle, task), dtype=torch.float32).eval()
+    fill_encoder(plain.base_model, bundle, name)
+    _fill_head(plain, FAMILIES[plain.config.model_type].head, bundle.model.head(name), task)
+    return plain
+
+
+def fill_encoder(encoder: nn.Module, bundle: Bundle, name: str) -> None:
+    """Put a task's way through the layers into an encoder of the family; of a pooler there is nothing to be had."""
+    odd = encoder.load_state_dict(plain_state(bundle.model, name), strict=False)
+    assert not odd.unexpected_keys, odd.unexpected_keys
+    assert all(key.startswith("pooler.") for key in odd.missing_keys), odd.missing_keys
+
+
+def plain_config(bundle: Bundle, task: Task) -> Any:  # noqa: ANN401
+    """Return the encoder's configuration with all that the task's own class reads."""
+    from transformers import AutoConfig
+
+    labels = list(task.labels) or [task.name]
+    with quiet():
+        # Made anew: the encoder's own object names polytask's attention.
+        config = AutoConfig.for_model(**bundle.model.config.to_dict())
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: index for index, label in enumerate(labels)}
+    config.problem_type = task.problem_type
+    if task.thresholds:
+        config.polytask_thresholds = task.thresholds
+    for key, value in FAMILIES[config.model_type].head.settings:
+        setattr(config, key, value)
+    return config
+
+
+def plain_tokenizer(bundle: Bundle) -> PreTrainedTokenizerBase:
+    """Return the tokenizer, which cuts where the model was trained to and makes only what its class takes."""
+    tokenizer = copy.deepcopy(bundle.tokenizer)
+    tokenizer.model_max_length = bundle.max_tokens
+    if not bundle.model.uses_type_ids:
+        names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+        tokenizer.model_input_names = names
+        tokenizer.init_kwargs["model_input_names"] = names
+    return tokenizer
+
+
+def _fill_head(plain: nn.Module, form: HeadForm, head: Head, task: Task) -> None:
+    """Put a head into the family's own, with the unit of its outputs folded into the output layer."""
+    if head.dense is not None:
+        plain.get_submodule(form.dense).load_state_dict(head.dense.state_dict())
+    if head.norm is not None:
+        beside = form.dense.rpartition(".")[0]
+        plain.get_submodule(f"{beside}.norm").load_state_dict(head.norm.state_dict())
+    if task.level == "row" and hasattr(plain.config, "classifier_pooling"):
+        plain.config.classifier_pooling = head.pooling  # type: ignore[union-attr]
+    plain.get_submodule(form.out if task.level == "row" else "classifier").load_state_dict(output_layer(head, task))
+
+
+def output_layer(head: Head, task: Task) -> dict[str, Tensor]:
+    """Return weight and bias of a head's last layer, with the unit of its outputs in them."""
+    factor, summand = task.unit
+    out = {name: value.detach().double() * factor for name, value in head.out.state_dict().items()}
+    return {"weight": out["weight"].float(), "bias": (out["bias"] + summand).float()}

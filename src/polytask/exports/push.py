@@ -1,0 +1,44 @@
+"""Upload exported folders to the Hugging Face hub: one repository a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from polytask.errors import OutputError
+
+
+def repositories(folders: Mapping[str, Path], repository: str) -> dict[str, str]:
+    """Return the repository of each folder: the one named; of several folders each has its task's name behind it."""
+    if len(folders) == 1:
+        return dict.fromkeys(folders, repository)
+    return {name: f"{repository}-{name}" for name in folders}
+
+
+def push(folders: Mapping[str, Path], repository: str, *, private: bool) -> list[str]:
+    """Upload folders, and return where they can be seen.
+
+    Args:
+        repository: OWNER/NAME.
+        private: whether repositories that are new can be seen by their owner only.
+
+    Raises OutputError when the hub cannot be reached or refuses; the folders stay as they are.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
+
+    api = HfApi(library_name="polytask")
+    places: list[str] = []
+    for name, target in repositories(folders, repository).items():
+        try:
+            api.create_repo(target, private=private or None, exist_ok=True)
+            api.upload_folder(repo_id=target, folder_path=folders[name], commit_message="Export from polytask")
+        except (OSError, ValueError, HTTPError) as error:
+            reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+            done = f"; uploaded before: {', '.join(places)}" if places else ""
+            raise OutputError(
+                f"push: {target}: cannot be uploaded ({reason}); the export is in {folders[name]}: log in by "
+                f"`hf auth login` or set HF_TOKEN, then upload it by `hf upload {target} {folders[name]}`{done}"
+            ) from None
+        places.append(f"https://huggingface.co/{target}")
+    return places

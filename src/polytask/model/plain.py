@@ -1,0 +1,70 @@
+"""One task's way through the layers as a plain Hugging Face encoder of its family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from polytask.model.additions import Addition, Lora
+from polytask.model.branches import CopyLevel, DeltaLevel, Level
+from polytask.model.family import Convolved
+from polytask.model.multitask import MultiTaskModel
+
+
+def plain_state(model: MultiTaskModel, task: str) -> dict[str, Tensor]:
+    """Return the weights of the encoder that a task reads, by their names in the family's own encoder class.
+
+    Low-rank deltas are added to the weights that they stand on; for other additions and for mixing methods there is
+    no such encoder.
+    """
+    assert model.sharing.mixing is None
+    trunk = next(trunk for trunk in model.trunks if task in trunk.tasks)
+    inside = ".".join(name for name in trunk.family.layers if name) + "."
+    found = {name: value for name, value in trunk.model.state_dict().items() if not name.startswith(inside)}
+    for number, level in enumerate(trunk.levels):
+        for name, value in _layer_state(level, task):
+            # The convolution that was moved into DeBERTa's first layer stands beside the layers again.
+            beside = name.startswith("conv.")
+            found[f"{inside.partition('.')[0]}.{name}" if beside else f"{inside}{number}.{name}"] = value
+    return found
+
+
+def _layer_state(level: Level, task: str) -> Iterator[tuple[str, Tensor]]:
+    """Yield the weights of the layer that a task's rows run through, by the names of the plain layer."""
+    assert isinstance(level, CopyLevel | DeltaLevel)
+    place = next(index for index, part in enumerate(level.partition) if task in part)
+    layer = level.parts[place] if isinstance(level, CopyLevel) else level.layer
+    merged = _merged(layer, place)
+    # Names of the weights below an addition: `query.base.weight` is `query.weight` of the plain layer.
+    state: dict[str, Tensor] = layer.state_dict()
+    for name, value in state.items():
+        above, _, last = name.rpartition(".")
+        if above.endswith(".base"):
+            above = above.removesuffix(".base")
+            value = merged.get(f"{above}.{last}", value)
+        elif any(name.startswith(f"{addition}.parts.") for addition in _additions(layer)):
+            continue
+        plain = f"{above}.{last}" if above else last
+        yield (plain.removeprefix("layer.") if isinstance(layer, Convolved) else plain), value
+
+
+def _additions(layer: nn.Module) -> dict[str, Addition]:
+    return {name: module for name, module in layer.named_modules() if isinstance(module, Addition)}
+
+
+def _merged(layer: nn.Module, place: int) -> dict[str, Tensor]:
+    """Return the weights to which a part's deltas are added: W + alpha / rank x B A."""
+    found: dict[str, Tensor] = {}
+    for name, addition in _additions(layer).items():
+        if not len(addition.parts):
+            continue
+        assert isinstance(addition, Lora)
+        down, up = addition.parts[place].children()
+        assert isinstance(down, nn.Linear)
+        assert isinstance(up, nn.Linear)
+        with torch.no_grad():
+            delta = up.weight.double() @ down.weight.double() * (addition.kind.alpha / addition.kind.rank)
+            found[f"{name}.weight"] = (addition.base.weight.double() + delta).to(addition.base.weight.dtype)
+    return found

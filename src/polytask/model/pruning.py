@@ -1,0 +1,42 @@
+"""A trained model with fewer tasks: those that stay compute what they did, and what only the others used is gone."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+import torch
+
+from polytask.model.encoder import Backbone
+from polytask.model.mixing import MIXERS, Towers
+from polytask.model.multitask import MultiTaskModel
+from polytask.sharing.sharing import Sharing
+from polytask.terms import HeadSpec
+
+
+def pruned(old: MultiTaskModel, tasks: Collection[str], heads: Mapping[str, HeadSpec]) -> MultiTaskModel:
+    """Return a new model for some of the tasks, with the old one's weights.
+
+    Args:
+        heads: of these tasks; what they read is of these tasks too.
+    """
+    with torch.random.fork_rng(devices=[]):  # the first weights are drawn for nothing
+        backbone = Backbone.build(copy.deepcopy(old.config))
+        model = MultiTaskModel(backbone, _within(old.sharing, tasks, backbone.layers), heads)
+    for encoder in model.trunks:
+        encoder.take(next(other for other in old.trunks if encoder.tasks <= other.tasks))
+    for task in model.plan.tasks:
+        model.head(task).load_state_dict(old.head(task).state_dict())
+    return model.train(old.training)
+
+
+def _within(sharing: Sharing, tasks: Collection[str], layers: int) -> Sharing:
+    """Return what the tasks share, with those towers of a mixing method that they depend on."""
+    found = sharing.within(tasks)
+    if found.mixing is None:
+        return found
+    method = MIXERS[found.mixing.method]
+    towers = Towers(found.mixing.towers, found.plan.tasks)
+    needed = method.needed(towers, layers - found.mixing.from_layer + 1, found.mixing.options)
+    return replace(found, mixing=replace(found.mixing, towers=() if set(needed) == set(tasks) else needed))

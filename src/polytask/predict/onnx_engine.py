@@ -1,0 +1,167 @@
+"""The engine that runs a model in ONNX Runtime: needs onnxruntime and tokenizers, and nothing of torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polytask.artifact.description import WEIGHTS, Description
+from polytask.data.engine import RowOutputs
+from polytask.data.groups import cut
+from polytask.data.tokens import Tokenization, TokenRow
+from polytask.errors import MissingExtra, ModelError
+from polytask.predict.predictor import Model
+from polytask.tasks import Task
+
+# What one more pass through the graph costs, in tokens that could be encoded meanwhile.
+PASS_OVERHEAD = 64
+_Padded: TypeAlias = "dict[str, NDArray[np.int64]]"
+
+
+@dataclass(frozen=True)
+class GraphForm:
+    """How a graph is fed and read; polytask.json holds it under "graph".
+
+    Attributes:
+        inputs: names, in order: token ids, mask, and token types where the encoder takes them.
+        outputs: names by task.
+        weights: "fp32", or "int8" where the matrices are quantised.
+        pad_id: of the tokenizer.
+        type_ids: whether the tokenizer says which of two texts a token belongs to.
+        truncation_side: the side from which it cuts a long text.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: Mapping[str, str]
+    weights: str
+    pad_id: int
+    type_ids: bool
+    truncation_side: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form as JSON."""
+        return {**self.__dict__, "inputs": list(self.inputs), "outputs": dict(self.outputs)}
+
+    @classmethod
+    def of(cls, found: Description) -> GraphForm:
+        """Read the form of a folder's graph. Raises ModelError when the folder does not tell it."""
+        try:
+            told: dict[str, Any] = found.data["graph"]
+            form = cls(
+                inputs=tuple(told["inputs"]),
+                outputs=dict(told["outputs"]),
+                weights=str(told["weights"]),
+                pad_id=int(told["pad_id"]),
+                type_ids=bool(told["type_ids"]),
+                truncation_side=str(told["truncation_side"]),
+            )
+            missing = found.tasks.keys() - form.outputs.keys()
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ModelError(f"{found.folder}: the graph is not described ({error}); export it again") from None
+        if missing:
+            raise ModelError(f"{found.folder}: the graph has no output for {min(missing)!r}; export it again")
+        return form
+
+
+class OnnxEngine:
+    """Runs a graph on the CPU: rows of similar length are padded together, and every task is read from one pass.
+
+    Args:
+        session: an onnxruntime.InferenceSession.
+        tasks: at least those that are asked for.
+    """
+
+    def __init__(self, session: Any, form: GraphForm, tasks: Mapping[str, Task]) -> None:  # noqa: ANN401
+        self._session = session
+        self._form = form
+        self._tasks = tasks
+
+    @classmethod
+    def open(cls, found: Description) -> OnnxEngine:
+        """Open the graph of a model folder. Raises MissingExtra without onnxruntime, ModelError for a bad graph."""
+        return cls(open_session(found.folder / WEIGHTS["onnx"]), GraphForm.of(found), found.tasks)
+
+    def run(self, rows: Sequence[TokenRow], tasks: Sequence[tuple[str, ...]]) -> list[RowOutputs]:
+        """Return each row's raw outputs of the tasks that read it (see `Engine`)."""
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index].ids))
+        found: list[RowOutputs] = [{} for _ in rows]
+        start = 0
+        for end in cut([len(rows[index].ids) for index in order], PASS_OVERHEAD):
+            chosen = order[start:end]
+            asked = list(dict.fromkeys(task for index in chosen for task in tasks[index]))
+            outputs = self._pass([rows[index] for index in chosen], asked)
+            for place, index in enumerate(chosen):
+                found[index] = {task: self._own(outputs[task][place], task, rows[index]) for task in tasks[index]}
+            start = end
+        return found
+
+    def _pass(self, rows: Sequence[TokenRow], asked: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Return for each task what the graph makes of rows that are padded together."""
+        if not asked:
+            return {}
+        given = padded(rows, self._form)
+        made = self._session.run([self._form.outputs[task] for task in asked], given)
+        return dict(zip(asked, made, strict=True))
+
+    def _own(self, outputs: NDArray[np.float32], task: str, row: TokenRow) -> NDArray[np.float32]:
+        """Return a row's outputs: size, or from tokens x size those of each word's first token."""
+        if self._tasks[task].level == "row":
+            return outputs
+        at = np.asarray(row.word_tokens, dtype=np.int64)
+        return outputs[at[at >= 0]]
+
+    def describe(self) -> dict[str, Any]:
+        """Return where and in which precision it runs, for people."""
+        return {"runtime": "onnx", "device": "cpu", "precision": self._form.weights}
+
+
+def load_onnx(found: Description) -> Model:
+    """Return the model of an ONNX folder, ready to answer. Raises MissingExtra or ModelError."""
+    form = GraphForm.of(found)
+    file = found.folder / "tokenizer.json"
+    tokens = Tokenization.read(file, found.max_tokens, type_ids=form.type_ids, side=form.truncation_side)
+    return Model(found.tasks, tokens, OnnxEngine.open(found), found.about)
+
+
+def padded(rows: Sequence[TokenRow], form: GraphForm) -> _Padded:
+    """Return what a graph is given of rows: rows x tokens for each input."""
+    width = max(len(row.ids) for row in rows)
+    ids = np.full((len(rows), width), form.pad_id, dtype=np.int64)
+    mask, type_ids = np.zeros_like(ids), np.zeros_like(ids)
+    for index, row in enumerate(rows):
+        ids[index, : len(row.ids)] = row.ids
+        mask[index, : len(row.ids)] = 1
+        if row.type_ids is not None:
+            type_ids[index, : len(row.ids)] = row.type_ids
+    return dict(zip(form.inputs, (ids, mask, type_ids), strict=False))
+
+
+def open_session(path: Path) -> Any:  # noqa: ANN401
+    """Open a graph. Raises MissingExtra without onnxruntime, ModelError when it is no graph."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtra("onnxruntime", "onnx-runtime", "a model in ONNX form") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = _threads()
+    options.log_severity_level = 3  # errors; warnings tell of its own rewriting of the graph
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - its exceptions have no common base of their own
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(f"{path}: not a graph that onnxruntime can run ({reason}); export it again") from None
+
+
+def _threads() -> int:
+    """Return how many threads share a pass: OMP_NUM_THREADS, or every processor that this process may use."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1

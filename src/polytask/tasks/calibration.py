@@ -1,0 +1,76 @@
+"""Probabilities that mean what they say: one temperature a task, fitted on dev once the model is chosen.
+
+Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2 (temperature scaling).
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from polytask.tasks.task import Floats, Outputs, TaskOptions
+
+# Outputs are divided by a temperature between these; one that runs to the upper end is none.
+LOWEST, HIGHEST = 0.05, 20.0
+# Fewer decisions than this say nothing about a temperature.
+LEAST_DECISIONS = 10
+
+Integers: TypeAlias = NDArray[np.int64]
+
+
+class CalibratedOptions(TaskOptions):
+    """Options of the task types that answer with probabilities."""
+
+    calibrate: bool = Field(
+        default=False, description="whether one temperature is fitted on dev, by which probabilities are corrected"
+    )
+
+
+def fit_temperature(outputs: Outputs, targets: Integers) -> tuple[float, list[str]]:
+    """Return the temperature with the least negative log-likelihood of the targets, and what to know about it.
+
+    The likelihood has one optimum: it is concave in the inverse of the temperature. Where it has none, as when every
+    decision is right, or only beyond HIGHEST, the temperature stays 1, and the note says why.
+
+    Args:
+        outputs: decisions x classes, before the softmax.
+        targets: the class of each decision; -100 where none of the classes is right, which is left out.
+    """
+    from scipy.optimize import minimize_scalar
+
+    known = targets >= 0
+    values, classes = outputs[known].astype(np.float64), targets[known]
+    if len(classes) < LEAST_DECISIONS:
+        found = f"{len(classes)} dev decisions" if len(classes) else "no dev rows"
+        return 1.0, [f"not calibrated: found {found}, and a temperature takes at least {LEAST_DECISIONS}"]
+
+    if (values.argmax(-1) == classes).all():
+        return 1.0, ["not calibrated: every dev decision is right, which no temperature is sure enough for"]
+
+    def cost(log_temperature: float) -> float:
+        return negative_log_likelihood(values / np.exp(log_temperature), classes)
+
+    bounds = (float(np.log(LOWEST)), float(np.log(HIGHEST)))
+    result: Any = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    fitted = float(result.x)
+    if bounds[1] - fitted < 1e-3:
+        return 1.0, ["not calibrated: on dev the probabilities are no better than guessing, whatever the temperature"]
+    if cost(fitted) >= cost(0.0):
+        return 1.0, []
+    return float(np.exp(fitted)), []
+
+
+def negative_log_likelihood(outputs: Floats, targets: Integers) -> float:
+    """Return the mean negative log-likelihood of targets under the softmax of outputs (decisions x classes)."""
+    shifted = outputs - outputs.max(-1, keepdims=True)
+    logs = np.log(np.exp(shifted).sum(-1))
+    return float((logs - shifted[np.arange(len(targets)), targets]).mean())
+
+
+def two_classes(outputs: Outputs) -> Outputs:
+    """Return yes-or-no outputs (any shape) as decisions x 2, whose softmax is their sigmoid."""
+    flat = outputs.reshape(-1, 1)
+    return np.concatenate([np.zeros_like(flat), flat], axis=1)

@@ -1,0 +1,67 @@
+"""A task as a plain Hugging Face model computes what the joint model computes, in every family."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from plain_models import bundle
+
+from families import CONFIGS
+from polytask.artifact.folder import Bundle
+from polytask.exports.plain import plain_model
+from polytask.tasks import head_specs
+from stacks import TREES, batch, chunk, stack, takes_types
+
+READS = {"a": [0, 2, 5], "b": [0, 1, 2, 5], "c": [1, 2], "d": [5]}
+SHARINGS: dict[str, dict[str, Any]] = {
+    **TREES,
+    "lora": {**TREES["branches"], "kind": "lora", "rank": 4},
+    "soft": {"strategy": "partial", "shared_layers": 1, "kind": "soft"},
+}
+
+
+def require_equal(found: Bundle, family: str) -> None:
+    given = chunk(READS, type_ids=takes_types(family))
+    types = {} if given.type_ids is None else {"token_type_ids": given.type_ids}
+    with torch.no_grad():
+        joint = found.model(batch(given))
+        for name, task in found.tasks.items():
+            plain = plain_model(found, name)
+            assert plain.config._attn_implementation != "polytask_sdpa"
+            logits = plain(input_ids=given.ids, attention_mask=given.mask, **types).logits
+            rows = given.tasks[name]
+            picked = logits[rows.rows] if rows.words is None else logits[rows.words[0], rows.words[1]]
+            factor, summand = task.unit
+            torch.testing.assert_close(picked, joint[name] * factor + summand, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sharing", SHARINGS)
+def test_logits_are_the_joint_models_under_every_tree(sharing: str) -> None:
+    require_equal(bundle(SHARINGS[sharing]), "bert")
+
+
+@pytest.mark.parametrize("sharing", ["shared_layers", "lora"])
+@pytest.mark.parametrize("family", CONFIGS)
+def test_logits_are_the_joint_models_in_every_family(family: str, sharing: str) -> None:
+    require_equal(bundle(SHARINGS[sharing], family), family)
+
+
+def test_modernbert_can_average() -> None:
+    require_equal(bundle(SHARINGS["lora"], "modernbert", pooling="mean"), "modernbert")
+
+
+def test_debertas_convolution_stands_beside_the_layers_again() -> None:
+    for sharing in ("independent", "lora"):
+        found = bundle(SHARINGS[sharing], "deberta-v2", conv_kernel_size=3)
+        require_equal(found, "deberta-v2")
+    assert any(".encoder.conv." in name for name in plain_model(found, "a").state_dict())
+
+
+def test_a_shared_head_is_everyones() -> None:
+    found = bundle(SHARINGS["global"])
+    tasks = {**found.tasks, "d": replace(found.tasks["b"], name="d")}  # type: ignore[type-var]
+    model = stack({"strategy": "global", "share_heads": [["b", "d"]]}, seed=2, specs=head_specs(tasks))
+    require_equal(replace(found, model=model, tasks=tasks), "bert")
