@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from polytask.model.growth import extended
 from polytask.model.pruning import pruned
 from polytask.model.slot import size
+from polytask.sharing.growth import ExtendOptions, grow
 from polytask.sharing.sharing import Sharing
 from stacks import HEADS, KINDS, LAYERS, MIXTURES, TREES, batch_of, stack
 
@@ -72,3 +74,15 @@ def test_pruning_twice_is_pruning_once() -> None:
         twice = pruned(between, ("c",), {"c": HEADS["c"]})
         assert once.sharing == twice.sharing
         assert all(torch.equal(once.state_dict()[key], value) for key, value in twice.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["houlsby-branches", "lora-branches", "shared_layers"])
+@pytest.mark.parametrize("options", [{}, {"shared_layers": 1}, {"shared_layers": 2}])
+def test_a_pruned_model_can_grow_again(name: str, options: dict[str, Any]) -> None:
+    fewer = pruned(stack(SHARINGS[name], seed=3), ("c",), {"c": HEADS["c"]})
+    growth = grow(fewer.sharing, ["d"], ExtendOptions.model_validate(options))
+    more = extended(fewer, growth, {"c": HEADS["c"], "d": HEADS["d"]}).eval()
+    given = batch_of({"c": [0, 1, 2]})
+    with torch.no_grad():
+        assert torch.equal(fewer(given)["c"], more(given)["c"])
+    assert more.plan == growth.plan
