@@ -17,8 +17,11 @@ from samples import corpus_rows, write_jsonl
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with rows whose labels are a topic, a mood, and both as a list."""
     folder = tmp_path_factory.mktemp("fitted")
-    rows = [{**row, "labels": [row["topic"], row["sentiment"]]} for row in corpus_rows(120)]
-    for split, part in (("train", rows[:50]), ("dev", rows[50:90]), ("test", rows[90:])):
+    rows = [
+        {**row, "labels": [row[name] for name in ("topic", "sentiment") if name in row]} for row in corpus_rows(120)
+    ]
+    # Half of dev was learned by heart, so the model is right there, and too sure of the other half.
+    for split, part in (("train", rows[:50]), ("dev", rows[25:75]), ("test", rows[75:])):
         write_jsonl(folder / f"{split}.jsonl", part)
     return folder
 
@@ -34,7 +37,7 @@ def values(files: Path, tiny: Path, **train: Any) -> dict[str, Any]:
             "both": {"type": "multilabel", "data": data, "needs": "sentiment", "reads": {"sentiment": "probabilities"}},
             "topic": {"type": "classification", "data": data, "label": "topic"},
         },
-        "train": {"epochs": 6, "batch_rows": 8, "learning_rate": 5e-3, "precision": "fp32", "seed": 3, **train},
+        "train": {"epochs": 14, "batch_rows": 8, "learning_rate": 5e-3, "precision": "fp32", "seed": 3, **train},
     }
 
 
