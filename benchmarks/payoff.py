@@ -144,9 +144,7 @@ def configuration(pair: str, data: Path, folder: Path, rows: int) -> dict[str, A
 
 def show_relatedness(options: argparse.Namespace) -> None:
     """Print what `relate` says of each pair before anything is compared, seed by seed."""
-    print(
-        "| pair | seed | cosine (error) | look-ahead x 1000: on the first, on the second (error) | groups | cost |"
-    )
+    print("| pair | seed | cosine (error) | look-ahead x 1000: on the first, on the second (error) | groups | cost |")
     print("|---|---|---|---|---|---|")
     for pair in options.only:
         values = configuration(pair, options.data, options.out / pair / "data", options.rows)
