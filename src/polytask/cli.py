@@ -200,6 +200,34 @@ def relate(
 
 
 @app.command()
+def serve(
+    model: ModelPath,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.", show_default="8000")] = None,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="File with the API key; or set POLYTASK_API_KEY.", show_default="no key")
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(help="The key itself, which other users of the machine can see.")
+    ] = None,
+    max_body_bytes: Annotated[int | None, typer.Option(help="Of a request's body.", show_default="1048576")] = None,
+    max_texts: Annotated[int | None, typer.Option(help="Of a request.", show_default="128")] = None,
+    max_characters: Annotated[int | None, typer.Option(help="Of a text.", show_default="20000")] = None,
+    max_queue: Annotated[int | None, typer.Option(help="Texts that may wait.", show_default="1024")] = None,
+    timeout_s: Annotated[float | None, typer.Option(help="Until a request is given up.", show_default="30")] = None,
+    grace_s: Annotated[float | None, typer.Option(help="For running requests at the end.", show_default="30")] = None,
+    batch_texts: Annotated[int | None, typer.Option(help="Texts answered together.", show_default="64")] = None,
+    batch_tokens: Annotated[int | None, typer.Option(help="Tokens answered together.", show_default="8192")] = None,
+) -> None:
+    """Answer texts over HTTP, with a page to try the model on; SIGTERM lets running requests finish."""
+    given = {name: value for name, value in locals().items() if name not in ("model", "api_key_file")}
+    from polytask.serve import read_options
+    from polytask.serve import serve as run_server
+
+    run_server(model, read_options(given, api_key_file))
+
+
+@app.command()
 def quickstart(
     out: Annotated[Path, typer.Option(help="Folder for the data, the configuration and the run.")] = Path("quickstart"),
 ) -> None:

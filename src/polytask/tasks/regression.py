@@ -114,3 +114,7 @@ class Regression(Task):
 
     def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
         return [self.mean] * len(golds)
+
+    @property
+    def usual(self) -> tuple[float, float]:
+        return rounded(self.mean - 2 * self.deviation), rounded(self.mean + 2 * self.deviation)

@@ -298,6 +298,11 @@ class Task(ABC):
         """What stands in `confused` for a label that is not there; None where each decision has one."""
         return None
 
+    @property
+    def usual(self) -> tuple[float, float] | None:
+        """Where most numbers of the training rows lie; None where labels are no numbers."""
+        return None
+
     def confused(self, golds: Sequence[Gold], found: Sequence[Gold]) -> list[tuple[str, str]] | None:
         """Return each decision as (true label, label found); None where labels are no classes.
 

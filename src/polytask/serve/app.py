@@ -1,0 +1,121 @@
+"""The application: the routes, their OpenAPI document, the page, and the gate before them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+
+import polytask
+from polytask.serve.batcher import Answering
+from polytask.serve.gate import Gate
+from polytask.serve.messages import Health, PredictResponse, Problem, TasksResponse, explain
+from polytask.serve.options import ServeOptions
+from polytask.serve.service import Service
+
+_REFUSALS = {
+    400: "the body cannot be parsed",
+    401: "the API key is missing or wrong",
+    408: "the body did not arrive in time",
+    413: "the body or a text is over its limit",
+    422: "the request is not of the form, names an unknown task, or holds too many texts or one that no task can read",
+    429: "too many texts wait; Retry-After says when to try again",
+    500: "the model failed on this request",
+    503: "the server is stopping",
+    504: "the model did not answer in time",
+}
+_INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
+
+
+def create_app(model: Answering, options: ServeOptions | None = None) -> Gate:
+    """Return an ASGI application that serves a model.
+
+    >>> uvicorn.run(create_app(polytask.load("runs/reviews/model")))  # doctest: +SKIP
+    """
+    service = Service(model, options or ServeOptions())
+    example = service.example
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        service.batcher.start()
+        yield
+        service.batcher.close()
+
+    # The usual pages about the API load scripts from other servers: the document alone is served.
+    api = FastAPI(
+        title="polytask", version=polytask.__version__, description="One text model that answers several questions.",
+        docs_url=None, redoc_url=None, lifespan=lifespan,
+    )  # fmt: skip
+    answers = _refusals(400, 401, 408, 413, 422, 429, 500, 503, 504)
+    answers[200] = {"content": {"application/json": {"example": example[1]}}}
+    api.post("/predict", response_model=PredictResponse, responses=answers)(service.predict)
+    api.get("/tasks", response_model=TasksResponse, responses=_refusals(401))(service.tasks)
+    unready: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": _REFUSALS[503]}}
+    api.get("/health", response_model=Health, responses=unready)(service.health)
+    shown: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+    api.get("/metrics", response_class=Response, responses=shown | _refusals(401))(service.exposed)
+    page = files("polytask.serve").joinpath("page.html").read_text("utf-8")
+    headers = {"Content-Security-Policy": _policy(page), "Referrer-Policy": "no-referrer"}
+
+    @api.get("/", response_class=HTMLResponse)
+    async def show_page() -> Response:  # pyright: ignore[reportUnusedFunction]
+        """Show a page where a person types a text and sees all answers."""
+        return HTMLResponse(page, headers=headers)
+
+    api.add_exception_handler(RequestValidationError, _unformed)
+    api.add_exception_handler(Exception, _failed)
+    _document(api, service, example[0])
+    return Gate(api, service.options, service.metrics, frozenset([*api.openapi()["paths"], "/openapi.json"]))
+
+
+def _refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
+    return {code: {"model": Problem, "description": _REFUSALS[code]} for code in codes}
+
+
+def _policy(page: str) -> str:
+    """Return the page's content security policy: its own script and style, and this server, nothing else."""
+    allowed: dict[str, list[str]] = {"script": [], "style": []}
+    for kind, text in _INLINE.findall(page):
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        allowed[kind].append(f"'sha256-{digest}'")
+    own = [f"{kind}-src {' '.join(hashes)}" for kind, hashes in allowed.items()]
+    rest = ["connect-src 'self'", "img-src data:", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"]
+    return "; ".join(["default-src 'none'", *own, *rest])
+
+
+def _document(api: FastAPI, service: Service, example: dict[str, Any]) -> None:
+    """Write what only this server knows into the OpenAPI document: an example, its tasks and limits, its key."""
+    found = api.openapi()
+    form = found["components"]["schemas"]["PredictRequest"]
+    form["examples"] = [example, {**example, "tasks": [service.names[0]]}]
+    form["properties"]["texts"]["maxItems"] = service.options.max_texts
+    names = next(part for part in form["properties"]["tasks"]["anyOf"] if part["type"] == "array")
+    names["items"]["enum"] = list(service.names)
+    if service.options.api_key is not None:
+        keys = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+        found["components"]["securitySchemes"] = keys
+        for path in ("/predict", "/tasks", "/metrics"):
+            for operation in found["paths"][path].values():
+                operation["security"] = [{name: []} for name in keys]
+
+
+async def _unformed(request: Request, error: Exception) -> Response:
+    del request
+    assert isinstance(error, RequestValidationError)
+    return JSONResponse({"detail": explain(error.errors())}, 422)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    del request, error
+    return JSONResponse({"detail": "the server failed on this request; its log says where"}, 500)

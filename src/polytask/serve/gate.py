@@ -1,0 +1,161 @@
+"""What stands before the application: the key, the size and pace of a body, and one line of log for each request."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from typing import Any, TypeAlias
+
+from fastapi.responses import JSONResponse
+
+from polytask.serve.log import LOG, told
+from polytask.serve.metrics import Metrics
+from polytask.serve.options import ServeOptions
+
+Message: TypeAlias = MutableMapping[str, Any]
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# Open to all: whether the server lives, and the page, which knows nothing of the model until it is given the key.
+OPEN = frozenset({"/", "/health"})
+# So much more than the limit is read and thrown away, for so long, before the refusal is sent: a client that is still
+# writing when the connection ends would see a broken pipe in place of the reason.
+_PATIENCE_BODIES, _PATIENCE_S = 8, 2.0
+_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+
+
+class TooLarge(Exception):
+    """The body has more bytes than are taken."""
+
+
+class Gone(Exception):
+    """The client has closed the connection."""
+
+
+class Gate:
+    """An ASGI application around another one.
+
+    Args:
+        routes: the paths that are told by name; a path that someone made up could be anything.
+    """
+
+    def __init__(
+        self, application: Application, options: ServeOptions, metrics: Metrics, routes: frozenset[str]
+    ) -> None:
+        self._application = application
+        self._routes = routes
+        self._options = options
+        self._metrics = metrics
+        key = options.api_key
+        self._key = None if key is None else key.get_secret_value().encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the application's start and end."""
+        if scope["type"] != "http":
+            await self._application(scope, receive, send)
+            return
+        began = time.perf_counter()
+        status = 499  # as nginx writes for a client that did not wait
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+            await send(message)
+
+        try:
+            await self._serve(scope, receive, watched)
+        except Gone:
+            pass
+        except Exception:  # noqa: BLE001  answered with 500 where it was found, and told here
+            LOG.exception("failed")
+        seconds = time.perf_counter() - began
+        route = scope["path"] if scope["path"] in self._routes else "other"
+        self._metrics.requested(route, status, seconds)
+        fields = scope.get("state", {}).get("log", {})
+        told("request", method=scope["method"], route=route, status=status, ms=round(1000 * seconds, 1), **fields)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._admits(scope):
+            detail = "an API key is needed: send the header Authorization: Bearer KEY, or X-API-Key: KEY"
+            refusal = JSONResponse({"detail": detail}, 401, {"WWW-Authenticate": "Bearer", "Connection": "close"})
+            await refusal(scope, receive, send)
+            return
+        try:
+            async with asyncio.timeout(self._options.timeout_s):
+                body = await self._read(scope, receive)
+        except TooLarge:
+            detail = f"the body has more than {self._options.max_body_bytes} bytes; send fewer or shorter texts"
+            await JSONResponse({"detail": detail}, 413, {"Connection": "close"})(scope, receive, send)
+            return
+        except TimeoutError:
+            detail = f"the body did not arrive within {self._options.timeout_s:g} s"
+            await JSONResponse({"detail": detail}, 408, {"Connection": "close"})(scope, receive, send)
+            return
+        await self._application(scope, _again(body, receive), send)
+
+    def _admits(self, scope: Scope) -> bool:
+        if self._key is None or scope["path"] in OPEN:
+            return True
+        headers = {name: value for name, value in scope["headers"] if name in (b"authorization", b"x-api-key")}
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        given = token.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
+        return hmac.compare_digest(given, self._key)
+
+    async def _read(self, scope: Scope, receive: Receive) -> bytes:
+        """Read the body, counting as it comes: a length may be missing. Raises TooLarge and Gone."""
+        most = self._options.max_body_bytes
+        headers = dict(scope["headers"])
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > most:
+            if b"expect" not in headers:  # such a client sends nothing before it is told to
+                await _drain(receive, most * _PATIENCE_BODIES)
+            raise TooLarge
+        parts: list[bytes] = []
+        size = 0
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise Gone
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            more = message.get("more_body", False)
+            if size > most:
+                if more:
+                    await _drain(receive, most * _PATIENCE_BODIES)
+                raise TooLarge
+        return b"".join(parts)
+
+
+async def _drain(receive: Receive, most: int) -> None:
+    """Read and throw away what a client still sends, within reason. Raises Gone."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENCE_S):
+            more = True
+            while more and most > 0:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise Gone
+                most -= len(message.get("body", b""))
+                more = message.get("more_body", False)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives the whole body first, and then what comes after it: the client's leaving."""
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay

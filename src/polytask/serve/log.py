@@ -1,0 +1,51 @@
+"""The log: one JSON object a line to stderr, with nothing of the texts in it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+
+LOG = logging.getLogger("polytask.serve")
+
+
+class JsonLines(logging.Formatter):
+    """A record as one JSON object: time, level, event, and the fields given with it.
+
+    Of an exception it tells the class and the places in the code: its message could quote a text.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info is not None and record.exc_info[0] is not None:
+            line["error"] = record.exc_info[0].__name__
+            line["at"] = [f"{at.filename}:{at.lineno} {at.name}" for at in traceback.extract_tb(record.exc_info[2])]
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def write_json_lines() -> None:
+    """Send our log, and uvicorn's and Python's warnings, to stderr as JSON lines."""
+    logging.captureWarnings(True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    for name, level in (
+        ("polytask.serve", logging.INFO),
+        ("uvicorn", logging.WARNING),
+        ("py.warnings", logging.WARNING),
+    ):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.setLevel(level)
+        logger.propagate = False
+
+
+def told(event: str, **fields: object) -> None:
+    """Write one line."""
+    LOG.info(event, extra={"fields": fields})

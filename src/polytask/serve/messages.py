@@ -1,0 +1,121 @@
+"""What is asked and answered over HTTP, as the OpenAPI document describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from polytask.errors import nearest
+
+Row: TypeAlias = dict[str, str | list[str]]
+_KINDS = "a text, a list of two texts, or an object whose values are texts or lists of texts (columns)"
+
+
+def _clean(value: Any) -> Any:  # noqa: ANN401
+    """Put a question mark for half of a surrogate pair, which JSON can write and no text holds."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    if isinstance(value, dict):
+        return {_clean(key): _clean(item) for key, item in value.items()}
+    return value
+
+
+def _is_texts(value: Any) -> bool:  # noqa: ANN401
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _one_of_three(value: Any) -> Any:  # noqa: ANN401
+    """Refuse what is no record in one sentence; a checker that tries three types would give three."""
+    pair = _is_texts(value) and len(value) == 2
+    row = isinstance(value, dict) and all(isinstance(item, str) or _is_texts(item) for item in value.values())
+    if not (isinstance(value, str) or pair or row):
+        raise ValueError(f"expected {_KINDS}")
+    return _clean(value)
+
+
+Text: TypeAlias = Annotated[str | tuple[str, str] | Row, BeforeValidator(_one_of_three)]
+
+
+class PredictRequest(BaseModel):
+    """Texts to answer, and the tasks to answer them for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    texts: list[Text] = Field(description=f"each one {_KINDS}")
+    tasks: list[str] | None = Field(default=None, min_length=1, description="only these tasks; by default all")
+
+
+class PredictResponse(BaseModel):
+    """Answers in the order of the texts."""
+
+    predictions: list[dict[str, Any]] = Field(
+        description="for each text an object by task: {label, probabilities} for a class, {labels, probabilities} for "
+        "several labels, {value} for a number, a list of {label, start, end, text, score} for entities and tags; start "
+        "and end count Unicode code points"
+    )
+    truncated: list[bool] = Field(description="for each text whether it was longer than the model reads")
+
+
+class TaskDescription(BaseModel):
+    """What the model can be asked."""
+
+    name: str
+    type: str
+    inputs: list[str] = Field(description="the column, or the two columns of a pair, that a row object may use")
+    labels: list[str] = Field(description="its labels; none for a number")
+    usual: tuple[float, float] | None = Field(description="where most numbers lie; null where labels are no numbers")
+    metric: str = Field(description="the main metric")
+    scores: dict[str, dict[str, float | None]] = Field(description="by split and metric, as measured after training")
+
+
+class TasksResponse(BaseModel):
+    """The model's tasks and the server's limits."""
+
+    tasks: list[TaskDescription]
+    max_tokens: int = Field(description="tokens of a text that the model reads")
+    max_texts: int = Field(description="texts of a request")
+    max_characters: int = Field(description="characters of a text")
+
+
+class Health(BaseModel):
+    """Whether the server lives, and takes requests."""
+
+    status: str = Field(description="ready or stopping")
+    queued: int = Field(description="texts that wait")
+
+
+class Problem(BaseModel):
+    """Why a request was not answered."""
+
+    detail: str
+
+
+def explain(errors: Sequence[Mapping[str, Any]]) -> str:
+    """Return what is wrong with a request, in one sentence; nothing of the texts is repeated.
+
+    Args:
+        errors: of pydantic, as FastAPI hands them over.
+    """
+    found = [_sentence(error) for error in errors[:3]]
+    more = [f"and {len(errors) - 3} more"] if len(errors) > 3 else []
+    return "; ".join([*found, *more])
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    path = error["loc"][1:]
+    kind = error["type"]
+    if kind == "json_invalid":
+        return f"the body is no JSON: {error['ctx']['error']} at character {path[0]}"
+    if not path:
+        return 'expected an object {"texts": [...], "tasks": [...]} with the header Content-Type: application/json'
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+    if kind == "extra_forbidden":
+        return f"found the key {str(path[-1])[:80]!r}; {nearest(str(path[-1]), PredictRequest.model_fields)}"
+    if kind == "missing":
+        return f"{place}: missing"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{place}: {message[:1].lower()}{message[1:]}"

@@ -1,0 +1,83 @@
+"""Run the server: bind the port, load the model, serve until a signal, let running requests finish."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import signal
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from polytask.errors import UserError
+from polytask.predict.load import load
+from polytask.serve.app import create_app
+from polytask.serve.log import LOG, told, write_json_lines
+from polytask.serve.options import ServeOptions
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which ends a stopped process as done: uvicorn would raise the signal once more."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and sockets:
+            host, port = sockets[0].getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            told("listening", url=f"http://{shown}:{port}", pid=os.getpid())
+
+
+def run(folder: Path, options: ServeOptions) -> None:
+    """Serve a model folder until SIGTERM or SIGINT. Raises UserError for a bad folder or a port that is taken."""
+    write_json_lines()
+    with _bind(options.host, options.port) as bound:
+        model = load(folder)
+        if options.api_key is None and not _is_loopback(options.host):
+            LOG.warning("open to the network without an API key: give one by POLYTASK_API_KEY, or use --host 127.0.0.1")
+        application = create_app(model, options)
+        told("loaded", model=str(folder), tasks=list(model.tasks))
+        config = uvicorn.Config(
+            application, log_config=None, access_log=False, server_header=False, timeout_keep_alive=30,
+            timeout_graceful_shutdown=max(1, round(options.grace_s)), lifespan="on", ws="none",
+        )  # fmt: skip
+        Server(config).run([bound])
+        told("stopped")
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Take the port before the model is loaded, so that a taken one is told at once."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            if os.name == "posix":
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+        except OSError:
+            bound.close()
+            raise
+    except OSError as error:
+        raise UserError(
+            f"{host}:{port}: cannot listen there ({error.strerror}); name another address with --host or --port "
+            "(--port 0 takes a free one)"
+        ) from None
+    return bound
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,169 @@
+"""What each route does: check, queue, wait for the answers or for the client to leave, answer."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from fastapi import HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+
+from polytask.errors import DataError, UserError, nearest
+from polytask.predict.record import Record, queries_of
+from polytask.serve.batcher import Answering, Batcher, QueueFull, Stopping, Ticket
+from polytask.serve.messages import PredictRequest
+from polytask.serve.metrics import Metrics
+from polytask.serve.options import ServeOptions
+
+if TYPE_CHECKING:
+    from polytask.predict.predictor import Answer
+
+# For the example of the OpenAPI document; answered once at the start, which also warms the model up.
+EXAMPLE = "A moving film by Ang Lee."
+EXAMPLE_PAIR = ("A man plays a guitar.", "Someone makes music.")
+
+
+class Service:
+    """The routes' work, around one model."""
+
+    def __init__(self, model: Answering, options: ServeOptions) -> None:
+        self.options = options
+        self._model = model
+        self.metrics = Metrics(lambda: self.batcher.queued)
+        self.batcher = Batcher(
+            model, most_texts=options.batch_texts, most_tokens=options.batch_tokens, most_queued=options.max_queue,
+            ran=self.metrics.ran,
+        )  # fmt: skip
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The model's tasks."""
+        return tuple(self._model.tasks)
+
+    @functools.cached_property
+    def example(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A request that this model can answer, and its answer."""
+        single = any(task.options.inputs.second is None for task in self._model.tasks.values())
+        answers = list(self._model.answers([EXAMPLE if single else EXAMPLE_PAIR], None))
+        return {"texts": [EXAMPLE if single else list(EXAMPLE_PAIR)]}, _content(answers)
+
+    async def predict(self, body: PredictRequest, request: Request) -> Response:
+        """Answer texts for all tasks in one pass; the predictions are in the order of the texts."""
+        tasks = self._chosen(body.tasks)
+        records = self._checked(body.texts, tasks)
+        answers = await self._answers(records, tasks, request) if records else []
+        if answers is None:
+            return Response(status_code=499)  # nobody reads it
+        truncated = sum(answer.truncated for answer in answers)
+        self.metrics.answered(len(answers), truncated)
+        request.state.log = {"texts": len(answers), "truncated": truncated}
+        return JSONResponse(_content(answers))
+
+    async def tasks(self) -> Response:
+        """Tell the model's tasks with their labels and scores, and the server's limits."""
+        scores = cast("Mapping[str, Mapping[str, Any]]", self._model.about.get("scores") or {})
+        described = [
+            {
+                "name": name,
+                "type": task.type_name,
+                "inputs": [column for column in (task.options.inputs.first, task.options.inputs.second) if column],
+                "labels": list(task.labels),
+                "usual": task.usual,
+                "metric": task.metric,
+                "scores": {split: found[name] for split, found in scores.items() if name in found},
+            }
+            for name, task in self._model.tasks.items()
+        ]
+        limits = {"max_texts": self.options.max_texts, "max_characters": self.options.max_characters}
+        return JSONResponse({"tasks": described, "max_tokens": self._model.tokens.max_tokens, **limits})
+
+    async def health(self) -> Response:
+        """Tell whether the server takes requests: 200 while it does, 503 while it stops."""
+        ready = self.batcher.ready
+        found = {"status": "ready" if ready else "stopping", "queued": self.batcher.queued}
+        return JSONResponse(found, 200 if ready else 503)
+
+    async def exposed(self) -> Response:
+        """Tell the figures for Prometheus."""
+        return Response(self.metrics.exposed(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    def _chosen(self, wanted: Sequence[str] | None) -> tuple[str, ...]:
+        """Return the wanted tasks in the model's order, so that equal wishes run together."""
+        names = self.names
+        for name in wanted or ():
+            if name not in self._model.tasks:
+                raise HTTPException(422, f"tasks: found {name[:80]!r}; {nearest(name[:80], names)}")
+        return names if wanted is None else tuple(name for name in names if name in wanted)
+
+    def _checked(self, texts: Sequence[Record], tasks: Sequence[str]) -> Sequence[Record]:
+        """Return the texts. Raises 413 where one is too long, 422 where there are too many or no task can read one.
+
+        The model would refuse such a text as well, and all others that run with it.
+        """
+        if len(texts) > self.options.max_texts:
+            raise HTTPException(422, f"texts: found {len(texts)}; at most {self.options.max_texts} a request")
+        single = any(self._model.tasks[name].options.inputs.second is None for name in tasks)
+        for index, record in enumerate(texts):
+            size = _characters(record)
+            if size > self.options.max_characters:
+                most = self.options.max_characters
+                raise HTTPException(413, f"texts[{index}]: found {size} characters; at most {most}")
+            if single and isinstance(record, str):
+                continue
+            try:
+                queries_of(index, record, self._model.tasks, tasks, f"texts[{index}]")
+            except DataError as error:
+                raise HTTPException(422, str(error)) from None
+        return texts
+
+    async def _answers(
+        self, records: Sequence[Record], tasks: tuple[str, ...], request: Request
+    ) -> Sequence[Answer] | None:
+        """Wait for the answers; None when the client has left."""
+        try:
+            ticket = self.batcher.put(records, tasks)
+        except QueueFull as error:
+            self.metrics.dropped("queue full")
+            raise HTTPException(429, str(error), {"Retry-After": str(error.retry_s)}) from None
+        except Stopping as error:
+            raise HTTPException(503, str(error), {"Retry-After": "1"}) from None
+        gone = asyncio.create_task(_gone(request))
+        try:
+            return await self._awaited(ticket, gone)
+        except UserError as error:
+            raise HTTPException(422, str(error)) from None
+        finally:
+            gone.cancel()
+            self.batcher.drop(ticket)
+
+    async def _awaited(self, ticket: Ticket, gone: asyncio.Task[None]) -> Sequence[Answer] | None:
+        limit = self.options.timeout_s
+        await asyncio.wait({ticket.answered, gone}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        if ticket.answered.done():
+            return ticket.answered.result()
+        if gone.done():
+            self.metrics.dropped("client gone")
+            return None
+        self.metrics.dropped("too late")
+        raise HTTPException(504, f"the model did not answer within {limit:g} s; send fewer texts, or try again later")
+
+
+async def _gone(request: Request) -> None:
+    """Return when the client has closed the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _content(answers: Sequence[Answer]) -> dict[str, Any]:
+    """Return the body of an answer."""
+    predictions = [answer.predictions for answer in answers]
+    return {"predictions": predictions, "truncated": [answer.truncated for answer in answers]}
+
+
+def _characters(record: Record) -> int:
+    if isinstance(record, str):
+        return len(record)
+    values = record.values() if isinstance(record, Mapping) else record
+    return sum(len(value) if isinstance(value, str) else sum(len(item) + 1 for item in value) for value in values)
