@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rich.console import Console
 from rich.table import Table
 
-from polytask.terms import Intervals, Scores
+from polytask.terms import NO_INTERVAL, Intervals, Scores
 
 if TYPE_CHECKING:
     from polytask.assemble import Assembly
@@ -34,7 +34,7 @@ def show_scores(
         columns.append(_cells(found, cell))
         if intervals is not None and split in intervals:
             table.add_column("95 %", justify="right")
-            columns.append(_cells(intervals[split], interval_cell))
+            columns.append(_cells(_with_interval(intervals[split]), interval_cell))
         if split in baselines:
             table.add_column("majority", justify="right", style="dim")
             columns.append(_cells(baselines[split], cell))
@@ -44,6 +44,10 @@ def show_scores(
             table.add_row(task if index == 0 else "", metric, *cells)
         table.add_section()
     out.print(table)
+
+
+def _with_interval(found: Intervals) -> Intervals:
+    return {task: {name: one for name, one in by.items() if name not in NO_INTERVAL} for task, by in found.items()}
 
 
 _T = TypeVar("_T")

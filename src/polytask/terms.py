@@ -17,6 +17,8 @@ Intervals: TypeAlias = "dict[str, dict[str, tuple[float, float] | None]]"
 
 # Metrics of which less is better.
 SMALLER_IS_BETTER = frozenset({"mae", "ece"})
+# Scores of which no interval is given: a sum of distances, which resampled rows can only make greater.
+NO_INTERVAL = frozenset({"ece"})
 
 
 @dataclass(frozen=True)

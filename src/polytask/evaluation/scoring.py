@@ -89,10 +89,7 @@ class Scorer:
         }
 
     def intervals_of(self, answers: Mapping[str, Answers]) -> Intervals:
-        """Return the 95 % intervals of the scores of answers, from a bootstrap over rows.
-
-        The calibration error has none: it is a sum of distances, which resampled rows can only make greater.
-        """
+        """Return the 95 % intervals of the scores of answers, from a bootstrap over rows; None for NO_INTERVAL."""
         return {
             task: {
                 **score_intervals(self._tasks[task], found.golds, found.found),
