@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from plain_models import bundle
 
 from families import CONFIGS
+from plain_models import bundle
 from polytask.artifact.folder import Bundle
 from polytask.exports.plain import plain_model
 from polytask.tasks import head_specs
