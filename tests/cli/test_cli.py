@@ -98,7 +98,7 @@ def test_stdin_streams(config: Path, call: Call, tmp_path: Path) -> None:
          "needs go in a circle"),
         (["predict", "nowhere"], "nowhere: not a model folder"),
         (["evaluate", "nowhere", "--data", "x.jsonl"], "nowhere: not a model folder"),
-        (["evaluate", "nowhere", "--data", "x.jsonl", "--long", "window"], "--long: found 'window'; accepted: truncate"),
+        (["evaluate", "nowhere", "--data", "x", "--long", "window"], "--long: found 'window'; accepted: truncate"),
     ],
 )  # fmt: skip
 def test_mistakes_of_the_user_exit_with_2_and_a_message(
