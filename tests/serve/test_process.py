@@ -217,3 +217,27 @@ def test_the_server_needs_no_torch_unless_its_model_does() -> None:
     program = "import polytask.serve.run, sys; assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
     assert polytask.serve.__all__ == ["ServeOptions", "read_options", "serve"]
+
+
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    import asyncio
+    import socket
+
+    from polytask.serve.run import _bind
+
+    async def delayed() -> bool:
+        with _bind("127.0.0.1", 0) as bound:
+            found: list[int] = []
+
+            def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                accepted = writer.get_extra_info("socket")
+                found.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+                writer.close()
+
+            async with await asyncio.start_server(connected, sock=bound):
+                reader, writer = await asyncio.open_connection(*bound.getsockname()[:2])
+                await reader.read()
+                writer.close()
+            return not found[0]
+
+    assert not asyncio.run(delayed())

@@ -26,12 +26,13 @@ def attention(
     attention_mask: Tensor | None,
     **options: Any,  # noqa: ANN401
 ) -> tuple[Tensor, None]:
-    """Scaled dot-product attention; on a CPU bfloat16 states are attended to in float32.
+    """Scaled dot-product attention; on a CPU bfloat16 states are attended to in float32 where gradients are asked for.
 
     Args:
         query, key, value: rows x heads x tokens x features.
     """
-    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
+    # Without a backward pass bfloat16 is faster: 512 news texts in 1.35 s and not 1.59 (two cores with AVX512-BF16).
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16 or not torch.is_grad_enabled():
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)  # type: ignore[return-value]
     if attention_mask is not None and attention_mask.is_floating_point():
         attention_mask = attention_mask.float()
