@@ -139,9 +139,9 @@ def test_a_teacher_passes_its_rows_once(schooled: Any, tmp_path: Path, monkeypat
     asked: list[int] = []
     answer = teachers_module._Lesson._answer
 
-    def counting(self: Any, rows: Any, *more: Any) -> None:
+    def counting(self: Any, engine: Any, rows: Any, *more: Any) -> None:
         asked.extend(rows)
-        answer(self, rows, *more)
+        answer(self, engine, rows, *more)
 
     monkeypatch.setattr(teachers_module._Lesson, "_answer", counting)
     monkeypatch.setenv("POLYTASK_CACHE", str(tmp_path / "cache"))
