@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+# benchmarks.prediction and benchmarks.serving need a trained model: see docs/shipping.md.
 COMMANDS = [
     ["startup"],
     ["training"],
