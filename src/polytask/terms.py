@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Split: TypeAlias = Literal["train", "dev", "test"]
+Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 Pooling: TypeAlias = Literal["cls", "mean"]
 Activation: TypeAlias = Literal["softmax", "sigmoid", "identity"]
 # What a row says about one task: a class, a set of classes, a number, a tag for each word, or nothing.

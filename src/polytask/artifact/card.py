@@ -28,12 +28,12 @@ class Use:
     """What a card says of the form in which a model is stored.
 
     Attributes:
-        library: that loads it.
+        loader: the package that loads it.
         code: a program that does.
         limits: what this form cannot do, a sentence each.
     """
 
-    library: str
+    loader: str
     code: str
     limits: tuple[str, ...] = ()
 
@@ -104,9 +104,9 @@ def card(bundle: Bundle, use: Use) -> str:
 
 
 def _front_matter(bundle: Bundle, use: Use) -> str:
-    found: dict[str, Any] = {"library_name": use.library}
+    found: dict[str, Any] = {"library_name": use.loader}
     levels = {task.level for task in bundle.tasks.values()}
-    if len(levels) == 1 and (len(bundle.tasks) == 1 or use.library != "polytask"):
+    if len(levels) == 1 and (len(bundle.tasks) == 1 or use.loader != "polytask"):
         found["pipeline_tag"] = PIPELINES[levels.pop()]
     base = base_model(str(bundle.about.get("encoder", "")))
     if base is not None:

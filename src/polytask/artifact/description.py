@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 from polytask.data.cache import file_digest
 from polytask.errors import ModelError, nearest
 from polytask.tasks import TASKS, Task
+from polytask.terms import Precision
 
 FORM = 3
 # An earlier form, in which every family had the heads of bert: it is read where they are the same today.
@@ -35,7 +36,7 @@ class Description:
     runtime: Runtime
     tasks: Mapping[str, Task]
     max_tokens: int
-    precision: Literal["auto", "fp32", "bf16"]
+    precision: Precision
     about: Mapping[str, Any]
     data: Mapping[str, Any]
 

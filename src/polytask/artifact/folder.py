@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -22,7 +22,7 @@ from polytask.model.multitask import MultiTaskModel
 from polytask.model.origin import load_tokenizer, quiet
 from polytask.sharing.sharing import Sharing
 from polytask.tasks import Task, head_specs
-from polytask.terms import HeadSpec
+from polytask.terms import HeadSpec, Precision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -41,7 +41,7 @@ class Bundle:
     tasks: Mapping[str, Task]
     tokenizer: PreTrainedTokenizerBase
     max_tokens: int
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     about: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polytask.errors import MissingExtra
 from polytask.model.multitask import MultiTaskModel
 
 # Protobuf holds at most 2 GiB; a graph with more weights than this keeps them in a file beside it.
@@ -77,16 +76,11 @@ class Drawn:
 
 
 def draw(model: MultiTaskModel, path: Path) -> Drawn:
-    """Write a model as an ONNX graph of any batch size and length. Raises MissingExtra without onnx and onnxscript.
+    """Write a model as an ONNX graph of any batch size and length.
 
     Args:
         model: on the CPU, in float32.
     """
-    for package in ("onnx", "onnxscript"):
-        try:
-            __import__(package)
-        except ImportError:
-            raise MissingExtra(package, "export", "writing an ONNX graph") from None
     graph = Graph(model).eval()
     given = _sample(len(graph.inputs))
     axes = {0: "rows", 1: "tokens"}

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager
-from typing import Literal, TypeAlias
 
 import torch
 
 from polytask.errors import ConfigError
-
-Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
+from polytask.terms import Precision
 
 
 def choose_device(name: str) -> torch.device:

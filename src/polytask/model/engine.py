@@ -11,9 +11,10 @@ import torch
 from polytask.data.batch import Collator, Item
 from polytask.data.engine import RowOutputs
 from polytask.data.tokens import TokenRow
-from polytask.model.device import Precision, autocast, fast_bf16, name_of, pass_overhead
+from polytask.model.device import autocast, fast_bf16, name_of, pass_overhead
 from polytask.model.multitask import MultiTaskModel
 from polytask.tasks import Task
+from polytask.terms import Precision
 
 
 class TorchEngine:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from polytask.artifact.description import Description, Runtime, read_description
 from polytask.errors import ConfigError, MissingExtra, missing_extra
 from polytask.predict.predictor import Model
+from polytask.terms import Precision
 
 if TYPE_CHECKING:
     from polytask.artifact.folder import Bundle
-
-Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 
 
 def load(folder: str | Path, device: str = "auto", precision: Precision | None = None) -> Model:
