@@ -1,48 +1,15 @@
 """What makes an encoder train faster on a CPU without changing what it computes.
 
-Measured on two cores with AMX, 16 rows x 128 tokens, forward and backward of one layer's part: fused attention takes
-38 ms in bfloat16 and 11 ms in float32 (torch 2.13 has no fast backward for the former); dropout takes 5.2 ms with
-torch's generator and 1.9 ms with 16 random bits an element.
+Attention has a module of its own. Dropout, measured on two cores with AMX, 16 rows x 128 tokens, forward and backward
+of one layer's part: 5.2 ms with torch's generator and 1.9 ms with 16 random bits an element.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-ATTENTION = "polytask_sdpa"
-
-
-def attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    **options: Any,  # noqa: ANN401
-) -> tuple[Tensor, None]:
-    """Scaled dot-product attention; on a CPU bfloat16 states are attended to in float32 where gradients are asked for.
-
-    Args:
-        query, key, value: rows x heads x tokens x features.
-    """
-    # Without a backward pass bfloat16 is faster: 512 news texts in 1.35 s and not 1.59 (two cores with AVX512-BF16).
-    if query.device.type != "cpu" or query.dtype != torch.bfloat16 or not torch.is_grad_enabled():
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)  # type: ignore[return-value]
-    if attention_mask is not None and attention_mask.is_floating_point():
-        attention_mask = attention_mask.float()
-    with torch.autocast("cpu", enabled=False):
-        out, _ = sdpa_attention_forward(module, query.float(), key.float(), value.float(), attention_mask, **options)
-    return out.to(torch.bfloat16), None
-
-
-AttentionInterface.register(ATTENTION, attention)
-AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+from polytask.model.attention import ATTENTION
 
 
 class Dropout(nn.Module):
