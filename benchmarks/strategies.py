@@ -49,6 +49,8 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "dynamic, bandit": {"strategy": "dynamic", "policy": "bandit"},
     "dynamic, stop_and_go": {"strategy": "dynamic", "policy": "stop_and_go", "patience": 1},
 }
+# Policies that read dev scores would otherwise hear of them once before the end.
+EVALUATIONS = {"dynamic, dev_gap": 4, "dynamic, stop_and_go": 4}
 BY_HAND = "sum, entities x 3"  # not a method of the table: a weight that a person chose
 
 
@@ -74,6 +76,8 @@ def job(data: Path, folder: Path, options: argparse.Namespace, variant: str, see
     if options.vary == "sharing" or variant == BY_HAND:
         values["tasks"]["entities"]["weight"] = 3
     train_options = {**values["train"], "epochs": 2, "learning_rate": options.rate, "seed": seed}
+    if variant in EVALUATIONS:
+        train_options["evaluations_per_epoch"] = EVALUATIONS[variant]
     return {**values, options.vary: variants(options.vary)[variant], "train": train_options}
 
 

@@ -252,6 +252,9 @@ def serve(
     max_body_bytes: Annotated[int | None, typer.Option(help="Of a request's body.", show_default="1048576")] = None,
     max_texts: Annotated[int | None, typer.Option(help="Of a request.", show_default="128")] = None,
     max_characters: Annotated[int | None, typer.Option(help="Of a text.", show_default="20000")] = None,
+    long: Annotated[
+        str | None, typer.Option(help="Texts that are too long: truncate, or windows.", show_default="truncate")
+    ] = None,
     max_queue: Annotated[int | None, typer.Option(help="Texts that may wait.", show_default="1024")] = None,
     timeout_s: Annotated[float | None, typer.Option(help="Until a request is given up.", show_default="30")] = None,
     grace_s: Annotated[float | None, typer.Option(help="For running requests at the end.", show_default="30")] = None,

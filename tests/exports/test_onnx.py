@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -178,6 +179,33 @@ def test_the_folder_is_answered_from_without_torch(exported: Path, quantised: Pa
         found = [json.loads(line) for line in done.stdout.splitlines()]
         assert [line["text"] for line in found] == lines
         assert close([line["predictions"] for line in found], pt.load(folder).predict(lines))
+
+
+def test_the_folder_is_served_without_torch(exported: Path, quantised: Path) -> None:
+    texts = TEXTS[:4]
+    for folder in (exported, quantised):
+        command = [sys.executable, "-W", "error", "-c", WITHOUT.format(without=HEAVY), "serve", str(folder)]
+        server = subprocess.Popen([*command, "--port", "0"], stderr=subprocess.PIPE, text=True, encoding="utf-8")
+        assert server.stderr is not None
+        with server:
+            lines = [json.loads(server.stderr.readline())]
+            while lines[-1].get("event") != "listening":
+                lines.append(json.loads(server.stderr.readline()))
+            answer = httpx.post(lines[-1]["url"] + "/predict", json={"texts": texts}, timeout=60)
+            server.terminate()
+        assert answer.status_code == 200
+        found = answer.json()["predictions"]
+        assert close(found, pt.load(folder).predict(texts))
+
+
+def test_long_texts_are_read_in_windows_as_in_torch(run: Path, exported: Path) -> None:
+    long = " ".join(text for text in TEXTS[:4] for _ in range(6))
+    texts = [long, TEXTS[1], TEXTS[6]]
+    tasks = ["sentiment", "topics", "length", "entities"]
+    expected, found = (list(pt.load(one).answers(texts, tasks, long="windows")) for one in (run / "model", exported))
+    assert [answer.windows for answer in found] == [answer.windows for answer in expected]
+    assert found[0].windows > 2
+    assert close([answer.to_json() for answer in found], [answer.to_json() for answer in expected])
 
 
 def test_a_missing_runtime_names_its_install_command(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,12 +77,16 @@ class Stub:
                 "names", {**tags, "fitted": {"tagset": ["O", "B-X", "I-X"], "counts": [3, 1, 1], "bio": True}}
             ),
         }
+        self.long = "truncate"
         self.batches: list[list[Any]] = []
         self.seconds = 0.0
         self.resume = threading.Event()
         self.resume.set()
 
-    def answers(self, records: Sequence[Any], tasks: Sequence[str] | None = None) -> Iterator[Answer]:
+    def answers(
+        self, records: Sequence[Any], tasks: Sequence[str] | None = None, *, long: str = "truncate"
+    ) -> Iterator[Answer]:
+        assert long == self.long
         self.batches.append(list(records))
         assert self.resume.wait(20)
         time.sleep(self.seconds)

@@ -48,6 +48,19 @@ def test_answers_are_those_of_the_model_in_the_order_of_the_texts(client: httpx.
     assert ask(client, []) == {"predictions": [], "truncated": []}
 
 
+def test_long_texts_are_read_whole_where_the_server_is_told_so(serving: Any, model: Model) -> None:
+    texts = ["The phone died after two days in Leeds. " * 20, "A short one."]
+    tasks = [name for name in model.tasks if name != "alike"]
+    cut, whole = (list(model.answers(texts, tasks, long=long)) for long in ("truncate", "windows"))
+    with serving(model) as plain, serving(model, long="windows") as patient:
+        answers = [one.post("/predict", json={"texts": texts, "tasks": tasks}).json() for one in (plain, patient)]
+    assert answers[0]["truncated"] == [True, False]
+    assert answers[1]["truncated"] == [False, False]
+    for answer, expected in zip(answers, (cut, whole), strict=True):
+        assert close(answer["predictions"], [one.predictions for one in expected])
+    assert answers[0]["predictions"][0] != answers[1]["predictions"][0]
+
+
 def test_only_the_tasks_asked_for_answer_and_each_once(client: httpx.Client) -> None:
     found = ask(client, TEXTS[:2], tasks=["topic", "sentiment", "topic"])
     assert [list(one) for one in found["predictions"]] == [["sentiment", "topic"]] * 2

@@ -91,6 +91,16 @@ def test_a_batch_is_of_limited_tokens(serving: Any, stub: Any, pool: Any) -> Non
     assert [len(batch) for batch in stub.batches] == [1, 2, 1]
 
 
+def test_the_windows_of_a_text_count_as_tokens_of_a_batch(serving: Any, stub: Any, pool: Any) -> None:
+    stub.long = "windows"
+    with serving(stub, batch_tokens=60, long="windows") as client:
+        sent = [hold(pool, client, stub)]
+        sent += [queue(pool, client, ["x" * 100 + str(index)]) for index in range(3)]  # 27 tokens each
+        stub.resume.set()
+        assert all(one.result().status_code == 200 for one in sent)
+    assert [len(batch) for batch in stub.batches] == [1, 2, 1]
+
+
 @pytest.mark.parametrize(("culprit", "status"), [("fail", 500), ("break", 422)])
 def test_a_bad_text_fails_its_own_request_only(
     culprit: str, status: int, serving: Any, stub: Any, pool: Any, caplog: pytest.LogCaptureFixture

@@ -39,7 +39,7 @@ def numbers(shape: tuple[int, ...], seed: int = 3) -> torch.Tensor:
 def test_sum_over_mass_is_mean_cross_entropy(weights: str, smoothing: float, found: list[int]) -> None:
     task = classification(WEIGHTS[weights], smoothing)
     outputs, targets = numbers((len(found), 3)), torch.tensor(found)
-    weight = task.class_weights()
+    weight = task.weights()
     expected = F.cross_entropy(
         outputs, targets, None if weight is None else torch.tensor(weight).double(), label_smoothing=smoothing
     )
@@ -85,7 +85,7 @@ def test_batches_of_unseen_labels_have_neither_loss_nor_mass() -> None:
 
 def test_balanced_weights_have_mean_1_over_the_training_rows() -> None:
     task = classification("balanced", 0.0)
-    weights = task.class_weights()
+    weights = task.weights()
     assert weights is not None
     assert np.average(weights, weights=task.counts) == pytest.approx(1)
     each = [count * weight for count, weight in zip(task.counts, weights, strict=True)]

@@ -95,7 +95,7 @@ def test_words_without_a_token_get_the_default_tag() -> None:
 
 
 def test_balanced_weights_are_finite_for_tags_that_training_never_has() -> None:
-    weights = fit("B-PER", "O", "O", class_weights="balanced").tag_weights()
+    weights = fit("B-PER", "O", "O", class_weights="balanced").weights()
     assert weights is not None
     assert len(weights) == 3
     assert all(0 < weight < float("inf") for weight in weights)

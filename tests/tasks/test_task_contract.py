@@ -282,7 +282,7 @@ def _imitation(task: Task, outputs: Any, targets: Any, taught: Any) -> float:
         return float(each.mean(-1).sum())
     given = outputs - np.log(np.exp(outputs).sum(-1, keepdims=True))
     wanted = np.exp(taught) / np.exp(taught).sum(-1, keepdims=True)
-    own = task.class_weights() if task.level == "row" else task.tag_weights()  # type: ignore[attr-defined]
+    own = task.weights()  # type: ignore[attr-defined]
     weights = np.ones(len(task.labels)) if own is None else np.array(own)
     return float((-(wanted * given).sum(-1) * weights[targets]).sum())
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from polytask.data.cache import file_digest
 from polytask.errors import ModelError, nearest
+from polytask.files import write_json
 from polytask.tasks import TASKS, Task
 from polytask.terms import Precision
 
@@ -59,6 +60,12 @@ def read_description(folder: Path) -> Description:
     if not weights:
         raise ModelError(f"{folder}: found the runtime {runtime!r}; {nearest(str(runtime), WEIGHTS)}")
     return found
+
+
+def write_description(folder: Path, runtime: Runtime, said: Mapping[str, Any]) -> None:
+    """Write polytask.json into a folder that holds all else: what is said of the model, and the hash of every file."""
+    hashes = {file.name: file_digest(file) for file in sorted(folder.iterdir())}
+    write_json(folder / FILE, {"form": FORM, "runtime": runtime, **said, "sha256": hashes})
 
 
 def _verified(folder: Path) -> dict[str, Any]:

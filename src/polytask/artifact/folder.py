@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from polytask.artifact.card import model_card
-from polytask.artifact.description import BERT_HEADS, FILE, FORM, WEIGHTS, Description, read_description
-from polytask.data.cache import file_digest
-from polytask.errors import ModelError, OutputError
+from polytask.artifact.description import BERT_HEADS, WEIGHTS, Description, read_description, write_description
+from polytask.errors import ModelError
+from polytask.files import new_folder
 from polytask.model.encoder import Backbone
 from polytask.model.heads import changed_since_form_2
 from polytask.model.multitask import MultiTaskModel
@@ -44,36 +42,25 @@ class Bundle:
     precision: Precision = "auto"
     about: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
+    def to_json(self) -> dict[str, Any]:
+        """Return what its description says wherever it runs."""
+        return {
+            "about": dict(self.about),
+            "max_tokens": self.max_tokens,
+            "sharing": self.model.sharing.to_json(),
+            "tasks": {name: task.to_json() for name, task in self.tasks.items()},
+        }
+
 
 def save_bundle(folder: Path, bundle: Bundle) -> None:
     """Write a model folder, whole or not at all. Raises OutputError when it exists or cannot be written."""
-    if folder.exists():
-        raise OutputError(f"{folder}: the folder exists; name another one")
-    temporary = folder.with_name(f".writing-{folder.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
+    with new_folder(folder, SafetensorError) as temporary:
         weights = {name: value.detach().cpu().contiguous() for name, value in bundle.model.state_dict().items()}
         save_file(weights, temporary / WEIGHTS["torch"], metadata={"format": "pt"})
         bundle.tokenizer.save_pretrained(temporary)
         (temporary / "README.md").write_text(model_card(bundle), "utf-8")
-        files = {file.name: file_digest(file) for file in sorted(temporary.iterdir())}
-        description = {
-            "form": FORM,
-            "about": dict(bundle.about),
-            "encoder": bundle.model.config.to_dict(),
-            "max_tokens": bundle.max_tokens,
-            "precision": bundle.precision,
-            "sharing": bundle.model.sharing.to_json(),
-            "tasks": {name: task.to_json() for name, task in bundle.tasks.items()},
-            "sha256": files,
-        }
-        text = json.dumps(description, indent=1, ensure_ascii=False)
-        (temporary / FILE).write_text(text + "\n", "utf-8")
-        temporary.replace(folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise OutputError(f"{folder}: the model cannot be written ({error})") from None
+        said = {**bundle.to_json(), "encoder": bundle.model.config.to_dict(), "precision": bundle.precision}
+        write_description(temporary, "torch", said)
 
 
 def load_bundle(folder: Path) -> Bundle:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from polytask.errors import OutputError
+from polytask.files import new_folder
 from polytask.options import Options
 
 if TYPE_CHECKING:
@@ -72,16 +71,10 @@ def write_folders(out: Path, names: Iterable[str], fill: Callable[[str, Path], N
     Args:
         fill: writes what belongs to a name into an empty folder.
     """
-    temporary = out.with_name(f".writing-{out.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
     found = {name: out / name for name in names}
-    try:
+    with new_folder(out) as temporary:
         for name in found:
             folder = temporary / name
-            folder.mkdir(parents=True)
+            folder.mkdir()
             fill(name, folder)
-        temporary.replace(out)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise OutputError(f"{out}: cannot be written ({error})") from None
     return found

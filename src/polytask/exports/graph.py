@@ -125,15 +125,16 @@ def _sample(count: int) -> tuple[Tensor, ...]:
 @contextlib.contextmanager
 def _plain_attention(model: MultiTaskModel) -> Generator[None]:
     """Let attention be computed by transformers' own function, which is drawn as plain matrix products."""
-    encoders: list[Any] = [encoder.model for encoder in model.trunks]
-    before = [encoder.config._attn_implementation for encoder in encoders]
-    for encoder in encoders:
-        encoder.set_attn_implementation("eager")
+    # Layers that were divided between tasks have copies of the encoder's configuration.
+    found: list[Any] = [getattr(module, "config", None) for trunk in model.trunks for module in trunk.modules()]
+    before = [(config, config._attn_implementation) for config in found if hasattr(config, "_attn_implementation")]
+    for config, _ in before:
+        config._attn_implementation = "eager"
     try:
         yield
     finally:
-        for encoder, name in zip(encoders, before, strict=True):
-            encoder.set_attn_implementation(name)
+        for config, name in before:
+            config._attn_implementation = name
 
 
 @contextlib.contextmanager

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from polytask import __version__
-from polytask.errors import ConfigError, MissingExtra, ModelError, OutputError
+from polytask.errors import ConfigError, MissingExtra, ModelError
 from polytask.exports.exporter import Exported, Exporter
-from polytask.files import write_json
+from polytask.files import new_folder, write_json
 
 if TYPE_CHECKING:
     from polytask.artifact.folder import Bundle
     from polytask.exports.parity import TaskParity
-    from polytask.predict.onnx_engine import GraphForm
 
 # A float32 graph whose outputs differ by more than this is not the same function; rounding makes 1e-5 of it.
 TOLERANCE = 1e-3
@@ -48,20 +47,12 @@ class OnnxExport(Exporter):
         for package in ("onnx", "onnxscript", "onnxruntime"):
             if find_spec(package) is None:
                 raise MissingExtra(package, "export", "writing an ONNX graph")
-        temporary = out.with_name(f".writing-{out.name}")
-        shutil.rmtree(temporary, ignore_errors=True)
-        try:
-            temporary.mkdir(parents=True)
+        with new_folder(out) as temporary:
             parity = self._write(bundle, temporary)
-            temporary.replace(out)
-        except OSError as error:
-            raise OutputError(f"{out}: the model cannot be written ({error})") from None
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
         return Exported({"onnx": out}, tuple(_lines(parity)))
 
     def _write(self, bundle: Bundle, folder: Path) -> dict[str, TaskParity]:
-        from polytask.artifact.description import WEIGHTS
+        from polytask.artifact.description import WEIGHTS, write_description
         from polytask.data.tokens import Tokenization
         from polytask.exports.graph import draw
         from polytask.exports.parity import compare
@@ -92,7 +83,7 @@ class OnnxExport(Exporter):
         report = _Report(parity, self.quantize, self.max_loss if self.quantize else None, _sizes(folder), _versions())
         write_json(folder / "parity.json", report.to_json())
         (folder / "README.md").write_text(_card(bundle, report), "utf-8")
-        _describe(folder, bundle, form)
+        write_description(folder, "onnx", {**bundle.to_json(), "graph": form.to_json(), "precision": "fp32"})
         return parity
 
     def _require_equal(self, parity: Mapping[str, TaskParity]) -> None:
@@ -159,27 +150,6 @@ def _sizes(folder: Path) -> dict[str, int]:
 def _versions() -> dict[str, str]:
     others = ("torch", "onnx", "onnxscript", "onnxruntime")
     return {"polytask": __version__, **{name: metadata.version(name) for name in others}}
-
-
-def _describe(folder: Path, bundle: Bundle, form: GraphForm) -> None:
-    """Write polytask.json, with the hash of every file in the folder."""
-    from polytask.artifact.description import FILE, FORM
-    from polytask.data.cache import file_digest
-
-    write_json(
-        folder / FILE,
-        {
-            "form": FORM,
-            "runtime": "onnx",
-            "about": dict(bundle.about),
-            "max_tokens": bundle.max_tokens,
-            "precision": "fp32",
-            "graph": form.to_json(),
-            "sharing": bundle.model.sharing.to_json(),
-            "tasks": {name: task.to_json() for name, task in bundle.tasks.items()},
-            "sha256": {name: file_digest(folder / name) for name in _sizes(folder)},
-        },
-    )
 
 
 def _card(bundle: Bundle, report: _Report) -> str:

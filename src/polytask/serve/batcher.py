@@ -18,6 +18,7 @@ from polytask.errors import PolytaskError
 
 if TYPE_CHECKING:
     from polytask.data.tokens import Tokenization
+    from polytask.data.windows import Long
     from polytask.predict.predictor import Answer
     from polytask.predict.record import Record
     from polytask.tasks import Task
@@ -39,7 +40,9 @@ class Answering(Protocol):
     @property
     def tokens(self) -> Tokenization: ...
 
-    def answers(self, records: Sequence[Record], tasks: Sequence[str] | None = None) -> Iterator[Answer]:
+    def answers(
+        self, records: Sequence[Record], tasks: Sequence[str] | None = None, *, long: Long = "truncate"
+    ) -> Iterator[Answer]:
         """Answer records in their order."""
         ...
 
@@ -90,13 +93,16 @@ class Batcher:
     Args:
         most_texts, most_tokens: of a micro-batch; a larger request runs alone.
         most_queued: texts that may wait.
+        long: what becomes of texts that are longer than the model reads.
         ran: told of each micro-batch, in the model's thread.
     """
 
     def __init__(
-        self, model: Answering, *, most_texts: int, most_tokens: int, most_queued: int, ran: Callable[[Ran], None]
-    ) -> None:
+        self, model: Answering, *, most_texts: int, most_tokens: int, most_queued: int, long: Long,
+        ran: Callable[[Ran], None],
+    ) -> None:  # fmt: skip
         self._model = model
+        self._long: Long = long
         self._most_texts, self._most_tokens, self._most_queued = most_texts, most_tokens, most_queued
         self._ran = ran
         self._waiting: deque[Ticket] = deque()
@@ -161,7 +167,8 @@ class Batcher:
     def _estimate(self, record: Record) -> int:
         values = [record] if isinstance(record, str) else record.values() if isinstance(record, Mapping) else record
         size = sum(len(str(value).encode("utf-8", "replace")) for value in values)
-        return min(self._model.tokens.max_tokens, size // BYTES_A_TOKEN + 2)
+        tokens = size // BYTES_A_TOKEN + 2
+        return tokens if self._long == "windows" else min(self._model.tokens.max_tokens, tokens)
 
     def _take(self) -> list[Ticket]:
         """Wait for requests and take the oldest, with all others of the same tasks that fit; none at the end."""
@@ -194,7 +201,7 @@ class Batcher:
         records = [record for ticket in tickets for record in ticket.records]
         began = time.perf_counter()
         try:
-            answers = list(self._model.answers(records, tickets[0].tasks))
+            answers = list(self._model.answers(records, tickets[0].tasks, long=self._long))
         except Exception as error:  # noqa: BLE001  the thread must live on, and the request's handler raises it
             if len(tickets) == 1:
                 _deliver(tickets, [error])

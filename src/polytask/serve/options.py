@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr, model_validator
 
+from polytask.data.windows import Long
 from polytask.options import Options
 
 
@@ -17,6 +18,9 @@ class ServeOptions(Options):
     max_texts: int = Field(default=128, gt=0, description="texts of a request")
     max_characters: int = Field(
         default=20_000, gt=0, description="characters of a text, before it is cut to max_tokens"
+    )
+    long: Long = Field(
+        default="truncate", description="whether texts that are too long are cut, or read whole in windows"
     )
     max_queue: int = Field(default=1024, gt=0, description="texts that may wait for the model")
     timeout_s: float = Field(default=30.0, gt=0, description="seconds until a request is given up")

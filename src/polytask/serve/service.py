@@ -34,7 +34,7 @@ class Service:
         self.metrics = Metrics(lambda: self.batcher.queued)
         self.batcher = Batcher(
             model, most_texts=options.batch_texts, most_tokens=options.batch_tokens, most_queued=options.max_queue,
-            ran=self.metrics.ran,
+            long=options.long, ran=self.metrics.ran,
         )  # fmt: skip
 
     @property

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,31 +12,18 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from polytask.errors import nearest
 from polytask.tasks.bio import confused_spans, is_bio, repair, spans
-from polytask.tasks.calibration import CalibratedOptions, fit_temperature
-from polytask.tasks.classification import (
-    balanced_weights,
-    cross_entropy,
-    known_mass,
-    soft_cross_entropy,
-    top_certainty,
-)
+from polytask.tasks.choice import Choice, ChoiceOptions, balanced_weights
 from polytask.tasks.task import (
     ON_DEV,
-    Bools,
-    Floats,
     Outputs,
     Row,
     Tally,
-    Task,
     label_text,
     ordered_metrics,
     rounded,
     softmax,
 )  # fmt: skip
 from polytask.terms import Gold, HeadSpec, Word
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def _number_as_name(value: Any) -> Any:  # noqa: ANN401
@@ -46,7 +33,7 @@ def _number_as_name(value: Any) -> Any:  # noqa: ANN401
 Column: TypeAlias = Annotated[str, BeforeValidator(_number_as_name), WithJsonSchema({"type": ["string", "integer"]})]
 
 
-class TaggingOptions(CalibratedOptions):
+class TaggingOptions(ChoiceOptions):
     """Options of a tagging task."""
 
     type: Literal["tagging"]  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -56,13 +43,12 @@ class TaggingOptions(CalibratedOptions):
         default="auto", description="bio: entities, scored by span; plain: scored by word; auto: by the tags"
     )
     class_weights: Literal["balanced"] | None = None
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
 
     metrics: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall", "accuracy", "macro_f1")
 
 
 @dataclass(frozen=True)
-class Tagging(Task):
+class Tagging(Choice):
     """A tag for each word, read from the state of the word's first sub-word."""
 
     name: str
@@ -135,25 +121,12 @@ class Tagging(Task):
     def labels(self) -> tuple[str, ...]:
         return self.tagset
 
-    @property
-    def unit(self) -> tuple[float, float]:
-        return 1.0 / self.temperature, 0.0
-
     def encode(self, gold: Gold) -> list[int]:
         assert isinstance(gold, list)
         index = {tag: position for position, tag in enumerate(self.tagset)}
         return [index.get(tag, -100) for tag in gold]
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return cross_entropy(outputs, targets, self.tag_weights(), self.options.label_smoothing)
-
-    def imitation(self, outputs: Tensor, targets: Tensor, taught: Tensor) -> Tensor:
-        return soft_cross_entropy(outputs, targets, taught, self.tag_weights())
-
-    def mass(self, targets: Tensor) -> float:
-        return known_mass(targets, self.tag_weights())
-
-    def tag_weights(self) -> list[float] | None:
+    def weights(self) -> list[float] | None:
         """Return the weight of each tag, or None when all weigh the same."""
         if self.options.class_weights is None:
             return None
@@ -199,31 +172,7 @@ class Tagging(Task):
             )
         return entities
 
-    @property
-    def fits_on_dev(self) -> bool:
-        return self.options.calibrate
-
-    def tuned(
-        self, outputs: Outputs, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None = None
-    ) -> tuple[Tagging, list[str]]:
-        if not self.options.calibrate:
-            return self.uncalibrated(), []
-        temperature, notes = fit_temperature(outputs, self._targets(golds, words))
-        return replace(self, temperature=temperature), notes
-
-    def describe_tuned(self) -> dict[str, Any]:
-        return {"temperature": rounded(self.temperature)}
-
-    def uncalibrated(self) -> Tagging:
-        return replace(self, temperature=1.0)
-
-    def certainty(
-        self, outputs: Outputs, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None = None
-    ) -> tuple[Floats, Bools]:
-        return top_certainty(outputs / self.temperature, self._targets(golds, words))
-
-    def _targets(self, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None) -> NDArray[np.int64]:
-        """Return the tag of each word that has a token."""
+    def targets(self, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None) -> NDArray[np.int64]:
         assert words is not None
         pairs = zip(golds, words, strict=True)
         found = [tag for gold, row in pairs for tag, has in zip(self.encode(gold), row, strict=True) if has]

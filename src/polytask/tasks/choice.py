@@ -1,0 +1,120 @@
+"""What tasks have in common that choose one of several classes, for a text or for each word."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from polytask.tasks.calibration import CalibratedOptions, fit_temperature
+from polytask.tasks.task import Bools, Floats, Outputs, Task, rounded, softmax
+from polytask.terms import Gold
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class ChoiceOptions(CalibratedOptions):
+    """Options of a task that chooses."""
+
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+
+class Choice(Task):
+    """A task whose outputs are logits of classes, of which one is right.
+
+    Attributes:
+        temperature: what the logits are divided by before they become probabilities.
+    """
+
+    temperature: float
+
+    @abstractmethod
+    def weights(self) -> list[float] | None:
+        """Return the weight of each class, or None when all weigh the same."""
+
+    @abstractmethod
+    def targets(self, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None) -> NDArray[np.int64]:
+        """Return the class of each decision, or -100; `words` tells which words have a token, where words are read."""
+
+    @property
+    def unit(self) -> tuple[float, float]:
+        return 1.0 / self.temperature, 0.0
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return cross_entropy(outputs, targets, self.weights(), self.options.label_smoothing)
+
+    def imitation(self, outputs: Tensor, targets: Tensor, taught: Tensor) -> Tensor:
+        return soft_cross_entropy(outputs, targets, taught, self.weights())
+
+    def mass(self, targets: Tensor) -> float:
+        return known_mass(targets, self.weights())
+
+    @property
+    def fits_on_dev(self) -> bool:
+        return self.options.calibrate
+
+    def tuned(
+        self, outputs: Outputs, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Self, list[str]]:
+        if not self.options.calibrate:
+            return self.uncalibrated(), []
+        temperature, notes = fit_temperature(outputs, self.targets(golds, words))
+        return replace(self, temperature=temperature), notes  # type: ignore[type-var]
+
+    def describe_tuned(self) -> dict[str, Any]:
+        return {"temperature": rounded(self.temperature)}
+
+    def uncalibrated(self) -> Self:
+        return replace(self, temperature=1.0)  # type: ignore[type-var]
+
+    def certainty(
+        self, outputs: Outputs, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Floats, Bools]:
+        scaled = (outputs / self.temperature).astype(np.float64)
+        return softmax(scaled).max(-1, initial=0.0), scaled.argmax(-1) == self.targets(golds, words)
+
+
+def balanced_weights(counts: Sequence[int]) -> list[float]:
+    """Weigh each class inversely to its frequency, so that the mean over the training rows is 1."""
+    total = sum(counts)
+    return [total / (len(counts) * count) for count in counts]
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor, weights: list[float] | None, smoothing: float) -> Tensor:
+    """Return the summed cross-entropy; targets of -100 do not count.
+
+    Args:
+        outputs: n x classes.
+        targets: n class indices.
+    """
+    import torch.nn.functional as F
+
+    weight = None if weights is None else outputs.new_tensor(weights)
+    return F.cross_entropy(outputs, targets, weight=weight, reduction="sum", label_smoothing=smoothing)
+
+
+def soft_cross_entropy(outputs: Tensor, targets: Tensor, taught: Tensor, weights: list[float] | None) -> Tensor:
+    """Return the summed cross-entropy against a teacher's distribution; each counts for what its target weighs.
+
+    Args:
+        outputs, taught: n x classes, before the softmax.
+        targets: n class indices, or -100 for what does not count.
+    """
+    each = -(taught.softmax(-1) * outputs.log_softmax(-1)).sum(-1)
+    known = targets != -100
+    factors = known.to(outputs.dtype)
+    if weights is not None:
+        factors = factors * outputs.new_tensor(weights)[targets.clamp(min=0)]
+    return (each * factors).sum()
+
+
+def known_mass(targets: Tensor, weights: list[float] | None) -> float:
+    """Return the number of targets that are not -100, or the sum of their weights."""
+    known = targets[targets != -100]
+    return float(len(known)) if weights is None else sum(weights[index] for index in known.tolist())
