@@ -46,7 +46,7 @@ class Service:
     def example(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """A request that this model can answer, and its answer."""
         single = any(task.options.inputs.second is None for task in self._model.tasks.values())
-        answers = list(self._model.answers([EXAMPLE if single else EXAMPLE_PAIR], None))
+        answers = list(self._model.answers([EXAMPLE if single else EXAMPLE_PAIR], None, long=self.options.long))
         return {"texts": [EXAMPLE if single else list(EXAMPLE_PAIR)]}, _content(answers)
 
     async def predict(self, body: PredictRequest, request: Request) -> Response:
