@@ -59,7 +59,10 @@ def variants(vary: str) -> dict[str, dict[str, Any]]:
     if vary == "schedule":
         return SCHEDULES
     if vary == "balance":
-        return {"sum": {"method": "sum"}, BY_HAND: {"method": "sum"}} | {name: {"method": name} for name in BALANCERS}
+        methods = {name: {"method": name} for name in BALANCERS}
+        # Without its pull towards a common rate GradNorm makes gradients equally long, and nothing else.
+        even = {"gradnorm, alpha 0": {"method": "gradnorm", "alpha": 0.0}}
+        return {"sum": {"method": "sum"}, BY_HAND: {"method": "sum"}} | methods | even
     found = {example.stem: load_config(example).sharing for example in EXAMPLES}
     return {name: sharing.model_dump(mode="json", exclude_unset=True) for name, sharing in found.items()}
 

@@ -62,6 +62,28 @@ def test_padding_never_changes_a_state(family: str) -> None:
     torch.testing.assert_close(padded[:, :9], bare, atol=2e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("tokens", [9, 300])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_short_and_long_texts_train_in_bfloat16_as_in_float32(family: str, tokens: int) -> None:
+    config = copy.deepcopy(CONFIGS[family])
+    config.max_position_embeddings = 400
+    torch.manual_seed(0)
+    encoder = Encoder(Backbone(AutoModel.from_config(config, dtype=torch.float32)), ONE).eval()
+    ids = torch.randint(5, 120, (2, tokens))
+    mask = torch.ones_like(ids)
+    mask[1, 6:] = 0
+
+    def gradients(on: bool) -> torch.Tensor:
+        encoder.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=on):
+            states = encoder(encoder.embed(ids), mask, torch.zeros_like(ids), {"a": torch.arange(2)}).states
+        (states.float() * mask[..., None] * torch.linspace(-1, 1, 32)).sum().backward()
+        return torch.cat([one.grad.flatten() for one in encoder.parameters() if one.grad is not None])
+
+    exact, rounded = gradients(on=False), gradients(on=True)
+    assert float((rounded - exact).norm() / exact.norm()) < 0.05
+
+
 def test_a_family_outside_the_list_is_an_error_that_names_it(tmp_path: Any) -> None:
     from transformers import GPT2Config
 

@@ -43,39 +43,33 @@ def attention(
     Returns:
         rows x tokens x heads x features.
     """
-    if query.device.type != "cpu":
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)  # type: ignore[return-value]
-    with torch.autocast("cpu", enabled=False):
-        if _is_plain(module, query, key, options):
-            scale = options.get("scaling")
-            given = (
-                query,
-                key,
-                value,
-                _added(attention_mask, query),
-                query.shape[-1] ** -0.5 if scale is None else scale,
-            )
-            training = torch.is_grad_enabled() and any(one.requires_grad for one in (query, key, value))
+    if query.device.type == "cpu" and _is_plain(module, query, key, value, options):
+        scale = options.get("scaling")
+        given = (query, key, value, _added(attention_mask, query), query.shape[-1] ** -0.5 if scale is None else scale)
+        training = torch.is_grad_enabled() and any(one.requires_grad for one in (query, key, value))
+        with torch.autocast("cpu", enabled=False):
             return Products.apply(*given) if training else attend(*given), None
-        if query.dtype == torch.bfloat16 and torch.is_grad_enabled():
-            # torch 2.13 has no fast backward of its bfloat16 kernel: 38 ms instead of 11 for 16 rows x 128 tokens.
-            if attention_mask is not None and attention_mask.is_floating_point():
-                attention_mask = attention_mask.float()
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and torch.is_grad_enabled():
+        # torch 2.13 has no fast backward of its bfloat16 kernel: 38 ms instead of 11 for 16 rows x 128 tokens.
+        if attention_mask is not None and attention_mask.is_floating_point():
+            attention_mask = attention_mask.float()
+        with torch.autocast("cpu", enabled=False):
             wide = (query.float(), key.float(), value.float())
             out, _ = sdpa_attention_forward(module, *wide, attention_mask, **options)
-            return out.to(torch.bfloat16), None
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)  # type: ignore[return-value]
+        return out.to(torch.bfloat16), None
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **options)  # type: ignore[return-value]
 
 
 AttentionInterface.register(ATTENTION, attention)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
-def _is_plain(module: nn.Module, query: Tensor, key: Tensor, options: dict[str, Any]) -> bool:
+def _is_plain(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]) -> bool:
+    """Whether texts are short, and nothing else is asked for than a mask."""
     causal = options.get("is_causal")
     causal = getattr(module, "is_causal", True) if causal is None else causal
-    same = query.shape == key.shape and query.shape[-2] <= SHORT
-    return same and not causal and not any(options.get(name) for name in _OTHER)
+    same = query.shape == key.shape == value.shape and query.dtype == key.dtype == value.dtype
+    return same and query.shape[-2] <= SHORT and not causal and not any(options.get(name) for name in _OTHER)
 
 
 def _added(mask: Tensor | None, query: Tensor) -> Tensor | None:
