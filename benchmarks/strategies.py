@@ -49,6 +49,16 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "dynamic, bandit": {"strategy": "dynamic", "policy": "bandit"},
     "dynamic, stop_and_go": {"strategy": "dynamic", "policy": "stop_and_go", "patience": 1},
 }
+# The same with weights as the rows, so that a task that gets more of them also weighs more.
+BY_ROWS = ", rows"
+WEIGHED = (
+    "parallel, proportional",
+    "sequential, replay 0.2",
+    "dynamic, loss_rate",
+    "dynamic, dev_gap",
+    "dynamic, bandit",
+)
+SCHEDULES.update({name + BY_ROWS: SCHEDULES[name] for name in WEIGHED})
 # Policies that read dev scores would otherwise hear of them once before the end.
 EVALUATIONS = {"dynamic, dev_gap": 4, "dynamic, stop_and_go": 4}
 BY_HAND = "sum, entities x 3"  # not a method of the table: a weight that a person chose
@@ -79,8 +89,11 @@ def job(data: Path, folder: Path, options: argparse.Namespace, variant: str, see
     if options.vary == "sharing" or variant == BY_HAND:
         values["tasks"]["entities"]["weight"] = 3
     train_options = {**values["train"], "epochs": 2, "learning_rate": options.rate, "seed": seed}
-    if variant in EVALUATIONS:
-        train_options["evaluations_per_epoch"] = EVALUATIONS[variant]
+    evaluations = EVALUATIONS.get(variant.removesuffix(BY_ROWS))
+    if evaluations:
+        train_options["evaluations_per_epoch"] = evaluations
+    if variant.endswith(BY_ROWS):
+        values["balance"] = {"method": "rows"}
     return {**values, options.vary: variants(options.vary)[variant], "train": train_options}
 
 

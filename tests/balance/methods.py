@@ -40,6 +40,7 @@ class Method:
 
 METHODS = (
     Method("sum"),
+    Method("rows"),
     Method("uncertainty", {"rate": 0.1}),
     Method("imtl_l", {"rate": 0.1}),
     Method("dwa", {"window": 2}),
@@ -78,15 +79,20 @@ DRAWING = frozenset({"random", "pcgrad", "gradvac", "graddrop"})
 
 @dataclass(frozen=True)
 class Made:
-    """A step: the tasks' losses, and their gradients as tasks x parameters."""
+    """A step: the tasks' losses, their gradients as tasks x parameters, and the rows that they have."""
 
     tasks: tuple[str, ...]
     values: Floats
     jacobian: Floats
+    counts: Floats
 
     @property
     def losses(self) -> dict[str, float]:
         return dict(zip(self.tasks, self.values.tolist(), strict=True))
+
+    @property
+    def rows(self) -> dict[str, float]:
+        return dict(zip(self.tasks, self.counts.tolist(), strict=True))
 
     @property
     def gram(self) -> Floats:
@@ -95,7 +101,7 @@ class Made:
     def only(self, tasks: Sequence[str]) -> Made:
         """Return what other tasks, or these in another order, would see."""
         places = [self.tasks.index(task) for task in tasks]
-        return Made(tuple(tasks), self.values[places], self.jacobian[places])
+        return Made(tuple(tasks), self.values[places], self.jacobian[places], self.counts[places])
 
 
 def made(number: int, tasks: Sequence[str] = TASKS, size: int = 12, common: float = 0.0) -> Made:
@@ -107,18 +113,20 @@ def made(number: int, tasks: Sequence[str] = TASKS, size: int = 12, common: floa
     drawn = np.random.default_rng(number)
     jacobian = drawn.normal(size=(len(tasks), size)) + common * drawn.normal(size=size)
     lengths = drawn.uniform(0.3, 3.0, size=(len(tasks), 1))
-    return Made(tuple(tasks), drawn.uniform(0.2, 2.0, size=len(tasks)), lengths * jacobian)
+    values = drawn.uniform(0.2, 2.0, size=len(tasks))
+    return Made(tuple(tasks), values, lengths * jacobian, drawn.integers(1, 30, size=len(tasks)).astype(float))
 
 
 def alike(number: int, tasks: Sequence[str] = TASKS) -> Made:
-    """Make a step up in which all tasks have one loss and one gradient."""
+    """Make a step up in which all tasks have one loss, one gradient and as many rows."""
     step = made(number, tasks)
-    return Made(step.tasks, np.full_like(step.values, step.values[0]), np.tile(step.jacobian[0], (len(tasks), 1)))
+    gradients = np.tile(step.jacobian[0], (len(tasks), 1))
+    return Made(step.tasks, np.full_like(step.values, step.values[0]), gradients, np.ones_like(step.counts))
 
 
 def weigh(balancer: Balancer, step: Made) -> dict[str, float]:
     """Weigh a step, and take in what its losses are afterwards."""
-    found = balancer.weigh(step.losses, step.gram if balancer.reads_gradients else None)
+    found = balancer.weigh(step.losses, step.gram if balancer.reads_gradients else None, step.rows)
     balancer.after({task: 0.9 * loss + 0.01 for task, loss in step.losses.items()})
     return found
 

@@ -22,6 +22,7 @@ TOP = {"measure": "top"}
 # One or two of every shape, whose weights are not 1 from the first step on.
 OF_EACH_SHAPE = [
     Method("stch"),
+    Method("rows"),
     Method("nash_mtl"),
     Method("imtl_g", TOP),
     Method("graddrop"),
@@ -73,7 +74,10 @@ class Explicit:
                 for other, second in self.own[name].items():
                     place = self.tasks.index(one), self.tasks.index(other)
                     gram[place] += float((first.double() * second.double()).sum())
-        return balancer.weigh(self.losses, gram if balancer.reads_gradients else None)
+        chunks = [chunk for batch in self.batches for chunk in batch.chunks]
+        rows = {task: float(sum(len(set(chunk.tasks[task].rows.tolist())) for chunk in chunks if task in chunk.tasks))
+                for task in self.losses}  # fmt: skip
+        return balancer.weigh(self.losses, gram if balancer.reads_gradients else None, rows)
 
     def combined(self, balancer: Balancer) -> dict[str, Tensor]:
         """Return what a method makes of all parameters that the same tasks share."""

@@ -265,6 +265,13 @@ def test_dynamic_weight_average_compares_the_two_windows_before() -> None:
         np.testing.assert_allclose(list(weigh(balancer, step).values()), expected)
 
 
+def test_weights_as_rows_add_up_to_the_number_of_tasks_that_have_some() -> None:
+    balancer = Method("rows").build({"a": 2.0, "b": 1.0, "c": 1.0})
+    losses = {"a": 0.3, "b": 5.0, "c": 1.0}
+    assert balancer.weigh(losses, rows={"a": 8, "b": 16, "c": 24}) == pytest.approx({"a": 0.5, "b": 1.0, "c": 1.5})
+    assert balancer.weigh({"b": 5.0, "c": 1.0}, rows={"b": 30, "c": 10}) == pytest.approx({"b": 1.5, "c": 0.5})
+
+
 @pytest.mark.parametrize(("method", "weight", "sign"), [("uncertainty", 0.5, -1.0), ("imtl_l", 1.0, 1.0)])
 def test_learned_scales_start_even_and_fall_with_the_loss(method: str, weight: float, sign: float) -> None:
     rate = 0.05

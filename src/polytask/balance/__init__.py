@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from polytask.balance import by_gradient, by_gram, by_loss
+from polytask.balance import by_gradient, by_gram, by_loss, by_rows
 from polytask.balance.balancer import BalanceOptions, Balancer, require_balanceable
 from polytask.balance.sum import SumOptions
 
 BALANCERS: dict[str, type[BalanceOptions]] = {
     "sum": SumOptions,
+    "rows": by_rows.RowsOptions,
     "uncertainty": by_loss.UncertaintyOptions,
     "imtl_l": by_loss.ImtlLOptions,
     "dwa": by_loss.DwaOptions,

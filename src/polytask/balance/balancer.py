@@ -37,10 +37,12 @@ class Statistic:
     Attributes:
         losses: mean losses, times the tasks' weights: tasks.
         gram: inner products of these losses' gradients: tasks x tasks; empty where the method does not ask for it.
+        rows: of the step that each task has: tasks; as many for all where the method does not ask for it.
     """
 
     losses: Floats
     gram: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    rows: Floats = field(default_factory=lambda: np.zeros(0))
 
 
 class Weigher(ABC):
@@ -84,12 +86,14 @@ class BalanceOptions(Options, ABC):
     Attributes:
         shape: what it reads.
         every_task: whether it has a state of all tasks, so that a step has to train them all.
+        reads_rows: whether it reads how many rows of the step each task has.
         scale: of its weights: those of a mean are taken times the number of tasks, and those that tell a direction only
             are made to add up to it, as the sum's do.
     """
 
     shape: ClassVar[Shape]
     every_task: ClassVar[bool] = False
+    reads_rows: ClassVar[bool] = False
     scale: ClassVar[Scale] = "own"
 
     method: str
@@ -156,7 +160,9 @@ class Balancer:
         """Whether it wants the losses of the same rows again, after the update."""
         return isinstance(self._core, Weigher) and self._core.wants_after
 
-    def weigh(self, losses: Mapping[str, float], gram: Floats | None = None) -> dict[str, float]:
+    def weigh(
+        self, losses: Mapping[str, float], gram: Floats | None = None, rows: Mapping[str, float] | None = None
+    ) -> dict[str, float]:
         """Return the weight of each task in the update of the shared parameters.
 
         Tasks without a gradient get 1, and so do all of them where a number is not finite, where one task trains alone,
@@ -165,6 +171,7 @@ class Balancer:
         Args:
             losses: mean losses of the tasks that the step trained.
             gram: of these tasks, in this order.
+            rows: of the step that each of these tasks has; by default as many for all.
         """
         self._step += 1
         self._weighed = False
@@ -174,10 +181,11 @@ class Balancer:
         finite = np.isfinite(values).all() and (gram is None or np.isfinite(gram).all())
         if not finite or len(places) < self._least:
             return plain
+        counts = np.array([1.0 if rows is None else rows[name] for name in losses])
         chosen = np.zeros((0, 0)) if gram is None else _settled(gram[np.ix_(places, places)])
         assert isinstance(self._core, Weigher)
         with _drawing(self._seed, self._step):
-            found = self._core.weigh(Statistic(values[places], chosen))
+            found = self._core.weigh(Statistic(values[places], chosen, counts[places]))
         self._weighed = True
         names = list(losses)
         return plain | dict(zip((names[place] for place in places), self._scaled(found), strict=True))

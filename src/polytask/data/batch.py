@@ -129,6 +129,10 @@ class Batch:
         taught = {task: self.taught[task]} if task in self.taught else {}
         return replace(self, chunks=chunks, targets={task: self.targets[task]}, taught=taught)
 
+    def count(self, task: str) -> int:
+        """Return how many rows a task reads."""
+        return sum(len(chunk.tasks[task].rows) for chunk in self.chunks if task in chunk.tasks)
+
     def weighing(self, gold_share: float) -> Batch:
         """Return the same batch with another weight of the labels against the teachers, if there are any."""
         return replace(self, gold_share=gold_share) if self.taught else self

@@ -83,7 +83,7 @@ class Differentiator:
                 for task, mean in means.items():
                     sums[task] += float(mean.detach())
                 if self.balancer.shape == "losses":
-                    weights = _away_from_zero(self._weigh(self._losses(sums, masses)))
+                    weights = _away_from_zero(self._weigh(self._losses(sums, masses), batches))
                 total = outputs_zero(outputs)
                 for task, mean in means.items():
                     # The wrapper averages over processes; the mean above is already over all of them.
@@ -119,7 +119,7 @@ class Differentiator:
         if self.balancer.shape == "gradients" and len(meter.tasks) > 1:
             meter.put_back_combined(self.balancer.combine, shared)
         else:
-            weights = self._weigh(losses, meter)
+            weights = self._weigh(losses, batches, meter)
             meter.put_back(dict.fromkeys(losses, 1.0) | weights, shared)
         tables = self.model.word_embeddings()
         factors = {(one.task, one.trunk): weights.get(one.task, 1.0) for one, _ in found if tables[one.trunk] in shared}
@@ -148,7 +148,7 @@ class Differentiator:
                 sums[task] += float(mean.detach())
             meter.take(task)
         losses = self._losses(sums, masses)
-        weights = _away_from_zero(self._weigh(losses, meter))
+        weights = _away_from_zero(self._weigh(losses, batches, meter))
         if means:
             total = torch.stack([self._weight(task, weights) * mean for task, mean in means]).sum()
             gradients = self._add(total, [one.values for one in found])
@@ -187,14 +187,23 @@ class Differentiator:
         ids = self.model.ids(batch)
         return mean, [_Words(task, trunk, ids[trunk], values) for trunk, values in found.items()]
 
-    def _weigh(self, losses: Mapping[str, float], meter: GradientMeter | None = None) -> dict[str, float]:
+    def _weigh(
+        self, losses: Mapping[str, float], batches: Sequence[Batch], meter: GradientMeter | None = None
+    ) -> dict[str, float]:
         """Return the weights that the method chooses, the same on all processes."""
         if self.balancer.shape not in ("losses", "gram") or not losses:
             return {}
         gram = meter.shared_gram() if meter is not None and self.balancer.shape == "gram" else None
-        told = self.world.from_leader(self.balancer.weigh(losses, gram))
+        rows = self._rows(losses, batches) if self.balancer.options.reads_rows else None
+        told = self.world.from_leader(self.balancer.weigh(losses, gram, rows))
         assert isinstance(told, dict)
         return told
+
+    def _rows(self, tasks: Iterable[str], batches: Sequence[Batch]) -> dict[str, float]:
+        """Return how many rows of the step each task learns from."""
+        learnt = {task: [batch for batch in batches if task in batch.targets] for task in tasks}
+        own = [float(sum(batch.count(task) for batch in found)) for task, found in learnt.items()]
+        return dict(zip(learnt, self.world.add_up(own), strict=True))
 
     def _weight(self, task: str, weights: Mapping[str, float]) -> float:
         return self.balancer.weights[task] * weights.get(task, 1.0)
