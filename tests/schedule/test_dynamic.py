@@ -312,6 +312,13 @@ def test_stop_and_go_pauses_after_so_many_evaluations_with_too_little_gained(pat
     assert [tell_scores(schedule, {"a": 0.504}) for _ in range(patience)] == [[]] * (patience - 1) + [[("stop", "a")]]
 
 
+def test_stop_and_go_waits_for_a_task_that_has_not_begun_to_learn() -> None:
+    """The F1 of entities is that of its baseline, 0, until the first of them is found."""
+    schedule = dynamic("stop_and_go", run_of("a", "b"), patience=1)
+    told = [tell_scores(schedule, {"a": score}) for score in (0.0, 0.0, 0.0, 0.2, 0.2)]
+    assert told == [[], [], [], [], [("stop", "a")]]
+
+
 def test_stop_and_go_adds_up_small_gains() -> None:
     schedule = dynamic("stop_and_go", run_of("a", "b"), patience=2, least_gain=0.01)
     creeping = [0.5 * 1.006**number for number in range(12)]

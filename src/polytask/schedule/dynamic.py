@@ -237,7 +237,8 @@ class StopAndGo(Policy):
     Source: dynamic stop-and-go, Lu et al. 2020, "12-in-1: Multi-Task Vision and Language Representation Learning",
     section 3.3: stop after two epochs with less than 0.1 % gained, train every 4th iteration meanwhile, go after 0.5 %
     lost. Here it goes by evaluations, and by the normalised main metric. A task that went on is measured anew from
-    where it fell to, and evaluations before a task's first step do not count.
+    where it fell to, and evaluations before a task's first step do not count. A task whose best
+    score is that of its majority baseline has not begun to learn, and does not pause.
     """
 
     def __init__(self, options: DynamicOptions, workload: Workload) -> None:
@@ -273,7 +274,7 @@ class StopAndGo(Policy):
             self._pausing.discard(task)
             self._best[task], self._since[task] = score, 0
             return Change("go", values)
-        elif trained and task not in self._pausing:
+        elif trained and self._best[task] != 0 and task not in self._pausing:
             self._since[task] += 1
             if self._since[task] >= self.options.patience:
                 self._pausing.add(task)

@@ -87,7 +87,7 @@ class Gate:
         self.progress.trained = False
         if self.progress.best is None or normalised > self.progress.best:
             self.progress.best, self.progress.since_best = normalised, 0
-        else:
+        elif self.progress.best != 0:  # that of the majority baseline: the task has not begun to learn
             self.progress.since_best += 1
         for metric, wanted in (self.options.score or {}).items():
             found = scores.get(metric)
