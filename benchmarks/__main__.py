@@ -12,6 +12,7 @@ from pathlib import Path
 COMMANDS = [
     ["startup"],
     ["training"],
+    ["attention"],
     ["sharing"],
     ["scheduling"],
     ["balancing"],

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from polytask.model import attention as module
-from polytask.model.attention import attention
+from polytask.model.attention import attention, by_products
 
 MASKS = ("none", "padding", "window", "added")
 Three = tuple[Tensor, Tensor, Tensor]
@@ -47,6 +47,20 @@ def run(function: Any, given: Sequence[Tensor], mask: Tensor | None) -> tuple[Te
     return out.detach(), list(gradients)
 
 
+def plain(
+    _: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+) -> tuple[Tensor, None]:
+    """By plain products in any precision, called as the others are."""
+    assert dropout == 0.0
+    return by_products(query, key, value, mask, scaling), None
+
+
 def error(found: Tensor, expected: Tensor, kept: Tensor) -> float:
     return float((found.float() - expected)[kept].abs().max())
 
@@ -57,7 +71,7 @@ def test_values_and_gradients_are_those_of_the_fused_kernel(
 ) -> None:
     three = states(rows, heads, tokens, 8, seed, torch.float32)
     mask = mask_of(kind, rows, tokens)
-    expected, found = run(sdpa_attention_forward, three, mask), run(attention, three, mask)
+    expected, found = run(sdpa_attention_forward, three, mask), run(plain, three, mask)
     # A token of padding far from all real ones attends to nothing: what it gets is for nobody, but must be a number.
     asks = torch.ones(rows, 1, tokens) > 0 if mask is None or mask.dtype != torch.bool else mask.any(-1)
     kept = asks.expand(rows, heads, tokens).transpose(1, 2)
@@ -72,9 +86,9 @@ def test_values_and_gradients_are_those_of_the_fused_kernel(
 def test_without_a_gradient_it_computes_the_same(kind: str) -> None:
     three = states(6, 2, 9, 8, 3, torch.float32)
     mask = mask_of(kind, 6, 9)
-    trained, _ = attention(NOT_CAUSAL, *three, mask, scaling=0.3)
+    trained, _ = plain(NOT_CAUSAL, *three, mask, scaling=0.3)
     with torch.no_grad():
-        answered, _ = attention(NOT_CAUSAL, *three, mask, scaling=0.3)
+        answered, _ = plain(NOT_CAUSAL, *three, mask, scaling=0.3)
     assert torch.equal(trained, answered)
 
 
@@ -82,15 +96,15 @@ def test_without_a_gradient_it_computes_the_same(kind: str) -> None:
 def test_slices_of_a_batch_give_what_the_whole_gives(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     three = states(7, 2, 12, 8, 4, torch.float32)
     mask = mask_of(kind, 7, 12)
-    whole, gradients = run(attention, three, mask)
+    whole, gradients = run(plain, three, mask)
     monkeypatch.setattr(module, "SCORES", 2 * (2 * 12 * 12 * 4))  # two rows at a time
-    sliced, others = run(attention, three, mask)
+    sliced, others = run(plain, three, mask)
     torch.testing.assert_close(sliced, whole, atol=1e-6, rtol=1e-6)
     for one, other in zip(gradients, others, strict=True):
         torch.testing.assert_close(other, one, atol=1e-6, rtol=1e-5)
 
 
-def test_bfloat16_is_as_exact_as_the_fused_kernel() -> None:
+def test_errors_in_bfloat16_are_less_than_twice_those_of_the_fused_kernel() -> None:
     three = states(8, 4, 50, 32, 5, torch.float32)
     rounded = [one.detach().bfloat16() for one in three]
     mask = mask_of("padding", 8, 50)
@@ -107,7 +121,7 @@ def test_bfloat16_is_as_exact_as_the_fused_kernel() -> None:
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
-def test_long_texts_and_dropout_go_to_torch(kind: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_texts_dropout_and_float32_go_to_torch(kind: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SHORT", 10)
     calls: list[Any] = []
     fused = module.sdpa_attention_forward
@@ -119,4 +133,4 @@ def test_long_texts_and_dropout_go_to_torch(kind: torch.dtype, monkeypatch: pyte
     attention(NOT_CAUSAL, *states(2, 2, 5, 8, 0, kind), None, scaling=0.3, dropout=0.5)
     assert len(calls) == 2
     attention(NOT_CAUSAL, *states(2, 2, 5, 8, 0, kind), None, scaling=0.3)
-    assert len(calls) == 2
+    assert len(calls) == (2 if kind == torch.bfloat16 else 3)
