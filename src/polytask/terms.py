@@ -9,6 +9,8 @@ Split: TypeAlias = Literal["train", "dev", "test"]
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 Pooling: TypeAlias = Literal["cls", "mean"]
 Activation: TypeAlias = Literal["softmax", "sigmoid", "identity"]
+# A word of a text: its characters from the first number up to, not including, the second.
+Word: TypeAlias = tuple[int, int]
 # What a row says about one task: a class, a set of classes, a number, a tag for each word, or nothing.
 Gold: TypeAlias = "str | list[str] | float | None"
 # Scores of several tasks: {task: {metric: value}}; None where a metric is undefined.
@@ -64,14 +66,6 @@ class Inputs:
 
     first: str
     second: str | None = None
-
-
-@dataclass(frozen=True)
-class Word:
-    """A word of a text: characters `start` up to, not including, `end`."""
-
-    start: int
-    end: int
 
 
 @dataclass(frozen=True)

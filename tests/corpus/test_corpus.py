@@ -27,7 +27,7 @@ def corpus() -> list[Text]:
 
 
 def word_trigrams(text: str) -> set[tuple[str, ...]]:
-    words = [text[word.start : word.end].lower() for word in split_words(text)]
+    words = [text[start:end].lower() for start, end in split_words(text)]
     return set(zip(words, words[1:], words[2:], strict=False))
 
 
@@ -89,7 +89,7 @@ def test_each_column_has_empty_cells_but_not_many(corpus: list[Text]) -> None:
 def test_spans_begin_and_end_at_words(corpus: list[Text]) -> None:
     for text in corpus:
         words = split_words(text.text)
-        starts, ends = {word.start for word in words}, {word.end for word in words}
+        starts, ends = {start for start, _ in words}, {end for _, end in words}
         for start, end, _ in text.entities or ():
             assert start in starts, f"{text.place}: {text.text[start:end]}"
             assert end in ends, f"{text.place}: {text.text[start:end]}"
@@ -99,11 +99,11 @@ def test_tags_say_what_the_marks_say(corpus: list[Text]) -> None:
     for text in corpus:
         row = text.row()
         words = split_words(text.text)
-        assert row["tokens"] == [text.text[word.start : word.end] for word in words]
+        assert row["tokens"] == [text.text[start:end] for start, end in words]
         assert ("tags" in row) == (text.entities is not None)
         tags = row.get("tags", [])
         assert repair(tags) == (tags, 0)
-        found = tuple((words[span.first].start, words[span.end - 1].end, span.label) for span in spans(tags))
+        found = tuple((words[span.first][0], words[span.end - 1][1], span.label) for span in spans(tags))
         assert found == (text.entities or ()), text.place
 
 

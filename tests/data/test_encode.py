@@ -40,7 +40,7 @@ def check_words(tokenizer: Any, text: str, words: list[Word], found: list[int], 
     encoding = tokenizer(text, truncation=True, max_length=max_tokens).encodings[0]
     kept = [at for at, sequence in enumerate(encoding.sequence_ids) if sequence == 0]
     for word, token in zip(words, found, strict=True):
-        touching = [at for at in kept if encoding.offsets[at][0] < word.end and word.start < encoding.offsets[at][1]]
+        touching = [at for at in kept if encoding.offsets[at][0] < word[1] and word[0] < encoding.offsets[at][1]]
         assert token == (touching[0] if touching else -1)
 
 
@@ -68,8 +68,8 @@ def test_the_token_of_a_word_lies_inside_it_and_no_two_words_share_one(tokenizer
     encoding = tokenizer(text).encodings[0]
     for word, token in zip(words, row.word_tokens, strict=True):
         start, end = encoding.offsets[token]
-        assert word.start == start
-        assert end <= word.end
+        assert word[0] == start
+        assert end <= word[1]
     assert len(set(row.word_tokens)) == len(words)
 
 

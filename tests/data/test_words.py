@@ -19,13 +19,13 @@ blanks = st.text(st.sampled_from(" \n\t\u3000\u00a0\u2028"), max_size=3)
 
 
 def pieces(text: str, words: list[Word]) -> list[str]:
-    return [text[word.start : word.end] for word in words]
+    return [text[start:end] for start, end in words]
 
 
 @given(texts)
 def test_split_words_leaves_out_white_space_and_nothing_else(text: str) -> None:
     words = split_words(text)
-    assert all(first.end <= second.start for first, second in itertools.pairwise(words))
+    assert all(first[1] <= second[0] for first, second in itertools.pairwise(words))
     assert "".join(pieces(text, words)) == "".join(text.split())
     assert all(piece and not any(map(str.isspace, piece)) for piece in pieces(text, words))
 
@@ -47,7 +47,7 @@ def test_joined_tokens_are_found_where_they_were_put(given_tokens: list[str]) ->
 def test_join_words_spells_any_tokens(given_tokens: list[str]) -> None:
     text, words = join_words(given_tokens)
     assert pieces(text, words) == given_tokens
-    assert all(0 <= second.start - first.end <= 1 for first, second in itertools.pairwise(words))
+    assert all(0 <= second[0] - first[1] <= 1 for first, second in itertools.pairwise(words))
 
 
 @given(st.lists(st.tuples(blanks, texts), max_size=5), blanks)
@@ -60,8 +60,8 @@ def test_found_words_spell_all_of_the_text(parts: list[tuple[str, str]], rest: s
     if words is None:
         return
     assert pieces(text, words) == given_tokens
-    ends = [0, *(word.end for word in words)]
-    starts = [*(word.start for word in words), len(text)]
+    ends = [0, *(end for _, end in words)]
+    starts = [*(start for start, _ in words), len(text)]
     assert all(not text[end:start].strip() for end, start in zip(ends, starts, strict=True))
 
 

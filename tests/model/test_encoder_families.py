@@ -14,7 +14,7 @@ from polytask.errors import ModelError
 from polytask.model.encoder import Backbone, Encoder
 from polytask.model.family import FAMILIES
 from polytask.model.origin import load_config, locate
-from polytask.model.speed import Dropout
+from polytask.model.speed import Dropout, keep_rounded
 from polytask.sharing import Sharing
 from polytask.sharing.plan import global_plan
 
@@ -82,6 +82,30 @@ def test_short_and_long_texts_train_in_bfloat16_as_in_float32(family: str, token
 
     exact, rounded = gradients(on=False), gradients(on=True)
     assert float((rounded - exact).norm() / exact.norm()) < 0.05
+
+
+@pytest.mark.parametrize("tokens", [9, 300])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parameters_rounded_once_give_the_states_that_autocast_gives(family: str, tokens: int) -> None:
+    config = copy.deepcopy(CONFIGS[family])
+    config.max_position_embeddings = 400
+    torch.manual_seed(0)
+    plain = Encoder(Backbone(AutoModel.from_config(config, dtype=torch.float32)), ONE).eval()
+    rounded = copy.deepcopy(plain)
+    keep_rounded(rounded)
+    ids = torch.randint(5, 120, (2, tokens))
+    mask = torch.ones_like(ids)
+    mask[1, 6:] = 0
+
+    def states(encoder: Encoder, on: bool) -> torch.Tensor:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=on):
+            found = encoder(encoder.embed(ids), mask, torch.zeros_like(ids), {"a": torch.arange(2)}).states
+        assert found.dtype == (torch.bfloat16 if on and encoder is rounded else torch.float32)
+        return found.float()[mask.bool()]
+
+    exact = states(plain, on=False)
+    torch.testing.assert_close(states(rounded, on=False), exact, atol=0, rtol=0)
+    assert float((states(rounded, on=True) - exact).norm() / exact.norm()) < 0.02
 
 
 def test_a_family_outside_the_list_is_an_error_that_names_it(tmp_path: Any) -> None:

@@ -14,7 +14,6 @@ from polytask.evaluation.calibration import BINS, expected_calibration_error
 from polytask.tasks import TASKS, Tally, Task
 from polytask.tasks.calibration import fit_temperature, negative_log_likelihood, two_classes
 from polytask.tasks.task import Outputs, sigmoid, softmax
-from polytask.terms import Word
 
 WORDS = ["Ann", "met", "Bo", "Li"]
 CELLS: dict[str, list[Any]] = {
@@ -76,7 +75,7 @@ def test_a_temperature_changes_no_decision(kind: str, temperature: float, seed: 
     outputs, _, words = drawn(task, 3, 4.0, seed)
     assert warm.decode(outputs, words) == task.decode(outputs, words)
     text = " ".join(WORDS)
-    spans = [Word(text.index(word), text.index(word) + len(word)) for word in WORDS]
+    spans = [(text.index(word), text.index(word) + len(word)) for word in WORDS]
     row = outputs[: len(WORDS)] if task.level == "word" else outputs[0]
     one, other = (each.present(row, text, spans, [1] * len(WORDS)) for each in (task, warm))
     if isinstance(one, dict):
@@ -91,7 +90,7 @@ def test_what_is_shown_has_the_temperature(kind: str) -> None:
     task = fitted(kind)
     outputs, _, _ = drawn(task, 1, 1.0)
     text = " ".join(WORDS)
-    spans = [Word(text.index(word), text.index(word) + len(word)) for word in WORDS]
+    spans = [(text.index(word), text.index(word) + len(word)) for word in WORDS]
     row = outputs if task.level == "word" else outputs[0]
     flat = replace(task, temperature=20.0).present(row, text, spans, [1] * len(WORDS))  # type: ignore[type-var]
     cold = replace(task, temperature=0.05).present(row, text, spans, [1] * len(WORDS))  # type: ignore[type-var]

@@ -9,7 +9,7 @@ import pytest
 
 from polytask.tasks import Tally
 from polytask.tasks.tagging import Tagging, TaggingOptions
-from polytask.terms import Gold, Word
+from polytask.terms import Gold
 
 
 def read(tags: Any, tokens: Any = ("a", "b", "c"), **options: Any) -> tuple[Gold, Tally]:
@@ -103,7 +103,7 @@ def test_balanced_weights_are_finite_for_tags_that_training_never_has() -> None:
 
 def test_presented_entities_have_offsets_and_mean_scores() -> None:
     task = fit("B-PER", "O")
-    text, words = "Ann Lee left", [Word(0, 3), Word(4, 7), Word(8, 12)]
+    text, words = "Ann Lee left", [(0, 3), (4, 7), (8, 12)]
     outputs = np.array([[0.0, 20, 0], [0, 0, 20]], np.float32)
     found = task.present(outputs, text, words, [1, 1, 0])
     assert found == [{"label": "PER", "start": 0, "end": 7, "text": "Ann Lee", "score": 1.0}]

@@ -15,7 +15,7 @@ from torch import Tensor
 from polytask.evaluation.metrics import METRICS
 from polytask.tasks import TASKS, Tally, Task
 from polytask.tasks.bio import is_bio
-from polytask.terms import SMALLER_IS_BETTER, Gold, Word
+from polytask.terms import SMALLER_IS_BETTER, Gold
 
 WORDS = ["Ann", "met", "Bo", "Li"]
 
@@ -226,7 +226,7 @@ def test_tallies_survive_json(case: Case) -> None:
 def test_presentation_agrees_with_the_decision(case: Case) -> None:
     task, golds = fit(case)
     text = " ".join(WORDS)
-    words = [Word(text.index(word), text.index(word) + len(word)) for word in WORDS]
+    words = [(text.index(word), text.index(word) + len(word)) for word in WORDS]
     for gold in golds:
         outputs = perfect_outputs(task, [gold]).numpy()
         shown = task.present(outputs if task.level == "word" else outputs[0], text, words, [1] * len(words))

@@ -38,11 +38,11 @@ class Text:
         words = split_words(self.text)
         cells = {"sentiment": self.sentiment, "topic": self.topic}
         row: dict[str, Any] = {"text": self.text, **{key: value for key, value in cells.items() if value}}
-        row["tokens"] = [self.text[word.start : word.end] for word in words]
+        row["tokens"] = [self.text[start:end] for start, end in words]
         if self.entities is not None:
             tags = ["O"] * len(words)
             for start, end, label in self.entities:
-                inside = [index for index, word in enumerate(words) if start <= word.start and word.end <= end]
+                inside = [index for index, (first, last) in enumerate(words) if start <= first and last <= end]
                 for index in inside:
                     tags[index] = f"I-{label}"
                 tags[inside[0]] = f"B-{label}"

@@ -16,7 +16,7 @@ from polytask.data.columns import Matrices, Ragged, flat
 from polytask.data.rows import Table
 from polytask.data.tokens import Tokenization, TokenRow
 from polytask.tasks import Task
-from polytask.terms import Split, Word
+from polytask.terms import Split
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -119,7 +119,7 @@ def _encode(
     schema: pa.Schema,
 ) -> pa.RecordBatch:
     words = [
-        None if starts is None else [Word(*span) for span in zip(starts, ends, strict=True)]
+        None if starts is None else list(zip(starts, ends, strict=True))
         for starts, ends in zip(rows["starts"], rows["ends"], strict=True)
     ]
     encoded = tokens.rows(rows["text"], rows["pair"], words)

@@ -137,8 +137,8 @@ class _Reading:
             "text": [row.text for row in rows],
             "pair": [row.pair for row in rows],
             "fingerprint": [fingerprint(row.text, row.pair) for row in rows],
-            "starts": [None if row.words is None else [word.start for word in row.words] for row in rows],
-            "ends": [None if row.words is None else [word.end for word in row.words] for row in rows],
+            "starts": [None if row.words is None else [start for start, _ in row.words] for row in rows],
+            "ends": [None if row.words is None else [end for _, end in row.words] for row in rows],
             **{f"gold.{name}": [row.golds.get(name) for row in rows] for name in self.feed.tasks},
         }
         return pa.RecordBatch.from_pydict(data, schema=self.schema)

@@ -130,8 +130,8 @@ def first_tokens(encoding: Any, words: Sequence[Word]) -> list[int]:  # noqa: AN
     if not len(offsets) or not words:
         return [-1] * len(words)
     # Ends rise with the position, so the first token that ends behind a word's start is the candidate.
-    candidates = np.searchsorted(offsets[:, 1], [word.start for word in words], side="right")
+    candidates = np.searchsorted(offsets[:, 1], [start for start, _ in words], side="right")
     return [
-        inside[at] if at < len(inside) and offsets[at, 0] < word.end and word.start < word.end else -1
-        for at, word in zip(candidates.tolist(), words, strict=True)
+        inside[at] if at < len(inside) and offsets[at, 0] < end and start < end else -1
+        for at, (start, end) in zip(candidates.tolist(), words, strict=True)
     ]

@@ -23,17 +23,17 @@ _BEGINS_WITH_CJK = re.compile(rf"^[{_CJK}\u3000-\u303f\uff00-\uff65]")
 def split_words(text: str) -> list[Word]:
     """Cut a raw text into words: letters and digits, each punctuation mark, each Chinese character, URLs, @ and #.
 
-    >>> [(word.start, word.end) for word in split_words("Lee's film")]
+    >>> split_words("Lee's film")
     [(0, 3), (3, 4), (4, 5), (6, 10)]
     """
-    return [Word(*match.span()) for match in _WORD.finditer(text)]
+    return [match.span() for match in _WORD.finditer(text)]
 
 
 def find_words(text: str, tokens: Sequence[str]) -> list[Word] | None:
     """Find tokens one after another in a text; None unless they spell out all of it, white space aside.
 
     >>> find_words("it's so", ["it", "'s", "so"])
-    [Word(start=0, end=2), Word(start=2, end=4), Word(start=5, end=7)]
+    [(0, 2), (2, 4), (5, 7)]
     """
     words: list[Word] = []
     position = 0
@@ -42,7 +42,7 @@ def find_words(text: str, tokens: Sequence[str]) -> list[Word] | None:
             position += 1
         if not text.startswith(token, position):
             return None
-        words.append(Word(position, position + len(token)))
+        words.append((position, position + len(token)))
         position += len(token)
     return None if text[position:].strip() else words
 
@@ -51,7 +51,7 @@ def join_words(tokens: Sequence[str]) -> tuple[str, list[Word]]:
     """Write tokens as one text: a space between two, but none between two Chinese or Japanese characters.
 
     >>> join_words(["a", "b"])
-    ('a b', [Word(start=0, end=1), Word(start=2, end=3)])
+    ('a b', [(0, 1), (2, 3)])
     """
     parts: list[str] = []
     words: list[Word] = []
@@ -61,7 +61,7 @@ def join_words(tokens: Sequence[str]) -> tuple[str, list[Word]]:
         if parts and not (_ENDS_IN_CJK.search(before) and _BEGINS_WITH_CJK.search(token)):
             parts.append(" ")
             length += 1
-        words.append(Word(length, length + len(token)))
+        words.append((length, length + len(token)))
         parts.append(token)
         length += len(token)
         before = token

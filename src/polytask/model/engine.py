@@ -45,7 +45,8 @@ class TorchEngine:
             Item(row.ids, row.type_ids, row.word_tokens, names, {}) for row, names in zip(rows, tasks, strict=True)
         ]
         batch = self._collator.batch(items)
-        self.network.eval()
+        if self.network.training:  # a look at each of its modules takes a tenth of one text's time
+            self.network.eval()
         with torch.inference_mode(), autocast(self.device, self._precision):
             outputs = {task: found.cpu().numpy() for task, found in self.network(batch.to(self.device)).items()}
         found: list[RowOutputs] = [{} for _ in rows]

@@ -152,14 +152,13 @@ class Tagging(Choice):
         scores = [0.0 if pair is None else pair[1] for pair in tagged]
         if not self.bio:
             return [
-                {"label": tag, "start": word.start, "end": word.end, "text": text[word.start : word.end],
-                 "score": rounded(value)}
-                for tag, word, value in zip(tags, words, scores, strict=True)
+                {"label": tag, "start": start, "end": end, "text": text[start:end], "score": rounded(value)}
+                for tag, (start, end), value in zip(tags, words, scores, strict=True)
             ]  # fmt: skip
         entities: list[dict[str, Any]] = []
         # A person reads entities: an orphan I- is shown as one, as the repair of the training tags would.
         for span in spans(repair(tags)[0]):
-            start, end = words[span.first].start, words[span.end - 1].end
+            start, end = words[span.first][0], words[span.end - 1][1]
             mean = sum(scores[span.first : span.end]) / (span.end - span.first)
             entities.append(
                 {
