@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import logging
 import os
@@ -18,6 +20,7 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
@@ -25,6 +28,7 @@ import polytask.serve
 from polytask.cli import app, main
 from polytask.errors import MissingExtra, UserError
 from polytask.serve import ServeOptions, read_options, run, serve
+from polytask.serve.app import create_app
 
 
 @contextmanager
@@ -220,13 +224,8 @@ def test_the_server_needs_no_torch_unless_its_model_does() -> None:
 
 
 def test_answers_do_not_wait_for_acknowledgements() -> None:
-    import asyncio
-    import socket
-
-    from polytask.serve.run import _bind
-
     async def delayed() -> bool:
-        with _bind("127.0.0.1", 0) as bound:
+        with run._bind("127.0.0.1", 0) as bound:
             found: list[int] = []
 
             def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -241,3 +240,21 @@ def test_answers_do_not_wait_for_acknowledgements() -> None:
             return not found[0]
 
     assert not asyncio.run(delayed())
+
+
+def test_a_search_for_garbage_leaves_out_what_was_loaded() -> None:
+    async def started() -> int:
+        server = run.Server(uvicorn.Config(create_app, lifespan="off", log_config=None))
+        with run._bind("127.0.0.1", 0) as bound:
+            server.config.load()
+            server.lifespan = server.config.lifespan_class(server.config)
+            await server.startup([bound])
+            await server.shutdown()
+        return gc.get_freeze_count()
+
+    before = gc.get_freeze_count()
+    try:
+        assert asyncio.run(started()) > before + 10_000
+    finally:
+        gc.unfreeze()
+    assert before == 0
