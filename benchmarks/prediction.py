@@ -5,7 +5,8 @@
 
 The model is exported to `--out` first, as three Hugging Face folders and as ONNX in fp32 and int8, unless they are
 there. Then all ways answer the same AG News test texts in turn, round by round, on the same number of threads. The
-three models are the exported ones, so they compute what the shared one does. Printed are medians over rounds.
+three models are the exported ones, so they compute what the shared one does. Printed are medians over rounds, and how
+often polytask's forms answer alike.
 
 * three pipelines: `transformers.pipeline`, one text after another, as its page shows it.
 * three models, loop: batches of 32 in the order of the texts, padded to the longest, labels by argmax.
@@ -139,6 +140,40 @@ def seconds(way: Way, texts: Sequence[str]) -> float:
     return time.perf_counter() - began
 
 
+def agreement(exact: list[dict[str, Any]], found: list[dict[str, Any]]) -> tuple[list[float], float]:
+    """Return for each task the share of texts that are answered alike, and the greatest difference of a probability."""
+    alike = [
+        statistics.mean(said(one[task]) == said(other[task]) for one, other in zip(exact, found, strict=True))
+        for task in TASKS
+    ]
+    pairs = (
+        (one[task]["probabilities"], other[task]["probabilities"])
+        for one, other in zip(exact, found, strict=True)
+        for task in ("sentiment", "topic")
+    )
+    return alike, max(abs(value - other[label]) for one, other in pairs for label, value in one.items())
+
+
+def print_agreement(own: dict[str, Way], texts: Sequence[str]) -> None:
+    """Compare the forms of a model with float32, and bfloat16 texts one at a time with those in batches."""
+    found = {name: way(texts) for name, way in own.items()}
+    found["bf16, one text at a time"] = [answer for text in texts for answer in own["bf16"]([text])]
+    print("\n| answered alike | sentiment | topic | entities | greatest difference of a probability |")
+    print("|---|---|---|---|---|")
+    for name, answers in list(found.items())[1:]:
+        against = "bf16" if name.startswith("bf16,") else "fp32"
+        alike, difference = agreement(found[against], answers)
+        shares = " | ".join(f"{100 * share:.1f} %" for share in alike)
+        print(f"| {name}, and {against} | {shares} | {difference:.4f} |")
+
+
+def said(answer: Any) -> Any:
+    """Return what a task says, without its numbers."""
+    if isinstance(answer, list):
+        return [(entity["label"], entity["start"], entity["end"]) for entity in answer]
+    return answer["label"]
+
+
 def folder_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
@@ -148,6 +183,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("runs/three/model"))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=Path("runs/shipped"))
+    parser.add_argument("--ways", nargs="+", help="words of the ways to take, such as bf16; by default all")
     parser.add_argument("--texts", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -158,6 +194,8 @@ def main() -> None:
     lines = (options.data / "ag_news" / "test.jsonl").read_text("utf-8").splitlines()[: options.texts]
     texts = [json.loads(line)["text"] for line in lines]
     ways = ways_of(options.model, options.out)
+    if options.ways:
+        ways = {name: way for name, way in ways.items() if any(word in name for word in options.ways)}
     for way in ways.values():
         seconds(way, texts[:64])
     taken: dict[str, list[float]] = {name: [] for name in ways}
@@ -169,12 +207,16 @@ def main() -> None:
         for name, way in ways.items():
             single[name] += [1000 * seconds(way, [text]) for text in texts[:100]]
     print(f"{options.texts} texts, {options.rounds} rounds, {options.threads} threads\n")
-    print("| way | texts/s | to three models, loop, fp32 | one text: p50 ms | p99 ms |\n|---|---|---|---|---|")
-    base = statistics.median(taken["three models, loop, fp32"])
+    first = next(iter(ways)) if options.ways else "three models, loop, fp32"
+    print(f"| way | texts/s | to {first} | one text: p50 ms | p99 ms |\n|---|---|---|---|---|")
+    base = statistics.median(taken[first])
     for name, found in taken.items():
         middle = statistics.median(found)
         low, high = np.quantile(single[name], [0.5, 0.99])
         print(f"| {name} | {len(texts) / middle:.0f} | {base / middle:.2f} | {low:.1f} | {high:.1f} |")
+    own = {name.removeprefix("polytask, "): way for name, way in ways.items() if name.startswith("polytask")}
+    if len(own) == 4:
+        print_agreement(own, texts)
     three = sum(folder_bytes(options.out / "hf" / task) for task in TASKS)
     print("\n| folder | MB | of three models |\n|---|---|---|")
     for name, folder in {"polytask": options.model, "ONNX": options.out / "onnx", "int8": options.out / "int8"}.items():
