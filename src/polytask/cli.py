@@ -18,6 +18,7 @@ from polytask.errors import Interrupted, PolytaskError, UserError, missing_extra
 
 if TYPE_CHECKING:
     from polytask.data.windows import Long
+    from polytask.predict.predictor import Model
 
 app = typer.Typer(
     name="polytask",
@@ -35,6 +36,12 @@ Overrides = Annotated[
 Tasks = Annotated[str | None, typer.Option("--tasks", metavar="A,B", help="Only these tasks.")]
 LongTexts = Annotated[
     str, typer.Option("--long", help="Texts that are too long: truncate, or windows: read all in overlapping parts.")
+]
+
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
+PrecisionName = Annotated[
+    str | None,
+    typer.Option("--precision", help="auto, fp32 or bf16.", show_default="that in which the model was scored"),
 ]
 
 
@@ -107,13 +114,17 @@ def evaluate(
         bool, typer.Option("--intervals", help="With --json: print the scores and their 95 % intervals.")
     ] = False,
     long: LongTexts = "truncate",
+    device: Device = "auto",
+    precision: PrecisionName = None,
 ) -> None:
     """Score a model on new labelled files, with 95 % intervals from a bootstrap over their rows."""
     from polytask.api import evaluate_with_intervals
     from polytask.tables import console, show_scores
 
     chosen = None if tasks is None else split_names(tasks)
-    scores, found = evaluate_with_intervals(model, read_files(data), tasks=chosen, long=read_long(long))
+    how = read_long(long)
+    ready = load_model(model, device, precision)
+    scores, found = evaluate_with_intervals(ready, read_files(data), tasks=chosen, long=how)
     if as_json:
         shown = {"scores": scores, "intervals": found} if intervals else scores
         typer.echo(json.dumps(shown, indent=1, ensure_ascii=False))
@@ -128,13 +139,15 @@ def predict(
     tasks: Tasks = None,
     long: LongTexts = "truncate",
     out: Annotated[Path | None, typer.Option(help="File for the answers, which appears when it is whole.")] = None,
+    device: Device = "auto",
+    precision: PrecisionName = None,
 ) -> None:
     """Answer texts: one JSON object a line, all tasks from one pass through the encoder."""
     from polytask.predict.lines import answer_lines
-    from polytask.predict.load import load
 
     chosen = None if tasks is None else split_names(tasks)
-    answer_lines(load(model), file, chosen, long=read_long(long), out=out, say=say)
+    how = read_long(long)
+    answer_lines(load_model(model, device, precision), file, chosen, long=how, out=out, say=say)
 
 
 @app.command()
@@ -260,6 +273,8 @@ def serve(
     grace_s: Annotated[float | None, typer.Option(help="For running requests at the end.", show_default="30")] = None,
     batch_texts: Annotated[int | None, typer.Option(help="Texts answered together.", show_default="64")] = None,
     batch_tokens: Annotated[int | None, typer.Option(help="Tokens answered together.", show_default="8192")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...", show_default="auto")] = None,
+    precision: PrecisionName = None,
 ) -> None:
     """Answer texts over HTTP, with a page to try the model on; SIGTERM lets running requests finish."""
     given = {name: value for name, value in locals().items() if name not in ("model", "api_key_file")}
@@ -285,6 +300,14 @@ def schema() -> None:
     from polytask.config import Config
 
     typer.echo(json.dumps(Config.model_json_schema(), indent=1))
+
+
+def load_model(folder: Path, device: str, precision: str | None) -> Model:
+    """Load a model folder for what a command line says. Raises UserError for a bad folder, device or precision."""
+    from polytask.predict.load import load
+    from polytask.terms import Precision
+
+    return load(folder, device, cast("Precision | None", precision))
 
 
 def split_names(text: str) -> list[str]:

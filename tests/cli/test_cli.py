@@ -69,6 +69,14 @@ def test_the_whole_way_from_check_to_predict(call: Call, config: Path, tmp_path:
     answers = [json.loads(line) for line in out.splitlines()]
     assert [answer["text"] for answer in answers] == ["One text.", "Another, in Lyon."]
     assert set(answers[0]["predictions"]) == {"sentiment", "topic", "entities"}
+    code, exact, _ = call("predict", model, tmp_path / "texts.txt", "--precision", "fp32", "--device", "cpu")
+    assert (code, exact) == (0, out)
+    code, rough, _ = call("predict", model, tmp_path / "texts.txt", "--precision", "bf16")
+    assert code == 0
+    assert rough != exact
+    code, _, err = call("evaluate", model, "--data", tmp_path / "all-test.jsonl", "--device", "gpu")
+    assert code == 2
+    assert "error: device: found 'gpu'; accepted: auto, cpu, cuda" in err
     (tmp_path / "rows.jsonl").write_text('{"text": "One text."}\n{"text": "{}"}\n', "utf-8")
     code, out, _ = call("predict", model, tmp_path / "rows.jsonl", "--tasks", "topic")
     assert [list(json.loads(line)["predictions"]) for line in out.splitlines()] == [["topic"], ["topic"]]
@@ -98,6 +106,7 @@ def test_stdin_streams(config: Path, call: Call, tmp_path: Path) -> None:
          "needs go in a circle"),
         (["predict", "nowhere"], "nowhere: not a model folder"),
         (["evaluate", "nowhere", "--data", "x.jsonl"], "nowhere: not a model folder"),
+        (["predict", "CONFIG", "--precision", "fp16"], "precision: found 'fp16'; accepted: auto, bf16, fp32"),
         (["evaluate", "nowhere", "--data", "x", "--long", "window"], "--long: found 'window'; accepted: truncate"),
     ],
 )  # fmt: skip

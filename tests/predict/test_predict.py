@@ -135,6 +135,16 @@ def test_evaluate_on_the_test_files_gives_the_scores_of_training(run: pt.Run, jo
         pt.evaluate(run.model, {"topics": file})
 
 
+def test_a_folder_in_bfloat16_has_the_scores_of_its_run(job: Job, tmp_path: Path) -> None:
+    run = pt.train(job(epochs=3, learning_rate=5e-3, rows=60, precision="bf16"), tmp_path / "run")
+    model = pt.load(tmp_path / "run" / "model")
+    assert model.engine.describe()["precision"] == "bf16"
+    assert pt.evaluate(model, {"all": str(tmp_path / "all-test.jsonl")}) == run.scores["test"]
+    assert pt.evaluate(model, {"all": str(tmp_path / "all-dev.jsonl")}) == run.scores["dev"]
+    exact = pt.load(tmp_path / "run" / "model", precision="fp32")
+    assert pt.evaluate(exact, {"all": str(tmp_path / "all-test.jsonl")}) != run.scores["test"]
+
+
 def test_pairs_are_trained_and_answered(tiny: Path, tmp_path: Path) -> None:
     rows = [{"a": f"text {n}", "b": f"text {n + n % 2}", "label": "same" if n % 2 == 0 else "other", "score": n % 2}
             for n in range(24)]  # fmt: skip

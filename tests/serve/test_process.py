@@ -62,7 +62,7 @@ def process(*arguments: Any, **variables: str) -> Iterator[tuple[subprocess.Pope
 
 def test_a_stopped_server_finishes_what_runs_and_ends_as_done(folder: Path) -> None:
     # A body that arrives in two parts holds its request open while the signal comes.
-    with process(folder) as (started, url, lines):
+    with process(folder, "--device", "cpu", "--precision", "bf16") as (started, url, lines):
         body = json.dumps({"texts": ["A secret text."]}).encode()
         kind = "Content-Type: application/json"
         head = f"POST /predict HTTP/1.1\r\nHost: x\r\n{kind}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -88,6 +88,7 @@ def test_a_stopped_server_finishes_what_runs_and_ends_as_done(folder: Path) -> N
         assert started.wait(20) == 0
     events = [line["event"] for line in lines]
     assert events[:2] == ["loaded", "listening"]
+    assert (lines[0]["device"], lines[0]["precision"]) == ("cpu", "bf16")
     assert events[-1] == "stopped"
     request = next(line for line in lines if line.get("route") == "/predict")
     assert (request["status"], request["texts"]) == (200, 1)
@@ -172,6 +173,10 @@ def test_mistakes_end_with_exit_code_2_and_a_reason(
     assert "--max-texts: found 0; expected greater than 0" in ended([folder, "--max-texts", 0], capsys, monkeypatch)
     assert "--port: found 70000" in ended([folder, "--port", 70000], capsys, monkeypatch)
     assert "a request must find room" in ended([folder, "--max-queue", 5], capsys, monkeypatch)
+    assert "--precision: found 'fp16'; expected 'auto', 'fp32' or 'bf16'" in ended(
+        [folder, "--precision", "fp16"], capsys, monkeypatch
+    )
+    assert "device: found 'gpu'; accepted: auto, cpu" in ended([folder, "--device", "gpu"], capsys, monkeypatch)
     assert "cannot be read" in ended([folder, "--api-key-file", tmp_path / "none"], capsys, monkeypatch)
 
 

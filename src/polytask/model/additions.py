@@ -92,7 +92,7 @@ class Addition(nn.Module, ABC):
     @classmethod
     def into(cls, layer: nn.Module, kind: Kind, family: Family) -> list[Addition]:
         """Replace the chosen linear modules of a layer. Raises ConfigError when a name matches none."""
-        linear = [name for name, module in layer.named_modules() if type(module) is nn.Linear]
+        linear = [name for name, module in layer.named_modules() if isinstance(module, nn.Linear)]
         usable = [name for name in linear if name.rpartition(".")[2] not in family.positional]
         names = _named(kind.targets, usable) if kind.targets else cls.chosen(family, usable)
         made: list[Addition] = []

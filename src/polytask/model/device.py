@@ -11,16 +11,20 @@ from polytask.errors import ConfigError
 from polytask.terms import Precision
 
 
-def choose_device(name: str) -> torch.device:
-    """Turn `auto` or a device's name into a device. Raises ConfigError where there is no such device."""
+def choose_device(name: str, place: str = "train.device") -> torch.device:
+    """Turn `auto` or a device's name into a device. Raises ConfigError where there is none such.
+
+    Args:
+        place: where the name was found, for people.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"train.device: found {name!r}; accepted: auto, cpu, cuda, cuda:0, ...") from None
+        raise ConfigError(f"{place}: found {name!r}; accepted: auto, cpu, cuda, cuda:0, ...") from None
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"train.device: found {name!r}, and torch sees no GPU; use auto or cpu")
+        raise ConfigError(f"{place}: found {name!r}, and torch sees no GPU; use auto or cpu")
     return device
 
 

@@ -17,6 +17,7 @@ from polytask.model.encoder import Backbone, Encoder
 from polytask.model.heads import Head, build_head
 from polytask.model.lanes import Encoded
 from polytask.model.slot import Origins, size
+from polytask.model.speed import keep_rounded
 from polytask.sharing.plan import Plan, encoder_size
 from polytask.sharing.sharing import Sharing
 from polytask.terms import HeadSpec
@@ -82,6 +83,7 @@ class MultiTaskModel(nn.Module):
             Encoder(one, sharing.following(sharing.plan.within(trunk)))
             for one, trunk in zip(reversed(copies), trunks, strict=True)
         )
+        keep_rounded(self.encoders)
         # A bare name such as "type" or "values" would hide an attribute of the module.
         self.heads = nn.ModuleDict(
             {

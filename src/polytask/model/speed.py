@@ -6,7 +6,7 @@ of one layer's part: 5.2 ms with torch's generator and 1.9 ms with 16 random bit
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -48,12 +48,18 @@ class _Rounded(nn.Module):
     """A module that computes in bfloat16 where an encoder answers under autocast, with parameters rounded once.
 
     Autocast alone rounds weights in every pass and keeps norms and sums in float32: states are cast to and fro.
-    The parameters stay as they are, and what is made of them is made anew when they change.
+    The parameters stay as they are. What is made of them is made anew when they change, and let go in training; where a
+    gradient is asked for autocast does all.
     """
+
+    def train(self, mode: bool = True) -> Self:
+        """Let go what was kept."""
+        self.__dict__.pop("_kept", None)
+        return super().train(mode)
 
     def _rounds(self, device: torch.device) -> bool:
         kind = device.type
-        on = not self.training and torch.is_autocast_enabled(kind)
+        on = not self.training and not torch.is_grad_enabled() and torch.is_autocast_enabled(kind)
         return on and torch.get_autocast_dtype(kind) == torch.bfloat16
 
     def _rounded(self) -> tuple[Tensor | None, Tensor | None]:
@@ -107,9 +113,6 @@ _ROUNDED: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def keep_rounded(model: nn.Module) -> None:
-    """Let a trained model's encoders answer in bfloat16 throughout where autocast is on.
-
-    Heads run outside of autocast, in float32.
-    """
+    """Let a model answer in bfloat16 throughout where autocast is on."""
     for module in model.modules():
         module.__class__ = _ROUNDED.get(type(module), type(module))

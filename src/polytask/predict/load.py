@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from polytask.artifact.description import Description, Runtime, read_description
-from polytask.errors import ConfigError, MissingExtra, missing_extra
+from polytask.errors import ConfigError, MissingExtra, missing_extra, nearest
 from polytask.predict.predictor import Model
 from polytask.terms import Precision
 
@@ -21,7 +21,11 @@ def load(folder: str | Path, device: str = "auto", precision: Precision | None =
     Args:
         device: auto, cpu, cuda, cuda:0, ...; a model in ONNX form runs on the CPU.
         precision: by default the one in which the model was scored; one in ONNX form has its own.
+
+    Raises ConfigError for a device that is not there and for an unknown precision.
     """
+    if precision is not None and precision not in get_args(Precision):
+        raise ConfigError(f"precision: found {precision!r}; {nearest(precision, get_args(Precision))}")
     found = read_description(Path(folder))
     return _LOADERS[found.runtime](found, device, precision)
 
@@ -60,10 +64,8 @@ def model_of(bundle: Bundle, device: str = "auto", precision: Precision | None =
     from polytask.model.device import choose_device
     from polytask.model.engine import TorchEngine
     from polytask.model.origin import pad_id
-    from polytask.model.speed import keep_rounded
 
-    place = choose_device(device)
+    place = choose_device(device, "device")
     network = bundle.model.to(place).eval()
-    keep_rounded(network)
     engine = TorchEngine(network, bundle.tasks, pad_id(bundle.tokenizer), place, precision or bundle.precision)
     return Model(bundle.tasks, Tokenization.of(bundle.tokenizer, bundle.max_tokens), engine, bundle.about)

@@ -47,11 +47,11 @@ def run(folder: Path, options: ServeOptions) -> None:
     """Serve a model folder until SIGTERM or SIGINT. Raises UserError for a bad folder or a port that is taken."""
     write_json_lines()
     with _bind(options.host, options.port) as bound:
-        model = load(folder)
+        model = load(folder, options.device, options.precision)
         if options.api_key is None and not _is_loopback(options.host):
             LOG.warning("open to the network without an API key: give one by POLYTASK_API_KEY, or use --host 127.0.0.1")
         application = create_app(model, options)
-        told("loaded", model=str(folder), tasks=list(model.tasks))
+        told("loaded", model=str(folder), tasks=list(model.tasks), **model.engine.describe())
         config = uvicorn.Config(
             application, log_config=None, access_log=False, server_header=False, timeout_keep_alive=30,
             timeout_graceful_shutdown=max(1, round(options.grace_s)), lifespan="on", ws="none",
