@@ -140,10 +140,15 @@ def test_parameters_rounded_once_answer_close_to_full_precision_and_follow_a_cha
     for module in model.encoders.modules():
         if isinstance(module, RoundedLinear | RoundedNorm | RoundedEmbedding):
             module.register_forward_hook(lambda _module, _given, found: seen.add(found.dtype))
-    for factor in (1.0, 1.2):
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.mul_(factor)
+    changes = torch.optim.AdamW(model.parameters(), lr=0.05, fused=True)
+    for change in range(3):
+        if change == 1:
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.mul_(1.2)
+        elif change == 2:
+            total(model(rows)).backward()
+            changes.step()
         with torch.inference_mode():
             exact = model(rows)
             seen.clear()

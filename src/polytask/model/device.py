@@ -25,6 +25,8 @@ def choose_device(name: str, place: str = "train.device") -> torch.device:
         raise ConfigError(f"{place}: found {name!r}; accepted: auto, cpu, cuda, cuda:0, ...") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"{place}: found {name!r}, and torch sees no GPU; use auto or cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():  # `cuda` has no index
+        raise ConfigError(f"{place}: found {name!r}, and torch sees {torch.cuda.device_count()} GPUs, counted from 0")
     return device
 
 

@@ -6,7 +6,7 @@ of one layer's part: 5.2 ms with torch's generator and 1.9 ms with 16 random bit
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,19 +48,16 @@ class _Rounded(nn.Module):
     """A module that computes in bfloat16 where an encoder answers under autocast, with parameters rounded once.
 
     Autocast alone rounds weights in every pass and keeps norms and sums in float32: states are cast to and fro.
-    The parameters stay as they are. What is made of them is made anew when they change, and let go in training; where a
-    gradient is asked for autocast does all.
+    The parameters stay as they are. Where a gradient is asked for, autocast does all, and what was made of them is let
+    go: a fused optimizer changes parameters without counting it as a version.
     """
-
-    def train(self, mode: bool = True) -> Self:
-        """Let go what was kept."""
-        self.__dict__.pop("_kept", None)
-        return super().train(mode)
 
     def _rounds(self, device: torch.device) -> bool:
         kind = device.type
-        on = not self.training and not torch.is_grad_enabled() and torch.is_autocast_enabled(kind)
-        return on and torch.get_autocast_dtype(kind) == torch.bfloat16
+        if self.training or torch.is_grad_enabled():
+            self.__dict__.pop("_kept", None)
+            return False
+        return torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16
 
     def _rounded(self) -> tuple[Tensor | None, Tensor | None]:
         """Return weight and bias in bfloat16."""

@@ -28,7 +28,6 @@ class ServeOptions(Options):
     grace_s: float = Field(default=30.0, gt=0, description="seconds that a stopping server gives to running requests")
     batch_texts: int = Field(default=64, gt=0, description="texts that the model is given at once; 1: no batching")
     batch_tokens: int = Field(default=8192, gt=0, description="tokens that the model is given at once, as estimated")
-
     device: str = Field(default="auto", description="where the model runs: auto, cpu, cuda, cuda:1, ...")
     precision: Precision | None = Field(default=None, description="by default that in which the model was scored")
 
