@@ -45,7 +45,7 @@ class TorchEngine:
             Item(row.ids, row.type_ids, row.word_tokens, names, {}) for row, names in zip(rows, tasks, strict=True)
         ]
         batch = self._collator.batch(items)
-        if self.network.training:  # a look at each of its modules takes a tenth of one text's time
+        if self.network.training:  # it visits every module: 0.2 ms, where one text takes 5
             self.network.eval()
         with torch.inference_mode(), autocast(self.device, self._precision):
             outputs = {task: found.cpu().numpy() for task, found in self.network(batch.to(self.device)).items()}
