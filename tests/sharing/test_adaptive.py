@@ -1,10 +1,9 @@
-"""The adaptive policy: what is split and joined, when, and on which numbers."""
+"""The adaptive policy: what is split, when, and on which numbers."""
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,57 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
+from grams import LAYERS, Gram, copies, decisions, gram, watch, without
 from polytask.errors import ConfigError
-from polytask.sharing import Adaptive, Decision, Plan, Sharing
-from polytask.sharing.adaptive import AdaptiveOptions
+from polytask.sharing import Adaptive, Plan, Sharing
+from polytask.sharing.adaptive import AdaptiveOptions, Similarity
 from polytask.sharing.plan import global_plan, independent_plan
-
-Gram = NDArray[np.float64]
-LAYERS = 6
-
-
-def copies(plan: Plan) -> int:
-    """Size a plan by its copies, the embeddings included."""
-    return sum(len(level) for level in plan.levels)
-
-
-def watch(plan: Plan, *, spare: int = 1000, size: Callable[[Plan], int] = copies, **options: Any) -> Adaptive:
-    """Return a policy that decides as soon as it may, with room for so many more copies."""
-    values = {"interval": 5, "threshold": 0.0, "confidence": 0.0, "patience": 2, "measurements": 1, "smoothing": 0.5}
-    single = plan.layers + 1
-    values["max_parameters"] = (size(plan) + spare + 0.5) / single
-    checked = AdaptiveOptions.model_validate({"strategy": "adaptive", **values, **options})
-    policy = checked.policy(Sharing(plan), size, single, 1.0)
-    assert policy is not None
-    return policy
-
-
-def gram(tasks: str, *camps: str, level: int = 1, layers: int = LAYERS, cosine: float = 0.5) -> Gram:
-    """Tasks agree below a level; from there on each camp agrees with itself and is at odds with the others."""
-    camp_of = [next((number for number, camp in enumerate(camps) if task in camp), -1) for task in tasks]
-    friends = np.equal.outer(camp_of, camp_of)
-    lengths = np.arange(1.0, len(tasks) + 1)  # gradients of different lengths
-    found = np.full((layers, len(tasks), len(tasks)), cosine)
-    found[level - 1 :] = np.where(friends, cosine, -cosine)
-    found[:, np.arange(len(tasks)), np.arange(len(tasks))] = 1.0
-    return found * np.outer(lengths, lengths)
-
-
-def without(found: Gram, tasks: str, missing: str) -> Gram:
-    """Return a measurement in which some tasks had no labels."""
-    changed = found.copy()
-    for task in missing:
-        changed[:, tasks.index(task), :] = np.nan
-        changed[:, :, tasks.index(task)] = np.nan
-    return changed
-
-
-def decisions(policy: Adaptive, stream: Iterable[Gram]) -> list[tuple[int, Decision]]:
-    """Return what was decided, each with the number of the measurement, from 1."""
-    found = [(number, policy.observe(one)) for number, one in enumerate(stream, start=1)]
-    return [(number, decision) for number, decision in found if decision is not None]
 
 
 @st.composite
@@ -306,80 +260,6 @@ def test_a_task_without_a_gradient_is_not_split_off() -> None:
     assert not decisions(watch(global_plan("abc", LAYERS), patience=1), [still] * 6)
 
 
-# Joining
-
-
-def divided() -> Plan:
-    return global_plan("abc", 3).split(2, "c")
-
-
-def join(policy: Adaptive, count: int, found: Gram, distance: float) -> list[tuple[int, Decision]]:
-    """Show a policy the same measurement again and again, copies being so far apart."""
-    seen: list[tuple[int, Decision]] = []
-    for number in range(1, count + 1):
-        decision = policy.observe(
-            found, dict.fromkeys(policy.mergeable(), distance) if policy.wants_distances else None
-        )
-        if decision is not None:
-            seen.append((number, decision))
-    return seen
-
-
-MERGE: dict[str, Any] = {"merge": True, "merge_similarity": 0.1, "merge_distance": 0.02}
-
-
-def test_copies_that_stay_close_and_agree_are_joined_from_the_lowest_layer_up() -> None:
-    patience = 3
-    policy = watch(divided(), patience=patience, **MERGE)
-    found = join(policy, 12, gram("abc", "abc", layers=3), 0.01)
-    assert [number for number, _ in found] == [patience, 2 * patience]
-    assert [(decision.action, decision.level) for _, decision in found] == [("merge", 2), ("merge", 3)]
-    assert found[0][1].plan == divided().merge(2, "ab", "c")
-    assert found[0][1].parameters == copies(found[0][1].plan)
-    assert found[0][1].similarity == pytest.approx([0.5])
-    assert policy.plan == global_plan("abc", 3)
-
-
-@pytest.mark.parametrize(
-    ("options", "cosine", "distance"),
-    [
-        ({}, 0.5, 0.001),  # nobody asked for it
-        ({**MERGE, "merge": False}, 0.5, 0.001),
-        (MERGE, 0.5, 0.03),  # too far apart
-        (MERGE, 0.05, 0.001),  # too little agreement
-    ],
-)
-def test_copies_are_joined_only_when_asked_for_and_close_and_agreeing(
-    options: dict[str, Any], cosine: float, distance: float
-) -> None:
-    policy = watch(divided(), patience=1, **options)
-    assert policy.wants_distances == options.get("merge", False)
-    assert not join(policy, 10, gram("abc", "abc", layers=3, cosine=cosine), distance)
-    assert policy.plan == divided()
-
-
-def test_closeness_that_does_not_last_joins_nothing() -> None:
-    policy = watch(divided(), patience=3, **MERGE)
-    for _ in range(4):
-        assert not join(policy, 2, gram("abc", "abc", layers=3), 0.01)
-        assert not join(policy, 1, gram("abc", "abc", layers=3), 0.5)
-
-
-def test_measurements_without_a_task_do_not_count_for_joining_it() -> None:
-    policy = watch(divided(), patience=3, **MERGE)
-    whole = gram("abc", "abc", layers=3)
-    assert not join(policy, 2, whole, 0.01)
-    assert not join(policy, 8, without(whole, "abc", "c"), 0.01)
-    assert [number for number, _ in join(policy, 1, whole, 0.01)] == [1]
-
-
-def test_copies_that_stand_on_different_parts_cannot_be_joined() -> None:
-    plan = divided().split(3, "a")
-    cuts = watch(plan, **MERGE).mergeable()
-    assert set(cuts) == {(2, frozenset("ab"), frozenset("c")), (3, frozenset("a"), frozenset("b"))}
-    assert not watch(independent_plan("abc", 3)).mergeable()  # they share not even the embeddings
-
-
 # What is told, and how much it costs
 
 
@@ -401,11 +281,19 @@ def test_measurements_are_made_at_every_interval() -> None:
 
 
 @pytest.mark.parametrize("apart", ["d", "dg"])
-def test_ten_tasks_are_divided_quickly(apart: str) -> None:
-    tasks, layers = "abcdefghij", 12
+def test_ten_tasks_are_divided_without_a_look_at_every_way(apart: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks, layers, measurements = "abcdefghij", 12, 12
+    looks: list[int] = []
+    between = Similarity.between
+
+    def counted(similarity: Similarity, *groups: Any) -> Any:
+        looks.append(1)
+        return between(similarity, *groups)
+
+    monkeypatch.setattr(Similarity, "between", counted)
     policy = watch(global_plan(tasks, layers), spare=100)
     rest = "".join(task for task in tasks if task not in apart)
-    began = time.process_time()
-    found = decisions(policy, [gram(tasks, rest, apart, level=7, layers=layers)] * 12)
-    assert time.process_time() - began < 4
+    found = decisions(policy, [gram(tasks, rest, apart, level=7, layers=layers)] * measurements)
     assert [decision.plan for _, decision in found] == [global_plan(tasks, layers).split(7, apart)]
+    ways = layers * (2 ** (len(tasks) - 1) - 1)  # to divide one layer in two
+    assert 0 < len(looks) < measurements * ways / 4
