@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from polytask.artifact.folder import Bundle
-from polytask.balance import Balancer, require_balanceable
+from polytask.balance import Balancer, require_balanceable, resolve_balance
 from polytask.config import Config
 from polytask.data.batch import Collator
 from polytask.data.cache import key_of
@@ -38,6 +38,7 @@ from polytask.training.checkpoint import Checkpoints
 from polytask.training.distribution import World
 from polytask.training.events import Events
 from polytask.training.loop import Parts, Trainer
+from polytask.training.recipe import Choice, resolve_rates
 from polytask.training.selection import DevScores, Rule, read_rule
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class Assembly:
     device: torch.device
     teachers: tuple[Teacher, ...] = ()
     extended: Extended | None = None
+    choices: tuple[Choice, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -220,6 +222,8 @@ def compose(
     extended: Extended | None = None,
 ) -> Assembly:
     """Build a run around a model, up to step 0. Raises a UserError for everything that can be wrong with the input."""
+    train, choices = resolve_rates(config.train, int(model.config.hidden_size))
+    config = config.model_copy(update={"train": train})
     metrics = {name: task.metric for name, task in tables.tasks.items()}
     rule = read_rule(config.train, metrics, {name: task.data for name, task in config.tasks.items()})
     sources = encode_tables(tables, Tokenization.of(tokenizer, config.max_tokens))
@@ -239,6 +243,12 @@ def compose(
         gates={name: task.gate for name, task in config.tasks.items() if task.gate is not None},
     )
     schedule = SCHEDULES[config.schedule.strategy](config.schedule, workload)
+    balance, reason = resolve_balance(
+        config.balance, list(config.tasks), together=schedule.together, sharing=model.sharing_tasks()
+    )
+    if reason is not None:
+        config = config.model_copy(update={"balance": balance})
+        choices = (*choices, Choice("balance.method", balance.method, reason))
     require_balanceable(config.balance, list(config.tasks), together=schedule.together, sharing=model.sharing_tasks())
     require_one_piece(config)
     require_reachable(schedule)
@@ -249,7 +259,7 @@ def compose(
         notes = (*extended.notes, *notes)
     teachers = hire(config.train.teachers, config.tasks, tables.tasks)
     parts = (config, tables.tasks, tables, sources, tokenizer, model, policy, workload, rule, notes, device)
-    return Assembly(*parts, teachers, extended)
+    return Assembly(*parts, teachers, extended, choices)
 
 
 def require_one_piece(config: Config) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from polytask.balance import by_gradient, by_gram, by_loss, by_rows
+from polytask.balance import by_feature, by_gradient, by_gram, by_loss, by_rows
+from polytask.balance.auto import AutoOptions, resolve_balance
 from polytask.balance.balancer import BalanceOptions, Balancer, require_balanceable
 from polytask.balance.sum import SumOptions
 
 BALANCERS: dict[str, type[BalanceOptions]] = {
+    "auto": AutoOptions,
     "sum": SumOptions,
     "rows": by_rows.RowsOptions,
+    "equal_norms": by_feature.EqualNormsOptions,
     "uncertainty": by_loss.UncertaintyOptions,
     "imtl_l": by_loss.ImtlLOptions,
     "dwa": by_loss.DwaOptions,
@@ -36,4 +39,12 @@ BALANCERS: dict[str, type[BalanceOptions]] = {
     "trimmed_mean": by_gradient.TrimmedMeanOptions,
 }
 
-__all__ = ["BALANCERS", "BalanceOptions", "Balancer", "SumOptions", "require_balanceable"]
+__all__ = [
+    "BALANCERS",
+    "AutoOptions",
+    "BalanceOptions",
+    "Balancer",
+    "SumOptions",
+    "require_balanceable",
+    "resolve_balance",
+]

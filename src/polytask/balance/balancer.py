@@ -6,6 +6,7 @@ other in the parameters that several of them share.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Floats: TypeAlias = NDArray[np.float64]
-# What a method reads: nothing, the tasks' losses, the inner products of their gradients, or the gradients themselves.
-Shape: TypeAlias = Literal["nothing", "losses", "gram", "gradients"]
+# What a method reads: nothing, the tasks' losses, the norms of their gradients at the features that their heads read,
+# the inner products of their gradients, or the gradients themselves.
+Shape: TypeAlias = Literal["nothing", "losses", "features", "gram", "gradients"]
 # Whether a method's weights are comparable with the sum's as they are, are those of a mean, or tell a direction only.
 Scale: TypeAlias = Literal["own", "mean", "direction"]
 
@@ -38,11 +40,13 @@ class Statistic:
         losses: mean losses, times the tasks' weights: tasks.
         gram: inner products of these losses' gradients: tasks x tasks; empty where the method does not ask for it.
         rows: of the step that each task has: tasks; as many for all where the method does not ask for it.
+        tasks: their places among all tasks of the run.
     """
 
     losses: Floats
     gram: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     rows: Floats = field(default_factory=lambda: np.zeros(0))
+    tasks: tuple[int, ...] = ()
 
 
 class Weigher(ABC):
@@ -58,6 +62,14 @@ class Weigher(ABC):
     def after(self, losses: Floats) -> None:
         """Take in the losses of the step's rows after the update."""
         del losses
+
+    def observe(self, norms: Mapping[int, float]) -> None:
+        """Take in the norms of the tasks' gradients at the features, after the step that was weighed before.
+
+        Args:
+            norms: by the task's place among all tasks; tasks that the step did not train are missing.
+        """
+        del norms
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as JSON."""
@@ -185,7 +197,8 @@ class Balancer:
         chosen = np.zeros((0, 0)) if gram is None else _settled(gram[np.ix_(places, places)])
         assert isinstance(self._core, Weigher)
         with _drawing(self._seed, self._step):
-            found = self._core.weigh(Statistic(values[places], chosen, counts[places]))
+            known = tuple(self._tasks.index(list(losses)[place]) for place in places)
+            found = self._core.weigh(Statistic(values[places], chosen, counts[places], known))
         self._weighed = True
         names = list(losses)
         return plain | dict(zip((names[place] for place in places), self._scaled(found), strict=True))
@@ -218,6 +231,11 @@ class Balancer:
         values = np.array([losses[name] * self.weights[name] for name in losses])
         if isinstance(self._core, Weigher) and self._weighed and np.isfinite(values).all():
             self._core.after(values)
+
+    def observe(self, norms: Mapping[str, float]) -> None:
+        """Take in the norms of the gradients of the tasks' weighted losses at the features, where they are finite."""
+        if isinstance(self._core, Weigher):
+            self._core.observe({self._tasks.index(task): norm for task, norm in norms.items() if math.isfinite(norm)})
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as JSON."""

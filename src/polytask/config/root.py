@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import Field, SerializeAsAny, StringConstraints, ValidationInfo, field_validator
 
-from polytask.balance import BALANCERS, BalanceOptions, SumOptions
+from polytask.balance import BALANCERS, AutoOptions, BalanceOptions
 from polytask.options import Options
 from polytask.schedule import SCHEDULES, ParallelOptions, ScheduleOptions
 from polytask.sharing import SHARING, GlobalOptions, SharingOptions
@@ -40,7 +40,7 @@ class Config(Options):
     tasks: dict[TaskName, SerializeAsAny[AnyTask]] = Field(min_length=1, description="what to predict, by name")
     sharing: SerializeAsAny[AnySharing] = GlobalOptions(strategy="global")
     schedule: SerializeAsAny[AnySchedule] = ParallelOptions()
-    balance: SerializeAsAny[AnyBalance] = SumOptions()
+    balance: SerializeAsAny[AnyBalance] = AutoOptions()
     train: TrainOptions = TrainOptions()
     extend: ExtendOptions | None = Field(
         default=None, description="of `polytask extend`: where the new tasks stand in the model"
@@ -55,7 +55,7 @@ class Config(Options):
     @field_validator("schedule", "balance", mode="before")
     @classmethod
     def _kind_has_a_default(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
-        kind = {"schedule": {"strategy": "parallel"}, "balance": {"method": "sum"}}[info.field_name or ""]
+        kind = {"schedule": {"strategy": "parallel"}, "balance": {"method": "auto"}}[info.field_name or ""]
         return {**kind, **value} if isinstance(value, dict) else value
 
     def to_json(self) -> dict[str, Any]:

@@ -216,9 +216,21 @@ class Encoder(nn.Module):
         for own, old in zip(self._slots, other._slots, strict=True):
             own.take(old)
 
-    def rate_factors(self) -> dict[nn.Parameter, float]:
-        """Return factors of the learning rate for parameters that need one."""
-        return {parameter: factor for slot in self._slots for parameter, factor in slot.rate_factors().items()}
+    def rate_factors(self, layer_decay: float = 1.0) -> dict[nn.Parameter, float]:
+        """Return factors of the learning rate; what comes with no factor of its own is left out.
+
+        Args:
+            layer_decay: from each layer to the one below it, from the highest down to the embeddings.
+        """
+        own = {parameter: factor for slot in self._slots for parameter, factor in slot.rate_factors().items()}
+        if layer_decay == 1.0:
+            return own
+        layers = [self.trunk_parameters(), *(list(slot.parameters()) for slot in self._slots)]
+        return {
+            parameter: own.get(parameter, 1.0) * layer_decay ** (len(self._slots) - number)
+            for number, parameters in enumerate(layers)
+            for parameter in parameters
+        }
 
     def copies(self) -> list[list[list[nn.Parameter]]]:
         """Return for the embeddings and for each layer under the plan the parameters of every part."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -76,6 +77,7 @@ class MultiTaskModel(nn.Module):
         self.sharing = sharing
         self.cascade = Cascade(heads)
         self.config: Any = backbone.config
+        self._features: dict[str, list[Tensor]] | None = None
         self._encoder_size = size(backbone)
         trunks = sharing.plan.trunks
         copies = [*(copy.deepcopy(backbone) for _ in trunks[1:]), backbone]
@@ -165,13 +167,30 @@ class MultiTaskModel(nn.Module):
             if task in self.cascade.readers:
                 made.waiting.setdefault(task, []).append(passed.given(task))
             else:
-                made.outputs.setdefault(task, []).append(self.head(task)(*passed.given(task)))
+                made.outputs.setdefault(task, []).append(self._run_head(task, passed.given(task)))
 
     def _read(self, task: str, waiting: Sequence[_Given], read: Tensor) -> Tensor:
         """Run a head that reads others, over all chunks."""
         pieces = read.split([len(rows) for _, _, rows in waiting])
         with torch.autocast(read.device.type, enabled=False):
-            return torch.cat([self.head(task)(*given, piece) for given, piece in zip(waiting, pieces, strict=True)])
+            found = [self._run_head(task, given, piece) for given, piece in zip(waiting, pieces, strict=True)]
+        return torch.cat(found)
+
+    def _run_head(self, task: str, given: _Given, read: Tensor | None = None) -> Tensor:
+        head = self.head(task)
+        pooled = head.pool(*given)
+        if self._features is not None and pooled.requires_grad:
+            self._features.setdefault(task, []).append(pooled)
+        return head.answer(pooled, read)
+
+    @contextmanager
+    def collecting_features(self) -> Generator[dict[str, list[Tensor]]]:
+        """Collect for each task what its head reads in the forwards within: rows (or words) x width, with its graph."""
+        self._features = {}
+        try:
+            yield self._features
+        finally:
+            self._features = None
 
     @property
     def plan(self) -> Plan:
@@ -300,9 +319,17 @@ class MultiTaskModel(nn.Module):
             for parameter in parameters:
                 parameter.requires_grad_(parameter.requires_grad and users <= set(tasks))
 
-    def rate_factors(self) -> dict[nn.Parameter, float]:
-        """Return factors of the learning rate for parameters that need one."""
-        return {parameter: factor for encoder in self.trunks for parameter, factor in encoder.rate_factors().items()}
+    def rate_factors(self, layer_decay: float = 1.0) -> dict[nn.Parameter, float]:
+        """Return factors of the learning rate of the encoders' parameters; those that have none are missing.
+
+        Args:
+            layer_decay: from each layer to the one below it, from the highest down to the embeddings.
+        """
+        return {
+            parameter: factor
+            for encoder in self.trunks
+            for parameter, factor in encoder.rate_factors(layer_decay).items()
+        }
 
     def tie(self) -> Tensor | None:
         """Return what is added to the loss to keep the parts of soft sharing close, if anything.

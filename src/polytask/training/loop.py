@@ -137,7 +137,7 @@ class Trainer:
         parts, options = self.parts, self.parts.options
         drawn = self.draw()
         steps = min(self.stage.steps, self.total_steps - self.stage.first)
-        set_rate(self.optimizer, rate_factor(self.step - self.stage.first, steps, options.warmup))
+        set_rate(self.optimizer, rate_factor(self.step - self.stage.first, steps, options))
         self.wrapped.train()
         gradient = self._differentiate(drawn)
         losses, self.stopping = gradient.losses, gradient.stopping

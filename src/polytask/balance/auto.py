@@ -1,0 +1,40 @@
+"""The default: gradients of equal norm where several tasks train together in what they share, the sum elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import ClassVar, Literal
+
+from polytask.balance.balancer import BalanceOptions, Shape, Weigher
+from polytask.balance.by_feature import EqualNormsOptions
+from polytask.balance.sum import SumOptions
+
+
+class AutoOptions(BalanceOptions):
+    """`equal_norms` where several tasks train together in what they share, `sum` elsewhere."""
+
+    shape: ClassVar[Shape] = "nothing"
+    method: Literal["auto"] = "auto"  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def build(self, tasks: tuple[str, ...]) -> Weigher:
+        raise AssertionError("auto is resolved before a run is built")
+
+
+def resolve_balance(
+    options: BalanceOptions, tasks: Sequence[str], *, together: int, sharing: Collection[str]
+) -> tuple[BalanceOptions, str | None]:
+    """Return the method that `auto` becomes, and why; another method as it is.
+
+    Args:
+        together: the greatest number of tasks that a step trains.
+        sharing: tasks that train parameters which others train as well.
+    """
+    if not isinstance(options, AutoOptions):
+        return options, None
+    if len(tasks) < 2:
+        return SumOptions(), "one task"
+    if together < 2:
+        return SumOptions(), "one task a step"
+    if not sharing:
+        return SumOptions(), "nothing that is shared trains"
+    return EqualNormsOptions(), f"{len(tasks)} tasks train together in what they share"
