@@ -119,6 +119,12 @@ def show_assembly(assembly: Assembly, out: Console) -> None:
         out.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
     out.print(f"What makes one update of the losses: {assembly.config.balance.method}")
     out.print()
+    if assembly.choices:
+        out.print("What auto became:")
+        for choice in assembly.choices:
+            line = f"  {choice.option}: {choice.value} ({choice.reason})"
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
+        out.print()
     if assembly.notes:
         out.print("To know:")
         for note in assembly.notes:

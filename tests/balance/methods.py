@@ -41,6 +41,8 @@ class Method:
 METHODS = (
     Method("sum"),
     Method("rows"),
+    Method("equal_norms"),
+    Method("equal_norms", {"decay": 0.0}),
     Method("uncertainty", {"rate": 0.1}),
     Method("imtl_l", {"rate": 0.1}),
     Method("dwa", {"window": 2}),

@@ -20,6 +20,7 @@ every_method = pytest.mark.parametrize("method", METHODS, ids=str)
 every_weigher = pytest.mark.parametrize("method", WEIGHERS, ids=str)
 every_combiner = pytest.mark.parametrize("method", COMBINERS, ids=str)
 WRONG: dict[str, dict[str, Any]] = {
+    "equal_norms": {"decay": 1, "length": "longest"},
     "uncertainty": {"rate": 0},
     "imtl_l": {"rate": -1},
     "dwa": {"temperature": 0, "window": 0},
@@ -43,19 +44,19 @@ def ones(step: Made) -> dict[str, float]:
 
 
 def test_every_method_and_every_option_is_covered() -> None:
-    assert len(BALANCERS) == 27
-    assert {method.name for method in METHODS} == set(BALANCERS)
+    assert len(BALANCERS) == 29
+    assert {method.name for method in METHODS} == set(BALANCERS) - {"auto"}
     for name, kind in BALANCERS.items():
         options = {option for option in kind.model_fields if option != "method"}
-        assert options - {"measure"} == set(WRONG.get(name, {})), name
-        assert ("measure" in options) == (kind.shape == "gram"), name
+        assert options - {"measure", "every"} == set(WRONG.get(name, {})), name
+        assert ({"measure", "every"} <= options) == (kind.shape == "gram"), name
 
 
 @every_method
 def test_unknown_keys_and_wrong_values_are_refused(method: Method) -> None:
     wrong = {**WRONG.get(method.name, {}), "methods": "sum", "method": "other"}
     if method.kind.shape == "gram":
-        wrong["measure"] = "some"
+        wrong |= {"measure": "some", "every": 0}
     for option, value in wrong.items():
         with pytest.raises(ValidationError, match=option):
             method.kind.model_validate({"method": method.name, option: value})
@@ -204,7 +205,7 @@ EVEN = [method for method in METHODS if method.name not in {"krum", "pcd", "rand
 def test_equal_tasks_get_equal_weights_and_the_update_keeps_the_length_of_the_sum(method: Method) -> None:
     balancer = method.build()
     # Of the methods with a scale of their own those that leave equal tasks at 1 (but for GradNorm: at first).
-    sums = {"sum", "dwa", "cosmos", "pcgrad", "gradvac", "config", "gradnorm", "graddrop", "imtl_l"}
+    sums = {"sum", "dwa", "cosmos", "pcgrad", "gradvac", "config", "gradnorm", "graddrop", "imtl_l", "equal_norms"}
     factors = {"cagrad": 1.4, "uncertainty": 0.5, "pbi": len(TASKS) ** -0.5}
     for number in range(5):
         step = alike(number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polytask.balance import by_feature, by_gradient, by_gram, by_loss, by_rows
+from polytask.balance import by_gradient, by_gram, by_loss, by_rows
 from polytask.balance.auto import AutoOptions, resolve_balance
 from polytask.balance.balancer import BalanceOptions, Balancer, require_balanceable
 from polytask.balance.sum import SumOptions
@@ -11,7 +11,7 @@ BALANCERS: dict[str, type[BalanceOptions]] = {
     "auto": AutoOptions,
     "sum": SumOptions,
     "rows": by_rows.RowsOptions,
-    "equal_norms": by_feature.EqualNormsOptions,
+    "equal_norms": by_gram.EqualNormsOptions,
     "uncertainty": by_loss.UncertaintyOptions,
     "imtl_l": by_loss.ImtlLOptions,
     "dwa": by_loss.DwaOptions,

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import ClassVar, Literal
 
 from polytask.balance.balancer import BalanceOptions, Shape, Weigher
-from polytask.balance.by_feature import EqualNormsOptions
+from polytask.balance.by_gram import EqualNormsOptions
 from polytask.balance.sum import SumOptions
 
 

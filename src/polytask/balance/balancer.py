@@ -6,9 +6,8 @@ other in the parameters that several of them share.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
@@ -25,9 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Floats: TypeAlias = NDArray[np.float64]
-# What a method reads: nothing, the tasks' losses, the norms of their gradients at the features that their heads read,
-# the inner products of their gradients, or the gradients themselves.
-Shape: TypeAlias = Literal["nothing", "losses", "features", "gram", "gradients"]
+# What a method reads: nothing, the tasks' losses, the inner products of their gradients, or the gradients themselves.
+Shape: TypeAlias = Literal["nothing", "losses", "gram", "gradients"]
 # Whether a method's weights are comparable with the sum's as they are, are those of a mean, or tell a direction only.
 Scale: TypeAlias = Literal["own", "mean", "direction"]
 
@@ -62,14 +60,6 @@ class Weigher(ABC):
     def after(self, losses: Floats) -> None:
         """Take in the losses of the step's rows after the update."""
         del losses
-
-    def observe(self, norms: Mapping[int, float]) -> None:
-        """Take in the norms of the tasks' gradients at the features, after the step that was weighed before.
-
-        Args:
-            norms: by the task's place among all tasks; tasks that the step did not train are missing.
-        """
-        del norms
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as JSON."""
@@ -123,6 +113,11 @@ class BalanceOptions(Options, ABC):
         """Whether only the gradients of the highest shared layer are read."""
         return False
 
+    @property
+    def interval(self) -> int:
+        """Updates from one comparison of the tasks' gradients to the next."""
+        return 1
+
 
 class GramOptions(BalanceOptions):
     """A method that compares the tasks' gradients by their inner products."""
@@ -135,9 +130,17 @@ class GramOptions(BalanceOptions):
         "gradient a task in memory",
     )
 
+    every: int = Field(
+        default=1, ge=1, description="updates from one comparison to the next; in between the weights stay"
+    )
+
     @property
     def top_only(self) -> bool:
         return self.measure == "top"
+
+    @property
+    def interval(self) -> int:
+        return self.every
 
 
 class Balancer:
@@ -156,6 +159,7 @@ class Balancer:
         self._seed = seed
         self._step = 0
         self._weighed = False
+        self._held: dict[str, float] = {}
 
     @property
     def shape(self) -> Shape:
@@ -190,6 +194,7 @@ class Balancer:
         plain = dict.fromkeys(losses, 1.0)
         values = np.array([losses[name] * self.weights[name] for name in losses])
         places = [number for number in range(len(losses)) if gram is None or gram[number, number] > 0]
+        names = list(losses)
         finite = np.isfinite(values).all() and (gram is None or np.isfinite(gram).all())
         if not finite or len(places) < self._least:
             return plain
@@ -197,11 +202,20 @@ class Balancer:
         chosen = np.zeros((0, 0)) if gram is None else _settled(gram[np.ix_(places, places)])
         assert isinstance(self._core, Weigher)
         with _drawing(self._seed, self._step):
-            known = tuple(self._tasks.index(list(losses)[place]) for place in places)
+            known = tuple(self._tasks.index(names[place]) for place in places)
             found = self._core.weigh(Statistic(values[places], chosen, counts[places], known))
         self._weighed = True
-        names = list(losses)
-        return plain | dict(zip((names[place] for place in places), self._scaled(found), strict=True))
+        weights = dict(zip((names[place] for place in places), self._scaled(found), strict=True))
+        self._held |= weights
+        return plain | weights
+
+    def measures_at(self, step: int) -> bool:
+        """Whether the tasks' gradients are compared in a step; in others the weights are those of the last such step."""
+        return self.reads_gradients and step % self.options.interval == 0
+
+    def held(self, tasks: Iterable[str]) -> dict[str, float]:
+        """Return the weights of the last step that weighed each task; 1 before it."""
+        return {task: self._held.get(task, 1.0) for task in tasks}
 
     @property
     def _least(self) -> int:
@@ -232,19 +246,15 @@ class Balancer:
         if isinstance(self._core, Weigher) and self._weighed and np.isfinite(values).all():
             self._core.after(values)
 
-    def observe(self, norms: Mapping[str, float]) -> None:
-        """Take in the norms of the gradients of the tasks' weighted losses at the features, where they are finite."""
-        if isinstance(self._core, Weigher):
-            self._core.observe({self._tasks.index(task): norm for task, norm in norms.items() if math.isfinite(norm)})
-
     def state_dict(self) -> dict[str, Any]:
         """Return the state as JSON."""
         core = self._core.state_dict() if isinstance(self._core, Weigher) else {}
-        return {"step": self._step, "core": core}
+        return {"step": self._step, "held": dict(self._held), "core": core}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state."""
         self._step = state["step"]
+        self._held = dict(state["held"])
         if isinstance(self._core, Weigher):
             self._core.load_state_dict(state["core"])
 

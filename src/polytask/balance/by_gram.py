@@ -229,6 +229,22 @@ class KrumOptions(WeightingOptions):
             )
 
 
+class EqualNormsOptions(GramOptions):
+    """Gradients of equal norm, by a running mean of their norms (DB-MTL without its logarithm; Lin et al. 2023, section 3.2).
+
+    Where gradients are made equally long the logarithm of the losses cancels out.
+    """
+
+    method: Literal["equal_norms"] = "equal_norms"  # pyright: ignore[reportIncompatibleVariableOverride]
+    decay: float = Field(default=0.9, ge=0, lt=1, description="of the running mean of the squared norms")
+    length: Literal["max", "min", "mean"] = Field(default="min", description="the common length")
+
+    def build(self, tasks: tuple[str, ...]) -> Weigher:
+        from polytask.balance.weighted import EqualNorms
+
+        return EqualNorms(len(tasks), self.decay, self.length)
+
+
 class GradnormOptions(GramOptions):
     """Trained weights: the gradients' lengths follow the tasks' rates (GradNorm; Chen et al. 2018, section 3)."""
 

@@ -78,6 +78,36 @@ class Elementwise(Combiner):
         return self._aggregator(gradients)
 
 
+class EqualNorms(Weigher):
+    """Makes the tasks' gradients equally long, going by a running mean of their squared norms.
+
+    Args:
+        decay: of the running mean; its bias towards the first steps is corrected as in Adam.
+        length: the common length: the greatest norm, the least, or their harmonic mean.
+    """
+
+    def __init__(self, tasks: int, decay: float, length: str) -> None:
+        self._decay = decay
+        self._length = length
+        self._squares = np.zeros(tasks)
+        self._steps = np.zeros(tasks, np.int64)
+
+    def weigh(self, statistic: Statistic) -> Floats:
+        places = list(statistic.tasks)
+        self._squares[places] = self._decay * self._squares[places] + (1 - self._decay) * statistic.gram.diagonal()
+        self._steps[places] += 1
+        norms = np.sqrt(self._squares[places] / (1 - self._decay ** self._steps[places]))
+        lengths = {"max": norms.max(), "min": norms.min(), "mean": 1 / (1 / norms).mean()}
+        return lengths[self._length] / norms
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"squares": self._squares.tolist(), "steps": self._steps.tolist()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._squares = np.array(state["squares"])
+        self._steps = np.array(state["steps"], np.int64)
+
+
 class GradNorm(Weigher):
     """Moves the weights until the weighted gradients are as long as the tasks' training rates ask for.
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -77,7 +76,6 @@ class MultiTaskModel(nn.Module):
         self.sharing = sharing
         self.cascade = Cascade(heads)
         self.config: Any = backbone.config
-        self._features: dict[str, list[Tensor]] | None = None
         self._encoder_size = size(backbone)
         trunks = sharing.plan.trunks
         copies = [*(copy.deepcopy(backbone) for _ in trunks[1:]), backbone]
@@ -167,30 +165,13 @@ class MultiTaskModel(nn.Module):
             if task in self.cascade.readers:
                 made.waiting.setdefault(task, []).append(passed.given(task))
             else:
-                made.outputs.setdefault(task, []).append(self._run_head(task, passed.given(task)))
+                made.outputs.setdefault(task, []).append(self.head(task)(*passed.given(task)))
 
     def _read(self, task: str, waiting: Sequence[_Given], read: Tensor) -> Tensor:
         """Run a head that reads others, over all chunks."""
         pieces = read.split([len(rows) for _, _, rows in waiting])
         with torch.autocast(read.device.type, enabled=False):
-            found = [self._run_head(task, given, piece) for given, piece in zip(waiting, pieces, strict=True)]
-        return torch.cat(found)
-
-    def _run_head(self, task: str, given: _Given, read: Tensor | None = None) -> Tensor:
-        head = self.head(task)
-        pooled = head.pool(*given)
-        if self._features is not None and pooled.requires_grad:
-            self._features.setdefault(task, []).append(pooled)
-        return head.answer(pooled, read)
-
-    @contextmanager
-    def collecting_features(self) -> Generator[dict[str, list[Tensor]]]:
-        """Collect for each task what its head reads in the forwards within: rows (or words) x width, with its graph."""
-        self._features = {}
-        try:
-            yield self._features
-        finally:
-            self._features = None
+            return torch.cat([self.head(task)(*given, piece) for given, piece in zip(waiting, pieces, strict=True)])
 
     @property
     def plan(self) -> Plan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,7 +64,8 @@ class Differentiator:
     def whole(self, wrapped: nn.Module, batches: Sequence[Batch], asked_to_stop: bool) -> StepGradient:
         """Take one backward pass a piece, through the wrapped model.
 
-        A method that weighs the tasks by their losses needs the step in one piece.
+        A method that weighs the tasks by their losses needs the step in one piece; the weights of one that compares
+        gradients are those that it found last.
 
         Args:
             wrapped: the model, or what averages its gradients over processes.
@@ -72,14 +73,11 @@ class Differentiator:
         masses, stopping = self._masses(batches, asked_to_stop)
         sums = {task: 0.0 for task in self.tasks}
         weights: dict[str, float] = {}
-        measures = self.balancer.shape == "features"
-        if measures:
-            weights = _away_from_zero(self._weigh({task: 1.0 for task, mass in masses.items() if mass > 0}, batches))
-        squares = {task: 0.0 for task in self.tasks}
+        if self.balancer.shape == "gram":
+            weights = _away_from_zero(self.balancer.held(task for task, mass in masses.items() if mass > 0))
         for number, batch in enumerate(batches, start=1):
             with self.precision(), self._sync_after(wrapped, number == len(batches)):
-                with self.model.collecting_features() if measures else nullcontext({}) as features:
-                    outputs = wrapped(batch)
+                outputs = wrapped(batch)
                 means = {
                     task: self._loss(task, found, batch) / masses[task]
                     for task, found in outputs.items()
@@ -87,7 +85,6 @@ class Differentiator:
                 }
                 for task, mean in means.items():
                     sums[task] += float(mean.detach())
-                    squares[task] += self._square(task, mean, features.get(task, ()))
                 if self.balancer.shape == "losses":
                     weights = _away_from_zero(self._weigh(self._losses(sums, masses), batches))
                 total = outputs_zero(outputs)
@@ -97,17 +94,7 @@ class Differentiator:
                 total.backward()
         self._unweigh_own(weights)
         self._add_tie()
-        if measures:
-            added = self.world.add_up(list(squares.values()))
-            self.balancer.observe({task: math.sqrt(one) for task, one in zip(squares, added, strict=True) if one > 0})
         return StepGradient(self._losses(sums, masses), None, weights, stopping)
-
-    def _square(self, task: str, mean: Tensor, features: Sequence[Tensor]) -> float:
-        """Return the squared norm of the gradient of a task's loss at the features that its head reads."""
-        if not features:
-            return 0.0
-        found = torch.autograd.grad(self.balancer.weights[task] * mean, features, retain_graph=True)
-        return float(sum(gradient.square().sum() for gradient in found))
 
     def by_task(self, batches: Sequence[Batch], asked_to_stop: bool, *, statistic: bool = True) -> StepGradient:
         """Take one forward and backward pass a task, over its own rows, and put the gradients together again.
@@ -207,7 +194,7 @@ class Differentiator:
         self, losses: Mapping[str, float], batches: Sequence[Batch], meter: GradientMeter | None = None
     ) -> dict[str, float]:
         """Return the weights that the method chooses, the same on all processes."""
-        if self.balancer.shape not in ("losses", "features", "gram") or not losses:
+        if self.balancer.shape not in ("losses", "gram") or not losses:
             return {}
         gram = meter.shared_gram() if meter is not None and self.balancer.shape == "gram" else None
         rows = self._rows(losses, batches) if self.balancer.options.reads_rows else None

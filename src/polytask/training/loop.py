@@ -193,9 +193,10 @@ class Trainer:
         policy, balancer, asked = self.parts.policy, self.parts.balancer, self.asked_to_stop
         measures = policy is not None and policy.measures_at(self.step)
         in_pieces = balancer.shape == "losses" and self.parts.options.accumulate > 1
-        if measures or in_pieces or (balancer.reads_gradients and not balancer.options.top_only):
+        compares = balancer.measures_at(self.step)
+        if measures or in_pieces or (compares and not balancer.options.top_only):
             return self.differentiator.by_task(self.batches_by_task(drawn), asked, statistic=measures)
-        if balancer.reads_gradients:
+        if compares:
             return self.differentiator.by_top(self.batches_by_task(drawn), asked)
         return self.differentiator.whole(self.wrapped, self.batches(drawn), asked)
 

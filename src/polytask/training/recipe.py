@@ -8,8 +8,9 @@ from polytask.training.options import TrainOptions
 
 # ELECTRA's rates (Clark et al. 2020, table 6) follow 1 / width: 3e-4 at 256 features, 1e-4 at 768.
 RATE_TIMES_WIDTH = 0.0768
-# Heads begin from random weights and have few of them.
+# Heads begin from random weights; beyond the cap they are no better with a small encoder, and worse with few rows.
 HEAD_FACTOR = 10.0
+HEAD_CAP = 5e-3
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ def resolve_rates(options: TrainOptions, width: int) -> tuple[TrainOptions, tupl
         rate = float(f"{RATE_TIMES_WIDTH / width:.2g}")
         choices.append(Choice("train.learning_rate", rate, f"{RATE_TIMES_WIDTH} / {width} features of the encoder"))
     if head_rate == "auto":
-        head_rate = float(f"{HEAD_FACTOR * rate:.6g}")
-        choices.append(Choice("train.head_learning_rate", head_rate, f"{HEAD_FACTOR:g} x the encoder's rate"))
+        head_rate = float(f"{max(rate, min(HEAD_FACTOR * rate, HEAD_CAP)):.6g}")
+        reason = f"{HEAD_FACTOR:g} x the encoder's rate, at most {HEAD_CAP:g} where that is not below it"
+        choices.append(Choice("train.head_learning_rate", head_rate, reason))
     return options.model_copy(update={"learning_rate": rate, "head_learning_rate": head_rate}), tuple(choices)
