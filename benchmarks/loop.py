@@ -29,7 +29,9 @@ def train_loop(values: dict[str, Any], *, decay: bool) -> dict[str, dict[str, fl
     seed, epochs = values["train"]["seed"], values["train"]["epochs"]
     torch.manual_seed(seed)
     generator = random.Random(seed)
-    tasks = {name: Task(task["data"], Path(), tokenizer, values["max_tokens"]) for name, task in values["tasks"].items()}
+    tasks = {
+        name: Task(task["data"], Path(), tokenizer, values["max_tokens"]) for name, task in values["tasks"].items()
+    }
     models = {name: Plain(folder, len(task.labels), None) for name, task in tasks.items()}
     encoder = next(iter(models.values())).encoder
     for model in models.values():

@@ -1,12 +1,12 @@
-"""The default recipe: joint training against the loop that people write and one model a task, and each ingredient alone.
+"""The default recipe: joint training against the loop that people write, one model a task, and each ingredient alone.
 
     python -m benchmarks.recipe --data ../shared/data
     python -m benchmarks.recipe --jobs snips ewt --arms default sum --seeds 13 14 15
     python -m benchmarks.recipe --show
 
-Every run is kept as a JSON file in `--results` and not made again, so the benchmark goes on where it stopped, and several
-processes may share it: each takes the runs that no other has begun. The tables are printed from what is there. The model
-of a run is chosen on dev; what is shown are test scores.
+Every run is kept as a JSON file in `--results` and not made again, so the benchmark goes on where it stopped, and
+several processes may share it: each takes the runs that no other has begun. The tables are printed from what is there.
+The model of a run is chosen on dev; what is shown are test scores.
 
 Arms: `loop` is what people write by hand (one task a step in turn, AdamW 5e-5 at a constant rate, random order), and
 `loop_linear` the same with a linear decay; `single` is one model a task by the default recipe, with the rows that the
@@ -41,7 +41,9 @@ class Cut:
     data: Path
     folder: Path
 
-    def __call__(self, name: str, rows: int, kind: str = "jsonl", *, dev: int = DEV, test: int = TEST) -> dict[str, str]:
+    def __call__(
+        self, name: str, rows: int, kind: str = "jsonl", *, dev: int = DEV, test: int = TEST
+    ) -> dict[str, str]:
         """Write the first rows of each split, and return their files."""
         between = "\n" if kind == "jsonl" else "\n\n"
         prefix = "en_ewt-ud-" if name == "ud_ewt" else ""
@@ -247,7 +249,8 @@ def show(options: argparse.Namespace) -> None:
         if not runs:
             continue
         tasks = list(next(iter(runs.values()))[0]["test"])
-        print(f"\n{job}\n\n| arm | seeds | {' | '.join(tasks)} | mean | dev | seconds |\n|---|---|{'---|' * (len(tasks) + 3)}")
+        print(f"\n{job}\n\n| arm | seeds | {' | '.join(tasks)} | mean | dev | seconds |")
+        print("|---|---|" + "---|" * (len(tasks) + 3))
         for arm, found in runs.items():
             columns = [statistics.mean(run["test"][task] or 0.0 for run in found) for task in tasks]
             means = [statistics.mean(run["test"][task] or 0.0 for task in tasks) for run in found]
@@ -255,7 +258,9 @@ def show(options: argparse.Namespace) -> None:
             spread = f" ({statistics.stdev(means):.4f})" if len(means) > 1 else ""
             shown = " | ".join(f"{value:.4f}" for value in columns)
             seconds = statistics.mean(run["seconds"] for run in found)
-            print(f"| {arm} | {len(found)} | {shown} | {statistics.mean(means):.4f}{spread} | {dev:.4f} | {seconds:.0f} |")
+            print(
+                f"| {arm} | {len(found)} | {shown} | {statistics.mean(means):.4f}{spread} | {dev:.4f} | {seconds:.0f} |"
+            )
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ class AutoOptions(BalanceOptions):
     method: Literal["auto"] = "auto"  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def build(self, tasks: tuple[str, ...]) -> Weigher:
+        del tasks
         raise AssertionError("auto is resolved before a run is built")
 
 

@@ -210,7 +210,7 @@ class Balancer:
         return plain | weights
 
     def measures_at(self, step: int) -> bool:
-        """Whether the tasks' gradients are compared in a step; in others the weights are those of the last such step."""
+        """Whether the tasks' gradients are compared in a step; other steps keep the last weights."""
         return self.reads_gradients and step % self.options.interval == 0
 
     def held(self, tasks: Iterable[str]) -> dict[str, float]:

@@ -230,9 +230,9 @@ class KrumOptions(WeightingOptions):
 
 
 class EqualNormsOptions(GramOptions):
-    """Gradients of equal norm, by a running mean of their norms (DB-MTL without its logarithm; Lin et al. 2023, section 3.2).
+    """Gradients of equal norm, by a running mean of their norms (DB-MTL; Lin et al. 2023, section 3.2).
 
-    Where gradients are made equally long the logarithm of the losses cancels out.
+    Its logarithm of the losses is left out: where gradients are made equally long it cancels out.
     """
 
     method: Literal["equal_norms"] = "equal_norms"  # pyright: ignore[reportIncompatibleVariableOverride]

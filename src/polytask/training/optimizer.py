@@ -49,11 +49,11 @@ def rebuild_optimizer(
     return built
 
 
-# What is left of the greatest rate when a share of the way down has been gone: 1 at 0, and 0 at 1 where it falls.
-SHAPES: dict[str, Callable[[float], float]] = {
-    "linear": lambda done: 1 - done,
-    "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
-    "constant": lambda done: 1.0,
+# What is left of the peak rate after a share of the updates between the warm-up and the end.
+SCHEDULERS: dict[str, Callable[[float], float]] = {
+    "linear": lambda share: 1 - share,
+    "cosine": lambda share: (1 + math.cos(math.pi * share)) / 2,
+    "constant": lambda _: 1.0,
 }
 
 
@@ -62,7 +62,7 @@ def rate_factor(step: int, total: int, options: TrainOptions) -> float:
     rising = int(total * options.warmup)
     if step < rising:
         return (step + 1) / rising
-    left = SHAPES[options.lr_scheduler_type](min(1.0, (step - rising) / max(1, total - rising)))
+    left = SCHEDULERS[options.lr_scheduler_type](min(1.0, (step - rising) / max(1, total - rising)))
     return options.min_lr_ratio + (1 - options.min_lr_ratio) * left
 
 
