@@ -236,7 +236,10 @@ class EqualNormsOptions(GramOptions):
     """
 
     method: Literal["equal_norms"] = "equal_norms"  # pyright: ignore[reportIncompatibleVariableOverride]
-    decay: float = Field(default=0.9, ge=0, lt=1, description="of the running mean of the squared norms")
+    every: int = Field(
+        default=8, ge=1, description="updates from one comparison to the next; in between the weights stay"
+    )
+    decay: float = Field(default=0.5, ge=0, lt=1, description="of the running mean of the squared norms")
     length: Literal["max", "min", "mean"] = Field(default="min", description="the common length")
 
     def build(self, tasks: tuple[str, ...]) -> Weigher:
