@@ -149,14 +149,19 @@ ARMS: dict[str, dict[str, Any]] = {
     "cosine": {"train": {"lr_scheduler_type": "cosine"}},
     "tenth": {"train": {"min_lr_ratio": 0.1}},
     "constant": {"train": {"lr_scheduler_type": "constant"}},
-    "fitted": {"train": {"head_init": "fitted"}},
-    "double_rate_sum": {"train": {"learning_rate": 4e-4, "head_learning_rate": 4e-3}, "balance": {"method": "sum"}},
-    "cosine_sum": {"train": {"lr_scheduler_type": "cosine"}, "balance": {"method": "sum"}},
     "half_rate": {"train": {"learning_rate": 1e-4, "head_learning_rate": 1e-3}},
     "double_rate": {"train": {"learning_rate": 4e-4, "head_learning_rate": 4e-3}},
     "head_x5": {"train": {"head_learning_rate": 1e-3}},
     "head_x25": {"train": {"head_learning_rate": 5e-3}},
 }
+# Peak rates of the encoder and of the heads, under the sum and under the default.
+RATES = {
+    f"{encoder:g}_{head:g}{name}": {"train": {"learning_rate": encoder, "head_learning_rate": head}, **balance}
+    for encoder in (1e-4, 2e-4, 4e-4, 8e-4)
+    for head in (1e-3, 2e-3, 4e-3, 8e-3)
+    for name, balance in (("", {}), ("_sum", {"balance": {"method": "sum"}}))
+}
+ARMS.update(RATES)
 LOOPS = {"loop": "constant", "loop_linear": "linear"}
 
 

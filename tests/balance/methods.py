@@ -100,6 +100,10 @@ class Made:
     def gram(self) -> Floats:
         return self.jacobian @ self.jacobian.T
 
+    @property
+    def norms(self) -> dict[str, float]:
+        return dict(zip(self.tasks, np.linalg.norm(self.jacobian, axis=1).tolist(), strict=True))
+
     def only(self, tasks: Sequence[str]) -> Made:
         """Return what other tasks, or these in another order, would see."""
         places = [self.tasks.index(task) for task in tasks]

@@ -161,6 +161,22 @@ def test_what_is_shared_gets_the_weighed_gradients_and_what_is_owned_its_own(job
     require_update(Method("imtl_g"), explicit, batches_of(assembly, 2, apart=True))
 
 
+@pytest.mark.parametrize("name", SHARING_SOMETHING)
+def test_between_two_comparisons_the_last_weights_are_those_of_one_backward_pass(job: Job, name: str) -> None:
+    assembly = build(job, name)
+    batches, balancer = batches_of(assembly), Method("nash_mtl").build(WEIGHTS)
+    found = differentiator(assembly, balancer=balancer)
+    compared = found.by_task(batches, False, statistic=False)
+    gradients = taken(assembly)
+    longest = max(float(gradient.norm()) for gradient in gradients.values())
+    for pieces in (1, 3):
+        kept = found.whole(assembly.model, batches_of(assembly, pieces), False)
+        assert kept.weights == compared.weights
+        assert kept.losses == pytest.approx(compared.losses, rel=1e-5)
+        for parameter, gradient in taken(assembly).items():
+            assert close(gradient, gradients[parameter], 3e-5, 1e-2 * longest), (parameter, pieces)
+
+
 @pytest.mark.parametrize("name", ["global", "partial", "cascade"])
 def test_tasks_with_rows_of_their_own_are_weighed_alike(job: Job, name: str) -> None:
     assembly = build(job, name, shared=False)

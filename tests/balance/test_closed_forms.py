@@ -330,3 +330,32 @@ def test_random_weights_are_a_softmax_of_normal_numbers() -> None:
             same_numbers(number)
             expected = len(TASKS) * softmax(torch.randn(len(TASKS), dtype=torch.float64).numpy())
         np.testing.assert_allclose(list(weigh(balancer, made(1)).values()), expected)
+
+
+@pytest.mark.parametrize("length", ["min", "max", "mean"])
+def test_weighed_gradients_are_equally_long_by_a_running_mean_of_their_squares(length: str) -> None:
+    balancer = Method("equal_norms", {"decay": 0.5, "length": length}).build()
+    first, second = made(1), made(2).only(("a", "c", "d"))
+    norms = np.array(list(first.norms.values()))
+    common = {"min": norms.min(), "max": norms.max(), "mean": len(norms) / (1 / norms).sum()}[length]
+    np.testing.assert_allclose(norms * list(weigh(balancer, first).values()), common)
+    found = weigh(balancer, second)
+    # Squares with weights 1/4 and 1/2, divided by their sum; what is missing in a step stays as it was.
+    means = {task: np.sqrt((first.norms[task] ** 2 / 4 + second.norms[task] ** 2 / 2) / 0.75) for task in second.tasks}
+    lengths = np.array([means[task] * found[task] for task in second.tasks])
+    np.testing.assert_allclose(lengths, lengths[0])
+    assert set(balancer.held(TASKS)) == set(TASKS)
+    assert balancer.held(("c",)) == {"c": found["c"]}
+
+
+def test_weights_stay_between_two_comparisons() -> None:
+    balancer = Method("nash_mtl", {"every": 3}).build()
+    assert [balancer.measures_at(step) for step in range(7)] == [True, False, False, True, False, False, True]
+    assert balancer.held(("a", "b")) == {"a": 1.0, "b": 1.0}
+    found = weigh(balancer, made(1).only(("a", "b")))
+    assert balancer.held(TASKS) == {"c": 1.0, "d": 1.0} | found
+    step = made(2)
+    step.values[0] = np.nan
+    weigh(balancer, step)
+    assert balancer.held(("a", "b")) == found
+    assert not Method("stch").build().measures_at(0)

@@ -55,11 +55,20 @@ def test_interrupted_and_resumed_equals_uninterrupted(
         assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("method", ["uncertainty", "famo", "gradvac", "gradnorm", "graddrop"])
+@pytest.mark.parametrize(
+    "balance",
+    [
+        *({"method": method} for method in ("uncertainty", "famo", "gradvac", "gradnorm", "graddrop")),
+        {"method": "equal_norms", "every": 2},  # it stops with the weights of the step before
+        {"method": "auto"},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
 def test_a_balancer_goes_on_where_it_was(
-    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, balance: dict[str, Any]
 ) -> None:
-    values = {**job(max_steps=6, log_every=1), "balance": {"method": method}}
+    method = balance["method"]
+    values = {**job(max_steps=6, log_every=1), "balance": balance}
     pt.train(values, tmp_path / "whole")
     with monkeypatch.context() as patch:
         interrupt_after(patch, 3)
@@ -73,7 +82,7 @@ def test_a_balancer_goes_on_where_it_was(
     ]
     chosen = [[event.get("weights") for event in log if event["event"] == "step"] for log in logs]
     assert chosen[0] == chosen[1]
-    assert (chosen[0][5] != chosen[0][0]) == (method != "graddrop")
+    assert (chosen[0][5] != chosen[0][0]) == (method not in ("graddrop", "auto"))
 
 
 def start(config: Path, run: Path, *more: str) -> subprocess.Popen[str]:

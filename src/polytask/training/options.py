@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from polytask.earlier import resolve_runs
 from polytask.options import Options
+
+Rate: TypeAlias = Annotated[float, Field(gt=0)] | Literal["auto"]
 
 
 class TrainOptions(Options):
@@ -22,15 +24,15 @@ class TrainOptions(Options):
         ge=1,
         description="pieces in which an update's rows pass, to save memory; the update is the same",
     )
-    learning_rate: float | Literal["auto"] = Field(default="auto", gt=0, description="of the encoder")
-    head_learning_rate: float | Literal["auto"] = Field(default="auto", gt=0, description="of the heads")
+    learning_rate: Rate = Field(default="auto", description="peak rate of the encoder; auto: by its width")
+    head_learning_rate: Rate = Field(default="auto", description="peak rate of the heads; auto: ten times the encoder's")
     layer_decay: float = Field(
         default=1.0, gt=0, le=1, description="factor of the rate from each layer to the one below it"
     )
-    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
-    min_lr_ratio: float = Field(default=0.0, ge=0, le=1, description="rate at the end, as a share of the greatest")
-    head_init: Literal["random", "fitted"] = "random"
-    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = Field(
+        default="linear", description="how the rate falls after the warm-up"
+    )
+    min_lr_ratio: float = Field(default=0.0, ge=0, le=1, description="rate at the end, as a share of the peak rate")
     weight_decay: float = Field(default=0.01, ge=0)
     attention_dropout: float | None = Field(
         default=0.0,
