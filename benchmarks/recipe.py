@@ -158,7 +158,7 @@ ARMS: dict[str, dict[str, Any]] = {
 RATES = {
     f"{encoder:g}_{head:g}{name}": {"train": {"learning_rate": encoder, "head_learning_rate": head}, **balance}
     for encoder in (1e-4, 2e-4, 4e-4, 8e-4)
-    for head in (1e-3, 2e-3, 4e-3, 8e-3)
+    for head in (1e-3, 2e-3, 4e-3, 8e-3, 16e-3)
     for name, balance in (("", {}), ("_sum", {"balance": {"method": "sum"}}))
 }
 ARMS.update(RATES)
