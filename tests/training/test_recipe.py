@@ -1,0 +1,118 @@
+"""What `auto` becomes: rates by the width of the encoder, a balancer by what the tasks share; and the rate's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from polytask.assemble import Assembly, assemble
+from polytask.balance import AutoOptions
+from polytask.cli import main
+from polytask.config import validate
+from polytask.training.distribution import World
+from polytask.training.events import Events
+from polytask.training.optimizer import rate_factor
+from polytask.training.options import TrainOptions
+from polytask.training.recipe import resolve_rates
+
+Job = Callable[..., dict[str, Any]]
+AUTO = {"learning_rate": "auto", "head_learning_rate": "auto"}
+
+
+def built(job: Job, tasks: int = 3, **sections: Any) -> Assembly:
+    values = {**job(**AUTO), **sections}
+    return assemble(validate({**values, "tasks": dict(list(values["tasks"].items())[:tasks])}))
+
+
+@pytest.mark.parametrize(("width", "rate"), [(256, 3e-4), (384, 2e-4), (768, 1e-4), (1024, 7.5e-5)])
+def test_the_rate_follows_the_width_of_the_encoder(width: int, rate: float) -> None:
+    options, choices = resolve_rates(TrainOptions(), width)
+    assert (options.learning_rate, options.head_learning_rate) == (rate, pytest.approx(10 * rate))
+    assert [choice.option for choice in choices] == ["train.learning_rate", "train.head_learning_rate"]
+    assert str(width) in choices[0].reason
+
+
+@pytest.mark.parametrize(
+    ("rate", "head_rate", "expected"),
+    [(1e-5, "auto", 1e-4), (1e-3, "auto", 5e-3), (2e-2, "auto", 2e-2), (1e-4, 3e-5, 3e-5), ("auto", 1e-3, 1e-3)],
+)
+def test_what_is_given_stays_and_heads_follow_it_up_to_a_cap(rate: Any, head_rate: Any, expected: float) -> None:
+    given = TrainOptions(learning_rate=rate, head_learning_rate=head_rate)
+    options, choices = resolve_rates(given, 384)
+    assert options.head_learning_rate == pytest.approx(expected)
+    assert options.learning_rate == (2e-4 if rate == "auto" else rate)
+    assert len(choices) == [rate, head_rate].count("auto")
+    assert resolve_rates(options, 384) == (options, ())
+
+
+def test_auto_weighs_tasks_only_where_they_train_together_in_what_they_share(job: Job) -> None:
+    sequential = {"schedule": {"strategy": "sequential"}}
+    methods = [
+        built(job).config.balance.method,
+        built(job, sharing={"strategy": "partial", "shared_layers": 1}).config.balance.method,
+        built(job, tasks=1).config.balance.method,
+        built(job, sharing={"strategy": "independent"}).config.balance.method,
+        built(job, **sequential).config.balance.method,
+        built(job, balance={"method": "uncertainty"}).config.balance.method,
+    ]
+    assert methods == ["equal_norms", "equal_norms", "sum", "sum", "sum", "uncertainty"]
+    assert isinstance(validate(job()).balance, AutoOptions)
+
+
+def test_the_run_trains_by_what_auto_became_and_writes_it_down(job: Job) -> None:
+    assembly = built(job)
+    trainer = assembly.trainer(World(0, 1), None, Events(None))
+    rates = {group["base_rate"] for group in trainer.optimizer.param_groups}
+    assert rates == {assembly.config.train.learning_rate, assembly.config.train.head_learning_rate}
+    written = assembly.config.to_json()
+    assert "auto" not in (written["train"]["learning_rate"], written["balance"]["method"])
+    # Written out, it is the same run.
+    assert assemble(validate(written)).identity == assembly.identity
+
+
+def test_check_says_what_auto_became_and_why(
+    job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(job(**AUTO)), "utf-8")
+    monkeypatch.setattr("sys.argv", ["polytask", "check", str(tmp_path / "run.yaml")])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert not caught.value.code
+    out = capsys.readouterr().out
+    assert "train.learning_rate: 0.0024 (0.0768 / 32 features of the encoder)" in out
+    assert "balance.method: equal_norms (3 tasks train together in what they share)" in out
+
+
+def test_lower_layers_train_by_a_rate_that_decays_from_layer_to_layer(job: Job) -> None:
+    for sharing in ({"strategy": "global"}, {"strategy": "partial", "shared_layers": 1}, {"strategy": "independent"}):
+        assembly = built(job, sharing=sharing, train={**job(**AUTO)["train"], "layer_decay": 0.5})
+        optimizer = assembly.trainer(World(0, 1), None, Events(None)).optimizer
+        rates = {one: group["base_rate"] for group in optimizer.param_groups for one in group["params"]}
+        top = assembly.config.train.learning_rate
+        for name, parameter in assembly.model.named_parameters():
+            if name.startswith("heads."):
+                assert rates[parameter] == assembly.config.train.head_learning_rate
+            else:
+                assert isinstance(top, float)
+                layer = int(name.split(".layer.")[1].split(".")[0]) + 1 if ".layer." in name else 0
+                assert rates[parameter] == pytest.approx(top * 0.5 ** (2 - layer)), name
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "constant"])
+@pytest.mark.parametrize("floor", [0.0, 0.1])
+def test_the_rate_rises_to_its_peak_and_falls_to_the_floor(kind: Any, floor: float) -> None:
+    options = TrainOptions(warmup=0.1, lr_scheduler_type=kind, min_lr_ratio=floor)
+    factors = [rate_factor(step, 200, options) for step in range(201)]
+    assert factors[:20] == pytest.approx([(step + 1) / 20 for step in range(20)])
+    assert max(factors) == factors[20] == 1.0
+    falling = factors[20:]
+    assert all(after <= before for before, after in zip(falling, falling[1:], strict=False))
+    assert factors[200] == pytest.approx(1.0 if kind == "constant" else floor)
+    middle = {"linear": 0.5, "cosine": 0.5, "constant": 1.0}[kind]
+    assert factors[110] == pytest.approx(floor + (1 - floor) * middle)
+    assert rate_factor(0, 1, options) == 1.0
+    assert rate_factor(500, 200, options) == pytest.approx(factors[200])
