@@ -222,7 +222,7 @@ def compose(
     extended: Extended | None = None,
 ) -> Assembly:
     """Build a run around a model, up to step 0. Raises a UserError for everything that can be wrong with the input."""
-    train, choices = resolve_rates(config.train, int(model.config.hidden_size))
+    train, choices = resolve_rates(config.train, int(model.config.hidden_size), int(model.config.num_hidden_layers))
     config = config.model_copy(update={"train": train})
     metrics = {name: task.metric for name, task in tables.tasks.items()}
     rule = read_rule(config.train, metrics, {name: task.data for name, task in config.tasks.items()})

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from polytask.assemble import Assembly
 from polytask.balance import Balancer
+from polytask.balance.balancer import Floats
 from polytask.data.batch import Batch
 from polytask.training.gradient import Differentiator, StepGradient
 
@@ -24,6 +25,7 @@ OF_EACH_SHAPE = [
     Method("stch"),
     Method("rows"),
     Method("nash_mtl"),
+    Method("equal_norms"),
     Method("imtl_g", TOP),
     Method("graddrop"),
     Method("trimmed_mean"),
@@ -77,7 +79,16 @@ class Explicit:
         chunks = [chunk for batch in self.batches for chunk in batch.chunks]
         rows = {task: float(sum(len(set(chunk.tasks[task].rows.tolist())) for chunk in chunks if task in chunk.tasks))
                 for task in self.losses}  # fmt: skip
-        return balancer.weigh(self.losses, gram if balancer.reads_gradients else None, rows)
+        errors = {task: self.errors(task) for task in self.losses} if balancer.options.reads_errors else None
+        return balancer.weigh(self.losses, gram if balancer.reads_gradients else None, rows, errors)
+
+    def errors(self, task: str) -> tuple[Floats, Floats]:
+        """Return a task's errors by class, added up, and their counts."""
+        sums = [np.zeros(self.assembly.tasks[task].head.size) for _ in range(2)]
+        for batch in (batch for batch in self.batches if task in batch.targets):
+            found = self.assembly.tasks[task].training_errors(self.assembly.model(batch)[task], batch.targets[task])
+            sums = [one + values.detach().double().numpy() for one, values in zip(sums, found, strict=True)]
+        return sums[0], sums[1]
 
     def combined(self, balancer: Balancer) -> dict[str, Tensor]:
         """Return what a method makes of all parameters that the same tasks share."""

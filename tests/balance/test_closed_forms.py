@@ -332,20 +332,51 @@ def test_random_weights_are_a_softmax_of_normal_numbers() -> None:
         np.testing.assert_allclose(list(weigh(balancer, made(1)).values()), expected)
 
 
-@pytest.mark.parametrize("length", ["min", "max", "mean"])
-def test_weighed_gradients_are_equally_long_by_a_running_mean_of_their_squares(length: str) -> None:
-    balancer = Method("equal_norms", {"decay": 0.5, "length": length}).build()
+def test_weighed_gradients_are_equally_long_by_a_running_mean_of_their_squares() -> None:
+    balancer = Method("equal_norms", {"decay": 0.5}).build()
     first, second = made(1), made(2).only(("a", "c", "d"))
     norms = np.array(list(first.norms.values()))
-    common = {"min": norms.min(), "max": norms.max(), "mean": len(norms) / (1 / norms).sum()}[length]
-    np.testing.assert_allclose(norms * list(weigh(balancer, first).values()), common)
+    np.testing.assert_allclose(norms * list(weigh(balancer, first).values()), norms.min())
     found = weigh(balancer, second)
     # Squares with weights 1/4 and 1/2, divided by their sum; what is missing in a step stays as it was.
     means = {task: np.sqrt((first.norms[task] ** 2 / 4 + second.norms[task] ** 2 / 2) / 0.75) for task in second.tasks}
-    lengths = np.array([means[task] * found[task] for task in second.tasks])
-    np.testing.assert_allclose(lengths, lengths[0])
-    assert set(balancer.held(TASKS)) == set(TASKS)
-    assert balancer.held(("c",)) == {"c": found["c"]}
+    np.testing.assert_allclose([means[task] * found[task] for task in second.tasks], min(means.values()))
+
+
+@pytest.mark.parametrize("priority", [0.0, 1.0, 2.0])
+def test_a_task_that_errs_more_has_a_longer_gradient(priority: float) -> None:
+    balancer = Method("equal_norms", {"decay": 0.0, "priority": priority}).build()
+    zero, one = np.zeros(1), np.ones(1)
+    errors = {
+        # A rare class counts as much as a frequent one; one that was never seen counts nothing.
+        "a": (np.array([0.0, 1.0, 0.0]), np.array([99.0, 1.0, 0.0])),
+        "b": (0.125 * one, one),
+        "c": (one, one),
+        "d": (zero, zero),  # no label in this step, nor in one before
+    }
+    step = made(1)
+    found = balancer.weigh(step.losses, step.gram, errors=errors)
+    lengths = np.array([step.norms[task] * found[task] for task in TASKS])
+    np.testing.assert_allclose(lengths / lengths[2], np.array([0.5, 0.125, 1.0, 1.0]) ** priority)
+    assert max(found.values()) == 1.0
+
+
+def test_a_tasks_own_weight_is_the_length_of_its_gradient_beside_the_others() -> None:
+    own = {"a": 0.5, "b": 1.0, "c": 2.0, "d": 7.0}
+    step = made(1)
+    heavy = replace(step, jacobian=step.jacobian * np.array(list(own.values()))[:, None])
+    found = Method("equal_norms").build(own).weigh(step.losses, heavy.gram)
+    lengths = np.array([heavy.norms[task] * found[task] for task in TASKS])
+    np.testing.assert_allclose(lengths / lengths[1], list(own.values()))
+
+
+def test_errors_are_remembered_by_class_and_forgotten_by_examples() -> None:
+    balancer = Method("equal_norms", {"decay": 0.0}).build(("a", "b"))
+    step, certain = made(1, ("a", "b")), (np.array([1.0, 0.0]), np.array([1.0, 0.0]))
+    balancer.weigh(step.losses, step.gram, errors={"a": (np.array([2.0, 0.0]), np.array([2.0, 0.0])), "b": certain})
+    found = balancer.weigh(step.losses, step.gram, errors={"a": (np.zeros(2), np.array([2.0, 5.0])), "b": certain})
+    expected = (0.9**2 + 0.0) / 2  # two examples without an error; the other class begins with what it shows first
+    assert found["a"] * step.norms["a"] / (found["b"] * step.norms["b"]) == pytest.approx(expected)
 
 
 def test_weights_stay_between_two_comparisons() -> None:

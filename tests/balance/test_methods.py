@@ -20,7 +20,7 @@ every_method = pytest.mark.parametrize("method", METHODS, ids=str)
 every_weigher = pytest.mark.parametrize("method", WEIGHERS, ids=str)
 every_combiner = pytest.mark.parametrize("method", COMBINERS, ids=str)
 WRONG: dict[str, dict[str, Any]] = {
-    "equal_norms": {"decay": 1, "length": "longest"},
+    "equal_norms": {"decay": 1, "priority": -1},
     "uncertainty": {"rate": 0},
     "imtl_l": {"rate": -1},
     "dwa": {"temperature": 0, "window": 0},

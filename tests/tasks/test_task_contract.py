@@ -312,3 +312,16 @@ def test_a_teachers_outputs_are_translated_into_the_tasks_units(case: Case) -> N
     if not task.labels:
         other, _ = fit(case, [10.0, 30.0])
         assert decode(task, task.translated(outputs, other), 4) == pytest.approx(decode(other, outputs, 4), rel=1e-5)
+
+
+def test_training_errors_lie_between_0_and_1_and_are_those_of_the_outputs(case: Case) -> None:
+    task, golds = fit(case)
+    targets = targets_of(task, golds)
+    other = torch.randn(len(targets), task.head.size, generator=torch.Generator().manual_seed(5))
+    for outputs in (perfect_outputs(task, golds), other):
+        sums, counts = task.training_errors(outputs, targets)
+        assert sums.shape == counts.shape == (task.head.size,)
+        assert ((sums >= 0) & (sums <= counts + 1e-6)).all()
+        assert counts.sum() > 0
+        perfect = torch.equal(outputs, perfect_outputs(task, golds))
+        assert (float((sums / counts.clamp(min=1)).max()) < 0.01) == perfect

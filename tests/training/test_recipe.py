@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +29,27 @@ def built(job: Job, tasks: int = 3, **sections: Any) -> Assembly:
     return assemble(validate({**values, "tasks": dict(list(values["tasks"].items())[:tasks])}))
 
 
-@pytest.mark.parametrize(("width", "rate"), [(256, 3e-4), (384, 2e-4), (768, 1e-4), (1024, 7.5e-5)])
-def test_the_rate_follows_the_width_of_the_encoder(width: int, rate: float) -> None:
-    options, choices = resolve_rates(TrainOptions(), width)
-    assert (options.learning_rate, options.head_learning_rate) == (rate, pytest.approx(10 * rate))
+@pytest.mark.parametrize(
+    ("width", "layers", "rate"), [(384, 6, 3e-4), (256, 12, 3.2e-4), (768, 12, 1.1e-4), (1024, 24, 5.6e-5)]
+)
+def test_the_rate_follows_the_size_of_the_encoder(width: int, layers: int, rate: float) -> None:
+    options, choices = resolve_rates(TrainOptions(), width, layers)
+    assert (options.learning_rate, options.head_learning_rate) == (rate, pytest.approx(25 * rate))
     assert [choice.option for choice in choices] == ["train.learning_rate", "train.head_learning_rate"]
     assert str(width) in choices[0].reason
 
 
 @pytest.mark.parametrize(
     ("rate", "head_rate", "expected"),
-    [(1e-5, "auto", 1e-4), (1e-3, "auto", 5e-3), (2e-2, "auto", 2e-2), (1e-4, 3e-5, 3e-5), ("auto", 1e-3, 1e-3)],
+    [(1e-5, "auto", 2.5e-4), (1e-3, "auto", 1e-2), (2e-2, "auto", 2e-2), (1e-4, 3e-5, 3e-5), ("auto", 1e-3, 1e-3)],
 )
 def test_what_is_given_stays_and_heads_follow_it_up_to_a_cap(rate: Any, head_rate: Any, expected: float) -> None:
     given = TrainOptions(learning_rate=rate, head_learning_rate=head_rate)
-    options, choices = resolve_rates(given, 384)
+    options, choices = resolve_rates(given, 384, 6)
     assert options.head_learning_rate == pytest.approx(expected)
-    assert options.learning_rate == (2e-4 if rate == "auto" else rate)
+    assert options.learning_rate == (3e-4 if rate == "auto" else rate)
     assert len(choices) == [rate, head_rate].count("auto")
-    assert resolve_rates(options, 384) == (options, ())
+    assert resolve_rates(options, 384, 6) == (options, ())
 
 
 def test_auto_weighs_tasks_only_where_they_train_together_in_what_they_share(job: Job) -> None:
@@ -83,7 +86,7 @@ def test_check_says_what_auto_became_and_why(
         main()
     assert not caught.value.code
     out = capsys.readouterr().out
-    assert "train.learning_rate: 0.0024 (0.0768 / 32 features of the encoder)" in out
+    assert "train.learning_rate: 0.0062 (an encoder of 2 layers and 32 features)" in out
     assert "balance.method: equal_norms (3 tasks train together in what they share)" in out
 
 
@@ -110,7 +113,7 @@ def test_the_rate_rises_to_its_peak_and_falls_to_the_floor(kind: Any, floor: flo
     assert factors[:20] == pytest.approx([(step + 1) / 20 for step in range(20)])
     assert max(factors) == factors[20] == 1.0
     falling = factors[20:]
-    assert all(after <= before for before, after in zip(falling, falling[1:], strict=False))
+    assert all(after <= before for before, after in pairwise(falling))
     assert factors[200] == pytest.approx(1.0 if kind == "constant" else floor)
     middle = {"linear": 0.5, "cosine": 0.5, "constant": 1.0}[kind]
     assert factors[110] == pytest.approx(floor + (1 - floor) * middle)

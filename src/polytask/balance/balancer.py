@@ -39,12 +39,17 @@ class Statistic:
         gram: inner products of these losses' gradients: tasks x tasks; empty where the method does not ask for it.
         rows: of the step that each task has: tasks; as many for all where the method does not ask for it.
         tasks: their places among all tasks of the run.
+        weights: of their own, which the losses and the gradients have been multiplied by.
+        errors: for each of them its errors by class, added up, and how many there are; empty where the method does not
+            ask for them.
     """
 
     losses: Floats
     gram: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     rows: Floats = field(default_factory=lambda: np.zeros(0))
     tasks: tuple[int, ...] = ()
+    weights: Floats = field(default_factory=lambda: np.zeros(0))
+    errors: tuple[tuple[Floats, Floats], ...] = ()
 
 
 class Weigher(ABC):
@@ -89,6 +94,7 @@ class BalanceOptions(Options, ABC):
         shape: what it reads.
         every_task: whether it has a state of all tasks, so that a step has to train them all.
         reads_rows: whether it reads how many rows of the step each task has.
+        reads_errors: whether it reads the tasks' errors by class.
         scale: of its weights: those of a mean are taken times the number of tasks, and those that tell a direction only
             are made to add up to it, as the sum's do.
     """
@@ -96,6 +102,7 @@ class BalanceOptions(Options, ABC):
     shape: ClassVar[Shape]
     every_task: ClassVar[bool] = False
     reads_rows: ClassVar[bool] = False
+    reads_errors: ClassVar[bool] = False
     scale: ClassVar[Scale] = "own"
 
     method: str
@@ -177,7 +184,11 @@ class Balancer:
         return isinstance(self._core, Weigher) and self._core.wants_after
 
     def weigh(
-        self, losses: Mapping[str, float], gram: Floats | None = None, rows: Mapping[str, float] | None = None
+        self,
+        losses: Mapping[str, float],
+        gram: Floats | None = None,
+        rows: Mapping[str, float] | None = None,
+        errors: Mapping[str, tuple[Floats, Floats]] | None = None,
     ) -> dict[str, float]:
         """Return the weight of each task in the update of the shared parameters.
 
@@ -188,11 +199,13 @@ class Balancer:
             losses: mean losses of the tasks that the step trained.
             gram: of these tasks, in this order.
             rows: of the step that each of these tasks has; by default as many for all.
+            errors: of each of these tasks by class, added up, and how many there are.
         """
         self._step += 1
         self._weighed = False
         plain = dict.fromkeys(losses, 1.0)
-        values = np.array([losses[name] * self.weights[name] for name in losses])
+        own = np.array([self.weights[name] for name in losses])
+        values = np.array(list(losses.values())) * own
         places = [number for number in range(len(losses)) if gram is None or gram[number, number] > 0]
         names = list(losses)
         finite = np.isfinite(values).all() and (gram is None or np.isfinite(gram).all())
@@ -203,7 +216,8 @@ class Balancer:
         assert isinstance(self._core, Weigher)
         with _drawing(self._seed, self._step):
             known = tuple(self._tasks.index(names[place]) for place in places)
-            found = self._core.weigh(Statistic(values[places], chosen, counts[places], known))
+            wrong = () if errors is None else tuple(errors[names[place]] for place in places)
+            found = self._core.weigh(Statistic(values[places], chosen, counts[places], known, own[places], wrong))
         self._weighed = True
         weights = dict(zip((names[place] for place in places), self._scaled(found), strict=True))
         self._held |= weights

@@ -230,22 +230,28 @@ class KrumOptions(WeightingOptions):
 
 
 class EqualNormsOptions(GramOptions):
-    """Gradients of equal norm, by a running mean of their norms (DB-MTL; Lin et al. 2023, section 3.2).
+    """Gradients of equal norm (DB-MTL; Lin et al. 2023, section 3.2), or longer for tasks that err more.
 
-    Its logarithm of the losses is left out: where gradients are made equally long it cancels out.
+    The norms are running means. DB-MTL's logarithm of the losses is left out: where gradients are made equally long it
+    cancels out. The gradient of a task that has been learned is mostly noise and should not be as long as that of one
+    that has not: `priority` follows the training errors (Dynamic Task Prioritization; Guo et al. 2018, section 3.1). A
+    task's own `weight` multiplies the length of its gradient.
     """
 
+    reads_errors: ClassVar[bool] = True
     method: Literal["equal_norms"] = "equal_norms"  # pyright: ignore[reportIncompatibleVariableOverride]
     every: int = Field(
         default=8, ge=1, description="updates from one comparison to the next; in between the weights stay"
     )
     decay: float = Field(default=0.5, ge=0, lt=1, description="of the running mean of the squared norms")
-    length: Literal["max", "min", "mean"] = Field(default="min", description="the common length")
+    priority: float = Field(
+        default=1.0, ge=0, description="power of a task's training error in the length of its gradient; 0: all alike"
+    )
 
     def build(self, tasks: tuple[str, ...]) -> Weigher:
         from polytask.balance.weighted import EqualNorms
 
-        return EqualNorms(len(tasks), self.decay, self.length)
+        return EqualNorms(len(tasks), self.decay, self.priority)
 
 
 class GradnormOptions(GramOptions):

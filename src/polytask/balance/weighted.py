@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torchjd.aggregation import Aggregator
 
+# How fast the error of a class is forgotten, by each of its examples, and by how many of one step at most.
+ERROR_DECAY = 0.9
+_AT_MOST = 20
+# A task that errs no more keeps a little of its gradient, so that it does not forget.
+_LEAST_ERROR = 1e-3
+
 
 class Solved(Weigher):
     """A function of the inner products."""
@@ -79,33 +85,51 @@ class Elementwise(Combiner):
 
 
 class EqualNorms(Weigher):
-    """Makes the tasks' gradients equally long, going by a running mean of their squared norms.
+    """Makes the tasks' gradients as long as their errors say, going by a running mean of their squared norms.
+
+    Without errors, or where `priority` is 0, they are as long as the tasks' own weights say. The weights that are found
+    are relative: the greatest is 1.
 
     Args:
         decay: of the running mean; its bias towards the first steps is corrected as in Adam.
-        length: the common length: the greatest norm, the least, or their harmonic mean.
+        priority: power of a task's error in the length of its gradient.
     """
 
-    def __init__(self, tasks: int, decay: float, length: str) -> None:
+    def __init__(self, tasks: int, decay: float, priority: float) -> None:
         self._decay = decay
-        self._length = length
+        self._priority = priority
         self._squares = np.zeros(tasks)
         self._steps = np.zeros(tasks, np.int64)
+        self._errors: dict[int, tuple[Floats, Floats]] = {}
 
     def weigh(self, statistic: Statistic) -> Floats:
         places = list(statistic.tasks)
         self._squares[places] = self._decay * self._squares[places] + (1 - self._decay) * statistic.gram.diagonal()
         self._steps[places] += 1
         norms = np.sqrt(self._squares[places] / (1 - self._decay ** self._steps[places]))
-        lengths = {"max": norms.max(), "min": norms.min(), "mean": 1 / (1 / norms).mean()}
-        return lengths[self._length] / norms
+        lengths = statistic.weights.copy()
+        for number, (place, (sums, counts)) in enumerate(zip(places, statistic.errors, strict=False)):
+            lengths[number] *= self._error(place, sums, counts) ** self._priority
+        weights = lengths / norms
+        return weights / weights.max()
+
+    def _error(self, place: int, sums: Floats, counts: Floats) -> float:
+        """Return a task's error: the mean over the classes that were seen, each a running mean of its own."""
+        means, seen = self._errors.get(place, (np.zeros_like(sums), np.zeros_like(counts)))
+        keep = np.where(seen > 0, ERROR_DECAY ** np.minimum(counts, _AT_MOST), np.where(counts > 0, 0.0, 1.0))
+        means = keep * means + (1 - keep) * sums / np.maximum(counts, 1)
+        seen = seen + counts
+        self._errors[place] = means, seen
+        return max(float(means[seen > 0].mean()) if (seen > 0).any() else 1.0, _LEAST_ERROR)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"squares": self._squares.tolist(), "steps": self._steps.tolist()}
+        errors = [[place, means.tolist(), seen.tolist()] for place, (means, seen) in self._errors.items()]
+        return {"squares": self._squares.tolist(), "steps": self._steps.tolist(), "errors": errors}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._squares = np.array(state["squares"])
         self._steps = np.array(state["steps"], np.int64)
+        self._errors = {place: (np.array(means), np.array(seen)) for place, means, seen in state["errors"]}
 
 
 class GradNorm(Weigher):

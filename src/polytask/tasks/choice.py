@@ -55,6 +55,16 @@ class Choice(Task):
     def mass(self, targets: Tensor) -> float:
         return known_mass(targets, self.weights())
 
+    def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """What the right classes lack of probability 1."""
+        import torch
+
+        known = targets >= 0
+        labels = targets[known]
+        missing = 1 - outputs[known].softmax(-1).gather(1, labels.unsqueeze(1)).squeeze(1)
+        counts = torch.bincount(labels, minlength=outputs.shape[1]).to(outputs.dtype)
+        return torch.zeros_like(counts).index_add(0, labels, missing), counts
+
     @property
     def fits_on_dev(self) -> bool:
         return self.options.calibrate

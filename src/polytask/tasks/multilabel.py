@@ -117,6 +117,11 @@ class Multilabel(Task):
         smoothing = self.options.label_smoothing
         return self._binary(outputs, targets.to(outputs.dtype) * (1 - smoothing) + smoothing / 2)
 
+    def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """What each label lacks of probability 1 where it is right: where it is wrong it mostly has none early on."""
+        right = targets.to(outputs.dtype)
+        return ((1 - outputs.sigmoid()) * right).sum(0), right.sum(0)
+
     def imitation(self, outputs: Tensor, targets: Tensor, taught: Tensor) -> Tensor:
         del targets
         return self._binary(outputs, taught.sigmoid())

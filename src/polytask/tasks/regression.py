@@ -101,6 +101,12 @@ class Regression(Task):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs.squeeze(-1) - targets.to(outputs.dtype)).square().sum()
 
+    def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The squared errors in variances of the training labels, where 1 is the error of their mean."""
+        squared = (outputs.squeeze(-1) - targets.to(outputs.dtype)).square().sum()
+        count = outputs.new_tensor([float(len(targets))])
+        return squared.unsqueeze(0).clamp(max=float(len(targets))), count
+
     def imitation(self, outputs: Tensor, targets: Tensor, taught: Tensor) -> Tensor:
         del targets
         return (outputs - taught).square().sum()

@@ -241,6 +241,19 @@ class Task(ABC):
         return float(len(targets))
 
     @abstractmethod
+    def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return errors between 0 and 1, added up by class, and how many there are of each class.
+
+        Balancers read them: unlike losses they compare across task types, and no frequent class hides a rare one.
+
+        Args:
+            outputs, targets: as for `loss`; without a gradient.
+
+        Returns:
+            Two tensors: as many elements as the head has outputs.
+        """
+
+    @abstractmethod
     def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
         """Turn outputs into one label a row.
 

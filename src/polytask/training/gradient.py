@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from polytask.balance import Balancer
+from polytask.balance.balancer import Floats
 from polytask.balance.gram import GradientMeter, Group
 from polytask.data.batch import Batch
 from polytask.model.multitask import MultiTaskModel
@@ -107,11 +108,12 @@ class Differentiator:
         masses, stopping = self._masses(batches, asked_to_stop)
         sums = {task: 0.0 for task in self.tasks}
         meter = self._meter(self.model.gradient_groups())
+        errors: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in self.tasks}
         found: list[tuple[_Words, Tensor]] = []
         with self.precision():  # around all tasks, so that weights are rounded once
             for task in (task for task in self.tasks if masses[task] > 0):
                 for batch in (batch for batch in batches if task in batch.targets):
-                    mean, words = self._mean(task, batch.only(task), masses[task])
+                    mean, words = self._mean(task, batch.only(task), masses[task], errors[task])
                     gradients = self._add(self.balancer.weights[task] * mean, [one.values for one in words])
                     found += [(one, grad) for one, grad in zip(words, gradients, strict=True) if grad is not None]
                     sums[task] += float(mean.detach())
@@ -122,7 +124,7 @@ class Differentiator:
         if self.balancer.shape == "gradients" and len(meter.tasks) > 1:
             meter.put_back_combined(self.balancer.combine, shared)
         else:
-            weights = self._weigh(losses, batches, meter)
+            weights = self._weigh(losses, batches, meter, errors)
             meter.put_back(dict.fromkeys(losses, 1.0) | weights, shared)
         tables = self.model.word_embeddings()
         factors = {(one.task, one.trunk): weights.get(one.task, 1.0) for one, _ in found if tables[one.trunk] in shared}
@@ -140,18 +142,19 @@ class Differentiator:
         masses, stopping = self._masses(batches, asked_to_stop)
         sums = {task: 0.0 for task in self.tasks}
         meter = self._meter([self.model.top_group()])
+        errors: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in self.tasks}
         means: list[tuple[str, Tensor]] = []
         found: list[_Words] = []
         for task in (task for task in self.tasks if masses[task] > 0):
             for batch in (batch for batch in batches if task in batch.targets):
-                mean, words = self._mean(task, batch.only(task), masses[task])
+                mean, words = self._mean(task, batch.only(task), masses[task], errors[task])
                 self._add(self.balancer.weights[task] * mean, (), meter.parameters, keep=True)
                 means.append((task, mean))
                 found += words
                 sums[task] += float(mean.detach())
             meter.take(task)
         losses = self._losses(sums, masses)
-        weights = _away_from_zero(self._weigh(losses, batches, meter))
+        weights = _away_from_zero(self._weigh(losses, batches, meter, errors))
         if means:
             total = torch.stack([self._weight(task, weights) * mean for task, mean in means]).sum()
             gradients = self._add(total, [one.values for one in found])
@@ -182,25 +185,48 @@ class Differentiator:
             return self.tasks[task].loss(outputs, targets)
         return self.tasks[task].distilled(outputs, targets, taught, batch.gold_share)
 
-    def _mean(self, task: str, batch: Batch, mass: float) -> tuple[Tensor, list[_Words]]:
-        """Return a task's mean loss over a batch of its own, and the word embeddings that it looked up."""
+    def _mean(
+        self, task: str, batch: Batch, mass: float, errors: list[tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, list[_Words]]:
+        """Return a task's mean loss over a batch of its own, and the word embeddings that it looked up.
+
+        Args:
+            errors: gets the task's errors, where the method reads them.
+        """
         with self.precision():
             found = {trunk: values.detach().requires_grad_() for trunk, values in self.model.embed(batch).items()}
-            mean = self._loss(task, self.model(batch, found)[task], batch) / mass
+            outputs = self.model(batch, found)[task]
+            mean = self._loss(task, outputs, batch) / mass
+        if self.balancer.options.reads_errors:
+            errors.append(self.tasks[task].training_errors(outputs.detach(), batch.targets[task]))
         ids = self.model.ids(batch)
         return mean, [_Words(task, trunk, ids[trunk], values) for trunk, values in found.items()]
 
     def _weigh(
-        self, losses: Mapping[str, float], batches: Sequence[Batch], meter: GradientMeter | None = None
+        self,
+        losses: Mapping[str, float],
+        batches: Sequence[Batch],
+        meter: GradientMeter | None = None,
+        errors: Mapping[str, Sequence[tuple[Tensor, Tensor]]] | None = None,
     ) -> dict[str, float]:
         """Return the weights that the method chooses, the same on all processes."""
         if self.balancer.shape not in ("losses", "gram") or not losses:
             return {}
         gram = meter.shared_gram() if meter is not None and self.balancer.shape == "gram" else None
         rows = self._rows(losses, batches) if self.balancer.options.reads_rows else None
-        told = self.world.from_leader(self.balancer.weigh(losses, gram, rows))
+        reads_errors = self.balancer.options.reads_errors and errors is not None
+        wrong = {task: self._added(task, errors[task]) for task in losses} if reads_errors else None
+        told = self.world.from_leader(self.balancer.weigh(losses, gram, rows, wrong))
         assert isinstance(told, dict)
         return told
+
+    def _added(self, task: str, errors: Sequence[tuple[Tensor, Tensor]]) -> tuple[Floats, Floats]:
+        """Return a task's errors by class and their counts, over all pieces and processes."""
+        sums = np.zeros((2, self.tasks[task].head.size))
+        for pair in errors:
+            sums += torch.stack(pair).double().cpu().numpy()
+        added = np.array(self.world.add_up(sums.flatten().tolist())).reshape(sums.shape)
+        return added[0], added[1]
 
     def _rows(self, tasks: Iterable[str], batches: Sequence[Batch]) -> dict[str, float]:
         """Return how many rows of the step each task learns from."""

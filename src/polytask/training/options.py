@@ -25,7 +25,9 @@ class TrainOptions(Options):
         description="pieces in which an update's rows pass, to save memory; the update is the same",
     )
     learning_rate: Rate = Field(default="auto", description="peak rate of the encoder; auto: by its width")
-    head_learning_rate: Rate = Field(default="auto", description="peak rate of the heads; auto: ten times the encoder's")
+    head_learning_rate: Rate = Field(
+        default="auto", description="peak rate of the heads; auto: ten times the encoder's"
+    )
     layer_decay: float = Field(
         default=1.0, gt=0, le=1, description="factor of the rate from each layer to the one below it"
     )

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from polytask.training.options import TrainOptions
 
-# ELECTRA's rates (Clark et al. 2020, table 6) follow 1 / width: 3e-4 at 256 features, 1e-4 at 768.
-RATE_TIMES_WIDTH = 0.0768
-# Heads begin from random weights; beyond the cap they are no better with a small encoder, and worse with few rows.
-HEAD_FACTOR = 10.0
-HEAD_CAP = 5e-3
+# The encoder's rate is this divided by its width and the square root of its layers. ELECTRA's three rates for fine-tuning
+# (Clark et al. 2020, table 6) follow it within 12 %: 3e-4 (256 x 12 layers), 1e-4 (768 x 12), 5e-5 (1024 x 24).
+RATE_SCALE = 0.282
+# Heads begin from random weights. docs/recipe.md has the grid of rates that this was chosen from.
+HEAD_FACTOR = 25.0
+HEAD_CAP = 1e-2
 
 
 @dataclass(frozen=True)
@@ -28,19 +29,20 @@ class Choice:
     reason: str
 
 
-def resolve_rates(options: TrainOptions, width: int) -> tuple[TrainOptions, tuple[Choice, ...]]:
+def resolve_rates(options: TrainOptions, width: int, layers: int) -> tuple[TrainOptions, tuple[Choice, ...]]:
     """Return the options of training with numbers in place of `auto`, and what they became.
 
     Args:
         width: features of a token's state in the encoder.
+        layers: of the encoder.
     """
     choices: list[Choice] = []
     rate, head_rate = options.learning_rate, options.head_learning_rate
     if rate == "auto":
-        rate = float(f"{RATE_TIMES_WIDTH / width:.2g}")
-        choices.append(Choice("train.learning_rate", rate, f"{RATE_TIMES_WIDTH} / {width} features of the encoder"))
+        rate = float(f"{RATE_SCALE / (width * layers**0.5):.2g}")
+        choices.append(Choice("train.learning_rate", rate, f"an encoder of {layers} layers and {width} features"))
     if head_rate == "auto":
         head_rate = float(f"{max(rate, min(HEAD_FACTOR * rate, HEAD_CAP)):.6g}")
-        reason = f"{HEAD_FACTOR:g} x the encoder's rate, at most {HEAD_CAP:g} where that is not below it"
+        reason = f"{HEAD_FACTOR:g} x the encoder's rate, at most {HEAD_CAP:g}"
         choices.append(Choice("train.head_learning_rate", head_rate, reason))
     return options.model_copy(update={"learning_rate": rate, "head_learning_rate": head_rate}), tuple(choices)
