@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from polytask.training.options import TrainOptions
 
-# The encoder's rate is this divided by its width and the square root of its layers. ELECTRA's three rates for fine-tuning
+# The encoder's rate is this divided by its width and the square root of its layers. ELECTRA's rates for fine-tuning
 # (Clark et al. 2020, table 6) follow it within 12 %: 3e-4 (256 x 12 layers), 1e-4 (768 x 12), 5e-5 (1024 x 24).
 RATE_SCALE = 0.282
 # Heads begin from random weights. docs/recipe.md has the grid of rates that this was chosen from.
