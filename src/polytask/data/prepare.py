@@ -114,7 +114,7 @@ def _shared_token_notes(place: str, task: Tagging, source: Source) -> Iterator[N
     text = f"{shared} of {words} words ({100 * shared / words:.1f} %) share a token with the word before and {given}"
     if lost:
         first = source.raw[lost[0]]["place"]
-        text += f"; {len(lost)} of them have another tag, the first at {first}, and count as errors"
+        text += f"; {len(lost)} tags say otherwise and count as errors, the first at {first}"
     yield Note(place, text)
 
 
