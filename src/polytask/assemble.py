@@ -18,7 +18,7 @@ from polytask.config import Config
 from polytask.data.batch import Collator
 from polytask.data.cache import key_of
 from polytask.data.encode import Source
-from polytask.data.prepare import Tables, encode_tables, read_tables, task_facts, truncation_notes
+from polytask.data.prepare import Tables, encode_tables, read_tables, shared_token_notes, task_facts, truncation_notes
 from polytask.data.stream import Streams
 from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError
@@ -254,7 +254,8 @@ def compose(
     require_reachable(schedule)
     passes = sum(workload.sizes.values()) / sum(rows for _, rows in workload.sources)
     policy = config.sharing.policy(model.sharing, model.size_under, model.size_of_single(), passes)
-    notes = (*tables.notes, *truncation_notes(sources, config.max_tokens))
+    shared_tokens = shared_token_notes(sources, tables.tasks)
+    notes = (*tables.notes, *truncation_notes(sources, config.max_tokens), *shared_tokens)
     if extended is not None:
         notes = (*extended.notes, *notes)
     teachers = hire(config.train.teachers, config.tasks, tables.tasks)

@@ -11,6 +11,9 @@ Pooling: TypeAlias = Literal["cls", "mean"]
 Activation: TypeAlias = Literal["softmax", "sigmoid", "identity"]
 # A word of a text: its characters from the first number up to, not including, the second.
 Word: TypeAlias = tuple[int, int]
+# Where a word's tag is read: nowhere (the tokenizer dropped it or cut it off), from its own first token, or from the
+# token of the word before, which covers both (SentencePiece has one piece for several Chinese characters).
+NO_TOKEN, OWN_TOKEN, SHARED_TOKEN = 0, 1, 2
 # What a row says about one task: a class, a set of classes, a number, a tag for each word, or nothing.
 Gold: TypeAlias = "str | list[str] | float | None"
 # Scores of several tasks: {task: {metric: value}}; None where a metric is undefined.

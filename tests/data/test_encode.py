@@ -36,12 +36,18 @@ def rows_of(tokenizer: Any, max_tokens: int, *inputs: Any) -> list[TokenRow]:
 
 
 def check_words(tokenizer: Any, text: str, words: list[Word], found: list[int], max_tokens: int) -> None:
-    """A word's token is the first of the text's tokens with a character in common; -1 says that there is none."""
+    """A word's token is the first of the text's tokens with a character in common, which one word reads.
+
+    -1 says that there is none, -2 that the word before reads it.
+    """
     encoding = tokenizer(text, truncation=True, max_length=max_tokens).encodings[0]
     kept = [at for at, sequence in enumerate(encoding.sequence_ids) if sequence == 0]
+    read = {-1}
     for word, token in zip(words, found, strict=True):
         touching = [at for at in kept if encoding.offsets[at][0] < word[1] and word[0] < encoding.offsets[at][1]]
-        assert token == (touching[0] if touching else -1)
+        first = touching[0] if touching else -1
+        assert token == (-2 if first in read - {-1} else first)
+        read.add(first)
 
 
 @given(text=texts, max_tokens=st.integers(3, 30))

@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from polytask.tasks import Tally
+from polytask.tasks.bio import spans
 from polytask.tasks.tagging import Tagging, TaggingOptions
 from polytask.terms import Gold
 
@@ -92,6 +95,51 @@ def test_words_without_a_token_get_the_default_tag() -> None:
     outputs = np.array([[0.0, 9, 0], [9, 0, 0]], np.float32)
     assert entities.decode(outputs, [[0, 1, 0], [1], []]) == [["O", "B-PER", "O"], ["O"], []]
     assert plain.decode(np.array([[0.0, 9]], np.float32), [[0, 1]]) == [["NOUN", "VERB"]]
+
+
+def test_words_that_share_a_token_go_on_with_its_entity_or_have_its_plain_tag() -> None:
+    entities, plain = fit("B-PER", "O"), fit("NOUN", "NOUN", "VERB")
+    outputs = np.array([[0.0, 9, 0], [9, 0, 0]], np.float32)
+    assert entities.decode(outputs, [[1, 2, 2], [1, 2]]) == [["B-PER", "I-PER", "I-PER"], ["O", "O"]]
+    assert plain.decode(np.array([[0.0, 9]], np.float32), [[0, 1, 2]]) == [["NOUN", "VERB", "VERB"]]
+    assert entities.targets([["B-PER", "I-PER", "O"]], [[1, 2, 1]]).tolist() == [1, 0]
+    text, words = "北京在", [(0, 1), (1, 2), (2, 3)]
+    found = entities.present(np.array([[0.0, 0.0, 2.0], [0.0, 2.0, 0.0]], np.float32), text, words, [1, 2, 1])
+    each = pytest.approx(float(np.exp(2) / (np.exp(2) + 2)), abs=1e-6)
+    assert found == [
+        {"label": "PER", "start": 0, "end": 2, "text": "北京", "score": each},
+        {"label": "PER", "start": 2, "end": 3, "text": "在", "score": each},
+    ]
+    shown = plain.present(np.array([[0.0, 40.0]], np.float32), text, words, [1, 2, 0])
+    assert [(word["label"], word["text"], word["score"]) for word in shown] == [
+        ("VERB", "北", 1.0), ("VERB", "京", 1.0), ("NOUN", "在", 0.0),
+    ]  # fmt: skip
+
+
+def test_a_token_that_words_share_is_one_decision() -> None:
+    task = fit("B-PER", "O")
+    outputs = np.array([[0.0, 9, 0], [9, 0, 0]], np.float32)
+    probability, right = task.certainty(outputs, [["B-PER", "I-PER", "I-PER"]], [[1, 2, 1]])
+    assert len(probability) == 2
+    assert right.tolist() == [True, False]
+
+
+@given(
+    st.lists(st.sampled_from([0, 1, 1, 2]), max_size=8),
+    st.lists(st.lists(st.sampled_from([-1.0, 0.0, 3.0]), min_size=5, max_size=5), min_size=9, max_size=9),
+)
+def test_scores_and_answers_see_the_same_entities(kinds: list[int], logits: list[list[float]]) -> None:
+    """Orphan I- tags too, wherever words share tokens or have none."""
+    task = fit("B-PER", "B-LOC", "O")
+    kinds = [1, *kinds]
+    outputs = np.array(logits[: kinds.count(1)], np.float32)
+    words = [(2 * at, 2 * at + 1) for at in range(len(kinds))]
+    (tags,) = task.decode(outputs, [kinds])
+    assert isinstance(tags, list)
+    shown = task.present(outputs, "x " * len(kinds), words, kinds)
+    assert [(one["label"], one["start"] // 2, one["end"] // 2 + 1) for one in shown] == [
+        (span.label, span.first, span.end) for span in spans(tags)
+    ]
 
 
 def test_balanced_weights_are_finite_for_tags_that_training_never_has() -> None:

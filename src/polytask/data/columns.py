@@ -30,6 +30,10 @@ class Ragged:
         inside = row - int(self._starts[chunk])
         return self._values[chunk][offsets[inside] : offsets[inside + 1]]
 
+    def holds(self, value: float) -> bool:
+        """Whether any row has the value."""
+        return any((values == value).any() for values in self._values)
+
 
 def flat(column: pa.ChunkedArray) -> NDArray[np.generic]:
     """Return a column of numbers as one array; a missing number is nan (for whole numbers: -100)."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from polytask.data.tokens import TokenRow
 
-# By task: `size` outputs at row level; words that have a token x size at word level.
+# By task: `size` outputs at row level; words that have a token of their own x size at word level.
 RowOutputs: TypeAlias = "dict[str, NDArray[np.float32]]"
 
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from polytask.data.encode import Source, encode_table
 from polytask.data.feed import feeds_of, require_apart
 from polytask.data.rows import Table, read_table
-from polytask.data.tokens import Tokenization
+from polytask.data.tokens import SHARED, Tokenization
 from polytask.errors import ConfigError
 from polytask.tasks import TASKS, Tally, Task, TaskOptions
+from polytask.tasks.tagging import Tagging
 from polytask.terms import Note, Split
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -85,6 +86,36 @@ def truncation_notes(sources: Mapping[Split, tuple[Source, ...]], max_tokens: in
                 text = f"{cut} of {len(source)} texts ({share:.0f} %) are longer than {max_tokens} tokens and truncated"
                 notes.append(Note(f"{split} of {', '.join(source.tasks)}", text))
     return notes
+
+
+def shared_token_notes(sources: Mapping[Split, tuple[Source, ...]], tasks: Mapping[str, Task]) -> list[Note]:
+    """Say how many words share a token with the word before, and how many of them lose their tag by it."""
+    notes: list[Note] = []
+    for split, found in sources.items():
+        for source in found:
+            for name in source.tasks:
+                task = tasks[name]
+                if isinstance(task, Tagging) and source.word_tokens.holds(SHARED):
+                    notes += _shared_token_notes(f"{split} of {name}", task, source)
+    return notes
+
+
+def _shared_token_notes(place: str, task: Tagging, source: Source) -> Iterator[Note]:
+    words = shared = 0
+    lost: list[int] = []
+    for row in source.carries[task.name].tolist():
+        tokens, tags = np.asarray(source.word_tokens[row]), np.asarray(source.targets[task.name][row])
+        words += len(tokens)
+        shared += int((tokens == SHARED).sum())
+        lost += [row] * task.lost_tags(tags.tolist(), source.tokens(row).words)
+    if not shared:
+        return
+    given = "go on with its entity" if task.bio else "are given its tag"
+    text = f"{shared} of {words} words ({100 * shared / words:.1f} %) share a token with the word before and {given}"
+    if lost:
+        first = source.raw[lost[0]]["place"]
+        text += f"; {len(lost)} tags say otherwise and count as errors, the first at {first}"
+    yield Note(place, text)
 
 
 def _notes(tables: Mapping[Split, tuple[Table, ...]], tasks: Mapping[str, Task]) -> Iterator[Note]:

@@ -15,10 +15,16 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from polytask.errors import ModelError
-from polytask.terms import Word
+from polytask.terms import NO_TOKEN, OWN_TOKEN, SHARED_TOKEN, Word
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+# In the place of a word's token: there is none, or the word before it has read it.
+DROPPED, SHARED = -1, -2
+_KINDS = {DROPPED: NO_TOKEN, SHARED: SHARED_TOKEN}
+# How SentencePiece and byte-level tokenizers write the space before a word; also a token of its own.
+_WORD_MARKERS = "\u2581\u0120"
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,8 @@ class TokenRow:
     Attributes:
         ids: token ids with the special ones.
         type_ids: 0 for the first text, 1 for the second; None where the tokenizer makes none.
-        word_tokens: for each word the index of its first token; -1 for one that was dropped or cut off.
+        word_tokens: for each word the index of its first token; DROPPED for one that was dropped or cut off, SHARED for
+            one whose first token is that of the word before.
         truncated: whether the text was longer than the limit.
     """
 
@@ -36,6 +43,11 @@ class TokenRow:
     type_ids: Sequence[int] | NDArray[Any] | None
     word_tokens: Sequence[int] | NDArray[Any]
     truncated: bool
+
+    @property
+    def words(self) -> list[int]:
+        """For each word NO_TOKEN, OWN_TOKEN or SHARED_TOKEN."""
+        return [_KINDS.get(token, OWN_TOKEN) for token in np.asarray(self.word_tokens, dtype=np.int64).tolist()]
 
 
 class Tokenization:
@@ -123,15 +135,33 @@ class Tokenization:
 
 
 def first_tokens(encoding: Any, words: Sequence[Word]) -> list[int]:  # noqa: ANN401
-    """Return for each word the index of the first token that covers a part of it, or -1."""
+    """Return for each word the index of the first token that covers a part of it, or DROPPED, or SHARED."""
+    inside, offsets = _first_text(encoding)
+    if not len(offsets) or not words:
+        return [DROPPED] * len(words)
+    # Ends rise with the position, so the first token that ends behind a word's start is the candidate.
+    candidates = np.searchsorted(offsets[:, 1], [start for start, _ in words], side="right")
+    found: list[int] = []
+    last = DROPPED
+    for at, (start, end) in zip(candidates.tolist(), words, strict=True):
+        token = inside[at] if at < len(inside) and offsets[at, 0] < end and start < end else DROPPED
+        found.append(SHARED if token == last != DROPPED else token)
+        last = last if token == DROPPED else token
+    return found
+
+
+def _first_text(encoding: Any) -> tuple[list[int], NDArray[np.int64]]:  # noqa: ANN401
+    """Return the tokens that words of the first text are read from, as indices and as offsets (tokens x 2).
+
+    A token that is a word marker and nothing else is left out where the next one covers the same characters: a marker
+    that no space of the text stands for has the offsets of the word's first character.
+    """
     offsets_of, sequence_ids = encoding.offsets, encoding.sequence_ids  # each is made anew when it is asked for
     inside = [index for index, sequence in enumerate(sequence_ids) if sequence == 0]
     offsets = np.array([offsets_of[index] for index in inside], dtype=np.int64).reshape(-1, 2)
-    if not len(offsets) or not words:
-        return [-1] * len(words)
-    # Ends rise with the position, so the first token that ends behind a word's start is the candidate.
-    candidates = np.searchsorted(offsets[:, 1], [start for start, _ in words], side="right")
-    return [
-        inside[at] if at < len(inside) and offsets[at, 0] < end and start < end else -1
-        for at, (start, end) in zip(candidates.tolist(), words, strict=True)
-    ]
+    covered_again = (offsets[1:, 0] <= offsets[:-1, 0]) & (offsets[:-1, 0] < offsets[1:, 1])
+    if not covered_again.any():
+        return inside, offsets
+    texts = encoding.tokens
+    bare = [at for at in np.flatnonzero(covered_again).tolist() if not texts[inside[at]].strip(_WORD_MARKERS)]
+    return np.delete(inside, bare).tolist(), np.delete(offsets, bare, axis=0)

@@ -25,8 +25,8 @@ class Answers:
     Attributes:
         golds: the labels as they stand in the files.
         found: the predictions.
-        outputs: what the model's head says: rows (or words that have a token) x size.
-        words: for word level, for each row and each of its words whether it has a token.
+        outputs: what the model's head says: rows (or words that have a token of their own) x size.
+        words: for word level, for each row and each of its words NO_TOKEN, OWN_TOKEN or SHARED_TOKEN.
     """
 
     task: str
@@ -71,8 +71,7 @@ class Scorer:
             for name, parts in self._outputs(engine, source).items():
                 task, words = self._tasks[name], None
                 if task.level == "word":
-                    rows = source.carries[name].tolist()
-                    words = [[int(at >= 0) for at in source.word_tokens[row]] for row in rows]
+                    words = [source.tokens(row).words for row in source.carries[name].tolist()]
                 outputs = (
                     np.concatenate([part.reshape(-1, task.head.size) for part in parts])
                     if parts

@@ -160,10 +160,10 @@ class Model:
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         said = engine.run(rows, [query.tasks for query in queries])
         for query, row, outputs in zip(queries, rows, said, strict=True):
-            kept = [int(token >= 0) for token in row.word_tokens]
+            words = row.words
             yield (
                 query.record,
-                {task: self.tasks[task].present(outputs[task], query.text, query.words, kept) for task in query.tasks},
+                {task: self.tasks[task].present(outputs[task], query.text, query.words, words) for task in query.tasks},
             )
 
 

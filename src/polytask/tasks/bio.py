@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from polytask.terms import NO_TOKEN, OWN_TOKEN
+
 
 @dataclass(frozen=True)
 class Span:
@@ -57,6 +59,40 @@ def repair(tags: Sequence[str]) -> tuple[list[str], int]:
             mended.append(tag)
         before = tag
     return mended, orphans
+
+
+def continued(tag: str) -> str:
+    """Return the tag of a word that goes on with what a tag begins.
+
+    >>> continued("B-PER"), continued("O")
+    ('I-PER', 'O')
+    """
+    return f"I-{tag[2:]}" if tag.startswith("B-") else tag
+
+
+def word_tags(tags: Sequence[str], words: Sequence[int]) -> list[str]:
+    """Return a valid tag for each word, from the tags of the words that have a token of their own.
+
+    An I- that continues nothing begins an entity, as in labels that are read. A word that shares the token of the word
+    before goes on with its entity. A word without a token belongs to an entity that goes on behind it, or to none.
+
+    Args:
+        words: for each word NO_TOKEN, OWN_TOKEN or SHARED_TOKEN.
+
+    >>> word_tags(["B-LOC", "I-LOC", "O"], [1, 2, 0, 1, 1, 0])
+    ['B-LOC', 'I-LOC', 'I-LOC', 'I-LOC', 'O', 'O']
+    """
+    own = iter(repair(tags)[0])
+    found: list[str] = []
+    before, waiting = "O", 0
+    for word in words:
+        if word == NO_TOKEN:
+            waiting += 1
+            continue
+        before = next(own) if word == OWN_TOKEN else continued(before)
+        found += [before if before.startswith("I-") else "O"] * waiting + [before]
+        waiting = 0
+    return found + ["O"] * waiting
 
 
 def confused_spans(truth: Sequence[str], found: Sequence[str]) -> list[tuple[str, str]]:

@@ -40,7 +40,7 @@ class Choice(Task):
 
     @abstractmethod
     def targets(self, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None) -> NDArray[np.int64]:
-        """Return the class of each decision, or -100; `words` tells which words have a token, where words are read."""
+        """Return the class of each decision, or -100; where words are read, those with a token of their own decide."""
 
     @property
     def unit(self) -> tuple[float, float]:

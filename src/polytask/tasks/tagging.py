@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from polytask.errors import nearest
-from polytask.tasks.bio import confused_spans, is_bio, repair, spans
+from polytask.tasks.bio import confused_spans, continued, is_bio, repair, spans, word_tags
 from polytask.tasks.choice import Choice, ChoiceOptions, balanced_weights
 from polytask.tasks.task import (
     ON_DEV,
@@ -23,7 +23,9 @@ from polytask.tasks.task import (
     rounded,
     softmax,
 )  # fmt: skip
-from polytask.terms import Gold, HeadSpec, Word
+from polytask.terms import NO_TOKEN, OWN_TOKEN, SHARED_TOKEN, Gold, HeadSpec, Word
+
+_Value = TypeVar("_Value")
 
 
 def _number_as_name(value: Any) -> Any:  # noqa: ANN401
@@ -49,7 +51,11 @@ class TaggingOptions(ChoiceOptions):
 
 @dataclass(frozen=True)
 class Tagging(Choice):
-    """A tag for each word, read from the state of the word's first sub-word."""
+    """A tag for each word, read from the state of the word's first sub-word.
+
+    A sub-word that several words share is the first of them: it learns and tells that word's tag. The others go on with
+    its entity, or have the same plain tag.
+    """
 
     name: str
     options: TaggingOptions
@@ -140,26 +146,28 @@ class Tagging(Choice):
     def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
         assert words is not None
         best = iter(outputs.argmax(-1).tolist())
-        return [[self.tagset[next(best)] if has else self.default_tag for has in row] for row in words]
+        return [self._of_words([self.tagset[next(best)] for word in row if word == OWN_TOKEN], row) for row in words]
+
+    def _of_words(self, tags: Sequence[str], words: Sequence[int]) -> list[str]:
+        """Return the tag of each word, from those of the words that have a token of their own."""
+        return word_tags(tags, words) if self.bio else per_word(tags, words, self.default_tag)
 
     def present(
         self, outputs: Outputs, text: str, words: Sequence[Word], has_token: Sequence[int]
     ) -> list[dict[str, Any]]:
         probabilities = softmax(outputs / self.temperature)
-        found = iter(zip(outputs.argmax(-1).tolist(), probabilities.max(-1).tolist(), strict=True))
-        tagged = [next(found) if has else None for has in has_token]
-        tags = [self.default_tag if pair is None else self.tagset[pair[0]] for pair in tagged]
-        scores = [0.0 if pair is None else pair[1] for pair in tagged]
+        tags = self._of_words([self.tagset[at] for at in outputs.argmax(-1).tolist()], has_token)
+        scores = per_word(probabilities.max(-1).tolist(), has_token, 0.0)
         if not self.bio:
             return [
                 {"label": tag, "start": start, "end": end, "text": text[start:end], "score": rounded(value)}
                 for tag, (start, end), value in zip(tags, words, scores, strict=True)
             ]  # fmt: skip
         entities: list[dict[str, Any]] = []
-        # A person reads entities: an orphan I- is shown as one, as the repair of the training tags would.
-        for span in spans(repair(tags)[0]):
+        for span in spans(tags):
             start, end = words[span.first][0], words[span.end - 1][1]
-            mean = sum(scores[span.first : span.end]) / (span.end - span.first)
+            own = [scores[word] for word in range(span.first, span.end) if has_token[word] == OWN_TOKEN]
+            mean = sum(own) / len(own)
             entities.append(
                 {
                     "label": span.label,
@@ -174,8 +182,26 @@ class Tagging(Choice):
     def targets(self, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None) -> NDArray[np.int64]:
         assert words is not None
         pairs = zip(golds, words, strict=True)
-        found = [tag for gold, row in pairs for tag, has in zip(self.encode(gold), row, strict=True) if has]
+        found = [
+            tag for gold, row in pairs for tag, word in zip(self.encode(gold), row, strict=True) if word == OWN_TOKEN
+        ]
         return np.array(found, np.int64)
+
+    def lost_tags(self, targets: Sequence[int], words: Sequence[int]) -> int:
+        """Count the words of a row that share a token whose tag does not tell theirs.
+
+        Args:
+            targets: of all words, from `encode`.
+            words: for each word NO_TOKEN, OWN_TOKEN or SHARED_TOKEN.
+        """
+        own = [target for target, word in zip(targets, words, strict=True) if word == OWN_TOKEN]
+        told = per_word(own, words, -100)
+        pairs = zip(told, targets, words, strict=True)
+        return sum(self._continued(tag) != target for tag, target, word in pairs if word == SHARED_TOKEN)
+
+    def _continued(self, target: int) -> int:
+        """Return what the words after the first have that share a token."""
+        return self.tagset.index(continued(self.tagset[target])) if self.bio and target >= 0 else target
 
     def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
         majority = self.tagset[self.counts.index(max(self.counts))]
@@ -193,6 +219,22 @@ class Tagging(Choice):
             assert isinstance(tags, list)
             pairs.extend(confused_spans(gold, tags) if self.bio else zip(gold, tags, strict=True))
         return pairs
+
+
+def per_word(values: Sequence[_Value], words: Sequence[int], otherwise: _Value) -> list[_Value]:
+    """Return a value for each word: its own, that of the word whose token it shares, or another where it has no token.
+
+    Args:
+        values: of the words that have a token of their own.
+        words: for each word NO_TOKEN, OWN_TOKEN or SHARED_TOKEN.
+    """
+    own = iter(values)
+    found: list[_Value] = []
+    last = otherwise
+    for word in words:
+        last = next(own) if word == OWN_TOKEN else last
+        found.append(otherwise if word == NO_TOKEN else last)
+    return found
 
 
 def as_words(value: Any, column: str) -> list[str] | None:  # noqa: ANN401

@@ -258,15 +258,20 @@ class Task(ABC):
         """Turn outputs into one label a row.
 
         Args:
-            outputs: rows (or words that have a token) x size.
-            words: for word level, for each row and each of its words whether it has a token (1) or not (0).
+            outputs: rows (or words that have a token of their own) x size.
+            words: for word level, for each row and each of its words NO_TOKEN, OWN_TOKEN or SHARED_TOKEN.
         """
 
     @abstractmethod
     def present(
         self, outputs: Outputs, text: str, words: Sequence[Word], has_token: Sequence[int]
     ) -> dict[str, Any] | list[dict[str, Any]]:
-        """Turn one row's outputs into what a user reads: labels with probabilities, or entities with offsets."""
+        """Turn one row's outputs into what a user reads: labels with probabilities, or entities with offsets.
+
+        Args:
+            outputs: size, or words that have a token of their own x size.
+            has_token: for each word NO_TOKEN, OWN_TOKEN or SHARED_TOKEN.
+        """
 
     def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
         """Return the outputs that stand for the mean answer of several, such as the windows of a long text.
@@ -312,7 +317,7 @@ class Task(ABC):
         """Return the probability of each decision and whether it is right; None where there are no probabilities.
 
         Args:
-            outputs, words: as for `decode`; a word without a token is no decision.
+            outputs, words: as for `decode`; a word without a token of its own is no decision.
             golds: the rows' labels.
         """
         del outputs, golds, words
