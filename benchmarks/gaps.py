@@ -1,6 +1,6 @@
 """How many rows pass the encoder for a label where cells are empty: counted, on a schedule and a stream alone.
 
-    python -m benchmarks.gaps
+python -m benchmarks.gaps
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Rows(SimpleNamespace):
         return len(self.lengths)
 
 
-def half_empty(rows: int, empty: float) -> Any:  # noqa: ANN401
+def half_empty(rows: int, empty: float) -> Any:
     """Return a source of three tasks in which each cell is empty with the same probability."""
     generator = np.random.default_rng(13)
     filled = generator.random((3, rows)) >= empty
@@ -38,7 +38,7 @@ def half_empty(rows: int, empty: float) -> Any:  # noqa: ANN401
     return Rows(tasks=tuple("abc"), lengths=generator.integers(5, 60, rows).astype(np.int32), carries=carries)
 
 
-def passes_a_label(source: Any, options: dict[str, Any], batch_rows: int, epochs: float) -> tuple[float, float]:  # noqa: ANN401
+def passes_a_label(source: Any, options: dict[str, Any], batch_rows: int, epochs: float) -> tuple[float, float]:
     """Return the rows that passed for a label that was trained on, and the rows of an update."""
     sizes = {task: len(source.carries[task]) for task in source.tasks}
     kind = SCHEDULES[options["strategy"]]

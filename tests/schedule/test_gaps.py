@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any
 
@@ -93,7 +94,7 @@ def test_one_file_with_two_halves_is_as_two_files() -> None:
     for found in (one, two):
         steps = list(draws(proportional(found.run), found.streams()))
         assert [len(drawn) for drawn in steps] == [10] * 20
-        assert set(served(sum(steps, [])).values()) == {1}
+        assert set(served(list(chain(*steps))).values()) == {1}
         assert all(Counter(one.tasks for one in drawn) == {("a",): 5, ("b",): 5} for drawn in steps)
 
 
@@ -101,12 +102,14 @@ def test_rows_without_a_label_cost_nothing_and_do_not_lengthen_the_epoch() -> No
     found = run_on([source_of(["", "", "y", "", ""] * 40, "y")], 10, epochs=1)
     steps = list(draws(proportional(found.run), found.streams()))
     assert [len(drawn) for drawn in steps] == [10] * 4
-    assert served(sum(steps, [])) == {("y", row): 1 for row in range(2, 200, 5)}
+    assert served(list(chain(*steps))) == {("y", row): 1 for row in range(2, 200, 5)}
 
 
 @LAWS
 @given(found=gaps(), data=st.data())
-def test_proportional_passes_each_labelled_row_once_an_epoch_for_all_its_tasks(found: Gaps, data: st.DataObject) -> None:
+def test_proportional_passes_each_labelled_row_once_an_epoch_for_all_its_tasks(
+    found: Gaps, data: st.DataObject
+) -> None:
     rows = found.run.rows
     batch = data.draw(st.sampled_from([number for number in range(1, rows + 1) if rows % number == 0]))
     run = run_on(found.sources, batch, epochs=2).run
@@ -115,7 +118,7 @@ def test_proportional_passes_each_labelled_row_once_an_epoch_for_all_its_tasks(f
     assert len(steps) == 2 * rows // batch
     assert {len(drawn) for drawn in steps} == {batch}
     for first in (0, len(steps) // 2):
-        epoch = Counter(sum(steps[first : first + len(steps) // 2], []))
+        epoch = Counter(chain(*steps[first : first + len(steps) // 2]))
         assert epoch == {
             Drawn(number, int(row), tasks): 1
             for number, source in enumerate(found.sources)

@@ -67,7 +67,8 @@ def nested(sizes: Mapping[str, int]) -> tuple[Stratum, ...]:
     """Return the strata of a source in which the rows of a small task are rows of every greater one too."""
     steps = [0, *sorted(set(sizes.values()))]
     found = [
-        Stratum(tuple(task for task in sizes if sizes[task] > low), high - low) for low, high in itertools.pairwise(steps)
+        Stratum(tuple(task for task in sizes if sizes[task] > low), high - low)
+        for low, high in itertools.pairwise(steps)
     ]
     return tuple(found)
 

@@ -272,7 +272,7 @@ class Streams:
         ]
 
     def draw_each(self, rows: Mapping[str, int]) -> list[Drawn]:
-        """Draw so many rows for each task, from all strata that carry its label, by what it has still to see of each."""
+        """Draw so many rows for each task, of each stratum by what the task has still to see of it."""
         return self.draw(self._portions(rows))
 
     def _portions(self, rows: Mapping[str, int]) -> list[Portion]:

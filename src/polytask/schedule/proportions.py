@@ -97,11 +97,11 @@ class Apportioner:
     def _give(self, total: int, weights: Mapping[int, float]) -> dict[int, int]:
         """Give rows to the places of some names, and note their credits."""
         margin, given = 1 / max(2 * len(self._names) - 2, 1), dict.fromkeys(weights, 0)
-        credits, turns = self.credits, self._turns(self._given)
+        owed, turns = self.credits, self._turns(self._given)
 
         def when(place: int, credit: float) -> float:
             """Return the row of this division at which a place's credit would be so great."""
-            return (credit - credits[place] + given[place]) / weights[place]
+            return (credit - owed[place] + given[place]) / weights[place]
 
         later = [(when(place, margin - 1e-9), place) for place in weights]
         heapify(later)
@@ -116,13 +116,13 @@ class Apportioner:
             if ready:
                 chosen = heappop(ready)[2]
             else:  # after a change of the shares
-                chosen = max(weights, key=lambda place: credits[place] + number * weights[place] - given[place])
+                chosen = max(weights, key=lambda place: owed[place] + number * weights[place] - given[place])
                 later = [(row, place) for row, place in later if place != chosen]
                 heapify(later)
             given[chosen] += 1
             heappush(later, (when(chosen, margin - 1e-9), chosen))
         for place, weight in weights.items():
-            credits[place] += total * weight - given[place]
+            owed[place] += total * weight - given[place]
         return given
 
     def _turns(self, number: int) -> Sequence[int]:

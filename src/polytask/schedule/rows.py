@@ -34,7 +34,7 @@ class _SourceDealer:
             [stratum.rows / sizes[task] if task in stratum.tasks else 0.0 for task in self._tasks] for stratum in strata
         ])  # fmt: skip
         self._order = Apportioner(self._names, cycle=sum(stratum.rows for stratum in strata))
-        self._credits = np.zeros_like(self._parts)
+        self._owed = np.zeros_like(self._parts)
 
     def demands(self, shares: Mapping[str, float]) -> NDArray[np.float64]:
         """Return strata x tasks: what each task asks of each stratum."""
@@ -45,36 +45,36 @@ class _SourceDealer:
         most = demands.max(axis=1)
         given = self._order.split(count, dict(zip(self._names, most.tolist(), strict=True)))
         found: list[Portion] = []
-        for stratum, passed in enumerate(given.values()):
-            rows = self._deal_stratum(stratum, passed, demands[stratum]) if passed else {}
+        for stratum, passes in enumerate(given.values()):
+            rows = self._deal_stratum(stratum, passes, demands[stratum]) if passes else {}
             if rows:
                 found.append(Portion(number, stratum, rows))
         return found
 
-    def _deal_stratum(self, stratum: int, passed: int, demands: NDArray[np.float64]) -> dict[str, int]:
-        credits, most, rows = self._credits[stratum], demands.max(), dict[str, int]()
+    def _deal_stratum(self, stratum: int, passes: int, demands: NDArray[np.float64]) -> dict[str, int]:
+        owed, most, rows = self._owed[stratum], demands.max(), dict[str, int]()
         for place, task in enumerate(self._tasks):
             if not demands[place]:
                 continue
-            wanted = credits[place] + passed * demands[place] / most
-            drawn = min(passed, math.floor(wanted + 1e-9))
+            wanted = owed[place] + passes * demands[place] / most
+            drawn = min(passes, math.floor(wanted + 1e-9))
             # Below 0, by rounding, it would cost the most demanding task a row.
-            credits[place] = max(0.0, wanted - drawn)
+            owed[place] = max(0.0, wanted - drawn)
             if drawn:
                 rows[task] = drawn
         return rows
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as JSON."""
-        owed = [[*map(int, place), float(self._credits[*place])] for place in np.argwhere(self._credits)]
+        owed = [[*map(int, place), float(self._owed[*place])] for place in np.argwhere(self._owed)]
         return {"strata": self._order.state_dict(), "tasks": owed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state."""
         self._order.load_state_dict(state["strata"])
-        self._credits = np.zeros_like(self._parts)
+        self._owed = np.zeros_like(self._parts)
         for stratum, place, credit in state["tasks"]:
-            self._credits[stratum, place] = credit
+            self._owed[stratum, place] = credit
 
 
 class RowDealer:
