@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from samples import write_jsonl
 
 import polytask as pt
 from polytask.assemble import assemble
@@ -18,6 +17,7 @@ from polytask.comparison.arms import ARMS
 from polytask.comparison.budget import planned
 from polytask.config import load_config, validate
 from polytask.tables import show_assembly
+from samples import write_jsonl
 
 Job = Callable[..., dict[str, Any]]
 CASES = Path(__file__).parents[2].parent / "shared" / "cases"
