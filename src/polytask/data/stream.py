@@ -22,6 +22,9 @@ from polytask.terms import Portion, Stratum
 
 # Rows of similar length are drawn together: windows of this many blocks are sorted by length.
 WINDOW_BLOCKS = 50
+# A task that chooses among the rows that it has still to see looks at so many, which is enough to find those that
+# others want as well: choosing among all of a million rows would cost more time than it saves passes.
+LOOK_AHEAD = 4096
 
 Mask: TypeAlias = NDArray[np.bool_]
 # Rows of a stratum, by their place in it.
@@ -79,20 +82,27 @@ class Cursor:
     Attributes:
         epoch: passes through the stratum that are complete.
         position: rows that the task has seen in this pass.
-        left: those that it has still to see, where it has not seen just the first ones of the epoch's order.
+        left: those that it has still to see; None while it has seen just the first ones of the epoch's order.
+        start: a place in the order before which none is left.
     """
 
     epoch: int = 0
     position: int = 0
     left: Mask | None = None
+    start: int = 0
 
-    def mask(self, order: Places) -> Mask:
-        """Return the rows that are still to be seen, to be changed by the caller, given the order of the epoch."""
+    def restart(self) -> None:
+        """Begin the next epoch."""
+        self.epoch, self.position, self.start = self.epoch + 1, 0, 0
         if self.left is not None:
-            return self.left.copy()
-        found = np.zeros(len(order), dtype=bool)
-        found[order[self.position :]] = True
-        return found
+            self.left[:] = True
+
+    def leave_order(self, order: Places) -> None:
+        """From now on rows may be seen in another order than the epoch's."""
+        if self.left is None:
+            self.left = np.zeros(len(order), dtype=bool)
+            self.left[order[self.position :]] = True
+            self.start = self.position
 
     def to_json(self, rows: int) -> Any:  # noqa: ANN401
         """Return the rows drawn so far; with a bit for each row that is left, where they do not follow from it."""
@@ -176,63 +186,70 @@ class _Draw:
 
     def __init__(self, stream: StratumStream, wanted: Mapping[str, int]) -> None:
         self._stream = stream
-        self._left = {task: cursor.mask(stream.order(cursor.epoch)) for task, cursor in stream.cursors.items()}
         self.passes: list[_Pass] = []
+        for task, cursor in stream.cursors.items():
+            if task in wanted or cursor.position:
+                cursor.leave_order(stream.order(cursor.epoch))
         tasks = sorted(wanted, key=wanted.__getitem__)
         for place, task in enumerate(tasks, start=1):
             self._serve(task, wanted[task], tasks[place:])
-        for task in tasks:
-            self._settle(task)
+        for cursor in (stream.cursors[task] for task in tasks):
+            if cursor.position == stream.rows:
+                cursor.restart()
+            if not cursor.position:
+                cursor.left = None
 
     def _serve(self, task: str, count: int, later: Sequence[str]) -> None:
         cursor = self._stream.cursors[task]
         while count:
-            if not self._left[task].any():
-                cursor.epoch += 1
-                self._left[task][:] = True
-            count -= self._join(task, count)
-            rows = self._choose(task, count, later)
-            self.passes += [_Pass(row, [task]) for row in rows]
-            self._left[task][rows] = False
-            count -= len(rows)
+            if cursor.position == self._stream.rows:
+                cursor.restart()
+            rows = self._join(task, cursor, count)
+            chosen = self._choose(task, cursor, count - len(rows), later) if count > len(rows) else []
+            self.passes += [_Pass(row, [task]) for row in chosen]
+            cursor.position += len(rows) + len(chosen)
+            count -= len(rows) + len(chosen)
 
-    def _join(self, task: str, count: int) -> int:
-        """Let a task train on rows that others have drawn in this step, and return on how many."""
-        left, joined = self._left[task], 0
+    def _join(self, task: str, cursor: Cursor, count: int) -> list[int]:
+        """Let a task train on up to so many rows that others have drawn in this step, and return them."""
+        assert cursor.left is not None
+        rows: list[int] = []
         for one in self.passes:
-            if joined < count and left[one.row] and task not in one.tasks:
+            if len(rows) < count and cursor.left[one.row] and task not in one.tasks:
                 one.tasks.append(task)
-                left[one.row] = False
-                joined += 1
-        return joined
+                cursor.left[one.row] = False
+                rows.append(one.row)
+        return rows
 
-    def _choose(self, task: str, count: int, later: Sequence[str]) -> list[int]:
+    def _choose(self, task: str, cursor: Cursor, count: int, later: Sequence[str]) -> list[int]:
         """Return up to so many rows that a task has still to see: each will pass the encoder for it."""
-        left, order = self._left[task], self._stream.order(self._stream.cursors[task].epoch)
-        rows = order[left[order]]
-        if count >= len(rows):
-            return rows.tolist()
-        others = [name for name in self._stream.tasks if name != task]
-        cost = np.zeros(len(rows), dtype=np.intp)
-        for name in others:
-            cost += self._left[name][rows] * (-len(others) if name in later else 1)
-        # What this step has drawn already, and the task saw as the last of its epoch, comes after everything else.
-        drawn = np.zeros(len(left), dtype=bool)
-        drawn[[one.row for one in self.passes]] = True
-        cost += drawn[rows] * 2 * (len(others) + 1) ** 2
-        cost = cost * len(rows) + np.arange(len(rows))
-        least = np.argpartition(cost, count - 1)[:count]
-        return rows[least[np.argsort(cost[least])]].tolist()
+        assert cursor.left is not None
+        rows = self._upcoming(cursor, cursor.left, LOOK_AHEAD + 8 * count)
+        if count < len(rows):
+            others = [name for name in self._stream.tasks if name != task]
+            cost = np.zeros(len(rows), dtype=np.intp)
+            for name in others:
+                left = self._stream.cursors[name].left
+                cost += (1 if left is None else left[rows]) * (-len(others) if name in later else 1)
+            # What this step has drawn already, and the task saw as the last of its epoch, comes after everything else.
+            drawn = np.isin(rows, [one.row for one in self.passes])
+            cost += drawn * 2 * (len(others) + 1) ** 2
+            rows = rows[np.argsort(cost, kind="stable")[:count]]
+        cursor.left[rows] = False
+        return rows.tolist()
 
-    def _settle(self, task: str) -> None:
-        """Note how far a task is now, by its position alone where that tells it."""
-        cursor, left = self._stream.cursors[task], self._left[task]
-        if not left.any():
-            cursor.epoch += 1
-            left[:] = True
+    def _upcoming(self, cursor: Cursor, left: Mask, most: int) -> Places:
+        """Return at least the first `most` rows that are left, in the order of the epoch, or all."""
         order = self._stream.order(cursor.epoch)
-        cursor.position = len(left) - int(left.sum())
-        cursor.left = None if left[order[cursor.position :]].all() else left
+        found, number, at = [order[:0]], 0, cursor.start
+        cursor.start = len(order)
+        while at < len(order) and number < most:
+            places = at + np.flatnonzero(left[order[at : at + most]])
+            if len(places):
+                cursor.start = min(cursor.start, int(places[0]))
+                found.append(order[places])
+            number, at = number + len(places), at + most
+        return np.concatenate(found)
 
 
 @dataclass(frozen=True)
