@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from interruptions import interrupt_after
 from rich.console import Console
 
 import polytask as pt
@@ -16,6 +17,7 @@ from polytask.assemble import assemble
 from polytask.comparison.arms import ARMS
 from polytask.comparison.budget import planned
 from polytask.config import load_config, validate
+from polytask.errors import Interrupted
 from polytask.tables import show_assembly
 from samples import write_jsonl
 
@@ -66,6 +68,23 @@ def test_single_models_and_pairs_have_the_budget_of_the_run(halves: dict[str, An
     assert budget.rows == {"a": 40, "b": 40}
     for part in (*ARMS["single"](config, budget).parts.values(), *ARMS["pairs"](config, budget).parts.values()):
         assert planned(assemble(part)).rows == {task: 40 for task in part.tasks}
+
+
+def test_a_run_that_was_stopped_while_its_tasks_stood_apart_goes_on_exactly(
+    halves: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"text": f"row {number}", "a": "xy"[number % 2]} for number in range(12)]
+    rows += [{"text": f"both {number}", "a": "x", "b": "uv"[number % 2]} for number in range(12)]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    halves["schedule"] = {"proportions": "uniform"}
+    pt.train(halves, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2)
+        with pytest.raises(Interrupted):
+            pt.train(halves, tmp_path / "stopped")
+    pt.train(halves, tmp_path / "stopped", resume=True)
+    weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "stopped")]
+    assert weights[0] == weights[1]
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason=f"the cases of users are not in {CASES}")
