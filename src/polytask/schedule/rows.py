@@ -26,13 +26,15 @@ class _SourceDealer:
     """Deals the rows of one source among its strata, and of each stratum among its tasks."""
 
     def __init__(self, strata: Sequence[Stratum], sizes: Sizes) -> None:
-        self._strata = strata
         self._names = tuple(str(number) for number in range(len(strata)))
-        self._tasks = [task for task in sizes if any(task in stratum.tasks for stratum in strata)]
+        reading = {task for stratum in strata for task in stratum.tasks}
+        self._tasks = [task for task in sizes if task in reading]
+        places = {task: place for place, task in enumerate(self._tasks)}
         # Strata x tasks: which part of a task's rows the stratum holds.
-        self._parts = np.array([
-            [stratum.rows / sizes[task] if task in stratum.tasks else 0.0 for task in self._tasks] for stratum in strata
-        ])  # fmt: skip
+        self._parts = np.zeros((len(strata), len(places)))
+        for number, stratum in enumerate(strata):
+            for task in stratum.tasks:
+                self._parts[number, places[task]] = stratum.rows / sizes[task]
         self._order = Apportioner(self._names, cycle=sum(stratum.rows for stratum in strata))
         self._owed = np.zeros_like(self._parts)
 
