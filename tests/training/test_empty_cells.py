@@ -77,6 +77,7 @@ def test_a_run_that_was_stopped_while_its_tasks_stood_apart_goes_on_exactly(
     rows += [{"text": f"both {number}", "a": "x", "b": "uv"[number % 2]} for number in range(12)]
     write_jsonl(tmp_path / "train.jsonl", rows)
     halves["schedule"] = {"proportions": "uniform"}
+    halves["train"]["epochs"] = 2
     pt.train(halves, tmp_path / "whole")
     with monkeypatch.context() as patch:
         interrupt_after(patch, 2)
