@@ -18,6 +18,7 @@ from typing import Any
 from benchmarks.balancing import timed, trainer_of
 from benchmarks.training import write_job
 from polytask.schedule import SCHEDULES, Feedback, Workload
+from polytask.terms import Stratum
 
 STEPS = 300
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -33,7 +34,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def seconds_a_decision(options: dict[str, Any], tasks: int, rows: int) -> float:
     names = [f"task{number}" for number in range(tasks)]
     sizes = {name: 1000 + 100 * number for number, name in enumerate(names)}
-    workload = Workload(sizes, tuple(((name,), size) for name, size in sizes.items()), rows, epochs=100)
+    workload = Workload(sizes, tuple((Stratum((name,), size),) for name, size in sizes.items()), rows, epochs=100)
     kind = SCHEDULES[options["strategy"]]
     schedule = kind(kind.Options.model_validate(options), workload)
     began = time.perf_counter()

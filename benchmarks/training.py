@@ -85,7 +85,7 @@ def time_equal(values: dict[str, Any]) -> tuple[float, int]:
     trainer = assembly.trainer(World(0, 1), None, Events(None))
     batches = []
     for _ in range(trainer.total_steps):
-        drawn = trainer.parts.streams.draw(trainer.parts.schedule.next().rows)
+        drawn = trainer.parts.streams.draw(trainer.parts.schedule.next().portions)
         batches.append(assembly.collator().from_sources(assembly.sources["train"], drawn))
     torch.manual_seed(13)
     config = AutoConfig.from_pretrained(encoder_folder())

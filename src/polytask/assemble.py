@@ -19,7 +19,7 @@ from polytask.data.batch import Collator
 from polytask.data.cache import key_of
 from polytask.data.encode import Source
 from polytask.data.prepare import Tables, encode_tables, read_tables, shared_token_notes, task_facts, truncation_notes
-from polytask.data.stream import Streams
+from polytask.data.stream import Streams, strata
 from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError
 from polytask.evaluation.scoring import Scorer, normalised
@@ -235,7 +235,7 @@ def compose(
             for source in sources["train"]
             if name in source.tasks
         },
-        sources=tuple((source.tasks, len(source)) for source in sources["train"]),
+        sources=tuple(strata(source) for source in sources["train"]),
         batch_rows=config.train.batch_rows,
         epochs=config.train.epochs,
         metrics=metrics,
@@ -252,7 +252,7 @@ def compose(
     require_balanceable(config.balance, list(config.tasks), together=schedule.together, sharing=model.sharing_tasks())
     require_one_piece(config)
     require_reachable(schedule)
-    passes = sum(workload.sizes.values()) / sum(rows for _, rows in workload.sources)
+    passes = sum(workload.sizes.values()) / workload.rows
     policy = config.sharing.policy(model.sharing, model.size_under, model.size_of_single(), passes)
     shared_tokens = shared_token_notes(sources, tables.tasks)
     notes = (*tables.notes, *truncation_notes(sources, config.max_tokens), *shared_tokens)

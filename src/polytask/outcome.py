@@ -142,14 +142,16 @@ def _describe_task(task: Task, tally: Tally, sources: Iterable[Source]) -> dict[
 
 
 def describe_source(source: Source) -> dict[str, Any]:
-    """Return a source's rows and their lengths in tokens."""
-    middle, high = np.quantile(source.lengths, [0.5, 0.95])
+    """Return how many rows of a source carry a label, and their lengths in tokens."""
+    rows = source.labelled
+    lengths = source.lengths[rows]
+    middle, high = np.quantile(lengths, [0.5, 0.95])
     return {
         "split": source.split,
         "tasks": list(source.tasks),
-        "rows": len(source),
+        "rows": len(rows),
         "median": float(middle),
         "p95": float(high),
-        "longest": int(source.lengths.max()),
-        "truncated": int(source.truncated.sum()),
+        "longest": int(lengths.max()),
+        "truncated": int(source.truncated[rows].sum()),
     }

@@ -148,7 +148,7 @@ def _tasks(assembly: Assembly) -> Table:
 def _sources(assembly: Assembly) -> Table:
     from polytask.outcome import describe_source
 
-    table = Table(title="Rows and their lengths in tokens", title_justify="left")
+    table = Table(title="Rows that carry a label, and their lengths in tokens", title_justify="left")
     for name in ("split", "tasks", "rows", "median", "95 %", "longest", "truncated"):
         table.add_column(name, justify="left" if name in ("split", "tasks") else "right")
     for split, sources in assembly.sources.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -69,6 +70,34 @@ class Inputs:
 
     first: str
     second: str | None = None
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """Rows of a source that carry the labels of the same tasks: what one of these tasks draws serves the others too.
+
+    Attributes:
+        tasks: whose labels each of the rows carries, at least one.
+        rows: their number.
+    """
+
+    tasks: tuple[str, ...]
+    rows: int
+
+
+@dataclass(frozen=True)
+class Portion:
+    """What a step draws of one stratum.
+
+    Attributes:
+        source: the number of the source among the training sources.
+        stratum: the number of the stratum in its source.
+        rows: for each task that trains on some of them, on how many.
+    """
+
+    source: int
+    stratum: int
+    rows: Mapping[str, int]
 
 
 @dataclass(frozen=True)

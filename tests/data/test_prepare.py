@@ -152,7 +152,7 @@ def test_masked_empty_and_unspelled_rows_are_noted(options: Build) -> None:
         "train of topic, slots": [
             "1 texts are empty or hold no visible character, the first at train row 3",
             "the tokens of 1 rows do not spell out their text, the first at train row 5; "
-            "these rows are encoded twice, once for the text and once for the tokens",
+            "the tokens, joined, are encoded as a row of their own, beside the text where a task reads that",
         ],
         "train of topic": ["1 of 5 rows carry no label and are masked"],
         "train of slots": ["4 of 5 rows carry no label and are masked"],

@@ -69,6 +69,22 @@ def test_tokens_that_do_not_spell_out_the_text_get_a_row_of_their_own(options: B
     assert table.tallies["topic"].missing == 0
 
 
+def test_a_text_that_nobody_reads_leaves_no_row_beside_its_tokens(options: Build, jsonl: Write) -> None:
+    rows = [
+        {"text": "du film", "tokens": ["de", "le", "film"], "tags": ["A", "D", "N"], "label": None},
+        {"text": "un film", "tokens": ["un", "film"], "tags": ["D", "N"], "label": "x"},
+        {"text": "du vin", "tokens": ["de", "le", "vin"], "tags": ["A", "D", "N"], "label": "y"},
+    ]
+    path = jsonl(rows)
+    alone = table_of(pos=options("tagging", path))
+    assert alone.rows["text"][:] == ["de le film", "un film", "de le vin"]
+    assert alone.apart == (2, f"{path}:1")
+    both = table_of(topic=options("classification", path), pos=options("tagging", path))
+    assert both.rows["text"][:] == ["de le film", "un film", "du vin", "de le vin"]
+    assert both.rows["gold.topic"][:] == [None, "x", "y", None]
+    assert both.tallies["topic"].missing == 1
+
+
 def test_tagging_tasks_share_a_row_when_their_tokens_are_equal(options: Build, jsonl: Write) -> None:
     odd = ["a", "", " ", "\u3000", "b"]
     path = jsonl([{"tokens": odd, "tags": [*"OOOOO"], "pos": [*"NXXXV"], "parts": ["a  ", "b"], "kinds": ["N", "V"]}])

@@ -32,7 +32,7 @@ def assembly(job: Job) -> Assembly:
 
 def draw(assembly: Assembly, rows: int, *tasks: str) -> Batch:
     sources = assembly.sources["train"]
-    drawn = Streams(sources, seed=1, block=8).draw(dict.fromkeys(tasks or assembly.tasks, rows))
+    drawn = Streams(sources, seed=1, block=8).draw_each(dict.fromkeys(tasks or assembly.tasks, rows))
     return assembly.collator().from_sources(sources, drawn)
 
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 from variants import DYNAMIC, FREE, PARALLEL, SEQUENTIAL, VARIANTS, WORKLOADS, Variant, play, steps, workload
 
-from polytask.schedule import SCHEDULES, Feedback, Parallel, ParallelOptions, Workload
+from polytask.schedule import SCHEDULES, Feedback, Parallel, ParallelOptions, Step, Workload, passed
 from polytask.schedule.dynamic import LEAST, POLICIES, DynamicOptions
 from polytask.schedule.parallel import Proportions
 from polytask.schedule.proportions import PROPORTIONS, Dial
@@ -29,9 +29,18 @@ def planned(variant: Variant, run: Workload, progress: float = 0.0) -> dict[str,
     return PROPORTIONS[values["proportions"]](run.sizes, dial)
 
 
-def of_sources(run: Workload, values: dict[str, float]) -> list[float]:
-    """Return the greatest value in each source."""
-    return [max(values.get(task, 0) for task in tasks) for tasks, _ in run.sources]
+def demands(run: Workload, shares: dict[str, float]) -> dict[tuple[int, int], float]:
+    """Return what the most demanding task asks of each stratum of each source."""
+    return {
+        (source, number): max(shares[task] / run.sizes[task] for task in stratum.tasks) * stratum.rows
+        for source, strata in enumerate(run.sources)
+        for number, stratum in enumerate(strata)
+    }
+
+
+def encoder_rows(step: Step) -> dict[tuple[int, int], int]:
+    """Return the rows that a step passes of each stratum of each source."""
+    return {(portion.source, portion.stratum): max(portion.rows.values()) for portion in step.portions}
 
 
 def test_every_schedule_proportion_and_policy_is_covered() -> None:
@@ -92,7 +101,9 @@ def test_steps_are_numbered_and_pass_batch_rows_through_the_encoder(variant: Var
         assert step.number == number
         assert set(step.rows) <= set(run.sizes)
         assert all(count >= 1 for count in step.rows.values())
-        assert sum(of_sources(run, dict(step.rows))) == run.batch_rows
+        assert sum(encoder_rows(step).values()) == run.batch_rows
+        for portion in step.portions:
+            assert set(portion.rows) <= set(run.sources[portion.source][portion.stratum].tasks)
         assert len(step.rows) <= schedule.together
 
 
@@ -125,7 +136,7 @@ def test_a_run_has_as_many_steps_as_its_epochs_whatever_rounding_does(
 def test_no_task_starves_once_it_may_train(variant: Variant, run: Workload) -> None:
     schedule = variant.build(run)
     ends = planned(variant, run), planned(variant, run, 1.0)
-    most = max(sum(of_sources(run, shares)) / min(shares.values()) for shares in ends)
+    most = max(passed(run.sources, run.sizes, shares) / min(shares.values()) for shares in ends)
     # What feedback leaves a task at least; a paused one keeps its share of every so many steps.
     least = LEAST if variant in DYNAMIC else 1.0
     longest = (2 if variant in PARALLEL else 4) * (1 + most / least / run.batch_rows)
@@ -139,31 +150,38 @@ def test_no_task_starves_once_it_may_train(variant: Variant, run: Workload) -> N
 @pytest.mark.parametrize("variant", [*PARALLEL, *DYNAMIC], ids=str)
 @every_workload
 def test_an_epoch_passes_all_rows_and_is_at_least_one_step(variant: Variant, run: Workload) -> None:
-    rows = sum(count for _, count in run.sources)
     epoch = variant.build(run).steps_per_epoch
-    assert epoch * run.batch_rows >= rows > (epoch - 1) * run.batch_rows
+    assert epoch * run.batch_rows >= run.rows > (epoch - 1) * run.batch_rows
 
 
 @pytest.mark.parametrize("variant", PARALLEL, ids=str)
 @free_workload
 def test_parallel_frequencies_match_the_proportions_within_one_row(variant: Variant, run: Workload) -> None:
-    """Each source is within one row of its share at any time, and each task within one of its part of the source."""
+    """At any time each source is within one row of its share, each stratum of its part, and each task of its own."""
     schedule = variant.build(run)
     limit = schedule.limit
-    exact, drawn = [0.0] * len(run.sources), [0] * len(run.sources)
-    tasks_exact, tasks_drawn = Counter[str](), Counter[str]()
+    exact, drawn = Counter[Any](), Counter[Any]()
     for step in steps(schedule, 120):
         shares = planned(variant, run, step.number / max(1, limit - 1))
-        most = of_sources(run, shares)
-        tasks_drawn.update(step.rows)
-        for index, (tasks, _) in enumerate(run.sources):
-            rows = max(step.rows.get(task, 0) for task in tasks)
-            drawn[index] += rows
-            exact[index] += run.batch_rows * most[index] / sum(most)
-            assert abs(drawn[index] - exact[index]) < 1
-            for task in tasks:
-                tasks_exact[task] += rows * shares[task] / most[index]  # type: ignore[assignment]
-                assert abs(tasks_drawn[task] - tasks_exact[task]) < 1 + 1e-6
+        most, rows = demands(run, shares), encoder_rows(step)
+        for source, strata in enumerate(run.sources):
+            numbers = range(len(strata))
+            given = sum(rows.get((source, number), 0) for number in numbers)
+            share = sum(most[source, number] for number in numbers)
+            drawn[source] += given
+            exact[source] += run.batch_rows * share / sum(most.values())  # type: ignore[assignment]
+            assert abs(drawn[source] - exact[source]) < 1 + 1e-6
+            for number in numbers:
+                exact[source, number] += given * most[source, number] / share  # type: ignore[assignment]
+        drawn.update(rows)
+        for portion in step.portions:
+            place = portion.source, portion.stratum
+            stratum = run.sources[portion.source][portion.stratum]
+            drawn.update({(*place, task): count for task, count in portion.rows.items()})
+            for task in stratum.tasks:
+                part = shares[task] / run.sizes[task] * stratum.rows / most[place]
+                exact[*place, task] += rows[place] * part  # type: ignore[assignment]
+        assert all(abs(drawn[place] - found) < 1 + 1e-6 for place, found in exact.items())
 
 
 def test_annealed_has_its_shares_at_a_given_point_of_the_run() -> None:

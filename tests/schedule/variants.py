@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 
 from polytask.schedule import SCHEDULES, Change, Feedback, Schedule, Step, Workload
 from polytask.tasks.gate import GateOptions
+from polytask.terms import Stratum
 
 EVALUATE_EVERY = 7
 
@@ -61,6 +63,24 @@ SEQUENTIAL = [
 VARIANTS = [*PARALLEL, *DYNAMIC, *SEQUENTIAL]
 
 
+def nested(sizes: Mapping[str, int]) -> tuple[Stratum, ...]:
+    """Return the strata of a source in which the rows of a small task are rows of every greater one too."""
+    steps = [0, *sorted(set(sizes.values()))]
+    found = [
+        Stratum(tuple(task for task in sizes if sizes[task] > low), high - low)
+        for low, high in itertools.pairwise(steps)
+    ]
+    return tuple(found)
+
+
+def with_gaps(*sources: Mapping[str, int], batch_rows: int, **rest: Any) -> Workload:
+    """Describe a run on sources with empty cells: for each set of tasks, the rows that carry just these labels."""
+    tasks = dict.fromkeys(task for source in sources for together in source for task in together)
+    strata = tuple(tuple(Stratum(tuple(found), rows) for found, rows in source.items()) for source in sources)
+    sizes = {task: sum(one.rows for found in strata for one in found if task in one.tasks) for task in tasks}
+    return Workload(sizes, strata, batch_rows, metrics=dict.fromkeys(tasks, "f1"), **rest)
+
+
 def workload(
     sizes: Mapping[str, int],
     batch_rows: int,
@@ -71,12 +91,12 @@ def workload(
     epochs: float = 3.0,
     metric: str = "f1",
 ) -> Workload:
-    """Describe a run; tasks read rows of their own but for those that are `together`."""
+    """Describe a run; tasks read rows of their own but for those that are `together`: a small one lacks some rows."""
     grouped = {task: tuple(group) for group in together for task in group}
     groups = dict.fromkeys(grouped.get(task, (task,)) for task in sizes)
     return Workload(
         sizes,
-        tuple((group, max(sizes[task] for task in group)) for group in groups),
+        tuple(nested({task: sizes[task] for task in group}) for group in groups),
         batch_rows,
         epochs,
         dict.fromkeys(sizes, metric),
@@ -92,6 +112,9 @@ FREE = {
     "twins": workload({"a": 40, "b": 40, "c": 90}, 6, together=["ab"]),
     "mixed": workload({"a": 100, "b": 37, "c": 60, "d": 9}, 5, together=["abc"]),
     "many": workload({f"t{n}": 1 + n**3 for n in range(7)}, 16),
+    "apart in one file": with_gaps({"a": 100, "b": 100}, batch_rows=10),
+    "half empty": with_gaps({"a": 30, "b": 29, "c": 31, "ab": 30, "ac": 28, "bc": 1, "abc": 30}, batch_rows=8),
+    "gaps in two files": with_gaps({"ab": 12, "a": 50}, {"c": 9, "cd": 40, "cde": 3}, {"f": 20}, batch_rows=7),
 }
 CHAIN = {"b": ["a"], "c": ["b"]}
 NEEDY = {
@@ -103,6 +126,7 @@ NEEDY = {
     "gated": workload({"d": 15, "c": 10, "b": 14, "a": 20}, 4, epochs=8,
         needs={"b": ["a"], "c": ["a", "b"], "d": ["c"]},
         gates={"a": {"score": {"f1": 0.6}, "limit": 1}, "b": {"plateau": 2, "limit": 1.5}, "c": {"epochs": 0.7}}),
+    "chain with gaps": with_gaps({"a": 20, "ab": 9, "abc": 12, "c": 7}, batch_rows=5, needs=CHAIN),
 }  # fmt: skip
 WORKLOADS = {**FREE, **NEEDY}
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from polytask.assemble import Assembly
-from polytask.schedule import Feedback, Schedule
+from polytask.schedule import Feedback, Schedule, passed
+from polytask.terms import Stratum
 
 
 @dataclass(frozen=True)
@@ -20,35 +21,36 @@ class Budget:
 
     Attributes:
         rows: rows of each task, repeated ones counted again.
+        sizes: the training rows that carry each task's label.
         steps: updates.
         evaluations: times that a model may be chosen.
         batch_rows: rows that go through the encoder in one update.
-        sources: groups of tasks that read the same rows, with the number of those rows.
+        sources: for each source its strata: rows that carry the labels of the same tasks.
     """
 
     rows: Mapping[str, int]
+    sizes: Mapping[str, int]
     steps: int
     evaluations: int
     batch_rows: int
-    sources: tuple[tuple[tuple[str, ...], int], ...]
+    sources: tuple[tuple[Stratum, ...], ...]
 
     def alone(self, task: str) -> dict[str, float]:
         """Return the training options under which a model of one task sees as many rows, to within half an update.
 
         It is evaluated about as often as the joint model, and once an epoch where its epochs are more.
         """
-        size = next(rows for tasks, rows in self.sources if task in tasks)
-        return self._lasting(self.rows[task], size)
+        return self._lasting(self.rows[task], self.sizes[task])
 
-    def _lasting(self, rows: int, size: int) -> dict[str, float]:
+    def _lasting(self, rows: float, size: int) -> dict[str, float]:
         steps, epoch = max(1, round(rows / self.batch_rows)), math.ceil(size / self.batch_rows)
         return {"epochs": steps / epoch, "evaluations_per_epoch": max(1, self.evaluations * epoch // steps)}
 
     def pair(self, one: str, other: str) -> dict[str, float]:
         """Return the training options under which a model of two tasks sees as many rows of each."""
-        together = [tasks for tasks, _ in self.sources if one in tasks and other in tasks]
-        size = sum(rows for tasks, rows in self.sources if one in tasks or other in tasks)
-        seen = max(self.rows[one], self.rows[other]) if together else self.rows[one] + self.rows[other]
+        strata = [stratum for found in self.sources for stratum in found]
+        size = sum(stratum.rows for stratum in strata if one in stratum.tasks or other in stratum.tasks)
+        seen = passed(self.sources, self.sizes, {task: self.rows[task] for task in (one, other)})
         return self._lasting(seen, size)
 
 
@@ -59,7 +61,8 @@ def planned(assembly: Assembly) -> Budget:
     often = max(1, schedule.steps_per_epoch // options.evaluations_per_epoch)
     rows = dict.fromkeys(workload.sizes, 0)
     made = _count(schedule, steps, rows)
-    return Budget(rows, made, max(1, math.ceil(made / often)), options.batch_rows, workload.sources)
+    evaluations = max(1, math.ceil(made / often))
+    return Budget(rows, workload.sizes, made, evaluations, options.batch_rows, workload.sources)
 
 
 def _count(schedule: Schedule, steps: int, rows: dict[str, int]) -> int:

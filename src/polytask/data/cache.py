@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 # Raised whenever the form or the making of cached files changes.
-FORM = 4
+FORM = 5
 
 
 def cache_dir() -> Path:

@@ -51,6 +51,11 @@ class Source:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    @property
+    def labelled(self) -> NDArray[np.int32]:
+        """The rows that carry a label of any task, ascending."""
+        return np.unique(np.concatenate(list(self.carries.values())))
+
     def tokens(self, row: int) -> TokenRow:
         """Return a row's tokens."""
         type_ids = None if self.type_ids is None else self.type_ids[row]

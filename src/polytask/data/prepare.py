@@ -80,10 +80,11 @@ def truncation_notes(sources: Mapping[Split, tuple[Source, ...]], max_tokens: in
     notes: list[Note] = []
     for split, found in sources.items():
         for source in found:
-            cut = int(source.truncated.sum())
+            rows = source.labelled
+            cut = int(source.truncated[rows].sum())
             if cut:
-                share = 100 * cut / len(source)
-                text = f"{cut} of {len(source)} texts ({share:.0f} %) are longer than {max_tokens} tokens and truncated"
+                share = 100 * cut / len(rows)
+                text = f"{cut} of {len(rows)} texts ({share:.0f} %) are longer than {max_tokens} tokens and truncated"
                 notes.append(Note(f"{split} of {', '.join(source.tasks)}", text))
     return notes
 
@@ -132,7 +133,7 @@ def _notes(tables: Mapping[Split, tuple[Table, ...]], tasks: Mapping[str, Task])
                 yield Note(
                     place,
                     f"the tokens of {table.apart[0]} rows do not spell out their text, the first at {table.apart[1]}; "
-                    "these rows are encoded twice, once for the text and once for the tokens",
+                    "the tokens, joined, are encoded as a row of their own, beside the text where a task reads that",
                 )
             yield from _task_notes(split, table, tasks)
     yield from leaks(tables)

@@ -156,6 +156,8 @@ class _Reading:
                 self.add_words(found, place, pair, self.words(place, name, options, values), name, gold)
             else:
                 found[0].golds[name] = gold
+        if len(found) > 1:  # a text that no task reads or labels, beside tokens that do not spell it out
+            found = [row for row in found if any(gold is not None for gold in row.golds.values())]
         for row in found:
             if not any(character.isprintable() and not character.isspace() for character in row.text):
                 self.empty, self.empty_at = self.empty + 1, self.empty_at or place

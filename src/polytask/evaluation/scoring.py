@@ -124,7 +124,7 @@ def truth(source: Source, task: str) -> list[Gold]:
 
 def rows_scored(sources: Sequence[Source]) -> int:
     """Return how many rows a pass over sources encodes: those that carry any label."""
-    return sum(len(np.unique(np.concatenate(list(source.carries.values())))) for source in sources)
+    return sum(len(source.labelled) for source in sources)
 
 
 def score(task: Task, golds: Sequence[Gold], predictions: Sequence[Gold]) -> dict[str, float | None]:

@@ -161,7 +161,7 @@ class _Run:
     def _draw(self, rows: int) -> Batch:
         """Draw so many rows for each task, as training goes on to draw them."""
         parts = self.trainer.parts
-        drawn: Sequence[Drawn] = parts.streams.draw(dict.fromkeys(self.tasks, rows))
+        drawn: Sequence[Drawn] = parts.streams.draw_each(dict.fromkeys(self.tasks, rows))
         return parts.collator.from_sources(parts.sources, drawn).to(parts.device)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from polytask.schedule.dynamic import Dynamic
 from polytask.schedule.graph import waves
 from polytask.schedule.parallel import Parallel, ParallelOptions
+from polytask.schedule.rows import passed
 from polytask.schedule.schedule import (
     Change,
     Feedback,
@@ -34,6 +35,7 @@ __all__ = [
     "Stage",
     "Step",
     "Workload",
+    "passed",
     "require_reachable",
     "waves",
 ]

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from polytask.options import require_each
 from polytask.schedule.gate import SLACK
 from polytask.schedule.proportions import PROPORTIONS, Dial
+from polytask.schedule.rows import passed
 from polytask.schedule.schedule import Schedule, ScheduleOptions, Stage, Workload
 
 Proportions: TypeAlias = Literal["uniform", "proportional", "temperature", "annealed", "capped"]
@@ -44,10 +45,10 @@ class ParallelOptions(MixedOptions):
 
 
 class Mixed(Schedule):
-    """Divides `batch_rows` encoder rows among the ready tasks; tasks that read the same rows read them together.
+    """Divides `batch_rows` encoder rows among the ready tasks; a row serves every task whose label it carries.
 
-    An epoch is as many steps as it takes to pass `batch_rows` at a time through as many rows as all sources hold.
-    Under `proportional` each task then sees each of its rows once; under the others small tasks see theirs more often.
+    An epoch is as many steps as it takes to pass `batch_rows` at a time through as many rows as carry a label. Under
+    `proportional` each of these rows then passes once; under the others small tasks see theirs more often.
     """
 
     def __init__(self, options: MixedOptions, workload: Workload) -> None:
@@ -62,8 +63,8 @@ class Mixed(Schedule):
 
     @property
     def together(self) -> int:
-        groups = sorted((len(tasks) for tasks, _ in self.workload.sources), reverse=True)
-        return sum(groups[: self.workload.batch_rows])
+        served = sorted((len(stratum.tasks) for strata in self.workload.sources for stratum in strata), reverse=True)
+        return min(len(self.workload.sizes), sum(served[: self.workload.batch_rows]))
 
     @property
     def stage(self) -> Stage:
@@ -73,7 +74,16 @@ class Mixed(Schedule):
         planned = self._planned()
         total = sum(planned.values())
         shown = ", ".join(f"{task} {share / total:.1%}" for task, share in planned.items())
-        return [f"{self.limit} steps; shares of the rows once all are ready: {shown}", *super().describe()]
+        work, passed_rows = self.workload, passed(self.workload.sources, self.workload.sizes, planned)
+        passes = {task: work.rows / passed_rows * share / work.sizes[task] for task, share in planned.items()}
+        seen = ", ".join(f"{task} {times:.2f}" for task, times in passes.items())
+        return [
+            f"{self.limit} steps of {work.batch_rows} rows; an epoch is {self.steps_per_epoch} steps, for the "
+            f"{work.rows} rows that carry a label",
+            f"shares of the rows once all are ready: {shown}",
+            f"passes through its own rows in an epoch: {seen}",
+            *super().describe(),
+        ]
 
     def shares(self) -> Mapping[str, float]:
         ready = self.gates.ready()

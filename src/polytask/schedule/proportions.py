@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from heapq import heapify, heappop, heappush
+from typing import Any, TypeAlias
+
+import numpy as np
 
 Sizes: TypeAlias = Mapping[str, int]
 
@@ -70,10 +73,16 @@ class Apportioner:
     Rows are given one at a time, as the chairmen in Tijdeman 1980, "The chairman assignment problem" (theorem 1):
     among the names that may have a row already, the one that must have it soonest. Giving a step's rows to the
     greatest remainders would drift beyond one row.
+
+    Args:
+        cycle: rows after which names that must have a row at the same time take turns in another, random order, so
+            that many small ones do not come side by side for ever; by default the first name comes first.
     """
 
-    def __init__(self, names: tuple[str, ...]) -> None:
+    def __init__(self, names: tuple[str, ...], cycle: int | None = None) -> None:
         self._names = names
+        self._cycle = cycle
+        self._given = 0
         # What each name has been given too little (or, below 0, too much) of its exact share.
         self.credits = [0.0] * len(names)
 
@@ -81,16 +90,52 @@ class Apportioner:
         """Divide `total` by the shares, which are made to add up to 1."""
         whole = sum(shares.values())
         weights = {place: shares[name] / whole for place, name in enumerate(self._names) if shares.get(name, 0.0) > 0}
-        margin = 1 / max(2 * len(self._names) - 2, 1)
-        given = dict.fromkeys(self._names, 0)
-        for _ in range(total):
-            for place, weight in weights.items():
-                self.credits[place] += weight
-            ready = [place for place in weights if self.credits[place] >= margin - 1e-9]
+        given = self._give(total, weights) if len(weights) > 1 else dict.fromkeys(weights, total)
+        self._given += total
+        return {name: given.get(place, 0) for place, name in enumerate(self._names)}
+
+    def _give(self, total: int, weights: Mapping[int, float]) -> dict[int, int]:
+        """Give rows to the places of some names, and note their credits."""
+        margin, given = 1 / max(2 * len(self._names) - 2, 1), dict.fromkeys(weights, 0)
+        owed, turns = self.credits, self._turns(self._given)
+
+        def when(place: int, credit: float) -> float:
+            """Return the row of this division at which a place's credit would be so great."""
+            return (credit - owed[place] + given[place]) / weights[place]
+
+        later = [(when(place, margin - 1e-9), place) for place in weights]
+        heapify(later)
+        ready: list[tuple[float, int, int]] = []
+        for number in range(1, total + 1):
+            if self._cycle and (self._given + number - 1) % self._cycle == 0:
+                turns = self._turns(self._given + number - 1)
+            while later and later[0][0] <= number:
+                place = heappop(later)[1]
+                # Rounded, since what is due at the same time is to be known for it.
+                heappush(ready, (round(when(place, 1 - margin), 6), turns[place], place))
             if ready:
-                chosen = min(ready, key=lambda place: (1 - margin - self.credits[place]) / weights[place])
+                chosen = heappop(ready)[2]
             else:  # after a change of the shares
-                chosen = max(weights, key=self.credits.__getitem__)
-            self.credits[chosen] -= 1
-            given[self._names[chosen]] += 1
+                chosen = max(weights, key=lambda place: owed[place] + number * weights[place] - given[place])
+                later = [(row, place) for row, place in later if place != chosen]
+                heapify(later)
+            given[chosen] += 1
+            heappush(later, (when(chosen, margin - 1e-9), chosen))
+        for place, weight in weights.items():
+            owed[place] += total * weight - given[place]
         return given
+
+    def _turns(self, number: int) -> Sequence[int]:
+        """Return each name's place among those that must have a row at the same time."""
+        if not self._cycle:
+            return range(len(self._names))
+        generator = np.random.Generator(np.random.Philox(key=number // self._cycle))
+        return generator.permutation(len(self._names)).tolist()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as JSON."""
+        return {"given": self._given, "credits": list(self.credits)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        self._given, self.credits = state["given"], list(state["credits"])

@@ -16,6 +16,7 @@ from polytask.schedule.gate import DevTable, Gates, Opening
 from polytask.schedule.graph import waves
 from polytask.schedule.rows import RowDealer
 from polytask.tasks.gate import GateOptions
+from polytask.terms import Portion, Stratum
 
 
 class ScheduleOptions(Options):
@@ -34,11 +35,20 @@ class Step:
 
     Attributes:
         number: steps before this one.
-        rows: rows to draw for each task; tasks that do not train are left out.
+        portions: what to draw of each stratum; those that are not drawn are left out.
     """
 
     number: int
-    rows: Mapping[str, int]
+    portions: tuple[Portion, ...]
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """The rows that each task trains on; tasks that do not train are left out."""
+        found: dict[str, int] = {}
+        for portion in self.portions:
+            for task, count in portion.rows.items():
+                found[task] = found.get(task, 0) + count
+        return found
 
 
 @dataclass(frozen=True)
@@ -47,7 +57,7 @@ class Workload:
 
     Attributes:
         sizes: for each task the training rows that carry its label.
-        sources: groups of tasks that read the same rows, with the number of those rows.
+        sources: for each source its strata: rows that carry the labels of the same tasks.
         batch_rows: rows that go through the encoder in one step.
         epochs: of the run.
         metrics: the tasks' main metrics.
@@ -56,7 +66,7 @@ class Workload:
     """
 
     sizes: Mapping[str, int]
-    sources: tuple[tuple[tuple[str, ...], int], ...]
+    sources: tuple[tuple[Stratum, ...], ...]
     batch_rows: int
     epochs: float = 3.0
     metrics: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -69,9 +79,14 @@ class Workload:
         return waves({task: self.needs.get(task, ()) for task in self.sizes})
 
     @property
+    def rows(self) -> int:
+        """The rows of all sources that carry a label."""
+        return sum(stratum.rows for strata in self.sources for stratum in strata)
+
+    @property
     def epoch_steps(self) -> int:
-        """Steps that pass as many rows through the encoder as all sources hold."""
-        return math.ceil(sum(rows for _, rows in self.sources) / self.batch_rows)
+        """Steps that pass as many rows through the encoder as carry a label."""
+        return math.ceil(self.rows / self.batch_rows)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ from pydantic import Field
 
 from polytask.schedule.gate import SLACK
 from polytask.schedule.graph import in_order
+from polytask.schedule.rows import passed
 from polytask.schedule.schedule import Change, Feedback, Schedule, ScheduleOptions, Stage, Workload
 
-# Rows that a task's running total may lag behind its share since the stage began: two in its source, one in the task.
+# Rows that a task's running total may lag behind its share since the stage began, in each stratum: two in the stratum
+# itself, one in the task.
 ROUNDING_ROWS = 3
 
 
@@ -55,15 +57,17 @@ class Sequential(Schedule):
         return {task: 1.0 - self.options.replay, **dict.fromkeys(earlier, self.options.replay / len(earlier))}
 
     def _own_rows(self, number: int) -> float:
-        """Return the rows that a stage's task draws in a step, on average; sources are passed by several tasks."""
+        """Return the rows that a stage's task draws in a step, on average; a row may serve several tasks."""
         shares = self._stage_shares(number)
-        passed = sum(max(shares.get(task, 0.0) for task in tasks) for tasks, _ in self.workload.sources)
-        return self.workload.batch_rows * shares[self.order[number]] / passed
+        rows = passed(self.workload.sources, self.workload.sizes, shares)
+        return self.workload.batch_rows * shares[self.order[number]] / rows
 
     def _stage_steps(self, number: int) -> int:
-        gate = self.gates.gates[self.order[number]]
+        task = self.order[number]
+        gate = self.gates.gates[task]
         # Shares become whole rows: with replay, the stage's task may have drawn a few too few at its end.
-        late = ROUNDING_ROWS if len(self._stage_shares(number)) > 1 else 0
+        strata = sum(task in stratum.tasks for strata in self.workload.sources for stratum in strata)
+        late = ROUNDING_ROWS * strata if len(self._stage_shares(number)) > 1 else 0
         return max(1, math.ceil(((gate.latest - SLACK) * gate.size + late) / self._own_rows(number)))
 
     @property
@@ -83,7 +87,7 @@ class Sequential(Schedule):
 
     @property
     def steps_per_epoch(self) -> int:
-        return math.ceil(self.workload.sizes[self.order[self._number]] / self._own_rows(self._number))
+        return math.ceil(self.workload.sizes[self.order[self._number]] / self._own_rows(self._number) - SLACK)
 
     def describe(self) -> list[str]:
         return [

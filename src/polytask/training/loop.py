@@ -158,7 +158,7 @@ class Trainer:
     def draw(self) -> list[Drawn]:
         """Draw the rows of the next step, the shortest first, on all processes alike."""
         parts = self.parts
-        drawn = parts.streams.draw(parts.schedule.next().rows)
+        drawn = parts.streams.draw(parts.schedule.next().portions)
         drawn.sort(key=lambda one: int(parts.sources[one.source].lengths[one.row]))
         return drawn
 
