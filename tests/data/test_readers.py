@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.data.readers import READERS, format_of, read_file
+from polytask.data.files import format_of
+from polytask.data.readers import READERS, read_file
 from polytask.errors import DataError
-from polytask.options import Format
+from polytask.options import FileOptions, Format
 
 # Everything that some libraries take for the end of a line, and that is an ordinary character of a text.
 ODD_SEPARATORS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"
@@ -41,6 +42,10 @@ def written(path: Path, rows: list[list[str]], delimiter: str, ending: str) -> P
 
 def as_jsonl(path: Path) -> None:
     path.write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n', "utf-8")
+
+
+def as_json(path: Path) -> None:
+    path.write_text('[\n{"text": "a", "label": "x"},\n{"text": "b", "label": "y"}]\n', "utf-8")
 
 
 def as_csv(path: Path) -> None:
@@ -67,6 +72,7 @@ def as_conllu(path: Path) -> None:
 # How two rows are written in each format: a new reader adds a line here.
 WRITERS: dict[Format, Callable[[Path], None]] = {
     "jsonl": as_jsonl,
+    "json": as_json,
     "csv": as_csv,
     "tsv": as_tsv,
     "parquet": as_parquet,
@@ -76,7 +82,7 @@ WRITERS: dict[Format, Callable[[Path], None]] = {
 
 
 def test_every_reader_is_under_contract() -> None:
-    assert len(READERS) == 6
+    assert len(READERS) == 7
     assert set(WRITERS) == set(READERS)
 
 
@@ -96,7 +102,7 @@ def test_a_reader_yields_numbered_rows_with_text_keys(name: Format, tmp_path: Pa
 def test_a_format_beside_the_path_outweighs_the_extension(name: Format, tmp_path: Path) -> None:
     path = tmp_path / "rows.dat"
     WRITERS[name](path)
-    assert len(list(read_file(path, name))) == 2
+    assert len(list(read_file(path, FileOptions(format=name)))) == 2
     with pytest.raises(DataError, match=r"the extension '.dat' names no format \(accepted: .*\.jsonl.*format"):
         list(read_file(path))
 

@@ -183,7 +183,7 @@ def test_rows_are_read_once_and_again_only_when_the_file_changes(
 ) -> None:
     reads: list[Path] = []
     plain = READERS["jsonl"]
-    monkeypatch.setitem(READERS, "jsonl", lambda path: (reads.append(path), plain(path))[1])
+    monkeypatch.setitem(READERS, "jsonl", lambda file: (reads.append(file.path), plain(file))[1])
     path = jsonl([{"text": "a", "label": "x"}])
     first, second = (table_of(it=options("classification", path)) for _ in range(2))
     assert len(reads) == 1
