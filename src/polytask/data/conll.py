@@ -15,6 +15,7 @@ _Line = tuple[int, str]
 # Lines from which the number of columns is told.
 _PREVIEW = 1000
 _DOCUMENT = re.compile(r"#\s?(?:begin|end) document\b")
+_BLANK_AFTER_MARK = re.compile(r"#(?:[ \t]|$)")
 _COMMENTS = (
     "{count} lines that begin with # and have as many columns as a token were read as comments, the first at {place}"
 )
@@ -124,12 +125,12 @@ class _Shape:
         if not line.startswith("#"):
             return False
         if _DOCUMENT.match(line) or len(cells) != self.width:
-            if cells[0] != "#" and not _DOCUMENT.match(line):
+            if not _BLANK_AFTER_MARK.match(line) and not _DOCUMENT.match(line):
                 self.file.remarks.add(_ODD_COMMENTS, self.file.place(number))
             return True
         if self._is_tag(cells[-1]):
             return False
-        comment = cells[0] == "#"
+        comment = _BLANK_AFTER_MARK.match(line) is not None
         self.file.remarks.add(_COMMENTS if comment else _TOKENS, self.file.place(number))
         return comment
 

@@ -126,10 +126,12 @@ class _Quoted:
             )
         opened = start + _opening_line("".join(self.record), self.separator, self.escape)
         where = "on this line" if opened == self.last else f"down to line {self.last}"
+        escaped = '\\"' in "".join(self.record)
+        other = "`quoting: backslash`" if escaped else "`quoting: none` where quotes are ordinary characters"
         return (
             f"{self.file.place(opened)}: a quote opens a cell here, and is not closed as it should be {where}; check "
-            'the quotes on this line: one inside a quoted cell is written twice (""); or give `quoting: none` where '
-            "quotes are ordinary characters"
+            'the quotes on this line: one inside a quoted cell is written twice (""); or give '
+            f"{other}"
         )
 
 
