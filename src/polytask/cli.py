@@ -139,6 +139,9 @@ def predict(
     tasks: Tasks = None,
     long: LongTexts = "truncate",
     out: Annotated[Path | None, typer.Option(help="File for the answers, which appears when it is whole.")] = None,
+    spans: Annotated[
+        str | None, typer.Option(help="Write entities as annotations for doccano, label-studio, prodigy or spacy.")
+    ] = None,
     device: Device = "auto",
     precision: PrecisionName = None,
 ) -> None:
@@ -147,7 +150,7 @@ def predict(
 
     chosen = None if tasks is None else split_names(tasks)
     how = read_long(long)
-    answer_lines(load_model(model, device, precision), file, chosen, long=how, out=out, say=say)
+    answer_lines(load_model(model, device, precision), file, chosen, long=how, out=out, spans=spans, say=say)
 
 
 @app.command()

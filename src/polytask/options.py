@@ -114,7 +114,7 @@ class DataOptions(FileOptions):
         if value is None or share or (alike and not isinstance(value, dict)):
             return value
         held_out = ", or a share of the training rows such as 0.1" if info.field_name == "dev" else ""
-        raise ValueError(f"expected a file, a list of files, a list of rows (mappings), or a DataFrame{held_out}")
+        raise ValueError(f"expected a file, a list of files, or a list of rows (mappings, or a DataFrame){held_out}")
 
     @field_validator("dev")
     @classmethod

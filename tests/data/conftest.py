@@ -47,7 +47,7 @@ def options() -> Callable[..., TaskOptions]:
     """Build a task's options from a type, where its rows are, and the rest by name."""
 
     def build(kind: str, train: Any = None, **rest: Any) -> TaskOptions:
-        data = {key: rest.pop(key) for key in ("dev", "test", "hub", "config", "format", "strict") if key in rest}
+        data = {key: rest.pop(key) for key in DataOptions.model_fields if key in rest}
         data = DataOptions(train=train, **data)
         return TASKS[kind].Options(type=kind, data=data, **rest)
 

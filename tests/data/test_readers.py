@@ -34,7 +34,8 @@ sentences = st.lists(st.lists(st.tuples(cells, cells), min_size=1, max_size=5), 
 
 def written(path: Path, rows: list[list[str]], delimiter: str, ending: str) -> Path:
     target = io.StringIO()
-    # All quoted: the writer of Python 3.11 leaves a bare carriage return outside of quotes.
+    # All quoted: the writer of Python 3.11 leaves a bare carriage return outside of quotes. Of a tsv file the quotes
+    # around the names of the columns tell that quotes count.
     csv.writer(target, delimiter=delimiter, lineterminator=ending, quoting=csv.QUOTE_ALL).writerows(rows)
     path.write_bytes(target.getvalue().encode())
     return path
@@ -242,7 +243,20 @@ BROKEN = [
     ("rows.jsonl", '{"a": ' + "9" * 5000 + "}", "rows.jsonl:1: not a JSON object"),
     ("rows.csv", "a,b\n1,2,3\n", "rows.csv:2: found 3 columns, and the header has 2; put quotes"),
     ("rows.csv", 'a,b\n1,"2\n', "rows.csv:2: .*check the quotes"),
-    ("rows.tsv", 'a\tb\n"1"x\t2\n', "rows.tsv:2: .*check the quotes"),
+    ("rows.json", '[{"a": 1},\n{"a": }]', "rows.json:2: not JSON .*expected a list of objects"),
+    (
+        "rows.json",
+        '[{"a": 1}\n{"a": 2}]',
+        "rows.json:1: after the item that begins here a comma is expected, and found",
+    ),
+    ("rows.json", '[{"a": 1}, {"a": 2}', "rows.json:1: after the item .* found the end of the file"),
+    ("rows.json", '[{"a": 1}] x', "rows.json: the list is not closed, or something stands after it"),
+    ("rows.json", "[" * 100_000, "rows.json:1: not JSON"),
+    ("rows.json", '[{"a": 1}, [1]]', "rows.json:1: found a list in a list"),
+    ("rows.json", '[{"a": 1},\n 2]', "rows.json:2: found int; expected one JSON object"),
+    ("rows.jsonl", '[{"a": 1},\n{"a": 2}]', "rows.jsonl:1: not a JSON object .*one JSON list is named .json"),
+    ("rows.jsonl", '[{"a": 1}]', "rows.jsonl:1: found list; .*one JSON list is named .json, or takes `format: json`"),
+    ("rows.jsonl", '{"a": 1, "b": 2, "a": 3}', "rows.jsonl:1: not a JSON object .the key 'a' stands twice"),
     ("rows.csv", "a,a\n1,2\n", "rows.csv:1: the header names 'a' twice"),
     ("rows.parquet", "PAR1 and nothing more PAR1", "rows.parquet: not a parquet file"),
     ("rows.conll", "a\tO\nb\n", "rows.conll:2: found 1 columns, expected 2"),

@@ -132,9 +132,10 @@ class _Reading:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         waiting: list[RawRow] = []
-        for place, values in self.feed.read(self.remarks):
-            self.columns.update(dict.fromkeys(values))
+        for place, found in self.feed.read(self.remarks):
             try:
+                values = _cells(found)
+                self.columns.update(dict.fromkeys(values))
                 waiting.extend(self.rows_of(place, values))
             except RecursionError:
                 raise DataError(f"{place}: a value is nested too deeply; expected texts, numbers and lists") from None
@@ -158,7 +159,6 @@ class _Reading:
 
     def rows_of(self, place: str, values: Mapping[str, Any]) -> list[RawRow]:
         """Turn a row of the file into one encoded row, or into several where tokens do not spell out the text."""
-        values = {column: None if is_nothing(value) else value for column, value in values.items()}
         text = self.text(place, values, self.feed.inputs.first)
         pair = self.text(place, values, self.feed.inputs.second) if self.feed.inputs.second else None
         if not self.belongs(self.spelled(place, values) if text is None else text, pair):
@@ -294,6 +294,21 @@ class _Reading:
                     "is one token of a sentence, name the column that tells the sentences apart: `sentence: COLUMN` "
                     f"beside the path (accepted: {', '.join(self.columns)}); otherwise write a sentence a row"
                 )
+
+
+def _cells(values: Mapping[str, Any], levels: int = 3) -> dict[str, Any]:
+    """Return a row's cells: None for what says that it is empty, and nested ones under names such as meta.label.
+
+    Args:
+        levels: how deep names are given; what lies deeper is reached by nothing.
+    """
+    cells: dict[str, Any] = {}
+    for column, value in values.items():
+        cells[column] = None if is_nothing(value) else value
+        if isinstance(value, dict) and levels:
+            inner = {f"{column}.{name}": cell for name, cell in _cells(value, levels - 1).items()}
+            cells |= {name: cell for name, cell in inner.items() if name not in values}
+    return cells
 
 
 def _require_spaces(tokens: Any, tags: Any) -> None:  # noqa: ANN401
