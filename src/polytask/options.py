@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_serializer,
@@ -85,6 +86,20 @@ class FileOptions(Options):
         if isinstance(value, str) and (len(value) != 1 or value in '\r\n"'):
             raise ValueError(f'found {value!r}; expected one character, such as ";" or "\\t", that is no quote')
         return value
+
+
+def read_file_options(values: Mapping[str, Any]) -> FileOptions:
+    """Return how files are written, from plain values. Raises ConfigError on an unknown name or a bad value."""
+    for name in values:
+        if name not in FileOptions.model_fields:
+            raise ConfigError(f"files: found {name!r}; {nearest(name, FileOptions.model_fields)}")
+    try:
+        return FileOptions.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        message = first["msg"].removeprefix("Value error, ")
+        found = "" if message.startswith("found") else f"found {first['input']!r}; "
+        raise ConfigError(f"files.{'.'.join(map(str, first['loc']))}: {found}{message}") from None
 
 
 class DataOptions(FileOptions):

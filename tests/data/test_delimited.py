@@ -117,10 +117,13 @@ def test_quoting_is_chosen_beside_the_path(tmp_path: Path) -> None:
         rows_of(path.with_suffix(".tsv"))
 
 
-def test_a_carriage_return_outside_of_quotes_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "rows.csv"
-    path.write_bytes(b"text,label\ra,x\rb,y\r")
-    with pytest.raises(DataError, match=r"rows.csv:1: a carriage return stands outside of quotes; .*LF or CRLF"):
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv"])
+def test_a_carriage_return_outside_of_quotes_is_named(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"text,label\ra,x\rb,y\r".replace(b",", b"\t" if "tsv" in name else b","))
+    with pytest.raises(
+        DataError, match=rf"{name}:1: (a carriage return stands outside|the lines end in carriage).*CRLF"
+    ):
         rows_of(path)
 
 

@@ -72,12 +72,21 @@ def test_lines_are_cut_at_newlines_in_every_encoding(texts: list[str], encoding:
     ("content", "told"),
     [
         ("text,label\na,x\n".encode("utf-16"), r"the file is UTF-16, .*give `encoding: utf-16`"),
-        ("text,label\na,x\n".encode("utf-16-le"), r"seems to be UTF-16 without its mark, .*`encoding: utf-16-le`"),
-        ("text,label\na,x\n".encode("utf-16-be"), r"seems to be UTF-16 without its mark, .*`encoding: utf-16-be`"),
+        (
+            "text,label\na,x\n".encode("utf-16-le"),
+            r"the file seems to be UTF-16 without its mark, .*`encoding: utf-16-le`",
+        ),
+        (
+            "text,label\na,x\n".encode("utf-16-be"),
+            r"the file seems to be UTF-16 without its mark, .*`encoding: utf-16-be`",
+        ),
         ("text,label\na,x\n".encode("utf-32"), r"the file is UTF-32, .*give `encoding: utf-32`"),
         (b"PK\x03\x04rest", "the file is a zip archive .*save the table as csv"),
         (b"PAR1rest", "the file is a parquet file, .*give `format: parquet`"),
-        (b"version https://git-lfs.github.com/spec/v1\noid", "a pointer of Git LFS in place of the data.*git lfs pull"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid",
+            "the file is a pointer of Git LFS in place of the data.*git lfs pull",
+        ),
         ("text,label\ncafé,x\n".encode("cp1252"), r"byte 4 of the line is not UTF-8; .*such as `encoding: cp1252`"),
     ],
 )

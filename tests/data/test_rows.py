@@ -133,6 +133,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("multilabel", {"text": "a", "labels": "['x'"}, "task 'it': found .*, which begins as a list and cannot be read"),
     ("multilabel", {"text": "a", "labels": '{"x": 1}'}, "task 'it': found .*; labels are a list, joined text, or"),
     ("tagging", {"tokens": "['a' 'b']", "tags": "O O"}, "task 'it': found .*, which begins as a list and cannot be"),
+    ("tagging", {"tokens": ["a", "b"], "tags": ["O", ""]}, "task 'it': the tag of word 2 is empty; each token needs"),
     ("tagging", {"tokens": "a,b", "tags": "O,O"}, "task 'it': found 'a,b' with the tags 'O,O', joined by commas"),
     ("regression", {"text": "a", "score": float("inf")}, "task 'it': found inf; a score is"),
     ("regression", {"text": "a", "score": "high"}, "task 'it': found 'high'; a score is"),
@@ -268,6 +269,11 @@ def test_labels_joined_by_another_separator_are_refused(separator: str, options:
     rows = [{"text": "a", "labels": separator.join("xy")}, {"text": "b", "labels": "x"}]
     with pytest.raises(ConfigError, match=rf"the label 'x[;|]y' seems to be several, .*separator: \"[{separator}]\""):
         read_tables({"it": options("multilabel", rows, dev=rows)})
+    lists = [{"text": row["text"], "labels": [row["labels"]]} for row in rows]
+    assert read_tables({"it": options("multilabel", lists, dev=lists)}).tasks["it"].labels == (
+        "x",
+        separator.join("xy"),
+    )
     for chosen, labels in ((separator, ("x", "y")), (",", ("x", separator.join("xy")))):
         tables = read_tables({"it": options("multilabel", rows, dev=rows, separator=chosen)})
         assert tables.tasks["it"].labels == labels
@@ -306,12 +312,22 @@ def test_nested_values_have_names_with_points(options: Build, jsonl: Write) -> N
     assert [table_of(one=one, two=two).rows[f"gold.{name}"][0] for name in ("one", "two")] == ["x", 2.0]
 
 
-def test_what_is_nested_too_deeply_is_refused_with_its_place(options: Build, tmp_path: Path) -> None:
+@pytest.mark.parametrize("column", ["text", "label", "tags", "meta"])
+def test_what_is_nested_deeply_is_no_crash(column: str, options: Build, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    deep = sys.getrecursionlimit() - 200
-    path.write_text('{"text": "a", "label": ' + '{"a": ' * deep + "1" + "}" * deep + "}\n", "utf-8")
-    with pytest.raises(DataError, match=r"rows.jsonl:1: (not a JSON object|a value is nested too deeply)"):
-        table_of(it=options("classification", str(path)))
+    limit = sys.getrecursionlimit()
+    for deep in (50, limit - 250, limit - 100, limit, 100_000):
+        nested = '{"a": [' * deep + "1" + "]}" * deep
+        path.write_text(
+            f'{{"text": "a", "label": "x", "tokens": ["a"], "tags": ["O"], "{column}": {nested}}}\n', "utf-8"
+        )
+        tasks = {"topic": options("classification", str(path)), "tags": options("tagging", str(path))}
+        try:
+            rows = table_of(**tasks).rows
+        except DataError as error:
+            assert str(error).startswith(f"{path}:1: ")  # noqa: PT017
+        else:
+            assert (column, rows["gold.tags"][0]) == ("meta", ["O"])
 
 
 MEASURE = """

@@ -37,12 +37,14 @@ class Annotation:
 
     Attributes:
         text: what the annotation says stands there; None where it does not say.
+        wide: whether it counts as JavaScript does, as in Label Studio, where the text does not tell.
     """
 
     start: int
     end: int
     label: str
     text: str | None = None
+    wide: bool = False
 
     def __str__(self) -> str:
         return f"{self.label} at characters {self.start} to {self.end}"
@@ -76,8 +78,8 @@ def spans_in(cell: Any, tokens: Any) -> list[Any] | None:  # noqa: ANN401
         return None
     if any(isinstance(item, list | dict) for item in cell):
         return cell
-    words = tokens is not None and not (isinstance(tokens, list) and all(isinstance(item, dict) for item in tokens))
-    return None if cell or words else cell
+    objects = isinstance(tokens, list) and tokens and all(isinstance(item, dict) for item in tokens)
+    return None if cell or not (tokens is None or objects) else cell
 
 
 def tag_words(text: str, spans: Sequence[Any], tokens: Any, *, strict: bool) -> Tagged:  # noqa: ANN401
@@ -160,7 +162,8 @@ def _annotation(span: Any) -> Annotation:  # noqa: ANN401
             f"found {brief(span)}; a span is [start, end, label], or an object with start, end and label: characters "
             "of the text from 0, the end not included"
         )
-    return Annotation(first, last, label, said if isinstance(said, str) else None)
+    wide = isinstance(span, dict) and "labels" in span
+    return Annotation(first, last, label, said if isinstance(said, str) else None, wide)
 
 
 _FIELDS = (_STARTS, _ENDS, _LABELS)
@@ -176,9 +179,8 @@ def _number(value: object) -> int | None:
 def _placed(text: str, span: Annotation, remarks: list[str]) -> Annotation:
     """Return a span where it stands in the text, without white space at its ends. Raises ValueError outside of it."""
     start, end = span.start, span.end
-    if span.text is not None and not _alike(text[max(start, 0) : max(end, 0)], span.text):
-        start, end = _as_javascript(text, span)
-        remarks.append(JAVASCRIPT)
+    if span.text is not None:
+        start, end = _where_it_says(text, span, remarks)
     if not 0 <= start < end <= len(text):
         what = "is empty" if start == end else "ends before it begins" if start > end else "lies outside of the text"
         raise ValueError(f"the span {span} {what}, which has {len(text)} characters")
@@ -193,16 +195,25 @@ def _placed(text: str, span: Annotation, remarks: list[str]) -> Annotation:
     return trimmed
 
 
+def _where_it_says(text: str, span: Annotation, remarks: list[str]) -> tuple[int, int]:
+    """Return where the text of a span stands: where it says, or there as JavaScript counts. Raises ValueError."""
+    said = span.text or ""
+    plain, wide = (span.start, span.end), _as_javascript(text, span)
+    for start, end in (wide, plain) if span.wide else (plain, wide):
+        if 0 <= start <= end <= len(text) and _alike(text[start:end], said):
+            if (start, end) != plain:
+                remarks.append(JAVASCRIPT)
+            return start, end
+    if not 0 <= span.start < span.end <= len(text):
+        return plain
+    raise ValueError(f"the span {span} says {brief(said)}, and the text has {brief(text[span.start : span.end])} there")
+
+
 def _as_javascript(text: str, span: Annotation) -> tuple[int, int]:
-    """Return where a span stands that counts in UTF-16. Raises ValueError where its own text is not there either."""
+    """Return the characters of a span that counts units of UTF-16."""
     wide = text.encode("utf-16-le", "surrogatepass")
-    before, inside = wide[: 2 * max(span.start, 0)], wide[2 * max(span.start, 0) : 2 * max(span.end, 0)]
-    if not _alike(inside.decode("utf-16-le", "replace"), span.text or ""):
-        raise ValueError(
-            f"the span {span} says {brief(span.text)}, and the text has {brief(text[span.start : span.end])} there"
-        )
-    start = len(before.decode("utf-16-le", "replace"))
-    return start, start + len(inside.decode("utf-16-le", "replace"))
+    start, end = (len(wide[: 2 * max(unit, 0)].decode("utf-16-le", "replace")) for unit in (span.start, span.end))
+    return (start, end) if 2 * span.end <= len(wide) else (span.start, span.end)
 
 
 def _alike(one: str, other: str) -> bool:

@@ -64,7 +64,9 @@ def _named(feature: Any, value: Any, column: str) -> Any:  # noqa: ANN401
         return None if None in names and _holds_classes(inner) else names
     fields = feature if inner is None else inner
     if isinstance(value, dict) and isinstance(fields, dict):
-        return {key: _named(fields.get(key), item, column) for key, item in value.items()}
+        # A list of objects is an object of lists in older versions.
+        kinds = {key: field if inner is None else [field] for key, field in fields.items()}
+        return {key: _named(kinds.get(key), item, column) for key, item in value.items()}
     return value
 
 

@@ -162,6 +162,10 @@ def _opening_line(text: str, separator: str, escape: str | None) -> int:
 
 def _require_header(file: DataFile, line: int, columns: Sequence[str], separator: str) -> None:
     """Raise DataError where a header names a column twice, or seems to be cut at another character."""
+    if any("\r" in name for name in columns):
+        raise DataError(
+            f"{file.place(line)}: the lines end in carriage returns alone; save the file with line ends LF or CRLF"
+        )
     if len(set(columns)) != len(columns):
         twice = next(name for name in columns if columns.count(name) > 1)
         raise DataError(f"{file.place(line)}: the header names {twice!r} twice; give every column a name of its own")

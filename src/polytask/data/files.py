@@ -9,7 +9,7 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,11 +199,19 @@ def _suffix(path: Path) -> str:
 
 def require_file(path: Path) -> None:
     """Raise DataError, with the nearest names beside it, when a file is missing."""
-    if not path.is_file():
+    if not _is(Path.is_file, path):
         beside = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
         closest = difflib.get_close_matches(path.name, beside, n=20, cutoff=0)
         hint = nearest(path.name, closest) if path.parent.is_dir() else f"the folder {path.parent} does not exist"
         raise DataError(f"{path}: no such file ({hint})")
+
+
+def _is(test: Callable[[Path], bool], path: Path) -> bool:
+    """Test a path; one that the system refuses, such as a text in place of a name, is nothing."""
+    try:
+        return test(path)
+    except OSError:
+        return False
 
 
 def files_of(name: str) -> list[str]:
@@ -213,9 +221,9 @@ def files_of(name: str) -> list[str]:
     pattern that names no file, and for a folder that holds several splits.
     """
     path = Path(name)
-    if path.is_dir():
+    if _is(Path.is_dir, path):
         return _files_in(path)
-    if path.exists() or not any(mark in name for mark in "*?["):
+    if _is(Path.exists, path) or not any(mark in name for mark in "*?["):
         return [name]
     found = sorted(item for item in glob.glob(name, recursive=True) if Path(item).is_file())  # noqa: PTH207
     if not found:

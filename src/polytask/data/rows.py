@@ -183,6 +183,7 @@ class _Reading:
         for name, options in self.feed.tasks.items():
             assert isinstance(options, TaggingOptions)
             tokens = values.get(options.tokens)
+            self.with_words(place, name, options, values, None)  # spans have no place without a text
             if tokens is not None:
                 return join_words(self.words(place, name, options, values) or [])[0]
         column = min(task.tokens for task in self.feed.tasks.values() if isinstance(task, TaggingOptions))
@@ -198,7 +199,7 @@ class _Reading:
         try:
             spans = spans_in(values.get(options.tags), tokens)
             if spans is None:
-                _require_spaces(tokens, values.get(options.tags))
+                _require_tags(tokens, values.get(options.tags))
                 return values
             if text is None:
                 raise ValueError(f"spans count the characters of a text, and {self.feed.inputs.first!r} is empty")
@@ -288,7 +289,9 @@ class _Reading:
                 if self.columns and column not in self.columns:
                     place = f"tasks.{name}: {self.feed.name}"
                     raise ConfigError(missing_column(place, column, list(self.columns)))
-            if 1 < self.tallies[name].present == self.single[name]:
+            # A few rows to score may well be one word each.
+            fewest = 2 if self.feed.split == "train" else 10
+            if fewest <= self.tallies[name].present == self.single[name]:
                 raise ConfigError(
                     f"tasks.{name}: {self.feed.name}: each of the {self.single[name]} rows holds one word; where a row "
                     "is one token of a sentence, name the column that tells the sentences apart: `sentence: COLUMN` "
@@ -311,8 +314,10 @@ def _cells(values: Mapping[str, Any], levels: int = 3) -> dict[str, Any]:
     return cells
 
 
-def _require_spaces(tokens: Any, tags: Any) -> None:  # noqa: ANN401
-    """Raise ValueError where words and tags of a row are joined by commas: they would be one word with one tag."""
+def _require_tags(tokens: Any, tags: Any) -> None:  # noqa: ANN401
+    """Raise ValueError where a tag is empty, or words and tags are joined by commas: they would be one word."""
+    if isinstance(tags, list) and "" in tags:
+        raise ValueError(f"the tag of word {tags.index('') + 1} is empty; each token needs one tag")
     if isinstance(tokens, str) and isinstance(tags, str) and "[" not in (tokens[:1], tags[:1]):
         commas = tags.count(",")
         if commas and commas == tokens.count(",") and len(tokens.split()) == len(tags.split()) == 1:

@@ -102,7 +102,7 @@ def _read_object(text: str) -> Any:  # noqa: ANN401
     """Parse a line as JSON; None when it is not."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

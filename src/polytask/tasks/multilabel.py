@@ -83,6 +83,7 @@ class Multilabel(Task):
         if value is None:
             return None
         if isinstance(value, str):
+            tally.joined += value.lstrip()[:1] not in ("[", "{")
             value = _choices(value) if value.lstrip()[:1] == "{" else split_cell(value, options.separator)
         if not isinstance(value, list):
             raise ValueError(f"found {value!r}; labels are a list, or text joined by {options.separator!r}")
@@ -253,7 +254,7 @@ def _require_names(options: MultilabelOptions, tally: Tally) -> None:
             f"each row lists {tally.longest} times 0 or 1, which says of each label whether the row has it; name the "
             "labels in their order: `classes: [first, second, ...]`"
         )
-    for other in ";|," if "separator" not in options.model_fields_set else "":
+    for other in ";|" if tally.joined and "separator" not in options.model_fields_set else "":
         joined = sorted(label for label in labels if other in label)
         parts = [part.strip() for label in joined for part in label.split(other)]
         if joined and (any(part in labels for part in parts) or len(set(parts)) < len(parts)):
