@@ -274,6 +274,36 @@ def test_a_broken_line_is_named(name: str, content: str, message: str, tmp_path:
         list(read_file(tmp_path / name))
 
 
+PIECES = [
+    *(bytes([byte]) for byte in b"\"'\t\n\r\0#[]{},\\\xff"), b"", b"\n\n", b"# ", b"\\ud800", b"\xfe\xff",
+    b"\xef\xbb\xbf", b"\x1f\x8b", b"PAR1", b"NaN", b"9" * 5000, b"[" * 5000, "é".encode(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READERS)
+@given(
+    changes=st.lists(
+        st.tuples(st.integers(0, 200), st.integers(0, 5), st.sampled_from(PIECES)), min_size=1, max_size=4
+    ),
+    encoding=st.sampled_from([None, "utf-16", "gb18030", "cp037"]),
+)
+def test_a_damaged_file_gives_rows_or_a_message(
+    changes: list[tuple[int, int, bytes]], encoding: str | None, name: Format, tmp_path: Path
+) -> None:
+    path = tmp_path / f"rows.{name}"
+    WRITERS[name](path)
+    content = path.read_bytes()
+    for at, removed, piece in changes:
+        content = content[:at] + piece + content[at + removed :]
+    path.write_bytes(content)
+    try:
+        for number, row in read_file(path, FileOptions(encoding=encoding)):
+            assert number > 0
+            assert all(isinstance(key, str) for key in row)
+    except DataError as error:
+        assert str(error).startswith(str(path))  # noqa: PT017
+
+
 def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     as_parquet(path)

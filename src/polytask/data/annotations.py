@@ -10,6 +10,7 @@ import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from polytask.data.words import find_words, split_words
@@ -93,24 +94,25 @@ def tag_words(text: str, spans: Sequence[Any], tokens: Any, *, strict: bool) -> 
     """
     words = _words(text, tokens)
     tags = ["O"] * len(words)
+    units = _javascript_units(text)
     remarks: list[str] = []
     taken: dict[int, Annotation] = {}
     for found in sorted((_annotation(span) for span in spans), key=lambda span: (span.start, span.end)):
-        span = _placed(text, found, remarks)
+        span = _placed(text, found, units, remarks)
         first, end = _covered(words, span)
         if words[first][0] < span.start or words[end - 1][1] > span.end:
             if strict:
                 word = _cut_word(words, first, end, span)
                 raise ValueError(f"the span {span} cuts the word {text[slice(*word)]!r}; move its end to the word's")
             remarks.append(WIDENED)
-        before = next((taken[word] for word in range(first, end) if word in taken), None)
-        if before == span:
+        shared = next((word for word in range(first, end) if word in taken), None)
+        if shared is not None and taken[shared] == span:
             remarks.append(REPEATED)
             continue
-        if before is not None:
+        if shared is not None:
             raise ValueError(
-                f"the spans {before} and {span} share the word {text[slice(*words[first])]!r}; a word has one tag, so "
-                "spans must not overlap"
+                f"the spans {taken[shared]} and {span} share the word {text[slice(*words[shared])]!r}; a word has one "
+                "tag, so spans must not overlap"
             )
         taken.update(dict.fromkeys(range(first, end), span))
         tags[first:end] = [f"B-{span.label}", *[f"I-{span.label}"] * (end - first - 1)]
@@ -176,11 +178,11 @@ def _number(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _placed(text: str, span: Annotation, remarks: list[str]) -> Annotation:
+def _placed(text: str, span: Annotation, units: Sequence[int], remarks: list[str]) -> Annotation:
     """Return a span where it stands in the text, without white space at its ends. Raises ValueError outside of it."""
     start, end = span.start, span.end
     if span.text is not None:
-        start, end = _where_it_says(text, span, remarks)
+        start, end = _where_it_says(text, span, units, remarks)
     if not 0 <= start < end <= len(text):
         what = "is empty" if start == end else "ends before it begins" if start > end else "lies outside of the text"
         raise ValueError(f"the span {span} {what}, which has {len(text)} characters")
@@ -195,10 +197,11 @@ def _placed(text: str, span: Annotation, remarks: list[str]) -> Annotation:
     return trimmed
 
 
-def _where_it_says(text: str, span: Annotation, remarks: list[str]) -> tuple[int, int]:
+def _where_it_says(text: str, span: Annotation, units: Sequence[int], remarks: list[str]) -> tuple[int, int]:
     """Return where the text of a span stands: where it says, or there as JavaScript counts. Raises ValueError."""
     said = span.text or ""
-    plain, wide = (span.start, span.end), _as_javascript(text, span)
+    plain = (span.start, span.end)
+    wide = (bisect_left(units, span.start), bisect_left(units, span.end)) if units else plain
     for start, end in (wide, plain) if span.wide else (plain, wide):
         if 0 <= start <= end <= len(text) and _alike(text[start:end], said):
             if (start, end) != plain:
@@ -209,11 +212,11 @@ def _where_it_says(text: str, span: Annotation, remarks: list[str]) -> tuple[int
     raise ValueError(f"the span {span} says {brief(said)}, and the text has {brief(text[span.start : span.end])} there")
 
 
-def _as_javascript(text: str, span: Annotation) -> tuple[int, int]:
-    """Return the characters of a span that counts units of UTF-16."""
-    wide = text.encode("utf-16-le", "surrogatepass")
-    start, end = (len(wide[: 2 * max(unit, 0)].decode("utf-16-le", "replace")) for unit in (span.start, span.end))
-    return (start, end) if 2 * span.end <= len(wide) else (span.start, span.end)
+def _javascript_units(text: str) -> Sequence[int]:
+    """Return where each character begins, and the text ends, in units of UTF-16; nothing where these are characters."""
+    if not text or max(text) <= "\uffff":
+        return ()
+    return list(accumulate((2 if character > "\uffff" else 1 for character in text), initial=0))
 
 
 def _alike(one: str, other: str) -> bool:
