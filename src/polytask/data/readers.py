@@ -158,17 +158,20 @@ def read_file(path: Path, options: FileOptions | None = None, remarks: Remarks |
     Raises DataError when it is missing, empty or broken.
     """
     require_file(path)
-    file = DataFile(path, options or FileOptions(), Remarks() if remarks is None else remarks)
-    _require_applicable(file)
-    rows = READERS[file.format](file)
-    if file.options.sentence is not None:
-        rows = sentences(rows, file.options.sentence, str(path))
     empty = True
-    for numbered in rows:
+    for numbered in rows_of(DataFile(path, options or FileOptions(), Remarks() if remarks is None else remarks)):
         empty = False
         yield numbered
     if empty:
         raise DataError(f"{path}: the file holds no rows")
+
+
+def rows_of(file: DataFile) -> Numbered:
+    """Read a file that is there, whether it holds rows or not. Raises DataError where it is broken."""
+    _require_applicable(file)
+    rows = READERS[file.format](file)
+    sentence = file.options.sentence
+    return rows if sentence is None else sentences(rows, sentence, str(file.path))
 
 
 def _require_applicable(file: DataFile) -> None:
