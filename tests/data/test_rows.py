@@ -247,7 +247,7 @@ def test_lists_written_as_text_are_the_lists_that_they_show(options: Build, tmp_
     assert table.rows["starts"][:] == [[0, 2], [0, 2]]
 
 
-@pytest.mark.parametrize("written", [[0, 0, 1], [0.0, 0.0, 1.0], [False, False, True], "[0, 0, 1]"])
+@pytest.mark.parametrize("written", [[0, 0, 1], [0.0, 0.0, 1.0], [False, False, True], "[0, 0, 1]", "0,0,1"])
 def test_rows_that_mark_every_label_need_the_names_of_the_labels(written: Any, options: Build) -> None:
     others = [[True, False, False], [False] * 3] if isinstance(written[0], bool) else [[1, 0, 0], [0, 0, 0]]
     rows = [{"text": text, "labels": labels} for text, labels in zip("abc", [written, *others], strict=True)]
@@ -294,6 +294,9 @@ def test_one_token_a_row_is_refused_or_read_with_the_column_of_the_sentence(opti
     assert table.rows["place"][:] == [f"{path}:2", f"{path}:4"]
     with pytest.raises(DataError, match=r"rows.csv:2: no column 'sentence' \(accepted: .*did you mean 'Sentence #'"):
         table_of(it=options("tagging", str(path), **columns, sentence="sentence"))
+    path.write_text(TOKEN_ROWS.replace("Word", "text"), "utf-8")
+    columns["tokens"] = "text"
+    assert table_of(it=options("tagging", str(path), **columns, sentence="Sentence #")).rows["text"][1] == "Bo Li"
     rows = [{"n": n, "tokens": token, "tags": tag} for n, token, tag in ((1, "a", "B-X"), (1, "b", "O"), (2, "c", "O"))]
     assert table_of(it=options("tagging", rows, sentence="n")).rows["text"][:] == ["a b", "c"]
 

@@ -231,8 +231,12 @@ class _Reading:
 
     def text(self, place: str, values: Mapping[str, Any], column: str) -> str | None:
         value = values.get(column)
-        if value is None and all(isinstance(task, TaggingOptions) for task in self.feed.tasks.values()):
+        tagging = {name: task for name, task in self.feed.tasks.items() if isinstance(task, TaggingOptions)}
+        if value is None and len(tagging) == len(self.feed.tasks):
             return None
+        for name, task in tagging.items() if isinstance(value, list) else ():
+            if task.tokens == column:  # a file that calls its words so
+                return join_words(self.words(place, name, task, values) or [])[0]
         if column not in values:
             raise DataError(missing_column(place, column, list(values)))
         if not isinstance(value, str):

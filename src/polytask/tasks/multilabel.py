@@ -238,18 +238,22 @@ def _choices(cell: str) -> list[Any]:
     return value["choices"]
 
 
+_MARKS = {"0": False, "1": True, "0.0": False, "1.0": True, "False": False, "True": True}
+
+
 def _of_marks(marks: list[Any], classes: tuple[str, ...]) -> list[Any]:
     """Return the labels that a row of 0 and 1 marks."""
-    if len(marks) != len(classes) or any(mark not in (0, 1) for mark in marks):
+    known = [_MARKS.get(str(mark)) for mark in marks]
+    if len(marks) != len(classes) or None in known:
         raise ValueError(f"found {brief(marks)}; `classes` names {len(classes)} labels, so a row is as many 0 and 1")
-    return [label for label, mark in zip(classes, marks, strict=True) if mark]
+    return [label for label, mark in zip(classes, known, strict=True) if mark]
 
 
 def _require_names(options: MultilabelOptions, tally: Tally) -> None:
     """Raise ValueError where the labels seem to be marks, or several labels in one."""
     labels = set(tally.labels)
     marks = any(labels <= names for names in ({"0", "1"}, {"false", "true"}))
-    if labels and marks and tally.shortest == tally.longest > 1:
+    if labels and marks and not options.classes and tally.shortest == tally.longest > 1:
         raise ValueError(
             f"each row lists {tally.longest} times 0 or 1, which says of each label whether the row has it; name the "
             "labels in their order: `classes: [first, second, ...]`"
