@@ -187,6 +187,8 @@ def test_spans_without_a_text_and_rows_without_spans_are_refused(options: Build,
         table_of(it=options("tagging", jsonl([{"text": "a b", "tokens": ["a", "b"], "spans": []}]), tags="spans"))
     with pytest.raises(ConfigError, match=r"no column 'tokens'"):
         table_of(it=options("tagging", jsonl([{"text": "a b"}]), tags="spans"))
+    with pytest.raises(ConfigError, match=r"no column .*; where 'label' holds spans by character, give `tags: label`"):
+        table_of(it=options("tagging", jsonl([{"text": TEXT, "label": SPANS}])))
 
 
 def test_a_task_of_label_studio_is_a_row() -> None:

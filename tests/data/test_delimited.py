@@ -104,6 +104,13 @@ def test_another_separator_is_recognised_and_read_when_it_is_given(name: str, se
     assert rows_of(path, separator=separator)[0] == [["a", "x"]]
 
 
+def test_the_separator_that_excel_writes_above_the_header_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('\ufeffsep=;\ntext;label\n"a;b";x\n', "utf-8")
+    assert rows_of(path) == ([["a;b", "x"]], [])
+    assert [number for number, _ in read_file(path)] == [3]
+
+
 def test_quoting_is_chosen_beside_the_path(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text('text,label\n"He said \\"hi\\", I think",a\n', "utf-8")

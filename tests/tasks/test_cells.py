@@ -20,6 +20,8 @@ def test_lists_come_back_from_the_forms_of_json_and_python(values: list[Any]) ->
     assert listed(json.dumps(values)) == values
     assert listed(f" {json.dumps(values, ensure_ascii=False)} ") == values
     assert listed(str(values)) == values
+    words = [str(value) for value in values]
+    assert listed(str(tuple(words))) == (words or None)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,9 @@ def _read_table(file: DataFile, separator: str, quoting: Quoting) -> Iterator[tu
     separator = file.options.separator or separator
     lines = file.raw_lines()
     first = next(lines, None)
+    told = None if first is None else re.fullmatch(r"sep=(.)\s*", first[1], re.IGNORECASE)
+    if told is not None:  # what Excel writes above a header
+        separator, first = file.options.separator or told[1], next(lines, None)
     if first is None:
         return
     if file.options.quoting is None and _is_quoted(first[1], separator):
@@ -87,44 +90,42 @@ class _Quoted:
         self.escape = "\\" if quoting == "backslash" else None
         # The lines of the record that is being read.
         self.record: list[str] = []
-        self.last = 0
+        self.start = self.last = 1
 
     def __iter__(self) -> Iterator[_Record]:
         csv.field_size_limit(MAX_LINE_BYTES)
         rows = csv.reader(
             self._taken(), delimiter=self.separator, strict=True, escapechar=self.escape, doublequote=True
         )
-        start = 1
         try:
             for cells in rows:
                 if cells:
-                    self._count_breaks(start, cells)
-                    yield start, self.last, cells
-                start = self.last + 1
+                    self._count_breaks(cells)
+                    yield self.start, self.last, cells
                 self.record.clear()
         except csv.Error as error:
-            raise DataError(self._broken(start, error)) from None
+            raise DataError(self._broken(error)) from None
 
     def _taken(self) -> Iterator[str]:
         for number, line in self.lines:
-            self.last = number
+            self.start, self.last = self.start if self.record else number, number
             self.record.append(line)
             yield line
 
-    def _count_breaks(self, start: int, cells: Sequence[str]) -> None:
+    def _count_breaks(self, cells: Sequence[str]) -> None:
         if len(self.record) > 1:
             for cell in cells:
                 if "\n" in cell:
-                    self.file.remarks.add(_LINE_BREAKS, self.file.place(start))
+                    self.file.remarks.add(_LINE_BREAKS, self.file.place(self.start))
 
-    def _broken(self, start: int, error: csv.Error) -> str:
+    def _broken(self, error: csv.Error) -> str:
         """Say where the quote was opened that is not closed as it should be."""
         if "new-line character" in str(error):
             return (
-                f"{self.file.place(start)}: a carriage return stands outside of quotes; "
+                f"{self.file.place(self.start)}: a carriage return stands outside of quotes; "
                 "save the file with line ends LF or CRLF"
             )
-        opened = start + _opening_line("".join(self.record), self.separator, self.escape)
+        opened = self.start + _opening_line("".join(self.record), self.separator, self.escape)
         where = "on this line" if opened == self.last else f"down to line {self.last}"
         escaped = '\\"' in "".join(self.record)
         other = "`quoting: backslash`" if escaped else "`quoting: none` where quotes are ordinary characters"

@@ -286,13 +286,21 @@ class _Reading:
             self.apart, self.apart_at = self.apart + 1, self.apart_at or place
         found.append(RawRow(place, text, pair, spelled, {name: gold}))
 
+    def hint(self, options: TaskOptions) -> str:
+        """Say which column may hold spans, where a tagging task finds no tags."""
+        held = [column for column in ("spans", "entities", "ents", "label", "labels") if column in self.columns]
+        if not isinstance(options, TaggingOptions) or options.tags in self.columns or not held:
+            return ""
+        return f"; where {held[0]!r} holds spans by character, give `tags: {held[0]}`"
+
     def require_columns(self) -> None:
         """Raise ConfigError where no row at all has a column that a task reads."""
         for name, options in self.feed.tasks.items():
             for column in TASKS[options.type].columns(options):
                 if self.columns and column not in self.columns:
                     place = f"tasks.{name}: {self.feed.name}"
-                    raise ConfigError(missing_column(place, column, list(self.columns)))
+                    message = missing_column(place, column, list(self.columns))
+                    raise ConfigError(message + self.hint(options))
             # A few rows to score may well be one word each.
             fewest = 2 if self.feed.split == "train" else 10
             if fewest <= self.tallies[name].present == self.single[name]:

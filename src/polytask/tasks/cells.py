@@ -11,6 +11,9 @@ from typing import Any
 
 _ELEMENT = r"""\s*(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,'"\[\]{}()]+)\s*"""
 _LIST = re.compile(rf"\[(?:{_ELEMENT}(?:,{_ELEMENT})*(?:,\s*)?|\s*)\]", re.DOTALL)
+# Words may stand in brackets too, so a tuple is told by the quotes around all its items, of which one has a comma.
+_QUOTED = r"""\s*(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\s*"""
+_TUPLE = re.compile(rf"\({_QUOTED},(?:{_QUOTED},)*(?:{_QUOTED}|\s*)\)", re.DOTALL)
 _ELEMENTS = re.compile(_ELEMENT, re.DOTALL)
 _WORDS: dict[str, Any] = {
     "None": None, "null": None, "nan": None, "NaN": None, "True": True, "true": True, "False": False, "false": False,
@@ -38,6 +41,8 @@ def listed(text: str) -> list[Any] | None:
     True
     """
     text = text.strip()
+    if _TUPLE.fullmatch(text):
+        text = f"[{text[1:-1]}]"
     if not text.startswith("["):
         return None
     try:
