@@ -102,7 +102,7 @@ def test_new_files_may_be_written_in_another_way(
 
 
 def test_spans_score_as_the_words_and_tags_that_they_stand_for(run: pt.Run, tmp_path: Path) -> None:
-    tagged = [row for row in corpus_rows(60)[40:] if "tokens" in row and split_words(row["text"])]
+    tagged = [row for row in corpus_rows(60)[40:] if {"tokens", "tags"} <= row.keys()]
     spelled = [row for row in tagged if [row["text"][a:b] for a, b in split_words(row["text"])] == row["tokens"]]
     with_spans = [{"text": row["text"], "tags": characters_of(row)} for row in spelled]
     tokens = [{key: row[key] for key in ("text", "tokens", "tags")} for row in spelled]
