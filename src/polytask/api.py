@@ -22,7 +22,7 @@ from polytask.errors import ConfigError, OutputError, UserError, nearest
 from polytask.evaluation.scoring import Answers, Scorer
 from polytask.files import write_json
 from polytask.model.device import choose_device
-from polytask.options import DataOptions
+from polytask.options import DataOptions, read_file_options
 from polytask.outcome import Outcome, describe_data, describe_model, fit_run, score_run, write_outcome
 from polytask.predict.load import load, model_of
 from polytask.predict.predictor import Model
@@ -228,6 +228,7 @@ def evaluate(
     *,
     tasks: Sequence[str] | None = None,
     long: Long = "truncate",
+    files: Mapping[str, str] | None = None,
 ) -> Scores:
     """Score a model on new files.
 
@@ -235,8 +236,9 @@ def evaluate(
         data: a file by task, or one file for all tasks under the key "all".
         tasks: only these tasks.
         long: what becomes of a text that is longer than the model reads: "truncate" or "windows".
+        files: how the files are written, as beside the paths of a configuration: {"separator": ";"}.
     """
-    scorer, answers = answer_files(model, data, tasks, long)
+    scorer, answers = answer_files(model, data, tasks, long, files)
     return scorer.scores_of(answers)
 
 
@@ -246,14 +248,19 @@ def evaluate_with_intervals(
     *,
     tasks: Sequence[str] | None = None,
     long: Long = "truncate",
+    files: Mapping[str, str] | None = None,
 ) -> tuple[Scores, Intervals]:
     """As `evaluate`, with the 95 % interval of each score, from a bootstrap over the rows."""
-    scorer, answers = answer_files(model, data, tasks, long)
+    scorer, answers = answer_files(model, data, tasks, long, files)
     return scorer.scores_of(answers), scorer.intervals_of(answers)
 
 
 def answer_files(
-    model: str | Path | Model, data: Mapping[str, str], tasks: Sequence[str] | None = None, long: Long = "truncate"
+    model: str | Path | Model,
+    data: Mapping[str, str],
+    tasks: Sequence[str] | None = None,
+    long: Long = "truncate",
+    files: Mapping[str, str] | None = None,
 ) -> tuple[Scorer, dict[str, Answers]]:
     """Answer the rows of new files that carry the tasks' labels; a task without any is left out."""
     loaded = model if isinstance(model, Model) else load(model)
@@ -262,8 +269,11 @@ def answer_files(
     for name in (*chosen, *(key for key in data if key != "all")):
         if name not in loaded.tasks:
             raise ConfigError(f"tasks: found {name!r}; {nearest(name, loaded.tasks)}")
+    written = read_file_options(files or {}).model_dump()
     options = {
-        name: loaded.tasks[name].options.model_copy(update={"data": DataOptions(test=data.get(name, data.get("all")))})
+        name: loaded.tasks[name].options.model_copy(
+            update={"data": DataOptions(test=data.get(name, data.get("all")), **written)}
+        )
         for name in chosen
         if name in data or "all" in data
     }

@@ -114,6 +114,10 @@ def evaluate(
         bool, typer.Option("--intervals", help="With --json: print the scores and their 95 % intervals.")
     ] = False,
     long: LongTexts = "truncate",
+    written: Annotated[
+        list[str] | None,
+        typer.Option("--written", metavar="KEY=VALUE", help="How the files are written, such as separator=;"),
+    ] = None,
     device: Device = "auto",
     precision: PrecisionName = None,
 ) -> None:
@@ -124,7 +128,8 @@ def evaluate(
     chosen = None if tasks is None else split_names(tasks)
     how = read_long(long)
     ready = load_model(model, device, precision)
-    scores, found = evaluate_with_intervals(ready, read_files(data), tasks=chosen, long=how)
+    files = {key: value for key, _, value in (item.partition("=") for item in written or ())}
+    scores, found = evaluate_with_intervals(ready, read_files(data), tasks=chosen, long=how, files=files)
     if as_json:
         shown = {"scores": scores, "intervals": found} if intervals else scores
         typer.echo(json.dumps(shown, indent=1, ensure_ascii=False))
@@ -139,6 +144,9 @@ def predict(
     tasks: Tasks = None,
     long: LongTexts = "truncate",
     out: Annotated[Path | None, typer.Option(help="File for the answers, which appears when it is whole.")] = None,
+    spans: Annotated[
+        str | None, typer.Option(help="Write entities as annotations for doccano, label-studio, prodigy or spacy.")
+    ] = None,
     device: Device = "auto",
     precision: PrecisionName = None,
 ) -> None:
@@ -147,7 +155,7 @@ def predict(
 
     chosen = None if tasks is None else split_names(tasks)
     how = read_long(long)
-    answer_lines(load_model(model, device, precision), file, chosen, long=how, out=out, say=say)
+    answer_lines(load_model(model, device, precision), file, chosen, long=how, out=out, spans=spans, say=say)
 
 
 @app.command()

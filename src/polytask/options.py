@@ -6,6 +6,7 @@ and its error messages derive from these classes.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -15,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_serializer,
@@ -22,8 +24,10 @@ from pydantic import (
 )
 
 from polytask.errors import ConfigError, nearest
+from polytask.tabular import plain_rows, rows_of_table
 
-Format: TypeAlias = Literal["jsonl", "csv", "tsv", "parquet", "conll", "conllu"]
+Format: TypeAlias = Literal["jsonl", "json", "csv", "tsv", "parquet", "conll", "conllu"]
+Quoting: TypeAlias = Literal["standard", "backslash", "none"]
 
 
 class Options(BaseModel):
@@ -37,11 +41,73 @@ class Options(BaseModel):
         return {key: value for key, value in dump(self).items() if value is not None or fields[key].default is not None}
 
 
-class DataOptions(Options):
+class FileOptions(Options):
+    """What is said beside the paths about how the files are written."""
+
+    format: Format | None = Field(default=None, description="by default told by the file's extension")
+    encoding: str | None = Field(default=None, description="by default UTF-8; such as cp1252, gb18030, utf-16")
+    separator: str | None = Field(
+        default=None, description="csv, tsv: the character between columns; by default a comma, or a tab"
+    )
+    quoting: Quoting | None = Field(
+        default=None,
+        description="csv, tsv: standard: a cell in quotes may hold separators and line breaks; backslash: the same, "
+        "and a quote inside is written with a backslash; none: a quote is an ordinary character; by default standard "
+        "for csv and none for tsv",
+    )
+    sentence: str | None = Field(
+        default=None,
+        description="where each row is one token: the column that tells the sentences apart; another value begins one",
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_is_known(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            text = "\n".encode(value).decode(value) == "\n"
+        except (LookupError, UnicodeError, ValueError):
+            text = False
+        if not text:
+            raise ValueError(
+                f"found {value!r}; accepted: the encodings of Python, such as utf-8, cp1252, gb18030, utf-16"
+            )
+        return codecs.lookup(value).name
+
+    def to_key(self) -> dict[str, Any]:
+        """Return what caches go by."""
+        return self.model_dump(mode="json")
+
+    @field_validator("separator", mode="before")
+    @classmethod
+    def _separator_is_one_character(cls, value: Any) -> Any:  # noqa: ANN401
+        value = {"\\t": "\t", "tab": "\t"}.get(value, value) if isinstance(value, str) else value
+        if isinstance(value, str) and (len(value) != 1 or value in '\r\n"'):
+            raise ValueError(f'found {value!r}; expected one character, such as ";" or "\\t", that is no quote')
+        return value
+
+
+def read_file_options(values: Mapping[str, Any]) -> FileOptions:
+    """Return how files are written, from plain values. Raises ConfigError on an unknown name or a bad value."""
+    for name in values:
+        if name not in FileOptions.model_fields:
+            raise ConfigError(f"files: found {name!r}; {nearest(name, FileOptions.model_fields)}")
+    try:
+        return FileOptions.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        message = first["msg"].removeprefix("Value error, ")
+        found = "" if message.startswith("found") else f"found {first['input']!r}; "
+        raise ConfigError(f"files.{'.'.join(map(str, first['loc']))}: {found}{message}") from None
+
+
+class DataOptions(FileOptions):
     """Where a task's rows come from: files by split, or a dataset of the Hugging Face hub."""
 
     train: str | tuple[str, ...] | tuple[dict[str, Any], ...] | None = Field(
-        default=None, description="file, list of files, rows, or (with `hub`) the name of a split"
+        default=None,
+        description="file, folder, pattern (part-*.jsonl), list of these, rows, or (with `hub`) the name of a split",
     )
     dev: float | str | tuple[str, ...] | tuple[dict[str, Any], ...] | None = Field(
         default=None, description="as train; or a share of the training rows, such as 0.1, to hold out"
@@ -49,19 +115,21 @@ class DataOptions(Options):
     test: str | tuple[str, ...] | tuple[dict[str, Any], ...] | None = Field(default=None, description="as train")
     hub: str | None = Field(default=None, description="dataset id on the Hugging Face hub, or a dataset folder")
     config: str | None = Field(default=None, description="configuration of the hub dataset, where it has several")
-    format: Format | None = Field(default=None, description="by default told by the file's extension")
     strict: bool = Field(default=False, description="refuse what is otherwise repaired and counted")
 
     @field_validator("train", "dev", "test", mode="before")
     @classmethod
     def _rows_are_files_or_rows(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
+        value = rows_of_table(value)
+        if isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+            value = plain_rows(list(value))
         share = info.field_name == "dev" and isinstance(value, int | float) and not isinstance(value, bool)
         items = value if isinstance(value, list | tuple) else [value]
         alike = any(all(isinstance(item, kind) for item in items) for kind in (str, dict))
         if value is None or share or (alike and not isinstance(value, dict)):
             return value
         held_out = ", or a share of the training rows such as 0.1" if info.field_name == "dev" else ""
-        raise ValueError(f"expected a file, a list of files, or a list of rows (mappings){held_out}")
+        raise ValueError(f"expected a file, a list of files, or a list of rows (mappings, or a DataFrame){held_out}")
 
     @field_validator("dev")
     @classmethod
@@ -69,6 +137,20 @@ class DataOptions(Options):
         if isinstance(value, float) and not 0 < value < 1:
             raise ValueError(f"found {value}; a share of the training rows lies between 0 and 1, such as 0.1")
         return value
+
+    @model_validator(mode="after")
+    def _options_of_files_go_with_files(self) -> DataOptions:
+        for name in FileOptions.model_fields if self.hub is not None else ():
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"found {name!r} beside `hub`, which says itself how its files are written; leave it out"
+                )
+        return self
+
+    @property
+    def file_options(self) -> FileOptions:
+        """What is said about how the files are written."""
+        return FileOptions(**{name: getattr(self, name) for name in FileOptions.model_fields})
 
     @model_validator(mode="before")
     @classmethod

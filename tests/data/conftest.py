@@ -47,7 +47,8 @@ def options() -> Callable[..., TaskOptions]:
     """Build a task's options from a type, where its rows are, and the rest by name."""
 
     def build(kind: str, train: Any = None, **rest: Any) -> TaskOptions:
-        data = {key: rest.pop(key) for key in ("dev", "test", "hub", "config", "format", "strict") if key in rest}
+        known = TASKS[kind].Options.model_fields  # of which multilabel has a separator of its own
+        data = {key: rest.pop(key) for key in DataOptions.model_fields if key in rest and key not in known}
         data = DataOptions(train=train, **data)
         return TASKS[kind].Options(type=kind, data=data, **rest)
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polytask.data.classes import ClassNames
 from polytask.data.feed import feeds_of, hub_rows
+from polytask.data.prepare import read_tables
 from polytask.data.rows import Table, read_table
 from polytask.errors import ConfigError, DataError
 from polytask.options import DataOptions
@@ -183,6 +188,69 @@ def test_a_hub_dataset_that_is_not_to_be_had_says_why(
         tables_of("train", it=options("classification", hub="nobody/nothing"))
 
 
+def test_class_names_of_a_parquet_file_are_those_of_the_dataset(options: Build, folder: str) -> None:
+    kinds = {"sentiment": ("classification", {}), "entities": ("tagging", {"tags": "ner_tags"})}
+    files = {split: f"{folder}/{name}.parquet" for split, name in (("train", "train"), ("dev", "validation"))}
+    by_hub, by_file = (
+        {name: options(kind, **where, **rest) for name, (kind, rest) in kinds.items()}
+        for where in ({"hub": folder}, {"train": files["train"], "dev": files["dev"]})
+    )
+    for split in ("train", "dev"):
+        (one,), (other,) = tables_of(split, **by_hub), tables_of(split, **by_file)
+        assert [one.rows[column][:] for column in ("text", "gold.sentiment", "gold.entities")] == [
+            other.rows[column][:] for column in ("text", "gold.sentiment", "gold.entities")
+        ]
+    first, second = read_tables(by_hub), read_tables(by_file)
+    assert {name: task.to_json() for name, task in first.tasks.items()} == {
+        name: task.to_json() for name, task in second.tasks.items()
+    }
+    assert second.tables["train"][0].rows["gold.sentiment"][:] == ["pos", "neg", None]
+
+
+def test_class_names_lie_anywhere_in_a_row() -> None:
+    label = {"names": ["x", "y"], "_type": "ClassLabel"}
+    features = {
+        "meta": {"label": label, "other": {"dtype": "string", "_type": "Value"}},
+        "answers": {"feature": {"kind": label}, "_type": "Sequence"},
+        "old": [label],
+        "bare": {"num_classes": 2, "_type": "ClassLabel"},
+    }
+    names = ClassNames(features)
+    row = {"meta": {"label": 1, "other": "a"}, "answers": {"kind": [0, 1]}, "old": [1, -1], "bare": 1, "more": 5}
+    assert names.named(row) == {
+        "meta": {"label": "y", "other": "a"}, "answers": {"kind": ["x", "y"]}, "old": None, "bare": 1, "more": 5,
+    }  # fmt: skip
+    assert ClassNames(datasets.Features(a=datasets.ClassLabel(names=["x"])).to_dict()).named({"a": 0}) == {"a": "x"}
+
+
+def test_a_class_number_without_a_name_is_named_with_its_row(options: Build, tmp_path: Path) -> None:
+    table = pa.table({"text": ["a", "b"], "label": [0, 2]})
+    told = {"info": {"features": {"label": {"names": ["x", "y"], "_type": "ClassLabel"}}}}
+    path = tmp_path / "rows.parquet"
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(told)}), path)
+    with pytest.raises(DataError, match=r"rows.parquet:2: found the class 2 in 'label', which has names for 0 to 1"):
+        tables_of("train", it=options("classification", str(path)))
+    for broken in (b"{", b"[]", b'{"info": []}', b'{"info": {"features": 5}}', b'{"info": null}'):
+        pq.write_table(table.replace_schema_metadata({"huggingface": broken}), path)
+        (found,) = tables_of("train", it=options("classification", str(path)))
+        assert found.rows["gold.it"][:] == ["0", "2"]
+
+
+def test_a_folder_of_csv_keeps_labels_that_look_empty(options: Build, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    labels = ["NA", "None", "", "x", "null"]
+    lines = "".join(f"text {at},{label}\n" for at, label in enumerate(labels))
+    (tmp_path / "set" / "train.csv").write_text(f"text,label\n{lines}", "utf-8")
+    (table,) = tables_of("train", it=options("classification", hub=str(tmp_path / "set"), dev=ROWS))
+    assert table.rows["gold.it"][:] == ["NA", "None", None, "x", "null"]
+
+
+def test_options_of_files_are_refused_beside_hub() -> None:
+    for name, value in (("separator", ";"), ("encoding", "cp1252"), ("format", "csv"), ("sentence", "n")):
+        with pytest.raises(ValueError, match=f"found '{name}' beside `hub`"):
+            DataOptions(hub="any", **{name: value})
+
+
 def test_class_numbers_become_names_and_missing_ones_nothing() -> None:
     kinds = datasets.Features(
         one=datasets.ClassLabel(names=["x", "y"]), many=datasets.List(datasets.ClassLabel(names=["O", "B"]))
@@ -193,7 +261,8 @@ def test_class_numbers_become_names_and_missing_ones_nothing() -> None:
         {"one": -1, "many": [0, -1]},
         {"one": 0, "many": None},
     ]
-    assert list(hub_rows(datasets.Dataset.from_list(rows, features=kinds))) == [
+    found = hub_rows(datasets.Dataset.from_list(rows, features=kinds), "name")
+    assert [row for _, row in found] == [
         {"one": "y", "many": ["O", "B"]},
         {"one": None, "many": []},
         {"one": None, "many": None},

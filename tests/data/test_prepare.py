@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -157,6 +158,14 @@ def test_masked_empty_and_unspelled_rows_are_noted(options: Build) -> None:
         "train of topic": ["1 of 5 rows carry no label and are masked"],
         "train of slots": ["4 of 5 rows carry no label and are masked"],
     }
+
+
+def test_what_the_readers_say_is_noted(options: Build, tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text('text,label\n"two\nlines",x\nfine,y\n', "utf-8")
+    for _ in range(2):  # the second time from the cache
+        (said,) = notes_of({"it": options("classification", str(path), dev=DEV)})["train of it"]
+        assert said.startswith(f"1 cells hold line breaks, the first in the row at {path}:2; ")
 
 
 def test_truncated_texts_are_counted(options: Build, tokenizer: Any) -> None:

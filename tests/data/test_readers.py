@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.data.readers import READERS, format_of, read_file
+from polytask.data.files import format_of
+from polytask.data.readers import READERS, read_file
 from polytask.errors import DataError
-from polytask.options import Format
+from polytask.options import FileOptions, Format
 
 # Everything that some libraries take for the end of a line, and that is an ordinary character of a text.
 ODD_SEPARATORS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"
@@ -33,7 +34,8 @@ sentences = st.lists(st.lists(st.tuples(cells, cells), min_size=1, max_size=5), 
 
 def written(path: Path, rows: list[list[str]], delimiter: str, ending: str) -> Path:
     target = io.StringIO()
-    # All quoted: the writer of Python 3.11 leaves a bare carriage return outside of quotes.
+    # All quoted: the writer of Python 3.11 leaves a bare carriage return outside of quotes. Of a tsv file the quotes
+    # around the names of the columns tell that quotes count.
     csv.writer(target, delimiter=delimiter, lineterminator=ending, quoting=csv.QUOTE_ALL).writerows(rows)
     path.write_bytes(target.getvalue().encode())
     return path
@@ -41,6 +43,10 @@ def written(path: Path, rows: list[list[str]], delimiter: str, ending: str) -> P
 
 def as_jsonl(path: Path) -> None:
     path.write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n', "utf-8")
+
+
+def as_json(path: Path) -> None:
+    path.write_text('[\n{"text": "a", "label": "x"},\n{"text": "b", "label": "y"}]\n', "utf-8")
 
 
 def as_csv(path: Path) -> None:
@@ -67,6 +73,7 @@ def as_conllu(path: Path) -> None:
 # How two rows are written in each format: a new reader adds a line here.
 WRITERS: dict[Format, Callable[[Path], None]] = {
     "jsonl": as_jsonl,
+    "json": as_json,
     "csv": as_csv,
     "tsv": as_tsv,
     "parquet": as_parquet,
@@ -76,7 +83,7 @@ WRITERS: dict[Format, Callable[[Path], None]] = {
 
 
 def test_every_reader_is_under_contract() -> None:
-    assert len(READERS) == 6
+    assert len(READERS) == 7
     assert set(WRITERS) == set(READERS)
 
 
@@ -96,7 +103,7 @@ def test_a_reader_yields_numbered_rows_with_text_keys(name: Format, tmp_path: Pa
 def test_a_format_beside_the_path_outweighs_the_extension(name: Format, tmp_path: Path) -> None:
     path = tmp_path / "rows.dat"
     WRITERS[name](path)
-    assert len(list(read_file(path, name))) == 2
+    assert len(list(read_file(path, FileOptions(format=name)))) == 2
     with pytest.raises(DataError, match=r"the extension '.dat' names no format \(accepted: .*\.jsonl.*format"):
         list(read_file(path))
 
@@ -236,7 +243,20 @@ BROKEN = [
     ("rows.jsonl", '{"a": ' + "9" * 5000 + "}", "rows.jsonl:1: not a JSON object"),
     ("rows.csv", "a,b\n1,2,3\n", "rows.csv:2: found 3 columns, and the header has 2; put quotes"),
     ("rows.csv", 'a,b\n1,"2\n', "rows.csv:2: .*check the quotes"),
-    ("rows.tsv", 'a\tb\n"1"x\t2\n', "rows.tsv:2: .*check the quotes"),
+    ("rows.json", '[{"a": 1},\n{"a": }]', "rows.json:2: not JSON .*expected a list of objects"),
+    (
+        "rows.json",
+        '[{"a": 1}\n{"a": 2}]',
+        "rows.json:1: after the item that begins here a comma is expected, and found",
+    ),
+    ("rows.json", '[{"a": 1}, {"a": 2}', "rows.json:1: after the item .* found the end of the file"),
+    ("rows.json", '[{"a": 1}] x', "rows.json: the list is not closed, or something stands after it"),
+    ("rows.json", "[" * 100_000, "rows.json:1: not JSON"),
+    ("rows.json", '[{"a": 1}, [1]]', "rows.json:1: found a list in a list"),
+    ("rows.json", '[{"a": 1},\n 2]', "rows.json:2: found int; expected one JSON object"),
+    ("rows.jsonl", '[{"a": 1},\n{"a": 2}]', "rows.jsonl:1: not a JSON object .*one JSON list is named .json"),
+    ("rows.jsonl", '[{"a": 1}]', "rows.jsonl:1: found list; .*one JSON list is named .json, or takes `format: json`"),
+    ("rows.jsonl", '{"a": 1, "b": 2, "a": 3}', "rows.jsonl:1: not a JSON object .the key 'a' stands twice"),
     ("rows.csv", "a,a\n1,2\n", "rows.csv:1: the header names 'a' twice"),
     ("rows.parquet", "PAR1 and nothing more PAR1", "rows.parquet: not a parquet file"),
     ("rows.conll", "a\tO\nb\n", "rows.conll:2: found 1 columns, expected 2"),
@@ -252,6 +272,36 @@ def test_a_broken_line_is_named(name: str, content: str, message: str, tmp_path:
     (tmp_path / name).write_text(content, "utf-8")
     with pytest.raises(DataError, match=message):
         list(read_file(tmp_path / name))
+
+
+PIECES = [
+    *(bytes([byte]) for byte in b"\"'\t\n\r\0#[]{},\\\xff"), b"", b"\n\n", b"# ", b"\\ud800", b"\xfe\xff",
+    b"\xef\xbb\xbf", b"\x1f\x8b", b"PAR1", b"NaN", b"9" * 5000, b"[" * 5000, "é".encode(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READERS)
+@given(
+    changes=st.lists(
+        st.tuples(st.integers(0, 200), st.integers(0, 5), st.sampled_from(PIECES)), min_size=1, max_size=4
+    ),
+    encoding=st.sampled_from([None, "utf-16", "gb18030", "cp037"]),
+)
+def test_a_damaged_file_gives_rows_or_a_message(
+    changes: list[tuple[int, int, bytes]], encoding: str | None, name: Format, tmp_path: Path
+) -> None:
+    path = tmp_path / f"rows.{name}"
+    WRITERS[name](path)
+    content = path.read_bytes()
+    for at, removed, piece in changes:
+        content = content[:at] + piece + content[at + removed :]
+    path.write_bytes(content)
+    try:
+        for number, row in read_file(path, FileOptions(encoding=encoding)):
+            assert number > 0
+            assert all(isinstance(key, str) for key in row)
+    except DataError as error:
+        assert str(error).startswith(str(path))  # noqa: PT017
 
 
 def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from polytask.data.feed import feeds_of
+from polytask.data.prepare import read_tables
 from polytask.data.readers import READERS
 from polytask.data.rows import Table, read_table
 from polytask.errors import ConfigError, DataError
@@ -135,13 +137,20 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("classification", {"text": "\ud800", "label": "x"}, "'text' holds half of a surrogate pair"),
     ("classification", {"text": "a", "label": "\udfff"}, "'label' holds half of a surrogate pair"),
     ("classification", {"text": "a", "label": 1.5}, "task 'it': found 1.5; a label is text or a whole number"),
-    ("classification", {"text": "a", "label": float("nan")}, "task 'it': found nan; a label is"),
     ("classification", {"text": "a", "label": ["x"]}, r"task 'it': found \['x'\]; a label is"),
     ("classification", {"text": "a", "label": {"x": 1}}, "task 'it': found {'x': 1}; a label is"),
     ("multilabel", {"text": "a", "labels": 5}, "task 'it': found 5; labels are a list"),
     ("multilabel", {"text": "a", "labels": ["x", None]}, "task 'it': found None; a label is"),
     ("multilabel", {"text": "a", "labels": ["\ud83d"]}, "'labels' holds half of a surrogate pair"),
-    ("regression", {"text": "a", "score": float("nan")}, "task 'it': found nan; a score is a finite number"),
+    ("regression", {"text": "a", "score": "1_2"}, "task 'it': found '1_2'; a score is a finite number"),
+    ("regression", {"text": "a", "score": "nan"}, "task 'it': found 'nan'; a score is a finite number"),
+    ("regression", {"text": "a", "score": "３"}, "task 'it': found '３'; a score is a finite number"),
+    ("regression", {"text": "a", "score": "1,5"}, "task 'it': found '1,5'; .*write decimals with a point"),
+    ("multilabel", {"text": "a", "labels": "['x'"}, "task 'it': found .*, which begins as a list and cannot be read"),
+    ("multilabel", {"text": "a", "labels": '{"x": 1}'}, "task 'it': found .*; labels are a list, joined text, or"),
+    ("tagging", {"tokens": "['a' 'b']", "tags": "O O"}, "task 'it': found .*, which begins as a list and cannot be"),
+    ("tagging", {"tokens": ["a", "b"], "tags": ["O", ""]}, "task 'it': the tag of word 2 is empty; each token needs"),
+    ("tagging", {"tokens": "a,b", "tags": "O,O"}, "task 'it': found 'a,b' with the tags 'O,O', joined by commas"),
     ("regression", {"text": "a", "score": float("inf")}, "task 'it': found inf; a score is"),
     ("regression", {"text": "a", "score": "high"}, "task 'it': found 'high'; a score is"),
     ("regression", {"text": "a", "score": True}, "task 'it': found True; a score is"),
@@ -199,7 +208,7 @@ def test_rows_are_read_once_and_again_only_when_the_file_changes(
 ) -> None:
     reads: list[Path] = []
     plain = READERS["jsonl"]
-    monkeypatch.setitem(READERS, "jsonl", lambda path: (reads.append(path), plain(path))[1])
+    monkeypatch.setitem(READERS, "jsonl", lambda file: (reads.append(file.path), plain(file))[1])
     path = jsonl([{"text": "a", "label": "x"}])
     first, second = (table_of(it=options("classification", path)) for _ in range(2))
     assert len(reads) == 1
@@ -243,10 +252,108 @@ def test_text_cells_hold_scores_lists_and_labels(name: Format, options: Build, t
     assert table.rows["gold.tags"][:] == [["O", "B-Z"], ["O"]]
 
 
+def test_lists_written_as_text_are_the_lists_that_they_show(options: Build, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    cells = [["text", "tokens", "tags", "labels"], ["a 'b'", "['a', \"'b'\"]", '["B-X", "I-X"]', "['x', 'y z']"]]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([*cells, ["c d", "c d", "O O", "[]"]])
+    table = table_of(tags=options("tagging", str(path)), labels=options("multilabel", str(path)))
+    assert table.rows["gold.tags"][:] == [["B-X", "I-X"], ["O", "O"]]
+    assert table.rows["gold.labels"][:] == [["x", "y z"], []]
+    assert table.rows["starts"][:] == [[0, 2], [0, 2]]
+
+
+@pytest.mark.parametrize("written", [[0, 0, 1], [0.0, 0.0, 1.0], [False, False, True], "[0, 0, 1]", "0,0,1"])
+def test_rows_that_mark_every_label_need_the_names_of_the_labels(written: Any, options: Build) -> None:
+    others = [[True, False, False], [False] * 3] if isinstance(written[0], bool) else [[1, 0, 0], [0, 0, 0]]
+    rows = [{"text": text, "labels": labels} for text, labels in zip("abc", [written, *others], strict=True)]
+    with pytest.raises(ConfigError, match=r"tasks.it .*each row lists 3 times 0 or 1.*`classes: \[first, second"):
+        read_tables({"it": options("multilabel", rows, dev=rows)})
+    table = table_of(it=options("multilabel", rows, classes=["joy", "fear", "love"]))
+    assert table.rows["gold.it"][:] == [["love"], ["joy"], []]
+    with pytest.raises(DataError, match=r"train row 1: task 'it': .*`classes` names 2 labels, so a row is as many"):
+        table_of(it=options("multilabel", rows, classes=["joy", "fear"]))
+
+
+def test_labels_that_are_numbers_are_no_marks(options: Build) -> None:
+    rows = [{"text": "a", "labels": [0, 1]}, {"text": "b", "labels": [1]}, {"text": "c", "labels": []}]
+    assert read_tables({"it": options("multilabel", rows, dev=rows)}).tasks["it"].labels == ("0", "1")
+
+
+@pytest.mark.parametrize("separator", [";", "|"])
+def test_labels_joined_by_another_separator_are_refused(separator: str, options: Build) -> None:
+    rows = [{"text": "a", "labels": separator.join("xy")}, {"text": "b", "labels": "x"}]
+    with pytest.raises(ConfigError, match=rf"the label 'x[;|]y' seems to be several, .*separator: \"[{separator}]\""):
+        read_tables({"it": options("multilabel", rows, dev=rows)})
+    lists = [{"text": row["text"], "labels": [row["labels"]]} for row in rows]
+    assert read_tables({"it": options("multilabel", lists, dev=lists)}).tasks["it"].labels == (
+        "x",
+        separator.join("xy"),
+    )
+    for chosen, labels in ((separator, ("x", "y")), (",", ("x", separator.join("xy")))):
+        tables = read_tables({"it": options("multilabel", rows, dev=rows, separator=chosen)})
+        assert tables.tasks["it"].labels == labels
+
+
+TOKEN_ROWS = "Sentence #,Word,Tag\nSentence: 1,Ann,B-PER\n,sings,O\nSentence: 2,Bo,B-PER\n,Li,I-PER\n"
+
+
+def test_one_token_a_row_is_refused_or_read_with_the_column_of_the_sentence(options: Build, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(TOKEN_ROWS, "utf-8")
+    columns = {"tokens": "Word", "tags": "Tag"}
+    with pytest.raises(ConfigError, match=r"each of the 4 rows holds one word; .*`sentence: COLUMN`.*Sentence #, Word"):
+        table_of(it=options("tagging", str(path), **columns))
+    table = table_of(it=options("tagging", str(path), **columns, sentence="Sentence #"))
+    assert table.rows["text"][:] == ["Ann sings", "Bo Li"]
+    assert table.rows["gold.it"][:] == [["B-PER", "O"], ["B-PER", "I-PER"]]
+    assert table.rows["place"][:] == [f"{path}:2", f"{path}:4"]
+    with pytest.raises(DataError, match=r"rows.csv:2: no column 'sentence' \(accepted: .*did you mean 'Sentence #'"):
+        table_of(it=options("tagging", str(path), **columns, sentence="sentence"))
+    path.write_text(TOKEN_ROWS.replace("Word", "text"), "utf-8")
+    columns["tokens"] = "text"
+    assert table_of(it=options("tagging", str(path), **columns, sentence="Sentence #")).rows["text"][1] == "Bo Li"
+    rows = [{"n": n, "tokens": token, "tags": tag} for n, token, tag in ((1, "a", "B-X"), (1, "b", "O"), (2, "c", "O"))]
+    assert table_of(it=options("tagging", rows, sentence="n")).rows["text"][:] == ["a b", "c"]
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_nan_is_not_labelled(kind: str, options: Build, jsonl: Write) -> None:
+    rows = [{"text": "a", "label": 1.0, "score": 1.0}, {"text": "b", "label": float("nan"), "score": float("nan")}]
+    for given in (rows, jsonl(rows)):
+        table = table_of(it=options(kind, given))
+        assert (table.tallies["it"].present, table.tallies["it"].missing) == (1, 1)
+
+
+def test_nested_values_have_names_with_points(options: Build, jsonl: Write) -> None:
+    path = jsonl([{"text": "a", "meta": {"label": "x", "more": {"score": 2}}}])
+    one, two = options("classification", path, label="meta.label"), options("regression", path, label="meta.more.score")
+    assert [table_of(one=one, two=two).rows[f"gold.{name}"][0] for name in ("one", "two")] == ["x", 2.0]
+
+
+@pytest.mark.parametrize("column", ["text", "label", "tags", "meta"])
+def test_what_is_nested_deeply_is_no_crash(column: str, options: Build, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    limit = sys.getrecursionlimit()
+    for deep in (50, limit - 250, limit - 100, limit, 100_000):
+        nested = '{"a": [' * deep + "1" + "]}" * deep
+        path.write_text(
+            f'{{"text": "a", "label": "x", "tokens": ["a"], "tags": ["O"], "{column}": {nested}}}\n', "utf-8"
+        )
+        tasks = {"topic": options("classification", str(path)), "tags": options("tagging", str(path))}
+        try:
+            rows = table_of(**tasks).rows
+        except DataError as error:
+            assert str(error).startswith(f"{path}:1: ")  # noqa: PT017
+        else:
+            assert (column, rows["gold.tags"][0]) == ("meta", ["O"])
+
+
 MEASURE = """
 import gc, json, re, sys
 from pathlib import Path
 from polytask.data.feed import feeds_of
+from polytask.data.prepare import read_tables
 from polytask.data.rows import read_table
 from polytask.options import DataOptions
 from polytask.tasks import TASKS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 
 import polytask as pt
 from polytask import cli
+from polytask.data.words import split_words
+from polytask.errors import ConfigError
+from polytask.tasks.bio import spans
 from samples import corpus_rows, write_jsonl
 
 Job = Callable[..., dict[str, Any]]
@@ -69,3 +73,48 @@ def test_the_command_shows_intervals_and_adds_them_to_json_when_asked(
     assert scores == run.scores["test"]
     kept = json.loads((tmp_path / "run" / "intervals.json").read_text("utf-8"))["test"]
     assert json.loads(call("--json", "--intervals")) == {"scores": scores, "intervals": kept}
+
+
+def test_new_files_may_be_written_in_another_way(
+    run: pt.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [row for row in corpus_rows(60)[40:] if "sentiment" in row]
+    plain = str(write_jsonl(tmp_path / "new.jsonl", [{key: row[key] for key in ("text", "sentiment")} for row in rows]))
+    table = tmp_path / "new.csv"
+    with table.open("w", encoding="utf-16", newline="") as file:
+        csv.writer(file, delimiter=";").writerows([("text", "sentiment"), *((r["text"], r["sentiment"]) for r in rows)])
+    files = {"separator": ";", "encoding": "utf-16"}
+    expected = pt.evaluate(run.model, {"sentiment": plain})
+    assert pt.evaluate(run.model, {"sentiment": str(table)}, files=files) == expected
+    written = [item for name, value in files.items() for item in ("--written", f"{name}={value}")]
+    command = ["polytask", "evaluate", str(tmp_path / "run" / "model"), "--data", f"sentiment={table}", "--json"]
+    monkeypatch.setattr("sys.argv", [*command, *written])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert not left.value.code
+    assert json.loads(capsys.readouterr().out) == expected
+    for bad, told in (
+        ({"seperator": ";"}, "files: found 'seperator'"),
+        ({"encoding": "utf-99"}, "files.encoding: found"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            pt.evaluate(run.model, {"sentiment": str(table)}, files=bad)
+
+
+def test_spans_score_as_the_words_and_tags_that_they_stand_for(run: pt.Run, tmp_path: Path) -> None:
+    tagged = [row for row in corpus_rows(60)[40:] if {"tokens", "tags"} <= row.keys()]
+    spelled = [row for row in tagged if [row["text"][a:b] for a, b in split_words(row["text"])] == row["tokens"]]
+    with_spans = [{"text": row["text"], "tags": characters_of(row)} for row in spelled]
+    tokens = [{key: row[key] for key in ("text", "tokens", "tags")} for row in spelled]
+    one, other = (
+        pt.evaluate(run.model, {"entities": str(write_jsonl(tmp_path / f"{name}.jsonl", found))})
+        for name, found in (("tokens", tokens), ("spans", with_spans))
+    )
+    assert spelled
+    assert one == other
+
+
+def characters_of(row: dict[str, Any]) -> list[list[Any]]:
+    """Return a row's entities as spans by character."""
+    words = split_words(row["text"])
+    return [[words[span.first][0], words[span.end - 1][1], span.label] for span in spans(row["tags"])]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 # Raised whenever the form or the making of cached files changes.
-FORM = 5
+FORM = 6
 
 
 def cache_dir() -> Path:

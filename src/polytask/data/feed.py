@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from polytask.data.cache import file_digest, key_of
-from polytask.data.readers import read_file
+from polytask.data.classes import ClassNames
+from polytask.data.files import Remarks, files_of
+from polytask.data.readers import read_file, sentences
 from polytask.errors import ConfigError, DataError, nearest
-from polytask.options import DataOptions, Format
+from polytask.options import DataOptions, FileOptions
 from polytask.tasks import TaskOptions
 from polytask.terms import Inputs, Split
 
@@ -25,6 +27,7 @@ class Feed:
     Attributes:
         files: paths, or names of a hub dataset's splits.
         rows: rows given as Python objects, instead of files.
+        written: what is said about how the files are written.
         share: (share, held out): only the rows whose text falls into, or outside of, a held-out share.
         tasks: the options of the tasks that read the rows.
     """
@@ -34,7 +37,7 @@ class Feed:
     rows: tuple[dict[str, Any], ...]
     hub: str | None
     config: str | None
-    format: Format | None
+    written: FileOptions
     share: tuple[float, bool] | None
     inputs: Inputs
     tasks: Mapping[str, TaskOptions]
@@ -58,18 +61,26 @@ class Feed:
         else:
             content.extend(file_digest(Path(file)) for file in self.files if Path(file).is_file())
         options = {name: task.reading() for name, task in self.tasks.items()}
-        return key_of(content, self.format, options, [self.inputs.first, self.inputs.second])
+        return key_of(content, self.written.to_key(), options, [self.inputs.first, self.inputs.second])
 
-    def read(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield (place, values) of each row, in order."""
+    def read(self, remarks: Remarks | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield (place, values) of each row, in order.
+
+        Args:
+            remarks: takes what a person should know of how files were read.
+        """
         for part in self.files if self.hub else ():
-            for number, row in enumerate(hub_rows(load_hub(self, part)), start=1):
-                yield f"{self.hub} ({part}):{number}", row
-        for number, row in enumerate(self.rows, start=1):
+            yield from hub_rows(load_hub(self, part), f"{self.hub} ({part})")
+        rows = enumerate(self.rows, start=1)
+        for number, row in (
+            sentences(rows, self.written.sentence, f"{self.split} row") if self.written.sentence else rows
+        ):
             yield f"{self.split} row {number}", row
         for file in () if self.hub else self.files:
-            for number, row in read_file(Path(file), self.format):
-                yield f"{file}:{number}", row
+            # A name of bytes that are no text would stop the message that tells it.
+            name = file.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            for number, row in read_file(Path(file), self.written, remarks):
+                yield f"{name}:{number}", row
 
 
 def load_hub(feed: Feed, part: str) -> Any:  # noqa: ANN401
@@ -80,6 +91,11 @@ def load_hub(feed: Feed, part: str) -> Any:  # noqa: ANN401
     assert feed.hub is not None
     try:
         data = datasets.load_dataset(feed.hub, feed.config, split=part)
+        if data.info.builder_name == "csv":
+            # Otherwise labels such as NA and None are taken for empty cells.
+            data = datasets.load_dataset(
+                feed.hub, feed.config, split=part, keep_default_na=False, na_values=[""], na_filter=True
+            )
     except (ValueError, OSError, RuntimeError, DatasetsError) as error:
         found = f"{error} ({error.__cause__})" if error.__cause__ else str(error)
         raise DataError(
@@ -90,32 +106,15 @@ def load_hub(feed: Feed, part: str) -> Any:  # noqa: ANN401
     return data
 
 
-def hub_rows(data: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401
-    """Yield a hub dataset's rows with the names of its class labels in place of their numbers."""
-    import datasets
-
-    names: dict[str, list[str]] = {}
-    for column, kind in data.features.items():
-        inner = kind.feature if isinstance(kind, datasets.List) else kind
-        if isinstance(inner, datasets.ClassLabel):
-            names[column] = inner.names
-    for row in data:
-        values = dict(row)
-        for column, known in names.items():
-            cell = values[column]
-            values[column] = _names(known, cell) if isinstance(cell, list) else _name(known, cell)
-        yield values
-
-
-def _name(known: list[str], number: int | None) -> str | None:
-    """Return a class's name; -1 is how hub datasets write a label that is not given."""
-    return None if number is None or number < 0 else known[number]
-
-
-def _names(known: list[str], numbers: list[int | None]) -> list[str | None] | None:
-    """Return the names of a list of classes; one that is not given leaves the whole list not given."""
-    names = [_name(known, number) for number in numbers]
-    return None if None in names else names
+def hub_rows(data: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:  # noqa: ANN401
+    """Yield (place, values) of a hub dataset's rows, with the names of its classes in place of their numbers."""
+    names = ClassNames(data.features.to_dict())
+    for number, row in enumerate(data, start=1):
+        place = f"{name}:{number}"
+        try:
+            yield place, names.named(row)
+        except ValueError as error:
+            raise DataError(f"{place}: {error}") from None
 
 
 def feeds_of(tasks: Mapping[str, TaskOptions], split: Split) -> list[Feed]:
@@ -130,17 +129,27 @@ def feeds_of(tasks: Mapping[str, TaskOptions], split: Split) -> list[Feed]:
             continue
         files: tuple[str, ...] = ()
         rows: tuple[dict[str, Any], ...] = ()
-        if isinstance(chosen, str):
-            files = (chosen,)
-        elif all(isinstance(item, str) for item in chosen):
-            files = tuple(str(item) for item in chosen)
+        if isinstance(chosen, str) or all(isinstance(item, str) for item in chosen):
+            files = _files(name, split, chosen, task.data)
         else:
             rows = tuple(item for item in chosen if isinstance(item, dict))
         data = task.data if not rows else task.data.model_copy(update={"hub": None, "config": None})
-        identity = key_of(files, str(rows), data.hub, data.config, data.format, share, str(task.inputs))
+        written = data.file_options
+        identity = key_of(files, str(rows), data.hub, data.config, written.to_key(), share, str(task.inputs))
         together = {**(found[identity].tasks if identity in found else {}), name: task}
-        found[identity] = Feed(split, files, rows, data.hub, data.config, data.format, share, task.inputs, together)
+        found[identity] = Feed(split, files, rows, data.hub, data.config, written, share, task.inputs, together)
     return list(found.values())
+
+
+def _files(name: str, split: str, chosen: Any, data: DataOptions) -> tuple[str, ...]:  # noqa: ANN401
+    """Return the files (or splits of a hub dataset) that the options name, with folders and patterns as their files."""
+    names = _parts(chosen)
+    if data.hub is not None:
+        return tuple(names)
+    try:
+        return tuple(file for one in names for file in files_of(one))
+    except DataError as error:
+        raise DataError(f"tasks.{name}.data.{split}: {error}") from None
 
 
 def _chosen(name: str, data: DataOptions, split: Split) -> tuple[Any, tuple[float, bool] | None]:
@@ -170,9 +179,10 @@ def require_apart(tasks: Mapping[str, TaskOptions]) -> None:
     Rows that trained or chose a model say nothing of new ones. (Dev rows that train are noted, as all leaks are.)
     """
     for name, task in tasks.items():
-        tested = _parts(task.data.test)
+        tested = set(_files(name, "test", task.data.test, task.data))
         for split in ("train", "dev"):
-            twice = tested & _parts(getattr(task.data, split) or (_HUB_SPLITS[split] if task.data.hub else None))
+            chosen = getattr(task.data, split) or (_HUB_SPLITS[split] if task.data.hub else None)
+            twice = tested & set(_files(name, split, chosen, task.data))
             if twice:
                 raise ConfigError(
                     f"tasks.{name}.data.test: found {min(twice)!r}, which is tasks.{name}.data.{split} as well; a "
@@ -181,9 +191,9 @@ def require_apart(tasks: Mapping[str, TaskOptions]) -> None:
                 )
 
 
-def _parts(value: Any) -> set[str]:  # noqa: ANN401
+def _parts(value: Any) -> list[str]:  # noqa: ANN401
     parts = value if isinstance(value, list | tuple) else [value]
-    return {part for part in parts if isinstance(part, str)}
+    return [part for part in parts if isinstance(part, str)]
 
 
 def missing_column(place: str, found: str, columns: Mapping[str, Any] | list[str]) -> str:

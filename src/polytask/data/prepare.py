@@ -124,6 +124,7 @@ def _notes(tables: Mapping[Split, tuple[Table, ...]], tasks: Mapping[str, Task])
         for table in tables[split]:
             names = ", ".join(table.feed.tasks)
             place = f"{split} of {names}"
+            yield from (Note(place, message) for message in table.remarks.messages())
             if table.empty[0]:
                 yield Note(
                     place,

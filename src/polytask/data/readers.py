@@ -2,208 +2,208 @@
 
 from __future__ import annotations
 
-import csv
-import difflib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from polytask.data.annotations import row_of
+from polytask.data.classes import ClassNames
+from polytask.data.conll import read_conll, read_conllu
+from polytask.data.delimited import read_csv, read_tsv
+from polytask.data.files import DataFile, Remarks, require_file
 from polytask.errors import DataError, nearest
-from polytask.options import Format
+from polytask.options import FileOptions, Format
 
 Numbered: TypeAlias = Iterator[tuple[int, dict[str, Any]]]
 
 
-def raw_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield numbered lines, cut at newlines only (a text may hold other line separators), with the ending."""
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            try:
-                text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{path}:{number}: byte {error.start + 1} of the line is not UTF-8; save the file as UTF-8"
-                ) from None
-            yield number, text
-
-
-def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield numbered lines without the ending."""
-    for number, text in raw_lines(path):
-        yield number, text.removesuffix("\n").removesuffix("\r")
-
-
-def read_jsonl(path: Path) -> Numbered:
+def read_jsonl(file: DataFile) -> Numbered:
     """One JSON object a line; blank lines are passed over."""
-    for number, line in lines(path):
-        if not line.strip():
-            continue
+    for number, line in file.lines():
+        if line.strip():
+            yield number, _json_row(file, number, _parse(file, number, line))
+
+
+def read_json(file: DataFile) -> Numbered:
+    """A list of JSON objects, or one object after another; the number is the line on which an object begins."""
+    text = "".join(line for _, line in file.raw_lines())
+    for number, value in _values(file, text):
+        if isinstance(value, list) and not _is_pair(value):
+            raise DataError(f"{file.place(number)}: found a list in a list; expected one JSON object a row")
+        yield number, _json_row(file, number, value)
+
+
+def _values(file: DataFile, text: str) -> Iterator[tuple[int, Any]]:
+    """Yield the items of a JSON list, or the values of a text that holds one after another, with their lines."""
+    position = _skip(text, 0)
+    in_list = text.startswith("[", position)
+    position = _skip(text, position + 1) if in_list else position
+    number, counted = 1, 0
+    while position < len(text) and not (in_list and text.startswith("]", position)):
+        number, counted = number + text.count("\n", counted, position), position
         try:
-            row = json.loads(line)
+            value, position = _DECODER.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}:{number}: not a JSON object ({error}); expected one object a line") from None
-        if not isinstance(row, dict):
-            raise DataError(f"{path}:{number}: found {type(row).__name__}; expected one JSON object a line")
-        yield number, row
+            raise DataError(f"{file.place(number)}: not JSON ({error}); expected a list of objects") from None
+        yield from _unwrapped(number, value)
+        position = _skip(text, position)
+        if in_list:
+            position = _after_item(file, number, text, position)
+    if in_list and text[position:].strip() != "]":
+        raise DataError(f"{file.path}: the list is not closed, or something stands after it; the file may be cut off")
 
 
-def _read_table(path: Path, delimiter: str) -> Numbered:
-    csv.field_size_limit(2**31 - 1)  # a text may be longer than the module's default of 131,072 characters
-    # With the endings, which may stand inside a quoted cell.
-    rows = csv.reader((line for _, line in raw_lines(path)), delimiter=delimiter, strict=True)
+def _after_item(file: DataFile, number: int, text: str, position: int) -> int:
+    """Return where the next item begins, or the end of the list."""
+    if text.startswith("]", position):
+        return position
+    if not text.startswith(",", position):
+        found = repr(text[position : position + 1]) if position < len(text) else "the end of the file"
+        raise DataError(f"{file.place(number)}: after the item that begins here a comma is expected, and found {found}")
+    return _skip(text, position + 1)
+
+
+def _skip(text: str, position: int) -> int:
+    while position < len(text) and text[position] in " \t\r\n":
+        position += 1
+    return position
+
+
+def _unwrapped(number: int, value: Any) -> Iterator[tuple[int, Any]]:  # noqa: ANN401
+    """Yield the rows of an object that holds all of them, as some annotation tools write it."""
+    rows = value.get("annotations") if isinstance(value, dict) and "data" not in value else None
+    if isinstance(rows, list) and rows and all(row is None or _is_pair(row) for row in rows):
+        yield from ((number, row) for row in rows if row is not None)
+    else:
+        yield number, value
+
+
+def _is_pair(value: Any) -> bool:  # noqa: ANN401
+    """Whether a list is a text with its annotations, as spaCy's training data are written."""
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], dict)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+
+def _parse(file: DataFile, number: int, line: str) -> Any:  # noqa: ANN401
     try:
-        header = next(rows, None)
-        if header is None:
-            return
-        if len(set(header)) != len(header):
-            twice = next(name for name in header if header.count(name) > 1)
-            raise DataError(f"{path}:1: the header names {twice!r} twice; give every column a name of its own")
-        for row in rows:
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise DataError(
-                    f"{path}:{rows.line_num}: found {len(row)} columns, and the header has {len(header)}; "
-                    "put quotes around a cell that holds the separator"
-                )
-            yield rows.line_num, dict(zip(header, row, strict=True))
-    except csv.Error as error:
-        raise DataError(f"{path}:{rows.line_num}: {error}; check the quotes on this line") from None
+        return _DECODER.decode(line)
+    except (ValueError, RecursionError) as error:
+        whole = "; a file that is one JSON list is named .json, or takes `format: json`" if line[0] == "[" else ""
+        raise DataError(
+            f"{file.place(number)}: not a JSON object ({error}); expected one object a line{whole}"
+        ) from None
 
 
-def read_csv(path: Path) -> Numbered:
-    """Comma-separated with a header line; a cell may hold quotes and line breaks."""
-    return _read_table(path, ",")
+def _json_row(file: DataFile, number: int, value: Any) -> dict[str, Any]:  # noqa: ANN401
+    if _is_pair(value):
+        value = {"text": value[0], **value[1]}
+    if not isinstance(value, dict):
+        whole = "; a file that is one JSON list is named .json, or takes `format: json`" if number == 1 else ""
+        raise DataError(f"{file.place(number)}: found {type(value).__name__}; expected one JSON object a line{whole}")
+    try:
+        return row_of(value)
+    except ValueError as error:
+        raise DataError(f"{file.place(number)}: {error}") from None
 
 
-def read_tsv(path: Path) -> Numbered:
-    """Tab-separated with a header line."""
-    return _read_table(path, "\t")
-
-
-def read_parquet(path: Path) -> Numbered:
-    """Parquet, a batch of rows at a time; the number is the row's."""
+def read_parquet(file: DataFile) -> Numbered:
+    """Parquet, a batch of rows at a time, with the names of classes that the file gives; the number is the row's."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    number = 0
     try:
-        batches = pq.ParquetFile(path).iter_batches(batch_size=1024)
-        number = 0
-        for batch in batches:
-            for row in batch.to_pylist():
-                number += 1
-                yield number, row
+        with pq.ParquetFile(file.path) as parquet:
+            names = ClassNames.of_parquet(parquet.schema_arrow.metadata)
+            for batch in parquet.iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, names.named(row)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a parquet file ({error})") from None
+        raise DataError(f"{file.path}: not a parquet file ({error})") from None
+    except ValueError as error:
+        raise DataError(f"{file.place(number)}: {error}") from None
 
 
-def _sentences(path: Path) -> Iterator[list[tuple[int, str]]]:
-    """Yield blocks of numbered lines between blank ones."""
-    block: list[tuple[int, str]] = []
-    for numbered in lines(path):
-        if numbered[1].strip():
-            block.append(numbered)
-        elif block:
-            yield block
-            block = []
-    if block:
-        yield block
-
-
-def read_conll(path: Path) -> Numbered:
-    """CoNLL: a token a line with its columns, blank lines between sentences.
-
-    A row has `tokens` (first column), `tags` (last column), and every column under its number, from "1".
-    """
-    width = 0
-    for block in _sentences(path):
-        rows: list[list[str]] = []
-        for number, line in block:
-            # At ASCII spaces only: a token may hold, or be, another kind of space.
-            cells = line.split("\t") if "\t" in line else [cell for cell in line.split(" ") if cell]
-            if not rows and cells[0] == "-DOCSTART-":
-                continue
-            width = width or len(cells)
-            if len(cells) != width or width < 2:
-                raise DataError(
-                    f"{path}:{number}: found {len(cells)} columns, expected {max(width, 2)}: "
-                    "a token and its tags on each line, a blank line between sentences"
-                )
-            rows.append(cells)
-        if rows:
-            columns = [list(column) for column in zip(*rows, strict=True)]
-            numbered = {str(index): column for index, column in enumerate(columns, start=1)}
-            yield block[0][0], {"tokens": columns[0], "tags": columns[-1], **numbered}
-
-
-_CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
-
-
-def read_conllu(path: Path) -> Numbered:
-    """CoNLL-U: the fields by name (`form`, `upos`, ...), `tokens` for `form`, and `text` from the comment.
-
-    Lines of multi-word tokens (1-2) and empty nodes (1.1) are not words and are passed over.
-    """
-    for block in _sentences(path):
-        row: dict[str, Any] = {}
-        words: list[list[str]] = []
-        for number, line in block:
-            if line.startswith("#"):
-                key, _, value = line[1:].partition("=")
-                if key.strip() == "text":
-                    row["text"] = value.strip()
-                continue
-            cells = line.split("\t")
-            if len(cells) != len(_CONLLU):
-                raise DataError(f"{path}:{number}: found {len(cells)} fields, CoNLL-U has 10, separated by tabs")
-            if cells[0].isdigit():
-                words.append(cells)
-        if words:
-            fields = {name: list(column) for name, column in zip(_CONLLU, zip(*words, strict=True), strict=True)}
-            yield block[0][0], {**row, **fields, "tokens": fields["form"]}
-
-
-READERS: dict[Format, Callable[[Path], Numbered]] = {
+READERS: dict[Format, Callable[[DataFile], Numbered]] = {
     "jsonl": read_jsonl,
+    "json": read_json,
     "csv": read_csv,
     "tsv": read_tsv,
     "parquet": read_parquet,
     "conll": read_conll,
     "conllu": read_conllu,
 }
-_EXTENSIONS: dict[str, Format] = {
-    ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet",
-    ".conll": "conll", ".iob": "conll", ".iob2": "conll", ".bio": "conll", ".conllu": "conllu",
-}  # fmt: skip
+_TABLES: tuple[Format, ...] = ("csv", "tsv")
 
 
-def format_of(path: Path) -> Format:
-    """Tell a file's format by its extension. Raises DataError on an unknown one."""
-    found = _EXTENSIONS.get(path.suffix.lower())
-    if found is None:
-        raise DataError(
-            f"{path}: the extension {path.suffix!r} names no format ({nearest(path.suffix, _EXTENSIONS)}); "
-            "rename the file, or give `format` beside the path"
-        )
-    return found
+def read_file(path: Path, options: FileOptions | None = None, remarks: Remarks | None = None) -> Numbered:
+    """Read one file.
 
+    Args:
+        options: what is said beside the path; by default the extension tells the format.
+        remarks: takes what a person should know of how the file was read.
 
-def require_file(path: Path) -> None:
-    """Raise DataError, with the nearest names beside it, when a file is missing."""
-    if not path.is_file():
-        beside = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
-        closest = difflib.get_close_matches(path.name, beside, n=20, cutoff=0)
-        hint = nearest(path.name, closest) if path.parent.is_dir() else f"the folder {path.parent} does not exist"
-        raise DataError(f"{path}: no such file ({hint})")
-
-
-def read_file(path: Path, chosen: Format | None = None) -> Numbered:
-    """Read one file. Raises DataError when it is missing, empty or broken."""
+    Raises DataError when it is missing, empty or broken.
+    """
     require_file(path)
     empty = True
-    for numbered in READERS[chosen or format_of(path)](path):
+    for numbered in rows_of(DataFile(path, options or FileOptions(), Remarks() if remarks is None else remarks)):
         empty = False
         yield numbered
     if empty:
         raise DataError(f"{path}: the file holds no rows")
+
+
+def rows_of(file: DataFile) -> Numbered:
+    """Read a file that is there, whether it holds rows or not. Raises DataError where it is broken."""
+    _require_applicable(file)
+    rows = READERS[file.format](file)
+    sentence = file.options.sentence
+    return rows if sentence is None else sentences(rows, sentence, str(file.path))
+
+
+def _require_applicable(file: DataFile) -> None:
+    """Raise DataError where an option beside the path says nothing about a file of this format."""
+    options = file.options
+    if file.format not in _TABLES and (options.separator is not None or options.quoting is not None):
+        raise DataError(f"{file.path}: `separator` and `quoting` are for csv and tsv, and this file is {file.format}")
+    if file.format == "parquet" and (options.encoding is not None or file.path.suffix.lower() == ".gz"):
+        what = (
+            "has no encoding to choose; leave out `encoding`" if options.encoding else "is compressed inside; unpack it"
+        )
+        raise DataError(f"{file.path}: a parquet file {what}")
+
+
+def sentences(rows: Numbered, column: str, name: str) -> Numbered:
+    """Gather rows of one token each into rows of one sentence each: lists of the cells of every column.
+
+    Args:
+        column: tells the sentences apart: another value begins one, an empty cell continues it.
+        name: what the rows are called where the column is missing.
+    """
+    begun, mark = 0, None
+    columns: dict[str, list[Any]] = {}
+    for number, row in rows:
+        if column not in row:
+            raise DataError(f"{name}:{number}: no column {column!r} ({nearest(column, row)}), which `sentence` names")
+        if columns and row[column] not in (None, "", mark):
+            yield begun, {**columns, column: mark}
+            columns = {}
+        begun, columns = (begun, columns) if columns else (number, {key: [] for key in row})
+        mark = mark if row[column] in (None, "") else row[column]
+        for key, cell in row.items():
+            columns.setdefault(key, []).append(cell)
+    if columns:
+        yield begun, {**columns, column: mark}

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from polytask.data.annotations import spans_in, tag_words
 from polytask.data.cache import cached
 from polytask.data.feed import Feed, missing_column
-from polytask.data.readers import require_file
+from polytask.data.files import Remarks, require_file
 from polytask.data.words import find_words, join_words
 from polytask.errors import ConfigError, DataError
+from polytask.tabular import is_nothing
 from polytask.tasks import TASKS, Tally, TaskOptions
+from polytask.tasks.cells import brief
 from polytask.tasks.tagging import TaggingOptions, as_words
 from polytask.terms import Gold, Word
 
@@ -47,6 +50,7 @@ class Table:
         tallies: counts by task.
         empty: rows whose text is empty or holds no visible character, and where the first is.
         apart: rows encoded on their own because a task's tokens do not spell out the text, and where the first is.
+        remarks: what a person should know of how the files were read.
     """
 
     feed: Feed
@@ -55,6 +59,7 @@ class Table:
     tallies: Mapping[str, Tally]
     empty: tuple[int, str]
     apart: tuple[int, str]
+    remarks: Remarks
 
 
 def fingerprint(text: str, pair: str | None) -> int:
@@ -87,7 +92,8 @@ def read_table(feed: Feed) -> Table:
     notes = cached(f"{digest}.rows.json", lambda path: _write_counts(path, feed, counted))
     summary = json.loads(notes.read_text("utf-8"))
     tallies = {name: Tally.from_json(data) for name, data in summary["tallies"].items()}
-    return Table(feed, digest, Dataset.from_file(str(arrow)), tallies, tuple(summary["empty"]), tuple(summary["apart"]))
+    empty, apart, remarks = tuple(summary["empty"]), tuple(summary["apart"]), Remarks(summary["remarks"])
+    return Table(feed, digest, Dataset.from_file(str(arrow)), tallies, empty, apart, remarks)
 
 
 def _write_counts(path: Path, feed: Feed, counted: dict[str, Any]) -> None:
@@ -108,6 +114,9 @@ class _Reading:
         self.columns: dict[str, None] = {}
         self.empty, self.empty_at = 0, ""
         self.apart, self.apart_at = 0, ""
+        self.remarks = Remarks()
+        # Rows of each task whose words are one word of text.
+        self.single = dict.fromkeys(feed.tasks, 0)
         golds = [(f"gold.{name}", _GOLD_TYPES[TASKS[task.type].gold_type]) for name, task in feed.tasks.items()]
         numbers = pa.list_(pa.int32())
         texts = [("place", pa.string()), ("text", pa.string()), ("pair", pa.string()), ("fingerprint", pa.uint64())]
@@ -118,13 +127,18 @@ class _Reading:
             "tallies": {name: tally.to_json() for name, tally in self.tallies.items()},
             "empty": [self.empty, self.empty_at],
             "apart": [self.apart, self.apart_at],
+            "remarks": self.remarks.to_json(),
         }
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         waiting: list[RawRow] = []
-        for place, values in self.feed.read():
-            self.columns.update(dict.fromkeys(values))
-            waiting.extend(self.rows_of(place, values))
+        for place, found in self.feed.read(self.remarks):
+            try:
+                values = _cells(found)
+                self.columns.update(dict.fromkeys(values))
+                waiting.extend(self.rows_of(place, values))
+            except RecursionError:
+                raise DataError(f"{place}: a value is nested too deeply; expected texts, numbers and lists") from None
             if len(waiting) >= _BATCH:
                 yield self.batch(waiting)
                 waiting = []
@@ -151,11 +165,14 @@ class _Reading:
             return []
         found: list[RawRow] = [] if text is None else [RawRow(place, text, pair, None)]
         for name, options in self.feed.tasks.items():
-            gold = self.gold(place, name, options, values)
             if isinstance(options, TaggingOptions):
-                self.add_words(found, place, pair, self.words(place, name, options, values), name, gold)
+                own = self.with_words(place, name, options, values, text)
+                gold = self.gold(place, name, options, own)
+                words = self.words(place, name, options, own)
+                self.single[name] += gold is not None and isinstance(own[options.tokens], str) and len(words or ()) == 1
+                self.add_words(found, place, pair, words, name, gold)
             else:
-                found[0].golds[name] = gold
+                found[0].golds[name] = self.gold(place, name, options, values)
         if len(found) > 1:  # a text that no task reads or labels, beside tokens that do not spell it out
             found = [row for row in found if any(gold is not None for gold in row.golds.values())]
         for row in found:
@@ -168,12 +185,35 @@ class _Reading:
         for name, options in self.feed.tasks.items():
             assert isinstance(options, TaggingOptions)
             tokens = values.get(options.tokens)
+            self.with_words(place, name, options, values, None)  # spans have no place without a text
             if tokens is not None:
                 return join_words(self.words(place, name, options, values) or [])[0]
         column = min(task.tokens for task in self.feed.tasks.values() if isinstance(task, TaggingOptions))
         if column in values:
             raise DataError(f"{place}: {column!r} is empty, and so is {self.feed.inputs.first!r}; one is needed")
         raise DataError(missing_column(place, column, list(values)))
+
+    def with_words(
+        self, place: str, name: str, options: TaggingOptions, values: Mapping[str, Any], text: str | None
+    ) -> Mapping[str, Any]:
+        """Return a row with words and tags in place of a tagging task's spans; one without spans as it is."""
+        tokens = values.get(options.tokens)
+        try:
+            spans = spans_in(values.get(options.tags), tokens)
+            if spans is None:
+                _require_tags(tokens, values.get(options.tags))
+                return values
+            if text is None:
+                raise ValueError(f"spans count the characters of a text, and {self.feed.inputs.first!r} is empty")
+            tagged = tag_words(text, spans, tokens, strict=options.data.strict)
+        except ValueError as error:
+            raise DataError(f"{place}: task {name!r}: {error}") from None
+        self.columns[options.tokens] = None
+        for remark in tagged.remarks:
+            self.remarks.add(remark, place)
+        # What a person refused or passed over in Prodigy is not labelled.
+        refused = values.get("answer") in ("reject", "ignore")
+        return {**values, options.tokens: tagged.tokens, options.tags: None if refused else tagged.tags}
 
     def words(self, place: str, name: str, options: TaggingOptions, values: Mapping[str, Any]) -> list[str] | None:
         try:
@@ -193,8 +233,12 @@ class _Reading:
 
     def text(self, place: str, values: Mapping[str, Any], column: str) -> str | None:
         value = values.get(column)
-        if value is None and all(isinstance(task, TaggingOptions) for task in self.feed.tasks.values()):
+        tagging = {name: task for name, task in self.feed.tasks.items() if isinstance(task, TaggingOptions)}
+        if value is None and len(tagging) == len(self.feed.tasks):
             return None
+        for name, task in tagging.items() if isinstance(value, list) else ():
+            if task.tokens == column:  # a file that calls its words so
+                return join_words(self.words(place, name, task, values) or [])[0]
         if column not in values:
             raise DataError(missing_column(place, column, list(values)))
         if not isinstance(value, str):
@@ -244,10 +288,54 @@ class _Reading:
             self.apart, self.apart_at = self.apart + 1, self.apart_at or place
         found.append(RawRow(place, text, pair, spelled, {name: gold}))
 
+    def hint(self, options: TaskOptions) -> str:
+        """Say which column may hold spans, where a tagging task finds no tags."""
+        held = [column for column in ("spans", "entities", "ents", "label", "labels") if column in self.columns]
+        if not isinstance(options, TaggingOptions) or options.tags in self.columns or not held:
+            return ""
+        return f"; where {held[0]!r} holds spans by character, give `tags: {held[0]}`"
+
     def require_columns(self) -> None:
         """Raise ConfigError where no row at all has a column that a task reads."""
         for name, options in self.feed.tasks.items():
             for column in TASKS[options.type].columns(options):
                 if self.columns and column not in self.columns:
                     place = f"tasks.{name}: {self.feed.name}"
-                    raise ConfigError(missing_column(place, column, list(self.columns)))
+                    message = missing_column(place, column, list(self.columns))
+                    raise ConfigError(message + self.hint(options))
+            # A few rows to score may well be one word each.
+            fewest = 2 if self.feed.split == "train" else 10
+            if fewest <= self.tallies[name].present == self.single[name]:
+                raise ConfigError(
+                    f"tasks.{name}: {self.feed.name}: each of the {self.single[name]} rows holds one word; where a row "
+                    "is one token of a sentence, name the column that tells the sentences apart: `sentence: COLUMN` "
+                    f"beside the path (accepted: {', '.join(self.columns)}); otherwise write a sentence a row"
+                )
+
+
+def _cells(values: Mapping[str, Any], levels: int = 3) -> dict[str, Any]:
+    """Return a row's cells: None for what says that it is empty, and nested ones under names such as meta.label.
+
+    Args:
+        levels: how deep names are given; what lies deeper is reached by nothing.
+    """
+    cells: dict[str, Any] = {}
+    for column, value in values.items():
+        cells[column] = None if is_nothing(value) else value
+        if isinstance(value, dict) and levels:
+            inner = {f"{column}.{name}": cell for name, cell in _cells(value, levels - 1).items()}
+            cells |= {name: cell for name, cell in inner.items() if name not in values}
+    return cells
+
+
+def _require_tags(tokens: Any, tags: Any) -> None:  # noqa: ANN401
+    """Raise ValueError where a tag is empty, or words and tags are joined by commas: they would be one word."""
+    if isinstance(tags, list) and "" in tags:
+        raise ValueError(f"the tag of word {tags.index('') + 1} is empty; each token needs one tag")
+    if isinstance(tokens, str) and isinstance(tags, str) and "[" not in (tokens[:1], tags[:1]):
+        commas = tags.count(",")
+        if commas and commas == tokens.count(",") and len(tokens.split()) == len(tags.split()) == 1:
+            raise ValueError(
+                f"found {brief(tokens)} with the tags {brief(tags)}, joined by commas; words and tags are joined by "
+                'spaces, or written as lists, such as ["a", "b"]'
+            )

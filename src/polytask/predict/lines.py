@@ -11,15 +11,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TextIO
+from typing import IO, Any, TextIO
 
 from polytask.data.windows import Long
 from polytask.errors import DataError, OutputError, UserError
+from polytask.predict.predictor import Answer, Model
 from polytask.predict.record import Record
+from polytask.predict.spans import span_writer
 from polytask.progress import FileBar
-
-if TYPE_CHECKING:
-    from polytask.predict.predictor import Model
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def _read_object(text: str) -> Any:  # noqa: ANN401
     """Parse a line as JSON; None when it is not."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -114,6 +113,7 @@ def answer_lines(
     *,
     long: Long = "truncate",
     out: Path | None = None,
+    spans: str | None = None,
     say: Callable[[str], None],
 ) -> None:
     """Answer a file line by line, in its order, with memory for a block of records however long the file is.
@@ -121,11 +121,13 @@ def answer_lines(
     Args:
         file: texts (one a line) or jsonl; `-` for stdin.
         out: file for the answers; without one they go to stdout. It appears when it is whole.
+        spans: the tool for which the entities of one task are written as annotations, in place of all answers.
         say: is told where the answers are that were written before something went wrong.
 
     Raises:
         UserError: the file is not there, or a line of it cannot be read; those before it have been answered.
     """
+    shown = Answer.to_json if spans is None else span_writer(model, tasks, spans)
     lines = Lines(file)
     places: deque[Place] = deque()
     given = records(lines, file, lambda number: places.append(Place(number, lines.position)))
@@ -133,7 +135,7 @@ def answer_lines(
     try:
         with writing(out, say) as sink, FileBar(lines.size or 0, show=show) as bar:
             for answer in model.answers(given, tasks, long=long):
-                sink.write(json.dumps(answer.to_json(), ensure_ascii=False) + "\n")
+                sink.write(json.dumps(shown(answer), ensure_ascii=False) + "\n")
                 bar.advance(places.popleft().position)
     except DataError as error:  # of the first record that has no answer
         raise DataError(f"{file}:{places[0].line}: {error}" if places else str(error)) from None

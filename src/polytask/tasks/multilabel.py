@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,10 +12,12 @@ import numpy as np
 from pydantic import Field
 
 from polytask.tasks.calibration import CalibratedOptions, fit_temperature, two_classes
+from polytask.tasks.cells import brief, split_cell
 from polytask.tasks.task import (
     ON_DEV,
     Bools,
     Floats,
+    Names,
     Outputs,
     Row,
     Tally,
@@ -37,6 +40,9 @@ class MultilabelOptions(CalibratedOptions):
     type: Literal["multilabel"]  # pyright: ignore[reportIncompatibleVariableOverride]
     label: str = Field(default="labels", description="column that holds a list, or labels joined by `separator`")
     separator: str = Field(default=",", min_length=1, description="joins several labels in one text cell")
+    classes: Names = Field(
+        default=(), description="names of the labels, where each row marks every one of them by 1 or 0, in this order"
+    )
     threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["tuned"] = Field(
         default="tuned", description="probability from which a label is given; tuned: each label's, best on dev"
     )
@@ -77,9 +83,14 @@ class Multilabel(Task):
         if value is None:
             return None
         if isinstance(value, str):
-            value = [part.strip() for part in value.split(options.separator) if part.strip()]
+            tally.joined += value.lstrip()[:1] not in ("[", "{")
+            value = _choices(value) if value.lstrip()[:1] == "{" else split_cell(value, options.separator)
         if not isinstance(value, list):
             raise ValueError(f"found {value!r}; labels are a list, or text joined by {options.separator!r}")
+        if options.classes:
+            value = _of_marks(value, options.classes)
+        tally.shortest = min(len(value), len(value) if tally.shortest is None else tally.shortest)
+        tally.longest = max(len(value), tally.longest)
         labels = sorted({label_text(item) for item in value})
         tally.labels.update(labels)
         return labels
@@ -87,6 +98,7 @@ class Multilabel(Task):
     @classmethod
     def fit(cls, name: str, options: MultilabelOptions, tally: Tally) -> Multilabel:
         classes = tuple(sorted(tally.labels))
+        _require_names(options, tally)
         if not classes:
             raise ValueError("the training rows hold no label at all")
         if all(tally.labels[label] == tally.present for label in classes):
@@ -218,3 +230,45 @@ class Multilabel(Task):
         ]
         most = self.classes[self.counts.index(max(self.counts))]
         return [frequent or [most] for _ in golds]
+
+
+def _choices(cell: str) -> list[Any]:
+    """Return the labels in a cell of Label Studio's tables. Raises ValueError on another object."""
+    try:
+        value = json.loads(cell)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict) or list(value) != ["choices"] or not isinstance(value["choices"], list):
+        raise ValueError(f'found {brief(cell)}; labels are a list, joined text, or {{"choices": [...]}}')
+    return value["choices"]
+
+
+_MARKS = {"0": False, "1": True, "0.0": False, "1.0": True, "False": False, "True": True}
+
+
+def _of_marks(marks: list[Any], classes: tuple[str, ...]) -> list[Any]:
+    """Return the labels that a row of 0 and 1 marks."""
+    known = [_MARKS.get(str(mark)) for mark in marks]
+    if len(marks) != len(classes) or None in known:
+        raise ValueError(f"found {brief(marks)}; `classes` names {len(classes)} labels, so a row is as many 0 and 1")
+    return [label for label, mark in zip(classes, known, strict=True) if mark]
+
+
+def _require_names(options: MultilabelOptions, tally: Tally) -> None:
+    """Raise ValueError where the labels seem to be marks, or several labels in one."""
+    labels = set(tally.labels)
+    marks = any(labels <= names for names in ({"0", "1"}, {"false", "true"}))
+    if labels and marks and not options.classes and tally.shortest == tally.longest > 1:
+        raise ValueError(
+            f"each row lists {tally.longest} times 0 or 1, which says of each label whether the row has it; name the "
+            "labels in their order: `classes: [first, second, ...]`"
+        )
+    for other in ";|" if tally.joined and "separator" not in options.model_fields_set else "":
+        joined = sorted(label for label in labels if other in label)
+        parts = [part.strip() for label in joined for part in label.split(other)]
+        if joined and (any(part in labels for part in parts) or len(set(parts)) < len(parts)):
+            raise ValueError(
+                f"the label {joined[0]!r} seems to be several, joined by {other!r}, since its parts are found in "
+                f'other rows too; write `separator: "{other}"` beside `label`, or `separator: "{options.separator}"` '
+                "where it is one label"
+            )

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from polytask.tasks.cells import brief
 from polytask.tasks.task import MISSING, Outputs, Row, Tally, Task, TaskOptions, ordered_metrics, rounded
 from polytask.terms import Gold, HeadSpec, Word
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+# Not what else Python takes for a number: 1_2 (12), nan, other scripts' digits.
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
 
 class RegressionOptions(TaskOptions):
@@ -52,6 +57,9 @@ class Regression(Task):
         value = row.get(options.label)
         if isinstance(value, str | int | float | None) and value in MISSING:
             return None
+        if isinstance(value, str) and _NUMBER.fullmatch(value.strip()) is None:
+            hint = "; write decimals with a point" if re.fullmatch(r"\s*[-+]?[0-9]+,[0-9]+\s*", value) else ""
+            raise ValueError(f"found {brief(value)}; a score is a finite number, such as 3.5{hint}")
         try:
             number = float("nan") if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
         except (TypeError, ValueError, OverflowError):

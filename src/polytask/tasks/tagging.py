@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from polytask.errors import nearest
 from polytask.tasks.bio import confused_spans, continued, is_bio, repair, spans, word_tags
+from polytask.tasks.cells import split_cell
 from polytask.tasks.choice import Choice, ChoiceOptions, balanced_weights
 from polytask.tasks.task import (
     ON_DEV,
@@ -242,7 +243,7 @@ def as_words(value: Any, column: str) -> list[str] | None:  # noqa: ANN401
     if value is None:
         return None
     if isinstance(value, str):
-        return value.split()
+        return [item if isinstance(item, str) else label_text(item) for item in split_cell(value)]
     if isinstance(value, list):
         return [item if isinstance(item, str) else label_text(item) for item in value]
     raise ValueError(f"found {value!r} in {column!r}; words and tags are lists of text, or text split at spaces")

@@ -112,6 +112,8 @@ class Tally:
         total, spread, low, high: sum, sum of squared distances from the mean, and range of numeric labels.
         repaired: orphan I- tags turned into B- tags.
         repaired_at: where the first of them stands.
+        shortest, longest: the number of labels that a row lists, where rows list labels.
+        joined: rows whose labels are text joined by a separator.
     """
 
     labels: Counter[str] = field(default_factory=Counter[str])
@@ -123,6 +125,9 @@ class Tally:
     high: float = float("-inf")
     repaired: int = 0
     repaired_at: str = ""
+    shortest: int | None = None
+    longest: int = 0
+    joined: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready form, read back by `Tally(**...)` with the labels as a Counter."""

@@ -1,0 +1,222 @@
+"""CoNLL and CoNLL-U: a token a line with its columns, blank lines between sentences."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Any
+
+from polytask.data.files import DataFile
+from polytask.errors import DataError
+
+_Line = tuple[int, str]
+# Lines from which the number of columns is told.
+_PREVIEW = 1000
+_DOCUMENT = re.compile(r"#\s?(?:begin|end) document\b")
+_BLANK_AFTER_MARK = re.compile(r"#(?:[ \t]|$)")
+_COMMENTS = (
+    "{count} lines that begin with # and have as many columns as a token were read as comments, the first at {place}"
+)
+_TOKENS = (
+    "{count} lines that begin with # were read as tokens though no other line has their last column, the first at "
+    "{place}; begin a comment with # and a space"
+)
+_ODD_COMMENTS = (
+    "{count} lines that begin with # and have other columns than a token were read as comments, the first at {place}"
+)
+_COUNTED = "the first column counts the words of a sentence, so that the second one was read as the tokens ({place})"
+_HEADER = "the line at {place} was read as the names of the columns"
+# What a header calls the token, its number or that of its sentence; and the tags.
+_TOKEN_NAMES = frozenset(
+    {"token", "tokens", "word", "words", "form", "text", "id", "index", "sentence", "sentence_id", "sentence #"}
+)
+_TAG_NAMES = frozenset(
+    {"tag", "tags", "label", "labels", "ner", "ner_tag", "ner_tags", "ner-tag", "entity", "iob", "bio", "pos", "upos"}
+)
+
+
+def read_conll(file: DataFile) -> Iterator[tuple[int, dict[str, Any]]]:
+    """CoNLL: a token a line with its columns, blank lines between sentences, comments before a sentence.
+
+    A row has `tokens` (first column, or second where the first one counts the words), `tags` (last column), every
+    column under its number, from "1", and under the names of a header line.
+    """
+    lines = file.lines()
+    preview = list(islice(lines, _PREVIEW))
+    shape = _Shape(file, [line for _, line in preview])
+    for block in _blocks(chain(preview, lines)):
+        rows = shape.tokens(block)
+        if rows:
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            by_number = {str(index): column for index, column in enumerate(columns, start=1)}
+            by_name = dict(zip(shape.header, columns, strict=True)) if shape.header else {}
+            yield block[0][0], {"tokens": columns[shape.first], "tags": columns[-1], **by_number, **by_name}
+
+
+def _blocks(lines: Iterable[_Line]) -> Iterator[list[_Line]]:
+    """Yield blocks of numbered lines between blank ones."""
+    block: list[_Line] = []
+    for numbered in lines:
+        if numbered[1].strip():
+            block.append(numbered)
+        elif block:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+class _Shape:
+    """How the lines of a CoNLL file are cut into columns, and which of them are tokens.
+
+    Attributes:
+        width: number of columns.
+        first: the column of the tokens, from 0.
+        header: names of the columns, where the file has a header.
+    """
+
+    def __init__(self, file: DataFile, preview: Sequence[str]) -> None:
+        self.file = file
+        likely = [line for line in preview if line.strip() and not line.startswith(("#", "-DOCSTART-"))]
+        cells = [_cells(line) for line in likely or [line for line in preview if line.strip()]]
+        self.width = max(2, _commonest(len(row) for row in cells))
+        # A separator at the end of every line begins no column.
+        while self.width > 2 and not any(row[-1] for row in cells if len(row) == self.width):
+            self.width -= 1
+        self.first = int(self.width > 2 and _counts_words(preview))
+        if self.first:
+            file.remarks.add(_COUNTED, str(file.path))
+        self.header: list[str] = []
+        self._tags = {row[self.width - 1] for row in cells if len(row) >= self.width}
+        self._all_tags_known = False
+        self._began = False
+
+    def tokens(self, block: Sequence[_Line]) -> list[list[str]]:
+        """Return the columns of each token of a sentence. Raises DataError for a line of another width."""
+        rows: list[list[str]] = []
+        for number, line in block:
+            cells = self._cut(line)
+            if not rows and (cells[0] == "-DOCSTART-" or self._is_comment(number, line, cells)):
+                continue
+            if _DOCUMENT.match(line):
+                continue
+            if len(cells) != self.width:
+                raise DataError(
+                    f"{self.file.place(number)}: found {len(cells)} columns, expected {self.width}: "
+                    "a token and its tags on each line, a blank line between sentences, comments (#) before a sentence"
+                )
+            if not self._began:
+                self._began = True
+                if _is_header(cells):
+                    self.header = cells
+                    self.file.remarks.add(_HEADER, self.file.place(number))
+                    continue
+            rows.append(cells)
+        return rows
+
+    def _cut(self, line: str) -> list[str]:
+        cells = _cells(line)
+        return cells[: self.width] if not any(cells[self.width :]) else cells
+
+    def _is_comment(self, number: int, line: str, cells: Sequence[str]) -> bool:
+        """Whether a line before the first token of a sentence is a comment; `#` and `#tag` may be tokens too."""
+        if not line.startswith("#"):
+            return False
+        if _DOCUMENT.match(line) or len(cells) != self.width:
+            if not _BLANK_AFTER_MARK.match(line) and not _DOCUMENT.match(line):
+                self.file.remarks.add(_ODD_COMMENTS, self.file.place(number))
+            return True
+        if self._is_tag(cells[-1]):
+            return False
+        comment = _BLANK_AFTER_MARK.match(line) is not None
+        self.file.remarks.add(_COMMENTS if comment else _TOKENS, self.file.place(number))
+        return comment
+
+    def _is_tag(self, cell: str) -> bool:
+        """Whether a line that does not begin with # has this in its last column."""
+        if cell not in self._tags and not self._all_tags_known:
+            for _, line in self.file.lines():
+                if line.strip() and not line.startswith("#"):
+                    self._tags.add(self._cut(line)[-1])
+            self._all_tags_known = True
+        return cell in self._tags
+
+
+def _cells(line: str) -> list[str]:
+    # At ASCII spaces only: a token may hold, or be, another kind of space.
+    return line.split("\t") if "\t" in line else [cell for cell in line.split(" ") if cell]
+
+
+def _counts_words(lines: Sequence[str]) -> bool:
+    """Whether the first column counts from 1 in every sentence."""
+    longest = 0
+    for block in _blocks(enumerate(lines)):
+        cells = [_cells(line) for _, line in block if not line.startswith(("#", "-DOCSTART-"))]
+        numbers = [row[0] for row in cells if not _is_header(row)]
+        if numbers != [str(number) for number in range(1, len(numbers) + 1)]:
+            return False
+        longest = max(longest, len(numbers))
+    return longest > 1
+
+
+def _commonest(widths: Iterable[int]) -> int:
+    return max(Counter(widths).items(), key=lambda item: item[1], default=(0, 0))[0]
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    names = [cell.casefold() for cell in cells]
+    named = names[0] in _TOKEN_NAMES and not _TAG_NAMES.isdisjoint(names[1:])
+    return named and not re.match(r"[BIOESLU](?:[-_]|$)", cells[-1])
+
+
+_CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+
+
+def read_conllu(file: DataFile) -> Iterator[tuple[int, dict[str, Any]]]:
+    """CoNLL-U: the fields by name (`form`, `upos`, ...), `tokens` for `form`, and `text` from the comment.
+
+    Lines of multi-word tokens (1-2) and empty nodes (1.1) are not words and are passed over. The first line of
+    CoNLL-U Plus names other fields.
+    """
+    names = _CONLLU
+    for block in _blocks(file.lines()):
+        row: dict[str, Any] = {}
+        words: list[list[str]] = []
+        for number, line in block:
+            if line.startswith("#"):
+                key, _, value = line[1:].partition("=")
+                if key.strip() == "text":
+                    row["text"] = value.strip()
+                elif key.strip() == "global.columns":
+                    names = _field_names(file.place(number), value)
+                continue
+            cells = line.split("\t")
+            if len(cells) != len(names):
+                raise DataError(
+                    f"{file.place(number)}: found {len(cells)} fields, CoNLL-U has {len(names)}, separated by tabs"
+                )
+            if _is_word(file.place(number), cells[0]):
+                words.append(cells)
+        if words:
+            fields = {name: list(column) for name, column in zip(names, zip(*words, strict=True), strict=True)}
+            yield block[0][0], {**row, **fields, "tokens": fields["form"]}
+
+
+def _field_names(place: str, value: str) -> tuple[str, ...]:
+    names = tuple(value.lower().split())
+    if names[:1] != ("id",) or "form" not in names or len(set(names)) != len(names):
+        raise DataError(
+            f"{place}: found the columns {value.strip()!r}; CoNLL-U Plus has ID first, FORM, and no two alike"
+        )
+    return names
+
+
+def _is_word(place: str, identifier: str) -> bool:
+    """Whether a line is a word, not a multi-word token or an empty node. Raises DataError on anything else."""
+    if re.fullmatch(r"[0-9]+", identifier):
+        return True
+    if re.fullmatch(r"[0-9]+[-.][0-9]+", identifier):
+        return False
+    raise DataError(f"{place}: found {identifier!r} in the field ID; expected a word's number, such as 1, 1-2 or 1.1")

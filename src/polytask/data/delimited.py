@@ -1,0 +1,194 @@
+"""Tables in text files: cells apart by commas, tabs or another character, under a header line."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+from polytask.data.files import MAX_LINE_BYTES, DataFile
+from polytask.errors import DataError
+from polytask.options import Quoting
+
+# Numbers of a record's first and last line, and its cells.
+_Record = tuple[int, int, list[str]]
+_SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "|"}
+_LINE_BREAKS = (
+    "{count} cells hold line breaks, the first in the row at {place}; where a quote begins a cell by mistake, the "
+    "lines up to the next quote are in that cell"
+)
+_QUOTED = (
+    "{count} cells begin and end with a quote and hold doubled quotes, the first at {place}; quotes are read as "
+    "ordinary characters here: if the file was written with quoted cells, give `quoting: standard`"
+)
+
+
+def read_csv(file: DataFile) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Comma-separated with a header line; a cell in quotes may hold separators, quotes and line breaks (RFC 4180)."""
+    return _read_table(file, ",", "standard")
+
+
+def read_tsv(file: DataFile) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Tab-separated with a header line; a quote is an ordinary character, so that every line is one row."""
+    return _read_table(file, "\t", "none")
+
+
+def _read_table(file: DataFile, separator: str, quoting: Quoting) -> Iterator[tuple[int, dict[str, Any]]]:
+    separator = file.options.separator or separator
+    lines = file.raw_lines()
+    first = next(lines, None)
+    told = None if first is None else re.fullmatch(r"sep=(.)\s*", first[1], re.IGNORECASE)
+    if told is not None:  # what Excel writes above a header
+        separator, first = file.options.separator or told[1], next(lines, None)
+    if first is None:
+        return
+    if file.options.quoting is None and _is_quoted(first[1], separator):
+        quoting = "standard"  # who writes the names in quotes writes the cells so
+    quoting = file.options.quoting or quoting
+    lines = chain([first], lines)
+    records = _plain(file, lines, separator) if quoting == "none" else _Quoted(file, lines, separator, quoting)
+    columns: list[str] | None = None
+    for start, end, cells in records:
+        if columns is None:
+            columns = cells
+            _require_header(file, start, columns, separator)
+        elif len(cells) != len(columns):
+            raise DataError(_wrong_width(file, (start, end), len(cells), len(columns), quoting))
+        else:
+            yield start, dict(zip(columns, cells, strict=True))
+
+
+def _is_quoted(header: str, separator: str) -> bool:
+    """Whether every name of a header line is in quotes."""
+    return all(re.fullmatch(r'"[^"]+"', name) for name in header.rstrip("\r\n").split(separator))
+
+
+def _plain(file: DataFile, lines: Iterator[tuple[int, str]], separator: str) -> Iterator[_Record]:
+    """Yield lines cut at the separator; blank ones are passed over."""
+    for number, line in lines:
+        text = line.removesuffix("\n").removesuffix("\r")
+        if not text:
+            continue
+        cells = text.split(separator)
+        if '""' in text:
+            for cell in cells:
+                inner = cell[1:-1]
+                if cell[:1] == cell[-1:] == '"' and '""' in inner and '"' not in inner.replace('""', ""):
+                    file.remarks.add(_QUOTED, file.place(number))
+        yield number, number, cells
+
+
+class _Quoted:
+    """Records whose cells may stand in quotes."""
+
+    def __init__(self, file: DataFile, lines: Iterator[tuple[int, str]], separator: str, quoting: Quoting) -> None:
+        self.file = file
+        self.lines = lines
+        self.separator = separator
+        self.escape = "\\" if quoting == "backslash" else None
+        # The lines of the record that is being read.
+        self.record: list[str] = []
+        self.start = self.last = 1
+
+    def __iter__(self) -> Iterator[_Record]:
+        csv.field_size_limit(MAX_LINE_BYTES)
+        rows = csv.reader(
+            self._taken(), delimiter=self.separator, strict=True, escapechar=self.escape, doublequote=True
+        )
+        try:
+            for cells in rows:
+                if cells:
+                    self._count_breaks(cells)
+                    yield self.start, self.last, cells
+                self.record.clear()
+        except csv.Error as error:
+            raise DataError(self._broken(error)) from None
+
+    def _taken(self) -> Iterator[str]:
+        for number, line in self.lines:
+            self.start, self.last = self.start if self.record else number, number
+            self.record.append(line)
+            yield line
+
+    def _count_breaks(self, cells: Sequence[str]) -> None:
+        if len(self.record) > 1:
+            for cell in cells:
+                if "\n" in cell:
+                    self.file.remarks.add(_LINE_BREAKS, self.file.place(self.start))
+
+    def _broken(self, error: csv.Error) -> str:
+        """Say where the quote was opened that is not closed as it should be."""
+        if "new-line character" in str(error):
+            return (
+                f"{self.file.place(self.start)}: a carriage return stands outside of quotes; "
+                "save the file with line ends LF or CRLF"
+            )
+        opened = self.start + _opening_line("".join(self.record), self.separator, self.escape)
+        where = "on this line" if opened == self.last else f"down to line {self.last}"
+        escaped = '\\"' in "".join(self.record)
+        other = "`quoting: backslash`" if escaped else "`quoting: none` where quotes are ordinary characters"
+        return (
+            f"{self.file.place(opened)}: a quote opens a cell here, and is not closed as it should be {where}; check "
+            'the quotes on this line: one inside a quoted cell is written twice (""); or give '
+            f"{other}"
+        )
+
+
+def _opening_line(text: str, separator: str, escape: str | None) -> int:
+    """Return in which line of a broken record the quoted cell begins that cannot be read, counted from 0."""
+    opened = line = 0
+    state = "begin"  # of a cell; or "plain", "quoted", "closed"
+    index = 0
+    while index < len(text):
+        character = text[index]
+        line += character == "\n"
+        if character == escape:
+            index += 1
+        elif state == "quoted":
+            state = "closed" if character == '"' else state
+        elif character == '"' and state == "closed":
+            state = "quoted"  # a doubled quote
+        elif character in (separator, "\n"):
+            state = "begin"
+        elif state == "closed" and character != "\r":
+            return opened
+        elif state == "begin":
+            opened = line if character == '"' else opened
+            state = "quoted" if character == '"' else "plain"
+        index += 1
+    return opened
+
+
+def _require_header(file: DataFile, line: int, columns: Sequence[str], separator: str) -> None:
+    """Raise DataError where a header names a column twice, or seems to be cut at another character."""
+    if any("\r" in name for name in columns):
+        raise DataError(
+            f"{file.place(line)}: the lines end in carriage returns alone; save the file with line ends LF or CRLF"
+        )
+    if len(set(columns)) != len(columns):
+        twice = next(name for name in columns if columns.count(name) > 1)
+        raise DataError(f"{file.place(line)}: the header names {twice!r} twice; give every column a name of its own")
+    if len(columns) > 1 or file.options.separator is not None:
+        return
+    for other, name in _SEPARATORS.items():
+        if other != separator and other in columns[0]:
+            raise DataError(
+                f"{file.place(line)}: the header {columns[0]!r} is one column, and holds {name}; if that stands "
+                f"between the columns, give `separator: {_quoted(other)}` beside the path"
+            )
+
+
+def _quoted(separator: str) -> str:
+    return '"\\t"' if separator == "\t" else f'"{separator}"'
+
+
+def _wrong_width(file: DataFile, lines: tuple[int, int], found: int, expected: int, quoting: Quoting) -> str:
+    start, end = lines
+    where = f" (the row goes on to line {end})" if end > start else ""
+    if quoting == "none":
+        mend = "quotes are ordinary characters here; where they hold cells together, give `quoting: standard`"
+    else:
+        mend = "put quotes around a cell that holds the separator"
+    return f"{file.place(start)}: found {found} columns{where}, and the header has {expected}; {mend}"

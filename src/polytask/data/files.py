@@ -1,0 +1,250 @@
+"""Files: which ones a path names, and their lines, whatever compression and encoding they are in."""
+
+from __future__ import annotations
+
+import codecs
+import difflib
+import glob
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from polytask.errors import DataError, nearest
+from polytask.options import FileOptions, Format
+
+EXTENSIONS: dict[str, Format] = {
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet",
+    ".conll": "conll", ".iob": "conll", ".iob2": "conll", ".bio": "conll", ".conllu": "conllu", ".conllup": "conllu",
+}  # fmt: skip
+# A longer line is no row of texts: most often a quote that nobody closed, or a file of another kind.
+MAX_LINE_BYTES = 2**26
+_HEAD_BYTES = 4096
+# What a file is whose first bytes are these, and what to do.
+_KINDS: tuple[tuple[bytes, str, str], ...] = (
+    (rb"PK\x03\x04", "a zip archive (as xlsx files are)", "unpack it, or save the table as csv"),
+    (rb"BZh[1-9]1AY&SY", "compressed with bzip2", "unpack it, or compress it with gzip"),
+    (rb"\xfd7zXZ\x00", "compressed with xz", "unpack it, or compress it with gzip"),
+    (rb"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it, or compress it with gzip"),
+    (rb"PAR1", "a parquet file", "give `format: parquet`, or name it .parquet"),
+    (rb"version https://git-lfs\.github\.com", "a pointer of Git LFS in place of the data", "run `git lfs pull`"),
+    (rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff", "UTF-32", "save it as UTF-8, or give `encoding: utf-32` beside the path"),
+    (rb"\xff\xfe|\xfe\xff", "UTF-16", "save it as UTF-8, or give `encoding: utf-16` beside the path"),
+)
+_GZIP = b"\x1f\x8b"
+_SPLIT_NAMES = re.compile(r"(?:^|[^a-z])(train|dev|validation|valid|val|test|eval)(?:[^a-z]|$)")
+_SAME_SPLIT = {"validation": "dev", "valid": "dev", "val": "dev", "eval": "dev"}
+
+
+class Remarks:
+    """What a person should know about how rows were read: what, how often, and where first.
+
+    Attributes:
+        found: count and first place, by the message, which has {count} and {place} in it.
+    """
+
+    def __init__(self, found: Iterable[tuple[str, int, str]] = ()) -> None:
+        self.found: dict[str, tuple[int, str]] = {message: (count, place) for message, count, place in found}
+
+    def add(self, message: str, place: str) -> None:
+        """Count one more case of what a message says."""
+        count, first = self.found.get(message, (0, place))
+        self.found[message] = (count + 1, first)
+
+    def messages(self) -> list[str]:
+        """Return the messages with their counts and places."""
+        return [message.format(count=count, place=place) for message, (count, place) in self.found.items()]
+
+    def to_json(self) -> list[tuple[str, int, str]]:
+        """Return a JSON-ready form, which the constructor takes."""
+        return [(message, count, place) for message, (count, place) in self.found.items()]
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file to be read, with what is said beside its path.
+
+    Attributes:
+        remarks: takes what a person should know of how it was read.
+    """
+
+    path: Path
+    options: FileOptions = field(default_factory=FileOptions)
+    remarks: Remarks = field(default_factory=Remarks)
+
+    @property
+    def format(self) -> Format:
+        """The format that was given, or the one that the extension tells. Raises DataError on an unknown one."""
+        return self.options.format or format_of(self.path)
+
+    def place(self, line: int) -> str:
+        """Return what a message calls a line."""
+        return f"{self.path}:{line}"
+
+    def raw_lines(self) -> Iterator[tuple[int, str]]:
+        """Yield numbered lines, cut at newlines only (a text may hold other line separators), with the ending.
+
+        Raises DataError where the file is not text in its encoding, or not what its name says.
+        """
+        encoding = self.options.encoding or "utf-8"
+        number = 0
+        try:
+            with self._opened() as stream:
+                if self.options.encoding is None:
+                    self._require_text(stream)
+                lines = _lines_of_bytes if "\n".encode(encoding) == b"\n" else _lines_of_wide
+                for number, text in lines(stream, encoding):
+                    yield number, text
+        except _UNREADABLE as error:
+            raise DataError(self._unreadable(number + 1, error)) from None
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Yield numbered lines without the ending."""
+        for number, text in self.raw_lines():
+            yield number, text.removesuffix("\n").removesuffix("\r")
+
+    @contextmanager
+    def _opened(self) -> Generator[Any]:
+        with self.path.open("rb") as stream:
+            # By its first bytes: a gzip file without .gz in its name is read all the same.
+            if stream.peek(2).startswith(_GZIP) or self.path.suffix.lower() == ".gz":
+                with gzip.GzipFile(fileobj=stream) as unpacked:
+                    yield unpacked
+            else:
+                yield stream
+
+    def _require_text(self, stream: Any) -> None:  # noqa: ANN401
+        """Raise DataError where the first bytes show that the file is no text in UTF-8, and say what it is."""
+        head: bytes = stream.peek(_HEAD_BYTES)[:_HEAD_BYTES]
+        for pattern, kind, mend in _KINDS:
+            if re.match(pattern, head):
+                raise DataError(f"{self.path}: the file is {kind}, not text in UTF-8; {mend}")
+        for name, zeros in (("utf-16-le", head[1::2]), ("utf-16-be", head[0::2])):
+            if len(zeros) > 1 and zeros.count(0) > 0.4 * len(zeros):
+                raise DataError(
+                    f"{self.path}: the file seems to be UTF-16 without its mark, not text in UTF-8; save it as UTF-8, "
+                    f"or give `encoding: {name}` beside the path"
+                )
+
+    def _unreadable(self, number: int, error: Exception) -> str:
+        place = self.place(number)
+        if isinstance(error, UnicodeDecodeError) and self.options.encoding is None:
+            return (
+                f"{place}: byte {error.start + 1} of the line is not UTF-8; save the file as UTF-8, or name its "
+                "encoding beside the path, such as `encoding: cp1252`"
+            )
+        if isinstance(error, UnicodeDecodeError):
+            return (
+                f"{place}: found bytes that are not {self.options.encoding} ({error.reason}); give another `encoding`"
+            )
+        if isinstance(error, _TooLong):
+            return f"{place}: the line is longer than {MAX_LINE_BYTES // 2**20} MiB; expected a row of texts a line"
+        if isinstance(error, gzip.BadGzipFile | EOFError | zlib.error):
+            return f"{self.path}: not a whole gzip file ({error}); write it anew, or unpack it"
+        return f"{self.path}: cannot be read ({getattr(error, 'strerror', None) or error})"
+
+
+class _TooLong(Exception):
+    """A line is longer than the limit."""
+
+
+_UNREADABLE = (UnicodeError, _TooLong, EOFError, zlib.error, OSError)
+
+
+def _lines_of_bytes(stream: IO[bytes], encoding: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines of an encoding in which a newline is one byte that is nothing else."""
+    first = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
+    number = 0
+    while raw := stream.readline(MAX_LINE_BYTES + 1):
+        if len(raw) > MAX_LINE_BYTES:
+            raise _TooLong
+        number += 1
+        yield number, raw.decode(first if number == 1 else encoding)
+
+
+def _lines_of_wide(stream: IO[bytes], encoding: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines of an encoding of several bytes a character, such as UTF-16."""
+    text = io.TextIOWrapper(stream, encoding, newline="\n")
+    try:
+        number = 0
+        while line := text.readline(MAX_LINE_BYTES):
+            if len(line) == MAX_LINE_BYTES:
+                raise _TooLong
+            number += 1
+            yield number, line
+    finally:
+        text.detach()
+
+
+def format_of(path: Path) -> Format:
+    """Tell a file's format by its extension, before .gz. Raises DataError on an unknown one."""
+    suffix = _suffix(path)
+    found = EXTENSIONS.get(suffix.lower())
+    if found is None:
+        raise DataError(
+            f"{path}: the extension {suffix!r} names no format ({nearest(suffix, EXTENSIONS)}); "
+            "rename the file, or give `format` beside the path"
+        )
+    return found
+
+
+def _suffix(path: Path) -> str:
+    return path.with_suffix("").suffix if path.suffix.lower() == ".gz" else path.suffix
+
+
+def require_file(path: Path) -> None:
+    """Raise DataError, with the nearest names beside it, when a file is missing."""
+    if not _is(Path.is_file, path):
+        beside = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
+        closest = difflib.get_close_matches(path.name, beside, n=20, cutoff=0)
+        hint = nearest(path.name, closest) if path.parent.is_dir() else f"the folder {path.parent} does not exist"
+        raise DataError(f"{path}: no such file ({hint})")
+
+
+def _is(test: Callable[[Path], bool], path: Path) -> bool:
+    """Test a path; one that the system refuses, such as a text in place of a name, is nothing."""
+    try:
+        return test(path)
+    except OSError:
+        return False
+
+
+def files_of(name: str) -> list[str]:
+    """Return the files that a path names: itself, the data files in a folder, or those that fit a pattern.
+
+    A path that is not there names itself, so that whoever opens it can say so. Raises DataError for a folder or a
+    pattern that names no file, and for a folder that holds several splits.
+    """
+    path = Path(name)
+    if _is(Path.is_dir, path):
+        return _files_in(path)
+    if _is(Path.exists, path) or not any(mark in name for mark in "*?["):
+        return [name]
+    found = sorted(item for item in glob.glob(name, recursive=True) if Path(item).is_file())  # noqa: PTH207
+    if not found:
+        raise DataError(f"{name}: no file fits this pattern")
+    return found
+
+
+def _files_in(folder: Path) -> list[str]:
+    files = sorted(item for item in folder.iterdir() if item.is_file() and not item.name.startswith((".", "_")))
+    found = [item for item in files if _suffix(item).lower() in EXTENSIONS]
+    if not found:
+        raise DataError(
+            f"{folder}: the folder holds no data file (looked for {', '.join(EXTENSIONS)}); name the files, or a "
+            "pattern such as folder/*.txt with `format`"
+        )
+    splits = {
+        _SAME_SPLIT.get(name, name): item.name for item in found for name in _SPLIT_NAMES.findall(item.name.lower())
+    }
+    if len(splits) > 1:
+        raise DataError(
+            f"{folder}: the folder holds files of several splits ({', '.join(sorted(splits.values()))}); name a file, "
+            "or a pattern such as folder/train*"
+        )
+    return [str(item) for item in found]

@@ -1,0 +1,89 @@
+"""Answers as annotations of spans, in the forms of annotation tools, which training reads as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from polytask.errors import ConfigError, nearest
+from polytask.tasks.tagging import Tagging
+
+if TYPE_CHECKING:
+    from polytask.predict.predictor import Answer, Model
+
+Entities: TypeAlias = Sequence[Mapping[str, Any]]
+
+
+def _doccano(text: str, entities: Entities) -> dict[str, Any]:
+    return {"text": text, "label": _triples(entities)}
+
+
+def _spacy(text: str, entities: Entities) -> list[Any]:
+    return [text, {"entities": _triples(entities)}]
+
+
+def _prodigy(text: str, entities: Entities) -> dict[str, Any]:
+    return {"text": text, "spans": [{key: entity[key] for key in ("start", "end", "label")} for entity in entities]}
+
+
+def _label_studio(text: str, entities: Entities) -> dict[str, Any]:
+    result = [
+        {
+            "from_name": "label",
+            "to_name": "text",
+            "type": "labels",
+            "value": {
+                "start": _javascript_length(text[: entity["start"]]),
+                "end": _javascript_length(text[: entity["end"]]),
+                "text": entity["text"],
+                "labels": [entity["label"]],
+            },
+            "score": entity["score"],
+        }
+        for entity in entities
+    ]
+    return {"data": {"text": text}, "predictions": [{"result": result}]}
+
+
+def _triples(entities: Entities) -> list[list[Any]]:
+    return [[entity["start"], entity["end"], entity["label"]] for entity in entities]
+
+
+def _javascript_length(text: str) -> int:
+    """Return the length of a text in units of UTF-16, in which Label Studio counts."""
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+# How a text with its entities is written for each tool.
+SPAN_FORMS: dict[str, Callable[[str, Entities], Any]] = {
+    "doccano": _doccano,
+    "label-studio": _label_studio,
+    "prodigy": _prodigy,
+    "spacy": _spacy,
+}
+
+
+def span_writer(model: Model, tasks: Sequence[str] | None, form: str) -> Callable[[Answer], Any]:
+    """Return what turns an answer into annotations of one tagging task's entities.
+
+    Raises ConfigError for an unknown form, and unless the chosen tasks have exactly one that finds entities.
+    """
+    if form not in SPAN_FORMS:
+        raise ConfigError(f"spans: found {form!r}; {nearest(form, SPAN_FORMS)}")
+    finding: list[str] = []
+    for name in model.tasks if tasks is None else tasks:
+        task = model.tasks.get(name)
+        if isinstance(task, Tagging) and task.bio:
+            finding.append(name)
+    if len(finding) != 1:
+        found = f"{', '.join(finding)} do" if finding else "none does"
+        raise ConfigError(
+            f"spans: written for one task that finds entities, and of those chosen {found}; name it in tasks"
+        )
+    write, (task_name,) = SPAN_FORMS[form], finding
+
+    def annotated(answer: Answer) -> Any:  # noqa: ANN401
+        text = answer.text if isinstance(answer.text, str) else answer.text[0]
+        return write(text, answer.predictions.get(task_name, []))
+
+    return annotated

@@ -1,0 +1,139 @@
+"""CoNLL files: which lines are tokens, which are comments, and which line is odd."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polytask.data.files import Remarks
+from polytask.data.readers import read_file
+from polytask.errors import DataError
+
+TOKENS = "EU B-ORG\nrejects O\n\nBo B-PER\nsings O\n"
+
+
+def read(path: Path, content: str) -> tuple[list[dict[str, Any]], list[str]]:
+    path.write_text(content, "utf-8")
+    remarks = Remarks()
+    return [row for _, row in read_file(path, remarks=remarks)], remarks.messages()
+
+
+def tokens_of(path: Path, content: str) -> list[list[str]]:
+    return [row["tokens"] for row in read(path, content)[0]]
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "# id 52-39\tdomain=en",
+        "# 0",
+        "# sent_id = 4",
+        "#\thttp://example.org\t[2009]",
+        "#begin document (bc/0); part 000",
+    ],
+)
+@pytest.mark.parametrize("columns", [2, 4])
+@pytest.mark.parametrize("separator", [" ", "\t"])
+def test_comments_before_a_sentence_are_passed_over(comment: str, columns: int, separator: str, tmp_path: Path) -> None:
+    middle = ["_"] * (columns - 2)
+    sentence = "\n".join(separator.join([token, *middle, tag]) for token, tag in (("EU", "B-ORG"), ("rejects", "O")))
+    content = f"{comment}\n{sentence}\n\n{comment}\n{sentence}\n#end document\n"
+    assert tokens_of(tmp_path / "rows.conll", content) == [["EU", "rejects"]] * 2
+
+
+@pytest.mark.parametrize("separator", [" ", "\t"])
+def test_hashtags_and_the_mark_alone_stay_tokens(separator: str, tmp_path: Path) -> None:
+    lines = ["#hashtag O", "EU B-ORG", "", "# O", "1 O", "fan O", "", "we O", "# O", "#wow B-ORG"]
+    content = "\n".join(separator.join(line.split()) for line in lines)
+    found, remarks = read(tmp_path / "rows.conll", content)
+    assert [row["tokens"] for row in found] == [["#hashtag", "EU"], ["#", "1", "fan"], ["we", "#", "#wow"]]
+    assert remarks == []
+
+
+def test_what_may_be_read_in_two_ways_is_noted(tmp_path: Path) -> None:
+    path = tmp_path / "rows.conll"
+    found, (remark,) = read(path, "# 7\n" + TOKENS)
+    assert found[0]["tokens"] == ["EU", "rejects"]
+    assert (
+        remark
+        == f"1 lines that begin with # and have as many columns as a token were read as comments, the first at {path}:1"
+    )
+    found, (remark,) = read(path, "#win HT\n" + TOKENS)
+    assert found[0]["tokens"] == ["#win", "EU", "rejects"]
+    assert remark.startswith("1 lines that begin with # were read as tokens though no other line has their last column")
+
+
+def test_a_tag_far_down_the_file_makes_a_mark_a_token(tmp_path: Path) -> None:
+    many = "word O\n\n" * 1500
+    assert tokens_of(tmp_path / "rows.conll", f"# SYM\n{many}+ SYM\n")[0] == ["#", "word"]
+
+
+@pytest.mark.parametrize("header", ["word tag\n", "Token\tTag\n\n", "TOKEN NER\n"])
+def test_a_header_names_the_columns(header: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.conll"
+    found, remarks = read(path, header + TOKENS)
+    assert [row["tokens"] for row in found] == [["EU", "rejects"], ["Bo", "sings"]]
+    assert found[0][header.split()[1]] == ["B-ORG", "O"]
+    assert remarks == [f"the line at {path}:1 was read as the names of the columns"]
+
+
+def test_a_sentence_that_begins_with_the_word_token_is_no_header(tmp_path: Path) -> None:
+    assert tokens_of(tmp_path / "rows.conll", "Word O\nof O\nmouth O\n") == [["Word", "of", "mouth"]]
+
+
+def test_numbers_of_words_in_the_first_column_are_no_tokens(tmp_path: Path) -> None:
+    found, (remark,) = read(tmp_path / "rows.conll", "#\tx\n1\tEU\tB-ORG\tO\n2\trejects\tO\tO\n\n1\tBo\tB-PER\tO\n")
+    assert [row["tokens"] for row in found] == [["EU", "rejects"], ["Bo"]]
+    assert found[0]["1"] == ["1", "2"]
+    assert "the second one was read as the tokens" in remark
+    assert tokens_of(tmp_path / "rows.conll", "1 O\n2 O\n") == [["1", "2"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "width"),
+    [
+        ("EU X B-ORG\n" + TOKENS, 1, 3),
+        (TOKENS + "last\n", 6, 1),
+        ("EU\tB-ORG\nrejects\n\nBo\tB-PER\n", 2, 1),
+        ("we O\n# no comment here\nrun O\n\n" + TOKENS, 2, 4),
+    ],
+)
+def test_the_line_that_is_odd_is_named(content: str, line: int, width: int, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"rows.conll:{line}: found {width} columns, expected 2"):
+        read(tmp_path / "rows.conll", content)
+
+
+@pytest.mark.parametrize("end", [" ", "\t", "\t\t"])
+def test_a_separator_at_the_end_of_every_line_is_no_column(end: str, tmp_path: Path) -> None:
+    lines = TOKENS.replace(" ", end[0]).split("\n")
+    content = "\n".join(line + end if line else line for line in lines)
+    found, _ = read(tmp_path / "rows.conll", content)
+    assert [row["tags"] for row in found] == [["B-ORG", "O"], ["B-PER", "O"]]
+
+
+@given(
+    data=st.lists(st.lists(st.sampled_from(["we", "#we", "#"]), min_size=1, max_size=4), min_size=1, max_size=4),
+    comments=st.lists(st.sampled_from(["# id = 1", "# text of a tweet", "#"]), max_size=2),
+)
+def test_comments_and_tokens_are_told_apart(data: list[list[str]], comments: list[str], tmp_path: Path) -> None:
+    sentences = [["first"], *data]
+    blocks = ["\n".join([*comments, *(f"{token}\tO" for token in sentence)]) for sentence in sentences]
+    assert tokens_of(tmp_path / "rows.conll", "\n\n".join(blocks)) == sentences
+
+
+def test_conllu_plus_names_its_fields(tmp_path: Path) -> None:
+    path = tmp_path / "rows.conllup"
+    (row,), _ = read(path, "# global.columns = ID FORM UPOS\n1\tIl\tPRON\n2-3\tdu\t_\n2\tde\tADP\n3\tle\tDET\n")
+    assert (row["tokens"], row["upos"]) == (["Il", "de", "le"], ["PRON", "ADP", "DET"])
+    with pytest.raises(DataError, match=r"rows.conllup:1: found the columns 'A B'; CoNLL-U Plus has ID first, FORM"):
+        read(path, "# global.columns = A B\n1\tIl\n")
+
+
+def test_a_line_of_conllu_that_is_no_word_is_named(tmp_path: Path) -> None:
+    blank = "\t".join(["_"] * 8)
+    with pytest.raises(DataError, match=r"rows.conllu:2: found 'x' in the field ID; expected a word's number"):
+        read(tmp_path / "rows.conllu", f"1\ta\t{blank}\nx\tb\t{blank}\n")
