@@ -100,15 +100,6 @@ def test_patience_ends_a_run_that_stopped_improving(job: Job, tmp_path: Path) ->
     assert json.loads((tmp_path / "run" / "run.json").read_text())["steps"] < 20
 
 
-def test_the_rate_rises_then_falls_to_nothing() -> None:
-    factors = [rate_factor(step, 100, 0.1) for step in range(100)]
-    assert factors[:10] == pytest.approx([0.1 * step for step in range(1, 11)])
-    assert all(later < earlier for earlier, later in pairwise(factors[10:]))
-    assert factors[10] == 1.0
-    assert 0 < factors[-1] < 0.02
-    assert rate_factor(0, 1, 0.1) > 0
-
-
 def test_more_processes_than_rows_is_an_error(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     from polytask.training.distribution import World
 
