@@ -113,7 +113,13 @@ class Assembly:
         models = [teacher.model.digest for teacher in self.teachers]
         if self.extended is not None:
             models += [self.extended.mode, self.extended.digest]
-        return key_of(self.config.to_json(), digests, *models)
+        tokens = Tokenization.of(self.tokenizer, self.config.max_tokens).fingerprint
+        return key_of(self.config.to_json(), digests, tokens, self._encoder(), *models)
+
+    def _encoder(self) -> dict[str, Any]:
+        """Return what makes the encoder compute as it does, beside its weights, which a checkpoint holds."""
+        values = self.model.config.to_dict()
+        return {key: value for key, value in values.items() if key not in ("_name_or_path", "transformers_version")}
 
     def train_sources(self, world: World) -> tuple[Source, ...]:
         """Return the training rows, with the teachers' answers where there are teachers."""
@@ -126,6 +132,10 @@ class Assembly:
         if world.leads:
             world.from_leader(None)
         return found
+
+    def checkpoints(self, folder: Path) -> Checkpoints:
+        """Return the checkpoints of this run in its folder."""
+        return Checkpoints(folder / "checkpoints", self.identity)
 
     def collator(self) -> Collator:
         """Return what builds batches."""
@@ -165,9 +175,8 @@ class Assembly:
             options=options,
             device=self.device,
             world=world,
-            checkpoints=None if folder is None else Checkpoints(folder / "checkpoints"),
+            checkpoints=None if folder is None else self.checkpoints(folder),
             events=events,
-            identity=self.identity,
         )
         return Trainer(parts)
 
