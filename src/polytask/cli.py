@@ -49,11 +49,16 @@ PrecisionName = Annotated[
 @app.command()
 def check(config: ConfigPath, overrides: Overrides = None) -> None:
     """Say what would run, and find everything that can be wrong before the first step."""
+    from dataclasses import replace
+
     from polytask.assemble import assemble
     from polytask.config import load_config
+    from polytask.exports.plain import obstacle_notes
     from polytask.tables import console, show_assembly
 
-    show_assembly(assemble(load_config(config, overrides or [])), console())
+    assembly = assemble(load_config(config, overrides or []))
+    notes = (*assembly.notes, *obstacle_notes(assembly.bundle({})))
+    show_assembly(replace(assembly, notes=notes), console())
 
 
 @app.command()

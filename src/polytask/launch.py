@@ -24,7 +24,12 @@ _LIFELINE = "POLYTASK_LIFELINE"
 
 
 def launch(arguments: Sequence[str], processes: int) -> int:
-    """Run `polytask <arguments>` in so many processes that know of each other; return the first failure's exit code.
+    """Run `polytask <arguments>` in so many processes that know of each other; return the first failure's exit code."""
+    return run_together([sys.executable, "-m", "polytask", *arguments], processes)
+
+
+def run_together(command: Sequence[str], processes: int) -> int:
+    """Run a command in so many processes, as torchrun would, and return the first failure's exit code.
 
     When one of them fails, the others are stopped. Ctrl-C and SIGTERM are passed on, and they stop together; asked
     twice, they stop at once. When this process is killed, they end as well.
@@ -36,7 +41,6 @@ def launch(arguments: Sequence[str], processes: int) -> int:
         port = probe.getsockname()[1]
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
-    command = [sys.executable, "-m", "polytask", *arguments]
     with lifeline() as tied:
         ranks = _Ranks(
             [
