@@ -49,6 +49,9 @@ def _make(folder: Path) -> list[Path]:
 
 @contextmanager
 def _locked_file(folder: Path) -> Generator[None]:
+    if sys.platform == "win32":
+        yield
+        return
     path = folder / FILE
     try:
         handle = _open(path)
@@ -95,6 +98,9 @@ def _holder(handle: int) -> str:
 @contextmanager
 def in_use(path: Path) -> Generator[None]:
     """Mark a temporary file or folder as one of a process that lives, so that `abandoned` does not take it."""
+    if sys.platform == "win32":
+        yield
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         take(handle)

@@ -176,7 +176,7 @@ def test_a_changed_configuration_cannot_resume(job: Job, tmp_path: Path, monkeyp
 def test_a_damaged_checkpoint_and_a_full_disk_at_the_end_cost_time_and_nothing_else(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    values = job(max_steps=9, checkpoint_every=2, evaluations_per_epoch=2, best_of_each_task=True)
+    values = job(rows=80, epochs=3, max_steps=9, checkpoint_every=2, evaluations_per_epoch=2, best_of_each_task=True)
     pt.train(values, tmp_path / "whole")
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
@@ -224,7 +224,7 @@ def test_the_tokenizer_and_the_encoders_options_are_part_of_a_runs_identity(
     found: list[str] = []
     for file, before, after in (
         ("config.json", "", ""),
-        ("tokenizer.json", '"lowercase": true', '"lowercase": false'),
+        ("tokenizer.json", '"lowercase":true', '"lowercase":false'),
         ("config.json", '"hidden_dropout_prob": 0.1', '"hidden_dropout_prob": 0.2'),
     ):
         shutil.rmtree(encoder, ignore_errors=True)
