@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +107,7 @@ class Assembly:
     teachers: tuple[Teacher, ...] = ()
     extended: Extended | None = None
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """A hash of all that determines the run's weights."""
         digests = [table.digest for found in self.tables.tables.values() for table in found]

@@ -224,7 +224,7 @@ def test_the_tokenizer_and_the_encoders_options_are_part_of_a_runs_identity(
     found: list[str] = []
     for file, before, after in (
         ("config.json", "", ""),
-        ("tokenizer.json", '"lowercase":true', '"lowercase":false'),
+        ("tokenizer_config.json", '"do_lower_case": true', '"do_lower_case": false'),
         ("config.json", '"hidden_dropout_prob": 0.1', '"hidden_dropout_prob": 0.2'),
     ):
         shutil.rmtree(encoder, ignore_errors=True)
