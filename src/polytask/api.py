@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,27 @@ from polytask.assemble import Assembly, assemble, versions
 from polytask.config import Config, load_config, validate
 from polytask.data.encode import encode_table
 from polytask.data.feed import feeds_of
-from polytask.data.rows import read_table
+from polytask.data.rows import Table, read_table
 from polytask.data.windows import Long
-from polytask.errors import ConfigError, OutputError, UserError, nearest
+from polytask.earlier import changes
+from polytask.errors import ConfigError, OutputError, PolytaskError, TrainingError, UserError, nearest
 from polytask.evaluation.scoring import Answers, Scorer
-from polytask.files import write_json
+from polytask.files import read_json, reason, sweep, write_json, write_text
+from polytask.lock import FILE as LOCK
+from polytask.lock import locked
 from polytask.model.device import choose_device
 from polytask.options import DataOptions, read_file_options
-from polytask.outcome import Outcome, describe_data, describe_model, fit_run, score_run, write_outcome
+from polytask.outcome import (
+    HELD_OUT,
+    Outcome,
+    describe_data,
+    describe_held_out,
+    describe_model,
+    fit_run,
+    places_of,
+    score_run,
+    write_outcome,
+)
 from polytask.predict.load import load, model_of
 from polytask.predict.predictor import Model
 from polytask.terms import Intervals, Scores
@@ -78,7 +92,8 @@ def train(
     Args:
         config: a YAML file, a mapping of the same shape, or a Config.
         out: folder of the run; without one nothing is written, and the best weights stay in memory.
-        resume: go on from the newest checkpoint in `out`, exactly as if there had been no interruption.
+        resume: go on from the newest checkpoint in `out`, exactly as if there had been no interruption. While it runs
+            no other run can write into the folder.
         overrides: such as "train.epochs=1".
 
     Raises:
@@ -88,31 +103,43 @@ def train(
     """
     checked = as_config(config, overrides)
     folder = None if out is None else Path(out)
-    with join_world(choose_device(checked.train.device)) as world:
-        assembly = assemble_together(checked, folder, world, assemble, resume=resume)
+    with join_world(choose_device(checked.train.device)) as world, ExitStack() as held:
+        assembly = assemble_together(checked, folder, world, held, assemble, resume=resume)
         return run_assembly(assembly, world, folder, resume=resume)
 
 
 def assemble_together(
-    config: Config, folder: Path | None, world: World, build: Callable[[Config], Assembly], *, resume: bool
+    config: Config,
+    folder: Path | None,
+    world: World,
+    held: ExitStack,
+    build: Callable[[Config], Assembly],
+    *,
+    resume: bool,
 ) -> Assembly:
     """Assemble the run in every process: in the first one first, which fills the cache and makes the folder.
 
     What is wrong with the input is found there, and the other processes raise the same error.
+
+    Args:
+        held: is given the lock on the folder, to be released when the run is over.
     """
     assembly: Assembly | None = None
-    error: UserError | None = None
+    error: PolytaskError | None = None
     if world.leads:
         try:
             if folder is not None:
+                held.enter_context(locked(folder))
+                sweep_run(folder)
                 require_free(folder, resume=resume)
             if world.size > config.train.batch_rows:
                 found = f"found {config.train.batch_rows}, fewer than the {world.size} processes"
                 raise ConfigError(f"train.batch_rows: {found}")
             assembly = build(config)
             if folder is not None:
+                require_unchanged(folder, assembly)
                 open_run(folder, assembly)
-        except UserError as caught:
+        except PolytaskError as caught:
             error = caught
     told = world.from_leader(None if error is None else str(error))
     if error is not None:
@@ -126,25 +153,53 @@ def require_free(folder: Path, *, resume: bool) -> None:
     """Raise OutputError when the folder of a run is there already and `resume` was not asked for."""
     if (folder / "model").exists():
         raise OutputError(f"{folder}: this run is complete; its model is in {folder / 'model'}; name another folder")
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder}: there is a file of that name; name a folder")
-    if folder.exists() and any(folder.iterdir()) and not resume:
+    if any(path.name != LOCK for path in folder.iterdir()) and not resume:
         raise OutputError(f"{folder}: the folder exists and is not empty; add --resume to go on, or name another one")
 
 
+def sweep_run(folder: Path) -> None:
+    """Delete what killed processes left in the folder of a run: halves of files, and checkpoints of a complete run."""
+    sweep(folder, ".writing-")
+    if (folder / "model").exists():
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def require_unchanged(folder: Path, assembly: Assembly) -> None:
+    """Raise ConfigError when the folder holds checkpoints of a run with another configuration or other data."""
+    checkpoints = assembly.checkpoints(folder)
+    if checkpoints.is_of_another_run():
+        found = changes(folder / "config.yaml", assembly.config.to_json())
+        shown = "; ".join(found[:5]) or "the content of the data, or the encoder or its tokenizer"
+        raise ConfigError(
+            f"{folder}: the configuration or the data changed since its checkpoint was written, so the run cannot go "
+            f"on exactly: {shown}; undo the change, or train into a new folder"
+        )
+    checkpoints.sweep()
+
+
 def open_run(folder: Path, assembly: Assembly) -> None:
-    """Make the folder of a run, and say in it what will run. Raises OutputError when it cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(assembly.config.to_json(), sort_keys=False, allow_unicode=True)
-        (folder / "config.yaml").write_text(text, "utf-8")
-        write_json(folder / "data.json", describe_data(assembly))
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror})") from None
+    """Say in the folder of a run what will run. Raises OutputError when it cannot be written."""
+    text = yaml.safe_dump(assembly.config.to_json(), sort_keys=False, allow_unicode=True)
+    write_text(folder / "config.yaml", text)
+    write_json(folder / "data.json", describe_data(assembly))
+    held_out = describe_held_out(assembly)
+    if held_out:
+        write_json(folder / HELD_OUT, held_out)
 
 
-def run_assembly(assembly: Assembly, world: World, folder: Path | None, *, resume: bool) -> Run:
-    """Train, choose, score and save what was assembled."""
+def run_assembly(
+    assembly: Assembly,
+    world: World,
+    folder: Path | None,
+    *,
+    resume: bool,
+    extra: Callable[[Outcome], Mapping[str, Any]] | None = None,
+) -> Run:
+    """Train, choose, score and save what was assembled.
+
+    Args:
+        extra: what else run.json is to say.
+    """
     leads = folder if world.leads else None
     began = time.monotonic()
     start = assembly.model.plan
@@ -154,7 +209,8 @@ def run_assembly(assembly: Assembly, world: World, folder: Path | None, *, resum
             events.cut_after(trainer.step if trainer.resume() else -1)
         trainer.run()
         if leads is not None and assembly.config.train.best_of_each_task:
-            save_best_of_each_task(assembly, trainer.snapshots, leads / "best")
+            with kept_for_resume(leads):
+                save_best_of_each_task(assembly, trainer.snapshots, leads / "best")
         best = trainer.snapshots.best
         trainer.snapshots.load(assembly.model)
         outcome = Outcome({}, {}, {}, {}, None)
@@ -176,14 +232,26 @@ def run_assembly(assembly: Assembly, world: World, folder: Path | None, *, resum
             "notes": [f"{note.place}: {note.message}" for note in assembly.notes],
             "versions": versions(),
             "processes": world.size,
+            **(extra(outcome) if extra is not None else {}),
         }
-        write_json(leads / "run.json", record)
-        write_outcome(leads, assembly, outcome)
-        save_bundle(leads / "model", bundle)
+        with kept_for_resume(leads):
+            write_json(leads / "run.json", record)
+            write_outcome(leads, assembly, outcome)
+            save_bundle(leads / "model", bundle)  # last: its folder says that the run is complete
         shutil.rmtree(leads / "checkpoints", ignore_errors=True)
     stages = trainer.stages.to_json()
     model = model_of(bundle, str(assembly.device))
     return Run(folder, model, outcome.scores, outcome.baselines, outcome.intervals, stages)
+
+
+@contextmanager
+def kept_for_resume(folder: Path) -> Generator[None]:
+    """Turn what keeps a trained run from being written into a TrainingError: nothing is lost, and it can go on."""
+    try:
+        yield
+    except (OSError, OutputError) as error:
+        told = str(error) if isinstance(error, OutputError) else f"{folder}: cannot be written ({reason(error)})"
+        raise TrainingError(f"{told}; the checkpoints are kept: free space, and go on with --resume") from None
 
 
 def tell_fitted(assembly: Assembly, world: World) -> Assembly:
@@ -280,7 +348,36 @@ def answer_files(
     scorer = Scorer(loaded.tasks)
     answers: dict[str, Answers] = {}
     for feed in feeds_of(options, "test"):
-        table = read_table(feed)
-        source = encode_table(table, loaded.tasks, tokens)
+        source = encode_table(read_table(feed), loaded.tasks, tokens)
         answers |= scorer.answers(engine, [source])
     return scorer, {name: answers[name] for name in chosen if name in answers and answers[name].golds}
+
+
+def score_dev_rows(model: Model, run: Path) -> Scores:
+    """Score a model on the dev rows of a run; tasks that the run did not train are left out.
+
+    Raises ConfigError when the rows that the run held out of its training rows are not there as they were.
+    """
+    config = load_config(run / "config.yaml")
+    options = {
+        name: task.options.model_copy(update={"data": config.tasks[name].data})
+        for name, task in model.tasks.items()
+        if name in config.tasks
+    }
+    tables = [read_table(feed) for feed in feeds_of(options, "dev")]
+    require_held_out(run, tables)
+    scorer = Scorer(model.tasks)
+    return scorer.scores(model.engine, [encode_table(table, model.tasks, model.tokens) for table in tables])
+
+
+def require_held_out(run: Path, tables: Sequence[Table]) -> None:
+    """Raise ConfigError unless the rows that a run held out are still those that its folder names."""
+    path = run / HELD_OUT
+    held_out: Any = read_json(path) if path.is_file() else {}
+    for table in tables:
+        for name in table.feed.tasks if table.feed.share is not None else ():
+            if name in held_out and held_out[name] != places_of(table):
+                raise ConfigError(
+                    f"tasks.{name}: {table.feed.name} changed since the run {run} held rows out of it, so that others "
+                    "would be taken for them; give labelled rows that did not train the model: --data FILE"
+                )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,14 +109,20 @@ class Assembly:
     extended: Extended | None = None
     choices: tuple[Choice, ...] = ()
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """A hash of all that determines the run's weights."""
         digests = [table.digest for found in self.tables.tables.values() for table in found]
         models = [teacher.model.digest for teacher in self.teachers]
         if self.extended is not None:
             models += [self.extended.mode, self.extended.digest]
-        return key_of(self.config.to_json(), digests, *models)
+        tokens = Tokenization.of(self.tokenizer, self.config.max_tokens).fingerprint
+        return key_of(self.config.to_json(), digests, tokens, self._encoder(), *models)
+
+    def _encoder(self) -> dict[str, Any]:
+        """Return what makes the encoder compute as it does, beside its weights, which a checkpoint holds."""
+        values = self.model.config.to_dict()
+        return {key: value for key, value in values.items() if key not in ("_name_or_path", "transformers_version")}
 
     def train_sources(self, world: World) -> tuple[Source, ...]:
         """Return the training rows, with the teachers' answers where there are teachers."""
@@ -128,6 +135,10 @@ class Assembly:
         if world.leads:
             world.from_leader(None)
         return found
+
+    def checkpoints(self, folder: Path) -> Checkpoints:
+        """Return the checkpoints of this run in its folder."""
+        return Checkpoints(folder / "checkpoints", self.identity)
 
     def collator(self) -> Collator:
         """Return what builds batches."""
@@ -167,9 +178,8 @@ class Assembly:
             options=options,
             device=self.device,
             world=world,
-            checkpoints=None if folder is None else Checkpoints(folder / "checkpoints"),
+            checkpoints=None if folder is None else self.checkpoints(folder),
             events=events,
-            identity=self.identity,
         )
         return Trainer(parts)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from polytask.errors import Interrupted, PolytaskError, UserError, missing_extra, nearest
+from polytask.launch import follow
 
 if TYPE_CHECKING:
     from polytask.data.windows import Long
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 ConfigPath = Annotated[Path, typer.Argument(help="Configuration (YAML).", show_default=False)]
-ModelPath = Annotated[Path, typer.Argument(help="Model folder, such as RUN/model.", show_default=False)]
+ModelPath = Annotated[Path, typer.Argument(help="Folder of a run, or model folder.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Override a value, such as train.epochs=1."),
@@ -48,11 +49,16 @@ PrecisionName = Annotated[
 @app.command()
 def check(config: ConfigPath, overrides: Overrides = None) -> None:
     """Say what would run, and find everything that can be wrong before the first step."""
+    from dataclasses import replace
+
     from polytask.assemble import assemble
     from polytask.config import load_config
+    from polytask.exports.plain import obstacle_notes
     from polytask.tables import console, show_assembly
 
-    show_assembly(assemble(load_config(config, overrides or [])), console())
+    assembly = assemble(load_config(config, overrides or []))
+    notes = (*assembly.notes, *obstacle_notes(assembly.bundle({})))
+    show_assembly(replace(assembly, notes=notes), console())
 
 
 @app.command()
@@ -360,6 +366,7 @@ def say(text: str) -> None:
 
 def main() -> None:
     """Run the command line with the exit codes of the contract."""
+    follow()
     try:
         app()
     except UserError as error:
@@ -379,5 +386,9 @@ def main() -> None:
         sys.exit(1)
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # what the system refuses, where no message of its own says what to do
+        place = "" if error.filename is None else f"{error.filename}: "
+        say(f"error: {place}{error.strerror or error}")
+        sys.exit(2 if place else 1)
     except KeyboardInterrupt:
         sys.exit(130)

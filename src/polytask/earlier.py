@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,33 @@ def require_same_rows(values: Mapping[str, float | str], data: Mapping[str, Data
                 f"{option}.{task}: found {value!r}, a run with the dev rows {_named(theirs)}; here they are "
                 f"{_named(data[task])}, and scores on other rows cannot be compared; name a run on these, or a number"
             )
+
+
+def changes(config: Path, now: Mapping[str, Any]) -> list[str]:
+    """Return what differs between the config.yaml of an earlier run and a configuration: `path: before -> now`."""
+    try:
+        before = yaml.safe_load(config.read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return []
+    old, new = dict(_leaves("", before)), dict(_leaves("", json.loads(json.dumps(now))))
+    return [
+        f"{path}: {_told(old.get(path))} -> {_told(new.get(path))}"
+        for path in dict.fromkeys([*old, *new])
+        if old.get(path) != new.get(path)
+    ]
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _leaves(f"{path}.{key}" if path else str(key), inner)
+    else:
+        yield path, value
+
+
+def _told(value: Any) -> str:  # noqa: ANN401
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _data_of(run: Path, task: str) -> DataOptions | None:

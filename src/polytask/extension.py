@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,15 +12,15 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from polytask.api import Run, as_config, assemble_together, run_assembly
-from polytask.artifact.description import read_description
+from polytask.artifact.description import model_folder, read_description
 from polytask.artifact.folder import Bundle, load_bundle
 from polytask.assemble import Assembly, Extended, compose
 from polytask.config import Config
 from polytask.data.prepare import Tables, read_tables
 from polytask.errors import ConfigError
-from polytask.files import write_json
 from polytask.model.device import choose_device
 from polytask.model.growth import extended
+from polytask.outcome import Outcome
 from polytask.schedule import waves
 from polytask.sharing.growth import ExtendOptions, grow
 from polytask.tasks import TASKS, Task, head_specs, require_readable
@@ -53,19 +53,20 @@ def extend(
         UserError: the input is at fault; nothing has been trained.
     """
     checked = as_config(config, overrides)
-    home = Path(model, "model") if Path(model, "model").is_dir() else Path(model)
+    home = model_folder(model)
     folder = None if out is None else Path(out)
-    with join_world(choose_device(checked.train.device)) as world:
+    with join_world(choose_device(checked.train.device)) as world, ExitStack() as held:
         build = partial(assemble_extension, home, mode=mode)
-        assembly = assemble_together(checked, folder, world, build, resume=resume)
-        assert assembly.extended is not None
+        assembly = assemble_together(checked, folder, world, held, build, resume=resume)
+        extended_by = assembly.extended
+        assert extended_by is not None
         before = score_old(assembly) if world.leads else {}
-        run = run_assembly(assembly, world, folder, resume=resume)
-        if folder is not None and world.leads:
-            after = {split: {task: run.scores[split][task] for task in found} for split, found in before.items()}
-            told = {**assembly.extended.to_json(assembly.tasks), "before": before, "after": after}
-            record = json.loads((folder / "run.json").read_text("utf-8"))
-            write_json(folder / "run.json", {**record, "extended": told})
+
+        def describe(outcome: Outcome) -> dict[str, Any]:
+            after = {split: {task: outcome.scores[split][task] for task in found} for split, found in before.items()}
+            return {"extended": {**extended_by.to_json(assembly.tasks), "before": before, "after": after}}
+
+        run = run_assembly(assembly, world, folder, resume=resume, extra=describe)
     return replace(run, before=before)
 
 

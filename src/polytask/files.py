@@ -1,25 +1,66 @@
-"""Writing: whole files and folders, or nothing at all."""
+"""Writing: whole files and folders, or nothing at all; what was written survives a loss of power."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import secrets
 import shutil
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from polytask.errors import OutputError
+from polytask.lock import abandoned, in_use
+
+# A sealed folder's list of its files' hashes.
+SEAL = "sha256.json"
+_DISCARDED = ".discarded-"
+_WRITING = ".writing-"
+
+
+class Damaged(Exception):
+    """The files of a sealed folder are not those that were written."""
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401
+    """Read a JSON file that polytask wrote. Raises OutputError when it cannot be read, or was damaged."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise OutputError(f"{path}: cannot be read ({reason(error)}); delete it, or restore the folder") from None
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401
     """Write a JSON file, whole or not at all."""
-    _write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:
     """Write a file of one JSON object a line, whole or not at all."""
-    _write(path, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
+    write_text(path, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all. Raises OutputError when it cannot be written."""
+    temporary = path.with_name(f".{path.name}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise OutputError(f"{path}: cannot be written ({reason(error)}); free space, or name another place") from None
+
+
+def reason(error: BaseException) -> str:
+    """Return what the system says about a failed write, without the path, which the message names."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 @contextmanager
@@ -33,19 +74,114 @@ def new_folder(folder: Path, *also: type[Exception]) -> Generator[Path]:
     """
     if folder.exists():
         raise OutputError(f"{folder}: the folder exists; name another one")
-    temporary = folder.with_name(f".writing-{folder.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = folder.with_name(f"{_WRITING}{folder.name}-{secrets.token_hex(4)}")
     try:
         temporary.mkdir(parents=True)
-        yield temporary
-        temporary.replace(folder)
+        with in_use(temporary):
+            sweep(folder.parent, f"{_WRITING}{folder.name}-")
+            yield temporary
+            sync_folder(temporary)
+            temporary.replace(folder)
+            sync(folder.parent)
     except (OSError, *also) as error:
         raise OutputError(f"{folder}: the model cannot be written ({error})") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)
+def sweep(folder: Path, *prefixes: str) -> None:
+    """Delete the temporary files and folders in a folder that processes which were killed left there."""
+    for path in folder.iterdir():
+        if path.name.startswith((*prefixes, _DISCARDED)) and abandoned(path):
+            remove(path)
+
+
+def put_in_place(temporary: Path, target: Path) -> None:
+    """Move a folder to its place, where another one may stand: that one goes."""
+    if target.exists():
+        discard(target)
+    temporary.replace(target)
+    sync(target.parent)
+
+
+def discard(path: Path) -> None:
+    """Delete a folder so that half of it is never found under its name."""
+    doomed = path.with_name(f"{_DISCARDED}{secrets.token_hex(4)}")
+    path.replace(doomed)
+    remove(doomed)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder; what cannot be deleted stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seal(folder: Path, **facts: Any) -> None:  # noqa: ANN401
+    """Write the hashes of a folder's files beside them, with facts about it, and wait until all is on the disk."""
+    hashes = {file.name: file_digest(file) for file in sorted(folder.iterdir())}
+    told = {"facts": facts, "sha256": hashes}
+    (folder / SEAL).write_text(json.dumps({**told, "own": _digest(told)}, indent=1), "utf-8")
+    sync_folder(folder)
+
+
+def sealed_facts(folder: Path) -> dict[str, Any]:
+    """Return what `seal` was told about a folder, without looking at its other files. Raises Damaged."""
+    return _read_seal(folder)["facts"]
+
+
+def unseal(folder: Path) -> dict[str, Any]:
+    """Return what `seal` was told about a folder. Raises Damaged when a file is not what was written."""
+    told = _read_seal(folder)
+    for name, expected in told["sha256"].items():
+        try:
+            found = file_digest(folder / name)
+        except OSError as error:
+            raise Damaged(f"{name}: {reason(error)}") from None
+        if found != expected:
+            raise Damaged(f"{name} is not what was written, its sha256 differs")
+    return told["facts"]
+
+
+def _read_seal(folder: Path) -> dict[str, Any]:
+    try:
+        told = json.loads((folder / SEAL).read_text("utf-8"))
+        own = told.pop("own")
+        if own != _digest(told):
+            raise ValueError("its own hash differs")
+    except OSError as error:
+        raise Damaged(f"{SEAL}: {reason(error)}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Damaged(f"{SEAL} is not what was written: {error}") from None
+    return told
+
+
+def _digest(value: Any) -> str:  # noqa: ANN401
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until a folder and all that is in it is on the disk."""
+    for path in folder.rglob("*"):
+        sync(path)
+    sync(folder)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the list of a folder's files, is on the disk."""
+    if os.name != "posix" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

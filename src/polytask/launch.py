@@ -1,4 +1,4 @@
-"""Start a command several times at once, as torchrun would on one machine."""
+"""Start a command several times at once, as torchrun would on one machine, and end all of it together."""
 
 from __future__ import annotations
 
@@ -7,60 +7,174 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from types import FrameType
+from typing import IO
+
+from polytask.errors import TrainingError
+
+# Seconds that the other processes have to end by themselves once one has failed, and then, when they are told to.
+FAILED_S, TOLD_S = 5.0, 10.0
+# Seconds for what was asked to finish its step and to save: a large checkpoint takes minutes on a slow disk.
+SAVING_S = 600.0
+_LIFELINE = "POLYTASK_LIFELINE"
 
 
 def launch(arguments: Sequence[str], processes: int) -> int:
-    """Run `polytask <arguments>` in so many processes that know of each other; return the first failure's exit code.
+    """Run `polytask <arguments>` in so many processes that know of each other; return the first failure's exit code."""
+    return run_together([sys.executable, "-m", "polytask", *arguments], processes)
 
-    When one of them fails, the others are stopped. Ctrl-C reaches all of them, and they stop together.
+
+def run_together(command: Sequence[str], processes: int) -> int:
+    """Run a command in so many processes, as torchrun would, and return the first failure's exit code.
+
+    When one of them fails, the others are stopped. Ctrl-C and SIGTERM are passed on, and they stop together; asked
+    twice, they stop at once. When this process is killed, they end as well.
+
+    Raises TrainingError when one of them was killed.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-m", "polytask", *arguments],
-            env={
-                "OMP_NUM_THREADS": threads,
-                **os.environ,
-                **common,
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-            },
+    with lifeline() as tied:
+        ranks = _Ranks(
+            [
+                tied.start(
+                    command,
+                    {"OMP_NUM_THREADS": threads, **os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                )
+                for rank in range(processes)
+            ]
         )
-        for rank in range(processes)
-    ]
+        before = [(number, signal.signal(number, ranks.pass_on)) for number in (signal.SIGINT, signal.SIGTERM)]
+        try:
+            return ranks.wait()
+        finally:
+            for number, handler in before:
+                signal.signal(number, handler)
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
+
+class _Ranks:
+    """The processes, and how far their end has come."""
+
+    def __init__(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+        self._processes = processes
+        self._asked = 0
+        self._failed_at: float | None = None  # when one of them failed, or all were told to stop at once
+        self._interrupted_at: float | None = None
+        self._killed: tuple[int, int] | None = None  # the first one that a signal ended which did not come from here
+
+    def pass_on(self, number: int, frame: FrameType | None) -> None:
+        """Pass a signal on. They are in a process group of their own, so a terminal's Ctrl-C reaches them from here."""
         del frame
-        if number == signal.SIGTERM:  # Ctrl-C in a terminal reaches the whole group by itself
-            for process in running:
-                process.send_signal(number)
+        self._asked += 1
+        self._interrupted_at = self._interrupted_at or time.monotonic()
+        if self._asked > 1:
+            self._failed_at = self._failed_at or time.monotonic()
+        for process in self._processes:
+            process.send_signal(number)
 
-    before = [(number, signal.signal(number, pass_on)) for number in (signal.SIGINT, signal.SIGTERM)]
+    def wait(self) -> int:
+        """Wait for all; what does not end in time is told to, and then killed."""
+        told = False
+        while any(process.poll() is None for process in self._processes):
+            self._look()
+            overdue = self._overdue()
+            if overdue > TOLD_S:
+                for process in self._processes:
+                    process.kill()
+            elif overdue > 0 and not told:
+                told = True
+                for process in self._processes:
+                    process.terminate()
+            time.sleep(0.05)
+        self._look()
+        return self._code()
+
+    def _look(self) -> None:
+        """Note the first failure."""
+        failed = [(rank, process.returncode) for rank, process in enumerate(self._processes)
+                  if process.poll() not in (None, 0, 130)]  # fmt: skip
+        if self._failed_at is None and failed:
+            self._failed_at = time.monotonic()
+            self._killed = failed[0] if failed[0][1] < 0 and not self._asked else None
+
+    def _overdue(self) -> float:
+        """Return for how many seconds they should have ended; less than 0 while they have time."""
+        now, found = time.monotonic(), [-1.0]
+        if self._failed_at is not None:
+            found.append(now - self._failed_at - FAILED_S)
+        if self._interrupted_at is not None:
+            found.append(now - self._interrupted_at - SAVING_S)
+        return max(found)
+
+    def _code(self) -> int:
+        codes = [process.returncode for process in self._processes]
+        if self._killed is not None:
+            rank, code = self._killed
+            raise TrainingError(
+                f"process {rank + 1} of {len(codes)} was ended by {signal.Signals(-code).name}, and the others with "
+                "it; go on with --resume from the last checkpoint"
+            )
+        failed = next((code for code in codes if code > 0), 0)
+        return failed or next((128 - code for code in codes if code), 0)
+
+
+class Lifeline:
+    """What ties processes to this one: the end of a pipe, which closes with it, however it ends."""
+
+    def __init__(self, handle: int | None) -> None:
+        self._handle = handle
+
+    def start(
+        self, command: Sequence[str], environment: Mapping[str, str], output: IO[bytes] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a process that ends with this one, in a process group of its own: signals reach it from here only.
+
+        Args:
+            output: where stdout and stderr go; by default where those of this process go.
+        """
+        tied = self._handle is not None
+        return subprocess.Popen(
+            command,
+            env={**environment, **({_LIFELINE: str(self._handle)} if tied else {})},
+            pass_fds=() if self._handle is None else (self._handle,),
+            process_group=0 if tied else None,
+            stdout=output,
+            stderr=None if output is None else subprocess.STDOUT,
+        )
+
+
+@contextmanager
+def lifeline() -> Generator[Lifeline]:
+    """Give what ties processes to this one for as long as the block runs."""
+    if os.name != "posix":
+        yield Lifeline(None)
+        return
+    reading, writing = os.pipe()
     try:
-        return _wait(running)
+        yield Lifeline(reading)
     finally:
-        for number, handler in before:
-            signal.signal(number, handler)
+        os.close(reading)
+        os.close(writing)
 
 
-def _wait(running: Sequence[subprocess.Popen[bytes]]) -> int:
-    """Wait for all; once one has failed, give the others a moment to end by themselves, then stop them."""
-    while any(process.poll() is None for process in running):
-        if any(process.poll() for process in running):
-            deadline = time.monotonic() + 5
-            while time.monotonic() < deadline and any(process.poll() is None for process in running):
-                time.sleep(0.05)
-            for process in running:
-                process.terminate()
-            for process in running:
-                process.wait()
-        time.sleep(0.1)
-    failed = [process.returncode for process in running if process.returncode]
-    return next((code for code in failed if code > 0), 1) if failed else 0
+def follow() -> None:
+    """End when the process ends that started this one by a lifeline: save first where there is time, as on SIGTERM."""
+    handle = os.environ.pop(_LIFELINE, None)
+    if handle is None:
+        return
+    os.set_inheritable(int(handle), False)
+    threading.Thread(target=_end_with, args=(int(handle),), daemon=True, name="lifeline").start()
+
+
+def _end_with(handle: int) -> None:
+    os.read(handle, 1)  # nothing is ever written: this returns when the other end is closed
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(TOLD_S)
+    os.kill(os.getpid(), signal.SIGKILL)

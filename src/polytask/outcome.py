@@ -13,6 +13,7 @@ import numpy as np
 from polytask.assemble import Assembly
 from polytask.data.encode import Source
 from polytask.data.prepare import task_facts
+from polytask.data.rows import Table
 from polytask.evaluation.fitting import describe_fitted, fit_on_dev
 from polytask.evaluation.record import confusion, prediction_lines
 from polytask.evaluation.scoring import Answers, rows_scored
@@ -22,6 +23,9 @@ from polytask.sharing import Plan
 from polytask.tasks import Tally, Task
 from polytask.terms import Intervals, Scores, Split
 from polytask.training.selection import TestScores
+
+# The file in a run's folder that says which training rows were held out as dev rows.
+HELD_OUT = "held_out.json"
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,21 @@ def describe_data(assembly: Assembly) -> dict[str, Any]:
         "sources": [describe_source(source) for source in everything],
         "notes": [asdict(note) for note in assembly.notes],
     }
+
+
+def describe_held_out(assembly: Assembly) -> dict[str, list[str]]:
+    """Return, for each task whose dev rows are a share of its training rows, the places of these rows."""
+    return {
+        name: places_of(table)
+        for table in assembly.tables.tables["dev"]
+        if table.feed.share is not None
+        for name in table.feed.tasks
+    }
+
+
+def places_of(table: Table) -> list[str]:
+    """Return where the rows of a table stand: file and line."""
+    return table.rows.data.column("place").to_pylist()
 
 
 def _describe_task(task: Task, tally: Tally, sources: Iterable[Source]) -> dict[str, Any]:

@@ -13,9 +13,9 @@ class Bar:
     """Shows how far a long work is; everything goes to stderr."""
 
     def __init__(self, label: str, total: int, *, show: bool = True, done: int = 0) -> None:
-        self.console = Console(stderr=True, quiet=not show, soft_wrap=True)
+        self.console = Console(stderr=True, quiet=not show, soft_wrap=True, markup=False, emoji=False)
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(),
+            TextColumn("{task.description}", markup=False), BarColumn(bar_width=30), MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"), TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             console=self.console, disable=not (show and self.console.is_terminal), transient=True,
         )  # fmt: skip

@@ -23,6 +23,8 @@ def quickstart(out: Path) -> None:
 
     Raises OutputError when OUT is there already, MissingExtra when the packaged encoder is not installed.
     """
+    if out.is_file():
+        raise OutputError(f"{out}: there is a file of that name; name a folder with --out")
     if out.exists() and any(out.iterdir()):
         raise OutputError(f"{out}: the folder exists and is not empty; name another one with --out")
     write_files(out / "data")

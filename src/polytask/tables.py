@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def console() -> Console:
-    """Return the console for results: stdout."""
-    return Console(soft_wrap=False)
+    """Return the console for results: stdout. What it prints is a user's, so no [name] in it is a style."""
+    return Console(soft_wrap=False, markup=False, emoji=False)
 
 
 def show_scores(

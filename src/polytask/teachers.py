@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from polytask.artifact.description import Description, read_description
 from polytask.artifact.folder import Bundle, load_bundle
@@ -56,8 +56,7 @@ def hire(folders: Sequence[str], options: Mapping[str, TaskOptions], tasks: Mapp
     taught: dict[str, str] = {}
     for index, folder in enumerate(folders):
         place = f"train.teachers[{index}]"
-        inner = Path(folder, "model")
-        model = read_description(inner if inner.is_dir() else Path(folder))
+        model = read_description(Path(folder))
         common = tuple(name for name in tasks if name in model.tasks)
         if not common:
             raise ConfigError(
@@ -124,7 +123,8 @@ def _answers(
     def make(path: Path) -> None:
         bundle = load_bundle(model.folder)
         own = _Lesson(bundle, _read_by(bundle, table, tasks), device)
-        save_file(own.outputs(names, source.carries, f"{model.folder} teaches {', '.join(names)}", show=show), path)
+        outputs = own.outputs(names, source.carries, f"{model.folder} teaches {', '.join(names)}", show=show)
+        path.write_bytes(save(outputs))  # not save_file, which tells of a full disk by an error of its own
 
     model = teacher.model
     key = key_of(model.digest, model.max_tokens, model.precision, table.digest, list(names), device.type)

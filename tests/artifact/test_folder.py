@@ -14,6 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 import polytask as pt
+from polytask.artifact.description import model_folder
 from polytask.artifact.folder import save_bundle
 from polytask.errors import ModelError, OutputError
 
@@ -109,10 +110,18 @@ def test_a_file_name_that_leaves_the_folder_is_refused(copied: Path) -> None:
         pt.load(copied)
 
 
-def test_a_run_folder_names_the_model_inside_it(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"did you mean .*model"):
-        pt.load(folder.parent)
-    with pytest.raises(ModelError, match="not a model folder"):
+def test_a_run_folder_stands_for_the_model_inside_it(folder: Path, tmp_path: Path) -> None:
+    assert pt.load(folder.parent).predict(["a text"]) == pt.load(folder).predict(["a text"])
+    assert pt.load(str(folder.parent)).predict(["a text"]) == pt.load(folder).predict(["a text"])
+    assert model_folder(folder.parent) == model_folder(folder) == folder
+    with pytest.raises(ModelError, match="not a model folder.*name the folder of a finished run, or a model folder"):
+        pt.load(tmp_path)
+    with pytest.raises(ModelError, match="not a model folder.*there is no such folder"):
+        pt.load(tmp_path / "nowhere")
+    with pytest.raises(ModelError, match="did you mean .*run"):
+        pt.load(folder.parents[1])
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(ModelError, match="the folder of a run that is not over: go on with .*--resume"):
         pt.load(tmp_path)
 
 

@@ -75,8 +75,10 @@ def test_equal_arms_are_trained_once_and_nothing_is_trained_again(
     assert (again.trained, again.reused) == (0, 8)
     assert again.record == found.record
     wider = polytask.compare(values, out, seeds=[5, 6], arms=["global"])
-    assert wider.trained == 0
-    assert list(wider.arms) == ["single", "global"]
+    assert (wider.trained, wider.reused) == (0, 8)
+    # What was found before takes part, whatever is asked for now: nothing that was trained is lost.
+    assert list(wider.arms) == ["single", "global", "config", "most"]
+    assert wider.record == found.record
 
 
 def test_the_record_holds_what_was_promised(done: Done) -> None:
@@ -177,7 +179,8 @@ def test_several_jobs_give_the_same_record(done: Done, tmp_path: Path) -> None:
     for (run,) in found.arms["global"]["runs"].values():
         shutil.rmtree(tmp_path / "out" / run)
     again = polytask.compare(values, tmp_path / "out", seeds=2, jobs=2, arms=["global"])
-    assert (again.trained, again.reused) == (2, 4)
+    assert (again.trained, again.reused) == (2, 6)
+    assert set(again.arms) == set(found.arms)  # of which config is made of the runs that global trained
     assert again.tasks["topic"]["arms"]["global"] == found.tasks["topic"]["arms"]["global"]
     assert again.arms["global"]["runs"] == found.arms["global"]["runs"]
 

@@ -105,8 +105,9 @@ def exported(run: Path, home: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def quantised(run: Path, home: Path) -> Path:
-    options = {"quantize": "int8", "max_loss": 100, "data": {"all": str(home / "dev.jsonl")}}
-    pt.export(run, home / "int8", to="onnx", **options)
+    found = pt.export(run, home / "int8", to="onnx", quantize="int8", max_loss=100)
+    assert found.notes[0] == f"compared on the dev rows of {run}, which also chose its model; --data names other rows"
+    assert all(" on 30 rows" in note or "entities" in note for note in found.notes[1:]), found.notes
     return home / "int8"
 
 
@@ -238,8 +239,12 @@ def test_int8_is_small_and_close(exported: Path, quantised: Path) -> None:
 
 
 def test_int8_needs_labelled_rows_of_every_task(run: Path, home: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"quantize: found 'int8'; whether a task loses.*add data: --data FILE"):
-        pt.export(run, tmp_path / "out", to="onnx", quantize="int8")
+    shutil.copytree(run / "model", tmp_path / "away")
+    with pytest.raises(
+        ConfigError, match=r"found 'int8'; whether a task loses.*add data: --data FILE, or export the f"
+    ):
+        pt.export(tmp_path / "away", tmp_path / "out", to="onnx", quantize="int8")
+    shutil.rmtree(tmp_path / "away")
     with pytest.raises(ConfigError, match=r"no labelled rows to score topics, length, match, entities on"):
         pt.export(run, tmp_path / "out", to="onnx", quantize="int8", data={"sentiment": str(home / "dev.jsonl")})
     assert list(tmp_path.iterdir()) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,10 @@ from interruptions import interrupt_after
 from safetensors.torch import load_file
 
 import polytask as pt
-from polytask.errors import DataError, Interrupted, OutputError, TrainingError
+from polytask import api
+from polytask.assemble import assemble
+from polytask.config import validate
+from polytask.errors import ConfigError, DataError, Interrupted, OutputError, TrainingError
 from polytask.training import checkpoint as checkpoint_module
 
 Job = Callable[..., dict[str, Any]]
@@ -164,8 +168,81 @@ def test_a_changed_configuration_cannot_resume(job: Job, tmp_path: Path, monkeyp
         interrupt_after(patch, 3)
         with pytest.raises(Interrupted):
             pt.train(job(), tmp_path / "run")
-    with pytest.raises(TrainingError, match="configuration or the data changed"):
-        pt.train(job(learning_rate=0.5), tmp_path / "run", resume=True)
+    run = tmp_path / "run"
+    files = ["config.yaml", "data.json", "events.jsonl"]
+    before = [(run / file).read_bytes() for file in files]
+    told = r"configuration or the data changed.*: train.learning_rate: 0.001 -> 0.5; undo the change"
+    with pytest.raises(ConfigError, match=told):
+        pt.train(job(learning_rate=0.5), run, resume=True)
+    values = job(rows=60)
+    with pytest.raises(ConfigError, match="the content of the data, or the encoder or its tokenizer; undo the change"):
+        pt.train(values, run, resume=True)
+    assert [(run / file).read_bytes() for file in files] == before
+    assert {path.name for path in run.iterdir()} == {*files, "checkpoints"}
+    assert pt.train(job(), run, resume=True).scores["dev"]
+
+
+def test_a_damaged_checkpoint_and_a_full_disk_at_the_end_cost_time_and_nothing_else(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = job(rows=80, epochs=3, max_steps=9, checkpoint_every=2, evaluations_per_epoch=2, best_of_each_task=True)
+    pt.train(values, tmp_path / "whole")
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 6)
+        with pytest.raises(Interrupted):
+            pt.train(values, run)
+    found = sorted((run / "checkpoints").glob("step-*"))
+    assert len(found) == 2
+    file = found[-1] / "others.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    (run / "events.jsonl").write_bytes((run / "events.jsonl").read_bytes() + b'\xff\n{"event')
+    (run / "checkpoints" / "best-00000008").mkdir()  # of another run: it has neither its hashes nor its identity
+    (run / "checkpoints" / "best-00000008" / "weights.safetensors").write_bytes(b"of another run")
+    (run / ".writing-model-0123").mkdir()
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(api, "write_outcome", full)
+        with pytest.raises(TrainingError, match=r"run: cannot be written \(No space left on device\); the checkpoints"):
+            pt.train(values, run, resume=True)
+    assert "the checkpoint is damaged" in caplog.text
+    assert "events.jsonl: 1 line was damaged" in caplog.text
+    assert not (run / "model").exists()
+    caplog.clear()
+    pt.train(values, run, resume=True)
+    assert not caplog.text
+    for folder in ("model", *(f"best/{task}" for task in values["tasks"])):
+        files = [(tmp_path / name / folder / "model.safetensors").read_bytes() for name in ("whole", "run")]
+        assert files[0] == files[1]
+    assert {path.name for path in run.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
+    # Killed after the model was saved and before the checkpoints were deleted.
+    (run / "checkpoints").mkdir()
+    with pytest.raises(OutputError, match="this run is complete"):
+        pt.train(values, run, resume=True)
+    assert not (run / "checkpoints").exists()
+
+
+def test_the_tokenizer_and_the_encoders_options_are_part_of_a_runs_identity(
+    job: Job, tmp_path: Path, tiny: Path
+) -> None:
+    encoder = tmp_path / "encoder"
+    values = {**job(rows=12), "encoder": str(encoder)}
+    found: list[str] = []
+    for file, before, after in (
+        ("config.json", "", ""),
+        ("tokenizer_config.json", '"do_lower_case": true', '"do_lower_case": false'),
+        ("config.json", '"hidden_dropout_prob": 0.1', '"hidden_dropout_prob": 0.2'),
+    ):
+        shutil.rmtree(encoder, ignore_errors=True)
+        shutil.copytree(tiny, encoder)
+        text = (encoder / file).read_text("utf-8")
+        assert before in text
+        (encoder / file).write_text(text.replace(before, after) if before else text, "utf-8")
+        found.append(assemble(validate(values)).identity)
+    assert len(set(found)) == 3
 
 
 def test_an_output_folder_that_exists_is_refused(job: Job, tmp_path: Path) -> None:

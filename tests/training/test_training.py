@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import torch
 import polytask as pt
 from polytask.errors import ConfigError, TrainingError
 from polytask.training.events import Events
-from polytask.training.optimizer import rate_factor
 from polytask.training.selection import DevScores, Selection, TestScores
 
 Job = Callable[..., dict[str, Any]]

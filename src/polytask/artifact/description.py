@@ -48,7 +48,11 @@ class Description:
 
 
 def read_description(folder: Path) -> Description:
-    """Read what a model folder holds. Raises ModelError when it is not one, was altered, or is of another version."""
+    """Read what a model folder holds, or the one in the folder of a run.
+
+    Raises ModelError when it is not one, was altered, or is of another version.
+    """
+    folder = model_folder(folder)
     data = _verified(folder)
     try:
         tasks = {name: TASKS[task["type"]].from_json(name, task) for name, task in data["tasks"].items()}
@@ -62,6 +66,25 @@ def read_description(folder: Path) -> Description:
     return found
 
 
+def model_folder(path: str | Path) -> Path:
+    """Return the model folder that a path names: that of a run, where it is the folder of a run."""
+    folder = Path(path)
+    inner = folder / "model"
+    return inner if inner.is_dir() and not (folder / FILE).is_file() else folder
+
+
+def _hint(folder: Path) -> str:
+    """Say what a folder is that is no model folder, and what to do."""
+    if not folder.exists():
+        return ": there is no such folder"
+    if (folder / "checkpoints").is_dir():
+        return "; it is the folder of a run that is not over: go on with `polytask train CONFIG --out RUN --resume`"
+    inner = sorted(found.parent for found in folder.glob(f"*/{FILE}")) or sorted(
+        found.parents[1] for found in folder.glob(f"*/model/{FILE}")
+    )
+    return f"; did you mean {inner[0]}?" if inner else "; name the folder of a finished run, or a model folder"
+
+
 def write_description(folder: Path, runtime: Runtime, said: Mapping[str, Any]) -> None:
     """Write polytask.json into a folder that holds all else: what is said of the model, and the hash of every file."""
     hashes = {file.name: file_digest(file) for file in sorted(folder.iterdir())}
@@ -71,9 +94,7 @@ def write_description(folder: Path, runtime: Runtime, said: Mapping[str, Any]) -
 def _verified(folder: Path) -> dict[str, Any]:
     path = folder / FILE
     if not path.is_file():
-        inner = folder / "model" / FILE
-        hint = f"; did you mean {inner.parent}?" if inner.is_file() else ""
-        raise ModelError(f"{folder}: not a model folder, {FILE} is missing{hint}")
+        raise ModelError(f"{folder}: not a model folder, {FILE} is missing{_hint(folder)}")
     try:
         data = json.loads(path.read_text("utf-8"))
     except ValueError as error:

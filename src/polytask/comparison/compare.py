@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from polytask.api import as_config
 from polytask.comparison.answers import read_answers
 from polytask.comparison.arms import BASELINE, values_of
+from polytask.comparison.merging import CONFIG, is_of, merge, read_earlier
 from polytask.comparison.preparation import Prepared, prepare
 from polytask.comparison.record import Findings, to_json
 from polytask.comparison.runs import Shelf, run_arms
@@ -18,6 +18,7 @@ from polytask.comparison.statistics import compare_arms
 from polytask.config import Config
 from polytask.errors import ConfigError, OutputError
 from polytask.files import write_json
+from polytask.lock import locked
 
 RESAMPLES = 2000
 
@@ -62,7 +63,8 @@ def compare(
     Args:
         config: a YAML file, a mapping of the same shape, or a Config.
         out: folder of the comparison; runs that lie there already are not trained again.
-        arms: single, global, config, independent, pairs, distill, or names of `named`; `single` always takes part.
+        arms: single, global, config, independent, pairs, distill, or names of `named`; `single` always takes part, and
+            so do arms and seeds that an earlier comparison of the same configuration left complete in `out`.
         named: variants of the configuration by name, each as overrides such as "sharing.shared_layers=3".
         seeds: how many, from train.seed on, or which.
         floor: points (hundredths of the metric's unit) that a task may lose.
@@ -80,13 +82,17 @@ def compare(
         raise ConfigError(f"--floor: found {floor:g}; points that a task may lose are 0 or more")
     if jobs < 1:
         raise ConfigError(f"--jobs: found {jobs}; at least one run trains at a time")
-    prepared = prepare(checked, arms, named or {})
-    notes = open_comparison(folder, checked)
-    shelf = Shelf(folder / "runs")
-    runs = run_arms(prepared, chosen, shelf, jobs)
-    found = _findings(checked, prepared, runs, chosen, floor, notes)
-    record = to_json(found, folder)
-    write_json(folder / "comparison.json", record)
+    with locked(folder):
+        before = read_earlier(folder, checked)
+        wanted, variants = before.with_arms(arms, named or {})
+        prepared = prepare(checked, wanted, variants)
+        notes = open_comparison(folder, checked)
+        shelf = Shelf(folder / "runs")
+        merged = merge(prepared, [*arms, *(named or {})], chosen, before, shelf)
+        runs = run_arms(merged.prepared, merged.seeds, shelf, jobs)
+        found = _findings(checked, merged.prepared, runs, merged.seeds, floor, [*notes, *merged.notes])
+        record = to_json(found, folder)
+        write_json(folder / "comparison.json", record)
     return Comparison(
         folder, record["tasks"], record["arms"], record["recommended"], record["reason"], shelf.trained, shelf.reused,
         record,
@@ -107,15 +113,13 @@ def chosen_seeds(seeds: int | Sequence[int], first: int) -> list[int]:
 
 def open_comparison(folder: Path, config: Config) -> list[str]:
     """Make the folder, and say when another configuration's comparison lies there; its runs stay."""
+    other = (folder / CONFIG).is_file() and not is_of(folder, config)
     try:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
-        description = folder / "config.json"
-        values = values_of(config)
-        before = json.loads(description.read_text("utf-8")) if description.is_file() else None
-        write_json(description, values)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise OutputError(f"{folder}: cannot be used as the folder of a comparison ({error})") from None
-    if before is None or before == json.loads(json.dumps(values)):
+    write_json(folder / CONFIG, values_of(config))
+    if not other:
         return []
     return [f"{folder} held the comparison of another configuration; its runs stay, comparison.json is written anew"]
 

@@ -12,6 +12,7 @@ from polytask.comparison.arms import BASELINE, Arm, build_arms, with_train
 from polytask.comparison.budget import planned
 from polytask.config import Config
 from polytask.data.cache import file_digest, key_of
+from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError, UserError
 from polytask.evaluation.scoring import truth
 from polytask.model.origin import locate
@@ -116,7 +117,8 @@ def _part(label: str, assembly: Assembly) -> Part:
     digests = [
         (split, list(table.feed.tasks), table.feed.content()) for split, found in tables.items() for table in found
     ]
-    content = (digests, _encoder(assembly.config.encoder), assembly.model.sharing.to_json())
+    tokens = Tokenization.of(assembly.tokenizer, assembly.config.max_tokens).fingerprint
+    content = (digests, _encoder(assembly.config.encoder), tokens, assembly.model.sharing.to_json())
     return Part(label, assembly.config, content, _judged(assembly), bool(assembly.model.sharing_tasks()))
 
 

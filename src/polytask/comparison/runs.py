@@ -18,6 +18,8 @@ from rich.console import Console
 from polytask.api import train
 from polytask.comparison.preparation import Planned, Prepared
 from polytask.errors import Interrupted, PolytaskError, TrainingError, UserError
+from polytask.files import write_text
+from polytask.launch import Lifeline, lifeline
 
 _GO_ON = "the same command goes on from there"
 
@@ -89,17 +91,15 @@ class _Crew:
         self._left = list(waiting.items())
         self._total, self._jobs, self._console = len(waiting), jobs, console
         self._running: dict[Path, subprocess.Popen[bytes]] = {}
+        self._tied = Lifeline(None)
         self._stopping = False
         self._failed: tuple[Path, int] | None = None
 
     def work(self) -> None:
         before = [(number, signal.signal(number, self._stop)) for number in (signal.SIGINT, signal.SIGTERM)]
         try:
-            while self._running or (self._left and not self._stopping and self._failed is None):
-                while self._left and len(self._running) < self._jobs and not self._stopping and self._failed is None:
-                    self._start()
-                self._collect()
-                time.sleep(0.05)
+            with lifeline() as self._tied:
+                self._work()
         finally:
             for number, handler in before:
                 signal.signal(number, handler)
@@ -108,23 +108,25 @@ class _Crew:
         if self._stopping:
             raise Interrupted(f"stopped, and saved; {_GO_ON}")
 
+    def _work(self) -> None:
+        while self._running or (self._left and not self._stopping and self._failed is None):
+            while self._left and len(self._running) < self._jobs and not self._stopping and self._failed is None:
+                self._start()
+            self._collect()
+            time.sleep(0.05)
+
     def _start(self) -> None:
         place, run = self._left.pop(0)
         number = self._total - len(self._left)
         _tell(self._console, f"run {number} of {self._total}: {place.name}, seed {run.config.train.seed}")
         place.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(run.config.to_json(), sort_keys=False, allow_unicode=True)
-        (place / "config.yaml").write_text(text, "utf-8")
+        write_text(place / "config.yaml", text)
         threads = str(max(1, (os.cpu_count() or 1) // self._jobs))
         command = [sys.executable, "-m", "polytask", "train", str(place / "config.yaml"), "--out", str(place)]
         with (place / "log.txt").open("ab") as log:
-            self._running[place] = subprocess.Popen(
-                [*command, "--resume"],
-                env={**os.environ, "OMP_NUM_THREADS": threads},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches them from here only
-            )
+            environment = {**os.environ, "OMP_NUM_THREADS": threads}
+            self._running[place] = self._tied.start([*command, "--resume"], environment, log)
 
     def _collect(self) -> None:
         for place, process in list(self._running.items()):
@@ -152,6 +154,11 @@ class _Crew:
         raise kind(f"{place}: {last.removeprefix('error: ')}; all it said is in {place / 'log.txt'}")
 
 
+def plan_arm(arm: Prepared, seed: int, teachers: Sequence[Path]) -> list[Planned]:
+    """Return an arm's runs with a seed, one a model."""
+    return [part.seeded(seed, teachers) for part in arm.parts]
+
+
 def run_arms(
     prepared: Mapping[str, Prepared], seeds: Sequence[int], shelf: Shelf, jobs: int
 ) -> dict[str, dict[int, list[Path]]]:
@@ -160,9 +167,7 @@ def run_arms(
     places: dict[str, Path] = {}
 
     def plan(name: str, teachers: Mapping[int, Sequence[Path]]) -> list[Planned]:
-        planned[name] = {
-            seed: [part.seeded(seed, teachers.get(seed, ())) for part in prepared[name].parts] for seed in seeds
-        }
+        planned[name] = {seed: plan_arm(prepared[name], seed, teachers.get(seed, ())) for seed in seeds}
         return [run for runs in planned[name].values() for run in runs]
 
     def folders(name: str) -> dict[int, list[Path]]:

@@ -1,28 +1,38 @@
-"""A folder of files named by a hash of what they were made from; a file is there whole or not at all."""
+"""A folder of files named by a hash of what they were made from; a file is there whole or not at all.
+
+It is checked when it is read: a file that was cut or altered is made anew.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import logging
 import os
-import tempfile
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from polytask.errors import OutputError
+from polytask.files import Damaged, put_in_place, reason, remove, seal, sweep, unseal
+from polytask.files import file_digest as file_digest
+from polytask.lock import in_use
+
 # Raised whenever the form or the making of cached files changes.
-FORM = 6
+FORM = 7
+# The cached file in the folder of its name.
+DATA = "data"
+LOG = logging.getLogger(__name__)
+_MAKING = ".making-"
+# What was found whole by this process, with what tells whether it has changed since.
+_WHOLE: dict[Path, tuple[int, ...]] = {}
 
 
 def cache_dir() -> Path:
     """Return the cache folder: $POLYTASK_CACHE, or ~/.cache/polytask."""
     return Path(os.environ.get("POLYTASK_CACHE") or Path.home() / ".cache" / "polytask")
-
-
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def key_of(*parts: Any) -> str:  # noqa: ANN401
@@ -32,15 +42,72 @@ def key_of(*parts: Any) -> str:  # noqa: ANN401
 
 
 def cached(name: str, make: Callable[[Path], None]) -> Path:
-    """Return the cached file of that name; where it is not there, make it in a temporary file and move it in place."""
-    path = cache_dir() / name
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".making-")
-        os.close(handle)
-        try:
-            make(Path(temporary))
-            Path(temporary).replace(path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    return path
+    """Return the cached file of that name; make it where it is not there, or is not what was written.
+
+    Each file lies in a folder of its own with its hash, which is moved in place when both are on the disk.
+
+    Raises OutputError when the cache cannot be written.
+    """
+    entry = cache_dir() / name
+    if not _is_whole(entry):
+        _make(entry, make)
+    return entry / DATA
+
+
+def _is_whole(entry: Path) -> bool:
+    """Whether an entry is there as it was written; one that was looked at is hashed again when it has changed only."""
+    if not entry.exists():
+        return False
+    try:
+        stamp = _stamp(entry)
+        if _WHOLE.get(entry) != stamp:
+            unseal(entry)
+            _WHOLE[entry] = stamp
+    except Damaged as error:
+        LOG.warning("%s: the cached file is damaged (%s) and is made anew", entry, error)
+        return False
+    return True
+
+
+def _stamp(entry: Path) -> tuple[int, ...]:
+    try:
+        told = (entry / DATA).stat()
+    except OSError as error:
+        raise Damaged(f"{DATA}: {reason(error)}") from None
+    return told.st_ino, told.st_size, told.st_mtime_ns
+
+
+def _make(entry: Path, make: Callable[[Path], None]) -> None:
+    folder = entry.parent
+    temporary = folder / f"{_MAKING}{secrets.token_hex(8)}"
+    try:
+        temporary.mkdir(parents=True)
+        with in_use(temporary):
+            sweep(folder, _MAKING)
+            make(temporary / DATA)
+            seal(temporary)
+            _put_in_place(temporary, entry)
+    except OSError as error:
+        if not _is_of_the_cache(error, folder):
+            raise
+        raise OutputError(
+            f"{folder}: the cache cannot be written ({reason(error)}); free space there, or name another folder in "
+            "the environment variable POLYTASK_CACHE"
+        ) from None
+    finally:
+        remove(temporary)
+
+
+def _put_in_place(temporary: Path, entry: Path) -> None:
+    try:
+        put_in_place(temporary, entry)
+    except OSError:
+        if not _is_whole(entry):  # another process has made it in the meantime, and either will do
+            raise
+
+
+def _is_of_the_cache(error: OSError, folder: Path) -> bool:
+    """Whether an error is about writing into the cache, and not about a file that was read for it."""
+    if error.filename is not None:
+        return Path(os.fsdecode(error.filename)).is_relative_to(folder) or error.filename in map(str, folder.parents)
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)

@@ -81,6 +81,7 @@ def encode_table(
                 writer.write_batch(_encode(table.rows[start : start + _BATCH], own, tokens, schema))
 
     data = Dataset.from_file(str(cached(f"{key}.tokens.arrow", make))).data
+    assert len(data) == len(table.rows), "every row is encoded once"
     targets: dict[str, Any] = {}
     carries: dict[str, NDArray[np.int32]] = {}
     for name, task in own.items():

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from polytask.artifact.description import model_folder
 from polytask.errors import ConfigError, OutputError, nearest
 from polytask.exports.exporter import Exported, Exporter
 from polytask.exports.hf import HfExport
@@ -47,14 +48,14 @@ def export(
         ModelError: the model cannot be loaded, or this form cannot hold it.
         OutputError: `out` exists, cannot be written, or (then it is there) cannot be uploaded.
     """
-    exporter = exporter_of(to, options)
+    exporter = exporter_of(to, _with_run(Path(model), options))
     folder = Path(out)
     if folder.exists():
         raise OutputError(f"{folder}: the folder exists; name another one")
     from polytask.artifact.folder import load_bundle
     from polytask.artifact.pruning import pruned
 
-    bundle = load_bundle(home_of(model))
+    bundle = load_bundle(Path(model))
     found = exporter.write(bundle if tasks is None else pruned(bundle, tasks), folder)
     if exporter.push is None:
         return found
@@ -63,10 +64,14 @@ def export(
     return replace(found, pushed=tuple(push(found.folders, exporter.push, private=exporter.private)))
 
 
-def home_of(model: str | Path) -> Path:
-    """Return the model folder of a run's folder, or the folder itself."""
-    inner = Path(model, "model")
-    return inner if inner.is_dir() else Path(model)
+def _with_run(model: Path, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Add the run that a model lies in, whose dev rows are labelled, where int8 needs labels and none are named."""
+    if not options.get("quantize") or options.get("data") or options.get("run"):
+        return options
+    found = [folder for folder in (model, model.parent) if model_folder(folder) != folder]
+    if not found or not (found[0] / "config.yaml").is_file() or model_folder(found[0]) != model_folder(model):
+        return options
+    return {**options, "run": str(found[0])}
 
 
 def exporter_of(to: str, options: Mapping[str, Any]) -> Exporter:

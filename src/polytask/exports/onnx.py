@@ -31,7 +31,11 @@ class OnnxExport(Exporter):
     data: dict[str, str] = Field(
         default={}, description="labelled files for the parity report: by task, or one for all tasks under `all`"
     )
-    quantize: Literal["int8"] | None = Field(default=None, description="int8 weights; needs `data`")
+    run: str | None = Field(
+        default=None,
+        description="folder of a run whose dev rows are used where there is no `data`; by default the model's own",
+    )
+    quantize: Literal["int8"] | None = Field(default=None, description="int8 weights; needs `data` or a `run`")
     max_loss: float = Field(
         default=1.0, ge=0, description="points (hundredths) of its main metric that a task may lose to int8"
     )
@@ -39,8 +43,11 @@ class OnnxExport(Exporter):
     @field_validator("quantize")
     @classmethod
     def _quantised_models_are_scored(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and not info.data.get("data"):
-            raise ValueError("whether a task loses by it is measured on labelled rows; add data: --data FILE")
+        if value is not None and not info.data.get("data") and info.data.get("run") is None:
+            raise ValueError(
+                "whether a task loses by it is measured on labelled rows; add data: --data FILE, or export the folder "
+                "of the run, whose dev rows are used then"
+            )
         return value
 
     def write(self, bundle: Bundle, out: Path) -> Exported:
@@ -49,7 +56,13 @@ class OnnxExport(Exporter):
                 raise MissingExtra(package, "export", "writing an ONNX graph")
         with new_folder(out) as temporary:
             parity = self._write(bundle, temporary)
-        return Exported({"onnx": out}, tuple(_lines(parity)))
+        return Exported({"onnx": out}, (*self._rows(), *_lines(parity)))
+
+    def _rows(self) -> list[str]:
+        """Say which labelled rows were taken where none were named."""
+        if self.data or self.run is None:
+            return []
+        return [f"compared on the dev rows of {self.run}, which also chose its model; --data names other rows"]
 
     def _write(self, bundle: Bundle, folder: Path) -> dict[str, TaskParity]:
         from polytask.artifact.description import WEIGHTS, write_description
@@ -78,7 +91,8 @@ class OnnxExport(Exporter):
             drawn.inputs, drawn.outputs, self.quantize or "fp32", pad_id(bundle.tokenizer), tokens.type_ids, tokens.side
         )
         engine = OnnxEngine(open_session(path), form, bundle.tasks)
-        parity = compare(reference, Model(bundle.tasks, tokens, engine, bundle.about), self.data)
+        run = None if self.run is None else Path(self.run)
+        parity = compare(reference, Model(bundle.tasks, tokens, engine, bundle.about), self.data, run)
         self._require_equal(parity)
         report = _Report(parity, self.quantize, self.max_loss if self.quantize else None, _sizes(folder), _versions())
         write_json(folder / "parity.json", report.to_json())

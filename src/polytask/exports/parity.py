@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,21 +59,25 @@ class _Recorded:
         return self._engine.describe()
 
 
-def compare(reference: Model, exported: Model, data: Mapping[str, str]) -> dict[str, TaskParity]:
+def compare(
+    reference: Model, exported: Model, data: Mapping[str, str], run: Path | None = None
+) -> dict[str, TaskParity]:
     """Compare an exported model with the one that it was made of, task by task.
 
     Args:
         reference: in torch, float32.
         data: labelled files by task, or one for all tasks under "all"; tasks without any are compared on the texts
             of the bundled corpus.
+        run: folder of a run whose dev rows are labelled rows as well, where there is no data.
     """
     engines = _Recorded(reference.engine), _Recorded(exported.engine)
     scores: list[Scores] = [{}, {}]
-    if data:
-        from polytask.api import evaluate
+    if data or run is not None:
+        from polytask.api import evaluate, score_dev_rows
 
         for place, (model, engine) in enumerate(zip((reference, exported), engines, strict=True)):
-            scores[place] = evaluate(Model(model.tasks, model.tokens, engine, model.about), data)
+            recorded = Model(model.tasks, model.tokens, engine, model.about)
+            scores[place] = evaluate(recorded, data) if data or run is None else score_dev_rows(recorded, run)
     left = [task for task in reference.tasks if task not in scores[0]]
     for rows, tasks in _corpus_rows(reference, left):
         for engine in engines:

@@ -20,6 +20,7 @@ from polytask.model.heads import Head
 from polytask.model.origin import quiet
 from polytask.model.plain import plain_state
 from polytask.tasks import Task
+from polytask.terms import Note
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -50,6 +51,20 @@ def obstacle(bundle: Bundle, name: str) -> str | None:
             f"train with tasks.{name}.pooling: cls, or use --to sentence-transformers"
         )
     return encoder_obstacle(bundle, name)
+
+
+def obstacle_notes(bundle: Bundle) -> list[Note]:
+    """Say before anything trains which tasks will have no plain form; tasks with the same reason share a note."""
+    found: dict[str, list[str]] = {}
+    for name in bundle.tasks:
+        reason = obstacle(bundle, name)
+        if reason is not None:
+            found.setdefault(reason.replace(f"tasks.{name}.", "tasks.NAME."), []).append(name)
+    notes: list[Note] = []
+    for reason, names in found.items():
+        told = reason if len(names) > 1 else reason.replace("tasks.NAME.", f"tasks.{names[0]}.")
+        notes.append(Note("export --to hf", f"cannot hold {', '.join(names)}: {told}"))
+    return notes
 
 
 def encoder_obstacle(bundle: Bundle, name: str) -> str | None:

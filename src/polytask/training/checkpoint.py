@@ -1,11 +1,11 @@
-"""Checkpoints: safetensors and JSON, no pickle; a checkpoint is there whole or not at all."""
+"""Checkpoints: safetensors and JSON, no pickle; a checkpoint is there whole or not at all, and is checked when read."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Callable, Collection, Mapping
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from polytask.errors import TrainingError
+from polytask.files import Damaged, discard, put_in_place, remove, seal, sealed_facts, unseal
 
-FORM = 2
+FORM = 3
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,21 +29,28 @@ class Checkpoint:
         state: counters, positions and scores, JSON-ready.
         weights: the model's tensors by name.
         others: the optimizer's tensors and the generators' states by name.
+        best: names of the best weights that the state speaks of.
     """
 
     state: dict[str, Any]
     weights: dict[str, Tensor]
     others: dict[str, Tensor]
+    best: Collection[str] = ()
 
 
 class Checkpoints:
-    """The folder of a run's checkpoints: the newest one, and the best weights so far."""
+    """The folder of a run's checkpoints: the newest two, and the best weights that they name.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        identity: a hash of all that determines the run's weights; what another run left behind is never read.
+    """
+
+    def __init__(self, folder: Path, identity: str) -> None:
         self.folder = folder
+        self.identity = identity
 
     def save(self, step: int, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint beside the previous one, move it in place, then delete the previous one.
+        """Write a checkpoint and move it in place; of the others the one before it is kept, and the best weights.
 
         Raises TrainingError when it cannot be written; the previous one stays as it was.
         """
@@ -50,16 +59,24 @@ class Checkpoints:
         def write(folder: Path) -> None:
             save_file(contiguous(checkpoint.weights), folder / "weights.safetensors")
             save_file(contiguous(checkpoint.others), folder / "others.safetensors")
-            text = json.dumps({"form": FORM, **checkpoint.state}, indent=1)
-            (folder / "state.json").write_text(text, "utf-8")
+            (folder / "state.json").write_text(json.dumps(checkpoint.state, indent=1), "utf-8")
 
-        self._write(target, write)
-        for other in self._finished():
-            if other != target:
-                shutil.rmtree(other)
+        self._write(target, write, best=sorted(checkpoint.best))
+        before = [other for other in self._finished() if other.name < target.name]
+        self._keep([target, *before[-1:]])
+
+    def _keep(self, kept: Sequence[Path]) -> None:
+        """Delete the checkpoints that are not to be kept, and the best weights that none of those names."""
+        named: set[str] = set()
+        for folder in kept:
+            with suppress(Damaged):
+                named.update(sealed_facts(folder)["best"])
+        best = [other for other in self.folder.glob("best-*") if other.name not in named]
+        for other in (*(folder for folder in self._finished() if folder not in kept), *best):
+            discard(other)
 
     def save_best(self, step: int, weights: Mapping[str, Tensor]) -> str:
-        """Write the best weights and return their name; older ones are deleted once a checkpoint names these."""
+        """Write the best weights and return their name; older ones are deleted once no checkpoint names them."""
         target = self.folder / f"best-{step:08d}"
 
         def write(folder: Path) -> None:
@@ -68,54 +85,85 @@ class Checkpoints:
         self._write(target, write)
         return target.name
 
-    def drop_best_but(self, names: Collection[str | None]) -> None:
-        """Delete best weights that no checkpoint names any more."""
-        for other in self.folder.glob("best-*"):
-            if other.name not in names:
-                shutil.rmtree(other)
-
     def load_best(self, name: str) -> dict[str, Tensor]:
-        """Load the best weights."""
-        return load_file(self.folder / name / "weights.safetensors")
+        """Load the best weights. Raises TrainingError when they are not what this run wrote."""
+        folder = self.folder / name
+        try:
+            self._require_own(folder)
+            return load_file(folder / "weights.safetensors")
+        except (OSError, SafetensorError, Damaged) as error:
+            raise TrainingError(
+                f"{folder}: the best weights cannot be read ({error}); go on with --resume, which trains again from an "
+                "earlier checkpoint, or train into a new folder"
+            ) from None
 
-    def load(self) -> Checkpoint | None:
-        """Load the newest checkpoint, or None when there is none. Raises TrainingError when it is broken."""
-        found = self._finished()
-        if not found:
-            return None
-        folder = found[-1]
+    def newest(self) -> str | None:
+        """Return the name of the newest checkpoint that is whole, or None when there is none.
+
+        Raises TrainingError when there are some, and each is damaged.
+        """
+        found = list(reversed(self._finished()))
+        for folder in found:
+            try:
+                for name in self._require_own(folder)["best"]:
+                    self._require_own(self.folder / name)
+            except Damaged as error:
+                LOG.warning("%s: the checkpoint is damaged (%s); the one before it is taken", folder, error)
+                continue
+            return folder.name
+        if found:
+            raise TrainingError(f"{self.folder}: no checkpoint is whole; train into a new folder")
+        return None
+
+    def load(self, name: str) -> Checkpoint:
+        """Load a checkpoint that `newest` named. Raises TrainingError when it cannot be read."""
+        folder = self.folder / name
         try:
             state = json.loads((folder / "state.json").read_text("utf-8"))
             weights = load_file(folder / "weights.safetensors")
             others = load_file(folder / "others.safetensors")
         except (OSError, ValueError, SafetensorError) as error:
             raise TrainingError(f"{folder}: the checkpoint cannot be read ({error}); train into a new folder") from None
-        if state.pop("form") != FORM:
-            raise TrainingError(f"{folder}: the checkpoint was written by another version; train into a new folder")
         return Checkpoint(state, weights, others)
 
-    def clear(self) -> None:
-        """Delete all checkpoints, once the model is saved."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def is_of_another_run(self) -> bool:
+        """Whether the newest checkpoint of which that can be told was written with another identity."""
+        for folder in reversed(self._finished()):
+            with suppress(Damaged):
+                return sealed_facts(folder)["identity"] != self.identity
+        return False
+
+    def sweep(self) -> None:
+        """Delete what a run that was killed left behind: half of a checkpoint, and best weights that none names."""
+        if self.folder.is_dir():
+            for path in self.folder.iterdir():
+                if path.name.startswith("."):
+                    remove(path)
+            self._keep(self._finished())
+
+    def _require_own(self, folder: Path) -> dict[str, Any]:
+        """Return what a folder is said to hold. Raises Damaged when it is not what this run wrote."""
+        facts = unseal(folder)
+        if facts["identity"] != self.identity:
+            raise Damaged("it is another run's")
+        if facts["form"] != FORM:
+            raise Damaged("it was written by another version")
+        return facts
 
     def _finished(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"))
 
-    def _write(self, target: Path, write: Callable[[Path], None]) -> None:
+    def _write(self, target: Path, write: Callable[[Path], None], **facts: Any) -> None:  # noqa: ANN401
         temporary = self.folder / f".writing-{target.name}"
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove(temporary)
         try:
             temporary.mkdir(parents=True)
             write(temporary)
-            for file in temporary.iterdir():
-                _sync(file)
-            if target.exists():  # a resumed run comes by the same step again, with the same content
-                shutil.rmtree(temporary)
-            else:
-                temporary.replace(target)
-            _sync(self.folder)
+            seal(temporary, form=FORM, identity=self.identity, **facts)
+            # A resumed run comes by the same step again. What stands there may be an older run's, or damaged.
+            put_in_place(temporary, target)
         except (OSError, SafetensorError) as error:
-            shutil.rmtree(temporary, ignore_errors=True)
+            remove(temporary)
             kept = self._finished()
             rest = (
                 f"the checkpoint {kept[-1]} stays usable: free space and resume" if kept else "there is none before it"
@@ -126,11 +174,3 @@ class Checkpoints:
 def contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return tensors as safetensors wants them: on the CPU, contiguous, none sharing memory with another."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

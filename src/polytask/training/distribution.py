@@ -13,6 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from polytask.errors import TrainingError
+
 
 @dataclass(frozen=True)
 class World:
@@ -104,5 +106,12 @@ def join_world(device: torch.device) -> Generator[World]:
     dist.init_process_group(backend)
     try:
         yield World(dist.get_rank(), size)
+    except RuntimeError as error:
+        told = str(error).strip().split("\n")[0]
+        if not (isinstance(error, dist.DistError) or "gloo" in told):
+            raise
+        raise TrainingError(
+            f"another process has ended, or cannot be reached ({told}); go on with --resume from the last checkpoint"
+        ) from None
     finally:
         dist.destroy_process_group()

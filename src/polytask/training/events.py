@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
-from polytask.errors import MissingExtra
+from polytask.errors import MissingExtra, OutputError, TrainingError
+from polytask.files import reason, write_text
+
+LOG = logging.getLogger(__name__)
 
 
 class Events:
@@ -17,7 +22,7 @@ class Events:
 
     def __init__(self, folder: Path | None, *, tensorboard: bool = False) -> None:
         self._path = None if folder is None else folder / "events.jsonl"
-        self._file = None if self._path is None else self._path.open("a", encoding="utf-8")
+        self._file = None if self._path is None else _appending(self._path)
         self._board = _board(folder / "tensorboard") if folder is not None and tensorboard else None
 
     def write(self, event: str, step: int, values: Mapping[str, Any]) -> None:
@@ -25,8 +30,14 @@ class Events:
         if self._file is None:
             return
         record = {"event": event, "step": step, "time": round(time.time(), 3), **values}
-        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise TrainingError(
+                f"{self._path}: cannot be written ({reason(error)}); free space, and go on with --resume from the last "
+                "checkpoint"
+            ) from None
         if self._board is not None:
             for name, value in _numbers(event, values):
                 self._board.add_scalar(name, value, step)
@@ -37,14 +48,19 @@ class Events:
             return
         self._file.close()
         kept: list[str] = []
-        for line in self._path.read_text("utf-8").splitlines(keepends=True):
-            # A line cut short by a kill is no JSON.
-            if line.endswith("}\n") and json.loads(line)["step"] <= step:
-                kept.append(line)
-        temporary = self._path.with_name(".events.jsonl")
-        temporary.write_text("".join(kept), "utf-8")
-        temporary.replace(self._path)
-        self._file = self._path.open("a", encoding="utf-8")
+        damaged: list[int] = []
+        *lines, _ = self._path.read_bytes().split(b"\n")  # a kill may have cut the last one short
+        for number, line in enumerate(lines, start=1):
+            found = _step_of(line)
+            if found is None:
+                damaged.append(number)
+            elif found <= step:
+                kept.append(line.decode())
+        if damaged:
+            count = "1 line was" if len(damaged) == 1 else f"{len(damaged)} lines were"
+            LOG.warning("%s: %s damaged and left out, the first at line %d", self._path, count, damaged[0])
+        write_text(self._path, "".join(f"{line}\n" for line in kept))
+        self._file = _appending(self._path)
 
     def __enter__(self) -> Events:
         return self
@@ -53,9 +69,26 @@ class Events:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # of a full disk, which was told when the event was written
+                self._file.close()
         if self._board is not None:
             self._board.close()
+
+
+def _appending(path: Path) -> TextIO:
+    try:
+        return path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({reason(error)}); name another folder") from None
+
+
+def _step_of(line: bytes) -> float | None:
+    """Return the step of an event, or None when the line is no event."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return step if isinstance(step, int | float) else None
 
 
 def _numbers(prefix: str, values: Mapping[str, Any]) -> list[tuple[str, float]]:

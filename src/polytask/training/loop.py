@@ -65,7 +65,6 @@ class Parts:
     world: World
     checkpoints: Checkpoints | None
     events: Events
-    identity: str
 
 
 class Trainer:
@@ -314,7 +313,6 @@ class Trainer:
         if self.parts.device.type == "cuda":
             others["generator/cuda"] = torch.cuda.get_rng_state()
         state = {
-            "identity": self.parts.identity,
             "step": self.step,
             "processes": self.parts.world.size,
             "schedule": self.parts.schedule.state_dict(),
@@ -326,21 +324,19 @@ class Trainer:
             "balancer": self.parts.balancer.state_dict(),
             "exposure": self.exposure.state_dict(),
         }
-        self.parts.checkpoints.save(self.step, Checkpoint(state, self.parts.model.state_dict(), others))
-        self.snapshots.drop_others()
+        weights = self.parts.model.state_dict()
+        self.parts.checkpoints.save(self.step, Checkpoint(state, weights, others, self.snapshots.names))
 
     def resume(self) -> bool:
-        """Go on from the newest checkpoint; False when there is none. Raises TrainingError when it is another run's."""
-        checkpoints = self.parts.checkpoints
-        found = None if checkpoints is None else checkpoints.load()
-        if found is None:
+        """Go on from the newest checkpoint that is whole; False when there is none. Raises TrainingError."""
+        checkpoints, world = self.parts.checkpoints, self.parts.world
+        if checkpoints is None:
             return False
+        name = world.from_leader(checkpoints.newest() if world.leads else None)  # all go on from the same one
+        if name is None:
+            return False
+        found = checkpoints.load(str(name))
         state = found.state
-        if state["identity"] != self.parts.identity:
-            raise TrainingError(
-                "the configuration or the data changed since the checkpoint was written, so it cannot go on exactly; "
-                "undo the change, or train into a new folder"
-            )
         if state["processes"] != self.parts.world.size:
             raise TrainingError(
                 f"the checkpoint was written by {state['processes']} processes and this is {self.parts.world.size}; "

@@ -97,11 +97,11 @@ class Snapshots:
             model.follow(found.plan)
         model.load_state_dict(weights)
 
-    def drop_others(self) -> None:
-        """Delete the weights on disk that are the best no more."""
-        kept = {found.name for found in (self.best, *self.by_task.values()) if found is not None}
-        if self._checkpoints is not None:
-            self._checkpoints.drop_best_but(kept)
+    @property
+    def names(self) -> set[str]:
+        """The weights on disk that are the best."""
+        kept = (self.best, *self.by_task.values())
+        return {found.name for found in kept if found is not None and found.name is not None}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as JSON."""

@@ -1,0 +1,144 @@
+"""What an earlier comparison of the same configuration found in the same folder takes part in the new one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polytask.comparison.arms import ARMS, BASELINE, values_of
+from polytask.comparison.preparation import Planned, Prepared
+from polytask.comparison.runs import Shelf, plan_arm
+from polytask.config import Config
+
+CONFIG, RECORD = "config.json", "comparison.json"
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What the folder of a comparison already holds.
+
+    Attributes:
+        arms: the values that each arm sets.
+        seeds: that all of them were trained with.
+    """
+
+    arms: Mapping[str, Sequence[str]]
+    seeds: tuple[int, ...]
+
+    def with_arms(
+        self, chosen: Sequence[str], named: Mapping[str, Sequence[str]]
+    ) -> tuple[list[str], dict[str, Sequence[str]]]:
+        """Return the arms that are asked for and behind them the earlier ones; a name that is asked for means that."""
+        asked = {BASELINE, *chosen, *named}
+        added = {name: overrides for name, overrides in self.arms.items() if name not in asked}
+        plain = [name for name, overrides in added.items() if not overrides and name in ARMS]
+        return [*chosen, *plain], {**named, **{name: found for name, found in added.items() if found}}
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The arms and the seeds of a comparison, with what takes part from an earlier one."""
+
+    prepared: Mapping[str, Prepared]
+    seeds: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
+def is_of(folder: Path, config: Config) -> bool:
+    """Whether a folder holds the comparison of a configuration."""
+    try:
+        before = json.loads((folder / CONFIG).read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return before == json.loads(json.dumps(values_of(config)))
+
+
+def read_earlier(folder: Path, config: Config) -> Earlier:
+    """Read the arms and seeds of an earlier comparison of the same configuration; nothing where there is none."""
+    nothing = Earlier({}, ())
+    if not is_of(folder, config):
+        return nothing
+    try:
+        record: Any = json.loads((folder / RECORD).read_text("utf-8"))
+        arms = {str(name): tuple(map(str, arm["overrides"])) for name, arm in record["arms"].items()}
+        return Earlier(arms, tuple(int(seed) for seed in record["seeds"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return nothing
+
+
+def merge(
+    prepared: Mapping[str, Prepared], asked: Sequence[str], seeds: Sequence[int], earlier: Earlier, shelf: Shelf
+) -> Merged:
+    """Add the earlier seeds with which all arms that are asked for are complete, then the arms complete with all seeds.
+
+    Nothing is trained for what was not asked for: what is not complete stays out, and a note says so.
+
+    Args:
+        prepared: the arms that are asked for, and the earlier ones.
+        asked: the arms that are asked for; the baseline always is.
+    """
+    wanted = {BASELINE, *asked}
+    others = [seed for seed in earlier.seeds if seed not in seeds]
+    there = _There(prepared, shelf)
+    added = [seed for seed in others if all(there.is_complete(name, seed) for name in wanted)]
+    chosen = sorted([*seeds, *added]) if added else list(seeds)
+    there.count_in(wanted, seeds)
+    kept = [name for name in prepared if name in wanted or all(there.is_complete(name, seed) for seed in chosen)]
+    notes = _notes(prepared, kept, [seed for seed in others if seed not in added], chosen, earlier)
+    return Merged({name: prepared[name] for name in kept}, tuple(chosen), tuple(notes))
+
+
+class _There:
+    """Which runs are complete, or will be."""
+
+    def __init__(self, prepared: Mapping[str, Prepared], shelf: Shelf) -> None:
+        self._prepared = prepared
+        self._shelf = shelf
+        self._coming: set[str] = set()
+
+    def count_in(self, names: Iterable[str], seeds: Iterable[int]) -> None:
+        """Count the runs that will be trained as complete: another arm may be made of the same ones."""
+        self._coming = {run.identity for seed in seeds for name in names for run in self._runs(name, seed)}
+
+    def is_complete(self, name: str, seed: int) -> bool:
+        """Whether all runs of an arm with a seed are there, and those of its teachers."""
+        taught = self._prepared[name].arm.taught
+        runs = [*(self._runs(BASELINE, seed) if taught else ()), *self._runs(name, seed)]
+        return all(run.identity in self._coming or self._shelf.complete(self._shelf.place(run)) for run in runs)
+
+    def _runs(self, name: str, seed: int) -> list[Planned]:
+        arm = self._prepared[name]
+        teachers = [self._shelf.place(run) for run in self._runs(BASELINE, seed)] if arm.arm.taught else []
+        return plan_arm(arm, seed, teachers)
+
+
+def _notes(
+    prepared: Mapping[str, Prepared],
+    kept: Sequence[str],
+    missing: Sequence[int],
+    seeds: Sequence[int],
+    earlier: Earlier,
+) -> Iterator[str]:
+    """Say what of an earlier comparison does not take part in this one."""
+    left = [name for name in prepared if name not in kept]
+    if left:
+        yield (
+            f"{_listed(left)} took part in an earlier comparison and not in this one: not all runs with the seeds "
+            f"{_listed(seeds)} are there; name them with --arms to train what is missing"
+        )
+    if missing:
+        yield (
+            f"the seeds {_listed(missing)} took part in an earlier comparison and not in this one: not all arms have "
+            "runs with them; name them with --seeds to train what is missing"
+        )
+    for name in kept:
+        before, now = earlier.arms.get(name), prepared[name].arm.overrides
+        if before is not None and tuple(before) != tuple(now):
+            yield f"{name} was {_listed(before)} in an earlier comparison, and is {_listed(now)} in this one"
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return ", ".join(map(str, values))

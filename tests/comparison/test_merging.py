@@ -1,0 +1,110 @@
+"""A comparison in the folder of an earlier one of the same configuration adds to it, and trains what was asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polytask.comparison.arms import Arm, values_of
+from polytask.comparison.merging import CONFIG, RECORD, Earlier, Merged, merge, read_earlier
+from polytask.comparison.preparation import Planned, Prepared
+from polytask.comparison.runs import Shelf
+from polytask.config import validate
+
+Job = Callable[..., dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A model of an arm whose run is named after it."""
+
+    label: str
+
+    def seeded(self, seed: int, teachers: Sequence[Path] = ()) -> Planned:
+        taught_by = "".join(folder.name.replace("-", "_") for folder in teachers)
+        return Planned(self.label, f"{self.label}{seed}{taught_by}", None)  # type: ignore[arg-type]
+
+
+def prepared(*names: str, overrides: Mapping[str, Sequence[str]] | None = None) -> dict[str, Prepared]:
+    """Arms by name: `same` is made of the runs of global, `distill` is taught by single."""
+    return {
+        name: Prepared(
+            Arm(name, {}, tuple((overrides or {}).get(name, ())), taught=name == "distill"),
+            (Part("global" if name == "same" else name),),  # type: ignore[arg-type]
+        )
+        for name in ("single", *names)
+    }
+
+
+def complete(shelf: Shelf, *names: str) -> None:
+    for name in names:
+        (shelf.folder / f"run-{name}" / "model").mkdir(parents=True)
+        (shelf.folder / f"run-{name}" / "scores.json").write_text("{}")
+
+
+def merged(tmp_path: Path, there: str, asked: Sequence[str], seeds: Sequence[int], earlier: Earlier) -> Merged:
+    shelf = Shelf(tmp_path)
+    complete(shelf, *there.split())
+    return merge(
+        prepared(*dict.fromkeys([*asked, *earlier.arms]), overrides=earlier.arms), asked, seeds, earlier, shelf
+    )
+
+
+def test_earlier_arms_and_seeds_that_are_complete_take_part(tmp_path: Path) -> None:
+    earlier = Earlier({"global": (), "low": ("a=1",)}, (3, 4, 5))
+    there = "single3 single4 single5 global3 global4 global5 low3 low4 low5"
+    found = merged(tmp_path, there, ["global"], [4, 5], earlier)
+    assert (list(found.prepared), found.seeds, found.notes) == (["single", "global", "low"], (3, 4, 5), ())
+
+
+def test_nothing_is_trained_for_what_was_not_asked_for(tmp_path: Path) -> None:
+    earlier = Earlier({"global": (), "low": ("a=1",)}, (3, 4))
+    found = merged(tmp_path, "single3 single4 global3 global4 low3 low4", ["global"], [4, 5], earlier)
+    assert (list(found.prepared), found.seeds) == (["single", "global"], (3, 4, 5))
+    (note,) = found.notes
+    assert note.startswith(
+        "low took part in an earlier comparison and not in this one: not all runs with the seeds 3, 4"
+    )
+    found = merged(tmp_path / "new arm", "single3 single4 global3 global4", ["other"], [4, 5], earlier)
+    assert (list(found.prepared), found.seeds) == (["single", "other"], (4, 5))
+    assert [note.partition(" took")[0] for note in found.notes] == ["global, low", "the seeds 3"]
+
+
+def test_runs_that_will_be_trained_count_for_every_arm_made_of_them(tmp_path: Path) -> None:
+    found = merged(tmp_path, "single3 single4", ["global"], [3, 4], Earlier({"same": ()}, (3, 4)))
+    assert list(found.prepared) == ["single", "global", "same"]
+
+
+@pytest.mark.parametrize("taught", ["distill3run_single3", "distill3run_single4"])
+def test_a_taught_arm_is_complete_with_the_teachers_of_its_seed(tmp_path: Path, taught: str) -> None:
+    found = merged(tmp_path, f"single3 global3 {taught}", ["global"], [3], Earlier({"distill": ()}, (3,)))
+    assert list(found.prepared) == ["single", "global", *(["distill"] if taught.endswith("single3") else [])]
+
+
+def test_a_name_that_means_something_else_now_is_noted(tmp_path: Path) -> None:
+    shelf, now = Shelf(tmp_path), prepared("low", overrides={"low": ["a=2"]})
+    found = merge(now, ["low"], [3, 4], Earlier({"low": ("a=1",)}, (3, 4)), shelf)
+    assert found.notes == ("low was a=1 in an earlier comparison, and is a=2 in this one",)
+    assert Earlier({"low": ("a=1",), "b": ("b=1",), "global": ()}, ()).with_arms(["config"], {"low": ["a=2"]}) == (
+        ["config", "global"],
+        {"low": ["a=2"], "b": ("b=1",)},
+    )
+
+
+def test_only_a_comparison_of_the_same_configuration_is_read(job: Job, tmp_path: Path) -> None:
+    config, other = validate(job(rows=12)), validate(job(rows=12, seed=6))
+    assert read_earlier(tmp_path, config) == Earlier({}, ())
+    (tmp_path / CONFIG).write_text(json.dumps(values_of(config)), "utf-8")
+    record = {"arms": {"low": {"overrides": ["a=1"]}}, "seeds": [3, 4]}
+    for damaged in (None, "", "[]", "{}", '{"arms": [], "seeds": 3}', json.dumps(record)[:-3]):
+        if damaged is not None:
+            (tmp_path / RECORD).write_text(damaged, "utf-8")
+        assert read_earlier(tmp_path, config) == Earlier({}, ())
+    (tmp_path / RECORD).write_text(json.dumps(record), "utf-8")
+    assert read_earlier(tmp_path, config) == Earlier({"low": ("a=1",)}, (3, 4))
+    assert read_earlier(tmp_path, other) == Earlier({}, ())

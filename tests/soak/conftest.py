@@ -1,0 +1,3 @@
+"""Rounds until their time is over."""
+
+from soaking import rounds as rounds
