@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from polytask.errors import OutputError
+from polytask.errors import OutputError, TrainingError
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401
     """Write a JSON file, whole or not at all."""
-    _write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    _write(path, to_json(value, path.name, indent=1) + "\n")
 
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:
     """Write a file of one JSON object a line, whole or not at all."""
-    _write(path, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
+    _write(path, "".join(to_json(value, path.name) + "\n" for value in values))
+
+
+def to_json(value: Any, place: str, indent: int | None = None) -> str:  # noqa: ANN401
+    """Return a value as JSON, which has no word for what is not a number.
+
+    Raises TrainingError naming the value that is not finite: whoever reads `NaN` takes it for a number, or stops there.
+    """
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        found = next(_not_finite(value, place), None)
+        if found is None:
+            raise
+        raise TrainingError(f"{found}; the training diverged: try a lower train.learning_rate") from None
+
+
+def _not_finite(value: Any, place: str) -> Iterator[str]:  # noqa: ANN401
+    if isinstance(value, float) and not math.isfinite(value):
+        yield f"{place} is {value}"
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, item in inner:
+        yield from _not_finite(item, f"{place}: {key}" if place.endswith("json") else f"{place}.{key}")
 
 
 @contextmanager

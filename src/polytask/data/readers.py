@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from polytask.data.lines import MOST_LINE_BYTES, read_lines
 from polytask.errors import DataError, nearest
 from polytask.options import Format
 
@@ -18,7 +19,7 @@ Numbered: TypeAlias = Iterator[tuple[int, dict[str, Any]]]
 def raw_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield numbered lines, cut at newlines only (a text may hold other line separators), with the ending."""
     with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
+        for number, raw in enumerate(read_lines(file, str(path)), start=1):
             try:
                 text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -49,7 +50,7 @@ def read_jsonl(path: Path) -> Numbered:
 
 
 def _read_table(path: Path, delimiter: str) -> Numbered:
-    csv.field_size_limit(2**31 - 1)  # a text may be longer than the module's default of 131,072 characters
+    csv.field_size_limit(MOST_LINE_BYTES)  # a text may be longer than the module's default of 131,072 characters
     # With the endings, which may stand inside a quoted cell.
     rows = csv.reader((line for _, line in raw_lines(path)), delimiter=delimiter, strict=True)
     try:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from polytask.data.engine import Engine
 from polytask.data.groups import groups_by_length
 from polytask.data.tokens import Tokenization, TokenRow
@@ -14,6 +16,7 @@ from polytask.data.windows import Long, WindowEngine, count_windows
 from polytask.errors import ConfigError, DataError, ModelError, UserError, nearest
 from polytask.predict.record import Query, Record, queries_of, shown
 from polytask.tasks import Task
+from polytask.tasks.task import Outputs
 
 if TYPE_CHECKING:
     from polytask.model.multitask import MultiTaskModel
@@ -160,11 +163,22 @@ class Model:
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         said = engine.run(rows, [query.tasks for query in queries])
         for query, row, outputs in zip(queries, rows, said, strict=True):
+            for task in query.tasks:
+                require_finite(task, outputs[task])
             kept = [int(token >= 0) for token in row.word_tokens]
             yield (
                 query.record,
                 {task: self.tasks[task].present(outputs[task], query.text, query.words, kept) for task in query.tasks},
             )
+
+
+def require_finite(task: str, outputs: Outputs, place: str = "the model") -> None:
+    """Raise ModelError where a task's outputs are no numbers: they would become some label or other."""
+    if not np.isfinite(outputs).all():
+        raise ModelError(
+            f"{place}: the outputs of {task!r} are not finite, so its answers mean nothing: the training diverged, or "
+            "the precision is too small; train again with a lower train.learning_rate, or answer with --precision fp32"
+        )
 
 
 def _read_block(records: Iterator[Record]) -> tuple[list[Record], UserError | None]:

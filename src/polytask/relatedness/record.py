@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from polytask.files import write_json
 from polytask.relatedness.evidence import Evidence, Floats, Measured
 from polytask.relatedness.grouping import groups_of, plan_for, proven
 from polytask.relatedness.measures import MEASURES
@@ -89,9 +89,7 @@ class Relatedness:
     def write(self, folder: Path) -> None:
         """Write `relatedness.json` and `affinity.json` into a folder."""
         for name, value in (("relatedness.json", self.to_json()), ("affinity.json", self.affinity_json())):
-            temporary = folder / f".{name}"
-            temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
-            temporary.replace(folder / name)
+            write_json(folder / name, value)
 
 
 def conclude(evidence: Evidence, layers: int, cost: Cost, notes: Sequence[str] = ()) -> Relatedness:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from polytask.errors import TrainingError
+from polytask.files import to_json
 
 FORM = 2
 
@@ -50,7 +51,7 @@ class Checkpoints:
         def write(folder: Path) -> None:
             save_file(contiguous(checkpoint.weights), folder / "weights.safetensors")
             save_file(contiguous(checkpoint.others), folder / "others.safetensors")
-            text = json.dumps({"form": FORM, **checkpoint.state}, indent=1)
+            text = to_json({"form": FORM, **checkpoint.state}, "checkpoint", indent=1)
             (folder / "state.json").write_text(text, "utf-8")
 
         self._write(target, write)

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from polytask.errors import MissingExtra
+from polytask.files import to_json
 
 
 class Events:
@@ -25,7 +26,7 @@ class Events:
         if self._file is None:
             return
         record = {"event": event, "step": step, "time": round(time.time(), 3), **values}
-        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        self._file.write(to_json(record, event) + "\n")
         self._file.flush()
         if self._board is not None:
             for name, value in _numbers(event, values):

@@ -267,7 +267,10 @@ class Trainer:
         dev: DevScores | None = None
         if parts.world.leads:
             bar.describe("evaluating")
-            dev = parts.evaluate(parts.model)
+            try:
+                dev = parts.evaluate(parts.model)
+            except TrainingError as error:  # the last update may be the one that diverged: no loss tells of it
+                self._fail(f"step {self.step}: {error}")
             best = self.snapshots.observe(self.step, dev, parts.model)
             if self.over or parts.schedule.stage != self.stage:
                 self.stages.add(self.stage.name, self.step, dev.scores)
