@@ -18,7 +18,7 @@ from polytask.files import new_folder
 from polytask.model.encoder import Backbone
 from polytask.model.heads import changed_since_form_2
 from polytask.model.multitask import MultiTaskModel
-from polytask.model.origin import load_tokenizer, quiet
+from polytask.model.origin import forget_attention, load_tokenizer, quiet
 from polytask.model.trust import require_plain_encoder, require_sizes, shapes_in
 from polytask.sharing.sharing import Sharing
 from polytask.tasks import Task, head_specs
@@ -149,4 +149,6 @@ def _config_of(data: dict[str, Any]) -> Any:  # noqa: ANN401
     from transformers import AutoConfig
 
     with quiet():
-        return AutoConfig.for_model(**data)
+        config = AutoConfig.for_model(**data)
+    forget_attention(config)
+    return config

@@ -8,8 +8,8 @@ from typing import IO
 
 from polytask.errors import DataError
 
-# Bytes of a line: a text of ten million words. A file without line breaks would fill the memory.
-MOST_LINE_BYTES = 64 * 2**20
+# Bytes of a line: a text of two million words. A file without line breaks would fill the memory.
+MOST_LINE_BYTES = 16 * 2**20
 
 
 def read_lines(file: IO[bytes], name: str) -> Iterator[bytes]:

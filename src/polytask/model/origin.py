@@ -112,7 +112,14 @@ def load_config(location: str) -> PretrainedConfig:
     with quiet(), explained(location, "encoder"):
         # Read as it stands before transformers makes anything of it: a number of layers becomes a list.
         require_plain_encoder(PretrainedConfig.get_config_dict(location)[0], location)
-        return AutoConfig.from_pretrained(location, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(location, trust_remote_code=False)
+    forget_attention(config)
+    return config
+
+
+def forget_attention(config: PretrainedConfig) -> None:
+    """Let transformers choose the attention: one that is named and not installed is fetched from the hub, as code."""
+    config._attn_implementation = None
 
 
 @contextmanager

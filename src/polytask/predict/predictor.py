@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
 # Records that are read, grouped by length and answered together.
 BLOCK = 1024
+# Characters after which a block ends, so that memory has a bound where texts are very long.
+BLOCK_CHARACTERS = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -184,11 +185,23 @@ def require_finite(task: str, outputs: Outputs, place: str = "the model") -> Non
 def _read_block(records: Iterator[Record]) -> tuple[list[Record], UserError | None]:
     """Read the next records, and what stopped it: those before an error are not lost."""
     block: list[Record] = []
+    size = 0
     try:
-        block.extend(islice(records, BLOCK))
+        for record in records:
+            block.append(record)
+            size += _characters(record)
+            if len(block) == BLOCK or size >= BLOCK_CHARACTERS:
+                break
     except UserError as error:
         return block, error
     return block, None
+
+
+def _characters(record: Record) -> int:
+    if isinstance(record, str):
+        return len(record)
+    values = record.values() if isinstance(record, Mapping) else record
+    return sum(len(value) for value in values if isinstance(value, str | list))
 
 
 def _truncating(model: Model) -> tuple[Tokenization, Engine]:

@@ -141,29 +141,28 @@ class Gate:
         most = self._options.max_body_bytes
         headers = dict(scope["headers"])
         declared = headers.get(b"content-length", b"")
-        if declared.isdigit() and int(declared) > most:
+        if declared.isdigit() and (len(declared) > 18 or int(declared) > most):
             if b"expect" not in headers:  # such a client sends nothing before it is told to
                 await _drain(receive, most * _PATIENCE_BODIES)
             raise TooLarge
-        parts: list[bytes] = []
-        size = 0
+        body = bytearray()
         more = True
         while more:
             message = await receive()
             if message["type"] != "http.request":
                 raise Gone
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            held.size += len(parts[-1])
-            self._held += len(parts[-1])
+            part = message.get("body", b"")
+            body += part
+            held.size += len(part)
+            self._held += len(part)
             if self._held > most * BODIES_AT_ONCE:
                 raise Crowded
             more = message.get("more_body", False)
-            if size > most:
+            if len(body) > most:
                 if more:
                     await _drain(receive, most * _PATIENCE_BODIES)
                 raise TooLarge
-        return b"".join(parts)
+        return bytes(body)
 
 
 async def _drain(receive: Receive, most: int) -> None:
