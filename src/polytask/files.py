@@ -31,18 +31,18 @@ def to_json(value: Any, place: str, indent: int | None = None) -> str:  # noqa: 
     try:
         return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        found = next(_not_finite(value, place), None)
+        found = next(_not_finite(value, ()), None)
         if found is None:
             raise
-        raise TrainingError(f"{found}; the training diverged: try a lower train.learning_rate") from None
+        raise TrainingError(f"{place}: {found}; the training diverged: try a lower train.learning_rate") from None
 
 
-def _not_finite(value: Any, place: str) -> Iterator[str]:  # noqa: ANN401
+def _not_finite(value: Any, path: tuple[str, ...]) -> Iterator[str]:  # noqa: ANN401
     if isinstance(value, float) and not math.isfinite(value):
-        yield f"{place} is {value}"
+        yield f"{'.'.join(path)} is {value}"
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
     for key, item in inner:
-        yield from _not_finite(item, f"{place}: {key}" if place.endswith("json") else f"{place}.{key}")
+        yield from _not_finite(item, (*path, str(key)))
 
 
 @contextmanager
