@@ -228,7 +228,7 @@ VALUES: dict[str, tuple[tuple[str, ...], Any, str]] = {
     "wide layers": (("encoder", "hidden_size"), 2**20, "no tensor has that size"),
     "other layers": (("encoder", "intermediate_size"), 32, "do not fit together"),
     "many positions": (("encoder", "max_position_embeddings"), 10**12, "max_position_embeddings: found"),
-    "another family": (("encoder", "model_type"), "roberta", "do not fit together"),
+    "another family": (("encoder", "model_type"), "roberta", "the encoder reads 126"),
     "unknown family": (("encoder", "model_type"), "gpt2", "family 'gpt2' is not supported"),
     "code": (("encoder", "auto_map"), {"AutoModel": "evil.Model"}, "auto_map: asks for code"),
     "a kernel": (("encoder", "attn_implementation"), "someone/evil", "loaded as code"),

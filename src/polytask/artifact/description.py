@@ -64,7 +64,7 @@ def read_description(folder: Path) -> Description:
         runtime: Runtime = data.get("runtime", "torch")
         found = Description(folder, runtime, tasks, data["max_tokens"], data["precision"], dict(data["about"]), data)
         fault = _fault(found)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ModelError(f"{folder}: the description cannot be read ({error}); copy the whole folder again") from None
     except ConfigError as error:
         fault = str(error)

@@ -27,6 +27,9 @@ from polytask.terms import HeadSpec, Precision
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+# What building a model raises where its description says what cannot be.
+_UNFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, SafetensorError)
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -98,7 +101,7 @@ def load_described(found: Description) -> Bundle:
         weights = load_file(file)
         require_finite(weights, file)
         model.load_state_dict(weights)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, SafetensorError) as error:
+    except _UNFIT as error:
         raise ModelError(f"{folder}: the description and the weights do not fit together ({error})") from None
     tokenizer = load_tokenizer(str(folder))
     return Bundle(model.eval(), found.tasks, tokenizer, found.max_tokens, found.precision, found.about)
