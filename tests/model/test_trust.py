@@ -18,7 +18,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 import polytask as pt
-from conftest import ROOT
 from families import CONFIGS, config
 from polytask.cli import main
 from polytask.data.cache import file_digest
@@ -27,6 +26,7 @@ from polytask.model.encoder import Backbone
 from polytask.model.family import FAMILIES
 from polytask.model.origin import load_config, load_tokenizer
 
+ROOT = Path(__file__).parents[2]
 CODE = """
 from pathlib import Path
 Path({witness!r}).write_text("ran")
