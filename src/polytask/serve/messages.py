@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeAlias
@@ -116,7 +117,7 @@ def read_request(body: bytes, options: ServeOptions) -> PredictRequest:
     The time is linear in the body, whatever it holds, and no text is copied before all of them are known to be small.
     """
     try:
-        found = json.loads(body)
+        found = _parse(body)
     except json.JSONDecodeError as error:
         raise Refused(422, f"the body is no JSON: {error.msg} at character {error.pos}") from None
     except (ValueError, RecursionError):  # bytes that are no text, numbers of thousands of digits, deep nesting
@@ -134,6 +135,17 @@ def read_request(body: bytes, options: ServeOptions) -> PredictRequest:
         raise Refused(
             422, explain(error.errors(include_url=False, include_context=False, include_input=False))
         ) from None
+
+
+def _parse(body: bytes) -> Any:  # noqa: ANN401
+    """Parse JSON without a search for garbage, which would look ten times at each of 300,000 empty lists."""
+    paused = gc.isenabled()
+    gc.disable()
+    try:
+        return json.loads(body)
+    finally:
+        if paused:
+            gc.enable()
 
 
 def _require_small(found: Mapping[str, Any], options: ServeOptions) -> None:
