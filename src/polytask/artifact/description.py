@@ -67,7 +67,7 @@ def read_description(folder: Path) -> Description:
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ModelError(f"{folder}: the description cannot be read ({error}); copy the whole folder again") from None
     except ConfigError as error:
-        fault = str(error)
+        raise ModelError(f"{folder / FILE}: {error}") from None
     if fault is not None:
         raise ModelError(f"{folder / FILE}: {fault}")
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count
-from typing import IO
+from typing import Protocol
 
 from polytask.errors import DataError
 
@@ -12,7 +12,15 @@ from polytask.errors import DataError
 MOST_LINE_BYTES = 16 * 2**20
 
 
-def read_lines(file: IO[bytes], name: str) -> Iterator[bytes]:
+class Readable(Protocol):
+    """A file of bytes, compressed or not."""
+
+    def readline(self, size: int, /) -> bytes:
+        """Return the next line, or its first bytes."""
+        ...
+
+
+def read_lines(file: Readable, name: str) -> Iterator[bytes]:
     """Yield the lines of a file with their endings. Raises DataError, naming the place, for one that is too long."""
     for number in count(1):
         line = file.readline(MOST_LINE_BYTES + 1)

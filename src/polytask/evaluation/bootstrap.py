@@ -20,6 +20,8 @@ from polytask.terms import Gold
 Floats: TypeAlias = NDArray[np.float64]
 # Weights of rows, replicates x rows, to the metric in each replicate.
 Resampled: TypeAlias = Callable[[NDArray[Any]], Floats]
+# What is right, true and predicted: sparse matrices, labels x rows.
+LabelCounts: TypeAlias = tuple[Any, Any, Any]
 Build: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], Resampled]
 
 BLOCK = 100  # replicates at once
@@ -103,9 +105,7 @@ def _word_accuracy(truth: Sequence[list[str]], found: Sequence[list[str]]) -> Re
     return _mean_of(np.array(right), np.array([float(len(gold)) for gold, _ in pairs]))
 
 
-def _label_counts(
-    truth: Sequence[Sequence[str]], found: Sequence[Sequence[str]], *, aligned: bool
-) -> tuple[Any, Any, Any]:
+def _label_counts(truth: Sequence[Sequence[str]], found: Sequence[Sequence[str]], *, aligned: bool) -> LabelCounts:
     """Count for each row and label what is right, true and predicted: three sparse matrices, labels x rows.
 
     Sparse, since a row has few labels: with thousands of them dense counts of a split would fill the memory.
@@ -132,7 +132,7 @@ def _counts(rows: Sequence[Sequence[str]], place: Mapping[str, int]) -> Any:  # 
     return sparse.csr_matrix((ones, (columns, lines)), shape=(len(place), len(rows)))  # equal places are added
 
 
-def _macro(counts: tuple[Any, Any, Any], empty: float) -> Resampled:
+def _macro(counts: LabelCounts, empty: float) -> Resampled:
     """Return the mean F1 over the labels that occur in a replicate, as scikit-learn takes it; `empty` where none do."""
 
     def measure(block: NDArray[Any]) -> Floats:
@@ -144,7 +144,7 @@ def _macro(counts: tuple[Any, Any, Any], empty: float) -> Resampled:
     return measure
 
 
-def _micro(counts: tuple[Any, Any, Any], empty: float) -> Resampled:
+def _micro(counts: LabelCounts, empty: float) -> Resampled:
     """Return the F1 over all decisions."""
     totals = np.stack([np.asarray(one.sum(0)).ravel() for one in counts], axis=1)
 
@@ -155,7 +155,7 @@ def _micro(counts: tuple[Any, Any, Any], empty: float) -> Resampled:
     return measure
 
 
-def _f1(over: Callable[[Floats, float], Resampled]) -> Build:
+def _f1(over: Callable[[LabelCounts, float], Resampled]) -> Build:
     def build(truth: Sequence[Any], found: Sequence[Any]) -> Resampled:
         several = bool(truth) and isinstance(truth[0], list)
         rows = [values if several else [[value] for value in values] for values in (truth, found)]

@@ -119,7 +119,7 @@ def load_config(location: str) -> PretrainedConfig:
 
 def forget_attention(config: PretrainedConfig) -> None:
     """Let transformers choose the attention: one that is named and not installed is fetched from the hub, as code."""
-    config._attn_implementation = None
+    config._attn_implementation = None  # pyright: ignore[reportPrivateUsage]
 
 
 @contextmanager

@@ -148,8 +148,8 @@ def _require_tokenizer_class(name: Any, place: str) -> None:  # noqa: ANN401
 
 def require_no_adapter(location: str) -> None:
     """Raise ModelError where an adapter lies beside an encoder, or in its place: PEFT would load it unasked."""
-    from transformers.utils import find_adapter_config_file
     from transformers.utils.import_utils import is_peft_available
+    from transformers.utils.peft_utils import find_adapter_config_file
 
     if not is_peft_available():
         here = Path(location, "adapter_config.json")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -234,7 +234,7 @@ class Trainer:
             if not math.isfinite(loss):
                 self._fail(f"step {self.step}: the loss of {task!r} is {loss}")
 
-    def _fail(self, what: str) -> None:
+    def _fail(self, what: str) -> NoReturn:
         kept = self.parts.checkpoints
         before = "; the last checkpoint was kept" if kept is not None and self.snapshots.best else ""
         self.parts.events.write("failed", self.step, {"reason": what})
