@@ -53,10 +53,12 @@ class Plain(nn.Module):
 
     def __init__(self, folder: str, size: int, attention_dropout: float | None) -> None:
         super().__init__()
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if attention_dropout is not None:
             config.attention_probs_dropout_prob = attention_dropout
-        self.encoder = AutoModel.from_pretrained(folder, config=config, add_pooling_layer=False, dtype=torch.float32)
+        self.encoder = AutoModel.from_pretrained(
+            folder, config=config, add_pooling_layer=False, dtype=torch.float32, trust_remote_code=False
+        )
         self.dropout = nn.Dropout(0.1)
         self.out = nn.Linear(config.hidden_size, size)
         nn.init.normal_(self.out.weight, std=config.initializer_range)
@@ -199,7 +201,7 @@ def main() -> None:
         "epochs": int(train["epochs"]), "batch_rows": train["batch_rows"],
         "learning_rate": float(train["learning_rate"]), "attention_dropout": train.get("attention_dropout", 0.0),
     }  # fmt: skip
-    tokenizer = AutoTokenizer.from_pretrained(encoder_folder())
+    tokenizer = AutoTokenizer.from_pretrained(encoder_folder(), trust_remote_code=False)
     results: dict[str, Any] = {}
     for name, options_of_task in config["tasks"].items():
         began = time.perf_counter()

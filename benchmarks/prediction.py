@@ -67,12 +67,15 @@ class Loop:
     def __init__(self, folders: Sequence[Path], precision: str = "fp32") -> None:
         from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
-        self.tokenizer = AutoTokenizer.from_pretrained(folders[0])
+        self.tokenizer = AutoTokenizer.from_pretrained(folders[0], trust_remote_code=False)
         kinds = [
             AutoModelForTokenClassification if folder.name == "entities" else AutoModelForSequenceClassification
             for folder in folders
         ]
-        self.models = [kind.from_pretrained(folder).eval() for kind, folder in zip(kinds, folders, strict=True)]
+        self.models = [
+            kind.from_pretrained(folder, trust_remote_code=False).eval()
+            for kind, folder in zip(kinds, folders, strict=True)
+        ]
         if precision == "bf16":
             self.models = [model.to(torch.bfloat16) for model in self.models]
 

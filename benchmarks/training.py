@@ -88,9 +88,11 @@ def time_equal(values: dict[str, Any]) -> tuple[float, int]:
         drawn = trainer.parts.streams.draw(trainer.parts.schedule.next().portions)
         batches.append(assembly.collator().from_sources(assembly.sources["train"], drawn))
     torch.manual_seed(13)
-    config = AutoConfig.from_pretrained(encoder_folder())
+    config = AutoConfig.from_pretrained(encoder_folder(), trust_remote_code=False)
     config.attention_probs_dropout_prob = 0.0
-    encoder = AutoModel.from_pretrained(encoder_folder(), config=config, add_pooling_layer=False, dtype=torch.float32)
+    encoder = AutoModel.from_pretrained(
+        encoder_folder(), config=config, add_pooling_layer=False, dtype=torch.float32, trust_remote_code=False
+    )
     heads = torch.nn.ModuleDict(
         {name: torch.nn.Linear(config.hidden_size, len(task.labels)) for name, task in assembly.tasks.items()}
     )
@@ -127,7 +129,7 @@ def time_naive(values: dict[str, Any]) -> tuple[float, int]:
 
     from benchmarks.plain import Plain, Task, encoder_folder
 
-    tokenizer = AutoTokenizer.from_pretrained(encoder_folder())
+    tokenizer = AutoTokenizer.from_pretrained(encoder_folder(), trust_remote_code=False)
     tasks = {
         name: Task(task["data"], Path(), tokenizer, values["max_tokens"]) for name, task in values["tasks"].items()
     }

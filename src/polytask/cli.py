@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from polytask.data.windows import Long
     from polytask.predict.predictor import Model
 
+# Runs of each arm of a comparison.
+MOST_SEEDS = 100
+
 app = typer.Typer(
     name="polytask",
     help="Train one text model for several tasks; choose what they share and when each one trains.",
@@ -138,7 +141,7 @@ def evaluate(
     scores, found = evaluate_with_intervals(ready, read_files(data), tasks=chosen, long=how, files=files)
     if as_json:
         shown = {"scores": scores, "intervals": found} if intervals else scores
-        typer.echo(json.dumps(shown, indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(shown, indent=1, ensure_ascii=False, allow_nan=False))
     else:
         show_scores({"score": scores}, {}, console(), {"score": found})
 
@@ -282,6 +285,7 @@ def serve(
     long: Annotated[
         str | None, typer.Option(help="Texts that are too long: truncate, or windows.", show_default="truncate")
     ] = None,
+    max_connections: Annotated[int | None, typer.Option(help="At once.", show_default="512")] = None,
     max_queue: Annotated[int | None, typer.Option(help="Texts that may wait.", show_default="1024")] = None,
     timeout_s: Annotated[float | None, typer.Option(help="Until a request is given up.", show_default="30")] = None,
     grace_s: Annotated[float | None, typer.Option(help="For running requests at the end.", show_default="30")] = None,
@@ -353,8 +357,11 @@ def read_seeds(text: str) -> int | list[int]:
         found = [int(item) for item in split_names(text)]
     except ValueError:
         found = []
-    if not found or min(found) < 0:
-        raise UserError(f"--seeds: found {text!r}; expected how many, such as 3, or a list such as 13,14,15")
+    if not found or min(found) < 0 or ("," not in text and found[0] > MOST_SEEDS):
+        raise UserError(
+            f"--seeds: found {text[:100]!r}; expected how many, such as 3 (at most {MOST_SEEDS}), or a list such as "
+            "13,14,15"
+        )
     return found if "," in text else found[0]
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import secrets
 import shutil
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from polytask.errors import OutputError
+from polytask.errors import OutputError, TrainingError
 from polytask.lock import abandoned, in_use
 
 # A sealed folder's list of its files' hashes.
@@ -35,12 +36,12 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401
     """Write a JSON file, whole or not at all."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, to_json(value, path.name, indent=1) + "\n")
 
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:
     """Write a file of one JSON object a line, whole or not at all."""
-    write_text(path, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
+    write_text(path, "".join(to_json(value, path.name) + "\n" for value in values))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -61,6 +62,28 @@ def write_text(path: Path, text: str) -> None:
 def reason(error: BaseException) -> str:
     """Return what the system says about a failed write, without the path, which the message names."""
     return getattr(error, "strerror", None) or str(error)
+
+
+def to_json(value: Any, place: str, indent: int | None = None) -> str:  # noqa: ANN401
+    """Return a value as JSON, which has no word for what is not a number.
+
+    Raises TrainingError naming the value that is not finite: whoever reads `NaN` takes it for a number, or stops there.
+    """
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        found = next(_not_finite(value, ()), None)
+        if found is None:
+            raise
+        raise TrainingError(f"{place}: {found}; the training diverged: try a lower train.learning_rate") from None
+
+
+def _not_finite(value: Any, path: tuple[str, ...]) -> Iterator[str]:  # noqa: ANN401
+    if isinstance(value, float) and not math.isfinite(value):
+        yield f"{'.'.join(path)} is {value}"
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, item in inner:
+        yield from _not_finite(item, (*path, str(key)))
 
 
 @contextmanager

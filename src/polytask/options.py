@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from annotated_types import Le, Lt
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -30,10 +31,23 @@ Format: TypeAlias = Literal["jsonl", "json", "csv", "tsv", "parquet", "conll", "
 Quoting: TypeAlias = Literal["standard", "backslash", "none"]
 
 
+# The greatest whole number of an option that has no smaller limit of its own: a count beyond it is a slip of the pen.
+MOST = 1_000_000_000
+
+
 class Options(BaseModel):
-    """Immutable options that refuse unknown keys."""
+    """Immutable options that refuse unknown keys, and numbers beyond any use."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _number_has_a_limit(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) > MOST:
+            own = any(isinstance(limit, Le | Lt) for limit in cls.model_fields[info.field_name or ""].metadata)
+            if not own:
+                raise ValueError(f"found {value:,}; at most {MOST:,} is accepted")
+        return value
 
     @model_serializer(mode="wrap")
     def _leave_out_what_is_nothing_by_default(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

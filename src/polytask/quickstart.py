@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from importlib.resources import files
 from pathlib import Path
 
 from polytask.api import train
 from polytask.corpus import write_files
 from polytask.errors import OutputError
+from polytask.files import to_json
 from polytask.tables import console, show_scores
 
 SAMPLES = (
@@ -34,7 +34,7 @@ def quickstart(out: Path) -> None:
     screen = console()
     show_scores(run.scores, run.baselines, screen)
     for answer in run.model.answers(SAMPLES):
-        screen.print_json(json.dumps(answer.to_json(), ensure_ascii=False), indent=None, highlight=False)
+        screen.print_json(to_json(answer.to_json(), "answer"), indent=None, highlight=False)
     screen.print(f"\nThe data, the configuration and the model are in {out}. Try:", highlight=False)
     screen.print(f'  echo "Your text." | polytask predict {out}/run/model', highlight=False, soft_wrap=True)
 

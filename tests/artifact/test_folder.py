@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 import polytask as pt
 from polytask.artifact.description import model_folder
 from polytask.artifact.folder import save_bundle
+from polytask.data.cache import file_digest
 from polytask.errors import ModelError, OutputError
 
 Job = Callable[..., dict[str, Any]]
@@ -169,3 +170,133 @@ def test_prediction_loads_no_training_code(folder: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def reseal(folder: Path, **values: Any) -> None:
+    """Change the description as one who owns the folder can: with hashes that are right."""
+    path = folder / "polytask.json"
+    data = {**json.loads(path.read_text("utf-8")), **values}
+    data["sha256"] = {name: file_digest(folder / name) for name in data["sha256"]}
+    path.write_text(json.dumps(data), "utf-8")
+
+
+def described(folder: Path, *keys: str) -> Any:
+    found = json.loads((folder / "polytask.json").read_text("utf-8"))
+    for key in keys:
+        found = found[key]
+    return found
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "evil.py", "added_tokens.json", "vocab.model", "chat_templates", "x.onnx"]
+)
+def test_a_file_that_is_not_listed_is_refused(copied: Path, name: str) -> None:
+    (copied / name).mkdir() if name == "chat_templates" else (copied / name).write_text("{}")
+    with pytest.raises(ModelError, match=rf"{name}: not in the list of files in polytask.json"):
+        pt.load(copied)
+
+
+def test_notes_and_pictures_beside_a_model_are_no_fault(copied: Path) -> None:
+    for name in ("NOTES.md", ".gitattributes", "curve.png"):
+        (copied / name).write_text("x")
+    assert pt.load(copied).predict(["a text"])
+
+
+def test_only_listed_files_are_opened(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: set[str] = set()
+    sys.addaudithook(lambda event, args: opened.add(str(args[0])) if event == "open" and _ON else None)
+    _ON.append(True)
+    pt.load(copied)
+    _ON.clear()
+    inside = {Path(name).name for name in opened if name.startswith(str(copied))}
+    assert inside <= {"polytask.json", *described(copied, "sha256")}
+    assert "tokenizer.json" in inside
+
+
+_ON: list[bool] = []
+
+
+VALUES: dict[str, tuple[tuple[str, ...], Any, str]] = {
+    "precision": (("precision",), "fp8", "precision: found 'fp8'; accepted: auto, bf16, fp32"),
+    "no number of tokens": (("max_tokens",), "128", "max_tokens: found '128'; expected a whole number"),
+    "too many tokens": (("max_tokens",), 10**9, "max_tokens: found 1000000000; expected a whole number"),
+    "more tokens than positions": (("max_tokens",), 129, "max_tokens: found 129; the encoder reads 128"),
+    "no tasks": (("tasks",), {}, "tasks: found none"),
+    "a list of tasks": (("tasks",), [], "cannot be read"),
+    "labels of another number": (("tasks", "parity", "fitted", "classes"), ["even"], "expected one for each label"),
+    "labels twice": (("tasks", "parity", "fitted", "classes"), ["even", "even"], "a label stands twice"),
+    "labels that are none": (("tasks", "parity", "fitted", "classes"), [1, 2], "cannot be read"),
+    "a temperature below 0": (("tasks", "parity", "tuned", "temperature"), -1.0, "temperature is -1.0"),
+    "a temperature of text": (("tasks", "parity", "tuned", "temperature"), "1", "cannot be read"),
+    "an unknown option": (("tasks", "parity", "options", "evil"), 1, "cannot be read"),
+    "more labels than outputs": (("tasks", "parity", "fitted"), {"classes": list("abc"), "counts": [1] * 3}, "not fit"),
+    "a reader of itself": (("tasks", "parity", "options", "reads"), {"parity": "probabilities"}, "the task itself"),
+    "many layers": (("encoder", "num_hidden_layers"), 10**9, "num_hidden_layers: found 1,000,000,000"),
+    "some layers": (("encoder", "num_hidden_layers"), 900, "there are 3"),
+    "one layer more": (("encoder", "num_hidden_layers"), 3, "do not fit"),
+    "wide layers": (("encoder", "hidden_size"), 2**20, "no tensor has that size"),
+    "other layers": (("encoder", "intermediate_size"), 32, "do not fit together"),
+    "many positions": (("encoder", "max_position_embeddings"), 10**12, "max_position_embeddings: found"),
+    "another family": (("encoder", "model_type"), "roberta", "the encoder reads 126"),
+    "unknown family": (("encoder", "model_type"), "gpt2", "family 'gpt2' is not supported"),
+    "code": (("encoder", "auto_map"), {"AutoModel": "evil.Model"}, "auto_map: asks for code"),
+    "a kernel": (("encoder", "attn_implementation"), "someone/evil", "loaded as code"),
+    "many experts": (
+        ("sharing", "mixing"), {"method": "mmoe", "from_layer": 1, "options": {"experts": 10**9}}, "0000 experts"
+    ),
+    "no encoder": (("encoder",), [], "do not fit together"),
+    "no sharing": (("sharing",), None, "do not fit together"),
+    "another runtime": (("runtime",), "tensorflow", "found the runtime 'tensorflow'"),
+    "a list of runtimes": (("runtime",), [], "cannot be read"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", VALUES)
+def test_values_that_cannot_be_are_refused_before_anything_is_built(case: str, copied: Path) -> None:
+    path, value, told = VALUES[case]
+    data = described(copied)
+    inner = data
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    reseal(copied, **data)
+    with pytest.raises(ModelError) as caught:
+        pt.load(copied)
+    assert told in str(caught.value)
+    assert str(copied) in str(caught.value)
+
+
+def test_a_list_without_weights_or_tokenizer_is_refused(copied: Path) -> None:
+    for name in ("tokenizer.json", "model.safetensors"):
+        hashes = described(copied, "sha256")
+        path = copied / "polytask.json"
+        left = {key: value for key, value in hashes.items() if key != name}
+        path.write_text(json.dumps({**described(copied), "sha256": left}), "utf-8")
+        with pytest.raises(ModelError):
+            pt.load(copied)
+        path.write_text(json.dumps({**described(copied), "sha256": hashes}), "utf-8")
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", ".", "..", "", "a.b", "a\\b", "a\nb", "c:d"])
+def test_a_task_whose_name_is_a_path_is_refused(name: str, copied: Path) -> None:
+    reseal(copied, tasks={name: described(copied, "tasks", "parity")})
+    with pytest.raises(ModelError, match="found the name"):
+        pt.load(copied)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, '{"form": 3, "max_tokens": NaN}', "\x00", '{"form": []}'])
+def test_a_description_that_is_none_is_told_without_a_traceback(content: str, copied: Path) -> None:
+    (copied / "polytask.json").write_text(content)
+    with pytest.raises(ModelError):
+        pt.load(copied)
+
+
+def test_tokens_without_an_embedding_are_told(copied: Path) -> None:
+    tokenizer = json.loads((copied / "tokenizer.json").read_text("utf-8"))
+    tokenizer["model"]["vocab"]["zebra"] = 10**6
+    (copied / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
+    reseal(copied)
+    model = pt.load(copied)
+    assert model.predict(["a horse"])
+    with pytest.raises(ModelError, match="the tokenizer made the token 1000000, and the embeddings have 30522 tokens"):
+        model.predict(["a zebra"])

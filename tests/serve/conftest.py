@@ -18,6 +18,7 @@ import polytask as pt
 from polytask.predict.predictor import Answer, Model
 from polytask.serve.app import create_app
 from polytask.serve.options import ServeOptions
+from polytask.serve.run import configured
 from polytask.tasks import TASKS, Task
 from samples import corpus_rows, write_jsonl
 
@@ -56,10 +57,15 @@ def model(folder: Path) -> Model:
     return pt.load(folder)
 
 
+class Panic(BaseException):
+    """As pyo3_runtime.PanicException: no Exception."""
+
+
 class Stub:
     """A model made by hand: it is slow when asked, and remembers what it was given at once.
 
-    A word that begins with a capital letter is an entity; the text "fail" fails, "break" is refused.
+    A word that begins with a capital letter is an entity; the text "fail" fails, "break" is refused, and "panic" ends
+    as a panic in Rust code does.
     """
 
     tokens = SimpleNamespace(max_tokens=16)
@@ -92,6 +98,8 @@ class Stub:
         time.sleep(self.seconds)
         if "break" in records:
             raise pt.UserError("record 1: holds no text")
+        if "panic" in records:
+            raise Panic
         if "fail" in records:
             raise RuntimeError("secret text: fail")
         for record in records:
@@ -125,8 +133,8 @@ class Stub:
 @contextmanager
 def running(model: Any, **options: Any) -> Iterator[httpx.Client]:
     """Serve a model in a thread, and give a client of it."""
-    application = create_app(model, ServeOptions(**options))
-    server = uvicorn.Server(uvicorn.Config(application, port=0, log_config=None, access_log=False, lifespan="on"))
+    chosen = ServeOptions(**options)
+    server = uvicorn.Server(configured(create_app(model, chosen), chosen, port=0))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

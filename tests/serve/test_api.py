@@ -93,7 +93,7 @@ def test_tasks_tell_what_can_be_asked(client: httpx.Client, model: Model) -> Non
         (["a"], "expected an object"),
         ({"texts": [{"text": ["a"]}]}, "texts[0]: found ['a']; a text is expected"),
         ({"texts": ["a"], "tasks": ["\ud800"]}, "tasks: found '\\ud800'; accepted: alike"),
-        ({"texts": ["a"], "\ud800": 1}, "expected an object"),
+        ({"texts": ["a"], "\ud800": 1}, "found the key '\\ud800'; accepted: tasks, texts"),
     ],
 )
 def test_a_request_of_another_form_is_told_what_is_accepted(client: httpx.Client, body: Any, told: str) -> None:

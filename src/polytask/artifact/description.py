@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from polytask.data.cache import file_digest
-from polytask.errors import ModelError, nearest
+from polytask.errors import ConfigError, ModelError, nearest
 from polytask.files import write_json
-from polytask.tasks import TASKS, Task
+from polytask.tasks import TASKS, Task, require_readable
 from polytask.terms import Precision
 
 FORM = 3
@@ -21,6 +22,14 @@ FILE = "polytask.json"
 Runtime: TypeAlias = Literal["torch", "onnx"]
 # What holds the weights, by what runs them.
 WEIGHTS: dict[Runtime, str] = {"torch": "model.safetensors", "onnx": "model.onnx"}
+TOKENIZER = "tokenizer.json"
+# Bytes of polytask.json, which names every label and every file; ten thousand labels take 1 MB.
+MOST_BYTES = 64 * 2**20
+MOST_TOKENS = 2**20
+# Files that people and programs put beside a model and that nothing here opens; every other one must be listed.
+_BYSTANDERS = frozenset({".md", ".html", ".pdf", ".png", ".jpg", ".svg"})
+# A task's name becomes a file's name in an export, and a module's in the network.
+_UNSAFE_NAME = re.compile(r"^\s*$|[\x00-\x1f/\\.:]")
 
 
 @dataclass(frozen=True)
@@ -57,12 +66,14 @@ def read_description(folder: Path) -> Description:
     try:
         tasks = {name: TASKS[task["type"]].from_json(name, task) for name, task in data["tasks"].items()}
         runtime: Runtime = data.get("runtime", "torch")
-        found = Description(folder, runtime, tasks, int(data["max_tokens"]), data["precision"], data["about"], data)
-        weights = found.digest if runtime in WEIGHTS else ""
-    except (KeyError, TypeError, ValueError) as error:
+        found = Description(folder, runtime, tasks, data["max_tokens"], data["precision"], dict(data["about"]), data)
+        fault = _fault(found)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ModelError(f"{folder}: the description cannot be read ({error}); copy the whole folder again") from None
-    if not weights:
-        raise ModelError(f"{folder}: found the runtime {runtime!r}; {nearest(str(runtime), WEIGHTS)}")
+    except ConfigError as error:
+        raise ModelError(f"{folder / FILE}: {error}") from None
+    if fault is not None:
+        raise ModelError(f"{folder / FILE}: {fault}")
     return found
 
 
@@ -85,6 +96,28 @@ def _hint(folder: Path) -> str:
     return f"; did you mean {inner[0]}?" if inner else "; name the folder of a finished run, or a model folder"
 
 
+def _fault(found: Description) -> str | None:
+    """Say what in a description cannot be; None where all is well. Raises ConfigError for tasks that read in vain."""
+    if found.runtime not in WEIGHTS:
+        return f"found the runtime {found.runtime!r}; {nearest(str(found.runtime), WEIGHTS)}"
+    for name in (WEIGHTS[found.runtime], TOKENIZER):
+        if name not in found.data["sha256"]:
+            return f"the hash of {name} is missing; copy the folder again"
+    if found.precision not in get_args(Precision):
+        return f"precision: found {found.precision!r}; {nearest(str(found.precision), get_args(Precision))}"
+    most = found.max_tokens
+    if not isinstance(most, int) or isinstance(most, bool) or not 4 <= most <= MOST_TOKENS:  # pyright: ignore[reportUnnecessaryIsInstance]
+        return f"max_tokens: found {most!r}; expected a whole number from 4 to {MOST_TOKENS:,}"
+    if not found.tasks:
+        return "tasks: found none"
+    for name in found.tasks:
+        if _UNSAFE_NAME.search(name):
+            return f"tasks: found the name {name[:100]!r}; a name holds no dot, colon, slash or control character"
+    options = {name: task.options for name, task in found.tasks.items()}
+    require_readable(options, {name: task.level for name, task in found.tasks.items()})
+    return None
+
+
 def write_description(folder: Path, runtime: Runtime, said: Mapping[str, Any]) -> None:
     """Write polytask.json into a folder that holds all else: what is said of the model, and the hash of every file."""
     hashes = {file.name: file_digest(file) for file in sorted(folder.iterdir())}
@@ -95,10 +128,7 @@ def _verified(folder: Path) -> dict[str, Any]:
     path = folder / FILE
     if not path.is_file():
         raise ModelError(f"{folder}: not a model folder, {FILE} is missing{_hint(folder)}")
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path}: not JSON ({error}); copy the folder again") from None
+    data = _read(path)
     form = data.get("form") if isinstance(data, dict) else None
     if form not in (FORM, BERT_HEADS):
         raise ModelError(
@@ -116,4 +146,30 @@ def _verified(folder: Path) -> dict[str, Any]:
             raise ModelError(f"{file}: missing; copy the whole folder again")
         if file_digest(file) != expected:
             raise ModelError(f"{file}: the content is not what was saved (sha256 differs); copy the folder again")
+    _refuse_others(folder, hashes)
     return data
+
+
+def _read(path: Path) -> Any:  # noqa: ANN401
+    if path.stat().st_size > MOST_BYTES:
+        raise ModelError(f"{path}: found {path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are read")
+    try:
+        return json.loads(path.read_text("utf-8"), parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: not JSON ({error}); copy the folder again") from None
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _refuse_others(folder: Path, listed: Mapping[str, str]) -> None:
+    """Raise ModelError where the folder holds what is not in its list: a library could open it by its name."""
+    for entry in sorted(folder.iterdir()):
+        name = entry.name
+        if name in listed or name == FILE or name.startswith(".") or entry.suffix.lower() in _BYSTANDERS:
+            continue
+        raise ModelError(
+            f"{entry}: not in the list of files in {FILE}, so nobody vouches for it; move it out of the folder, or "
+            "copy the folder again"
+        )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -17,13 +18,17 @@ from polytask.files import new_folder
 from polytask.model.encoder import Backbone
 from polytask.model.heads import changed_since_form_2
 from polytask.model.multitask import MultiTaskModel
-from polytask.model.origin import load_tokenizer, quiet
+from polytask.model.origin import forget_attention, load_tokenizer, quiet
+from polytask.model.trust import require_plain_encoder, require_sizes, shapes_in
 from polytask.sharing.sharing import Sharing
 from polytask.tasks import Task, head_specs
 from polytask.terms import HeadSpec, Precision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+# What building a model raises where its description says what cannot be.
+_UNFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -76,18 +81,60 @@ def load_described(found: Description) -> Bundle:
             f"{folder}: found a model for {found.runtime}, and this needs one for torch; name the folder that it was "
             "exported from"
         )
+    file = folder / WEIGHTS["torch"]
     try:
         heads = head_specs(found.tasks)
+        sharing = Sharing.from_json(found.data["sharing"])
+        require_plain_encoder(found.data["encoder"], f"{folder}: encoder")
         if found.data["form"] == BERT_HEADS:
             require_same_heads(folder, found.data["encoder"]["model_type"], heads)
-        sharing = Sharing.from_json(found.data["sharing"])
+        shapes = shapes_in(file)
+        require_sizes(found.data["encoder"], shapes, f"{folder}: encoder")
+        require_parts(sharing, heads, len(shapes), folder)
+        with torch.device("meta"):  # without memory: what the description asks for, to be compared with what is there
+            asked = MultiTaskModel(Backbone.build(_config_of(found.data["encoder"])), sharing, heads)
+        require_shapes({name: tuple(value.shape) for name, value in asked.state_dict().items()}, shapes, folder)
         backbone = Backbone.build(_config_of(found.data["encoder"]))
+        if found.max_tokens > backbone.longest:
+            raise ModelError(f"{folder}: max_tokens: found {found.max_tokens}; the encoder reads {backbone.longest}")
         model = MultiTaskModel(backbone, sharing, heads)
-        model.load_state_dict(load_file(folder / WEIGHTS["torch"]))
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        weights = load_file(file)
+        require_finite(weights, file)
+        model.load_state_dict(weights)
+    except _UNFIT as error:
         raise ModelError(f"{folder}: the description and the weights do not fit together ({error})") from None
     tokenizer = load_tokenizer(str(folder))
     return Bundle(model.eval(), found.tasks, tokenizer, found.max_tokens, found.precision, found.about)
+
+
+def require_parts(sharing: Sharing, heads: Mapping[str, HeadSpec], tensors: int, folder: Path) -> None:
+    """Raise ModelError where a description asks for more parts than there are tensors, before any of them is made."""
+    options = {} if sharing.mixing is None else sharing.mixing.options
+    asked = {name: int(count) for name, count in options.items() if name.endswith("experts")}
+    asked |= {"tasks": len(heads), "parts of layers": sum(map(len, sharing.plan.levels))}
+    for name, count in asked.items():
+        if count > tensors:
+            raise ModelError(f"{folder}: sharing: found {count} {name}, and the weights are {tensors} tensors")
+    if sharing.plan.tasks and set(sharing.plan.tasks) != set(heads):
+        raise ModelError(f"{folder}: sharing: its tasks are not those of the model; copy the folder again")
+
+
+def require_shapes(asked: Mapping[str, tuple[int, ...]], there: Mapping[str, tuple[int, ...]], folder: Path) -> None:
+    """Raise ModelError unless the file of weights holds the tensors that the description asks for."""
+    odd = sorted(name for name in asked.keys() | there.keys() if asked.get(name) != there.get(name))
+    if odd:
+        name = odd[0]
+        raise ModelError(
+            f"{folder}: the description and the weights do not fit together ({name}: described {asked.get(name)}, "
+            f"found {there.get(name)}; {len(odd)} tensors differ); copy the folder again"
+        )
+
+
+def require_finite(weights: Mapping[str, torch.Tensor], file: Path) -> None:
+    """Raise ModelError where weights are no numbers: such a model answers, and its answers mean nothing."""
+    for name, value in weights.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ModelError(f"{file}: {name} holds values that are not finite: the training diverged; train it again")
 
 
 def require_same_heads(folder: Path, family: str, heads: Mapping[str, HeadSpec]) -> None:
@@ -105,4 +152,6 @@ def _config_of(data: dict[str, Any]) -> Any:  # noqa: ANN401
     from transformers import AutoConfig
 
     with quiet():
-        return AutoConfig.for_model(**data)
+        config = AutoConfig.for_model(**data)
+    forget_attention(config)
+    return config

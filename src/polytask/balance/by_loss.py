@@ -69,7 +69,9 @@ class DwaOptions(LossOptions):
     every_task: ClassVar[bool] = True
     method: Literal["dwa"]  # pyright: ignore[reportIncompatibleVariableOverride]
     temperature: float = Field(default=2.0, gt=0, description="great is uniform")
-    window: int = Field(default=20, ge=1, description="updates that a loss is averaged over; the paper's epoch")
+    window: int = Field(
+        default=20, ge=1, le=100_000, description="updates that a loss is averaged over; the paper's epoch"
+    )
 
     def build(self, tasks: tuple[str, ...]) -> Weigher:
         del tasks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Any, TypeAlias
 
 import yaml
@@ -12,6 +13,10 @@ from polytask.errors import ConfigError
 Path_: TypeAlias = tuple[str | int, ...]
 
 _TAG = "tag:yaml.org,2002:"
+_NUMBERS = (f"{_TAG}int", f"{_TAG}float")
+# Limits: values that aliases stand for again, and characters of a number.
+MOST_COPIES = 100_000
+MOST_DIGITS = 100
 _FLOAT = re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)[eE][-+]?[0-9]+$")
 
 
@@ -36,7 +41,7 @@ def parse(text: str, name: str) -> tuple[Any, dict[Path_, int]]:
         node = yaml.compose(text, Loader=_Loader)
         if node is None:
             raise ConfigError(f"{name}: the file is empty; see `polytask schema` for what it may hold")
-        _check(node, name, ())
+        _check(node, name, (), Counter())
         data = _Loader("").construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -51,24 +56,40 @@ def parse(text: str, name: str) -> tuple[Any, dict[Path_, int]]:
     return _apart(data), marks
 
 
-def _check(node: yaml.Node, name: str, above: tuple[yaml.Node, ...]) -> None:
+def _check(node: yaml.Node, name: str, above: tuple[yaml.Node, ...], seen: Counter[int]) -> None:
+    """Raise ConfigError on what YAML allows and a configuration cannot be.
+
+    Args:
+        above: the nodes that hold this one.
+        seen: how often each node was met: more than once where it is named by aliases.
+    """
+    line = node.start_mark.line + 1
     if any(node is other for other in above):
-        raise ConfigError(f"{name}:{node.start_mark.line + 1}: an anchor stands inside of what it names")
+        raise ConfigError(f"{name}:{line}: an anchor stands inside of what it names")
+    seen[id(node)] += 1
+    if seen.total() - len(seen) > MOST_COPIES:
+        raise ConfigError(f"{name}:{line}: aliases stand for more than {MOST_COPIES:,} values; write them once each")
     if isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if not isinstance(key, yaml.ScalarNode):
-                raise ConfigError(f"{name}:{line}: found a list or a mapping as a key; a key is a name")
-            if key.tag != f"{_TAG}merge":
-                if key.value in seen:
-                    raise ConfigError(f"{name}:{line}: the key {key.value!r} stands on line {seen[key.value]} already")
-                seen[key.value] = line
-                key.tag = f"{_TAG}str"
-            _check(value, name, (*above, node))
+        _check_mapping(node, name, above, seen)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            _check(item, name, (*above, node))
+            _check(item, name, (*above, node), seen)
+    elif node.tag in _NUMBERS and len(node.value) > MOST_DIGITS:
+        raise ConfigError(f"{name}:{line}: found a number of {len(node.value)} characters; at most {MOST_DIGITS}")
+
+
+def _check_mapping(node: yaml.MappingNode, name: str, above: tuple[yaml.Node, ...], seen: Counter[int]) -> None:
+    lines: dict[str, int] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            raise ConfigError(f"{name}:{line}: found a list or a mapping as a key; a key is a name")
+        if key.tag != f"{_TAG}merge":
+            if key.value in lines:
+                raise ConfigError(f"{name}:{line}: the key {key.value!r} stands on line {lines[key.value]} already")
+            lines[key.value] = line
+            key.tag = f"{_TAG}str"
+        _check(value, name, (*above, node), seen)
 
 
 def _mark(node: yaml.Node, path: Path_, marks: dict[Path_, int]) -> None:

@@ -36,7 +36,7 @@ class Config(Options):
     """A complete run."""
 
     encoder: str = Field(min_length=1, description="hub id, folder, or an installed model package")
-    max_tokens: int = Field(default=128, ge=4, description="per text; truncation is counted and reported")
+    max_tokens: int = Field(default=128, ge=4, le=2**20, description="per text; truncation is counted and reported")
     tasks: dict[TaskName, SerializeAsAny[AnyTask]] = Field(min_length=1, description="what to predict, by name")
     sharing: SerializeAsAny[AnySharing] = GlobalOptions(strategy="global")
     schedule: SerializeAsAny[AnySchedule] = ParallelOptions()

@@ -91,7 +91,7 @@ def write_files(folder: Path) -> dict[Split, int]:
     folder.mkdir(parents=True, exist_ok=True)
     rows: dict[Split, list[str]] = {"train": [], "dev": [], "test": []}
     for text in texts():
-        rows[text.split].append(json.dumps(text.row(), ensure_ascii=False) + "\n")
+        rows[text.split].append(json.dumps(text.row(), ensure_ascii=False, allow_nan=False) + "\n")
     for split, found in rows.items():
         (folder / f"{split}.jsonl").write_text("".join(found), "utf-8")
     return {split: len(found) for split, found in rows.items()}

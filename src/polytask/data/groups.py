@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 # Tokens (padding included) that pass through the encoder at a time.
 TOKENS_A_PASS = 8192
@@ -14,7 +15,8 @@ def cut(lengths: Sequence[int], overhead: int, most: int | None = None) -> list[
     """Cut ascending lengths into runs so that padding costs least, and return where each run ends.
 
     The cost of a run is its rows times its greatest length, plus `overhead`, all in tokens: a pass through the
-    encoder costs something however small it is. Exact, by dynamic programming over at most some hundred rows.
+    encoder costs something however small it is. Exact, by dynamic programming over the lengths that occur: rows of one
+    length are never apart where any number of them may be together, however many there are.
 
     Args:
         most: greatest number of rows of a run; by default any.
@@ -22,22 +24,27 @@ def cut(lengths: Sequence[int], overhead: int, most: int | None = None) -> list[
     >>> cut([5, 5, 100, 100], overhead=10)
     [2, 4]
     """
-    count = len(lengths)
     sizes = np.asarray(lengths, dtype=np.int64)
-    best = np.zeros(count + 1, dtype=np.int64)
-    start_of = np.zeros(count + 1, dtype=np.int64)
-    for end in range(1, count + 1):
+    # Where a run may end: behind the last row of each length, or anywhere.
+    edges = np.arange(len(sizes) + 1) if most is not None else np.append(0, _ends_of_equals(sizes))
+    best = np.zeros(len(edges), dtype=np.int64)
+    start_of = np.zeros(len(edges), dtype=np.int64)
+    for end in range(1, len(edges)):
         first = 0 if most is None else max(0, end - most)
-        starts = np.arange(first, end)
-        costs = best[first:end] + (end - starts) * sizes[end - 1] + overhead
+        costs = best[first:end] + (edges[end] - edges[first:end]) * sizes[edges[end] - 1] + overhead
         pick = int(np.argmin(costs))
-        best[end], start_of[end] = costs[pick], starts[pick]
+        best[end], start_of[end] = costs[pick], first + pick
     ends: list[int] = []
-    at = count
+    at = len(edges) - 1
     while at > 0:
-        ends.append(at)
+        ends.append(int(edges[at]))
         at = int(start_of[at])
     return ends[::-1]
+
+
+def _ends_of_equals(values: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Return where each run of equal values ends."""
+    return np.flatnonzero(np.append(values[1:] != values[:-1], True)) + 1 if len(values) else np.empty(0, np.intp)
 
 
 def groups_by_length(lengths: Sequence[int], tokens: int = TOKENS_A_PASS) -> Iterator[list[int]]:

@@ -102,7 +102,7 @@ def _write_counts(path: Path, feed: Feed, counted: dict[str, Any]) -> None:
         for _ in reading.batches():
             pass
         counted = reading.to_json()
-    path.write_text(json.dumps(counted), "utf-8")
+    path.write_text(json.dumps(counted, allow_nan=False), "utf-8")
 
 
 class _Reading:

@@ -29,7 +29,7 @@ class Windows:
     """The windows of one text.
 
     Attributes:
-        rows: tokenised; each word has its token in one of them.
+        rows: tokenised; a window has the tokens of its own words only, and each word is one window's.
         new: for each window how many tokens of the text no window before it has.
         words: for each window which of the words that have a token are its own.
     """
@@ -72,24 +72,35 @@ def cut(row: TokenRow, max_tokens: int, frame: tuple[int, int]) -> Windows:
     if length <= size:
         return Windows([row], [length], [np.arange(len(kept))])
     starts = starts_of(length, size)
-    home = _homes(places[kept] - first, starts, size, length)
-    rows: list[TokenRow] = []
-    for number, start in enumerate(starts):
-        own = np.full(len(places), -1)
-        at = kept[home == number]
-        own[at] = places[at] - start
-        type_ids = None if row.type_ids is None else _slice(row.type_ids, start, size, frame)
-        rows.append(TokenRow(_slice(row.ids, start, size, frame), type_ids, own.tolist(), truncated=False))
+    words = _by_home(_homes(places[kept] - first, starts, size, length), len(starts))
+    # As arrays, once: a window then costs what it holds, whatever the length of the text.
+    ids = np.asarray(row.ids)
+    type_ids = None if row.type_ids is None else np.asarray(row.type_ids)
+    rows = [
+        TokenRow(
+            _slice(ids, start, size, frame),
+            None if type_ids is None else _slice(type_ids, start, size, frame),
+            (places[kept[own]] - start).tolist(),
+            truncated=False,
+        )
+        for start, own in zip(starts, words, strict=True)
+    ]
     ends = [0, *(start + size for start in starts)]
     new = [start + size - end for start, end in zip(starts, ends, strict=False)]
-    return Windows(rows, new, [np.flatnonzero(home == number) for number in range(len(starts))])
+    return Windows(rows, new, words)
 
 
-def _slice(values: Sequence[int] | NDArray[Any], start: int, size: int, frame: tuple[int, int]) -> list[int]:
+def _slice(values: NDArray[Any], start: int, size: int, frame: tuple[int, int]) -> list[int]:
     """Return a window's values between those of the special tokens."""
-    found, (first, last) = np.asarray(values), frame
-    inner = found[first : len(found) - last]
-    return [*found[:first].tolist(), *inner[start : start + size].tolist(), *found[len(found) - last :].tolist()]
+    first, last = frame
+    inner = values[first + start : first + start + size]
+    return [*values[:first].tolist(), *inner.tolist(), *values[len(values) - last :].tolist()]
+
+
+def _by_home(home: NDArray[np.intp], count: int) -> list[NDArray[np.intp]]:
+    """Return for each of so many windows the words whose home it is, ascending."""
+    order = np.argsort(home, kind="stable")
+    return np.split(order, np.searchsorted(home[order], np.arange(1, count)))
 
 
 def _homes(tokens: NDArray[np.int64], starts: Sequence[int], size: int, length: int) -> NDArray[np.intp]:

@@ -6,11 +6,12 @@ replicates (B x n) times what each row counts (n x k) give all replicates at onc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from polytask.tasks import Task
 from polytask.tasks.bio import spans
@@ -19,6 +20,8 @@ from polytask.terms import Gold
 Floats: TypeAlias = NDArray[np.float64]
 # Weights of rows, replicates x rows, to the metric in each replicate.
 Resampled: TypeAlias = Callable[[NDArray[Any]], Floats]
+# What is right, true and predicted: sparse matrices, labels x rows.
+LabelCounts: TypeAlias = tuple[Any, Any, Any]
 Build: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], Resampled]
 
 BLOCK = 100  # replicates at once
@@ -67,6 +70,11 @@ def _sums(block: NDArray[Any], counts: Floats) -> Floats:
     return block.astype(np.float64) @ counts
 
 
+def _label_sums(block: NDArray[Any], counts: Any) -> Floats:  # noqa: ANN401
+    """Sum what the rows count of each label (labels x rows, sparse): replicates x labels."""
+    return np.ascontiguousarray(np.asarray(counts @ block.T.astype(np.float64)).T)
+
+
 def _ratio(above: Floats, below: Floats, otherwise: float) -> Floats:
     return np.divide(above, below, out=np.full_like(above, otherwise), where=below > 0)
 
@@ -97,28 +105,38 @@ def _word_accuracy(truth: Sequence[list[str]], found: Sequence[list[str]]) -> Re
     return _mean_of(np.array(right), np.array([float(len(gold)) for gold, _ in pairs]))
 
 
-def _label_counts(truth: Sequence[Sequence[str]], found: Sequence[Sequence[str]], *, aligned: bool) -> Floats:
-    """Count for each row and label what is right, true and predicted: 3 x rows x labels.
+def _label_counts(truth: Sequence[Sequence[str]], found: Sequence[Sequence[str]], *, aligned: bool) -> LabelCounts:
+    """Count for each row and label what is right, true and predicted: three sparse matrices, labels x rows.
+
+    Sparse, since a row has few labels: with thousands of them dense counts of a split would fill the memory.
 
     Args:
         aligned: labels are compared place by place (words), not as sets.
     """
     names = sorted({label for row in (*truth, *found) for label in row})
-    at = {name: index for index, name in enumerate(names)}
-    counts = np.zeros((3, len(truth), len(names)))
-    for row, (gold, guess) in enumerate(zip(truth, found, strict=True)):
-        shared = [a for a, b in zip(gold, guess, strict=True) if a == b] if aligned else set(gold) & set(guess)
-        for kind, labels in enumerate((shared, gold, guess)):
-            for label in labels:
-                counts[kind, row, at[label]] += 1
-    return counts
+    place = {name: index for index, name in enumerate(names)}
+    if aligned:
+        pairs = zip(truth, found, strict=True)
+        right = [[a for a, b in zip(gold, guess, strict=True) if a == b] for gold, guess in pairs]
+    else:
+        right = [list(set(gold) & set(guess)) for gold, guess in zip(truth, found, strict=True)]
+    made = [_counts(rows, place) for rows in (right, truth, found)]
+    return made[0], made[1], made[2]
 
 
-def _macro(counts: Floats, empty: float) -> Resampled:
+def _counts(rows: Sequence[Sequence[str]], place: Mapping[str, int]) -> Any:  # noqa: ANN401
+    """Count each row's labels: labels x rows, sparse."""
+    columns = np.fromiter((place[label] for row in rows for label in row), np.int64)
+    lines = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    ones = np.ones(len(columns))
+    return sparse.csr_matrix((ones, (columns, lines)), shape=(len(place), len(rows)))  # equal places are added
+
+
+def _macro(counts: LabelCounts, empty: float) -> Resampled:
     """Return the mean F1 over the labels that occur in a replicate, as scikit-learn takes it; `empty` where none do."""
 
     def measure(block: NDArray[Any]) -> Floats:
-        right, true, predicted = (_sums(block, one) for one in counts)
+        right, true, predicted = (_label_sums(block, one) for one in counts)
         each = _ratio(2 * right, true + predicted, 0.0)
         found = _ratio(each.sum(1), (true + predicted > 0).sum(1).astype(np.float64), empty)
         return np.where(block.sum(1) > 0, found, np.nan)
@@ -126,9 +144,9 @@ def _macro(counts: Floats, empty: float) -> Resampled:
     return measure
 
 
-def _micro(counts: Floats, empty: float) -> Resampled:
+def _micro(counts: LabelCounts, empty: float) -> Resampled:
     """Return the F1 over all decisions."""
-    totals = counts.sum(2).T
+    totals = np.stack([np.asarray(one.sum(0)).ravel() for one in counts], axis=1)
 
     def measure(block: NDArray[Any]) -> Floats:
         right, true, predicted = _sums(block, totals).T
@@ -137,7 +155,7 @@ def _micro(counts: Floats, empty: float) -> Resampled:
     return measure
 
 
-def _f1(over: Callable[[Floats, float], Resampled]) -> Build:
+def _f1(over: Callable[[LabelCounts, float], Resampled]) -> Build:
     def build(truth: Sequence[Any], found: Sequence[Any]) -> Resampled:
         several = bool(truth) and isinstance(truth[0], list)
         rows = [values if several else [[value] for value in values] for values in (truth, found)]
@@ -156,7 +174,7 @@ def _mcc(truth: Sequence[str], found: Sequence[str]) -> Resampled:
     counts = _label_counts([[value] for value in truth], [[value] for value in found], aligned=True)
 
     def measure(block: NDArray[Any]) -> Floats:
-        right, true, predicted = (_sums(block, one) for one in counts)
+        right, true, predicted = (_label_sums(block, one) for one in counts)
         rows = true.sum(1)
         shared = right.sum(1) * rows - (true * predicted).sum(1)
         spread = (rows**2 - (true**2).sum(1)) * (rows**2 - (predicted**2).sum(1))

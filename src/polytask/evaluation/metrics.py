@@ -7,11 +7,12 @@ are 0 where there is nothing to divide by, as in scikit-learn and seqeval.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from scipy import stats
+from scipy import sparse, stats
 from sklearn import metrics as sk
 
 from polytask.tasks.bio import spans
@@ -29,10 +30,23 @@ def _f1(truth: Sequence[Any], found: Sequence[Any], average: Literal["micro", "m
     names = sorted({label for row in (*truth, *found) for label in row})
     if not names:
         return 1.0  # no row has a label, and none was given
-    chosen = [np.array([[name in row for name in names] for row in rows]) for rows in (truth, found)]
+    place = {name: index for index, name in enumerate(names)}
+    chosen = [sets_matrix(rows, place) for rows in (truth, found)]
     if len(names) == 1:  # one column is no matrix of labels to the library, but a yes and no
-        return _library_f1(chosen[0][:, 0], chosen[1][:, 0], "binary")
+        return _library_f1(chosen[0].toarray()[:, 0], chosen[1].toarray()[:, 0], "binary")
     return _library_f1(chosen[0], chosen[1], average)
+
+
+def sets_matrix(rows: Sequence[Collection[str]], place: Mapping[str, int]) -> Any:  # noqa: ANN401
+    """Return sets of labels as a sparse matrix, rows x labels of 0 and 1: in the size of what the rows hold.
+
+    Args:
+        place: the column of each label.
+    """
+    sets = [sorted({place[label] for label in row}) for row in rows]
+    ends = np.cumsum([0, *map(len, sets)])
+    columns = np.fromiter(chain.from_iterable(sets), np.int64, count=int(ends[-1]))
+    return sparse.csr_matrix((np.ones(len(columns), np.int64), columns, ends), shape=(len(sets), len(place)))
 
 
 def _library_f1(truth: Any, found: Any, average: str) -> float:  # noqa: ANN401

@@ -10,6 +10,7 @@ import numpy as np
 from polytask.data.encode import Source
 from polytask.data.engine import Engine
 from polytask.data.groups import groups_by_length
+from polytask.errors import TrainingError
 from polytask.evaluation.bootstrap import score_intervals
 from polytask.evaluation.calibration import expected_calibration_error
 from polytask.evaluation.metrics import METRICS
@@ -77,6 +78,7 @@ class Scorer:
                     if parts
                     else (np.empty((0, task.head.size), np.float32))
                 )
+                require_finite(name, outputs, source)
                 found[name] = Answers(name, source, truth(source, name), task.decode(outputs, words), outputs, words)
         return {task: found[task] for task in self._tasks if task in found}
 
@@ -109,6 +111,14 @@ class Scorer:
                 golds = truth(source, task)
                 scores[task] = score(self._tasks[task], golds, self._tasks[task].baseline(golds))
         return {task: scores[task] for task in self._tasks if task in scores}
+
+
+def require_finite(task: str, outputs: Outputs, source: Source) -> None:
+    """Raise TrainingError where a model's outputs are no numbers: each would be scored as some label or other."""
+    if not np.isfinite(outputs).all():
+        raise TrainingError(
+            f"the outputs of {task!r} on the {source.split} rows are not finite: the model has diverged"
+        )
 
 
 def calibration_error(task: Task, answers: Answers) -> dict[str, float | None]:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from polytask.model.multitask import MultiTaskModel
+from polytask.predict.onnx_engine import INPUTS
 
 # Protobuf holds at most 2 GiB; a graph with more weights than this keeps them in a file beside it.
 MOST_BYTES_INSIDE = 1_800_000_000
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 class Graph(nn.Module):

@@ -86,7 +86,7 @@ def plain_model(bundle: Bundle, name: str) -> PreTrainedModel:
 
     task = bundle.tasks[name]
     kind: Any = AutoModelForSequenceClassification if task.level == "row" else AutoModelForTokenClassification
-    plain = kind.from_config(plain_config(bundle, task), dtype=torch.float32).eval()
+    plain = kind.from_config(plain_config(bundle, task), dtype=torch.float32, trust_remote_code=False).eval()
     fill_encoder(plain.base_model, bundle, name)
     _fill_head(plain, FAMILIES[plain.config.model_type].head, bundle.model.head(name), task)
     return plain

@@ -58,7 +58,7 @@ def _fill(bundle: Bundle, name: str, folder: Path) -> None:
 
     task, head = bundle.tasks[name], bundle.model.head(name)
     with quiet():
-        encoder = AutoModel.from_config(plain_config(bundle, task), dtype=torch.float32)
+        encoder = AutoModel.from_config(plain_config(bundle, task), dtype=torch.float32, trust_remote_code=False)
         fill_encoder(encoder, bundle, name)
         pooler = getattr(encoder, "pooler", None)
         for parameter in () if pooler is None else pooler.parameters():

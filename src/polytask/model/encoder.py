@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,7 @@ from polytask.model.mixing import MIXERS, Towers
 from polytask.model.origin import explained, load_config, quiet
 from polytask.model.slot import Origins, Slot
 from polytask.model.speed import quicken
+from polytask.model.trust import require_no_adapter, require_sizes, require_whole, shapes_in
 from polytask.sharing.plan import Plan
 from polytask.sharing.sharing import Sharing
 
@@ -36,7 +38,7 @@ class Backbone(nn.Module):
 
     @classmethod
     def load(cls, location: str, attention_dropout: float | None = None) -> Backbone:
-        """Load pretrained weights in float32. Raises ModelError when there are none.
+        """Load pretrained weights in float32. Raises ModelError when there are none that fit the configuration.
 
         Args:
             attention_dropout: in training; None keeps the encoder's own.
@@ -48,8 +50,16 @@ class Backbone(nn.Module):
             for name in ("attention_probs_dropout_prob", "attention_dropout"):
                 if hasattr(config, name):
                     setattr(config, name, attention_dropout)
+        # transformers' report of loading tells what did not fit; without it that is trained from random numbers.
+        options = {"trust_remote_code": False, "output_loading_info": True, "ignore_mismatched_sizes": True}
         with quiet(), explained(location, "encoder"):
-            return cls(AutoModel.from_pretrained(location, config=config, dtype=torch.float32))
+            require_no_adapter(location)
+            weights = Path(location, "model.safetensors")
+            if weights.is_file():
+                require_sizes(config.to_dict(), shapes_in(weights), location)
+            model, report = AutoModel.from_pretrained(location, config=config, dtype=torch.float32, **options)
+        require_whole(report, list(model.state_dict()), model.base_model_prefix, location)
+        return cls(model)
 
     @classmethod
     def build(cls, config: PretrainedConfig) -> Backbone:
@@ -57,7 +67,7 @@ class Backbone(nn.Module):
         from transformers import AutoModel
 
         with quiet():
-            return cls(AutoModel.from_config(config, dtype=torch.float32))
+            return cls(AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False))
 
     @property
     def family(self) -> Family:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from polytask.data.batch import Collator, Item
+from polytask.data.batch import Batch, Collator, Item
 from polytask.data.engine import RowOutputs
 from polytask.data.tokens import TokenRow
+from polytask.errors import ModelError
 from polytask.model.device import autocast, fast_bf16, name_of, pass_overhead
 from polytask.model.multitask import MultiTaskModel
 from polytask.tasks import Task
@@ -37,6 +38,7 @@ class TorchEngine:
         self._precision: Precision = precision
         self._by_word = {name for name, task in tasks.items() if task.level == "word"}
         self._sizes = {name: task.head.size for name, task in tasks.items()}
+        self._vocabulary = len(next(iter(network.word_embeddings().values())))
         self._collator = Collator(tasks, pad_id, network.uses_type_ids, pass_overhead(device))
 
     def run(self, rows: Sequence[TokenRow], tasks: Sequence[tuple[str, ...]]) -> list[RowOutputs]:
@@ -45,6 +47,7 @@ class TorchEngine:
             Item(row.ids, row.type_ids, row.word_tokens, names, {}) for row, names in zip(rows, tasks, strict=True)
         ]
         batch = self._collator.batch(items)
+        self._require_known_tokens(batch)
         if self.network.training:  # it visits every module: 0.2 ms, where one text takes 5
             self.network.eval()
         with torch.inference_mode(), autocast(self.device, self._precision):
@@ -63,6 +66,15 @@ class TorchEngine:
                     found[index][task] = outputs[task][at[task]]
                     at[task] += 1
         return found
+
+    def _require_known_tokens(self, batch: Batch) -> None:
+        """Raise ModelError where the tokenizer is another encoder's and makes tokens that have no embedding."""
+        most = max((int(chunk.ids.max()) for chunk in batch.chunks), default=0)
+        if most >= self._vocabulary:
+            raise ModelError(
+                f"the tokenizer made the token {most}, and the embeddings have {self._vocabulary} tokens: they are of "
+                "different encoders; copy the model's folder again"
+            )
 
     def describe(self) -> dict[str, Any]:
         """Return where and in which precision it runs, for people."""

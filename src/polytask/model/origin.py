@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polytask.errors import MissingExtra, ModelError
-from polytask.model.family import FAMILIES
+from polytask.errors import MissingExtra, ModelError, PolytaskError
+from polytask.model.trust import require_plain_encoder, require_plain_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -85,11 +85,12 @@ def quiet() -> Generator[None]:
 
 
 def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
-    """Load a fast tokenizer. Raises ModelError when there is none."""
+    """Load a fast tokenizer. Raises ModelError when there is none, or it asks for code of its own."""
     from transformers import AutoTokenizer
 
     with quiet(), explained(location, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(location, use_fast=True)
+        require_plain_tokenizer(location)
+        tokenizer = AutoTokenizer.from_pretrained(location, use_fast=True, trust_remote_code=False)
     if not tokenizer.is_fast:
         raise ModelError(f"{location}: the tokenizer has no fast form, which finds the words in a text")
     if tokenizer.pad_token_id is None:
@@ -105,16 +106,20 @@ def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def load_config(location: str) -> PretrainedConfig:
-    """Load an encoder's configuration. Raises ModelError for a family that is not supported."""
-    from transformers import AutoConfig
+    """Load an encoder's configuration. Raises ModelError for an unsupported family, and for code of its own."""
+    from transformers import AutoConfig, PretrainedConfig
 
     with quiet(), explained(location, "encoder"):
-        config = AutoConfig.from_pretrained(location)
-    if config.model_type not in FAMILIES:
-        raise ModelError(
-            f"{location}: the family {config.model_type!r} is not supported; accepted: {', '.join(FAMILIES)}"
-        )
+        # Read as it stands before transformers makes anything of it: a number of layers becomes a list.
+        require_plain_encoder(PretrainedConfig.get_config_dict(location)[0], location)
+        config = AutoConfig.from_pretrained(location, trust_remote_code=False)
+    forget_attention(config)
     return config
+
+
+def forget_attention(config: PretrainedConfig) -> None:
+    """Let transformers choose the attention: one that is named and not installed is fetched from the hub, as code."""
+    config._attn_implementation = None  # pyright: ignore[reportPrivateUsage]
 
 
 @contextmanager
@@ -122,8 +127,10 @@ def explained(location: str, what: str) -> Generator[None]:
     """Turn what transformers raises on loading into a ModelError that names the place and the mend."""
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
+    except PolytaskError:
+        raise
+    except Exception as error:  # noqa: BLE001  what a damaged or hostile file makes it raise has no common base
+        reason = (str(error).strip() or type(error).__name__).split("\n")[0]
         raise ModelError(
             f"no {what} to be had from {location!r}: {reason}; give a folder, an installed model package "
             f"({', '.join(PACKAGES)}), or the id of a hub model that can be reached"

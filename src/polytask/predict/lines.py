@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TextIO
 
+from polytask.data.lines import read_lines
 from polytask.data.windows import Long
 from polytask.errors import DataError, OutputError, UserError
+from polytask.files import to_json
 from polytask.predict.predictor import Answer, Model
 from polytask.predict.record import Record
 from polytask.predict.spans import span_writer
@@ -57,7 +59,7 @@ class Lines:
     def __iter__(self) -> Iterator[str]:
         """Yield the lines; bytes that are no UTF-8 are replaced. Raises UserError for a broken gzip file."""
         try:
-            for line in self._text:
+            for line in read_lines(self._text, self.name):
                 yield line.decode("utf-8", "replace")
         except (gzip.BadGzipFile, EOFError) as error:
             raise UserError(
@@ -135,7 +137,7 @@ def answer_lines(
     try:
         with writing(out, say) as sink, FileBar(lines.size or 0, show=show) as bar:
             for answer in model.answers(given, tasks, long=long):
-                sink.write(json.dumps(shown(answer), ensure_ascii=False) + "\n")
+                sink.write(to_json(shown(answer), "answer") + "\n")
                 bar.advance(places.popleft().position)
     except DataError as error:  # of the first record that has no answer
         raise DataError(f"{file}:{places[0].line}: {error}" if places else str(error)) from None

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from polytask.artifact.description import Description, Runtime, read_description
-from polytask.errors import ConfigError, MissingExtra, missing_extra, nearest
-from polytask.predict.predictor import Model
+from polytask.errors import ConfigError, MissingExtra, ModelError, missing_extra, nearest
+from polytask.predict.predictor import Model, require_finite
 from polytask.terms import Precision
 
 if TYPE_CHECKING:
     from polytask.artifact.folder import Bundle
+
+# What a model is asked when it is loaded.
+SAMPLE = "A moving film by Ang Lee."
 
 
 def load(folder: str | Path, device: str = "auto", precision: Precision | None = None) -> Model:
@@ -27,7 +30,21 @@ def load(folder: str | Path, device: str = "auto", precision: Precision | None =
     if precision is not None and precision not in get_args(Precision):
         raise ConfigError(f"precision: found {precision!r}; {nearest(precision, get_args(Precision))}")
     found = read_description(Path(folder))
-    return _LOADERS[found.runtime](found, device, precision)
+    model = _LOADERS[found.runtime](found, device, precision)
+    require_answers(model, str(folder))
+    return model
+
+
+def require_answers(model: Model, folder: str) -> None:
+    """Raise ModelError unless a model answers a text with numbers."""
+    from polytask.data.words import split_words
+
+    rows = model.tokens.rows([SAMPLE], None, [split_words(SAMPLE)])
+    for task, outputs in model.engine.run(rows, [tuple(model.tasks)])[0].items():
+        size = model.tasks[task].head.size
+        if outputs.shape[-1:] != (size,):
+            raise ModelError(f"{folder}: {task} has {size} outputs, and the model gives {outputs.shape}; copy it again")
+        require_finite(task, outputs, folder)
 
 
 def _load_torch(found: Description, device: str, precision: Precision | None) -> Model:

@@ -16,11 +16,14 @@ from polytask.data.engine import RowOutputs
 from polytask.data.groups import cut
 from polytask.data.tokens import Tokenization, TokenRow
 from polytask.errors import MissingExtra, ModelError
+from polytask.predict.onnx_files import require_own_files
 from polytask.predict.predictor import Model
 from polytask.tasks import Task
 
 # What one more pass through the graph costs, in tokens that could be encoded meanwhile.
 PASS_OVERHEAD = 64
+# Names of a graph's inputs; where the encoder takes no token types, the first two.
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _Padded: TypeAlias = "dict[str, NDArray[np.int64]]"
 
 
@@ -62,6 +65,8 @@ class GraphForm:
                 truncation_side=str(told["truncation_side"]),
             )
             missing = found.tasks.keys() - form.outputs.keys()
+            if form.inputs not in (INPUTS, INPUTS[:2]) or form.truncation_side not in ("left", "right"):
+                raise ValueError(f"inputs {form.inputs}, truncation_side {form.truncation_side!r}")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"{found.folder}: the graph is not described ({error}); export it again") from None
         if missing:
@@ -85,7 +90,14 @@ class OnnxEngine:
     @classmethod
     def open(cls, found: Description) -> OnnxEngine:
         """Open the graph of a model folder. Raises MissingExtra without onnxruntime, ModelError for a bad graph."""
-        return cls(open_session(found.folder / WEIGHTS["onnx"]), GraphForm.of(found), found.tasks)
+        form = GraphForm.of(found)
+        file = found.folder / WEIGHTS["onnx"]
+        require_own_files(file, found.data["sha256"])
+        session = open_session(file)
+        names = [one.name for one in session.get_inputs()], [one.name for one in session.get_outputs()]
+        if tuple(names[0]) != form.inputs or not set(form.outputs.values()) <= set(names[1]):
+            raise ModelError(f"{file}: its inputs and outputs are not those that polytask.json names; copy it again")
+        return cls(session, form, found.tasks)
 
     def run(self, rows: Sequence[TokenRow], tasks: Sequence[tuple[str, ...]]) -> list[RowOutputs]:
         """Return each row's raw outputs of the tasks that read it (see `Engine`)."""
@@ -106,7 +118,12 @@ class OnnxEngine:
         if not asked:
             return {}
         given = padded(rows, self._form)
-        made = self._session.run([self._form.outputs[task] for task in asked], given)
+        try:
+            made = self._session.run([self._form.outputs[task] for task in asked], given)
+        except Exception as error:  # noqa: BLE001 - its exceptions have no common base of their own
+            reason = str(error).strip().split("\n")[0][:300]
+            tokens = max(len(row.ids) for row in rows)
+            raise ModelError(f"the graph fails on a text of {tokens} tokens ({reason}); export it again") from None
         return dict(zip(asked, made, strict=True))
 
     def _own(self, outputs: NDArray[np.float32], task: str, row: TokenRow) -> NDArray[np.float32]:

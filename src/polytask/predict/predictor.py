@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from polytask.data.engine import Engine
 from polytask.data.groups import groups_by_length
@@ -14,12 +15,15 @@ from polytask.data.windows import Long, WindowEngine, count_windows
 from polytask.errors import ConfigError, DataError, ModelError, UserError, nearest
 from polytask.predict.record import Query, Record, queries_of, shown
 from polytask.tasks import Task
+from polytask.tasks.task import Outputs
 
 if TYPE_CHECKING:
     from polytask.model.multitask import MultiTaskModel
 
 # Records that are read, grouped by length and answered together.
 BLOCK = 1024
+# Characters after which a block ends, so that memory has a bound where texts are very long.
+BLOCK_CHARACTERS = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -161,20 +165,43 @@ class Model:
         said = engine.run(rows, [query.tasks for query in queries])
         for query, row, outputs in zip(queries, rows, said, strict=True):
             words = row.words
+            for task in query.tasks:
+                require_finite(task, outputs[task])
             yield (
                 query.record,
                 {task: self.tasks[task].present(outputs[task], query.text, query.words, words) for task in query.tasks},
             )
 
 
+def require_finite(task: str, outputs: Outputs, place: str = "the model") -> None:
+    """Raise ModelError where a task's outputs are no numbers: they would become some label or other."""
+    if not np.isfinite(outputs).all():
+        raise ModelError(
+            f"{place}: the outputs of {task!r} are not finite, so its answers mean nothing: the training diverged, or "
+            "the precision is too small; train again with a lower train.learning_rate, or answer with --precision fp32"
+        )
+
+
 def _read_block(records: Iterator[Record]) -> tuple[list[Record], UserError | None]:
     """Read the next records, and what stopped it: those before an error are not lost."""
     block: list[Record] = []
+    size = 0
     try:
-        block.extend(islice(records, BLOCK))
+        for record in records:
+            block.append(record)
+            size += _characters(record)
+            if len(block) == BLOCK or size >= BLOCK_CHARACTERS:
+                break
     except UserError as error:
         return block, error
     return block, None
+
+
+def _characters(record: Record) -> int:
+    if isinstance(record, str):
+        return len(record)
+    values = record.values() if isinstance(record, Mapping) else record
+    return sum(len(value) for value in values if isinstance(value, str | list))
 
 
 def _truncating(model: Model) -> tuple[Tokenization, Engine]:

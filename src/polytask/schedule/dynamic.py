@@ -26,7 +26,9 @@ class DynamicOptions(MixedOptions):
         description="loss_rate: rows to tasks that learn slowly; dev_gap: to those far from their target; bandit: to "
         "those whose loss falls most; stop_and_go: a task that stopped improving pauses until it gets worse",
     )
-    window: int = Field(default=20, ge=1, description="updates that a loss is averaged over (loss_rate, bandit)")
+    window: int = Field(
+        default=20, ge=1, le=100_000, description="updates that a loss is averaged over (loss_rate, bandit)"
+    )
     sharpness: float = Field(default=2.0, gt=0, description="temperature of loss_rate; great is uniform")
     targets: dict[str, float | str] | None = Field(
         default=None, description="dev_gap: score to reach, by task: a number, or the folder of an earlier run"

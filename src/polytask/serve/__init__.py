@@ -57,4 +57,5 @@ def _sentence(details: Any) -> str:  # noqa: ANN401
     if not details["loc"]:
         return message
     message = message.replace("Input should be", "expected")
-    return f"--{str(details['loc'][0]).replace('_', '-')}: found {details['input']!r}; {message}"
+    told = message if message.startswith("found ") else f"found {details['input']!r}; {message}"
+    return f"--{str(details['loc'][0]).replace('_', '-')}: {told}"

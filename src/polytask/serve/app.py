@@ -5,19 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 
 import polytask
 from polytask.serve.batcher import Answering
 from polytask.serve.gate import Gate
-from polytask.serve.messages import Health, PredictResponse, Problem, TasksResponse, explain
+from polytask.serve.messages import Health, PredictRequest, PredictResponse, Problem, TasksResponse
 from polytask.serve.options import ServeOptions
 from polytask.serve.service import Service
 
@@ -32,22 +31,26 @@ _REFUSALS = {
     503: "the server is stopping",
     504: "the model did not answer in time",
 }
+_SCHEMAS = "#/components/schemas/"
 _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
-def create_app(model: Answering, options: ServeOptions | None = None) -> Gate:
+def create_app(model: Answering, options: ServeOptions | None = None, failed: Callable[[], None] | None = None) -> Gate:
     """Return an ASGI application that serves a model.
+
+    Args:
+        failed: told when the model's thread ends by an error; by then /health answers 503, and so does every request.
 
     >>> uvicorn.run(create_app(polytask.load("runs/reviews/model")))  # doctest: +SKIP
     """
-    service = Service(model, options or ServeOptions())
+    service = Service(model, options or ServeOptions(), failed)
     example = service.example
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         service.batcher.start()
         yield
-        service.batcher.close()
+        service.close()
 
     # The usual pages about the API load scripts from other servers: the document alone is served.
     api = FastAPI(
@@ -56,7 +59,10 @@ def create_app(model: Answering, options: ServeOptions | None = None) -> Gate:
     )  # fmt: skip
     answers = _refusals(400, 401, 408, 413, 422, 429, 500, 503, 504)
     answers[200] = {"content": {"application/json": {"example": example[1]}}}
-    api.post("/predict", response_model=PredictResponse, responses=answers)(service.predict)
+    # The route reads the body itself: sizes first, and beside the event loop.
+    body = {"required": True, "content": {"application/json": {"schema": {"$ref": f"{_SCHEMAS}PredictRequest"}}}}
+    route = api.post("/predict", response_model=PredictResponse, responses=answers, openapi_extra={"requestBody": body})
+    route(service.predict)
     api.get("/tasks", response_model=TasksResponse, responses=_refusals(401))(service.tasks)
     unready: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": _REFUSALS[503]}}
     api.get("/health", response_model=Health, responses=unready)(service.health)
@@ -70,7 +76,6 @@ def create_app(model: Answering, options: ServeOptions | None = None) -> Gate:
         """Show a page where a person types a text and sees all answers."""
         return HTMLResponse(page, headers=headers)
 
-    api.add_exception_handler(RequestValidationError, _unformed)
     api.add_exception_handler(Exception, _failed)
     _document(api, service, example[0])
     return Gate(api, service.options, service.metrics, frozenset([*api.openapi()["paths"], "/openapi.json"]))
@@ -94,7 +99,8 @@ def _policy(page: str) -> str:
 def _document(api: FastAPI, service: Service, example: dict[str, Any]) -> None:
     """Write what only this server knows into the OpenAPI document: an example, its tasks and limits, its key."""
     found = api.openapi()
-    form = found["components"]["schemas"]["PredictRequest"]
+    form = PredictRequest.model_json_schema(ref_template=_SCHEMAS + "{model}")
+    found["components"]["schemas"] |= {**form.pop("$defs", {}), "PredictRequest": form}
     form["examples"] = [example, {**example, "tasks": [service.names[0]]}]
     form["properties"]["texts"]["maxItems"] = service.options.max_texts
     names = next(part for part in form["properties"]["tasks"]["anyOf"] if part["type"] == "array")
@@ -108,12 +114,6 @@ def _document(api: FastAPI, service: Service, example: dict[str, Any]) -> None:
         for path in ("/predict", "/tasks", "/metrics"):
             for operation in found["paths"][path].values():
                 operation["security"] = [{name: []} for name in keys]
-
-
-async def _unformed(request: Request, error: Exception) -> Response:
-    del request
-    assert isinstance(error, RequestValidationError)
-    return JSONResponse({"detail": explain(error.errors())}, 422)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from polytask.errors import PolytaskError
+from polytask.serve.log import LOG
 
 if TYPE_CHECKING:
     from polytask.data.tokens import Tokenization
@@ -59,6 +60,10 @@ class Stopping(PolytaskError):
     """The server is stopping and takes no more requests."""
 
 
+class ModelFailed(Exception):
+    """The model's thread met something that is no ordinary exception, such as a panic in a library's Rust code."""
+
+
 @dataclass(frozen=True, eq=False)
 class Ticket:
     """A request in the queue.
@@ -95,16 +100,18 @@ class Batcher:
         most_queued: texts that may wait.
         long: what becomes of texts that are longer than the model reads.
         ran: told of each micro-batch, in the model's thread.
+        failed: told when the thread ends by an error; nothing is answered any more.
     """
 
     def __init__(
         self, model: Answering, *, most_texts: int, most_tokens: int, most_queued: int, long: Long,
-        ran: Callable[[Ran], None],
+        ran: Callable[[Ran], None], failed: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
         self._model = model
         self._long: Long = long
         self._most_texts, self._most_tokens, self._most_queued = most_texts, most_tokens, most_queued
         self._ran = ran
+        self._failed = failed
         self._waiting: deque[Ticket] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -190,8 +197,24 @@ class Batcher:
             return taken
 
     def _work(self) -> None:
-        while tickets := self._take():
-            self._answer(tickets)
+        tickets: list[Ticket] = []
+        try:
+            while tickets := self._take():
+                self._answer(tickets)
+        except BaseException as error:  # noqa: BLE001  a thread that ended in silence would let all requests wait in vain
+            LOG.error("the model's thread failed", exc_info=error)
+            self._give_up(tickets, error)
+
+    def _give_up(self, running: Sequence[Ticket], error: BaseException) -> None:
+        """Fail all requests, those to come too, and tell that nothing is answered any more."""
+        with self._changed:
+            self._closed = True
+            left = [*running, *self._waiting]
+            self._waiting.clear()
+        if left:
+            _deliver(left, [_ordinary(error)] * len(left))
+        if self._failed is not None:
+            self._failed()
 
     def _answer(self, tickets: Sequence[Ticket]) -> None:
         """Answer requests together; when that fails each one alone, so that only the culprit fails."""
@@ -202,9 +225,11 @@ class Batcher:
         began = time.perf_counter()
         try:
             answers = list(self._model.answers(records, tickets[0].tasks, long=self._long))
-        except Exception as error:  # noqa: BLE001  the thread must live on, and the request's handler raises it
+            if len(answers) != len(records):
+                raise ModelFailed(f"{len(answers)} answers to {len(records)} texts")
+        except BaseException as error:  # noqa: BLE001  a panic too: the thread must live on, and the handler raises it
             if len(tickets) == 1:
-                _deliver(tickets, [error])
+                _deliver(tickets, [_ordinary(error)])
                 return
             for ticket in tickets:
                 self._answer([ticket])
@@ -218,6 +243,15 @@ class Batcher:
             outcomes.append(answers[start : start + len(ticket.records)])
             start += len(ticket.records)
         _deliver(tickets, outcomes)
+
+
+def _ordinary(error: BaseException) -> Exception:
+    """Return an exception that a future takes: not one that ends a program, and no StopIteration."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    failed = ModelFailed(type(error).__name__)
+    failed.__cause__ = error
+    return failed
 
 
 def _deliver(tickets: Sequence[Ticket], outcomes: Sequence[list[Answer] | Exception]) -> None:

@@ -7,6 +7,7 @@ import hmac
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from fastapi.responses import JSONResponse
@@ -26,6 +27,8 @@ OPEN = frozenset({"/", "/health"})
 # So much more than the limit is read and thrown away, for so long, before the refusal is sent: a client that is still
 # writing when the connection ends would see a broken pipe in place of the reason.
 _PATIENCE_BODIES, _PATIENCE_S = 8, 2.0
+# Bodies of the greatest size that are held at once, in all.
+BODIES_AT_ONCE = 64
 _HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 
 
@@ -33,8 +36,19 @@ class TooLarge(Exception):
     """The body has more bytes than are taken."""
 
 
+class Crowded(Exception):
+    """The bodies that are held at the moment leave no room for another one."""
+
+
 class Gone(Exception):
     """The client has closed the connection."""
+
+
+@dataclass
+class _Held:
+    """How much of a request's body is in memory."""
+
+    size: int = 0
 
 
 class Gate:
@@ -50,7 +64,8 @@ class Gate:
         self._application = application
         self._routes = routes
         self._options = options
-        self._metrics = metrics
+        self.metrics = metrics
+        self._held = 0
         key = options.api_key
         self._key = None if key is None else key.get_secret_value().encode()
 
@@ -77,7 +92,7 @@ class Gate:
             LOG.exception("failed")
         seconds = time.perf_counter() - began
         route = scope["path"] if scope["path"] in self._routes else "other"
-        self._metrics.requested(route, status, seconds)
+        self.metrics.requested(route, status, seconds)
         fields = scope.get("state", {}).get("log", {})
         told("request", method=scope["method"], route=route, status=status, ms=round(1000 * seconds, 1), **fields)
 
@@ -87,9 +102,22 @@ class Gate:
             refusal = JSONResponse({"detail": detail}, 401, {"WWW-Authenticate": "Bearer", "Connection": "close"})
             await refusal(scope, receive, send)
             return
+        held = _Held()
+        try:
+            await self._hold(scope, receive, send, held)
+        finally:
+            self._held -= held.size
+
+    async def _hold(self, scope: Scope, receive: Receive, send: Send, held: _Held) -> None:
+        """Read a body and hand the request on."""
         try:
             async with asyncio.timeout(self._options.timeout_s):
-                body = await self._read(scope, receive)
+                body = await self._read(scope, receive, held)
+        except Crowded:
+            headers = {"Connection": "close", "Retry-After": "1"}
+            detail = "too many large requests at once; try again shortly"
+            await JSONResponse({"detail": detail}, 429, headers)(scope, receive, send)
+            return
         except TooLarge:
             detail = f"the body has more than {self._options.max_body_bytes} bytes; send fewer or shorter texts"
             await JSONResponse({"detail": detail}, 413, {"Connection": "close"})(scope, receive, send)
@@ -108,30 +136,33 @@ class Gate:
         given = token.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
         return hmac.compare_digest(given, self._key)
 
-    async def _read(self, scope: Scope, receive: Receive) -> bytes:
-        """Read the body, counting as it comes: a length may be missing. Raises TooLarge and Gone."""
+    async def _read(self, scope: Scope, receive: Receive, held: _Held) -> bytes:
+        """Read the body, counting as it comes: a length may be missing. Raises TooLarge, Crowded and Gone."""
         most = self._options.max_body_bytes
         headers = dict(scope["headers"])
         declared = headers.get(b"content-length", b"")
-        if declared.isdigit() and int(declared) > most:
+        if declared.isdigit() and (len(declared) > 18 or int(declared) > most):
             if b"expect" not in headers:  # such a client sends nothing before it is told to
                 await _drain(receive, most * _PATIENCE_BODIES)
             raise TooLarge
-        parts: list[bytes] = []
-        size = 0
+        body = bytearray()
         more = True
         while more:
             message = await receive()
             if message["type"] != "http.request":
                 raise Gone
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
+            part = message.get("body", b"")
+            body += part
+            held.size += len(part)
+            self._held += len(part)
+            if self._held > most * BODIES_AT_ONCE:
+                raise Crowded
             more = message.get("more_body", False)
-            if size > most:
+            if len(body) > most:
                 if more:
                     await _drain(receive, most * _PATIENCE_BODIES)
                 raise TooLarge
-        return b"".join(parts)
+        return bytes(body)
 
 
 async def _drain(receive: Receive, most: int) -> None:

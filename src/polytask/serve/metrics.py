@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal, TypeAlias, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from polytask.serve.batcher import Ran
 
+# Why a request, or a connection without one, was not answered.
+Cause: TypeAlias = Literal["client gone", "too late", "queue full", "connection too slow", "too many connections"]
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -43,7 +46,7 @@ class Metrics:
         self._dropped = Counter(
             "polytask_dropped_requests", "Requests without an answer, by cause.", ["cause"], registry=self._registry
         )
-        for cause in ("client gone", "too late", "queue full"):
+        for cause in get_args(Cause):
             self._dropped.labels(cause)
         Gauge("polytask_queued_texts", "Texts that wait.", registry=self._registry).set_function(queued)
 
@@ -64,7 +67,7 @@ class Metrics:
         self._truncated.inc(truncated)
 
     def dropped(self, cause: str) -> None:
-        """Count a request that was not answered: "client gone", "too late" or "queue full"."""
+        """Count a request, or a connection, that was not answered, by one of the causes."""
         self._dropped.labels(cause).inc()
 
     def exposed(self) -> bytes:

@@ -23,6 +23,7 @@ class ServeOptions(Options):
     long: Long = Field(
         default="truncate", description="whether texts that are too long are cut, or read whole in windows"
     )
+    max_connections: int = Field(default=512, gt=0, le=65_535, description="connections at once")
     max_queue: int = Field(default=1024, gt=0, description="texts that may wait for the model")
     timeout_s: float = Field(default=30.0, gt=0, description="seconds until a request is given up")
     grace_s: float = Field(default=30.0, gt=0, description="seconds that a stopping server gives to running requests")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import ipaddress
 import os
@@ -9,19 +10,37 @@ import signal
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
-from polytask.errors import UserError
+from polytask.errors import PolytaskError, UserError
 from polytask.predict.load import load
 from polytask.serve.app import create_app
+from polytask.serve.connection import Connection, Limits, LoopErrors, allow_descriptors
+from polytask.serve.gate import Gate
 from polytask.serve.log import LOG, told, write_json_lines
 from polytask.serve.options import ServeOptions
 
+# Files that the process itself holds open: its model, its log, its libraries.
+_OWN_DESCRIPTORS = 64
+
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which ends a stopped process as done: uvicorn would raise the signal once more."""
+    """uvicorn's server, which ends a stopped process as done: uvicorn would raise the signal once more.
+
+    Attributes:
+        failed: whether it ended since the model's thread did.
+    """
+
+    failed = False
+
+    def fail(self) -> None:
+        """End the server, from any thread, since nothing is answered any more."""
+        self.failed = True
+        self.should_exit = True
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -36,6 +55,7 @@ class Server(uvicorn.Server):
         # What is loaded by now stays. Looking through it for garbage would stop all answers, for 0.2 s with torch.
         gc.collect()
         gc.freeze()
+        asyncio.get_running_loop().set_exception_handler(LoopErrors())
         await super().startup(sockets)
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
@@ -50,14 +70,31 @@ def run(folder: Path, options: ServeOptions) -> None:
         model = load(folder, options.device, options.precision)
         if options.api_key is None and not _is_loopback(options.host):
             LOG.warning("open to the network without an API key: give one by POLYTASK_API_KEY, or use --host 127.0.0.1")
-        application = create_app(model, options)
+        server: Server | None = None
+
+        def fail() -> None:
+            assert server is not None
+            server.fail()
+
+        application = create_app(model, options, fail)
         told("loaded", model=str(folder), tasks=list(model.tasks), **model.engine.describe())
-        config = uvicorn.Config(
-            application, log_config=None, access_log=False, server_header=False, timeout_keep_alive=30,
-            timeout_graceful_shutdown=max(1, round(options.grace_s)), lifespan="on", ws="none",
-        )  # fmt: skip
-        Server(config).run([bound])
+        allow_descriptors(options.max_connections + _OWN_DESCRIPTORS)
+        server = Server(configured(application, options))
+        server.run([bound])
+        if server.failed:
+            raise PolytaskError("the model's thread ended by an error, which the log tells; start the server again")
         told("stopped")
+
+
+def configured(application: Gate, options: ServeOptions, **more: Any) -> uvicorn.Config:  # noqa: ANN401
+    """Return uvicorn's configuration of an application, with the limits of its connections."""
+    limits = Limits(options.max_connections, options.timeout_s, application.metrics.dropped)
+    connection: Any = partial(Connection, limits=limits)
+    return uvicorn.Config(
+        application, log_config=None, access_log=False, server_header=False, timeout_keep_alive=30, backlog=128,
+        timeout_graceful_shutdown=max(1, round(options.grace_s)), lifespan="on", ws="none", loop="asyncio",
+        http=connection, **more,
+    )  # fmt: skip
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -4,37 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
 from fastapi import HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
-from polytask.errors import DataError, UserError, nearest
+from polytask.errors import DataError, ModelError, UserError, nearest
 from polytask.predict.record import Record, queries_of
 from polytask.serve.batcher import Answering, Batcher, QueueFull, Stopping, Ticket
-from polytask.serve.messages import PredictRequest
+from polytask.serve.messages import UNFORMED, PredictRequest, Refused, read_request
 from polytask.serve.metrics import Metrics
 from polytask.serve.options import ServeOptions
 
 if TYPE_CHECKING:
     from polytask.predict.predictor import Answer
 
+# Bytes of a body that is read in the event loop; a larger one could stop it for milliseconds.
+SMALL_BODY = 16_384
 # For the example of the OpenAPI document; answered once at the start, which also warms the model up.
 EXAMPLE = "A moving film by Ang Lee."
 EXAMPLE_PAIR = ("A man plays a guitar.", "Someone makes music.")
 
 
 class Service:
-    """The routes' work, around one model."""
+    """The routes' work, around one model.
 
-    def __init__(self, model: Answering, options: ServeOptions) -> None:
+    Args:
+        failed: told when the model's thread ends by an error.
+    """
+
+    def __init__(self, model: Answering, options: ServeOptions, failed: Callable[[], None] | None = None) -> None:
         self.options = options
+        self._reader = ThreadPoolExecutor(1, "polytask-reader")
         self._model = model
         self.metrics = Metrics(lambda: self.batcher.queued)
         self.batcher = Batcher(
             model, most_texts=options.batch_texts, most_tokens=options.batch_tokens, most_queued=options.max_queue,
-            long=options.long, ran=self.metrics.ran,
+            long=options.long, ran=self.metrics.ran, failed=failed,
         )  # fmt: skip
 
     @property
@@ -49,8 +57,12 @@ class Service:
         answers = list(self._model.answers([EXAMPLE if single else EXAMPLE_PAIR], None, long=self.options.long))
         return {"texts": [EXAMPLE if single else list(EXAMPLE_PAIR)]}, _content(answers)
 
-    async def predict(self, body: PredictRequest, request: Request) -> Response:
+    async def predict(self, request: Request) -> Response:
         """Answer texts for all tasks in one pass; the predictions are in the order of the texts."""
+        try:
+            body = await self._read(request)
+        except Refused as error:
+            raise HTTPException(error.status, str(error)) from None
         tasks = self._chosen(body.tasks)
         records = self._checked(body.texts, tasks)
         answers = await self._answers(records, tasks, request) if records else []
@@ -89,27 +101,37 @@ class Service:
         """Tell the figures for Prometheus."""
         return Response(self.metrics.exposed(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    async def _read(self, request: Request) -> PredictRequest:
+        """Read a request's body: a large one beside the event loop, which goes on answering. Raises Refused."""
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+            raise Refused(422, UNFORMED)
+        body = await request.body()
+        if len(body) <= SMALL_BODY:
+            return read_request(body, self.options)
+        return await asyncio.get_running_loop().run_in_executor(self._reader, read_request, body, self.options)
+
+    def close(self) -> None:
+        """Answer what waits, and end the threads."""
+        self.batcher.close()
+        self._reader.shutdown(wait=False, cancel_futures=True)
+
     def _chosen(self, wanted: Sequence[str] | None) -> tuple[str, ...]:
         """Return the wanted tasks in the model's order, so that equal wishes run together."""
         names = self.names
         for name in wanted or ():
             if name not in self._model.tasks:
                 raise HTTPException(422, f"tasks: found {name[:80]!r}; {nearest(name[:80], names)}")
-        return names if wanted is None else tuple(name for name in names if name in wanted)
+        chosen = set(names if wanted is None else wanted)
+        return tuple(name for name in names if name in chosen)
 
     def _checked(self, texts: Sequence[Record], tasks: Sequence[str]) -> Sequence[Record]:
-        """Return the texts. Raises 413 where one is too long, 422 where there are too many or no task can read one.
+        """Return the texts. Raises 422 where no task can read one.
 
         The model would refuse such a text as well, and all others that run with it.
         """
-        if len(texts) > self.options.max_texts:
-            raise HTTPException(422, f"texts: found {len(texts)}; at most {self.options.max_texts} a request")
         single = any(self._model.tasks[name].options.inputs.second is None for name in tasks)
         for index, record in enumerate(texts):
-            size = _characters(record)
-            if size > self.options.max_characters:
-                most = self.options.max_characters
-                raise HTTPException(413, f"texts[{index}]: found {size} characters; at most {most}")
             if single and isinstance(record, str):
                 continue
             try:
@@ -132,6 +154,8 @@ class Service:
         gone = asyncio.create_task(_gone(request))
         try:
             return await self._awaited(ticket, gone)
+        except ModelError:  # the model's fault, not the text's
+            raise
         except UserError as error:
             raise HTTPException(422, str(error)) from None
         finally:
@@ -160,10 +184,3 @@ def _content(answers: Sequence[Answer]) -> dict[str, Any]:
     """Return the body of an answer."""
     predictions = [answer.predictions for answer in answers]
     return {"predictions": predictions, "truncated": [answer.truncated for answer in answers]}
-
-
-def _characters(record: Record) -> int:
-    if isinstance(record, str):
-        return len(record)
-    values = record.values() if isinstance(record, Mapping) else record
-    return sum(len(value) if isinstance(value, str) else sum(len(item) + 1 for item in value) for value in values)

@@ -26,7 +26,7 @@ class ExtendOptions(Options):
     kind: Literal["copy", "lora", "houlsby"] | None = Field(
         default=None, description="what the new tasks' part of a layer is; by default that of the model's own parts"
     )
-    rank: int | None = Field(default=None, ge=1, description="of lora's deltas; width of houlsby's adapters")
+    rank: int | None = Field(default=None, ge=1, le=4096, description="of lora's deltas; width of houlsby's adapters")
     alpha: float | None = Field(default=None, gt=0, description="lora's deltas are scaled by alpha / rank")
     targets: tuple[str, ...] | None = Field(default=None, description="the linear modules with an addition")
 

@@ -37,7 +37,7 @@ class MmoeOptions(MixingOptions):
     """Mixture of experts with one gate a task (Ma et al. 2018)."""
 
     strategy: Literal["mmoe"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    experts: int = Field(default=4, ge=1, description="copies of the replaced layers, read by every task")
+    experts: int = Field(default=4, ge=1, le=64, description="copies of the replaced layers, read by every task")
 
     def own(self) -> dict[str, float]:
         return {"experts": self.experts}
@@ -47,8 +47,8 @@ class PleOptions(MixingOptions):
     """Progressive layered extraction: shared and task experts in every replaced layer (Tang et al. 2020)."""
 
     strategy: Literal["ple"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    shared_experts: int = Field(default=1, ge=0, description="copies of each replaced layer, read by every task")
-    task_experts: int = Field(default=1, ge=0, description="copies of each replaced layer for each task")
+    shared_experts: int = Field(default=1, ge=0, le=64, description="copies of each replaced layer, read by every task")
+    task_experts: int = Field(default=1, ge=0, le=64, description="copies of each replaced layer for each task")
 
     def own(self) -> dict[str, float]:
         if self.shared_experts + self.task_experts == 0:

@@ -188,7 +188,7 @@ class TreeOptions(SharingOptions, ABC):
         description="what a part's weights are: copy: its own layer; soft: its own, tied to the others; "
         "lora, houlsby: the shared layer and a small addition",
     )
-    rank: int = Field(default=Kind.rank, ge=1, description="of lora's deltas; width of houlsby's adapters")
+    rank: int = Field(default=Kind.rank, ge=1, le=4096, description="of lora's deltas; width of houlsby's adapters")
     alpha: float = Field(default=Kind.alpha, gt=0, description="lora's deltas are scaled by alpha / rank")
     targets: tuple[str, ...] = Field(
         default=(), description="names of the linear modules with an addition, such as query; by default the kind's own"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -91,7 +92,11 @@ class Classification(Choice):
         return self.classes
 
     def encode(self, gold: Gold) -> int:
-        return self.classes.index(str(gold)) if gold in self.classes else -100
+        return self._places.get(str(gold), -100)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {label: index for index, label in enumerate(self.classes)}
 
     def weights(self) -> list[float] | None:
         """Return the weight of each class, or None when all weigh the same."""

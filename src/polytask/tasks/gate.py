@@ -18,10 +18,13 @@ class GateOptions(Options):
     plateau: int | None = Field(
         default=None, ge=1, description="evaluations in a row without a better dev score of the main metric"
     )
-    epochs: float | None = Field(default=None, gt=0, description="passes through the task's own training rows")
+    epochs: float | None = Field(
+        default=None, gt=0, le=1_000_000, description="passes through the task's own training rows"
+    )
     limit: float | None = Field(
         default=None,
         gt=0,
+        le=1_000_000,
         description="passes after which `on_limit` applies; by default the run's, shared by its waves",
     )
     on_limit: Literal["continue", "stop"] = Field(

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -122,8 +123,11 @@ class Multilabel(Task):
         return 1.0 / self.temperature, 0.0
 
     def encode(self, gold: Gold) -> list[float]:
-        assert isinstance(gold, list)
-        return [1.0 if label in gold else 0.0 for label in self.classes]
+        return self._targets([gold])[0].astype(np.float64).tolist()
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {label: index for index, label in enumerate(self.classes)}
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         smoothing = self.options.label_smoothing
@@ -151,9 +155,11 @@ class Multilabel(Task):
 
     def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
         del words
-        return [
-            [label for label, on in zip(self.classes, row, strict=True) if on] for row in self._given(outputs).tolist()
-        ]
+        found: list[list[str]] = [[] for _ in outputs]
+        rows, labels = np.nonzero(self._given(outputs))
+        for row, label in zip(rows.tolist(), labels.tolist(), strict=True):
+            found[row].append(self.classes[label])
+        return list(found)
 
     def present(self, outputs: Outputs, text: str, words: Sequence[Word], has_token: Sequence[int]) -> dict[str, Any]:
         del text, words, has_token
@@ -164,7 +170,11 @@ class Multilabel(Task):
         }
 
     def _given(self, outputs: Outputs) -> Bools:
-        return outputs >= np.array(self._cuts())
+        return outputs >= self._cut_array
+
+    @cached_property
+    def _cut_array(self) -> Floats:
+        return np.array(self._cuts())
 
     def _cuts(self) -> tuple[float, ...]:
         if self.cuts:
@@ -222,7 +232,11 @@ class Multilabel(Task):
 
     def _targets(self, golds: Sequence[Gold]) -> Bools:
         """Return which labels each row has: rows x labels."""
-        return np.array([self.encode(gold) for gold in golds], np.bool_).reshape(-1, len(self.classes))
+        found = np.zeros((len(golds), len(self.classes)), np.bool_)
+        for row, gold in enumerate(golds):
+            assert isinstance(gold, list)
+            found[row, [self._places[label] for label in gold if label in self._places]] = True
+        return found
 
     def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
         frequent: list[str] = [

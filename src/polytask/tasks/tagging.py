@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -130,8 +131,11 @@ class Tagging(Choice):
 
     def encode(self, gold: Gold) -> list[int]:
         assert isinstance(gold, list)
-        index = {tag: position for position, tag in enumerate(self.tagset)}
-        return [index.get(tag, -100) for tag in gold]
+        return [self._places.get(tag, -100) for tag in gold]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {tag: index for index, tag in enumerate(self.tagset)}
 
     def weights(self) -> list[float] | None:
         """Return the weight of each tag, or None when all weigh the same."""
@@ -139,7 +143,7 @@ class Tagging(Choice):
             return None
         return balanced_weights([max(count, 1) for count in self.counts])
 
-    @property
+    @cached_property
     def default_tag(self) -> str:
         """The tag of a word that the tokenizer drops or cuts off: O, or the commonest tag."""
         return "O" if self.bio else self.tagset[self.counts.index(max(self.counts))]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Integral
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema, field_validator
 
 from polytask.errors import nearest
 from polytask.options import DataOptions, Options
@@ -31,6 +32,9 @@ Row: TypeAlias = Mapping[str, Any]
 ProblemType: TypeAlias = Literal["single_label_classification", "multi_label_classification", "regression"]
 _Real = TypeVar("_Real", NDArray[np.float32], NDArray[np.float64])
 MISSING: frozenset[object] = frozenset({None, ""})
+# How values that a training learned are read from a model folder: as they were written, and finite.
+_AS_WRITTEN = ConfigDict(strict=True, allow_inf_nan=False)
+_POSITIVE = frozenset({"temperature", "deviation"})
 
 
 def _one_or_several(value: Any) -> Any:  # noqa: ANN401
@@ -131,12 +135,14 @@ class Tally:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready form, read back by `Tally(**...)` with the labels as a Counter."""
-        return {**self.__dict__, "labels": dict(self.labels)}
+        low, high = (value if math.isfinite(value) else None for value in (self.low, self.high))
+        return {**self.__dict__, "labels": dict(self.labels), "low": low, "high": high}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Tally:
         """Rebuild a tally from `to_json`."""
-        rest = {key: value for key, value in data.items() if key != "labels"}
+        # Without a number there is no range, for which JSON has no word either.
+        rest = {key: value for key, value in data.items() if key != "labels" and value is not None}
         return cls(labels=Counter(data["labels"]), **rest)
 
 
@@ -364,10 +370,36 @@ class Task(ABC):
 
     @classmethod
     def from_json(cls, name: str, data: dict[str, Any]) -> Task:
-        """Rebuild the task from `to_json`; one of before anything was fitted on dev has no `tuned`."""
+        """Rebuild the task from `to_json`; one of before anything was fitted on dev has no `tuned`.
+
+        Raises ValueError or TypeError where the values are none that a training can have learned.
+        """
         learned = {**data["fitted"], **data.get("tuned", {})}
-        given = {key: tuple(value) if isinstance(value, list) else value for key, value in learned.items()}
-        return cls(name, cls.Options.model_validate(data["options"]), **given)  # type: ignore[call-arg]
+        kinds = get_type_hints(cls)
+        given = {
+            key: TypeAdapter(kinds[key], config=_AS_WRITTEN).validate_python(
+                tuple(value) if isinstance(value, list) else value
+            )
+            for key, value in learned.items()
+        }
+        options = {key: value for key, value in data["options"].items() if key != "data"}
+        task = cls(name, cls.Options.model_validate(options), **given)  # type: ignore[call-arg]
+        task.require_sound(given)
+        return task
+
+    def require_sound(self, learned: Mapping[str, Any]) -> None:
+        """Raise ValueError unless the learned values belong together."""
+        lists = {key: value for key, value in learned.items() if isinstance(value, tuple) and (value or key != "cuts")}
+        sizes = {len(value) for value in lists.values()}
+        if len(sizes) > 1 or 0 in sizes:
+            raise ValueError(
+                f"{self.name}: {', '.join(lists)} have {sorted(sizes)} values; expected one for each label"
+            )
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"{self.name}: a label stands twice")
+        for key in _POSITIVE & learned.keys():
+            if not learned[key] > 0:
+                raise ValueError(f"{self.name}: {key} is {learned[key]}; expected a number above 0")
 
     @property
     def metric(self) -> str:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from polytask.errors import TrainingError
-from polytask.files import Damaged, discard, put_in_place, remove, seal, sealed_facts, unseal
+from polytask.files import Damaged, discard, put_in_place, remove, seal, sealed_facts, to_json, unseal
 
 FORM = 3
 LOG = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Checkpoints:
         def write(folder: Path) -> None:
             save_file(contiguous(checkpoint.weights), folder / "weights.safetensors")
             save_file(contiguous(checkpoint.others), folder / "others.safetensors")
-            (folder / "state.json").write_text(json.dumps(checkpoint.state, indent=1), "utf-8")
+            (folder / "state.json").write_text(to_json(checkpoint.state, "checkpoint", indent=1), "utf-8")
 
         self._write(target, write, best=sorted(checkpoint.best))
         before = [other for other in self._finished() if other.name < target.name]

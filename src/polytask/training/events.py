@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from polytask.errors import MissingExtra, OutputError, TrainingError
-from polytask.files import reason, write_text
+from polytask.files import reason, to_json, write_text
 
 LOG = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Events:
             return
         record = {"event": event, "step": step, "time": round(time.time(), 3), **values}
         try:
-            self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            self._file.write(to_json(record, event) + "\n")
             self._file.flush()
         except OSError as error:
             raise TrainingError(

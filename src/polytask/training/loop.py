@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -234,7 +234,7 @@ class Trainer:
             if not math.isfinite(loss):
                 self._fail(f"step {self.step}: the loss of {task!r} is {loss}")
 
-    def _fail(self, what: str) -> None:
+    def _fail(self, what: str) -> NoReturn:
         kept = self.parts.checkpoints
         before = "; the last checkpoint was kept" if kept is not None and self.snapshots.best else ""
         self.parts.events.write("failed", self.step, {"reason": what})
@@ -267,7 +267,10 @@ class Trainer:
         dev: DevScores | None = None
         if parts.world.leads:
             bar.describe("evaluating")
-            dev = parts.evaluate(parts.model)
+            try:
+                dev = parts.evaluate(parts.model)
+            except TrainingError as error:  # the last update may be the one that diverged: no loss tells of it
+                self._fail(f"step {self.step}: {error}")
             best = self.snapshots.observe(self.step, dev, parts.model)
             if self.over or parts.schedule.stage != self.stage:
                 self.stages.add(self.stage.name, self.step, dev.scores)

@@ -16,12 +16,13 @@ Rate: TypeAlias = Annotated[float, Field(gt=0)] | Literal["auto"]
 class TrainOptions(Options):
     """How the weights are updated, for how long, and what is kept."""
 
-    epochs: float = Field(default=3, gt=0, description="passes through as many rows as all sources hold")
+    epochs: float = Field(default=3, gt=0, le=1_000_000, description="passes through as many rows as all sources hold")
     max_steps: int | None = Field(default=None, ge=1, description="stop after so many updates, whatever the epochs")
-    batch_rows: int = Field(default=32, ge=1, description="rows that go through the encoder for one update")
+    batch_rows: int = Field(default=32, ge=1, le=100_000, description="rows that go through the encoder for one update")
     accumulate: int = Field(
         default=1,
         ge=1,
+        le=10_000,
         description="pieces in which an update's rows pass, to save memory; the update is the same",
     )
     learning_rate: Rate = Field(default="auto", description="peak rate of the encoder; auto: by its width")
