@@ -15,8 +15,8 @@ from polytask.artifact.folder import save_bundle
 from polytask.assemble import Assembly, assemble, versions
 from polytask.config import Config, load_config, validate
 from polytask.data.encode import encode_table
-from polytask.data.feed import feeds_of
-from polytask.data.rows import read_table
+from polytask.data.feed import Feed, feeds_of
+from polytask.data.rows import Table, read_table
 from polytask.data.windows import Long
 from polytask.errors import ConfigError, OutputError, UserError, nearest
 from polytask.evaluation.scoring import Answers, Scorer
@@ -128,8 +128,17 @@ def require_free(folder: Path, *, resume: bool) -> None:
         raise OutputError(f"{folder}: this run is complete; its model is in {folder / 'model'}; name another folder")
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: there is a file of that name; name a folder")
-    if folder.exists() and any(folder.iterdir()) and not resume:
-        raise OutputError(f"{folder}: the folder exists and is not empty; add --resume to go on, or name another one")
+    held = sorted(item.name for item in folder.iterdir()) if folder.exists() else []
+    if held and not is_run(folder):
+        listed = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
+        raise OutputError(f"{folder}: the folder holds other files ({listed}) and no run; name a new folder")
+    if held and not resume:
+        raise OutputError(f"{folder}: a run was begun here; add --resume to go on with it, or name another folder")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run was begun in a folder: the first things that it writes are there."""
+    return (folder / "data.json").is_file() and (folder / "config.yaml").is_file()
 
 
 def open_run(folder: Path, assembly: Assembly) -> None:
@@ -252,6 +261,19 @@ def evaluate_with_intervals(
     return scorer.scores_of(answers), scorer.intervals_of(answers)
 
 
+def _read_for(feed: Feed, *, shared: bool) -> Table:
+    """Read rows to be scored. Raises UserError; for a column that the file of several tasks lacks, with the mend."""
+    try:
+        return read_table(feed)
+    except UserError as error:
+        if not shared or not error.option:
+            raise
+        task = error.option[1]
+        others = ",".join(name for name in feed.tasks if name != task)
+        alone = f"score the other tasks alone (--tasks {others}), or " if others else ""
+        raise type(error)(f"{error}; {alone}give {task!r} a file of its own (--data {task}=FILE)") from None
+
+
 def answer_files(
     model: str | Path | Model, data: Mapping[str, str], tasks: Sequence[str] | None = None, long: Long = "truncate"
 ) -> tuple[Scorer, dict[str, Answers]]:
@@ -263,14 +285,16 @@ def answer_files(
         if name not in loaded.tasks:
             raise ConfigError(f"tasks: found {name!r}; {nearest(name, loaded.tasks)}")
     options = {
-        name: loaded.tasks[name].options.model_copy(update={"data": DataOptions(test=data.get(name, data.get("all")))})
+        name: loaded.tasks[name].reading_options.model_copy(
+            update={"data": DataOptions(test=data.get(name, data.get("all")))}
+        )
         for name in chosen
         if name in data or "all" in data
     }
     scorer = Scorer(loaded.tasks)
     answers: dict[str, Answers] = {}
     for feed in feeds_of(options, "test"):
-        table = read_table(feed)
+        table = _read_for(feed, shared="all" in data and len(options) > 1)
         source = encode_table(table, loaded.tasks, tokens)
         answers |= scorer.answers(engine, [source])
     return scorer, {name: answers[name] for name in chosen if name in answers and answers[name].golds}

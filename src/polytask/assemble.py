@@ -18,7 +18,7 @@ from polytask.config import Config
 from polytask.data.batch import Collator
 from polytask.data.cache import key_of
 from polytask.data.encode import Source
-from polytask.data.prepare import Tables, encode_tables, read_tables, task_facts, truncation_notes
+from polytask.data.prepare import Tables, encode_tables, read_tables, task_facts, truncation_notes, unknown_notes
 from polytask.data.stream import Streams
 from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError
@@ -198,7 +198,8 @@ def assemble(config: Config) -> Assembly:
     device = choose_device(config.train.device)
     location = locate(config.encoder)
     tokenizer = load_tokenizer(location)
-    tables = read_tables(config.tasks)
+    with config.at_its_line():
+        tables = read_tables(config.tasks)
     torch.manual_seed(config.train.seed)  # the heads' first weights
     backbone = Backbone.load(location, config.train.attention_dropout)
     if config.max_tokens > backbone.longest:
@@ -222,7 +223,8 @@ def compose(
     """Build a run around a model, up to step 0. Raises a UserError for everything that can be wrong with the input."""
     metrics = {name: task.metric for name, task in tables.tasks.items()}
     rule = read_rule(config.train, metrics, {name: task.data for name, task in config.tasks.items()})
-    sources = encode_tables(tables, Tokenization.of(tokenizer, config.max_tokens))
+    tokens = Tokenization.of(tokenizer, config.max_tokens)
+    sources = encode_tables(tables, tokens)
     model.checkpointing(config.train.gradient_checkpointing)
     workload = Workload(
         sizes={
@@ -245,6 +247,8 @@ def compose(
     passes = sum(workload.sizes.values()) / sum(rows for _, rows in workload.sources)
     policy = config.sharing.policy(model.sharing, model.size_under, model.size_of_single(), passes)
     notes = (*tables.notes, *truncation_notes(sources, config.max_tokens))
+    unknown = tokenizer.unk_token_id
+    notes = (*notes, *unknown_notes(sources, unknown if isinstance(unknown, int) else None, tokens))
     if extended is not None:
         notes = (*extended.notes, *notes)
     teachers = hire(config.train.teachers, config.tasks, tables.tasks)

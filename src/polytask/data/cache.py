@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 # Raised whenever the form or the making of cached files changes.
-FORM = 3
+FORM = 4
 
 
 def cache_dir() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from polytask.tasks.task import (
     label_text,
     ordered_metrics,
     rounded,
+    says_nothing,
     sigmoid,
 )  # fmt: skip
 from polytask.tasks.thresholds import tune_thresholds
@@ -31,12 +33,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+# What an empty cell means, and how the other meaning is written.
+_EMPTY = (
+    "an empty cell is not labelled; for a row that is labelled with none write [] in JSON, or a word of your own that "
+    "`no_label` names"
+)
+
+
 class MultilabelOptions(CalibratedOptions):
     """Options of a multi-label task."""
 
     type: Literal["multilabel"]  # pyright: ignore[reportIncompatibleVariableOverride]
     label: str = Field(default="labels", description="column that holds a list, or labels joined by `separator`")
     separator: str = Field(default=",", min_length=1, description="joins several labels in one text cell")
+    no_label: str | None = Field(
+        default=None, min_length=1, description="word that means: labelled with none (an empty cell is not labelled)"
+    )
     threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["tuned"] = Field(
         default="tuned", description="probability from which a label is given; tuned: each label's, best on dev"
     )
@@ -62,10 +74,12 @@ class Multilabel(Task):
     cuts: tuple[float, ...] = field(default=(), metadata=ON_DEV)
 
     type_name = "multilabel"
+    also_called = ("multi-label", "multilabel-classification", "multi-label-classification", "tags", "multi-hot")
     Options = MultilabelOptions
     gold_type = "list<string>"
     activation = "sigmoid"
     problem_type = "multi_label_classification"
+    missing_hint = f"; {_EMPTY}"
 
     @classmethod
     def columns(cls, options: MultilabelOptions) -> tuple[str, ...]:
@@ -74,13 +88,20 @@ class Multilabel(Task):
     @classmethod
     def read(cls, options: MultilabelOptions, row: Row, tally: Tally) -> Gold:
         value = row.get(options.label)
-        if value is None:
+        if says_nothing(value, options):
             return None
+        cell = value
         if isinstance(value, str):
             value = [part.strip() for part in value.split(options.separator) if part.strip()]
+            if not value:
+                raise ValueError(f"found {cell!r}, which holds no label; {_EMPTY}")
         if not isinstance(value, list):
             raise ValueError(f"found {value!r}; labels are a list, or text joined by {options.separator!r}")
-        labels = sorted({label_text(item) for item in value})
+        labels = sorted({tally.label(item) for item in value})
+        if options.no_label is not None and label_text(options.no_label) in labels:
+            if len(labels) > 1:
+                raise ValueError(f"found {cell!r}, and {options.no_label!r} means that there is no label")
+            labels = []
         tally.labels.update(labels)
         return labels
 
@@ -90,7 +111,8 @@ class Multilabel(Task):
         if not classes:
             raise ValueError("the training rows hold no label at all")
         if all(tally.labels[label] == tally.present for label in classes):
-            raise ValueError(f"every training row has the labels {', '.join(classes)}; there is nothing to learn")
+            more = f" ({tally.missing} rows are empty: {_EMPTY})" if tally.missing else ""
+            raise ValueError(f"every training row has the labels {', '.join(classes)}; there is nothing to learn{more}")
         return cls(name, options, classes, tuple(tally.labels[label] for label in classes), tally.present)
 
     @property
@@ -104,6 +126,15 @@ class Multilabel(Task):
     @property
     def labels(self) -> tuple[str, ...]:
         return self.classes
+
+    def only_label(self, tally: Tally) -> str | None:
+        if any(count != tally.present for count in tally.labels.values()):
+            return None
+        return f"the labels {', '.join(sorted(tally.labels))}" if tally.labels else "no label at all"
+
+    def nothing_hint(self, label: str) -> str:
+        word = json.dumps(label, ensure_ascii=False)
+        return f"{super().nothing_hint(label)}; if it means that a row has none of the labels, `no_label: {word}`"
 
     @property
     def unit(self) -> tuple[float, float]:
