@@ -33,8 +33,8 @@ def quickstart(out: Path) -> None:
     show_scores(run.scores, run.baselines, screen)
     for answer in run.model.answers(SAMPLES):
         screen.print_json(json.dumps(answer.to_json(), ensure_ascii=False), indent=None, highlight=False)
-    screen.print(f"\nThe data, the configuration and the model are in {out}. Try:", highlight=False)
-    screen.print(f'  echo "Your text." | polytask predict {out}/run/model', highlight=False, soft_wrap=True)
+    screen.print(f"\nThe data, the configuration and the model are in {out}. Try:")
+    screen.print(f'  echo "Your text." | polytask predict {out}/run/model', soft_wrap=True)
 
 
 def quickstart_config() -> str:
