@@ -88,7 +88,8 @@ def test_the_traps_of_the_real_sets_are_noted(options: Build) -> None:
     assert both.startswith(
         "test of entities: 8 of 270 texts are also in the dev rows (which choose the model) of entities"
     )
-    assert said["ud_ewt"][:2] == [
-        "dev of deprel: labels that training never has count as errors: dep (2)",
-        "test of deprel: labels that training never has count as errors: csubj:outer (1)",
+    unseen = [note for note in said["ud_ewt"] if "training never has" in note]
+    assert [note.partition(", the first at")[0] for note in unseen] == [
+        "dev of deprel: labels that training never has count as errors: dep (2",
+        "test of deprel: labels that training never has count as errors: csubj:outer (1",
     ]

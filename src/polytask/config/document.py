@@ -65,9 +65,10 @@ def _no_yaml(error: yaml.YAMLError, text: str, name: str) -> str:
         return f"{name}: not YAML: {problem}"
     lines = text.split("\n")
     number = min(mark.line, len(lines) - 1)
-    tabs = [at for at in range(number + 1) if "\t" in re.match(r"\s*", lines[at])[0]]  # type: ignore[index]
+    # A line is often found wrong only when the next one begins.
+    tabs = [at for at in (number, number - 1) if at >= 0 and re.match(r" *\t", lines[at])]
     if tabs:
-        number, told = tabs[-1], "found a tab in the indentation; indent with spaces"
+        number, told = tabs[0], "found a tab in the indentation; indent with spaces"
     elif problem.startswith(_INDENTATION):
         told = (
             "the line does not fit the indentation of the lines above, or holds `: ` in a value without quotes; indent "
@@ -75,8 +76,7 @@ def _no_yaml(error: yaml.YAMLError, text: str, name: str) -> str:
         )
     else:
         told = problem
-    shown = lines[number].rstrip().replace("\t", "<tab>")
-    return f"{name}:{number + 1}: not YAML: {told}\n  {number + 1} | {shown[:_SHOWN_CHARACTERS]}"
+    return f"{name}:{number + 1}: not YAML: {told}: {lines[number].rstrip('\r ')[:_SHOWN_CHARACTERS]!r}"
 
 
 def _check(node: yaml.Node, name: str, above: tuple[yaml.Node, ...]) -> None:

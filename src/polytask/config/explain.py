@@ -132,7 +132,11 @@ def _reason(error: ErrorDetails, data: Mapping[str, Any]) -> str:
 def _unknown_key(path: Path_, data: Mapping[str, Any]) -> str:
     name, accepted = str(path[-1]), accepted_keys(path[:-1], data)
     hint = _indentation_hint(path, data)
-    others = [place for place in paths_of(name) if place.rpartition(".")[0] != _general(path[:-1])]
+    others = paths_of(name)
+    if _general(path) in others:  # a key of another strategy or type
+        others = []
+    elif not others and len(path) == 1 and not difflib.get_close_matches(name, accepted, n=1, cutoff=0.7):
+        others = [place for place in [path_like(name)] if place is not None]
     if hint or not others:
         return f"unknown key; {nearest(name, accepted)}{hint}"
     return f"unknown key; accepted: {', '.join(sorted(accepted))}; did you mean {others[0]!r}?"

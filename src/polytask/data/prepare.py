@@ -91,8 +91,8 @@ def truncation_notes(sources: Mapping[Split, tuple[Source, ...]], max_tokens: in
         Finding(
             split,
             ", ".join(source.tasks),
-            f"{{count}} texts are longer than {max_tokens} tokens and truncated",
-            f"{int(source.truncated.sum())} of {len(source)} ({100 * source.truncated.mean():.0f} %)",
+            f"{{count}} are longer than {max_tokens} tokens and truncated",
+            f"{int(source.truncated.sum())} of {len(source)} texts ({100 * source.truncated.mean():.0f} %)",
         )
         for split, found in sources.items()
         for source in found
