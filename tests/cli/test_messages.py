@@ -85,7 +85,7 @@ def odd(config: Path, tmp_path: Path) -> Path:
     values = yaml.safe_load(config.read_text())
     rows = [{"text": f"text {at}", "label": LABELS[at % 4], "tokens": ["a", "b"], "tags": ["B-[/b]", "O"]}
             for at in range(24)]  # fmt: skip
-    data = {split: write_jsonl(tmp_path / f"{split}.jsonl", rows) or f"{split}.jsonl" for split in ("train", "dev")}
+    data = {split: str(write_jsonl(tmp_path / f"{split}.jsonl", rows)) for split in ("train", "dev")}
     values["tasks"] = {
         "情感": {"type": "classification", "data": data},
         "имена_हिन्दी": {"type": "tagging", "data": data, "needs": "情感"},
@@ -154,8 +154,8 @@ def test_a_narrow_terminal_folds_and_cuts_nothing(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("a\x1b[0m", r"a\x1b[0m"), ("a\nb\tc", "a\nb\tc"), ("情感", "情感"), ("\u202eabc", r"\u202eabc"), ("\x07", r"\x07"),
-     ("e\u0301\u200d", "e\u0301\u200d"), ("[/b]", "[/b]")],
+    [("a\x1b[0m", r"a\x1b[0m"), ("a\nb\tc", "a\nb\tc"), ("情感", "情感"), ("\u202eabc", r"\u202eabc"),
+     ("\x07", r"\x07"), ("e\u0301\u200d", "e\u0301\u200d"), ("[/b]", "[/b]")],
 )  # fmt: skip
 def test_what_would_drive_a_terminal_is_written_as_an_escape(text: str, shown: str) -> None:
     assert visible(text) == shown

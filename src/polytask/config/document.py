@@ -76,7 +76,8 @@ def _no_yaml(error: yaml.YAMLError, text: str, name: str) -> str:
         )
     else:
         told = problem
-    return f"{name}:{number + 1}: not YAML: {told}: {lines[number].rstrip('\r ')[:_SHOWN_CHARACTERS]!r}"
+    shown = lines[number].removesuffix("\r")[:_SHOWN_CHARACTERS]
+    return f"{name}:{number + 1}: not YAML: {told}: {shown!r}"
 
 
 def _check(node: yaml.Node, name: str, above: tuple[yaml.Node, ...]) -> None:
