@@ -18,7 +18,7 @@ from polytask.data.encode import encode_table
 from polytask.data.feed import Feed, feeds_of
 from polytask.data.rows import Table, read_table
 from polytask.data.windows import Long
-from polytask.errors import ConfigError, OutputError, UserError, nearest
+from polytask.errors import ConfigError, ModelError, OutputError, UserError, nearest
 from polytask.evaluation.scoring import Answers, Scorer
 from polytask.files import write_json
 from polytask.model.device import choose_device
@@ -26,6 +26,8 @@ from polytask.options import DataOptions
 from polytask.outcome import Outcome, describe_data, describe_model, fit_run, score_run, write_outcome
 from polytask.predict.load import load, model_of
 from polytask.predict.predictor import Model
+from polytask.tasks import Task
+from polytask.tasks.task import label_text
 from polytask.terms import Intervals, Scores
 from polytask.training.distribution import World, join_world
 from polytask.training.events import Events
@@ -261,6 +263,16 @@ def evaluate_with_intervals(
     return scorer.scores_of(answers), scorer.intervals_of(answers)
 
 
+def _require_labels_as_read(task: Task) -> None:
+    """Raise ModelError for a model with a label that no file holds any more, since it is read in another spelling."""
+    for label in task.labels:
+        if label_text(label) != label:
+            raise ModelError(
+                f"{task.name}: the model has the label {label!r}, which this version reads from files as "
+                f"{label_text(label)!r}; train it again with this version, or score it with the one that trained it"
+            )
+
+
 def _read_for(feed: Feed, *, shared: bool) -> Table:
     """Read rows to be scored. Raises UserError; for a column that the file of several tasks lacks, with the mend."""
     try:
@@ -291,6 +303,8 @@ def answer_files(
         for name in chosen
         if name in data or "all" in data
     }
+    for name in options:
+        _require_labels_as_read(loaded.tasks[name])
     scorer = Scorer(loaded.tasks)
     answers: dict[str, Answers] = {}
     for feed in feeds_of(options, "test"):

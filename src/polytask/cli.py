@@ -391,8 +391,10 @@ def read_seeds(text: str) -> int | list[int]:
 
 def say(text: str) -> None:
     """Print a message to stderr; of several processes only the first one speaks."""
+    from polytask.terminal import visible
+
     if os.environ.get("RANK", "0") == "0":
-        typer.echo(text, err=True)
+        typer.echo(visible(text), err=True)
 
 
 def main() -> None:

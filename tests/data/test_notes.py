@@ -152,6 +152,26 @@ def test_one_odd_tag_is_named_with_its_place_and_changes_no_metric(options: Buil
     assert plain.tasks["it"].metric == "accuracy"
 
 
+def test_plain_tags_that_may_be_entities_are_noted(options: Build) -> None:
+    rows = tagged(["PER", "PER", "O", "LOC", "O"])
+    told = [
+        "train of it: the tags are plain, and scored word by word; if they mark entities, write them as BIO (B-PER, "
+        "I-PER, O); if not, say so with `scheme: plain`"
+    ]
+    assert notes_of(read_tables({"it": options("tagging", rows * 2, dev=rows * 2)})) == told
+    assert notes_of(read_tables({"it": options("tagging", rows * 2, dev=rows * 2, scheme="plain")})) == []
+
+
+def test_entities_without_a_type_are_noted_with_the_name_that_they_get(options: Build) -> None:
+    rows = tagged(["B", "I", "O", "B", "O"]) * 2
+    tables = read_tables({"it": options("tagging", rows, dev=rows)})
+    assert tables.tasks["it"].labels == ("O", "B-ENTITY", "I-ENTITY")
+    assert notes_of(tables) == [
+        "train and dev of it: the tags are BIO, written as B; they are read as BIO of the type ENTITY, and scored by "
+        "entity"
+    ]
+
+
 def test_rows_of_a_plain_task_are_never_read_as_entities(options: Build) -> None:
     train = tagged(["NOUN", "VERB", "NOUN", "NOUN", "S-ADV"])
     dev = tagged(["S-ADV", "O", "S-ADV", "S-ADV", "O"])

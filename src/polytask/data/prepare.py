@@ -127,7 +127,7 @@ def _notes(tables: Mapping[Split, tuple[Table, ...]], tasks: Mapping[str, Task])
         }
         yield from merged(finding for split, tally in tallies.items() for finding in label_findings(split, task, tally))
         yield from spelling_notes(task, tallies)
-    yield from leaks(tables)
+    yield from merged(leaks(tables))
 
 
 def _row_findings(split: Split, table: Table) -> Iterator[Finding]:
@@ -150,7 +150,7 @@ def fingerprints(table: Table) -> NDArray[np.uint64]:
     return table.rows.data.column("fingerprint").to_numpy()
 
 
-def leaks(tables: Mapping[Split, tuple[Table, ...]]) -> Iterator[Note]:
+def leaks(tables: Mapping[Split, tuple[Table, ...]]) -> Iterator[Finding]:
     """Find dev and test texts that also stand in the training rows of any task: all train the shared encoder.
 
     And test texts that also stand in the dev rows of a task of their own, which choose the model.
@@ -165,14 +165,11 @@ def leaks(tables: Mapping[Split, tuple[Table, ...]]) -> Iterator[Note]:
                     yield from _leak(split, table, other, hashes, "dev rows (which choose the model)")
 
 
-def _leak(split: Split, table: Table, other: Table, known: NDArray[np.uint64], where: str) -> Iterator[Note]:
+def _leak(split: Split, table: Table, other: Table, known: NDArray[np.uint64], where: str) -> Iterator[Finding]:
     hashes = fingerprints(table)
     seen = np.isin(hashes, known)
     count = int(seen.sum())
     if count:
         first = table.rows[int(np.argmax(seen))]["place"]
-        yield Note(
-            f"{split} of {', '.join(table.feed.tasks)}",
-            f"{count} of {len(hashes)} texts are also in the {where} of {', '.join(other.feed.tasks)}, "
-            f"the first at {first}",
-        )
+        text = f"{{count}} are also in the {where} of {', '.join(other.feed.tasks)}, the first at {{first}}"
+        yield Finding(split, ", ".join(table.feed.tasks), text, f"{count} of {len(hashes)} texts", first)

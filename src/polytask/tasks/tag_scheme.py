@@ -85,7 +85,8 @@ class TagScheme:
         written = self.style.write(next((mark for mark in "SUEMBI" if mark in self.marks), "B"), "x")
         if name == "BIO" and self.style == Style("-"):
             return ""
-        return f"the tags are {name}, written as {written}; they are read as BIO, and scored by entity"
+        untyped = "" if self.style.separator else f" of the type {UNTYPED}"
+        return f"the tags are {name}, written as {written}; they are read as BIO{untyped}, and scored by entity"
 
     def read(self, tags: Sequence[str]) -> TagReading:
         """Return the BIO tags of a sentence whose tags all fit.

@@ -101,6 +101,8 @@ class Tagging(Choice):
             return None
         scheme = find_scheme(tally.labels, entities=options.scheme == "bio")
         if scheme is None:
+            if "O" in tally.labels or any(tag[:2] in ("B-", "I-") for tag in tally.labels):
+                tally.scheme = _PLAIN
             return None
         if scheme.odd:
             raise BadLabel(tally.places.get(scheme.odd[0], ""), _odd_tags(scheme, options, tally))
@@ -218,6 +220,13 @@ class Tagging(Choice):
             assert isinstance(tags, list)
             pairs.extend(confused_spans(gold, tags) if self.bio else zip(gold, tags, strict=True))
         return pairs
+
+
+# Of tags that are plain, and might have been meant as entities.
+_PLAIN = (
+    "the tags are plain, and scored word by word; if they mark entities, write them as BIO (B-PER, I-PER, O); if not, "
+    "say so with `scheme: plain`"
+)
 
 
 class _ReadAsBio(Rereading):
