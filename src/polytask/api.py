@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -131,7 +132,9 @@ def require_free(folder: Path, *, resume: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: there is a file of that name; name a folder")
     held = sorted(item.name for item in folder.iterdir()) if folder.exists() else []
-    if held and not is_run(folder):
+    # What is written before all else; a run that was stopped then has nothing to go on from, and begins.
+    begun = resume and set(held) <= {"config.yaml", "log.txt"}
+    if held and not begun and not is_run(folder):
         listed = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
         raise OutputError(f"{folder}: the folder holds other files ({listed}) and no run; name a new folder")
     if held and not resume:
@@ -139,8 +142,12 @@ def require_free(folder: Path, *, resume: bool) -> None:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a run was begun in a folder: the first things that it writes are there."""
-    return (folder / "data.json").is_file() and (folder / "config.yaml").is_file()
+    """Whether a run was begun in a folder: it says there which rows it reads."""
+    try:
+        found = json.loads((folder / "data.json").read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and "sources" in found
 
 
 def open_run(folder: Path, assembly: Assembly) -> None:

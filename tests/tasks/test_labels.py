@@ -111,6 +111,11 @@ def test_a_score_is_a_number_as_people_write_it(cell: Any) -> None:
         Regression.read(RegressionOptions(type="regression"), {"score": cell}, Tally())
 
 
+def test_a_word_means_one_thing() -> None:
+    with pytest.raises(ValidationError, match="which `unlabelled` names as well"):
+        MultilabelOptions(type="multilabel", no_label="none", unlabelled=(" none ", "NA"))
+
+
 def test_an_empty_word_of_the_options_is_refused() -> None:
     with pytest.raises(ValidationError):
         MultilabelOptions(type="multilabel", no_label="")

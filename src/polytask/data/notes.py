@@ -80,7 +80,7 @@ def label_findings(split: Split, task: Task, tally: Tally) -> Iterator[Finding]:
     if tally.missing:
         rows = f"{tally.missing} of {tally.missing + tally.present}"
         yield finding("{count} rows carry no label and are masked", rows, tail=task.missing_hint)
-    unseen = sorted(label for label in tally.labels if label not in task.labels)
+    unseen = sorted(set(tally.labels).difference(task.labels))
     if task.labels and unseen:
         said = few(_unseen(task, tally, unseen))
         yield finding("", tail=f"labels that training never has count as errors: {said}")

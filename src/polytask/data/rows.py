@@ -288,7 +288,7 @@ class _Reading:
         if not isinstance(options, TaggingOptions):
             return place
         words = as_words(values.get(options.tokens), options.tokens) or []
-        return f"{place}: word {at + 1}" + (f" ({words[at]!r})" if at < len(words) else "")
+        return f"{place}: word {at + 1}" + (f" ({words[at][:40]!r})" if at < len(words) else "")
 
     def add_words(
         self, found: list[RawRow], place: str, pair: str | None, tokens: list[str] | None, name: str, gold: Gold

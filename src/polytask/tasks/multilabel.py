@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from polytask.tasks.calibration import CalibratedOptions, fit_temperature, two_classes
 from polytask.tasks.task import (
@@ -56,6 +56,13 @@ class MultilabelOptions(CalibratedOptions):
         default=None, description="balanced: a label's positive cases weigh as much as its negative ones"
     )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+    @field_validator("no_label")
+    @classmethod
+    def _a_word_means_one_thing(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and value.strip() in info.data.get("unlabelled", ()):
+            raise ValueError(f"found {value!r}, which `unlabelled` names as well: a row is not labelled, or with none")
+        return value
 
     metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "accuracy")
 

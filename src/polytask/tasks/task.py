@@ -41,11 +41,12 @@ def _one_or_several(value: Any) -> Any:  # noqa: ANN401
     return (value,) if isinstance(value, str) else value
 
 
-def _numbers_as_text(value: Any) -> Any:  # noqa: ANN401
+def _as_cells(value: Any) -> Any:  # noqa: ANN401
     items = _one_or_several([value] if isinstance(value, int) else value)
     if not isinstance(items, list | tuple):
         return items
-    return [str(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in items]
+    found = [str(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in items]
+    return [item.strip() if isinstance(item, str) else item for item in found]
 
 
 _NAME = {"type": "string"}
@@ -58,7 +59,7 @@ Names: TypeAlias = Annotated[
 
 Cells: TypeAlias = Annotated[
     tuple[str, ...],
-    BeforeValidator(_numbers_as_text),
+    BeforeValidator(_as_cells),
     WithJsonSchema({"anyOf": [_CELL, {"type": "array", "items": _CELL}]}),
 ]
 
