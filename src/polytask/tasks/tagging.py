@@ -268,8 +268,8 @@ def _odd_tags(scheme: TagScheme, options: TaggingOptions, tally: Tally) -> str:
         return f"found the tag {first!r}; scheme {options.scheme} accepts {accepted}{told}"
     return (
         f"found the tag {first!r} ({tally.labels[first]} of {tally.labels.total()} words), which does not fit the "
-        f"others: they are {scheme.name}, such as {fitting!r}; write it as they are (or O), or set `scheme: plain` to score "
-        f"every tag word by word{told}"
+        f"others: they are {scheme.name}, such as {fitting!r}; write it as they are (or O), or set `scheme: plain` to "
+        f"score every tag word by word{told}"
     )
 
 
