@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from polytask.predict.predictor import Model
 
 # Newer versions of typer bring a click of their own, so the class is taken from what typer shows of it.
-_UsageError = typer.BadParameter.__mro__[1]
+_UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
 
 
 class _Commands(typer.core.TyperGroup):
