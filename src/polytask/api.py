@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -16,11 +17,11 @@ from polytask.artifact.folder import save_bundle
 from polytask.assemble import Assembly, assemble, versions
 from polytask.config import Config, load_config, validate
 from polytask.data.encode import encode_table
-from polytask.data.feed import feeds_of
+from polytask.data.feed import Feed, feeds_of
 from polytask.data.rows import Table, read_table
 from polytask.data.windows import Long
 from polytask.earlier import changes
-from polytask.errors import ConfigError, OutputError, PolytaskError, TrainingError, UserError, nearest
+from polytask.errors import ConfigError, ModelError, OutputError, PolytaskError, TrainingError, UserError, nearest
 from polytask.evaluation.scoring import Answers, Scorer
 from polytask.files import read_json, reason, sweep, write_json, write_text
 from polytask.lock import FILE as LOCK
@@ -40,6 +41,8 @@ from polytask.outcome import (
 )
 from polytask.predict.load import load, model_of
 from polytask.predict.predictor import Model
+from polytask.tasks import Task
+from polytask.tasks.task import label_text
 from polytask.terms import Intervals, Scores
 from polytask.training.distribution import World, join_world
 from polytask.training.events import Events
@@ -153,8 +156,23 @@ def require_free(folder: Path, *, resume: bool) -> None:
     """Raise OutputError when the folder of a run is there already and `resume` was not asked for."""
     if (folder / "model").exists():
         raise OutputError(f"{folder}: this run is complete; its model is in {folder / 'model'}; name another folder")
-    if any(path.name != LOCK for path in folder.iterdir()) and not resume:
-        raise OutputError(f"{folder}: the folder exists and is not empty; add --resume to go on, or name another one")
+    held = sorted(item.name for item in folder.iterdir() if item.name != LOCK)
+    # What is written before all else; a run that was stopped then has nothing to go on from, and begins.
+    begun = resume and set(held) <= {"config.yaml", "log.txt"}
+    if held and not begun and not is_run(folder):
+        listed = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
+        raise OutputError(f"{folder}: the folder holds other files ({listed}) and no run; name a new folder")
+    if held and not resume:
+        raise OutputError(f"{folder}: a run was begun here; add --resume to go on with it, or name another folder")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run was begun in a folder: it says there which rows it reads."""
+    try:
+        found = json.loads((folder / "data.json").read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and "sources" in found
 
 
 def sweep_run(folder: Path) -> None:
@@ -323,6 +341,29 @@ def evaluate_with_intervals(
     return scorer.scores_of(answers), scorer.intervals_of(answers)
 
 
+def _require_labels_as_read(task: Task) -> None:
+    """Raise ModelError for a model with a label that no file holds any more, since it is read in another spelling."""
+    for label in task.labels:
+        if label_text(label) != label:
+            raise ModelError(
+                f"{task.name}: the model has the label {label!r}, which this version reads from files as "
+                f"{label_text(label)!r}; train it again with this version, or score it with the one that trained it"
+            )
+
+
+def _read_for(feed: Feed, *, shared: bool) -> Table:
+    """Read rows to be scored. Raises UserError; for a column that the file of several tasks lacks, with the mend."""
+    try:
+        return read_table(feed)
+    except UserError as error:
+        if not shared or not error.option:
+            raise
+        task = error.option[1]
+        others = ",".join(name for name in feed.tasks if name != task)
+        alone = f"score the other tasks alone (--tasks {others}), or " if others else ""
+        raise type(error)(f"{error}; {alone}give {task!r} a file of its own (--data {task}=FILE)") from None
+
+
 def answer_files(
     model: str | Path | Model,
     data: Mapping[str, str],
@@ -339,16 +380,19 @@ def answer_files(
             raise ConfigError(f"tasks: found {name!r}; {nearest(name, loaded.tasks)}")
     written = read_file_options(files or {}).model_dump()
     options = {
-        name: loaded.tasks[name].options.model_copy(
+        name: loaded.tasks[name].reading_options.model_copy(
             update={"data": DataOptions(test=data.get(name, data.get("all")), **written)}
         )
         for name in chosen
         if name in data or "all" in data
     }
+    for name in options:
+        _require_labels_as_read(loaded.tasks[name])
     scorer = Scorer(loaded.tasks)
     answers: dict[str, Answers] = {}
     for feed in feeds_of(options, "test"):
-        source = encode_table(read_table(feed), loaded.tasks, tokens)
+        table = _read_for(feed, shared="all" in data and len(options) > 1)
+        source = encode_table(table, loaded.tasks, tokens)
         answers |= scorer.answers(engine, [source])
     return scorer, {name: answers[name] for name in chosen if name in answers and answers[name].golds}
 

@@ -19,7 +19,15 @@ from polytask.config import Config
 from polytask.data.batch import Collator
 from polytask.data.cache import key_of
 from polytask.data.encode import Source
-from polytask.data.prepare import Tables, encode_tables, read_tables, shared_token_notes, task_facts, truncation_notes
+from polytask.data.prepare import (
+    Tables,
+    encode_tables,
+    read_tables,
+    shared_token_notes,
+    task_facts,
+    truncation_notes,
+    unknown_notes,
+)
 from polytask.data.stream import Streams, strata
 from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError
@@ -210,7 +218,8 @@ def assemble(config: Config) -> Assembly:
     device = choose_device(config.train.device)
     location = locate(config.encoder)
     tokenizer = load_tokenizer(location)
-    tables = read_tables(config.tasks)
+    with config.at_its_line():
+        tables = read_tables(config.tasks)
     torch.manual_seed(config.train.seed)  # the heads' first weights
     backbone = Backbone.load(location, config.train.attention_dropout)
     if config.max_tokens > backbone.longest:
@@ -236,7 +245,8 @@ def compose(
     config = config.model_copy(update={"train": train})
     metrics = {name: task.metric for name, task in tables.tasks.items()}
     rule = read_rule(config.train, metrics, {name: task.data for name, task in config.tasks.items()})
-    sources = encode_tables(tables, Tokenization.of(tokenizer, config.max_tokens))
+    tokens = Tokenization.of(tokenizer, config.max_tokens)
+    sources = encode_tables(tables, tokens)
     model.checkpointing(config.train.gradient_checkpointing)
     workload = Workload(
         sizes={
@@ -266,6 +276,8 @@ def compose(
     policy = config.sharing.policy(model.sharing, model.size_under, model.size_of_single(), passes)
     shared_tokens = shared_token_notes(sources, tables.tasks)
     notes = (*tables.notes, *truncation_notes(sources, config.max_tokens), *shared_tokens)
+    unknown = tokenizer.unk_token_id
+    notes = (*notes, *unknown_notes(sources, unknown if isinstance(unknown, int) else None, tokens))
     if extended is not None:
         notes = (*extended.notes, *notes)
     teachers = hire(config.train.teachers, config.tasks, tables.tasks)

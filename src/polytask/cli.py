@@ -10,9 +10,10 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
+import typer.core
 
 from polytask.errors import Interrupted, PolytaskError, UserError, missing_extra, nearest
 from polytask.launch import follow
@@ -24,8 +25,34 @@ if TYPE_CHECKING:
 # Runs of each arm of a comparison.
 MOST_SEEDS = 100
 
+# Newer versions of typer bring a click of their own, so the class is taken from what typer shows of it.
+_UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
+
+
+class _Commands(typer.core.TyperGroup):
+    """The commands; an unknown option that is a value of the configuration is told as such."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+        try:
+            return super().invoke(ctx)
+        except _UsageError as error:
+            option, command = getattr(error, "option_name", None), getattr(error, "ctx", None)
+            if option is None or command is None or "overrides" not in {one.name for one in command.command.params}:
+                raise
+            from polytask.config.explain import path_like, paths_of
+
+            name = str(option).lstrip("-").replace("-", "_")
+            path = next(iter(paths_of(name)), None) or path_like(name)
+            if path is None:
+                raise
+            raise UserError(
+                f"{option}: no such option; what the configuration holds is set by its path: --set {path}=VALUE"
+            ) from None
+
+
 app = typer.Typer(
     name="polytask",
+    cls=_Commands,
     help="Train one text model for several tasks; choose what they share and when each one trains.",
     no_args_is_help=True,
     add_completion=False,
@@ -47,6 +74,24 @@ PrecisionName = Annotated[
     str | None,
     typer.Option("--precision", help="auto, fp32 or bf16.", show_default="that in which the model was scored"),
 ]
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"polytask {version('polytask')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Train one text model for several tasks; choose what they share and when each one trains."""
+    del version
 
 
 @app.command()
@@ -367,8 +412,10 @@ def read_seeds(text: str) -> int | list[int]:
 
 def say(text: str) -> None:
     """Print a message to stderr; of several processes only the first one speaks."""
+    from polytask.terminal import visible
+
     if os.environ.get("RANK", "0") == "0":
-        typer.echo(text, err=True)
+        typer.echo(visible(text), err=True)
 
 
 def main() -> None:

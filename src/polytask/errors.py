@@ -16,7 +16,7 @@ Every message says where, what was found, what is accepted, and what to do.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class PolytaskError(Exception):
@@ -24,7 +24,15 @@ class PolytaskError(Exception):
 
 
 class UserError(PolytaskError):
-    """The input is at fault; the message names the place and the mend."""
+    """The input is at fault; the message names the place and the mend.
+
+    Attributes:
+        option: the path of the configuration's value that is at fault; empty where it is another thing.
+    """
+
+    def __init__(self, *message: object, option: Sequence[str | int] = ()) -> None:
+        super().__init__(*message)
+        self.option = tuple(option)
 
 
 class ConfigError(UserError):

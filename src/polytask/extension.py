@@ -96,7 +96,8 @@ def assemble_extension(home: Path, config: Config, *, mode: Mode) -> Assembly:
     growth = grow(bundle.model.sharing, new, config.extend or ExtendOptions())
     require_readable(config.tasks, {name: TASKS[task.type].level for name, task in config.tasks.items()})
     waves({name: task.needs for name, task in config.tasks.items()})
-    tables = read_tables(config.tasks)
+    with config.at_its_line():
+        tables = read_tables(config.tasks)
     tables = replace(tables, tasks={name: _task(name, bundle, config, tables) for name in config.tasks})
     torch.manual_seed(config.train.seed)  # the new heads' first weights
     heads = head_specs({**bundle.tasks, **tables.tasks})

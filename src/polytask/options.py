@@ -7,6 +7,7 @@ and its error messages derive from these classes.
 from __future__ import annotations
 
 import codecs
+import unicodedata
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -27,6 +28,8 @@ from pydantic import (
 from polytask.errors import ConfigError, nearest
 from polytask.tabular import plain_rows, rows_of_table
 
+# What a name is, for messages.
+NAME = "a name: a letter (of any script), then letters, digits, - or _, at most 120 bytes"
 Format: TypeAlias = Literal["jsonl", "json", "csv", "tsv", "parquet", "conll", "conllu"]
 Quoting: TypeAlias = Literal["standard", "backslash", "none"]
 
@@ -187,6 +190,19 @@ def resolve(value: Any, base: Path) -> Any:  # noqa: ANN401
     if isinstance(value, list | tuple):
         return [resolve(item, base) for item in value]
     return value
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can name a task or an arm: it stands in file names, module names and on command lines.
+
+    Letters of any script; not too long for a file name.
+
+    >>> is_name("sentiment"), is_name("情感"), is_name("a/b"), is_name("1st")
+    (True, True, False, False)
+    """
+    letters = all(unicodedata.category(character)[0] in "LMN" or character in "-_" for character in text)
+    # The same name in another form of characters would be another file.
+    return text[:1].isalpha() and letters and len(text.encode()) <= 120 and unicodedata.is_normalized("NFC", text)
 
 
 def require_each(option: str, values: Mapping[str, object], tasks: Collection[str]) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from polytask.terminal import PlainConsole
 
 
 class Bar:
     """Shows how far a long work is; everything goes to stderr."""
 
     def __init__(self, label: str, total: int, *, show: bool = True, done: int = 0) -> None:
-        self.console = Console(stderr=True, quiet=not show, soft_wrap=True, markup=False, emoji=False)
+        self.console = PlainConsole(stderr=True, quiet=not show, soft_wrap=True)
         self._progress = Progress(
             TextColumn("{task.description}", markup=False), BarColumn(bar_width=30), MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"), TimeRemainingColumn(compact=True, elapsed_when_finished=True),
@@ -51,7 +52,7 @@ class Bar:
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        self.console.print(text, highlight=False)
+        self.console.print(text)
 
     def __enter__(self) -> Bar:
         self._progress.start()
@@ -74,7 +75,7 @@ class FileBar:
         self._progress = Progress(
             TextColumn("{task.fields[rows]:,} rows"), BarColumn(bar_width=30), TaskProgressColumn(),
             TextColumn("{task.fields[rate]}"), TimeRemainingColumn(compact=True),
-            console=Console(stderr=True), disable=not show, transient=True,
+            console=PlainConsole(stderr=True), disable=not show, transient=True,
         )  # fmt: skip
         self._task = self._progress.add_task("", total=total, rows=0, rate="")
         self._rows = 0

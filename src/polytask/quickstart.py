@@ -35,8 +35,8 @@ def quickstart(out: Path) -> None:
     show_scores(run.scores, run.baselines, screen)
     for answer in run.model.answers(SAMPLES):
         screen.print_json(to_json(answer.to_json(), "answer"), indent=None, highlight=False)
-    screen.print(f"\nThe data, the configuration and the model are in {out}. Try:", highlight=False)
-    screen.print(f'  echo "Your text." | polytask predict {out}/run/model', highlight=False, soft_wrap=True)
+    screen.print(f"\nThe data, the configuration and the model are in {out}. Try:")
+    screen.print(f'  echo "Your text." | polytask predict {out}/run/model', soft_wrap=True)
 
 
 def quickstart_config() -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rich.console import Console
 from rich.table import Table
 
+from polytask.terminal import PlainConsole
 from polytask.terms import NO_INTERVAL, Intervals, Scores
 
 if TYPE_CHECKING:
@@ -16,8 +17,21 @@ if TYPE_CHECKING:
 
 
 def console() -> Console:
-    """Return the console for results: stdout. What it prints is a user's, so no [name] in it is a style."""
-    return Console(soft_wrap=False, markup=False, emoji=False)
+    """Return the console for results: stdout."""
+    return PlainConsole()
+
+
+def grid(*columns: str, title: str) -> Table:
+    """Return a table without rows; where a terminal is too narrow its cells go on in another line."""
+    table = Table(title=title, title_justify="left")
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def add_number(table: Table, name: str, *, style: str | None = None) -> None:
+    """Add a column of numbers."""
+    table.add_column(name, justify="right", overflow="fold", style=style)
 
 
 def show_scores(
@@ -27,16 +41,16 @@ def show_scores(
     intervals: Mapping[str, Intervals] | None = None,
 ) -> None:
     """Print each task's scores by split, beside their intervals and the majority baseline's where these are known."""
-    table = Table("task", "metric", title="Scores", title_justify="left")
+    table = grid("task", "metric", title="Scores")
     columns: list[Mapping[str, Mapping[str, str]]] = []
     for split, found in scores.items():
-        table.add_column(split, justify="right")
+        add_number(table, split)
         columns.append(_cells(found, cell))
         if intervals is not None and split in intervals:
-            table.add_column("95 %", justify="right")
+            add_number(table, "95 %")
             columns.append(_cells(_with_interval(intervals[split]), interval_cell))
         if split in baselines:
-            table.add_column("majority", justify="right", style="dim")
+            add_number(table, "majority", style="dim")
             columns.append(_cells(baselines[split], cell))
     for task, metrics in next(iter(scores.values()), {}).items():
         for index, metric in enumerate(metrics):
@@ -61,10 +75,10 @@ def show_stages(stages: Sequence[Mapping[str, Any]], out: Console) -> None:
     """Print each task's main dev score after every stage, and what it lost since its own; nothing for one stage."""
     if len(stages) < 2:
         return
-    table = Table("task", title="Dev scores after each stage", title_justify="left")
+    table = grid("task", title="Dev scores after each stage")
     for stage in stages:
-        table.add_column(f"after {stage['stage']}", justify="right")
-    table.add_column("lost since its own", justify="right")
+        add_number(table, f"after {stage['stage']}")
+    add_number(table, "lost since its own")
     own = {stage["stage"]: stage["scores"] for stage in stages}
     for task in stages[0]["scores"]:
         found = [stage["scores"][task] for stage in stages]
@@ -78,10 +92,10 @@ def show_before(before: Mapping[str, Scores], after: Mapping[str, Scores], out: 
     """Print the old tasks' scores before and after an extension; nothing where none was scored."""
     if not before:
         return
-    table = Table("task", "metric", title="Old tasks", title_justify="left")
+    table = grid("task", "metric", title="Old tasks")
     for split in before:
-        table.add_column(f"{split} before", justify="right")
-        table.add_column("after", justify="right")
+        add_number(table, f"{split} before")
+        add_number(table, "after")
     for task, metrics in next(iter(before.values())).items():
         for index, metric in enumerate(metrics):
             pairs = [(found.get(task, {}).get(metric), after[split].get(task, {}).get(metric))
@@ -112,11 +126,11 @@ def show_assembly(assembly: Assembly, out: Console) -> None:
     out.print(f"  {count.total / count.apart:.2f} times those of one model a task")
     out.print()
     out.print("What the tasks share:")
-    out.print(assembly.model.sharing.picture(), markup=False, highlight=False)
+    out.print(assembly.model.sharing.picture())
     out.print()
     out.print(f"When each task trains ({assembly.config.schedule.strategy}):")
     for line in assembly.schedule().describe():
-        out.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"  {line}", soft_wrap=True)
     out.print(f"What makes one update of the losses: {assembly.config.balance.method}")
     out.print()
     if assembly.choices:
@@ -128,13 +142,13 @@ def show_assembly(assembly: Assembly, out: Console) -> None:
     if assembly.notes:
         out.print("To know:")
         for note in assembly.notes:
-            out.print(f"  {note.place}: {note.message}", markup=False, highlight=False, soft_wrap=True)
+            out.print(f"  {note.place}: {note.message}", soft_wrap=True)
 
 
 def _tasks(assembly: Assembly) -> Table:
-    table = Table(title="Tasks", title_justify="left")
-    for name in ("task", "type", "metric", "labels", "train", "dev", "test"):
-        table.add_column(name, justify="right" if name in ("labels", "train", "dev", "test") else "left")
+    table = grid("task", "type", "metric", title="Tasks")
+    for name in ("labels", "train", "dev", "test"):
+        add_number(table, name)
     for name, task in assembly.tasks.items():
         counts = [
             sum(len(source.carries[name]) for source in assembly.sources[split] if name in source.tasks)
@@ -148,9 +162,9 @@ def _tasks(assembly: Assembly) -> Table:
 def _sources(assembly: Assembly) -> Table:
     from polytask.outcome import describe_source
 
-    table = Table(title="Rows that carry a label, and their lengths in tokens", title_justify="left")
-    for name in ("split", "tasks", "rows", "median", "95 %", "longest", "truncated"):
-        table.add_column(name, justify="left" if name in ("split", "tasks") else "right")
+    table = grid("split", "tasks", title="Rows that carry a label, and their lengths in tokens")
+    for name in ("rows", "median", "95 %", "longest", "truncated"):
+        add_number(table, name)
     for split, sources in assembly.sources.items():
         for source in sources:
             found = describe_source(source)
@@ -162,9 +176,7 @@ def _sources(assembly: Assembly) -> Table:
 
 
 def _labels(assembly: Assembly) -> Table:
-    table = Table(title="Labels in training (share of rows; for tags, of words)", title_justify="left")
-    table.add_column("task")
-    table.add_column("labels", overflow="fold")
+    table = grid("task", "labels", title="Labels in training (share of rows; for tags, of words)")
     for name, task in assembly.tasks.items():
         tally = next(found.tallies[name] for found in assembly.tables.tables["train"] if name in found.tallies)
         if not task.labels:
@@ -179,9 +191,9 @@ def _labels(assembly: Assembly) -> Table:
 
 
 def _parameters(count: ParameterCount) -> Table:
-    table = Table(title="Parameters", title_justify="left")
-    for name in ("task", "shared", "own"):
-        table.add_column(name, justify="left" if name == "task" else "right")
+    table = grid("task", title="Parameters")
+    for name in ("shared", "own"):
+        add_number(table, name)
     for task in count.shared:
         table.add_row(task, f"{count.shared[task]:,}", f"{count.own[task]:,}")
     return table

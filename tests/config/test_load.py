@@ -127,8 +127,8 @@ def test_unknown_keys_name_line_path_and_nearest_key(
          "expected a number"),
         ("label: intent", "class_weights: {a: 1, b: -1}", "run.yaml:6: tasks.intent.class_weights.b: found -1; "
          "should be greater than 0"),
-        ("  intent:\n", "  1ntent:\n", "run.yaml:3: tasks.1ntent: found '1ntent'; expected a name: a letter, then "
-         "letters, digits, - or _"),
+        ("  intent:\n", "  1ntent:\n", "run.yaml:3: tasks.1ntent: found '1ntent'; expected a name: a letter (of any "
+         "script), then letters, digits, - or _, at most 120 bytes"),
     ],
 )  # fmt: skip
 def test_wrong_values_say_what_was_found_and_what_is_accepted(load: Load, old: str, new: str, message: str) -> None:

@@ -82,13 +82,15 @@ def test_the_traps_of_the_real_sets_are_noted(options: Build) -> None:
         for name in ("weibo_ner", "ud_ewt", "wnut17")
     }
     assert said["wnut17"] == []
-    dev, test, both = said["weibo_ner"]
-    assert dev.startswith("dev of entities: 42 of 270 texts are also in the training rows of entities")
-    assert test.startswith("test of entities: 40 of 270 texts are also in the training rows of entities")
+    alike, both = said["weibo_ner"]
+    assert alike.startswith(
+        "dev and test of entities: 42 of 270 texts and 40 of 270 texts are also in the training rows of entities"
+    )
     assert both.startswith(
         "test of entities: 8 of 270 texts are also in the dev rows (which choose the model) of entities"
     )
-    assert said["ud_ewt"][:2] == [
-        "dev of deprel: labels that training never has count as errors: dep (2)",
-        "test of deprel: labels that training never has count as errors: csubj:outer (1)",
+    unseen = [note for note in said["ud_ewt"] if "training never has" in note]
+    assert [note.partition(", the first at")[0] for note in unseen] == [
+        "dev of deprel: labels that training never has count as errors: dep (2",
+        "test of deprel: labels that training never has count as errors: csubj:outer (1",
     ]

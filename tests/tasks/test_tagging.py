@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from polytask.tasks import Tally
 from polytask.tasks.bio import spans
 from polytask.tasks.tagging import Tagging, TaggingOptions
+from polytask.tasks.task import BadLabel
 from polytask.terms import Gold
 
 
@@ -19,6 +21,20 @@ def read(tags: Any, tokens: Any = ("a", "b", "c"), **options: Any) -> tuple[Gold
     tally = Tally()
     row = {"tags": tags, "tokens": list(tokens) if isinstance(tokens, tuple) else tokens}
     return Tagging.read(TaggingOptions(type="tagging", **options), row, tally), tally
+
+
+def read_file(rows: list[list[str]], **options: Any) -> tuple[list[list[str]], Tally]:
+    """Read all rows of a file as the data layer does: once as they are, and again as they are meant."""
+    chosen, tally = TaggingOptions(type="tagging", **options), Tally()
+    for tags in rows:
+        Tagging.read(chosen, {"tags": tags, "tokens": ["w"] * len(tags)}, tally)
+    again = Tagging.rereading(chosen, tally)
+    if again is None:
+        return rows, tally
+    found = [again.read(tags, f"row {number}") for number, tags in enumerate(rows, start=1)]
+    again.finish(tally)
+    tally.labels = Counter(tag for tags in found for tag in tags)
+    return found, tally
 
 
 def fit(*tags: str, **options: Any) -> Tagging:
@@ -30,32 +46,43 @@ def fit(*tags: str, **options: Any) -> Tagging:
 
 @pytest.mark.parametrize("scheme", ["auto", "bio"])
 def test_orphans_are_repaired_and_counted(scheme: str) -> None:
-    gold, tally = read(["I-PER", "I-PER", "I-LOC"], scheme=scheme)
-    assert gold == ["B-PER", "I-PER", "B-LOC"]
-    assert tally.repaired == 2
-    assert tally.labels == {"B-PER": 1, "I-PER": 1, "B-LOC": 1}
+    golds, tally = read_file([["B-LOC", "O", "B-PER"], ["I-PER", "I-PER", "I-LOC"]], scheme=scheme)
+    assert golds == [["B-LOC", "O", "B-PER"], ["B-PER", "I-PER", "B-LOC"]]
+    assert (tally.repaired, tally.repaired_at) == (2, "row 2")
+    assert tally.labels == {"B-PER": 2, "I-PER": 1, "B-LOC": 2, "O": 1}
 
 
-def test_strict_data_refuse_orphans() -> None:
-    with pytest.raises(ValueError, match="an I- tag continues no entity; begin it with B-, or leave out `strict`"):
-        read(["O", "I-PER", "O"], data={"train": "x", "strict": True})
-    assert read(["O", "B-PER", "O"], data={"train": "x", "strict": True})[0] == ["O", "B-PER", "O"]
+def test_strict_data_refuse_orphans_and_accept_a_scheme_in_which_entities_begin_with_i() -> None:
+    strict = {"data": {"train": "x", "strict": True}}
+    with pytest.raises(BadLabel, match="an I- tag continues no entity; begin it with B-, or leave out `strict`") as bad:
+        read_file([["B-LOC", "O", "O"], ["O", "I-PER", "O"]], **strict)
+    assert bad.value.place == "row 2"
+    assert read_file([["O", "B-PER", "O"]], **strict)[0] == [["O", "B-PER", "O"]]
+    golds, tally = read_file([["I-PER", "B-PER", "O"]], **strict)
+    assert golds == [["B-PER", "B-PER", "O"]]
+    assert "IOB1" in tally.scheme
 
 
 def test_plain_tags_are_left_as_they_are() -> None:
-    assert read(["I-PER", "O", "O"], scheme="plain")[0] == ["I-PER", "O", "O"]
-    assert read(["NOUN", "I-PER", "O"])[0] == ["NOUN", "I-PER", "O"]
+    assert read_file([["I-PER", "O", "O"]], scheme="plain")[0] == [["I-PER", "O", "O"]]
+    assert read_file([["NOUN", "VERB", "S-ADJ"]])[0] == [["NOUN", "VERB", "S-ADJ"]]
 
 
 @pytest.mark.parametrize("tags", [["O", "O", "O"], ["B-A", "I-A", "B-B"], ["B-A", "O", "O"]])
 def test_scheme_bio_accepts_sentences_with_and_without_entities(tags: list[str]) -> None:
-    assert read(tags, scheme="bio") == read(tags)
-    assert read(tags, scheme="bio")[0] == tags
+    assert read_file([tags], scheme="bio")[0] == [tags]
 
 
 def test_scheme_bio_refuses_other_tags() -> None:
-    with pytest.raises(ValueError, match="found the tag 'NOUN'; scheme bio accepts O, B-x and I-x"):
-        read(["B-A", "NOUN", "O"], scheme="bio")
+    with pytest.raises(BadLabel, match="found the tag 'NOUN' .* which does not fit the others"):
+        read_file([["B-A", "NOUN", "O"]], scheme="bio")
+    with pytest.raises(BadLabel, match="found the tag 'NOUN'; scheme bio accepts O, B-x and I-x"):
+        read_file([["NOUN", "O", "O"]], scheme="bio")
+
+
+def test_other_rows_are_read_as_the_training_rows_were() -> None:
+    assert fit("B-PER", "O").reading_options.scheme == "bio"
+    assert fit("NOUN", "B-X").reading_options.scheme == "plain"
 
 
 @pytest.mark.parametrize(

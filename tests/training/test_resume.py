@@ -168,6 +168,8 @@ def test_a_changed_configuration_cannot_resume(job: Job, tmp_path: Path, monkeyp
         interrupt_after(patch, 3)
         with pytest.raises(Interrupted):
             pt.train(job(), tmp_path / "run")
+    with pytest.raises(OutputError, match="a run was begun here; add --resume to go on with it, or name another"):
+        pt.train(job(), tmp_path / "run")
     run = tmp_path / "run"
     files = ["config.yaml", "data.json", "events.jsonl"]
     before = [(run / file).read_bytes() for file in files]
@@ -257,8 +259,11 @@ def test_an_output_folder_that_exists_is_refused(job: Job, tmp_path: Path) -> No
     assert not (tmp_path / "mistaken").exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match="add --resume to go on"):
-        pt.train(values, tmp_path / "other")
+    for resume in (False, True):
+        with pytest.raises(
+            OutputError, match=r"the folder holds other files \(notes.txt\) and no run; name a new folder"
+        ):
+            pt.train(values, tmp_path / "other", resume=resume)
     assert (tmp_path / "other" / "notes.txt").read_text() == "mine"
 
 

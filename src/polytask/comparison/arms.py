@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -12,11 +11,11 @@ from polytask.comparison.budget import Budget
 from polytask.config import Config, validate
 from polytask.config.document import Path_, apply_override
 from polytask.errors import ConfigError, nearest
+from polytask.options import is_name
 
 BASELINE = "single"
 # What a task has because there are other tasks.
 _JOINT_KEYS = ("needs", "reads", "detach_reads", "gate", "weight")
-_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]*$")
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def require_arms(chosen: Sequence[str], named: Mapping[str, Sequence[str]]) -> l
     for name, overrides in named.items():
         if name in ARMS:
             raise ConfigError(f"--arm {name}: this name has a meaning already; call the arm by another one")
-        if not _NAME.match(name):
+        if not is_name(name):
             raise ConfigError(f"--arm {name}: found {name!r}; a name is a letter, then letters, digits, - and _")
         if not overrides:
             raise ConfigError(f"--arm {name}: it names nothing; give it an override such as sharing.strategy=global")

@@ -20,6 +20,7 @@ from polytask.comparison.preparation import Planned, Prepared
 from polytask.errors import Interrupted, PolytaskError, TrainingError, UserError
 from polytask.files import write_text
 from polytask.launch import Lifeline, lifeline
+from polytask.terminal import PlainConsole
 
 _GO_ON = "the same command goes on from there"
 
@@ -61,7 +62,7 @@ class Shelf:
                 waiting.setdefault(place, run)
         self.reused += len(places) - len(waiting)
         self.trained += len(waiting)
-        console = Console(stderr=True, soft_wrap=True)
+        console = PlainConsole(stderr=True, soft_wrap=True)
         if jobs > 1:
             _Crew(waiting, jobs, console).work()
         else:
@@ -72,7 +73,7 @@ class Shelf:
 
 
 def _tell(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False)
+    console.print(text)
 
 
 def _train_here(run: Planned, place: Path) -> None:

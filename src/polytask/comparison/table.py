@@ -10,6 +10,7 @@ from rich.table import Table
 
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.compare import Comparison
+from polytask.tables import add_number, grid
 
 
 def show_comparison(found: Comparison, out: Console) -> None:
@@ -26,15 +27,15 @@ def show_comparison(found: Comparison, out: Console) -> None:
 
 
 def _say(out: Console, text: str) -> None:
-    out.print(text, markup=False, highlight=False, soft_wrap=True)
+    out.print(text, soft_wrap=True)
 
 
 def _scores(found: Comparison) -> Table:
     seeds = found.record["seeds"]
     title = f"Test scores over {len(seeds)} seeds; differences to single in points"
-    table = Table("task", "arm", title=title, title_justify="left")
+    table = grid("task", "arm", title=title)
     for name in ("mean and std", "difference [95 %]", "relative"):
-        table.add_column(name, justify="right")
+        add_number(table, name)
     for task, one in found.tasks.items():
         margin = [task, f"({one['metric']})"]
         for index, (arm, values) in enumerate(one["arms"].items()):
@@ -58,9 +59,9 @@ def _number(value: float | None, form: str, scale: float) -> str:
 
 
 def _arms(found: Comparison) -> Table:
-    table = Table("arm", title="What each arm takes (single: all its models)", title_justify="left")
+    table = grid("arm", title="What each arm takes (single: all its models)")
     for name in ("parameters", "training seconds", "test rows/s", "models"):
-        table.add_column(name, justify="right")
+        add_number(table, name)
     for name, arm in found.arms.items():
         speed = arm["predict_rows_per_second"]
         models = len(next(iter(arm["runs"].values())))

@@ -20,6 +20,9 @@ MOST_DIGITS = 100
 _FLOAT = re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)[eE][-+]?[0-9]+$")
 
 
+_SHOWN_CHARACTERS = 200
+
+
 class _Loader(yaml.SafeLoader):
     """As YAML 1.2: `1e-5` is a number, and `2020-01-01` is text."""
 
@@ -44,9 +47,7 @@ def parse(text: str, name: str) -> tuple[Any, dict[Path_, int]]:
         _check(node, name, (), Counter())
         data = _Loader("").construct_document(node)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{name}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
+        raise ConfigError(_no_yaml(error, text, name)) from None
     except (ValueError, KeyError, AttributeError):  # what PyYAML raises for `!!int many`
         raise ConfigError(f"{name}: not YAML: a value does not fit its explicit tag (!!int and the like)") from None
     except RecursionError:
@@ -54,6 +55,34 @@ def parse(text: str, name: str) -> tuple[Any, dict[Path_, int]]:
     marks: dict[Path_, int] = {}
     _mark(node, (), marks)
     return _apart(data), marks
+
+
+# Problems that the parser has with a line that is indented wrongly, or with a colon inside a value.
+_INDENTATION = (
+    "mapping values are not allowed", "expected <block end>", "did not find expected", "could not find expected ':'",
+)  # fmt: skip
+
+
+def _no_yaml(error: yaml.YAMLError, text: str, name: str) -> str:
+    """Say what is wrong with a text that is no YAML, show the line, and say what to do."""
+    mark, problem = getattr(error, "problem_mark", None), str(getattr(error, "problem", None) or error)
+    if mark is None:
+        return f"{name}: not YAML: {problem}"
+    lines = text.split("\n")
+    number = min(mark.line, len(lines) - 1)
+    # A line is often found wrong only when the next one begins.
+    tabs = [at for at in (number, number - 1) if at >= 0 and re.match(r" *\t", lines[at])]
+    if tabs:
+        number, told = tabs[0], "found a tab in the indentation; indent with spaces"
+    elif problem.startswith(_INDENTATION):
+        told = (
+            "the line does not fit the indentation of the lines above, or holds `: ` in a value without quotes; indent "
+            "with spaces, keys of one level by the same number"
+        )
+    else:
+        told = problem
+    shown = lines[number].removesuffix("\r")[:_SHOWN_CHARACTERS]
+    return f"{name}:{number + 1}: not YAML: {told}: {shown!r}"
 
 
 def _check(node: yaml.Node, name: str, above: tuple[yaml.Node, ...], seen: Counter[int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -13,7 +14,9 @@ from pydantic_core import ErrorDetails
 from polytask.config.document import Path_
 from polytask.config.root import Config
 from polytask.errors import nearest
+from polytask.tasks import TASKS
 
+_MAPPING = "keys with values"
 # What is expected, by the checker's name for the mistake.
 _EXPECTED: dict[str, str] = {
     "string_type": "text",
@@ -25,11 +28,10 @@ _EXPECTED: dict[str, str] = {
     "finite_number": "a finite number",
     "bool_type": "true or false",
     "bool_parsing": "true or false",
-    "dict_type": "keys with values",
-    "model_type": "keys with values",
-    "model_attributes_type": "keys with values",
+    "dict_type": _MAPPING,
+    "model_type": _MAPPING,
+    "model_attributes_type": _MAPPING,
     "tuple_type": "a list",
-    "string_pattern_mismatch": "a name: a letter, then letters, digits, - or _",
     "string_too_short": "text that is not empty",
 }
 
@@ -102,8 +104,7 @@ def _discriminator(error: ErrorDetails) -> str:
 def _reason(error: ErrorDetails, data: Mapping[str, Any]) -> str:
     kind, context, value = error["type"], error.get("ctx", {}), error["input"]
     if kind == "extra_forbidden":
-        path = _real_path(error, data)
-        return f"unknown key; {nearest(str(path[-1]), accepted_keys(path[:-1], data))}"
+        return _unknown_key(_real_path(error, data), data)
     if kind == "missing":
         return "missing, and it has no default"
     if kind == "union_tag_not_found":
@@ -115,13 +116,56 @@ def _reason(error: ErrorDetails, data: Mapping[str, Any]) -> str:
         value = value[_discriminator(error)] if kind == "union_tag_invalid" else value
         expected = str(context.get("expected_tags") or context["expected"]).replace(" or ", ", ")
         accepted = [item.strip(" '") for item in expected.split(",")]
+        if kind == "union_tag_invalid" and (meant := _type_meant(value)) in accepted:
+            return f"found {_shown(value)}; accepted: {', '.join(accepted)}; did you mean {meant!r}?"
         return f"found {_shown(value)}; {nearest(value if isinstance(value, str) else '', accepted)}"
     if kind in ("too_long", "too_short"):
         least = kind == "too_short"
         limit = f"at least {context['min_length']}" if least else f"at most {context['max_length']}"
         return f"found {context['actual_length']} items; expected {limit}"
     message = _expected(kind, value) or error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if _EXPECTED.get(kind) == _MAPPING:
+        message += _indentation_hint(_real_path(error, data), data)
     return message if message.startswith("found") else f"found {_shown(value)}; {message}"
+
+
+def _unknown_key(path: Path_, data: Mapping[str, Any]) -> str:
+    name, accepted = str(path[-1]), accepted_keys(path[:-1], data)
+    hint = _indentation_hint(path, data)
+    others = paths_of(name)
+    if _general(path) in others:  # a key of another strategy or type
+        others = []
+    elif not others and len(path) == 1 and not difflib.get_close_matches(name, accepted, n=1, cutoff=0.7):
+        others = [place for place in [path_like(name)] if place is not None]
+    if hint or not others:
+        return f"unknown key; {nearest(name, accepted)}{hint}"
+    return f"unknown key; accepted: {', '.join(sorted(accepted))}; did you mean {others[0]!r}?"
+
+
+def _general(path: Path_) -> str:
+    """Return a path as `paths_of` writes it."""
+    parts = [str(part) for part in path]
+    return ".".join([*parts[:1], "NAME", *parts[2:]] if parts[:1] == ["tasks"] and len(parts) > 1 else parts)
+
+
+def _indentation_hint(path: Path_, data: Any) -> str:  # noqa: ANN401
+    """Say that a key may belong below the one before it, which holds nothing."""
+    at = data
+    for part in path[:-1]:
+        at = at[part]
+    if not isinstance(at, Mapping) or path[-1] not in at:
+        return ""
+    keys = list(at)
+    empty = [key for key in keys[: keys.index(path[-1])] if at[key] is None]
+    if not empty:
+        return ""
+    return f"; to put {str(path[-1])!r} below {empty[-1]!r}, which holds nothing, indent it with more spaces"
+
+
+def _type_meant(value: Any) -> str | None:  # noqa: ANN401
+    """Return the type of task that others call by another name."""
+    said = str(value).lower().replace("_", "-").replace(" ", "-")
+    return next((name for name, task in TASKS.items() if said in task.also_called), None)
 
 
 def _expected(kind: str, value: Any) -> str:  # noqa: ANN401
@@ -195,3 +239,39 @@ def _item_of(annotation: Any) -> Any:  # noqa: ANN401
         return get_args(annotation)[0]
     inner = [_item_of(one) for one in get_args(annotation)]
     return next((found for found in inner if found is not None), None)
+
+
+def paths_of(name: str) -> list[str]:
+    """Return where keys of a name stand in a configuration, such as `train.epochs`; the shortest path first.
+
+    >>> paths_of("epochs")[0], paths_of("label")[0]
+    ('train.epochs', 'tasks.NAME.label')
+    """
+    return [path for path in _all_paths() if path.rpartition(".")[2] == name]
+
+
+def path_like(name: str) -> str | None:
+    """Return the path of the key whose name is nearest to one; None where none is near.
+
+    >>> path_like("epoch"), path_like("batch_size"), path_like("xyz")
+    ('train.epochs', 'train.batch_rows', None)
+    """
+    names = {path.rpartition(".")[2]: path for path in reversed(_all_paths())}
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.7)
+    return names[close[0]] if close else None
+
+
+@cache
+def _all_paths() -> tuple[str, ...]:
+    found = dict.fromkeys(_paths(Config, ""))
+    return tuple(sorted(found, key=lambda path: path.count(".")))
+
+
+def _paths(model: type[BaseModel], place: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield place + name
+        item = _item_of(field.annotation)
+        for inner in _models_in(field.annotation):
+            yield from _paths(inner, f"{place}{name}.")
+        for inner in _models_in(item) if item is not None else ():
+            yield from _paths(inner, f"{place}{name}.NAME.")

@@ -48,6 +48,7 @@ def validate(
         places: where each value stands, by its path.
     """
     try:
-        return Config.model_validate(data, context={"base": None if base is None else str(base)})
+        config = Config.model_validate(data, context={"base": None if base is None else str(base)})
     except ValidationError as error:
         raise ConfigError("\n".join(explain(error, data, places or {}, name))) from None
+    return config.stands_at(places or {})

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from pydantic import Field, SerializeAsAny, StringConstraints, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, PrivateAttr, SerializeAsAny, ValidationInfo, field_validator
 
 from polytask.balance import BALANCERS, AutoOptions, BalanceOptions
-from polytask.options import Options
+from polytask.config.document import Path_
+from polytask.errors import UserError
+from polytask.options import NAME, Options, is_name
 from polytask.schedule import SCHEDULES, ParallelOptions, ScheduleOptions
 from polytask.sharing import SHARING, GlobalOptions, SharingOptions
 from polytask.sharing.growth import ExtendOptions
@@ -29,7 +34,21 @@ else:
     AnySchedule = Annotated[reduce(or_, (kind.Options for kind in SCHEDULES.values())), Field(discriminator="strategy")]
     AnyBalance = Annotated[reduce(or_, BALANCERS.values()), Field(discriminator="method")]
 
-TaskName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+
+def _require_name(value: str) -> str:
+    if not is_name(value):
+        raise ValueError(f"found {value!r}; expected {NAME}")
+    return value
+
+
+TaskName: TypeAlias = Annotated[str, AfterValidator(_require_name)]
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where values stand, by their path; all are equal, since they are no part of what a configuration says."""
+
+    known: Mapping[Path_, str] = field(compare=False)
 
 
 class Config(Options):
@@ -57,6 +76,26 @@ class Config(Options):
     def _kind_has_a_default(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
         kind = {"schedule": {"strategy": "parallel"}, "balance": {"method": "auto"}}[info.field_name or ""]
         return {**kind, **value} if isinstance(value, dict) else value
+
+    _places: _Places = PrivateAttr(default_factory=lambda: _Places({}))
+
+    def stands_at(self, places: Mapping[Path_, str]) -> Config:
+        """Remember where each value stands: its file and line, by its path."""
+        self._places = _Places(dict(places))
+        return self
+
+    @contextmanager
+    def at_its_line(self) -> Generator[None]:
+        """Put the file and line of the value before an error that names a value of this configuration."""
+        try:
+            yield
+        except UserError as error:
+            path, known = error.option, self._places.known
+            found = (known[path[:length]] for length in range(len(path), 0, -1) if path[:length] in known)
+            place = next(found, None)
+            if place is None:
+                raise
+            raise type(error)(f"{place}: {error}") from None
 
     def to_json(self) -> dict[str, Any]:
         """Return the resolved configuration as JSON; reading it back gives the same one."""

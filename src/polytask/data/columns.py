@@ -24,6 +24,13 @@ class Ragged:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
+    def count(self, value: int) -> int:
+        """Return how often a value occurs in all rows."""
+        return sum(
+            int(np.count_nonzero(values[offsets[0] : offsets[-1]] == value))
+            for values, offsets in zip(self._values, self._offsets, strict=True)
+        )
+
     def __getitem__(self, row: int) -> NDArray[np.generic]:
         chunk = int(np.searchsorted(self._starts, row, side="right")) - 1
         offsets = self._offsets[chunk]

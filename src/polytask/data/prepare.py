@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from polytask.data.encode import Source, encode_table
 from polytask.data.feed import feeds_of, require_apart
+from polytask.data.notes import Finding, label_findings, merged, spelling_notes
 from polytask.data.rows import Table, read_table
 from polytask.data.tokens import SHARED, Tokenization
 from polytask.errors import ConfigError
@@ -19,6 +20,8 @@ from polytask.tasks.tagging import Tagging
 from polytask.terms import Note, Split
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+# From this share of unknown tokens on the texts are not in the encoder's language.
+_UNKNOWN_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -37,25 +40,33 @@ class Tables:
 
 def read_tables(options: Mapping[str, TaskOptions]) -> Tables:
     """Read every split of every task and fit the tasks. Raises DataError or ConfigError naming the place."""
-    tables: dict[Split, tuple[Table, ...]] = {
-        split: tuple(read_table(feed) for feed in feeds_of(options, split)) for split in SPLITS
-    }
+    feeds = {split: feeds_of(options, split) for split in SPLITS}
     require_apart(options)
-    tasks: dict[str, Task] = {}
-    for name, chosen in options.items():
-        table = next(table for table in tables["train"] if name in table.feed.tasks)
-        try:
-            tasks[name] = TASKS[chosen.type].fit(name, chosen, table.tallies[name])
-        except ValueError as error:
-            raise ConfigError(f"tasks.{name} ({table.feed.name}): {error}") from None
-        for split in SPLITS:
-            for other in tables[split]:
-                if name in other.feed.tasks and other.tallies[name].present == 0:
-                    raise ConfigError(
-                        f"tasks.{name}: {other.feed.name}: no {split} row carries a label; "
-                        "check the column, or name another file"
-                    )
+    train = tuple(read_table(feed) for feed in feeds["train"])
+    tasks = {name: _fit(name, chosen, train) for name, chosen in options.items()}
+    # The other splits are read as the training rows were.
+    settled = {name: task.reading_options for name, task in tasks.items()}
+    tables: dict[Split, tuple[Table, ...]] = {"train": train}
+    for split in SPLITS[1:]:
+        tables[split] = tuple(read_table(feed) for feed in feeds_of(settled, split))
+    for split, found in tables.items():
+        for table in found:
+            for name in (name for name in table.feed.tasks if table.tallies[name].present == 0):
+                raise ConfigError(
+                    f"tasks.{name}: {table.feed.name}: no {split} row carries a label; "
+                    "check the column, or name another file",
+                    option=("tasks", name, "data", split),
+                )
     return Tables(tables, tasks, tuple(_notes(tables, tasks)))
+
+
+def _fit(name: str, options: TaskOptions, tables: Sequence[Table]) -> Task:
+    """Fit a task to its training rows."""
+    table = next(table for table in tables if name in table.feed.tasks)
+    try:
+        return TASKS[options.type].fit(name, options, table.tallies[name])
+    except ValueError as error:
+        raise ConfigError(f"tasks.{name} ({table.feed.name}): {error}", option=("tasks", name)) from None
 
 
 def encode_tables(tables: Tables, tokens: Tokenization) -> dict[Split, tuple[Source, ...]]:
@@ -77,16 +88,36 @@ def task_facts(task: Task, tally: Tally, sources: Iterable[Source]) -> dict[str,
 
 def truncation_notes(sources: Mapping[Split, tuple[Source, ...]], max_tokens: int) -> list[Note]:
     """Say how many texts are longer than the limit."""
-    notes: list[Note] = []
-    for split, found in sources.items():
-        for source in found:
-            rows = source.labelled
-            cut = int(source.truncated[rows].sum())
-            if cut:
-                share = 100 * cut / len(rows)
-                text = f"{cut} of {len(rows)} texts ({share:.0f} %) are longer than {max_tokens} tokens and truncated"
-                notes.append(Note(f"{split} of {', '.join(source.tasks)}", text))
-    return notes
+    return merged(
+        Finding(
+            split,
+            ", ".join(source.tasks),
+            f"{{count}} are longer than {max_tokens} tokens and truncated",
+            f"{int(cut.sum())} of {len(cut)} texts ({100 * cut.mean():.0f} %)",
+        )
+        for split, found in sources.items()
+        for source in found
+        if (cut := source.truncated[source.labelled]).any()
+    )
+
+
+def unknown_notes(sources: Mapping[Split, tuple[Source, ...]], unknown: int | None, tokens: Tokenization) -> list[Note]:
+    """Say where the encoder's vocabulary does not know the texts: they are in another language or script.
+
+    Args:
+        unknown: id of the token that stands for whatever the vocabulary lacks; None where it lacks nothing.
+    """
+    findings: list[Finding] = []
+    for source in (source for found in sources.values() for source in found):
+        own = int(source.lengths.sum()) - len(source) * sum(tokens.frame)
+        share = 0.0 if unknown is None else source.ids.count(unknown) / max(own, 1)
+        if share >= _UNKNOWN_SHARE:
+            text = (
+                "{count} of the tokens are unknown to the encoder, which sees one and the same token in place of them; "
+                "choose an encoder that was made for the language of these texts"
+            )
+            findings.append(Finding(source.split, ", ".join(source.tasks), text, f"{100 * share:.0f} %"))
+    return merged(findings)
 
 
 def shared_token_notes(sources: Mapping[Split, tuple[Source, ...]], tasks: Mapping[str, Task]) -> list[Note]:
@@ -120,40 +151,32 @@ def _shared_token_notes(place: str, task: Tagging, source: Source) -> Iterator[N
 
 
 def _notes(tables: Mapping[Split, tuple[Table, ...]], tasks: Mapping[str, Task]) -> Iterator[Note]:
-    for split in SPLITS:
-        for table in tables[split]:
-            names = ", ".join(table.feed.tasks)
-            place = f"{split} of {names}"
-            yield from (Note(place, message) for message in table.remarks.messages())
-            if table.empty[0]:
-                yield Note(
-                    place,
-                    f"{table.empty[0]} texts are empty or hold no visible character, the first at {table.empty[1]}",
-                )
-            if table.apart[0]:
-                yield Note(
-                    place,
-                    f"the tokens of {table.apart[0]} rows do not spell out their text, the first at {table.apart[1]}; "
-                    "the tokens, joined, are encoded as a row of their own, beside the text where a task reads that",
-                )
-            yield from _task_notes(split, table, tasks)
-    yield from leaks(tables)
+    yield from merged(finding for split in SPLITS for table in tables[split] for finding in _row_findings(split, table))
+    for name, task in tasks.items():
+        tallies: dict[Split, Tally] = {
+            split: table.tallies[name] for split in SPLITS for table in tables[split] if name in table.tallies
+        }
+        yield from merged(finding for split, tally in tallies.items() for finding in label_findings(split, task, tally))
+        yield from spelling_notes(task, tallies)
+    yield from merged(leaks(tables))
 
 
-def _task_notes(split: Split, table: Table, tasks: Mapping[str, Task]) -> Iterator[Note]:
-    for name, tally in table.tallies.items():
-        place = f"{split} of {name}"
-        if tally.repaired:
-            yield Note(place, f"{tally.repaired} orphan I- tags were read as B-, the first at {tally.repaired_at}")
-        if tally.missing:
-            yield Note(
-                place,
-                f"{tally.missing} of {tally.missing + tally.present} rows carry no label and are masked",
-            )
-        unseen = {label: count for label, count in tally.labels.items() if label not in tasks[name].labels}
-        if unseen:
-            listed = ", ".join(f"{label} ({count})" for label, count in sorted(unseen.items())[:8])
-            yield Note(place, f"labels that training never has count as errors: {listed}")
+def _row_findings(split: Split, table: Table) -> Iterator[Finding]:
+    names = ", ".join(table.feed.tasks)
+    for message, cases, place in table.remarks.to_json():
+        text = message.replace("{place}", "{first}").replace("{{", "{").replace("}}", "}")
+        yield Finding(split, names, text, str(cases), place)
+    count, first = table.empty
+    if count:
+        text = "{count} texts are empty or hold no visible character, the first at {first}"
+        yield Finding(split, names, text, str(count), first)
+    count, first = table.apart
+    if count:
+        text = (
+            "the tokens of {count} rows do not spell out their text, the first at {first}; "
+            "the tokens, joined, are encoded as a row of their own, beside the text where a task reads that"
+        )
+        yield Finding(split, names, text, str(count), first)
 
 
 def fingerprints(table: Table) -> NDArray[np.uint64]:
@@ -161,7 +184,7 @@ def fingerprints(table: Table) -> NDArray[np.uint64]:
     return table.rows.data.column("fingerprint").to_numpy()
 
 
-def leaks(tables: Mapping[Split, tuple[Table, ...]]) -> Iterator[Note]:
+def leaks(tables: Mapping[Split, tuple[Table, ...]]) -> Iterator[Finding]:
     """Find dev and test texts that also stand in the training rows of any task: all train the shared encoder.
 
     And test texts that also stand in the dev rows of a task of their own, which choose the model.
@@ -176,14 +199,11 @@ def leaks(tables: Mapping[Split, tuple[Table, ...]]) -> Iterator[Note]:
                     yield from _leak(split, table, other, hashes, "dev rows (which choose the model)")
 
 
-def _leak(split: Split, table: Table, other: Table, known: NDArray[np.uint64], where: str) -> Iterator[Note]:
+def _leak(split: Split, table: Table, other: Table, known: NDArray[np.uint64], where: str) -> Iterator[Finding]:
     hashes = fingerprints(table)
     seen = np.isin(hashes, known)
     count = int(seen.sum())
     if count:
         first = table.rows[int(np.argmax(seen))]["place"]
-        yield Note(
-            f"{split} of {', '.join(table.feed.tasks)}",
-            f"{count} of {len(hashes)} texts are also in the {where} of {', '.join(other.feed.tasks)}, "
-            f"the first at {first}",
-        )
+        text = f"{{count}} are also in the {where} of {', '.join(other.feed.tasks)}, the first at {{first}}"
+        yield Finding(split, ", ".join(table.feed.tasks), text, f"{count} of {len(hashes)} texts", first)

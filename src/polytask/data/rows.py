@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +17,12 @@ from polytask.data.cache import cached
 from polytask.data.feed import Feed, missing_column
 from polytask.data.files import Remarks, require_file
 from polytask.data.words import find_words, join_words
-from polytask.errors import ConfigError, DataError
+from polytask.errors import ConfigError, DataError, UserError
 from polytask.tabular import is_nothing
 from polytask.tasks import TASKS, Tally, TaskOptions
 from polytask.tasks.cells import brief
 from polytask.tasks.tagging import TaggingOptions, as_words
+from polytask.tasks.task import BadLabel, Rereading
 from polytask.terms import Gold, Word
 
 if TYPE_CHECKING:
@@ -81,12 +83,7 @@ def read_table(feed: Feed) -> Table:
     counted: dict[str, Any] = {}
 
     def make(path: Path) -> None:
-        reading = _Reading(feed)
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, reading.schema) as writer:
-            for batch in reading.batches():
-                writer.write_batch(batch)
-        reading.require_columns()
-        counted.update(reading.to_json())
+        counted.update(_write_rows(path, feed))
 
     arrow = cached(f"{digest}.rows.arrow", make)
     notes = cached(f"{digest}.rows.json", lambda path: _write_counts(path, feed, counted))
@@ -98,15 +95,37 @@ def read_table(feed: Feed) -> Table:
 
 def _write_counts(path: Path, feed: Feed, counted: dict[str, Any]) -> None:
     if not counted:  # the rows were cached and the counts were lost: count again
-        reading = _Reading(feed)
-        for _ in reading.batches():
-            pass
-        counted = reading.to_json()
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".making-") as folder:
+            counted = _write_rows(Path(folder, "rows"), feed)
     path.write_text(json.dumps(counted, allow_nan=False), "utf-8")
 
 
+def _write_rows(path: Path, feed: Feed) -> dict[str, Any]:
+    """Write a feed's rows into an Arrow file, and return what was counted."""
+    reading = _Reading(feed)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, reading.schema) as writer:
+        for batch in reading.batches():
+            writer.write_batch(batch)
+    reading.require_columns()
+    again = reading.rereadings()
+    if again:
+        # What the labels mean was clear only when all had been seen.
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".making-") as folder:
+            new = Path(folder, "rows")
+            with (
+                pa.OSFile(str(path)) as source,
+                pa.OSFile(str(new), "wb") as sink,
+                pa.ipc.new_stream(sink, reading.schema) as writer,
+            ):
+                for batch in pa.ipc.open_stream(source):
+                    writer.write_batch(reading.read_again(batch, again))
+            new.replace(path)
+        reading.finish(again)
+    return reading.to_json()
+
+
 class _Reading:
-    """One pass over a feed."""
+    """One pass over a feed, and another one over the labels that only all labels of the file explain."""
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
@@ -191,7 +210,7 @@ class _Reading:
         column = min(task.tokens for task in self.feed.tasks.values() if isinstance(task, TaggingOptions))
         if column in values:
             raise DataError(f"{place}: {column!r} is empty, and so is {self.feed.inputs.first!r}; one is needed")
-        raise DataError(missing_column(place, column, list(values)))
+        raise self.no_column(DataError, place, column, list(values))
 
     def with_words(
         self, place: str, name: str, options: TaggingOptions, values: Mapping[str, Any], text: str | None
@@ -240,7 +259,7 @@ class _Reading:
             if task.tokens == column:  # a file that calls its words so
                 return join_words(self.words(place, name, task, values) or [])[0]
         if column not in values:
-            raise DataError(missing_column(place, column, list(values)))
+            raise self.no_column(DataError, place, column, list(values))
         if not isinstance(value, str):
             raise DataError(f"{place}: {column!r} holds {value!r}; a text is expected")
         self.require_characters(place, column, value)
@@ -254,20 +273,68 @@ class _Reading:
         digest = hashlib.blake2b(f"{text}\0{pair}".encode(), digest_size=8).digest()
         return (int.from_bytes(digest) < share * 2**64) == held
 
+    def rereadings(self) -> dict[str, Rereading]:
+        """Return how the labels of each task are meant, where only all of them tell."""
+        found: dict[str, Rereading] = {}
+        for name, options in self.feed.tasks.items():
+            try:
+                rereading = TASKS[options.type].rereading(options, self.tallies[name])
+            except BadLabel as error:
+                raise DataError(f"{error.place}: task {name!r}: {error}") from None
+            if rereading is not None:
+                found[name] = rereading
+                self.tallies[name].labels.clear()
+                self.tallies[name].places.clear()
+        return found
+
+    def read_again(self, batch: pa.RecordBatch, again: Mapping[str, Rereading]) -> pa.RecordBatch:
+        """Return rows with the labels as they are meant, and count these."""
+        places: list[str] = batch.column("place").to_pylist()
+        for name, rereading in again.items():
+            tally = self.tallies[name]
+            golds: list[list[str] | None] = []
+            for place, gold in zip(places, batch.column(f"gold.{name}").to_pylist(), strict=True):
+                meant = None if gold is None else rereading.read(gold, place)
+                golds.append(meant)
+                tally.labels.update(meant or ())
+                for label in meant or ():
+                    tally.places.setdefault(label, place)
+            at = batch.schema.get_field_index(f"gold.{name}")
+            batch = batch.set_column(at, batch.schema.field(at), pa.array(golds, batch.schema.field(at).type))
+        return batch
+
+    def finish(self, again: Mapping[str, Rereading]) -> None:
+        """Note what was read in another way than it is written."""
+        for name, rereading in again.items():
+            try:
+                rereading.finish(self.tallies[name])
+            except BadLabel as error:
+                raise DataError(f"{error.place}: task {name!r}: {error}") from None
+
     def gold(self, place: str, name: str, options: TaskOptions, values: Mapping[str, Any]) -> Gold:
         tally = self.tallies[name]
-        repaired = tally.repaired
+        respelled = len(tally.respelled)
         try:
             gold = TASKS[options.type].read(options, values, tally)
         except ValueError as error:
             raise DataError(f"{place}: task {name!r}: {error}") from None
-        if tally.repaired > repaired:
-            tally.repaired_at = tally.repaired_at or place
-        for label in [gold] if isinstance(gold, str) else gold if isinstance(gold, list) else ():
-            self.require_characters(place, TASKS[options.type].columns(options)[-1], label)
+        if len(tally.respelled) > respelled:
+            tally.respelled_at = tally.respelled_at or place
+        labels = [gold] if isinstance(gold, str) else gold if isinstance(gold, list) else []
+        for label in labels:
+            if label not in tally.places:
+                self.require_characters(place, TASKS[options.type].columns(options)[-1], label)
+                tally.places[label] = self.place_of_label(place, labels.index(label), options, values)
         tally.present += gold is not None
         tally.missing += gold is None
         return gold
+
+    def place_of_label(self, place: str, at: int, options: TaskOptions, values: Mapping[str, Any]) -> str:
+        """Say where a label stands: its row, and for a word's tag the word."""
+        if not isinstance(options, TaggingOptions):
+            return place
+        words = as_words(values.get(options.tokens), options.tokens) or []
+        return f"{place}: word {at + 1}" + (f" ({words[at][:40]!r})" if at < len(words) else "")
 
     def add_words(
         self, found: list[RawRow], place: str, pair: str | None, tokens: list[str] | None, name: str, gold: Gold
@@ -300,9 +367,7 @@ class _Reading:
         for name, options in self.feed.tasks.items():
             for column in TASKS[options.type].columns(options):
                 if self.columns and column not in self.columns:
-                    place = f"tasks.{name}: {self.feed.name}"
-                    message = missing_column(place, column, list(self.columns))
-                    raise ConfigError(message + self.hint(options))
+                    raise self.no_column(ConfigError, self.feed.name, column, list(self.columns), name)
             # A few rows to score may well be one word each.
             fewest = 2 if self.feed.split == "train" else 10
             if fewest <= self.tallies[name].present == self.single[name]:
@@ -311,6 +376,29 @@ class _Reading:
                     "is one token of a sentence, name the column that tells the sentences apart: `sentence: COLUMN` "
                     f"beside the path (accepted: {', '.join(self.columns)}); otherwise write a sentence a row"
                 )
+
+    def no_column(
+        self, kind: type[UserError], place: str, column: str, columns: list[str], task: str | None = None
+    ) -> UserError:
+        """Return the error for a column that is not there; it names the option that asks for it.
+
+        Args:
+            task: the one that reads it; by default all do.
+        """
+        name = task or next(iter(self.feed.tasks))
+        options = self.feed.tasks[name]
+        asking = (key for key in _COLUMN_OPTIONS if column in _several(getattr(options, key, None)))
+        path = ("tasks", name, next(asking, "text"))
+        message = missing_column(f"{'.'.join(path)}: {place}", column, columns)
+        return kind(message + self.hint(options), option=path)
+
+
+# The options that name columns; `text_pair` before `text`, which it replaces.
+_COLUMN_OPTIONS = ("label", "tags", "tokens", "text_pair", "text")
+
+
+def _several(value: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _cells(values: Mapping[str, Any], levels: int = 3) -> dict[str, Any]:

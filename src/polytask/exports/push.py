@@ -9,9 +9,18 @@ from polytask.errors import OutputError
 
 
 def repositories(folders: Mapping[str, Path], repository: str) -> dict[str, str]:
-    """Return the repository of each folder: the one named; of several folders each has its task's name behind it."""
+    """Return the repository of each folder: the one named; of several folders each has its task's name behind it.
+
+    Raises OutputError for a name that the hub refuses.
+    """
     if len(folders) == 1:
         return dict.fromkeys(folders, repository)
+    for name in folders:
+        if not name.isascii():
+            raise OutputError(
+                f"push: {repository}-{name}: the hub takes names of English letters and digits only; the exports are "
+                f"whole, upload each by itself: `hf upload OWNER/NAME {folders[name]}`"
+            )
     return {name: f"{repository}-{name}" for name in folders}
 
 

@@ -125,7 +125,7 @@ class Section:
     @property
     def anchor(self) -> str:
         """The name by which the page links to it."""
-        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+        return re.sub(r"[\W_]+", "-", self.title.lower()).strip("-")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from polytask.relatedness import MEASURES, Measured
 from polytask.relatedness.record import Relatedness
+from polytask.tables import add_number, grid
 
 
 def show_relatedness(found: Relatedness, out: Console) -> None:
@@ -21,29 +22,27 @@ def show_relatedness(found: Relatedness, out: Console) -> None:
         out.print()
     out.print(f"Groups, by {MEASURES[found.grouped_by].title.lower()}:")
     for group in found.groups:
-        out.print(f"  {', '.join(group)}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"  {', '.join(group)}", soft_wrap=True)
     out.print("\nProposed plan:")
-    out.print(found.plan.picture(), markup=False, highlight=False)
+    out.print(found.plan.picture())
     out.print()
     for name, one in found.rank_correlation.items():
         told = "undefined" if one.spearman is None else f"{one.spearman:+.2f}"
         out.print(f"Rank correlation of {MEASURES[name].title} with the transfer: {told} ({one.pairs} pairs)")
     for sentence in found.sentences:
-        out.print(f"* {sentence}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"* {sentence}", soft_wrap=True)
     cost = found.cost
     out.print(
         f"\nThe probe took {cost.seconds:.1f} s and {cost.row_passes:,} row passes: "
-        f"{cost.share_of_joint_run:.1%} of one joint run's {cost.joint_row_passes:,}.",
-        highlight=False,
+        f"{cost.share_of_joint_run:.1%} of one joint run's {cost.joint_row_passes:,}."
     )
 
 
 def _matrix(name: str, measured: Measured, tasks: tuple[str, ...]) -> Table:
     error = measured.error
-    table = Table("", title=MEASURES[name].title + (" (± standard error)" if error is not None else ""))
-    table.title_justify = "left"
+    table = grid("", title=MEASURES[name].title + (" (± standard error)" if error is not None else ""))
     for task in tasks:
-        table.add_column(task, justify="right")
+        add_number(table, task)
     for i, task in enumerate(tasks):
         cells = [
             _cell(float(value), None if error is None or i == j else float(error[i, j]))
@@ -54,9 +53,9 @@ def _matrix(name: str, measured: Measured, tasks: tuple[str, ...]) -> Table:
 
 
 def _layers(name: str, measured: Measured, tasks: tuple[str, ...]) -> Table:
-    table = Table("pair", title=f"{MEASURES[name].title} by layer", title_justify="left")
+    table = grid("pair", title=f"{MEASURES[name].title} by layer")
     for number in measured.layers:
-        table.add_column(number, justify="right")
+        add_number(table, number)
     for i, one in enumerate(tasks):
         for j in range(i + 1, len(tasks)):
             values = (_cell(float(matrix[i, j]), None) for matrix in measured.layers.values())

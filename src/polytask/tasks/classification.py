@@ -9,11 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from polytask.tasks.choice import Choice, ChoiceOptions, balanced_weights
 from polytask.tasks.task import (
-    MISSING,
     ON_DEV,
     Floats,
     Outputs,
@@ -22,6 +21,7 @@ from polytask.tasks.task import (
     label_text,
     ordered_metrics,
     rounded,
+    says_nothing,
     softmax,
 )  # fmt: skip
 from polytask.terms import Gold, HeadSpec, Word
@@ -35,6 +35,11 @@ class ClassificationOptions(ChoiceOptions):
     class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = Field(
         default=None, description="weight of each class in the loss; balanced: inverse to its frequency"
     )
+
+    @field_validator("class_weights")
+    @classmethod
+    def _labels_are_read_as_in_the_rows(cls, value: Any) -> Any:  # noqa: ANN401
+        return {label_text(label): weight for label, weight in value.items()} if isinstance(value, dict) else value
 
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "micro_f1", "mcc")
 
@@ -50,6 +55,10 @@ class Classification(Choice):
     temperature: float = field(default=1.0, metadata=ON_DEV)
 
     type_name = "classification"
+    also_called = (
+        "text-classification", "sequence-classification", "single-label-classification", "multiclass", "multi-class",
+        "binary", "binary-classification", "sentiment", "sentiment-analysis", "topic", "intent", "nli", "classifier",
+    )  # fmt: skip
     Options = ClassificationOptions
     gold_type = "string"
     activation = "softmax"
@@ -62,11 +71,11 @@ class Classification(Choice):
     @classmethod
     def read(cls, options: ClassificationOptions, row: Row, tally: Tally) -> Gold:
         value = row.get(options.label)
-        if isinstance(value, list | dict) or value not in MISSING:
-            label = label_text(value)
-            tally.labels[label] += 1
-            return label
-        return None
+        if says_nothing(value, options):
+            return None
+        label = tally.label(value)
+        tally.labels[label] += 1
+        return label
 
     @classmethod
     def fit(cls, name: str, options: ClassificationOptions, tally: Tally) -> Classification:

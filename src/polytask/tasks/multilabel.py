@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from polytask.tasks.calibration import CalibratedOptions, fit_temperature, two_classes
 from polytask.tasks.cells import brief, split_cell
@@ -26,6 +26,7 @@ from polytask.tasks.task import (
     label_text,
     ordered_metrics,
     rounded,
+    says_nothing,
     sigmoid,
 )  # fmt: skip
 from polytask.tasks.thresholds import tune_thresholds
@@ -33,6 +34,13 @@ from polytask.terms import Gold, HeadSpec, Word
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+# What an empty cell means, and how the other meaning is written.
+_EMPTY = (
+    "an empty cell is not labelled; for a row that is labelled with none write [] in JSON, or a word of your own that "
+    "`no_label` names"
+)
 
 
 class MultilabelOptions(CalibratedOptions):
@@ -44,6 +52,9 @@ class MultilabelOptions(CalibratedOptions):
     classes: Names = Field(
         default=(), description="names of the labels, where each row marks every one of them by 1 or 0, in this order"
     )
+    no_label: str | None = Field(
+        default=None, min_length=1, description="word that means: labelled with none (an empty cell is not labelled)"
+    )
     threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["tuned"] = Field(
         default="tuned", description="probability from which a label is given; tuned: each label's, best on dev"
     )
@@ -51,6 +62,13 @@ class MultilabelOptions(CalibratedOptions):
         default=None, description="balanced: a label's positive cases weigh as much as its negative ones"
     )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+    @field_validator("no_label")
+    @classmethod
+    def _a_word_means_one_thing(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and value.strip() in info.data.get("unlabelled", ()):
+            raise ValueError(f"found {value!r}, which `unlabelled` names as well: a row is not labelled, or with none")
+        return value
 
     metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "accuracy")
 
@@ -69,10 +87,12 @@ class Multilabel(Task):
     cuts: tuple[float, ...] = field(default=(), metadata=ON_DEV)
 
     type_name = "multilabel"
+    also_called = ("multi-label", "multilabel-classification", "multi-label-classification", "tags", "multi-hot")
     Options = MultilabelOptions
     gold_type = "list<string>"
     activation = "sigmoid"
     problem_type = "multi_label_classification"
+    missing_hint = f"; {_EMPTY}"
 
     @classmethod
     def columns(cls, options: MultilabelOptions) -> tuple[str, ...]:
@@ -81,18 +101,25 @@ class Multilabel(Task):
     @classmethod
     def read(cls, options: MultilabelOptions, row: Row, tally: Tally) -> Gold:
         value = row.get(options.label)
-        if value is None:
+        if says_nothing(value, options):
             return None
+        cell = value
         if isinstance(value, str):
             tally.joined += value.lstrip()[:1] not in ("[", "{")
             value = _choices(value) if value.lstrip()[:1] == "{" else split_cell(value, options.separator)
+            if not value and cell.lstrip()[:1] not in ("[", "{"):
+                raise ValueError(f"found {cell!r}, which holds no label; {_EMPTY}")
         if not isinstance(value, list):
             raise ValueError(f"found {value!r}; labels are a list, or text joined by {options.separator!r}")
         if options.classes:
             value = _of_marks(value, options.classes)
         tally.shortest = min(len(value), len(value) if tally.shortest is None else tally.shortest)
         tally.longest = max(len(value), tally.longest)
-        labels = sorted({label_text(item) for item in value})
+        labels = sorted({tally.label(item) for item in value})
+        if options.no_label is not None and label_text(options.no_label) in labels:
+            if len(labels) > 1:
+                raise ValueError(f"found {cell!r}, and {options.no_label!r} means that there is no label")
+            labels = []
         tally.labels.update(labels)
         return labels
 
@@ -103,7 +130,8 @@ class Multilabel(Task):
         if not classes:
             raise ValueError("the training rows hold no label at all")
         if all(tally.labels[label] == tally.present for label in classes):
-            raise ValueError(f"every training row has the labels {', '.join(classes)}; there is nothing to learn")
+            more = f" ({tally.missing} rows are empty: {_EMPTY})" if tally.missing else ""
+            raise ValueError(f"every training row has the labels {', '.join(classes)}; there is nothing to learn{more}")
         return cls(name, options, classes, tuple(tally.labels[label] for label in classes), tally.present)
 
     @property
@@ -117,6 +145,15 @@ class Multilabel(Task):
     @property
     def labels(self) -> tuple[str, ...]:
         return self.classes
+
+    def only_label(self, tally: Tally) -> str | None:
+        if any(count != tally.present for count in tally.labels.values()):
+            return None
+        return f"the labels {', '.join(sorted(tally.labels))}" if tally.labels else "no label at all"
+
+    def nothing_hint(self, label: str) -> str:
+        word = json.dumps(label, ensure_ascii=False)
+        return f"{super().nothing_hint(label)}; if it means that a row has none of the labels, `no_label: {word}`"
 
     @property
     def unit(self) -> tuple[float, float]:

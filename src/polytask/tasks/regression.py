@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from polytask.tasks.cells import brief
-from polytask.tasks.task import MISSING, Outputs, Row, Tally, Task, TaskOptions, ordered_metrics, rounded
+from polytask.tasks.task import Outputs, Row, Tally, Task, TaskOptions, ordered_metrics, rounded, says_nothing
 from polytask.terms import Gold, HeadSpec, Word
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Regression(Task):
     deviation: float
 
     type_name = "regression"
+    also_called = ("similarity", "sts", "semantic-similarity", "sentence-similarity", "score", "rating", "float")
     Options = RegressionOptions
     gold_type = "double"
     activation = "identity"
@@ -55,7 +56,7 @@ class Regression(Task):
     @classmethod
     def read(cls, options: RegressionOptions, row: Row, tally: Tally) -> Gold:
         value = row.get(options.label)
-        if isinstance(value, str | int | float | None) and value in MISSING:
+        if says_nothing(value, options):
             return None
         if isinstance(value, str) and _NUMBER.fullmatch(value.strip()) is None:
             hint = "; write decimals with a point" if re.fullmatch(r"\s*[-+]?[0-9]+,[0-9]+\s*", value) else ""
@@ -65,7 +66,10 @@ class Regression(Task):
         except (TypeError, ValueError, OverflowError):
             number = float("nan")
         if not math.isfinite(number):
-            raise ValueError(f"found {value!r}; a score is a finite number (leave the cell out where it is unknown)")
+            raise ValueError(
+                f"found {value!r}; a score is a finite number (leave the cell empty where it is unknown, or name the "
+                "word that stands there with `unlabelled`)"
+            )
         # Welford's update: a difference of sums would lose the deviation of large numbers, such as times in seconds.
         before = tally.total / tally.present if tally.present else number
         tally.total += number
@@ -97,6 +101,9 @@ class Regression(Task):
     @property
     def labels(self) -> tuple[str, ...]:
         return ()
+
+    def only_label(self, tally: Tally) -> str | None:
+        return f"the score {tally.low:g}" if tally.low == tally.high else None
 
     @property
     def unit(self) -> tuple[float, float]:

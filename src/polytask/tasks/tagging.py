@@ -12,17 +12,21 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from polytask.errors import nearest
-from polytask.tasks.bio import confused_spans, continued, is_bio, repair, spans, word_tags
+from polytask.tasks.bio import confused_spans, continued, is_bio, spans, word_tags
 from polytask.tasks.cells import split_cell
 from polytask.tasks.choice import Choice, ChoiceOptions, balanced_weights
+from polytask.tasks.tag_scheme import TagScheme, find_scheme
 from polytask.tasks.task import (
     ON_DEV,
+    BadLabel,
     Outputs,
+    Rereading,
     Row,
     Tally,
     label_text,
     ordered_metrics,
     rounded,
+    says_nothing,
     softmax,
 )  # fmt: skip
 from polytask.terms import NO_TOKEN, OWN_TOKEN, SHARED_TOKEN, Gold, HeadSpec, Word
@@ -67,6 +71,11 @@ class Tagging(Choice):
     temperature: float = field(default=1.0, metadata=ON_DEV)
 
     type_name = "tagging"
+    also_called = (
+        "ner", "named-entity-recognition", "token-classification", "sequence-labeling", "sequence-labelling",
+        "sequence-tagging", "entities", "entity", "pos", "pos-tagging", "slot-filling", "slots", "chunking", "bio",
+        "tagger",
+    )  # fmt: skip
     Options = TaggingOptions
     level = "word"
     gold_type = "list<string>"
@@ -78,7 +87,8 @@ class Tagging(Choice):
 
     @classmethod
     def read(cls, options: TaggingOptions, row: Row, tally: Tally) -> Gold:
-        tags = as_words(row.get(options.tags), options.tags)
+        cell = row.get(options.tags)
+        tags = None if says_nothing(cell, options) else as_words(cell, options.tags)
         words = as_words(row.get(options.tokens), options.tokens)
         if tags is None:
             return None
@@ -87,16 +97,24 @@ class Tagging(Choice):
             raise ValueError(f"the row has tags but no {options.tokens!r} ({nearest(options.tokens, others)})")
         if len(words) != len(tags):
             raise ValueError(f"found {len(words)} tokens and {len(tags)} tags; each token needs one tag")
-        if options.scheme != "plain" and is_bio(tags):
-            tags, orphans = repair(tags)
-            if orphans and options.data.strict:
-                raise ValueError("an I- tag continues no entity; begin it with B-, or leave out `strict`")
-            tally.repaired += orphans
-        elif options.scheme == "bio" and set(tags) - {"O"}:
-            odd = next(tag for tag in tags if tag != "O" and not is_bio([tag]))
-            raise ValueError(f"found the tag {odd!r}; scheme bio accepts O, B-x and I-x")
+        tags = [tag.strip() for tag in tags]
+        if not all(tags):
+            raise ValueError(f"found an empty tag in {options.tags!r}; each token needs one tag")
         tally.labels.update(tags)
         return tags
+
+    @classmethod
+    def rereading(cls, options: TaggingOptions, tally: Tally) -> Rereading | None:
+        if options.scheme == "plain":
+            return None
+        scheme = find_scheme(tally.labels, entities=options.scheme == "bio")
+        if scheme is None:
+            if "O" in tally.labels or any(tag[:2] in ("B-", "I-") for tag in tally.labels):
+                tally.scheme = _PLAIN
+            return None
+        if scheme.odd:
+            raise BadLabel(tally.places.get(scheme.odd[0], ""), _odd_tags(scheme, options, tally))
+        return _ReadAsBio(scheme, strict=options.data.strict)
 
     @classmethod
     def fit(cls, name: str, options: TaggingOptions, tally: Tally) -> Tagging:
@@ -104,6 +122,7 @@ class Tagging(Choice):
         if len(tags) < 2:
             found = f"only the tag {min(tags)!r}" if tags else "no tag at all"
             raise ValueError(f"the training rows hold {found}; tagging needs at least two tags")
+        # What marks entities has been read as BIO by now.
         bio = options.scheme == "bio" or (options.scheme == "auto" and is_bio(tags))
         if bio:
             # An entity type seen only as single words still needs its I- tag.
@@ -117,6 +136,10 @@ class Tagging(Choice):
         return cls(name, options, tagset, tuple(tally.labels[tag] for tag in tagset), bio)
 
     @property
+    def reading_options(self) -> TaggingOptions:
+        return self.options.model_copy(update={"scheme": "bio" if self.bio else "plain"})
+
+    @property
     def head(self) -> HeadSpec:
         return HeadSpec("word", len(self.tagset), self.options.pooling, self.options.dropout)
 
@@ -128,6 +151,10 @@ class Tagging(Choice):
     @property
     def labels(self) -> tuple[str, ...]:
         return self.tagset
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        return tuple(tag for tag in self.tagset if not (self.bio and tag.startswith("I-")))
 
     def encode(self, gold: Gold) -> list[int]:
         assert isinstance(gold, list)
@@ -240,6 +267,57 @@ def per_word(values: Sequence[_Value], words: Sequence[int], otherwise: _Value) 
         last = next(own) if word == OWN_TOKEN else last
         found.append(otherwise if word == NO_TOKEN else last)
     return found
+
+
+# Of tags that are plain, and might have been meant as entities.
+_PLAIN = (
+    "the tags are plain, and scored word by word; if they mark entities, write them as BIO (B-PER, I-PER, O); if not, "
+    "say so with `scheme: plain`"
+)
+
+
+class _ReadAsBio(Rereading):
+    """Reads tags of any scheme as BIO."""
+
+    def __init__(self, scheme: TagScheme, *, strict: bool) -> None:
+        self._scheme = scheme
+        self._strict = strict
+        self._orphans, self._orphan_at, self._begins, self._small = 0, "", 0, 0
+
+    def read(self, gold: list[str], place: str) -> list[str]:
+        found = self._scheme.read(gold)
+        if found.orphans:
+            self._orphans, self._orphan_at = self._orphans + found.orphans, self._orphan_at or place
+        self._begins += found.begins
+        self._small += gold.count("o")
+        return found.tags
+
+    def finish(self, tally: Tally) -> None:
+        # In IOB1 an entity begins with I-, and with B- only right behind another one of its type.
+        iob1 = bool(self._orphans) and not self._begins and self._scheme.name == "BIO"
+        if not iob1:
+            tally.repaired, tally.repaired_at = self._orphans, self._orphan_at
+        if self._strict and tally.repaired:
+            raise BadLabel(self._orphan_at, "an I- tag continues no entity; begin it with B-, or leave out `strict`")
+        tally.scheme = self._scheme.describe("IOB1" if iob1 else self._scheme.name)
+        if self._small:
+            tally.scheme = f"{tally.scheme}{'; ' if tally.scheme else ''}the tag o ({self._small} words) is read as O"
+
+
+def _odd_tags(scheme: TagScheme, options: TaggingOptions, tally: Tally) -> str:
+    """Say which tags do not fit the others, and how to mend that."""
+    first, *others = scheme.odd
+    fitting = next((tag for tag in tally.labels if scheme.style.split(tag)), None)
+    more = ", ".join(f"{tag!r} at {tally.places.get(tag, '')}" for tag in others[:5])
+    told = f"; so are {more}" + (f" and {len(others) - 5} more" if len(others) > 5 else "") if others else ""
+    if fitting is None:
+        accepted = "O, B-x and I-x (also written as BIOES, BILOU or IOB1)"
+        return f"found the tag {first!r}; scheme {options.scheme} accepts {accepted}{told}"
+    return (
+        f"found the tag {first!r} ({tally.labels[first]} of {tally.labels.total()} words), which does not fit the "
+        f"others: they are {scheme.name}, such as {fitting!r}; write it as they are (or O), or set `scheme: plain` to "
+        f"score every tag word by word{told}"
+    )
 
 
 def as_words(value: Any, column: str) -> list[str] | None:  # noqa: ANN401

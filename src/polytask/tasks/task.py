@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,21 +33,38 @@ ON_DEV = {"fitted": "dev"}
 Row: TypeAlias = Mapping[str, Any]
 ProblemType: TypeAlias = Literal["single_label_classification", "multi_label_classification", "regression"]
 _Real = TypeVar("_Real", NDArray[np.float32], NDArray[np.float64])
-MISSING: frozenset[object] = frozenset({None, ""})
 # How values that a training learned are read from a model folder: as they were written, and finite.
 _AS_WRITTEN = ConfigDict(strict=True, allow_inf_nan=False)
 _POSITIVE = frozenset({"temperature", "deviation"})
+_TRUTH = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
+# A whole number as pandas writes it where a column has gaps; `01` and `1.` may be codes.
+_WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0+")
 
 
 def _one_or_several(value: Any) -> Any:  # noqa: ANN401
     return (value,) if isinstance(value, str) else value
 
 
+def _as_cells(value: Any) -> Any:  # noqa: ANN401
+    items = _one_or_several([value] if isinstance(value, int) else value)
+    if not isinstance(items, list | tuple):
+        return items
+    found = [str(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in items]
+    return [item.strip() if isinstance(item, str) else item for item in found]
+
+
 _NAME = {"type": "string"}
+_CELL = {"type": ["string", "integer"]}
 Names: TypeAlias = Annotated[
     tuple[str, ...],
     BeforeValidator(_one_or_several),
     WithJsonSchema({"anyOf": [_NAME, {"type": "array", "items": _NAME}]}),
+]
+
+Cells: TypeAlias = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_as_cells),
+    WithJsonSchema({"anyOf": [_CELL, {"type": "array", "items": _CELL}]}),
 ]
 
 
@@ -66,6 +85,9 @@ class TaskOptions(Options):
     text: str = Field(default="text", description="column that holds the text")
     text_pair: tuple[str, str] | None = Field(
         default=None, description="two columns, where the task is about a pair of texts"
+    )
+    unlabelled: Cells = Field(
+        default=(), description="words in a label cell that mean: not labelled, as an empty cell does; such as NA"
     )
     needs: Names = Field(default=(), description="tasks that this one depends on: one name or several")
     reads: dict[str, Literal["probabilities"]] = Field(
@@ -118,6 +140,10 @@ class Tally:
         repaired_at: where the first of them stands.
         shortest, longest: the number of labels that a row lists, where rows list labels.
         joined: rows whose labels are text joined by a separator.
+        places: where each label stands first.
+        respelled: labels that are read in another spelling, such as `1.0` as `1`: the spelling that is read.
+        respelled_at: where the first of them stands.
+        scheme: how the tags are written, where they are read as BIO and are not written so.
     """
 
     labels: Counter[str] = field(default_factory=Counter[str])
@@ -132,6 +158,17 @@ class Tally:
     shortest: int | None = None
     longest: int = 0
     joined: int = 0
+    places: dict[str, str] = field(default_factory=dict[str, str])
+    respelled: dict[str, str] = field(default_factory=dict[str, str])
+    respelled_at: str = ""
+    scheme: str = ""
+
+    def label(self, value: Any) -> str:  # noqa: ANN401
+        """Return a cell's label as `label_text` reads it, and remember where a text is read in another spelling."""
+        label = label_text(value)
+        if isinstance(value, str) and label != value:
+            self.respelled[value] = label
+        return label
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready form, read back by `Tally(**...)` with the labels as a Counter."""
@@ -146,6 +183,30 @@ class Tally:
         return cls(labels=Counter(data["labels"]), **rest)
 
 
+class BadLabel(ValueError):
+    """A label that does not fit the other labels of its file.
+
+    Attributes:
+        place: where it stands first.
+    """
+
+    def __init__(self, place: str, message: str) -> None:
+        super().__init__(message)
+        self.place = place
+
+
+class Rereading(ABC):
+    """How the labels of a file are meant; made once all of them have been seen."""
+
+    @abstractmethod
+    def read(self, gold: list[str], place: str) -> list[str]:
+        """Return the labels of a row as they are meant."""
+
+    @abstractmethod
+    def finish(self, tally: Tally) -> None:
+        """Tell the tally what a person should know. Raises BadLabel for what `strict` refuses."""
+
+
 class Task(ABC):
     """One thing to predict; built from options and a tally of the training rows."""
 
@@ -158,6 +219,10 @@ class Task(ABC):
     activation: ClassVar[Activation]
     # How Hugging Face's classes for texts, and its pipelines, take the outputs.
     problem_type: ClassVar[ProblemType | None] = None
+    # Names that others have for the type, written with small letters and hyphens.
+    also_called: ClassVar[tuple[str, ...]] = ()
+    # What to know of rows without a label, beyond that they are masked.
+    missing_hint: ClassVar[str] = ""
 
     name: str
     options: Any
@@ -173,9 +238,26 @@ class Task(ABC):
         """Return the label in a row, or None where it has none; count it. Raises ValueError on a bad cell."""
 
     @classmethod
+    def rereading(cls, options: Any, tally: Tally) -> Rereading | None:  # noqa: ANN401
+        """Return how the labels of rows are meant, where only all labels of the file tell; None where they stay.
+
+        Args:
+            tally: what `read` counted in the whole file.
+
+        Raises BadLabel for one that does not fit the others.
+        """
+        del options, tally
+        return None
+
+    @classmethod
     @abstractmethod
     def fit(cls, name: str, options: Any, tally: Tally) -> Task:  # noqa: ANN401
         """Build the task from its options and what the training rows hold. Raises ValueError when they are useless."""
+
+    @property
+    def reading_options(self) -> Any:  # noqa: ANN401
+        """The options by which other rows are read as the training rows were."""
+        return self.options
 
     @property
     @abstractmethod
@@ -191,6 +273,19 @@ class Task(ABC):
     @abstractmethod
     def labels(self) -> tuple[str, ...]:
         """The label space; empty for a number."""
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels that people wrote; of two tags of one entity type the first."""
+        return self.labels
+
+    def only_label(self, tally: Tally) -> str | None:
+        """Name what all rows of a tally have, as in `every row has ...`; None where they differ."""
+        return f"the label {next(iter(tally.labels))!r}" if len(tally.labels) == 1 else None
+
+    def nothing_hint(self, label: str) -> str:
+        """Say how a label that may mean nothing can be read so."""
+        return f"if it means that a row is not labelled, set `unlabelled: [{json.dumps(label, ensure_ascii=False)}]`"
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -413,14 +508,38 @@ def ordered_metrics(metrics: tuple[str, ...], main: str | None) -> tuple[str, ..
 
 
 def label_text(value: Any) -> str:  # noqa: ANN401
-    """Return a label cell as text. Raises ValueError unless it is text, a whole number or a truth value."""
+    """Return a label cell as text: one spelling for what is certainly the same label, in every file.
+
+    Outer spaces go, truth values are `true` and `false`, and `1.0` is `1`. Raises ValueError unless the cell is text, a
+    whole number or a truth value.
+
+    >>> label_text(" pos "), label_text("True"), label_text("1.0"), label_text(1.0), label_text("1.5")
+    ('pos', 'true', '1', '1', '1.5')
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        whole = _WHOLE.fullmatch(text)
+        return str(int(whole[1])) if whole else _TRUTH.get(text, text)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    if isinstance(value, str | Integral):  # NumPy's whole numbers too
+    if isinstance(value, Integral):  # NumPy's whole numbers too
         return str(value)
     raise ValueError(f"found {value!r}; a label is text or a whole number")
+
+
+def says_nothing(value: Any, options: TaskOptions) -> bool:  # noqa: ANN401
+    """Whether a label cell is not labelled: absent, null, blank, or a word that the options name."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return True
+    if isinstance(value, str):
+        text = value.strip()
+    elif isinstance(value, Integral):
+        text = str(value)
+    else:
+        return False
+    return not text or text in options.unlabelled
 
 
 def softmax(outputs: _Real) -> _Real:

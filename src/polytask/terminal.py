@@ -1,0 +1,55 @@
+"""What is printed: text as it is, never markup, without control characters, and whole where it is piped."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+# Tables on a pipe are as wide as they are; rich takes 80 columns where there is no terminal.
+_NO_TERMINAL = 1_000_000
+
+
+class PlainConsole(Console):
+    """A console to which a label such as `[/b]` or `:smile:` is text."""
+
+    def __init__(self, *, stderr: bool = False, quiet: bool = False, soft_wrap: bool = False) -> None:
+        piped = not (sys.stderr if stderr else sys.stdout).isatty()
+        super().__init__(
+            stderr=stderr,
+            quiet=quiet,
+            soft_wrap=soft_wrap,
+            width=_NO_TERMINAL if piped else None,
+            markup=False,
+            emoji=False,
+            highlight=False,
+        )
+
+    def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401
+        """Return a text without what would drive the terminal."""
+        return super().render_str(visible(text), **options)
+
+
+def visible(text: str) -> str:
+    r"""Write control characters as escapes; line breaks and tabs stay.
+
+    >>> visible("a\x1b[31m")
+    'a\\x1b[31m'
+    """
+    if text.isprintable():
+        return text
+    return "".join(ascii(character)[1:-1] if _drives(character) else character for character in text)
+
+
+def _drives(character: str) -> bool:
+    """Whether a character moves the cursor, changes colours, or turns the direction of the text around it."""
+    if character in "\n\t":
+        return False
+    return (
+        unicodedata.category(character) in ("Cc", "Cs")
+        or "\u202a" <= character <= "\u202e"
+        or ("\u2066" <= character <= "\u2069")
+    )

@@ -1,0 +1,242 @@
+"""What `check` notes of labels and rows: with the place and the mend, and once for all splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polytask.data.feed import feeds_of
+from polytask.data.notes import Finding, few, listed, loosely, merged
+from polytask.data.prepare import Tables, encode_tables, read_tables, unknown_notes
+from polytask.data.rows import read_table
+from polytask.data.tokens import Tokenization
+from polytask.errors import DataError
+from polytask.tasks import TaskOptions
+
+Build = Callable[..., TaskOptions]
+CASES = Path(__file__).parents[3] / "shared" / "cases"
+WORDS = ["EU", "sent", "Ann", "Lee", "home"]
+
+
+def rows_of(labels: Sequence[Any], **more: Any) -> list[dict[str, Any]]:
+    return [{"text": f"text {at} {label}", "label": label, **more} for at, label in enumerate(labels)]
+
+
+def notes_of(tables: Tables) -> list[str]:
+    """Return the notes, those on leaks left out."""
+    return [f"{note.place}: {note.message}" for note in tables.notes if "are also in" not in note.message]
+
+
+def of_labels(options: Build, labels: Sequence[Any], dev: Sequence[Any] | None = None, **more: Any) -> list[str]:
+    rows = {"train": rows_of(labels), "dev": rows_of(labels if dev is None else dev)}
+    return notes_of(read_tables({"it": options("classification", rows["train"], dev=rows["dev"], **more)}))
+
+
+def tagged(*rows: list[str]) -> list[dict[str, Any]]:
+    return [{"tokens": WORDS, "tags": tags} for tags in rows] * 5
+
+
+def test_labels_that_differ_in_spelling_only_are_noted_with_their_places(options: Build) -> None:
+    assert of_labels(options, ["Pos", "neg", "pos", "neg"] * 5) == [
+        "labels of it: 'Pos' (10, the first at train row 1) and 'pos' (10, the first at train row 3) differ in "
+        "spelling only, and are learned as different labels; if they are one, write them alike, such as 'Pos'"
+    ]
+
+
+def test_a_label_of_dev_in_another_spelling_names_that_of_training(options: Build) -> None:
+    assert of_labels(options, ["pos", "neg"] * 5, ["pos", "neg"] * 5 + ["Pos"]) == [
+        "dev of it: labels that training never has count as errors: Pos (1, the first at dev row 11; write it as in "
+        "training: 'pos')"
+    ]
+
+
+def test_labels_read_in_another_spelling_are_noted_once_for_all_splits(options: Build) -> None:
+    assert of_labels(options, ["1.0", "0"] * 5) == [
+        "train and dev of it: labels are read in another spelling, the first at train row 1: '1.0' as '1'"
+    ]
+
+
+@pytest.mark.parametrize("label", ["NA", "N/A", "None", "null", "nan"])
+def test_labels_that_may_mean_nothing_are_noted_with_the_mend(options: Build, label: str) -> None:
+    assert of_labels(options, ["a", "b", label] * 5) == [
+        f"labels of it: '{label}' (10, the first at train row 3) is learned as a label; if it means that a row is not "
+        f'labelled, set `unlabelled: ["{label}"]`'
+    ]
+    found = of_labels(options, ["a", "b", label] * 5, unlabelled=label)
+    assert found == ["train and dev of it: 5 of 15 and 5 of 15 rows carry no label and are masked"]
+
+
+def test_minus_one_is_noted_beside_classes_by_number_only(options: Build) -> None:
+    assert "'-1' (10, the first at train row 3)" in of_labels(options, [0, 1, -1] * 5)[0]
+    assert of_labels(options, [1, -1] * 5) == []
+    assert of_labels(options, [-2, -1, 0] * 5) == []
+
+
+def test_nothing_is_told_from_none_of_the_labels(options: Build) -> None:
+    rows = rows_of([["a"], ["none"], ["b"]] * 5)
+    found = notes_of(read_tables({"it": options("multilabel", rows, dev=rows, label="label")}))
+    assert found[0].endswith(
+        'set `unlabelled: ["none"]`; if it means that a row has none of the labels, `no_label: "none"`'
+    )
+    rows = rows_of([["a"], None, ["b"]] * 5)
+    found = notes_of(read_tables({"it": options("multilabel", rows, dev=rows, label="label")}))
+    assert found[0].startswith(
+        "train and dev of it: 5 of 15 and 5 of 15 rows carry no label and are masked; an empty cell"
+    )
+
+
+def test_dev_rows_that_can_score_nothing_are_noted(options: Build) -> None:
+    one = of_labels(options, ["a", "b"] * 5, ["a"] * 12)
+    assert one == [
+        "dev of it: every row has the label 'a', and the model is chosen by them: scores cannot tell a model that "
+        "learned something from one that did not; add rows with other labels"
+    ]
+    two = of_labels(options, ["a", "b"] * 5, ["a", "b"])
+    assert two == [
+        "dev of it: only 2 rows carry a label, and the model is chosen by them: scores of so few are chance; add rows, "
+        "or hold out more training rows"
+    ]
+    assert "only 1 row carries a label" in of_labels(options, ["a", "b"] * 5, ["a"])[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "train", "dev", "told"),
+    [
+        ("regression", [1, 2.5] * 5, [3] * 12, "every row has the score 3,"),
+        ("multilabel", [["a"], ["a", "b"]] * 5, [["b", "a"]] * 12, "every row has the labels a, b,"),
+        ("multilabel", [["a"], ["b"]] * 5, [[]] * 12, "every row has no label at all,"),
+    ],
+)
+def test_every_type_knows_when_all_rows_are_alike(
+    options: Build, kind: str, train: list[Any], dev: list[Any], told: str
+) -> None:
+    tables = read_tables({"it": options(kind, rows_of(train), dev=rows_of(dev), label="label")})
+    assert [told in note for note in notes_of(tables)] == [True]
+
+
+def test_dev_tags_without_an_entity_are_noted(options: Build) -> None:
+    train, dev = tagged(["B-X", "I-X", "O", "O", "O"], ["O"] * 5), tagged(["O"] * 5, ["O"] * 5)
+    found = notes_of(read_tables({"it": options("tagging", train, dev=dev)}))
+    assert [note.partition(",")[0] for note in found] == ["dev of it: every row has the label 'O'"]
+
+
+def test_other_schemes_are_read_as_bio_in_every_split_and_scored_by_entity(options: Build) -> None:
+    train = tagged(["S-ORG", "O", "B-PER", "E-PER", "O"], ["O", "O", "O", "O", "S-LOC"])
+    dev = tagged(["ORG-B", "O", "PER-B", "PER-I", "O"], ["O"] * 5)
+    tables = read_tables({"it": options("tagging", train, dev=dev)})
+    task = tables.tasks["it"]
+    assert task.metric == "f1"
+    assert task.labels == ("O", "B-LOC", "I-LOC", "B-ORG", "I-ORG", "B-PER", "I-PER")
+    for split in ("train", "dev"):
+        assert tables.tables[split][0].rows[0]["gold.it"] == ["B-ORG", "O", "B-PER", "I-PER", "O"]
+    assert tables.tallies["it"].labels == {"O": 35, "B-ORG": 5, "B-PER": 5, "I-PER": 5, "B-LOC": 5} | {"O": 30}
+    assert notes_of(tables) == [
+        "train of it: the tags are BIOES, written as S-x; they are read as BIO, and scored by entity",
+        "dev of it: the tags are BIO, written as x-B; they are read as BIO, and scored by entity",
+    ]
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_one_odd_tag_is_named_with_its_place_and_changes_no_metric(options: Build, split: str) -> None:
+    good = tagged(["B-ORG", "O", "B-PER", "I-PER", "O"], ["O"] * 5)
+    bad = [*good, {"tokens": WORDS, "tags": ["O", "O", "PER", "I-PER", "O"]}]
+    rows = {"train": good, "dev": good, split: bad}
+    with pytest.raises(
+        DataError, match=rf"{split} row 11: word 3 \('Ann'\): task 'it': found the tag 'PER' \(1 of 55 words\)"
+    ):
+        read_tables({"it": options("tagging", rows["train"], dev=rows["dev"])})
+    plain = read_tables({"it": options("tagging", rows["train"], dev=rows["dev"], scheme="plain")})
+    assert plain.tasks["it"].metric == "accuracy"
+
+
+def test_plain_tags_that_may_be_entities_are_noted(options: Build) -> None:
+    rows = tagged(["PER", "PER", "O", "LOC", "O"])
+    told = [
+        "train of it: the tags are plain, and scored word by word; if they mark entities, write them as BIO (B-PER, "
+        "I-PER, O); if not, say so with `scheme: plain`"
+    ]
+    assert notes_of(read_tables({"it": options("tagging", rows * 2, dev=rows * 2)})) == told
+    assert notes_of(read_tables({"it": options("tagging", rows * 2, dev=rows * 2, scheme="plain")})) == []
+
+
+def test_entities_without_a_type_are_noted_with_the_name_that_they_get(options: Build) -> None:
+    rows = tagged(["B", "I", "O", "B", "O"]) * 2
+    tables = read_tables({"it": options("tagging", rows, dev=rows)})
+    assert tables.tasks["it"].labels == ("O", "B-ENTITY", "I-ENTITY")
+    assert notes_of(tables) == [
+        "train and dev of it: the tags are BIO, written as B; they are read as BIO of the type ENTITY, and scored by "
+        "entity"
+    ]
+
+
+def test_rows_of_a_plain_task_are_never_read_as_entities(options: Build) -> None:
+    train = tagged(["NOUN", "VERB", "NOUN", "NOUN", "S-ADV"])
+    dev = tagged(["S-ADV", "O", "S-ADV", "S-ADV", "O"])
+    tables = read_tables({"it": options("tagging", train, dev=dev)})
+    assert tables.tables["dev"][0].rows[0]["gold.it"] == ["S-ADV", "O", "S-ADV", "S-ADV", "O"]
+
+
+def test_counts_that_were_lost_are_counted_again_as_they_were(options: Build, cache: Path) -> None:
+    (feed,) = feeds_of({"it": options("tagging", tagged(["S-A", "o", "B-B", "E-B", "I-B"]))}, "train")
+    first = read_table(feed)
+    (cache / f"{feed.digest()}.rows.json").unlink()
+    again = read_table(feed)
+    assert again.tallies == first.tallies
+    assert first.tallies["it"].repaired == 5
+    assert first.rows[0]["gold.it"] == ["B-A", "O", "B-B", "I-B", "B-B"]
+    assert sorted(path.suffix for path in cache.iterdir()) == [".arrow", ".json"]
+
+
+def test_text_in_a_script_that_the_encoder_does_not_know_is_noted(options: Build, tokenizer: Any) -> None:
+    train = [{"text": f"龘靐齉 {at}", "label": "ab"[at % 2]} for at in range(20)]
+    tables = read_tables({"it": options("classification", train, dev=train)})
+    tokens = Tokenization.of(tokenizer, 16)
+    (note,) = unknown_notes(encode_tables(tables, tokens), tokenizer.unk_token_id, tokens)
+    assert note.place == "train and dev of it"
+    assert note.message.startswith("75 % and 75 % of the tokens are unknown to the encoder")
+    assert "choose an encoder that was made for the language" in note.message
+    english = [{"text": f"good film {at}", "label": "ab"[at % 2]} for at in range(20)]
+    tables = read_tables({"it": options("classification", english, dev=english)})
+    assert unknown_notes(encode_tables(tables, tokens), tokenizer.unk_token_id, tokens) == []
+    assert unknown_notes(encode_tables(tables, tokens), None, tokens) == []
+
+
+def test_the_same_about_several_splits_is_one_note() -> None:
+    findings = [
+        Finding("train", "a", "{count} rows, the first at {first}", "3", "x:1"),
+        Finding("train", "b", "{count} rows, the first at {first}", "4", "z:1"),
+        Finding("test", "a", "{count} rows, the first at {first}", "5", "y:1"),
+    ]
+    assert [(note.place, note.message) for note in merged(findings)] == [
+        ("train and test of a", "3 and 5 rows, the first at x:1"),
+        ("train of b", "4 rows, the first at z:1"),
+    ]
+    # What a label holds is no place for a number.
+    assert merged([Finding("dev", "a", "", "3", tail=" {count}")])[0].message == " {count}"
+
+
+def test_lists_are_written_as_people_do() -> None:
+    assert [listed(list("abc"[:size])) for size in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
+    assert few([str(at) for at in range(10)]) == "0, 1, 2, 3, 4, 5, 6, 7 and 2 more"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [("Pos", "pos", True), ("very  good", "Very good", True), ("ｐｏｓ", "pos", True), ("1.50", "1.5", True),
+     ("01", "1", True), ("e\u0301", "é", True), ("C", "C-", False), ("1", "-1", False), ("a", "b", False)],
+)  # fmt: skip
+def test_spelling_is_case_spaces_and_forms(one: str, other: str, alike: bool) -> None:
+    assert (loosely(one) == loosely(other)) is alike
+
+
+@pytest.mark.parametrize("name", ["train", "train_bilou", "train_lower_o", "train_suffix", "train_us"])
+def test_files_of_public_reports_are_entities(options: Build, name: str) -> None:
+    folder = CASES / "05-bioes"
+    if not folder.is_dir():
+        pytest.skip(f"the cases are not in {CASES}")
+    tables = read_tables({"it": options("tagging", str(folder / f"{name}.conll"), dev=str(folder / "dev.conll"))})
+    assert tables.tasks["it"].metric == "f1"
+    assert tables.tables["train"][0].rows[1]["gold.it"] == ["B-PER", "I-PER", "O", "O", "O"]

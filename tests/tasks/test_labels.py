@@ -1,0 +1,121 @@
+"""Label cells: what is certainly one label is read as one, and what is not labelled is told from `none of them`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from polytask.tasks import TASKS, Tally
+from polytask.tasks.classification import Classification, ClassificationOptions
+from polytask.tasks.multilabel import Multilabel, MultilabelOptions
+from polytask.tasks.regression import Regression, RegressionOptions
+from polytask.tasks.task import label_text
+from polytask.terms import Gold
+
+
+def labels_of(cell: Any, **options: Any) -> Gold:
+    chosen = MultilabelOptions(type="multilabel", label="x", **options)
+    return Multilabel.read(chosen, {"x": cell}, Tally())
+
+
+@pytest.mark.parametrize(
+    ("cells", "label"),
+    [
+        ((1, 1.0, "1", "1.0", "1.00", " 1 ", "1\n"), "1"),
+        ((0, 0.0, "0", "0.0", "-0.0"), "0"),
+        ((-3, "-3", "-3.0"), "-3"),
+        ((True, "True", "TRUE", "true", " true"), "true"),
+        ((False, "False", "FALSE"), "false"),
+        (("pos", " pos", "pos\u3000", "\u00a0pos"), "pos"),
+    ],
+)
+def test_what_is_certainly_one_label_is_read_as_one(cells: tuple[Any, ...], label: str) -> None:
+    assert {label_text(cell) for cell in cells} == {label}
+
+
+@pytest.mark.parametrize(
+    "cell", ["1.5", "01", "1.", ".0", "1.0.0", "v1.0", "+1", "1e3", "tRue", "Pos", "1_0", "\u0661.0"]
+)
+def test_what_may_be_another_label_stays(cell: str) -> None:
+    assert label_text(cell) == cell
+
+
+@given(st.text())
+def test_reading_a_label_again_changes_nothing(text: str) -> None:
+    assert label_text(label_text(text)) == label_text(text)
+
+
+def test_labels_read_in_another_spelling_are_remembered() -> None:
+    tally, options = Tally(), ClassificationOptions(type="classification")
+    for cell in ("1.0", 1, True, "True", "a", " a"):
+        Classification.read(options, {"label": cell}, tally)
+    assert tally.respelled == {"1.0": "1", "True": "true", " a": "a"}
+    assert tally.labels == {"1": 2, "true": 2, "a": 2}
+
+
+def test_class_weights_name_labels_as_the_rows_do() -> None:
+    options = ClassificationOptions(type="classification", class_weights={"1.0": 2.0, " no": 1.0})
+    assert options.class_weights == {"1": 2.0, "no": 1.0}
+
+
+@pytest.mark.parametrize("cell", [None, "", "  ", "\u3000"])
+def test_an_empty_cell_is_not_labelled_whatever_the_type(cell: Any) -> None:
+    for name, kind in TASKS.items():
+        options, tally = kind.Options.model_validate({"type": name}), Tally()
+        row = {kind.columns(options)[-1]: cell, "tokens": ["a"]}
+        assert kind.read(options, row, tally) is None, name
+        assert tally == Tally()
+
+
+@pytest.mark.parametrize(
+    ("cell", "word"), [("NA", "NA"), (" NA ", "NA"), (-1, -1), ("-1", -1), ("null", ["n/a", "null"])]
+)
+def test_words_that_the_options_name_are_not_labelled_whatever_the_type(cell: Any, word: Any) -> None:
+    for name, kind in TASKS.items():
+        options = kind.Options.model_validate({"type": name, "unlabelled": word})
+        assert kind.read(options, {kind.columns(options)[-1]: cell, "tokens": ["a"]}, Tally()) is None, name
+
+
+def test_a_list_without_labels_and_a_word_of_the_options_are_labelled_with_none() -> None:
+    assert labels_of([]) == []
+    assert labels_of("none", no_label="none") == []
+    assert labels_of(["none"], no_label="none") == []
+    assert labels_of("none") == ["none"]
+    assert labels_of("a, none") == ["a", "none"]
+    with pytest.raises(ValueError, match="found 'a, none', and 'none' means that there is no label"):
+        labels_of("a, none", no_label="none")
+
+
+def test_a_cell_of_separators_alone_is_refused_with_the_mend() -> None:
+    with pytest.raises(
+        ValueError, match=r"found ' , ,', which holds no label; .* write \[\] in JSON, or a word .*`no_label`"
+    ):
+        labels_of(" , ,")
+    assert labels_of("a,,b,") == ["a", "b"]
+
+
+def test_one_label_and_empty_cells_tell_how_none_is_written() -> None:
+    tally = Tally(present=2, missing=3)
+    tally.labels["rude"] = 2
+    with pytest.raises(ValueError, match=r"every training row has the labels rude; .*\(3 rows are empty: .*`no_label`"):
+        Multilabel.fit("it", MultilabelOptions(type="multilabel"), tally)
+
+
+@pytest.mark.parametrize("cell", ["1_2", "1_000.5", "NA", "3,5", True])
+def test_a_score_is_a_number_as_people_write_it(cell: Any) -> None:
+    with pytest.raises(ValueError, match=r"found .*; a score is a finite number \(leave the cell empty"):
+        Regression.read(RegressionOptions(type="regression"), {"score": cell}, Tally())
+
+
+def test_a_word_means_one_thing() -> None:
+    with pytest.raises(ValidationError, match="which `unlabelled` names as well"):
+        MultilabelOptions(type="multilabel", no_label="none", unlabelled=(" none ", "NA"))
+
+
+def test_an_empty_word_of_the_options_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        MultilabelOptions(type="multilabel", no_label="")
