@@ -384,9 +384,10 @@ def test_weights_stay_between_two_comparisons() -> None:
     assert [balancer.measures_at(step) for step in range(7)] == [True, False, False, True, False, False, True]
     assert balancer.held(("a", "b")) == {"a": 1.0, "b": 1.0}
     found = weigh(balancer, made(1).only(("a", "b")))
+    balancer.hold(found)
     assert balancer.held(TASKS) == {"c": 1.0, "d": 1.0} | found
     step = made(2)
     step.values[0] = np.nan
-    weigh(balancer, step)
+    balancer.hold(weigh(balancer, step))
     assert balancer.held(("a", "b")) == found
     assert not Method("stch").build().measures_at(0)

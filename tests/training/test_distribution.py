@@ -96,6 +96,7 @@ BALANCED: dict[str, dict[str, Any]] = {
     "sum": {},
     "losses": {"balance": {"method": "stch"}},
     "gram": {"balance": {"method": "nash_mtl"}},
+    "errors": {"balance": {"method": "equal_norms"}},
     "top": {"balance": {"method": "imtl_g", "measure": "top"}},
     "gradients": {"balance": {"method": "trimmed_mean"}},
     "drawn": {"balance": {"method": "graddrop"}},

@@ -219,13 +219,16 @@ class Balancer:
             wrong = () if errors is None else tuple(errors[names[place]] for place in places)
             found = self._core.weigh(Statistic(values[places], chosen, counts[places], known, own[places], wrong))
         self._weighed = True
-        weights = dict(zip((names[place] for place in places), self._scaled(found), strict=True))
-        self._held |= weights
-        return plain | weights
+        return plain | dict(zip((names[place] for place in places), self._scaled(found), strict=True))
 
     def measures_at(self, step: int) -> bool:
         """Whether the tasks' gradients are compared in a step; other steps keep the last weights."""
         return self.reads_gradients and step % self.options.interval == 0
+
+    def hold(self, weights: Mapping[str, float]) -> None:
+        """Take over the weights of a step, as all processes have them, for the steps until the next comparison."""
+        if self._weighed:
+            self._held |= weights
 
     def held(self, tasks: Iterable[str]) -> dict[str, float]:
         """Return the weights of the last step that weighed each task; 1 before it."""

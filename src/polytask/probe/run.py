@@ -28,6 +28,7 @@ from polytask.sharing import GlobalOptions
 from polytask.training.distribution import World
 from polytask.training.events import Events
 from polytask.training.loop import Trainer
+from polytask.training.optimizer import peak_rate
 
 # Rows that pass together while the heads' states are made.
 HEAD_BATCH = 64
@@ -116,7 +117,7 @@ class _Run:
         began = time.monotonic()
         model, spending = self.assembly.model, self.spending
         probing = Probing(
-            model, self.assembly.tasks, rate=self.assembly.config.train.learning_rate, points=spending.points
+            model, self.assembly.tasks, rate=peak_rate(self.assembly.config.train), points=spending.points
         )
         found: list[LookAhead] = []
         with Bar("relating " + ", ".join(self.tasks), 1 + self.updates + spending.points) as bar:

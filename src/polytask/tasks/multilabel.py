@@ -105,9 +105,10 @@ class Multilabel(Task):
             return None
         cell = value
         if isinstance(value, str):
-            tally.joined += value.lstrip()[:1] not in ("[", "{")
-            value = _choices(value) if value.lstrip()[:1] == "{" else split_cell(value, options.separator)
-            if not value and cell.lstrip()[:1] not in ("[", "{"):
+            begin = value.lstrip()[:1]
+            tally.joined += begin not in ("[", "{")
+            value = _choices(value) if begin == "{" else split_cell(value, options.separator)
+            if not value and begin not in ("[", "{"):
                 raise ValueError(f"found {cell!r}, which holds no label; {_EMPTY}")
         if not isinstance(value, list):
             raise ValueError(f"found {value!r}; labels are a list, or text joined by {options.separator!r}")

@@ -214,10 +214,12 @@ class Differentiator:
             return {}
         gram = meter.shared_gram() if meter is not None and self.balancer.shape == "gram" else None
         rows = self._rows(losses, batches) if self.balancer.options.reads_rows else None
-        reads_errors = self.balancer.options.reads_errors and errors is not None
-        wrong = {task: self._added(task, errors[task]) for task in losses} if reads_errors else None
+        wrong = None
+        if errors is not None and self.balancer.options.reads_errors:
+            wrong = {task: self._added(task, errors[task]) for task in losses}
         told = self.world.from_leader(self.balancer.weigh(losses, gram, rows, wrong))
         assert isinstance(told, dict)
+        self.balancer.hold(told)
         return told
 
     def _added(self, task: str, errors: Sequence[tuple[Tensor, Tensor]]) -> tuple[Floats, Floats]:

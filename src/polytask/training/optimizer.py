@@ -13,15 +13,20 @@ from polytask.model.slot import Origins
 from polytask.training.options import TrainOptions
 
 
+def peak_rate(options: TrainOptions) -> float:
+    """Return the encoder's peak rate; `auto` has become a number by now."""
+    assert options.learning_rate != "auto"
+    return options.learning_rate
+
+
 def build_optimizer(model: MultiTaskModel, options: TrainOptions) -> torch.optim.AdamW:
     """Build fused AdamW; biases and norms are not decayed, heads may have a rate of their own."""
-    assert options.learning_rate != "auto"
     assert options.head_learning_rate != "auto"
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     factors = model.rate_factors(options.layer_decay)
     for name, parameter in model.named_parameters():
         of_head = name.startswith("heads.")
-        rate = options.head_learning_rate if of_head else options.learning_rate * factors.get(parameter, 1.0)
+        rate = options.head_learning_rate if of_head else peak_rate(options) * factors.get(parameter, 1.0)
         decay = options.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     listed = [
