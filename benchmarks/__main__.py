@@ -12,6 +12,9 @@ from pathlib import Path
 COMMANDS = [
     ["startup"],
     ["training"],
+    ["recipe"],
+    ["recipe", "--time", "--threads", "2"],
+    ["gaps"],
     ["attention"],
     ["sharing"],
     ["scheduling"],

@@ -27,7 +27,7 @@ from polytask.training.events import Events
 from polytask.training.loop import Trainer
 
 # krum compares more than three tasks' gradients only to pick one of them, and costs what the others cost.
-DEFAULT = [name for name in BALANCERS if name != "sum"]
+DEFAULT = [name for name in BALANCERS if name not in ("sum", "auto")]
 
 
 def trainer_of(values: dict[str, Any], **changed: dict[str, Any]) -> Trainer:

@@ -3,6 +3,7 @@
     python -m benchmarks.recipe --data ../shared/data
     python -m benchmarks.recipe --jobs snips ewt --arms default sum --seeds 13 14 15
     python -m benchmarks.recipe --show
+    python -m benchmarks.recipe --time --threads 2
 
 Every run is kept as a JSON file in `--results` and not made again, so the benchmark goes on where it stopped, and
 several processes may share it: each takes the runs that no other has begun. The tables are printed from what is there.
@@ -268,6 +269,37 @@ def show(options: argparse.Namespace) -> None:
             )
 
 
+UPDATES = 40  # five comparisons of gradients
+
+
+def time_updates(data: Path) -> None:
+    """Time updates of the three-task job under the default beside those under the sum, in turn."""
+    from polytask.assemble import assemble
+    from polytask.config import validate
+    from polytask.training.distribution import World
+    from polytask.training.events import Events
+
+    with tempfile.TemporaryDirectory() as name:
+        values = JOBS["three"](Cut(data, Path(name)))
+        trainers = [
+            assemble(validate({**values, **change})).trainer(World(0, 1), None, Events(None))
+            for change in (ARMS["sum"], ARMS["default"])
+        ]
+        seconds: list[list[float]] = [[], []]
+        for number in range(UPDATES + 8):
+            for trainer, found in zip(trainers, seconds, strict=True):
+                began = time.perf_counter()
+                trainer.update()
+                trainer.step += 1
+                if number >= 8:
+                    found.append(time.perf_counter() - began)
+    # Sums over eight updates, of which one compares.
+    blocks = [[sum(found[start : start + 8]) for start in range(0, UPDATES, 8)] for found in seconds]
+    ratios = [new / plain for plain, new in zip(*blocks, strict=True)]
+    print(f"eight updates: sum {statistics.median(blocks[0]):.2f} s, default {statistics.median(blocks[1]):.2f} s")
+    print(f"default / sum: {statistics.median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arms = [*LOOPS, "single", *ARMS]
@@ -278,11 +310,15 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "recipe")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--show", action="store_true", help="print the tables only")
+    parser.add_argument("--time", action="store_true", help="time updates beside those under the plain sum")
     options = parser.parse_args()
     if not options.show:
         import torch
 
         torch.set_num_threads(options.threads)
+        if options.time:
+            time_updates(options.data.resolve())
+            return
         options.results.mkdir(parents=True, exist_ok=True)
         run_all(options)
     show(options)

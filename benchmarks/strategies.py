@@ -69,7 +69,7 @@ def variants(vary: str) -> dict[str, dict[str, Any]]:
     if vary == "schedule":
         return SCHEDULES
     if vary == "balance":
-        methods = {name: {"method": name} for name in BALANCERS}
+        methods = {name: {"method": name} for name in BALANCERS if name != "auto"}
         # Without its pull towards a common rate GradNorm makes gradients equally long, and nothing else.
         even = {"gradnorm, alpha 0": {"method": "gradnorm", "alpha": 0.0}}
         return {"sum": {"method": "sum"}, BY_HAND: {"method": "sum"}} | methods | even
