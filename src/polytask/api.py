@@ -158,7 +158,7 @@ def require_free(folder: Path, *, resume: bool) -> None:
         raise OutputError(f"{folder}: this run is complete; its model is in {folder / 'model'}; name another folder")
     held = sorted(item.name for item in folder.iterdir() if item.name != LOCK)
     # What is written before all else; a run that was stopped then has nothing to go on from, and begins.
-    begun = resume and set(held) <= {"config.yaml", "log.txt"}
+    begun = resume and set(held) <= {"config.yaml", "log.txt", "events.jsonl"}
     if held and not begun and not is_run(folder):
         listed = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
         raise OutputError(f"{folder}: the folder holds other files ({listed}) and no run; name a new folder")

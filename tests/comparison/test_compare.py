@@ -337,7 +337,7 @@ def test_single_models_teach_the_joint_one_of_their_seed(done: Done, tmp_path: P
     values, out, _ = done
     shutil.copytree(out, tmp_path / "out")
     found = polytask.compare(values, tmp_path / "out", seeds=2, arms=["distill"])
-    assert (found.trained, found.reused) == (2, 4)
+    assert (found.trained, found.reused) == (2, 8)
     for seed, (run,) in found.arms["distill"]["runs"].items():
         train = yaml.safe_load((tmp_path / "out" / run / "config.yaml").read_text("utf-8"))["train"]
         teachers = [str((tmp_path / "out" / single).resolve()) for single in found.arms["single"]["runs"][seed]]

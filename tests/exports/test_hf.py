@@ -86,7 +86,7 @@ def test_pipelines_answer_as_polytask_does(family: str, tmp_path: Path) -> None:
 
 
 def test_pipelines_group_entities_as_polytask_does(job: Job, tmp_path: Path) -> None:
-    run = pt.train(job(rows=120, epochs=12), tmp_path / "run")
+    run = pt.train(job(rows=120, epochs=16, learning_rate=3e-3), tmp_path / "run")
     found = pt.export(tmp_path / "run", tmp_path / "hf", to="hf", tasks=["entities"])
     texts = [row["text"] for row in corpus_rows(120)]
     tag = pipeline("token-classification", str(found.folders["entities"]), aggregation_strategy="first")

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-from polytask.data.files import MAX_LINE_BYTES, DataFile
+from polytask.data.files import DataFile
+from polytask.data.lines import MOST_LINE_BYTES
 from polytask.errors import DataError
 from polytask.options import Quoting
 
@@ -93,7 +94,7 @@ class _Quoted:
         self.start = self.last = 1
 
     def __iter__(self) -> Iterator[_Record]:
-        csv.field_size_limit(MAX_LINE_BYTES)
+        csv.field_size_limit(MOST_LINE_BYTES)
         rows = csv.reader(
             self._taken(), delimiter=self.separator, strict=True, escapechar=self.escape, doublequote=True
         )

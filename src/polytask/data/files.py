@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from polytask.data import lines
 from polytask.errors import DataError, nearest
 from polytask.options import FileOptions, Format
 
@@ -23,7 +24,6 @@ EXTENSIONS: dict[str, Format] = {
     ".conll": "conll", ".iob": "conll", ".iob2": "conll", ".bio": "conll", ".conllu": "conllu", ".conllup": "conllu",
 }  # fmt: skip
 # A longer line is no row of texts: most often a quote that nobody closed, or a file of another kind.
-MAX_LINE_BYTES = 2**26
 _HEAD_BYTES = 4096
 # What a file is whose first bytes are these, and what to do.
 _KINDS: tuple[tuple[bytes, str, str], ...] = (
@@ -143,7 +143,10 @@ class DataFile:
                 f"{place}: found bytes that are not {self.options.encoding} ({error.reason}); give another `encoding`"
             )
         if isinstance(error, _TooLong):
-            return f"{place}: the line is longer than {MAX_LINE_BYTES // 2**20} MiB; expected a row of texts a line"
+            return (
+                f"{place}: the line has more than {lines.MOST_LINE_BYTES:,} bytes; write one text a line, and check "
+                "that the file has line breaks and is of the format that its name says"
+            )
         if isinstance(error, gzip.BadGzipFile | EOFError | zlib.error):
             return f"{self.path}: not a whole gzip file ({error}); write it anew, or unpack it"
         return f"{self.path}: cannot be read ({getattr(error, 'strerror', None) or error})"
@@ -160,8 +163,8 @@ def _lines_of_bytes(stream: IO[bytes], encoding: str) -> Iterator[tuple[int, str
     """Yield the lines of an encoding in which a newline is one byte that is nothing else."""
     first = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
     number = 0
-    while raw := stream.readline(MAX_LINE_BYTES + 1):
-        if len(raw) > MAX_LINE_BYTES:
+    while raw := stream.readline(lines.MOST_LINE_BYTES + 1):
+        if len(raw) > lines.MOST_LINE_BYTES:
             raise _TooLong
         number += 1
         yield number, raw.decode(first if number == 1 else encoding)
@@ -172,8 +175,8 @@ def _lines_of_wide(stream: IO[bytes], encoding: str) -> Iterator[tuple[int, str]
     text = io.TextIOWrapper(stream, encoding, newline="\n")
     try:
         number = 0
-        while line := text.readline(MAX_LINE_BYTES):
-            if len(line) == MAX_LINE_BYTES:
+        while line := text.readline(lines.MOST_LINE_BYTES):
+            if len(line) == lines.MOST_LINE_BYTES:
                 raise _TooLong
             number += 1
             yield number, line

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Not what else Python takes for a number: 1_2 (12), nan, other scripts' digits.
+_EXPECTED = (
+    "a score is a finite number (leave the cell empty where it is unknown, or name the word that stands there with "
+    "`unlabelled`)"
+)
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
 
@@ -60,16 +64,13 @@ class Regression(Task):
             return None
         if isinstance(value, str) and _NUMBER.fullmatch(value.strip()) is None:
             hint = "; write decimals with a point" if re.fullmatch(r"\s*[-+]?[0-9]+,[0-9]+\s*", value) else ""
-            raise ValueError(f"found {brief(value)}; a score is a finite number, such as 3.5{hint}")
+            raise ValueError(f"found {brief(value)}; {_EXPECTED}{hint}")
         try:
             number = float("nan") if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
         except (TypeError, ValueError, OverflowError):
             number = float("nan")
         if not math.isfinite(number):
-            raise ValueError(
-                f"found {value!r}; a score is a finite number (leave the cell empty where it is unknown, or name the "
-                "word that stands there with `unlabelled`)"
-            )
+            raise ValueError(f"found {value!r}; {_EXPECTED}")
         # Welford's update: a difference of sums would lose the deviation of large numbers, such as times in seconds.
         before = tally.total / tally.present if tally.present else number
         tally.total += number
