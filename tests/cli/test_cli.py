@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -38,7 +37,8 @@ def test_the_whole_way_from_check_to_predict(call: Call, config: Path, tmp_path:
     (tmp_path / "texts.txt").write_text("One text.\n\nAnother, in Lyon.\r\n", "utf-8")
     code, out, _ = call("predict", model, tmp_path / "texts.txt")
     answers = [json.loads(line) for line in out.splitlines()]
-    assert [answer["text"] for answer in answers] == ["One text.", "Another, in Lyon."]
+    assert [answer["text"] for answer in answers] == ["One text.", "", "Another, in Lyon."]
+    assert call("predict", tmp_path / "run", tmp_path / "texts.txt") == (0, out, "")
     assert set(answers[0]["predictions"]) == {"sentiment", "topic", "entities"}
     code, exact, _ = call("predict", model, tmp_path / "texts.txt", "--precision", "fp32", "--device", "cpu")
     assert (code, exact) == (0, out)
@@ -95,16 +95,6 @@ def test_a_failure_that_is_not_the_users_exits_with_1(call: Call, config: Path, 
                         "--set", "train.max_steps=9")  # fmt: skip
     assert code == 1
     assert "is not finite" in err or "is nan" in err or "is inf" in err
-
-
-def test_a_line_that_is_no_object_among_objects_is_named(call: Call, tmp_path: Path) -> None:
-    from polytask.errors import UserError
-    from polytask.predict.lines import records
-
-    assert list(records(io.StringIO("[1]\n{}\n"), "f")) == ["[1]", "{}"]
-    assert list(records(io.StringIO('{"text": "a"}\n'), "f")) == [{"text": "a"}]
-    with pytest.raises(UserError, match="f:3: not a JSON object"):
-        list(records(io.StringIO('{"text": "a"}\n\ntext\n'), "f"))
 
 
 def test_schema_is_json(call: Call) -> None:

@@ -31,6 +31,8 @@ _KINDS: tuple[tuple[bytes, str, str], ...] = (
     (rb"BZh[1-9]1AY&SY", "compressed with bzip2", "unpack it, or compress it with gzip"),
     (rb"\xfd7zXZ\x00", "compressed with xz", "unpack it, or compress it with gzip"),
     (rb"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it, or compress it with gzip"),
+    (rb"%PDF-", "a PDF", "save its text, one a line"),
+    (rb"\{\\rtf", "a rich text document (rtf)", "save it as plain text"),
     (rb"PAR1", "a parquet file", "give `format: parquet`, or name it .parquet"),
     (rb"version https://git-lfs\.github\.com", "a pointer of Git LFS in place of the data", "run `git lfs pull`"),
     (rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff", "UTF-32", "save it as UTF-8, or give `encoding: utf-32` beside the path"),
@@ -108,9 +110,13 @@ class DataFile:
         for number, text in self.raw_lines():
             yield number, text.removesuffix("\n").removesuffix("\r")
 
+    def open(self) -> io.BufferedReader:
+        """Open the file, as it lies on the disk."""
+        return self.path.open("rb")
+
     @contextmanager
     def _opened(self) -> Generator[Any]:
-        with self.path.open("rb") as stream:
+        with self.open() as stream:
             # By its first bytes: a gzip file without .gz in its name is read all the same.
             if stream.peek(2).startswith(_GZIP) or self.path.suffix.lower() == ".gz":
                 with gzip.GzipFile(fileobj=stream) as unpacked:
@@ -184,13 +190,18 @@ def _lines_of_wide(stream: IO[bytes], encoding: str) -> Iterator[tuple[int, str]
 def format_of(path: Path) -> Format:
     """Tell a file's format by its extension, before .gz. Raises DataError on an unknown one."""
     suffix = _suffix(path)
-    found = EXTENSIONS.get(suffix.lower())
+    found = find_format(path)
     if found is None:
         raise DataError(
             f"{path}: the extension {suffix!r} names no format ({nearest(suffix, EXTENSIONS)}); "
             "rename the file, or give `format` beside the path"
         )
     return found
+
+
+def find_format(path: Path) -> Format | None:
+    """Tell a file's format by its extension, before .gz; None where it is an unknown one."""
+    return EXTENSIONS.get(_suffix(path).lower())
 
 
 def _suffix(path: Path) -> str:
