@@ -86,7 +86,7 @@ def tagging(**options: Any) -> Task:
 
 def everything() -> Model:
     topics = Multilabel("topics", MultilabelOptions(type="multilabel"), ("a", "b"), (1, 1), 2)
-    length = Regression("length", RegressionOptions(type="regression"), 1.0, 2.0, 3)
+    length = Regression("length", RegressionOptions(type="regression"), 1.0, 2.0)
     return model_of(tone=tone(), topics=topics, length=length, names=tagging())
 
 
@@ -265,8 +265,14 @@ def test_columns_are_kept_that_identify_a_row_and_that_are_told(
 
 
 @pytest.mark.parametrize(
-    "tokens", [["Lee", "'s", "film"], "Lee 's film", '["Lee", "\'s", "film"]', [{"text": "Lee"}, {"text": "'s"}, {"text": "film"}]]
-)  # fmt: skip
+    "tokens",
+    [
+        ["Lee", "'s", "film"],
+        "Lee 's film",
+        '["Lee", "\'s", "film"]',
+        [{"text": "Lee"}, {"text": "'s"}, {"text": "film"}],
+    ],
+)
 def test_words_are_read_as_in_training(tokens: Any) -> None:
     tasks = {"names": tagging()}
     words = [(0, 3), (3, 5), (6, 10)]
@@ -360,8 +366,8 @@ def test_how_a_file_was_read_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('text\n"two\nlines"\n', "utf-8")
     said: list[str] = []
     answer_lines(everything(), str(tmp_path / "a.csv"), out=tmp_path / "o.jsonl", say=said.append)
-    assert said == [f"note: 1 cells hold line breaks, the first in the row at {tmp_path / 'a.csv'}:2; where a quote begins "
-                    "a cell by mistake, the lines up to the next quote are in that cell"]  # fmt: skip
+    (note,) = said
+    assert note.startswith(f"note: 1 cells hold line breaks, the first in the row at {tmp_path / 'a.csv'}:2;")
 
 
 @pytest.mark.parametrize(

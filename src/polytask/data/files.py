@@ -170,7 +170,9 @@ def _lines_of_bytes(stream: IO[bytes], encoding: str) -> Iterator[tuple[int, str
         if len(raw) > MAX_LINE_BYTES:
             raise _TooLong
         number += 1
-        yield number, raw.decode(first if number == 1 else encoding)
+        text = raw.decode(first if number == 1 else encoding)
+        if text:  # a mark of the encoding with nothing behind it is no line
+            yield number, text
 
 
 def _lines_of_wide(stream: IO[bytes], encoding: str) -> Iterator[tuple[int, str]]:

@@ -58,7 +58,7 @@ class Writer(ABC):
         self.stream = stream
         self.columns = dict(columns)
 
-    @classmethod
+    @classmethod  # noqa: B027 - most need none
     def require_packages(cls) -> None:
         """Raise MissingExtra where a package is not installed."""
 

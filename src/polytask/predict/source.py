@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -60,7 +61,7 @@ class Source(DataFile):
         """The format that was given or that the extension tells; None where the lines tell it, or are texts."""
         return None if self.texts else self.options.format or find_format(self.path)
 
-    @property
+    @cached_property
     def size(self) -> int | None:
         """Bytes of the file; None where they are not read one after another, or are not known."""
         return self.path.stat().st_size if self._is_file and self.known_format != "parquet" else None
