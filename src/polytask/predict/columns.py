@@ -80,7 +80,7 @@ class Columns:
         return {name: _as_json(name, value) for name, value in found.items()}
 
     def require_kept(self, row: Mapping[str, Any]) -> None:
-        """Raise DataError where the first row lacks a column that is to be kept."""
+        """Raise DataError where a row of a table lacks a column that is to be kept."""
         cells = cells_of(row) if self.keep else {}
         for name in self.keep:
             if name not in cells:

@@ -18,6 +18,7 @@ from polytask.predict.sink import columns_of, form_of, writing
 from polytask.predict.source import Source
 from polytask.predict.spans import span_writer
 from polytask.progress import FileBar
+from polytask.tabular import cells_of
 from polytask.tasks import Task
 
 
@@ -101,6 +102,7 @@ def _records(
     Raises DataError for what cannot be read, and where columns are named and the file has none.
     """
     chosen: Mapping[str, Task] | None = None
+    absent = set(columns.keep)
     for number, row in source.rows():
         if isinstance(row, str):
             if columns != Columns():
@@ -112,14 +114,18 @@ def _records(
             if chosen is None:
                 chosen = tasks()
                 columns.require_possible(chosen.values())
-                columns.require_kept(row)
+                if source.known_format in ("csv", "tsv", "parquet"):
+                    columns.require_kept(row)
             record, kept = columns.record(row, chosen.values()), columns.kept(row)
+            absent -= cells_of(row).keys() if absent else set()
         except DataError as error:
             raise DataError(f"{source.place(number)}: {error}") from None
         except RecursionError:
             raise DataError(f"{source.place(number)}: a value is nested too deeply") from None
         places.append(Place(number, source.position, kept, columns=True))
         yield record
+    if chosen is not None and absent:
+        raise DataError(f"{source.path}: no row has the column {min(absent)!r}, which is to be kept")
 
 
 def _located(error: DataError, file: str, places: Sequence[Place]) -> str:
