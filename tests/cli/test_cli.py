@@ -58,9 +58,19 @@ def test_the_whole_way_from_check_to_predict(call: Call, config: Path, tmp_path:
 def test_stdin_streams(config: Path, call: Call, tmp_path: Path) -> None:
     call("train", config, "--out", tmp_path / "run")
     command = [sys.executable, "-m", "polytask", "predict", str(tmp_path / "run" / "model")]
-    done = subprocess.run(command, input=b"caf\xc3\xa9 \xff\n", capture_output=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["text"].startswith("café")
+    done = subprocess.run(
+        command, input=b"\xef\xbb\xbfcaf\xc3\xa9\n\n\xff\n", capture_output=True, timeout=120, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == ["café", ""]
+    assert b"error: -:3: byte 1 of the line is not UTF-8" in done.stderr
+    options = ["-", "--written", "encoding=cp1252", "--text", "body", "--to", "csv", "--tasks", "topic"]
+    done = subprocess.run(
+        [*command, *options], input=b'{"id": 7, "body": "caf\xe9"}\n', capture_output=True, timeout=120, check=True
+    )
+    header, row = done.stdout.decode("utf-8").splitlines()
+    assert header.startswith("id,text,predictions.topic.label,predictions.topic.probabilities.")
+    assert row.startswith("7,café,")
 
 
 @pytest.mark.parametrize(
