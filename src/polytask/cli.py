@@ -65,6 +65,10 @@ Overrides = Annotated[
     typer.Option("--set", metavar="PATH=VALUE", help="Override a value, such as train.epochs=1."),
 ]
 Tasks = Annotated[str | None, typer.Option("--tasks", metavar="A,B", help="Only these tasks.")]
+Written = Annotated[
+    list[str] | None,
+    typer.Option("--written", metavar="KEY=VALUE", help="How the files are written, such as separator=;"),
+]
 LongTexts = Annotated[
     str, typer.Option("--long", help="Texts that are too long: truncate, or windows: read all in overlapping parts.")
 ]
@@ -168,10 +172,7 @@ def evaluate(
         bool, typer.Option("--intervals", help="With --json: print the scores and their 95 % intervals.")
     ] = False,
     long: LongTexts = "truncate",
-    written: Annotated[
-        list[str] | None,
-        typer.Option("--written", metavar="KEY=VALUE", help="How the files are written, such as separator=;"),
-    ] = None,
+    written: Written = None,
     device: Device = "auto",
     precision: PrecisionName = None,
 ) -> None:
@@ -182,7 +183,7 @@ def evaluate(
     chosen = None if tasks is None else split_names(tasks)
     how = read_long(long)
     ready = load_model(model, device, precision)
-    files = {key: value for key, _, value in (item.partition("=") for item in written or ())}
+    files = read_written(written)
     scores, found = evaluate_with_intervals(ready, read_files(data), tasks=chosen, long=how, files=files)
     if as_json:
         shown = {"scores": scores, "intervals": found} if intervals else scores
@@ -194,10 +195,25 @@ def evaluate(
 @app.command()
 def predict(
     model: ModelPath,
-    file: Annotated[str, typer.Argument(help="Texts (one a line) or jsonl, also .gz; - reads stdin.")] = "-",
+    file: Annotated[
+        str,
+        typer.Argument(help="Texts (one a line), jsonl, json, csv, tsv, parquet or CoNLL, also .gz; - reads stdin."),
+    ] = "-",
     tasks: Tasks = None,
     long: LongTexts = "truncate",
     out: Annotated[Path | None, typer.Option(help="File for the answers, which appears when it is whole.")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="jsonl, csv or parquet.", show_default="by the name of --out, or jsonl")
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", metavar="COLUMN", help="Column of the text; twice for a pair of texts."),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", metavar="COLUMN", help="Column that the answers keep beside id; may be repeated."),
+    ] = None,
+    written: Written = None,
     spans: Annotated[
         str | None, typer.Option(help="Write entities as annotations for doccano, label-studio, prodigy or spacy.")
     ] = None,
@@ -205,11 +221,16 @@ def predict(
     precision: PrecisionName = None,
 ) -> None:
     """Answer texts: one JSON object a line, all tasks from one pass through the encoder."""
+    from polytask.predict.columns import Columns
     from polytask.predict.lines import answer_lines
 
     chosen = None if tasks is None else split_names(tasks)
     how = read_long(long)
-    answer_lines(load_model(model, device, precision), file, chosen, long=how, out=out, spans=spans, say=say)
+    columns = Columns(tuple(text or ()), tuple(keep or ()))
+    answer_lines(
+        load_model(model, device, precision), file, chosen, long=how, out=out, to=to, spans=spans, columns=columns,
+        written=read_written(written), say=say,
+    )  # fmt: skip
 
 
 @app.command()
@@ -385,6 +406,11 @@ def read_files(items: Iterable[str]) -> dict[str, str]:
         name, equals, path = item.partition("=")
         files.update({name: path} if equals else {"all": item})
     return files
+
+
+def read_written(items: Iterable[str] | None) -> dict[str, str]:
+    """Read KEY=VALUE of how files are written."""
+    return {key: value for key, _, value in (item.partition("=") for item in items or ())}
 
 
 def read_long(text: str) -> Long:

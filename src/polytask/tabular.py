@@ -61,3 +61,18 @@ def plain(value: Any) -> Any:  # noqa: ANN401
 def is_nothing(value: object) -> bool:
     """Whether a cell is NaN, NaT or NA, which is how tables in Python say that it is empty."""
     return (isinstance(value, float) and value != value) or type(value).__name__ in _NOTHING
+
+
+def cells_of(values: Mapping[str, Any], levels: int = 3) -> dict[str, Any]:
+    """Return a row's cells: None for what says that it is empty, and nested ones under names such as meta.label.
+
+    Args:
+        levels: how deep names are given; what lies deeper is reached by nothing.
+    """
+    cells: dict[str, Any] = {}
+    for column, value in values.items():
+        cells[column] = None if is_nothing(value) else value
+        if isinstance(value, dict) and levels:
+            inner = {f"{column}.{name}": cell for name, cell in cells_of(value, levels - 1).items()}
+            cells |= {name: cell for name, cell in inner.items() if name not in values}
+    return cells

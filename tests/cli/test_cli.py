@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -38,7 +37,8 @@ def test_the_whole_way_from_check_to_predict(call: Call, config: Path, tmp_path:
     (tmp_path / "texts.txt").write_text("One text.\n\nAnother, in Lyon.\r\n", "utf-8")
     code, out, _ = call("predict", model, tmp_path / "texts.txt")
     answers = [json.loads(line) for line in out.splitlines()]
-    assert [answer["text"] for answer in answers] == ["One text.", "Another, in Lyon."]
+    assert [answer["text"] for answer in answers] == ["One text.", "", "Another, in Lyon."]
+    assert call("predict", tmp_path / "run", tmp_path / "texts.txt") == (0, out, "")
     assert set(answers[0]["predictions"]) == {"sentiment", "topic", "entities"}
     code, exact, _ = call("predict", model, tmp_path / "texts.txt", "--precision", "fp32", "--device", "cpu")
     assert (code, exact) == (0, out)
@@ -58,9 +58,19 @@ def test_the_whole_way_from_check_to_predict(call: Call, config: Path, tmp_path:
 def test_stdin_streams(config: Path, call: Call, tmp_path: Path) -> None:
     call("train", config, "--out", tmp_path / "run")
     command = [sys.executable, "-m", "polytask", "predict", str(tmp_path / "run" / "model")]
-    done = subprocess.run(command, input=b"caf\xc3\xa9 \xff\n", capture_output=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["text"].startswith("café")
+    done = subprocess.run(
+        command, input=b"\xef\xbb\xbfcaf\xc3\xa9\n\n\xff\n", capture_output=True, timeout=120, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == ["café", ""]
+    assert b"error: -:3: byte 1 of the line is not UTF-8" in done.stderr
+    options = ["-", "--written", "encoding=cp1252", "--text", "body", "--to", "csv", "--tasks", "topic"]
+    done = subprocess.run(
+        [*command, *options], input=b'{"id": 7, "body": "caf\xe9"}\n', capture_output=True, timeout=120, check=True
+    )
+    header, row = done.stdout.decode("utf-8").splitlines()
+    assert header.startswith("id,text,predictions.topic.label,predictions.topic.probabilities.")
+    assert row.startswith("7,café,")
 
 
 @pytest.mark.parametrize(
@@ -95,16 +105,6 @@ def test_a_failure_that_is_not_the_users_exits_with_1(call: Call, config: Path, 
                         "--set", "train.max_steps=9")  # fmt: skip
     assert code == 1
     assert "is not finite" in err or "is nan" in err or "is inf" in err
-
-
-def test_a_line_that_is_no_object_among_objects_is_named(call: Call, tmp_path: Path) -> None:
-    from polytask.errors import UserError
-    from polytask.predict.lines import records
-
-    assert list(records(io.StringIO("[1]\n{}\n"), "f")) == ["[1]", "{}"]
-    assert list(records(io.StringIO('{"text": "a"}\n'), "f")) == [{"text": "a"}]
-    with pytest.raises(UserError, match="f:3: not a JSON object"):
-        list(records(io.StringIO('{"text": "a"}\n\ntext\n'), "f"))
 
 
 def test_schema_is_json(call: Call) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.data import lines
+from polytask.data import files
 from polytask.data.feed import feeds_of
 from polytask.data.files import files_of, format_of
 from polytask.data.prepare import read_tables
@@ -111,7 +111,7 @@ def test_a_wrong_or_unknown_encoding_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_line_without_an_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "MOST_LINE_BYTES", 1000)
+    monkeypatch.setattr(files, "MOST_LINE_BYTES", 1000)
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "a"}\n{"text": "' + "a" * 1000 + '"}\n', "utf-8")
     for encoding in (None, "utf-16"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from pathlib import Path
@@ -18,12 +17,12 @@ from pydantic import ValidationError
 from polytask.config import document, validate
 from polytask.config.document import parse
 from polytask.config.root import Config
-from polytask.data import groups, lines, windows
-from polytask.data.lines import read_lines
+from polytask.data import files, groups, windows
 from polytask.data.readers import read_file
 from polytask.data.tokens import TokenRow
 from polytask.errors import ConfigError, DataError
 from polytask.options import MOST, Options
+from polytask.predict.source import Source
 from polytask.serve.options import ServeOptions
 
 
@@ -74,12 +73,12 @@ def test_a_batch_of_many_rows_is_cut_by_its_lengths(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_line_without_end_is_refused_with_its_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(lines, "MOST_LINE_BYTES", 100)
-    assert list(read_lines(io.BytesIO(b"a" * 99 + b"\n\nb"), "f")) == [b"a" * 99 + b"\n", b"\n", b"b"]
+    monkeypatch.setattr(files, "MOST_LINE_BYTES", 100)
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"text": "a"}) + "\n" + json.dumps({"text": "b" * 200}) + "\n")
-    with pytest.raises(DataError, match=r"rows.jsonl:2: the line has more than 100 bytes"):
-        list(read_file(path))
+    for read in (lambda: read_file(path), lambda: Source.of(str(path)).rows()):
+        with pytest.raises(DataError, match=r"rows.jsonl:2: the line has more than 100 bytes"):
+            list(read())
 
 
 # configurations

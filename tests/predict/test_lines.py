@@ -136,7 +136,7 @@ def test_memory_does_not_grow_with_the_file(model: Model, said: list[str], tmp_p
 
 
 def test_files_that_cannot_be_read_or_written_are_named(model: Model, said: list[str], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none.txt: No such file"):
+    with pytest.raises(UserError, match=r"none.txt: no such file"):
         answer_lines(model, str(tmp_path / "none.txt"), say=said.append)
     (tmp_path / "in.txt.gz").write_text("no gzip", "utf-8")
     with pytest.raises(UserError, match=r"in.txt.gz: not a whole gzip file"):

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-from polytask.data.files import DataFile
-from polytask.data.lines import MOST_LINE_BYTES
+from polytask.data.files import MOST_LINE_BYTES, DataFile
 from polytask.errors import DataError
 from polytask.options import Quoting
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from polytask.data import lines
 from polytask.errors import DataError, nearest
 from polytask.options import FileOptions, Format
 
@@ -23,7 +22,9 @@ EXTENSIONS: dict[str, Format] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet",
     ".conll": "conll", ".iob": "conll", ".iob2": "conll", ".bio": "conll", ".conllu": "conllu", ".conllup": "conllu",
 }  # fmt: skip
-# A longer line is no row of texts: most often a quote that nobody closed, or a file of another kind.
+# Bytes of a line: a text of two million words. A longer one is no row of texts: most often a quote that nobody closed,
+# or a file without line breaks, which would fill the memory.
+MOST_LINE_BYTES = 16 * 2**20
 _HEAD_BYTES = 4096
 # What a file is whose first bytes are these, and what to do.
 _KINDS: tuple[tuple[bytes, str, str], ...] = (
@@ -31,6 +32,8 @@ _KINDS: tuple[tuple[bytes, str, str], ...] = (
     (rb"BZh[1-9]1AY&SY", "compressed with bzip2", "unpack it, or compress it with gzip"),
     (rb"\xfd7zXZ\x00", "compressed with xz", "unpack it, or compress it with gzip"),
     (rb"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it, or compress it with gzip"),
+    (rb"%PDF-", "a PDF", "save its text, one a line"),
+    (rb"\{\\rtf", "a rich text document (rtf)", "save it as plain text"),
     (rb"PAR1", "a parquet file", "give `format: parquet`, or name it .parquet"),
     (rb"version https://git-lfs\.github\.com", "a pointer of Git LFS in place of the data", "run `git lfs pull`"),
     (rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff", "UTF-32", "save it as UTF-8, or give `encoding: utf-32` beside the path"),
@@ -108,9 +111,13 @@ class DataFile:
         for number, text in self.raw_lines():
             yield number, text.removesuffix("\n").removesuffix("\r")
 
+    def open(self) -> io.BufferedReader:
+        """Open the file, as it lies on the disk."""
+        return self.path.open("rb")
+
     @contextmanager
     def _opened(self) -> Generator[Any]:
-        with self.path.open("rb") as stream:
+        with self.open() as stream:
             # By its first bytes: a gzip file without .gz in its name is read all the same.
             if stream.peek(2).startswith(_GZIP) or self.path.suffix.lower() == ".gz":
                 with gzip.GzipFile(fileobj=stream) as unpacked:
@@ -144,7 +151,7 @@ class DataFile:
             )
         if isinstance(error, _TooLong):
             return (
-                f"{place}: the line has more than {lines.MOST_LINE_BYTES:,} bytes; write one text a line, and check "
+                f"{place}: the line has more than {MOST_LINE_BYTES:,} bytes; write one text a line, and check "
                 "that the file has line breaks and is of the format that its name says"
             )
         if isinstance(error, gzip.BadGzipFile | EOFError | zlib.error):
@@ -163,11 +170,13 @@ def _lines_of_bytes(stream: IO[bytes], encoding: str) -> Iterator[tuple[int, str
     """Yield the lines of an encoding in which a newline is one byte that is nothing else."""
     first = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
     number = 0
-    while raw := stream.readline(lines.MOST_LINE_BYTES + 1):
-        if len(raw) > lines.MOST_LINE_BYTES:
+    while raw := stream.readline(MOST_LINE_BYTES + 1):
+        if len(raw) > MOST_LINE_BYTES:
             raise _TooLong
         number += 1
-        yield number, raw.decode(first if number == 1 else encoding)
+        text = raw.decode(first if number == 1 else encoding)
+        if text:  # a mark of the encoding with nothing behind it is no line
+            yield number, text
 
 
 def _lines_of_wide(stream: IO[bytes], encoding: str) -> Iterator[tuple[int, str]]:
@@ -175,8 +184,8 @@ def _lines_of_wide(stream: IO[bytes], encoding: str) -> Iterator[tuple[int, str]
     text = io.TextIOWrapper(stream, encoding, newline="\n")
     try:
         number = 0
-        while line := text.readline(lines.MOST_LINE_BYTES):
-            if len(line) == lines.MOST_LINE_BYTES:
+        while line := text.readline(MOST_LINE_BYTES):
+            if len(line) == MOST_LINE_BYTES:
                 raise _TooLong
             number += 1
             yield number, line
@@ -187,13 +196,18 @@ def _lines_of_wide(stream: IO[bytes], encoding: str) -> Iterator[tuple[int, str]
 def format_of(path: Path) -> Format:
     """Tell a file's format by its extension, before .gz. Raises DataError on an unknown one."""
     suffix = _suffix(path)
-    found = EXTENSIONS.get(suffix.lower())
+    found = find_format(path)
     if found is None:
         raise DataError(
             f"{path}: the extension {suffix!r} names no format ({nearest(suffix, EXTENSIONS)}); "
             "rename the file, or give `format` beside the path"
         )
     return found
+
+
+def find_format(path: Path) -> Format | None:
+    """Tell a file's format by its extension, before .gz; None where it is an unknown one."""
+    return EXTENSIONS.get(_suffix(path).lower())
 
 
 def _suffix(path: Path) -> str:

@@ -22,7 +22,12 @@ def read_jsonl(file: DataFile) -> Numbered:
     """One JSON object a line; blank lines are passed over."""
     for number, line in file.lines():
         if line.strip():
-            yield number, _json_row(file, number, _parse(file, number, line))
+            yield number, read_object(file, number, line)
+
+
+def read_object(file: DataFile, number: int, line: str) -> dict[str, Any]:
+    """Read the row that a line of jsonl holds. Raises DataError where it holds none."""
+    return _json_row(file, number, _parse(file, number, line))
 
 
 def read_json(file: DataFile) -> Numbered:

@@ -18,7 +18,7 @@ from polytask.data.feed import Feed, missing_column
 from polytask.data.files import Remarks, require_file
 from polytask.data.words import find_words, join_words
 from polytask.errors import ConfigError, DataError, UserError
-from polytask.tabular import is_nothing
+from polytask.tabular import cells_of
 from polytask.tasks import TASKS, Tally, TaskOptions
 from polytask.tasks.cells import brief
 from polytask.tasks.tagging import TaggingOptions, as_words
@@ -153,7 +153,7 @@ class _Reading:
         waiting: list[RawRow] = []
         for place, found in self.feed.read(self.remarks):
             try:
-                values = _cells(found)
+                values = cells_of(found)
                 self.columns.update(dict.fromkeys(values))
                 waiting.extend(self.rows_of(place, values))
             except RecursionError:
@@ -399,21 +399,6 @@ _COLUMN_OPTIONS = ("label", "tags", "tokens", "text_pair", "text")
 
 def _several(value: Any) -> tuple[Any, ...]:  # noqa: ANN401
     return value if isinstance(value, tuple) else (value,)
-
-
-def _cells(values: Mapping[str, Any], levels: int = 3) -> dict[str, Any]:
-    """Return a row's cells: None for what says that it is empty, and nested ones under names such as meta.label.
-
-    Args:
-        levels: how deep names are given; what lies deeper is reached by nothing.
-    """
-    cells: dict[str, Any] = {}
-    for column, value in values.items():
-        cells[column] = None if is_nothing(value) else value
-        if isinstance(value, dict) and levels:
-            inner = {f"{column}.{name}": cell for name, cell in _cells(value, levels - 1).items()}
-            cells |= {name: cell for name, cell in inner.items() if name not in values}
-    return cells
 
 
 def _require_tags(tokens: Any, tags: Any) -> None:  # noqa: ANN401

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from polytask.data.words import find_words, join_words, split_words
 from polytask.errors import DataError
 from polytask.tasks import Task
+from polytask.tasks.tagging import as_words
 from polytask.terms import Word
 
 # A text, a pair of texts, or a row with the columns that the tasks were trained on.
@@ -37,23 +38,25 @@ def queries_of(index: int, record: Record, tasks: Mapping[str, Task], chosen: Se
     """
     found: dict[tuple[str, str | None], list[str]] = {}
     given: dict[tuple[str, str | None], list[Word]] = {}
+    spelled = _spelled(record, tasks, place)
     for name in chosen:
         task = tasks[name]
         inputs = task.options.inputs
-        texts = _texts(record, inputs.first, inputs.second, place)
+        texts = _texts(spelled, inputs.first, inputs.second, place)
         if texts is not None:
             found.setdefault(texts, []).append(name)
-        elif isinstance(record, Mapping) and task.level == "word":
-            tokens = record.get(task.options.tokens)
-            if isinstance(tokens, list):
-                text, words = join_words([str(token) for token in tokens])
+        else:
+            tokens = _tokens(record, task, place)
+            if tokens is not None:
+                text, words = join_words(tokens)
                 found.setdefault((text, None), []).append(name)
                 given[text, None] = words
     if not found:
         wanted = sorted({column for name in chosen for column in _columns(tasks[name])})
-        raise DataError(f"{place}: holds no text for any of the tasks; accepted: {', '.join(wanted)}")
+        held = f"; found: {', '.join(list(record)[:20])}" if isinstance(record, Mapping) else ""
+        raise DataError(f"{place}: holds no text for any of the tasks; accepted: {', '.join(wanted)}{held}")
     return [
-        Query(index, text, pair, _words(record, text, names, tasks, given.get((text, pair))), tuple(names))
+        Query(index, text, pair, _words(record, text, names, tasks, given.get((text, pair)), place), tuple(names))
         for (text, pair), names in found.items()
     ]
 
@@ -76,14 +79,45 @@ def _columns(task: Task) -> tuple[str, ...]:
 
 
 def _words(
-    record: Record, text: str, names: Sequence[str], tasks: Mapping[str, Task], given: list[Word] | None
+    record: Record, text: str, names: Sequence[str], tasks: Mapping[str, Task], given: list[Word] | None, place: str
 ) -> list[Word]:
     tagging = [name for name in names if tasks[name].level == "word"]
     if given is not None or not tagging:
         return given or []
-    tokens = record.get(tasks[tagging[0]].options.tokens) if isinstance(record, Mapping) else None
-    found = find_words(text, tokens) if isinstance(tokens, list) else None
+    tokens = _tokens(record, tasks[tagging[0]], place)
+    found = None if tokens is None else find_words(text, tokens)
     return split_words(text) if found is None else found
+
+
+def _tokens(record: Record, task: Task, place: str) -> list[str] | None:
+    """Return the words that a row gives for a task on words, read as training reads them; None where it gives none."""
+    if not isinstance(record, Mapping) or task.level != "word":
+        return None
+    column = task.options.tokens
+    cell = record.get(column)
+    if isinstance(cell, list) and cell and all(isinstance(token, Mapping) and "text" in token for token in cell):
+        cell = [token["text"] for token in cell]  # how Prodigy writes them
+    try:
+        words = as_words(cell, column)
+    except ValueError as error:
+        raise DataError(f"{place}: {error}") from None
+    return None if words is None else [_clean(word) for word in words]
+
+
+def _spelled(record: Record, tasks: Mapping[str, Task], place: str) -> Record:
+    """Return a row with a text in place of a list of words in the column of the texts, where some files have it."""
+    if not isinstance(record, Mapping):
+        return record
+    for task in tasks.values():
+        column = task.options.inputs.first
+        if task.level == "word" and task.options.tokens == column and isinstance(record.get(column), list):
+            return {**record, column: join_words(_tokens(record, task, place) or [])[0]}
+    return record
+
+
+def _clean(text: str) -> str:
+    """Return a text without halves of surrogate pairs, for which the tokenizer would refuse the whole batch."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _texts(record: Record, first: str, second: str | None, place: str) -> tuple[str, str | None] | None:
@@ -98,10 +132,9 @@ def _texts(record: Record, first: str, second: str | None, place: str) -> tuple[
     else:
         found = (record[first], record[second]) if first in record and second in record else None
     for text in found or ():
-        if text is not None and not isinstance(text, str):
+        if not isinstance(text, str) and (text is not None or second is not None):
             raise DataError(f"{place}: found {text!r}; a text is expected")
     if found is None:
         return None
-    # Half of a surrogate pair is no character: the tokenizer would refuse the whole batch for it.
-    clean = [None if text is None else text.encode("utf-8", "replace").decode() for text in found]
-    return str(clean[0]), clean[1]
+    first_text, second_text = found
+    return _clean(str(first_text)), None if second_text is None else _clean(str(second_text))

@@ -63,6 +63,15 @@ SPAN_FORMS: dict[str, Callable[[str, Entities], Any]] = {
 }
 
 
+def keep_in(answer: Any, kept: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Return an answer with what it keeps of its row: where a tool looks for it; spaCy's pairs have no place for it."""
+    if not kept or not isinstance(answer, dict):
+        return answer
+    if isinstance(answer.get("data"), dict):
+        return {**answer, "data": {**kept, **answer["data"]}}
+    return {**kept, **answer}
+
+
 def span_writer(model: Model, tasks: Sequence[str] | None, form: str) -> Callable[[Answer], Any]:
     """Return what turns an answer into annotations of one tagging task's entities.
 
