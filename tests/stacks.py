@@ -126,7 +126,7 @@ def chunk(
     for task, found in reads.items():
         places = [numbers.index(number) for number in sorted(found)]
         pairs = [(row, token) for row in places for token in range(lengths[row])]
-        words_of = torch.tensor(pairs).T if HEADS[task].level == "word" else None
+        words_of = torch.tensor(pairs).T if HEADS[task[-1]].level == "word" else None
         tasks[task] = TaskRows(torch.tensor(places), words_of)
     return Chunk(ids, mask, types if type_ids else None, tasks)
 

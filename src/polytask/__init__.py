@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from polytask.api import Run, evaluate, evaluate_with_intervals, train
+    from polytask.artifact.composition import compose
     from polytask.comparison import Comparison, compare
     from polytask.config import Config
     from polytask.errors import PolytaskError, UserError
@@ -28,6 +29,7 @@ __all__ = [
     "Run",
     "UserError",
     "compare",
+    "compose",
     "evaluate",
     "evaluate_with_intervals",
     "export",
@@ -48,6 +50,7 @@ _HOMES = {
     "Run": "polytask.api",
     "UserError": "polytask.errors",
     "compare": "polytask.comparison",
+    "compose": "polytask.artifact.composition",
     "evaluate": "polytask.api",
     "export": "polytask.exports",
     "extend": "polytask.extension",

@@ -234,6 +234,20 @@ def predict(
 
 
 @app.command()
+def compose(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="Two or more: FOLDER, or FOLDER:task,task for some of its tasks."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+) -> None:
+    """Put the tasks of several trained models into one; each answers exactly as it did, and equal parts run once."""
+    from polytask.artifact.composition import compose as run_compose
+
+    typer.echo(run_compose(models, out))
+
+
+@app.command()
 def export(
     model: ModelPath,
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],

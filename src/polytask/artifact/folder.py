@@ -109,13 +109,15 @@ def load_described(found: Description) -> Bundle:
 
 def require_parts(sharing: Sharing, heads: Mapping[str, HeadSpec], tensors: int, folder: Path) -> None:
     """Raise ModelError where a description asks for more parts than there are tensors, before any of them is made."""
-    options = {} if sharing.mixing is None else sharing.mixing.options
-    asked = {name: int(count) for name, count in options.items() if name.endswith("experts")}
+    mixtures = [one.mixing for one in (sharing, *sharing.trunks) if one.mixing is not None]
+    found = [(name, int(count)) for mixing in mixtures for name, count in mixing.options.items()]
+    asked = {name: count for name, count in sorted(found, key=lambda one: one[1]) if name.endswith("experts")}
     asked |= {"tasks": len(heads), "parts of layers": sum(map(len, sharing.plan.levels))}
     for name, count in asked.items():
         if count > tensors:
             raise ModelError(f"{folder}: sharing: found {count} {name}, and the weights are {tensors} tensors")
-    if sharing.plan.tasks and set(sharing.plan.tasks) != set(heads):
+    listed = sorted(task for trunk in sharing.trunks for task in trunk.plan.tasks)
+    if set(sharing.plan.tasks) != set(heads) or (sharing.trunks and listed != sorted(heads)):
         raise ModelError(f"{folder}: sharing: its tasks are not those of the model; copy the folder again")
 
 

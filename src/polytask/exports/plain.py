@@ -69,7 +69,7 @@ def obstacle_notes(bundle: Bundle) -> list[Note]:
 
 def encoder_obstacle(bundle: Bundle, name: str) -> str | None:
     """Say why a task's way to its head is no plain encoder, and what to do; None where it is one."""
-    task, sharing = bundle.tasks[name], bundle.model.sharing
+    task, sharing = bundle.tasks[name], bundle.model.sharing.way_of(name)
     if sharing.mixing is not None:
         return f"{sharing.mixing.method} combines several towers; train with sharing.strategy global or partial"
     divided = (sharing.kind.adds(number, len(level)) for number, level in enumerate(sharing.plan.levels))

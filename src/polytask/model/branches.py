@@ -73,18 +73,20 @@ class CopyLevel(Level):
 
     def _run(self, now: Pass, parts: Sequence[Part], lanes: tuple[Lane, ...], states: Tensor, extras: Extras) -> Any:  # noqa: ANN401
         outputs = [
-            self.call_lane(self._layer(part), now, lane, now.take(states, lane), extras)
+            self.call_lane(self.layer_of(part), now, lane, now.take(states, lane), extras)
             for part, lane in zip(parts, lanes, strict=True)
         ]
         return like(outputs[0], joined(lanes, map(first_of, outputs)))
 
-    def _layer(self, part: Part) -> nn.Module:
+    def layer_of(self, part: Part) -> nn.Module:
+        """Return the layer of a part."""
         return self.parts[self.partition.index(part)]
 
     def take(self, other: Slot) -> None:
         assert isinstance(other, CopyLevel)
-        for part, (source,) in zip(self.partition, _sources(other.partition, self.partition), strict=True):
-            self._layer(part).load_state_dict(other.parts[source].state_dict())
+        for part, sources in zip(self.partition, _sources(other.partition, self.partition), strict=True):
+            if sources:
+                self.layer_of(part).load_state_dict(other.parts[sources[0]].state_dict())
 
     def follow(self, partition: Partition) -> Origins:
         origins: Origins = {}
@@ -96,7 +98,7 @@ class CopyLevel(Level):
         return self.own(part)
 
     def own(self, part: Part) -> list[nn.Parameter]:
-        return list(self._layer(part).parameters())
+        return list(self.layer_of(part).parameters())
 
     def size(self, parts: int) -> int:
         return parts * size(self.parts[0])
@@ -145,8 +147,9 @@ class DeltaLevel(Level):
         assert isinstance(other, DeltaLevel)
         sources = _sources(other.partition, self.partition)
         for own, old in zip(self.additions, other.additions, strict=True):
-            for part, (source,) in zip(own.parts, sources, strict=False):
-                part.load_state_dict(old.parts[source].state_dict())
+            for part, found in zip(own.parts, sources, strict=False):
+                if found:
+                    part.load_state_dict(old.parts[found[0]].state_dict())
         with torch.no_grad():
             for own, old in zip(self.base_parameters(), other.base_parameters(), strict=True):
                 own.copy_(old)

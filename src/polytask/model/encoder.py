@@ -219,12 +219,15 @@ class Encoder(nn.Module):
         return parts * sum(parameter.numel() for parameter in self.trunk_parameters())
 
     def take(self, other: Encoder) -> None:
-        """Take the weights over from the trunk of a model that has these and further tasks."""
-        inside = ".".join(name for name in self.family.layers if name) + "."
-        found = other.model.state_dict()
-        self.model.load_state_dict({name: v for name, v in found.items() if not name.startswith(inside)}, strict=False)
+        """Take the weights over from a trunk of another model, for the tasks that it has."""
+        self.model.load_state_dict(other.trunk_state(), strict=False)
         for own, old in zip(self._slots, other._slots, strict=True):
             own.take(old)
+
+    def trunk_state(self) -> dict[str, Tensor]:
+        """Return the weights outside of the layers."""
+        inside = ".".join(name for name in self.family.layers if name) + "."
+        return {name: value for name, value in self.model.state_dict().items() if not name.startswith(inside)}
 
     def rate_factors(self, layer_decay: float = 1.0) -> dict[nn.Parameter, float]:
         """Return factors of the learning rate; what comes with no factor of its own is left out.

@@ -80,8 +80,7 @@ class MultiTaskModel(nn.Module):
         trunks = sharing.plan.trunks
         copies = [*(copy.deepcopy(backbone) for _ in trunks[1:]), backbone]
         self.encoders = nn.ModuleList(
-            Encoder(one, sharing.following(sharing.plan.within(trunk)))
-            for one, trunk in zip(reversed(copies), trunks, strict=True)
+            Encoder(one, sharing.trunk(trunk)) for one, trunk in zip(reversed(copies), trunks, strict=True)
         )
         keep_rounded(self.encoders)
         # A bare name such as "type" or "values" would hide an attribute of the module.

@@ -19,10 +19,10 @@ def plain_state(model: MultiTaskModel, task: str) -> dict[str, Tensor]:
     Low-rank deltas are added to the weights that they stand on; for other additions and for mixing methods there is
     no such encoder.
     """
-    assert model.sharing.mixing is None
+    assert model.sharing.way_of(task).mixing is None
     trunk = next(trunk for trunk in model.trunks if task in trunk.tasks)
     inside = ".".join(name for name in trunk.family.layers if name) + "."
-    found = {name: value for name, value in trunk.model.state_dict().items() if not name.startswith(inside)}
+    found = trunk.trunk_state()
     for number, level in enumerate(trunk.levels):
         for name, value in _layer_state(level, task):
             # The convolution that was moved into DeBERTa's first layer stands beside the layers again.

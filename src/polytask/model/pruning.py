@@ -33,6 +33,10 @@ def pruned(old: MultiTaskModel, tasks: Collection[str], heads: Mapping[str, Head
 
 def _within(sharing: Sharing, tasks: Collection[str], layers: int) -> Sharing:
     """Return what the tasks share, with those towers of a mixing method that they depend on."""
+    if sharing.trunks:
+        kept = (trunk for trunk in sharing.trunks if not set(tasks).isdisjoint(trunk.plan.tasks))
+        order = [task for task in sharing.plan.tasks if task in tasks]
+        return Sharing.of_trunks([_within(trunk, tasks, layers) for trunk in kept], order, sharing.within(tasks).heads)
     found = sharing.within(tasks)
     if found.mixing is None:
         return found

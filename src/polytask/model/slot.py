@@ -57,7 +57,7 @@ class Slot(nn.Module, ABC):
 
     @abstractmethod
     def take(self, other: Slot) -> None:
-        """Take the weights over from the same slot of a model that has these and further tasks."""
+        """Take the weights over from the same slot of another model, for the tasks that it has."""
 
     @abstractmethod
     def users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:

@@ -60,6 +60,11 @@ def grow(old: Sharing, new: Sequence[str], options: ExtendOptions) -> Growth:
             f"the model mixes its tasks by {old.mixing.method}, whose gates and towers are made for exactly them; "
             "only a model with a tree of shared and own layers can be extended: train all tasks together instead"
         )
+    if old.trunks:
+        raise ConfigError(
+            "the model is composed of trunks that share in different ways, so new tasks fit into none of them; extend "
+            "one of the models that it was composed of, and compose again"
+        )
     followed = _followed(old.plan, options.follow)
     levels = tuple(
         tuple(part | frozenset(new) if followed in part else part for part in level) for level in old.plan.levels

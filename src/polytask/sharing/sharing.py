@@ -11,7 +11,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from polytask.errors import ConfigError, nearest
 from polytask.options import Options
-from polytask.sharing.plan import Plan, global_plan
+from polytask.sharing.plan import Part, Plan, global_plan
 
 if TYPE_CHECKING:
     from polytask.sharing.adaptive import Adaptive
@@ -84,12 +84,47 @@ class Sharing:
     Attributes:
         plan: the tree; of the layers below the mixing method where there is one.
         heads: groups of tasks that share one head.
+        trunks: of a model that was composed of several: what the tasks of each trunk share, where one kind or mixing
+            method does not hold for all of them. The plan's levels above a mixing method then repeat the one below it.
     """
 
     plan: Plan
     kind: Kind = Kind()
     mixing: Mixing | None = None
     heads: tuple[tuple[str, ...], ...] = ()
+    trunks: tuple[Sharing, ...] = ()
+
+    @classmethod
+    def of_trunks(
+        cls, trunks: Sequence[Sharing], order: Sequence[str], heads: tuple[tuple[str, ...], ...] = ()
+    ) -> Sharing:
+        """Return what the tasks of several trunks share, which have no task in common.
+
+        Args:
+            order: all tasks, in the order in which they are shown.
+        """
+        if len(trunks) == 1:
+            return replace(trunks[0], heads=heads)
+        layers = max(trunk.plan.layers for trunk in trunks)
+        levels = [(*trunk.plan.levels, *trunk.plan.levels[-1:] * (layers - trunk.plan.layers)) for trunk in trunks]
+        joined = tuple(tuple(part for partition in level for part in partition) for level in zip(*levels, strict=True))
+        plan = Plan(tuple(order), joined)
+        kinds = {trunk.kind for trunk in trunks}
+        # Additions are told by the parts of a trunk, so their trunks are told one by one.
+        if len(kinds) == 1 and all(trunk.mixing is None and not trunk.kind.shares_layer for trunk in trunks):
+            return cls(plan, kinds.pop(), heads=heads)
+        return cls(plan, heads=heads, trunks=tuple(replace(trunk, heads=()) for trunk in trunks))
+
+    def trunk(self, tasks: Part) -> Sharing:
+        """Return what the tasks of a trunk share."""
+        for trunk in self.trunks:
+            if tasks <= set(trunk.plan.tasks):
+                return trunk
+        return self.following(self.plan.within(tasks))
+
+    def way_of(self, task: str) -> Sharing:
+        """Return what shapes a task's way through the layers."""
+        return next((trunk for trunk in self.trunks if task in trunk.plan.tasks), self)
 
     def head_of(self, task: str) -> str:
         """Return the task under whose name a task's head stands."""
@@ -97,18 +132,27 @@ class Sharing:
 
     def following(self, plan: Plan) -> Sharing:
         """Return the same with another plan."""
-        return Sharing(plan, self.kind, self.mixing, self.heads)
+        return replace(self, plan=plan)
 
     def within(self, tasks: Collection[str]) -> Sharing:
         """Return what some of the tasks share; towers of mixing methods and additions stay."""
         kept = tuple(tuple(task for task in group if task in tasks) for group in self.heads)
+        heads = tuple(group for group in kept if len(group) > 1)
+        if self.trunks or (self.kind.shares_layer and len(self.plan.trunks) > 1):
+            trunks = self.trunks or [self.trunk(part) for part in self.plan.trunks]
+            found = (trunk for trunk in trunks if not set(tasks).isdisjoint(trunk.plan.tasks))
+            order = [task for task in self.plan.tasks if task in tasks]
+            return Sharing.of_trunks([trunk.within(tasks) for trunk in found], order, heads)
         divided = (number for number, level in enumerate(self.plan.levels) if self.kind.adds(number, len(level)))
         kind = replace(self.kind, alone_from=next(divided, None)) if self.kind.shares_layer else self.kind
         mixing = self.mixing and replace(self.mixing, towers=self.mixing.towers or self.plan.tasks)
-        return Sharing(self.plan.within(tasks), kind, mixing, tuple(group for group in kept if len(group) > 1))
+        return Sharing(self.plan.within(tasks), kind, mixing, heads)
 
     def picture(self) -> str:
         """Draw what is shared."""
+        if self.trunks:
+            heads = [f"one head for {', '.join(group)}" for group in self.heads]
+            return "\n".join([*(trunk.picture() for trunk in self.trunks), *heads])
         lines = [self.plan.picture()]
         if self.mixing is not None:
             top = f"{self.mixing.method} from layer {self.mixing.from_layer}"
@@ -122,14 +166,17 @@ class Sharing:
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON."""
         mixing = None if self.mixing is None else asdict(self.mixing)
-        return {"plan": self.plan.to_json(), "kind": asdict(self.kind), "mixing": mixing, "heads": list(self.heads)}
+        data = {"plan": self.plan.to_json(), "kind": asdict(self.kind), "mixing": mixing, "heads": list(self.heads)}
+        return {**data, "trunks": [trunk.to_json() for trunk in self.trunks]} if self.trunks else data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Sharing:
         """Rebuild it from `to_json`."""
         kind = Kind(**data["kind"])
         mixing = None if data["mixing"] is None else Mixing(**data["mixing"])
-        return cls(Plan.from_json(data["plan"]), kind, mixing, tuple(tuple(group) for group in data["heads"]))
+        heads = tuple(tuple(group) for group in data["heads"])
+        trunks = tuple(cls.from_json(trunk) for trunk in data.get("trunks", ()))
+        return cls(Plan.from_json(data["plan"]), kind, mixing, heads, trunks)
 
 
 class SharingOptions(Options, ABC):

@@ -1,0 +1,125 @@
+"""One model folder's contents from those of several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from polytask.artifact.folder import Bundle, load_bundle, save_bundle
+from polytask.artifact.pruning import pruned
+from polytask.data.tokens import Tokenization
+from polytask.errors import ConfigError, OutputError
+from polytask.model.composition import composed
+from polytask.tasks import head_specs
+
+# What an encoder's configuration says that its answers do not depend on.
+_NO_MATTER = frozenset(
+    {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "id2label", "label2id",
+     "use_cache", "gradient_checkpointing", "pad_token_id", "problem_type"}
+)  # fmt: skip
+
+
+def compose(sources: Sequence[str | Path], out: str | Path) -> Path:
+    """Write one model folder with the tasks of several; each task answers exactly as it did.
+
+    Parts with equal weights, such as a frozen trunk that two extensions stand on, are found and run once.
+
+    Args:
+        sources: folders of models or runs; `FOLDER:task,task` takes some of the tasks.
+        out: the folder to write, which is not there yet.
+
+    Raises:
+        ConfigError: two sources have a task of one name, or differ in what one model has once: the tokenizer,
+            `max_tokens`, the encoder's shape, the precision.
+        ModelError: a source cannot be loaded.
+        OutputError: `out` exists, or cannot be written.
+    """
+    folder = Path(out)
+    if folder.exists():
+        raise OutputError(f"{folder}: the folder exists; name another one")
+    if len(sources) < 2:
+        raise ConfigError(f"found {len(sources)} source; name two or more model folders: FOLDER or FOLDER:task,task")
+    named = [_read(str(source)) for source in sources]
+    _require_own_names(named)
+    for name, bundle in named[1:]:
+        _require_alike(*named[0], name, bundle)
+    save_bundle(folder, join([bundle for _, bundle in named]))
+    return folder
+
+
+def join(bundles: Sequence[Bundle]) -> Bundle:
+    """Return one bundle with the tasks of several, which are alike in all that one model has once."""
+    first = bundles[0]
+    tasks = {name: task for bundle in bundles for name, task in bundle.tasks.items()}
+    model = composed([bundle.model for bundle in bundles], head_specs(tasks))
+    about = _about([bundle.about for bundle in bundles])
+    return Bundle(model, tasks, first.tokenizer, first.max_tokens, first.precision, about)
+
+
+def _read(source: str) -> tuple[str, Bundle]:
+    """Read FOLDER or FOLDER:task,task."""
+    folder, _, tasks = (source, "", "") if Path(source).exists() else source.rpartition(":")
+    if not folder:
+        folder, tasks = source, ""
+    bundle = load_bundle(Path(folder))
+    if not tasks:
+        return folder, bundle
+    try:
+        return folder, pruned(bundle, [task.strip() for task in tasks.split(",") if task.strip()])
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
+def _require_own_names(named: Sequence[tuple[str, Bundle]]) -> None:
+    seen: dict[str, str] = {}
+    for folder, bundle in named:
+        for task in bundle.tasks:
+            if task in seen:
+                raise ConfigError(
+                    f"{folder}: it has a task {task!r}, as {seen[task]} has; take it from one of them: name the tasks "
+                    "to take from the other one behind a colon, such as FOLDER:task,task"
+                )
+            seen[task] = folder
+
+
+def _require_alike(first: str, one: Bundle, name: str, other: Bundle) -> None:
+    """Raise ConfigError where two models differ in what one model has once."""
+    if one.max_tokens != other.max_tokens:
+        _refuse(first, name, "max_tokens", one.max_tokens, other.max_tokens)
+    if one.precision != other.precision:
+        _refuse(first, name, "the precision", one.precision, other.precision)
+    mine, theirs = _shape(one), _shape(other)
+    for key in sorted(mine.keys() | theirs.keys()):
+        if mine.get(key) != theirs.get(key):
+            _refuse(first, name, f"the encoder's {key}", mine.get(key), theirs.get(key))
+    tokens = [Tokenization.of(bundle.tokenizer, bundle.max_tokens).fingerprint for bundle in (one, other)]
+    if tokens[0] != tokens[1]:
+        raise ConfigError(
+            f"{name}: its tokenizer is not that of {first} (fingerprints {tokens[0][:12]} and {tokens[1][:12]}); "
+            "models that are composed read the same tokens: train both from one encoder"
+        )
+
+
+def _refuse(first: str, name: str, what: str, one: object, other: object) -> None:
+    raise ConfigError(
+        f"{name}: {what}: found {other!r}, and {first} has {one!r}; models that are composed agree in it: train one "
+        "of them anew with the other's value"
+    )
+
+
+def _shape(bundle: Bundle) -> dict[str, Any]:
+    found: dict[str, Any] = bundle.model.config.to_dict()
+    return {key: value for key, value in found.items() if key not in _NO_MATTER and "dropout" not in key}
+
+
+def _about(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Put together what the models say of themselves by task; of the rest the first one's is kept."""
+    found = dict(told[0])
+    found["data"] = {task: data for about in told for task, data in about.get("data", {}).items()}
+    splits = dict.fromkeys(split for about in told for split in about.get("scores", {}))
+    found["scores"] = {
+        split: {task: scores for about in told for task, scores in about.get("scores", {}).get(split, {}).items()}
+        for split in splits
+    }
+    return found
