@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Callable
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from samples import corpus_rows, write_jsonl
+import forks
+from samples import small_job
 
 # The same samples in every run of CI, new ones at every other run.
 settings.register_profile(
@@ -48,6 +53,22 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session")
+def stand_ins(tmp_path_factory: pytest.TempPathFactory, own_cache: None) -> Iterator[Path]:
+    """A folder with a `python` and a `polytask` that start at once (`forks.py`)."""
+    if sys.platform != "linux":
+        yield Path(sys.executable).parent
+        return
+    with forks.server(tmp_path_factory.mktemp("forks")) as folder:
+        yield folder
+
+
+@pytest.fixture
+def quick_processes(stand_ins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that this test and the library start need not import the library first."""
+    monkeypatch.setattr(sys, "executable", str(stand_ins / "python"))
+
+
+@pytest.fixture(scope="session")
 def minilm() -> str:
     """The folder of the real pretrained encoder."""
     from polytask.model.origin import locate
@@ -57,7 +78,7 @@ def minilm() -> str:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory, minilm: str) -> Path:
-    """A folder with a random encoder of two small layers and the real encoder's tokenizer."""
+    """A folder with a random encoder of two small layers, and a real tokenizer of few words."""
     return small_encoder(tmp_path_factory.mktemp("tiny") / "encoder", minilm, layers=2)
 
 
@@ -68,47 +89,54 @@ def six_layers(tmp_path_factory: pytest.TempPathFactory, minilm: str) -> Path:
 
 
 def small_encoder(folder: Path, minilm: str, layers: int) -> Path:
-    """Save a small random encoder with the real encoder's tokenizer."""
+    """Save a small random encoder with the real encoder's tokenizer, of which frequent words are left."""
     import torch
     from transformers import BertConfig, BertModel
 
+    words = save_tokenizer(folder, Path(minilm))
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=30522, hidden_size=32, num_hidden_layers=layers, num_attention_heads=4, intermediate_size=64,
+        vocab_size=words, hidden_size=32, num_hidden_layers=layers, num_attention_heads=4, intermediate_size=64,
         max_position_embeddings=128,
     )  # fmt: skip
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
-        shutil.copy(Path(minilm, name), folder / name)
     return folder
+
+
+def save_tokenizer(folder: Path, real: Path) -> int:
+    """Save a tokenizer with every character and the frequent words of the corpus; return its number of words.
+
+    The whole vocabulary would be 95 % of a small model: each copy, gradient, checkpoint and hash of it takes a fifth of
+    the time with these.
+    """
+    from tokenizers import Tokenizer
+
+    from polytask.corpus import texts
+
+    backend = Tokenizer.from_file(str(real / "tokenizer.json"))
+    backend.no_truncation()
+    encoded = backend.encode_batch([text.row()["text"] for text in texts()])
+    counts = Counter(token for row in encoded for token in row.tokens)
+    written = json.loads((real / "tokenizer.json").read_text("utf-8"))
+    special = max(token["id"] for token in written["added_tokens"])  # with the unused ones below: they keep their ids
+    words = [
+        word for word, number in written["model"]["vocab"].items()
+        if number <= special or counts[word] > 1 or len(word.removeprefix("##")) == 1
+    ]  # fmt: skip
+    written["model"]["vocab"] = {word: number for number, word in enumerate(words)}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tokenizer.json").write_text(json.dumps(written), "utf-8")
+    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words), "utf-8")
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copy(real / name, folder / name)
+    return len(words)
 
 
 @pytest.fixture
 def job(tmp_path: Path, tiny: Path) -> Callable[..., dict[str, Any]]:
     """Return what makes the values of a small three-task configuration on corpus rows; options go to `train`."""
 
-    def make(rows: int = 48, shared: bool = True, **train: Any) -> dict[str, Any]:
-        found = corpus_rows(rows)
-        files: dict[str, dict[str, str]] = {}
-        for name in ("sentiment", "topic", "entities"):
-            stem = "all" if shared else name
-            part = found if shared else found[len(files) :: 3]
-            half = len(part) // 2
-            for split, chosen in (("train", part[:half]), ("dev", part[half:]), ("test", part[half:])):
-                write_jsonl(tmp_path / f"{stem}-{split}.jsonl", chosen)
-            files[name] = {split: str(tmp_path / f"{stem}-{split}.jsonl") for split in ("train", "dev", "test")}
-        return {
-            "encoder": str(tiny),
-            "max_tokens": 48,
-            "tasks": {
-                "sentiment": {"type": "classification", "data": files["sentiment"], "label": "sentiment"},
-                "topic": {"type": "classification", "data": files["topic"], "label": "topic"},
-                "entities": {"type": "tagging", "data": files["entities"]},
-            },
-            "train": {"epochs": 2, "batch_rows": 8, "learning_rate": 1e-3, "seed": 5, "precision": "fp32", **train},
-        }
-
-    return make
+    return partial(small_job, tmp_path, tiny)
 
 
 @pytest.fixture

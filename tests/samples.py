@@ -3,24 +3,58 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 
-def corpus_rows(count: int) -> list[dict[str, Any]]:
-    """Rows of the bundled corpus, from all of its files."""
+@cache
+def _corpus() -> list[dict[str, Any]]:
     from polytask.corpus import texts
 
-    found = [text.row() for text in texts()]
-    return found[:: len(found) // count][:count]
+    return [text.row() for text in texts()]
+
+
+def corpus_rows(count: int) -> list[dict[str, Any]]:
+    """Rows of the bundled corpus, from all of its files."""
+    return deepcopy(_corpus()[:: len(_corpus()) // count][:count])
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
     """Write rows as jsonl."""
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
     return path
+
+
+def small_job(folder: Path, encoder: Path, rows: int = 48, shared: bool = True, **train: Any) -> dict[str, Any]:
+    """Return the values of a small three-task configuration on corpus rows, whose files are written into a folder.
+
+    Args:
+        shared: whether the tasks have one file, whose rows carry the labels of several, or a file each.
+        train: options of training.
+    """
+    found = corpus_rows(rows)
+    files: dict[str, dict[str, str]] = {}
+    for name in ("sentiment", "topic", "entities"):
+        stem = "all" if shared else name
+        part = found if shared else found[len(files) :: 3]
+        half = len(part) // 2
+        for split, chosen in (("train", part[:half]), ("dev", part[half:]), ("test", part[half:])):
+            write_jsonl(folder / f"{stem}-{split}.jsonl", chosen)
+        files[name] = {split: str(folder / f"{stem}-{split}.jsonl") for split in ("train", "dev", "test")}
+    return {
+        "encoder": str(encoder),
+        "max_tokens": 48,
+        "tasks": {
+            "sentiment": {"type": "classification", "data": files["sentiment"], "label": "sentiment"},
+            "topic": {"type": "classification", "data": files["topic"], "label": "topic"},
+            "entities": {"type": "tagging", "data": files["entities"]},
+        },
+        "train": {"epochs": 2, "batch_rows": 8, "learning_rate": 1e-3, "seed": 5, "precision": "fp32", **train},
+    }
 
 
 def close(found: Any, expected: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -39,20 +40,18 @@ def test_every_block_is_of_a_kind_that_is_checked() -> None:
         assert {kind for kind, _, _ in blocks(page)} <= KINDS, page
 
 
-def test_commands_and_programs_run_in_the_order_of_the_page(folder: Path) -> None:
+def test_commands_and_programs_run_in_the_order_of_the_page(folder: Path, stand_ins: Path) -> None:
     count = 0
-    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    path = f"{stand_ins}:{Path(sys.executable).parent}:/usr/bin:/bin"
     for page in PAGES:
         for kind, note, text in blocks(page):
             if kind == "bash" and not note:
                 command = ["bash", "-euo", "pipefail", "-c", text]
             elif kind == "python":
-                command = [sys.executable, "-W", "error", "-c", text]
+                command = [str(stand_ins / "python"), "-W", "error", "-c", text]
             else:
                 continue
             count += 1
-            import os
-
             done = subprocess.run(
                 command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=300,
                 check=False,

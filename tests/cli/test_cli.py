@@ -55,6 +55,7 @@ def test_the_whole_way_from_check_to_predict(call: Call, config: Path, tmp_path:
     assert call("check", tmp_path / "run" / "config.yaml")[0] == 0
 
 
+@pytest.mark.usefixtures("quick_processes")
 def test_stdin_streams(config: Path, call: Call, tmp_path: Path) -> None:
     call("train", config, "--out", tmp_path / "run")
     command = [sys.executable, "-m", "polytask", "predict", str(tmp_path / "run" / "model")]

@@ -185,12 +185,14 @@ def test_several_jobs_give_the_same_record(done: Done, tmp_path: Path) -> None:
     assert again.arms["global"]["runs"] == found.arms["global"]["runs"]
 
 
+@pytest.mark.usefixtures("quick_processes")
 def test_a_run_that_fails_in_a_subprocess_is_named(job: Job, tmp_path: Path) -> None:
     values = two_tasks(job, learning_rate=1e30, max_steps=9)
     with pytest.raises(polytask.PolytaskError, match=r"single-\w+-\w+: .*(is not finite|is nan|is inf).*log.txt"):
         polytask.compare(values, tmp_path / "out", seeds=2, jobs=2)
 
 
+@pytest.mark.usefixtures("quick_processes")
 def test_ctrl_c_saves_all_runs_and_exits_with_130(job: Job, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(two_tasks(job, max_steps=None, epochs=4000)), "utf-8")

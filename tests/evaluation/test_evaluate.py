@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,26 @@ from polytask import cli
 from polytask.data.words import split_words
 from polytask.errors import ConfigError
 from polytask.tasks.bio import spans
-from samples import corpus_rows, write_jsonl
-
-Job = Callable[..., dict[str, Any]]
+from samples import corpus_rows, small_job, write_jsonl
 
 
-@pytest.fixture
-def run(job: Job, tmp_path: Path) -> pt.Run:
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the run lies, and the files of its rows."""
+    return tmp_path_factory.mktemp("evaluating")
+
+
+@pytest.fixture(scope="module")
+def run(home: Path, tiny: Path) -> pt.Run:
     """A run whose topic reads what the model says about the sentiment."""
-    values = job(rows=40, max_steps=3)
+    values = small_job(home, tiny, rows=40, max_steps=3)
     values["tasks"]["topic"] |= {"needs": ["sentiment"], "reads": {"sentiment": "probabilities"}}
-    return pt.train(values, tmp_path / "run")
+    return pt.train(values, home / "run")
 
 
-def test_the_intervals_of_a_run_stand_in_its_folder_and_are_those_of_its_test_file(run: pt.Run, tmp_path: Path) -> None:
-    kept = json.loads((tmp_path / "run" / "intervals.json").read_text("utf-8"))
-    scores, intervals = pt.evaluate_with_intervals(run.model, {"all": str(tmp_path / "all-test.jsonl")})
+def test_the_intervals_of_a_run_stand_in_its_folder_and_are_those_of_its_test_file(run: pt.Run, home: Path) -> None:
+    kept = json.loads((home / "run" / "intervals.json").read_text("utf-8"))
+    scores, intervals = pt.evaluate_with_intervals(run.model, {"all": str(home / "all-test.jsonl")})
     assert scores == run.scores["test"]
     assert {"test": intervals} == run.intervals
     assert kept == json.loads(json.dumps(run.intervals))
@@ -58,10 +61,10 @@ def test_a_task_is_scored_on_a_new_file_that_has_its_labels_only(run: pt.Run, tm
 
 
 def test_the_command_shows_intervals_and_adds_them_to_json_when_asked(
-    run: pt.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    run: pt.Run, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def call(*arguments: str) -> str:
-        command = ["polytask", "evaluate", str(tmp_path / "run" / "model"), "--data", str(tmp_path / "all-test.jsonl")]
+        command = ["polytask", "evaluate", str(home / "run" / "model"), "--data", str(home / "all-test.jsonl")]
         monkeypatch.setattr("sys.argv", [*command, *arguments])
         with pytest.raises(SystemExit) as left:
             cli.main()
@@ -71,12 +74,12 @@ def test_the_command_shows_intervals_and_adds_them_to_json_when_asked(
     assert "95 %" in call()
     scores = json.loads(call("--json"))
     assert scores == run.scores["test"]
-    kept = json.loads((tmp_path / "run" / "intervals.json").read_text("utf-8"))["test"]
+    kept = json.loads((home / "run" / "intervals.json").read_text("utf-8"))["test"]
     assert json.loads(call("--json", "--intervals")) == {"scores": scores, "intervals": kept}
 
 
 def test_new_files_may_be_written_in_another_way(
-    run: pt.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    run: pt.Run, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [row for row in corpus_rows(60)[40:] if "sentiment" in row]
     plain = str(write_jsonl(tmp_path / "new.jsonl", [{key: row[key] for key in ("text", "sentiment")} for row in rows]))
@@ -87,7 +90,7 @@ def test_new_files_may_be_written_in_another_way(
     expected = pt.evaluate(run.model, {"sentiment": plain})
     assert pt.evaluate(run.model, {"sentiment": str(table)}, files=files) == expected
     written = [item for name, value in files.items() for item in ("--written", f"{name}={value}")]
-    command = ["polytask", "evaluate", str(tmp_path / "run" / "model"), "--data", f"sentiment={table}", "--json"]
+    command = ["polytask", "evaluate", str(home / "run" / "model"), "--data", f"sentiment={table}", "--json"]
     monkeypatch.setattr("sys.argv", [*command, *written])
     with pytest.raises(SystemExit) as left:
         cli.main()

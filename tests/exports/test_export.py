@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,19 @@ from polytask.cli import app
 from polytask.errors import ConfigError, OutputError
 from polytask.exports import EXPORTS
 from polytask.exports.push import push
+from samples import small_job
 
-Job = Callable[..., dict[str, Any]]
 TEXTS = ["A moving film by Ang Lee.", "The bank of England raised rates again.", "", "no"]
 
 
-@pytest.fixture
-def run(job: Job, tmp_path: Path) -> Path:
-    values = job(max_steps=2)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
+    home = tmp_path_factory.mktemp("exporting")
+    values = small_job(home, tiny, max_steps=2)
     values["tasks"]["entities"] |= {"needs": ["topic"], "reads": {"topic": "probabilities"}}
     values["sharing"] = {"strategy": "partial", "shared_layers": 1}
-    pt.train(values, tmp_path / "run")
-    return tmp_path / "run"
+    pt.train(values, home / "run")
+    return home / "run"
 
 
 def test_a_pruned_folder_answers_as_the_whole_one(run: Path, tmp_path: Path) -> None:

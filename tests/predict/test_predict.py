@@ -12,7 +12,7 @@ import torch
 import polytask as pt
 from polytask.errors import ConfigError, DataError
 from polytask.predict import predictor
-from samples import close, corpus_rows
+from samples import close, corpus_rows, small_job
 
 Job = Callable[..., dict[str, Any]]
 TEXTS = [
@@ -26,13 +26,20 @@ TEXTS = [
 ]
 
 
-@pytest.fixture
-def run(job: Job, tmp_path: Path) -> pt.Run:
-    return pt.train(job(epochs=15, learning_rate=5e-3, rows=60), tmp_path / "run")
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the run lies, and the files of its rows."""
+    return tmp_path_factory.mktemp("predicting")
 
 
-def test_saved_and_loaded_predictions_are_equal(run: pt.Run, tmp_path: Path) -> None:
-    loaded = pt.load(tmp_path / "run" / "model")
+@pytest.fixture(scope="module")
+def run(home: Path, tiny: Path) -> pt.Run:
+    """A run for all tests, which leave its model as it is."""
+    return pt.train(small_job(home, tiny, epochs=15, learning_rate=5e-3, rows=60), home / "run")
+
+
+def test_saved_and_loaded_predictions_are_equal(run: pt.Run, home: Path) -> None:
+    loaded = pt.load(home / "run" / "model")
     assert loaded.predict(TEXTS) == run.model.predict(TEXTS)
 
 
@@ -46,8 +53,9 @@ def test_batch_composition_and_order_never_change_a_prediction(run: pt.Run, monk
 
 def test_one_encoder_pass_answers_all_tasks(run: pt.Run) -> None:
     rows: list[int] = []
-    run.model.network.trunks[0].register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
-    run.model.predict(TEXTS)
+    hook = lambda module, inputs: rows.append(len(inputs[0]))  # noqa: E731
+    with run.model.network.trunks[0].register_forward_pre_hook(hook):
+        run.model.predict(TEXTS)
     assert sum(rows) == len(TEXTS)
 
 
@@ -62,12 +70,13 @@ def test_every_task_answers_in_its_own_form(run: pt.Run) -> None:
         assert set(entity) == {"label", "start", "end", "text", "score"}
 
 
-def test_entities_point_into_the_original_text(run: pt.Run) -> None:
+def test_entities_point_into_the_original_text(run: pt.Run, home: Path) -> None:
     texts = [row["text"] for row in corpus_rows(80)] + TEXTS
-    head = run.model.network.heads["task-entities"].out
+    model = pt.load(home / "run" / "model")
+    head = model.network.heads["task-entities"].out
     with torch.no_grad():  # so that every word begins an entity
-        head.bias[run.model.tasks["entities"].labels.index("B-LOC")] += 100
-    for text, answer in zip(texts, run.model.predict(texts), strict=True):
+        head.bias[model.tasks["entities"].labels.index("B-LOC")] += 100
+    for text, answer in zip(texts, model.predict(texts), strict=True):
         found = answer["entities"]
         assert all(text[entity["start"] : entity["end"]] == entity["text"] for entity in found)
         assert "".join(entity["text"] for entity in found) == "".join(text.split()) or len(text) > 150 or "\x00" in text
@@ -127,9 +136,9 @@ def test_half_a_surrogate_pair_is_answered(run: pt.Run) -> None:
     assert len(run.model.predict(["bad \ud800 character", "fine"])) == 2
 
 
-def test_evaluate_on_the_test_files_gives_the_scores_of_training(run: pt.Run, job: Job, tmp_path: Path) -> None:
-    file = str(tmp_path / "all-test.jsonl")
-    assert pt.evaluate(tmp_path / "run" / "model", {"all": file}) == run.scores["test"]
+def test_evaluate_on_the_test_files_gives_the_scores_of_training(run: pt.Run, home: Path) -> None:
+    file = str(home / "all-test.jsonl")
+    assert pt.evaluate(home / "run" / "model", {"all": file}) == run.scores["test"]
     assert pt.evaluate(run.model, {"topic": file}) == {"topic": run.scores["test"]["topic"]}
     with pytest.raises(ConfigError, match="did you mean 'topic'"):
         pt.evaluate(run.model, {"topics": file})
@@ -178,9 +187,9 @@ def test_several_labels_are_trained_and_answered(tiny: Path, tmp_path: Path) -> 
 
 
 def test_bfloat16_answers_are_close_to_those_of_float32_and_the_model_keeps_its_own_weights(
-    run: pt.Run, tmp_path: Path
+    run: pt.Run, home: Path
 ) -> None:
-    exact, rough = (pt.load(tmp_path / "run" / "model", precision=one) for one in ("fp32", "bf16"))
+    exact, rough = (pt.load(home / "run" / "model", precision=one) for one in ("fp32", "bf16"))
     assert rough.engine.describe()["precision"] == "bf16"
     for found, expected in zip(rough.predict(TEXTS), exact.predict(TEXTS), strict=True):
         for task in ("sentiment", "topic"):

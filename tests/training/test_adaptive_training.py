@@ -341,6 +341,7 @@ def test_a_process_that_does_not_lead_reads_no_best_weights_that_the_leader_may_
     other.snapshots.load(other.parts.model)
 
 
+@pytest.mark.usefixtures("quick_processes")
 def test_two_processes_decide_and_learn_as_one(job: Job, tmp_path: Path) -> None:
     values = without_dropout({**job(max_steps=6, log_every=1), "sharing": SPLITS}, tmp_path / "encoder")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), "utf-8")

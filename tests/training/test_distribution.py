@@ -83,14 +83,6 @@ def require_same(found: Mapping[str, Sequence[dict[str, torch.Tensor]]], alone: 
                 torch.testing.assert_close(gradient[key], expected, atol=1e-6, rtol=1e-5, msg=f"{name}: {key}")
 
 
-@pytest.mark.parametrize("shared", [True, False])
-def test_two_processes_make_the_update_of_one(job: Job, tmp_path: Path, shared: bool) -> None:
-    values = without_dropout(job(shared=shared))
-    alone = gradients({"whole": values}, tmp_path / "one", 1)["whole"]
-    cases = {"two": values, "in-pieces": in_pieces(values, 3)}
-    require_same(gradients(cases, tmp_path / "two", 2), {"two": alone, "in-pieces": alone})
-
-
 BRANCH = {"strategy": "partial", "branches": [{"from_layer": 2, "groups": [["sentiment", "topic"], ["entities"]]}]}
 BALANCED: dict[str, dict[str, Any]] = {
     "sum": {},
@@ -122,9 +114,11 @@ def balanced(values: dict[str, Any]) -> dict[str, Any]:
     return {**dealt, **pieces, **{f"{name}-split": {**case, **split} for name, case in dealt.items()}}
 
 
-def test_two_processes_balance_and_place_tasks_as_one_does(job: Job, tmp_path: Path) -> None:
+def test_two_processes_make_balance_and_place_as_one_does(job: Job, tmp_path: Path) -> None:
     """Also where each has rows of as few tasks as may be, and where a task's gradient reaches what others own."""
-    cases = {
+    plain = {f"plain-{shared}": without_dropout(job(shared=shared)) for shared in (True, False)}
+    cases = plain | {f"{name}-in-pieces": in_pieces(values, 3) for name, values in plain.items()}
+    cases |= {
         f"{name}-{shared}": case
         for shared in (True, False)
         for name, case in balanced(without_dropout(job(shared=shared))).items()
@@ -145,6 +139,7 @@ def test_two_processes_balance_and_place_tasks_as_one_does(job: Job, tmp_path: P
     ],
     ids=["soft", "adaptive"],
 )
+@pytest.mark.usefixtures("quick_processes")
 def test_two_processes_go_on_when_a_step_lacks_tasks(job: Job, tmp_path: Path, sharing: dict[str, Any]) -> None:
     """Two rows a step for three tasks: parts without rows on a process, or on both."""
     values = {
@@ -175,6 +170,7 @@ def test_pieces_make_the_update_of_the_whole(job: Job, tmp_path: Path) -> None:
     require_same({"whole": found["pieces"]}, found)
 
 
+@pytest.mark.usefixtures("quick_processes")
 def test_train_with_two_processes_ends_in_a_model_that_predicts(job: Job, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(job(epochs=1)), "utf-8")
     command = [sys.executable, "-m", "polytask", "train", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "run")]

@@ -89,9 +89,9 @@ def test_a_balancer_goes_on_where_it_was(
     assert (chosen[0][5] != chosen[0][0]) == (method not in ("graddrop", "auto"))
 
 
-def start(config: Path, run: Path, *more: str) -> subprocess.Popen[str]:
+def start(config: Path, run: Path, *more: str, python: str | Path = sys.executable) -> subprocess.Popen[str]:
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "polytask", "train", str(config), "--out", str(run), *more]
+    command = [str(python), "-m", "polytask", "train", str(config), "--out", str(run), *more]
     return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -103,26 +103,26 @@ def wait_for_checkpoint(run: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_is_killed_resumes_to_the_weights_of_the_uninterrupted_run(
-    job: Job, tmp_path: Path, number: signal.Signals
+    job: Job, tmp_path: Path, stand_ins: Path
 ) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(job(rows=160, epochs=4, checkpoint_every=1)), "utf-8")
-    whole = start(config, tmp_path / "whole")
-    process = start(config, tmp_path / "killed")
-    wait_for_checkpoint(tmp_path / "killed", process)
-    process.send_signal(number)
-    _, told = process.communicate(timeout=60)
-    assert not (tmp_path / "killed" / "model").exists(), "the run was over before the signal came"
-    if number == signal.SIGINT:
-        assert process.returncode == 130
-        assert "and saved; go on with --resume" in told
-    resumed = start(config, tmp_path / "killed", "--resume")
-    for finished in (whole, resumed):
-        _, told = finished.communicate(timeout=120)
-        assert finished.returncode == 0, told
-    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    pt.train(config, tmp_path / "whole")
+    for number in (signal.SIGKILL, signal.SIGINT):
+        run = tmp_path / number.name
+        process = start(config, run)
+        wait_for_checkpoint(run, process)
+        process.send_signal(number)
+        _, told = process.communicate(timeout=60)
+        assert not (run / "model").exists(), "the run was over before the signal came"
+        if number == signal.SIGINT:
+            assert process.returncode == 130
+            assert "and saved; go on with --resume" in told
+        resumed = start(config, run, "--resume", python=stand_ins / "python")
+        _, told = resumed.communicate(timeout=120)
+        assert resumed.returncode == 0, told
+        assert weights(run) == weights(tmp_path / "whole")
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint_usable(
