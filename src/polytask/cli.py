@@ -105,11 +105,11 @@ def check(config: ConfigPath, overrides: Overrides = None) -> None:
 
     from polytask.assemble import assemble
     from polytask.config import load_config
-    from polytask.exports.plain import obstacle_notes
+    from polytask.exports.plain import export_notes
     from polytask.tables import console, show_assembly
 
     assembly = assemble(load_config(config, overrides or []))
-    notes = (*assembly.notes, *obstacle_notes(assembly.bundle({})))
+    notes = (*assembly.notes, *export_notes(assembly.bundle({})))
     show_assembly(replace(assembly, notes=notes), console())
 
 

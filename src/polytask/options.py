@@ -32,6 +32,7 @@ from polytask.tabular import plain_rows, rows_of_table
 NAME = "a name: a letter (of any script), then letters, digits, - or _, at most 120 bytes"
 Format: TypeAlias = Literal["jsonl", "json", "csv", "tsv", "parquet", "conll", "conllu"]
 Quoting: TypeAlias = Literal["standard", "backslash", "none"]
+Offsets: TypeAlias = Literal["characters", "utf-16", "utf-8"]
 
 
 # The greatest whole number of an option that has no smaller limit of its own: a count beyond it is a slip of the pen.
@@ -133,6 +134,11 @@ class DataOptions(FileOptions):
     hub: str | None = Field(default=None, description="dataset id on the Hugging Face hub, or a dataset folder")
     config: str | None = Field(default=None, description="configuration of the hub dataset, where it has several")
     strict: bool = Field(default=False, description="refuse what is otherwise repaired and counted")
+    offsets: Offsets | None = Field(
+        default=None,
+        description="what the starts and ends of spans count: characters (the default), utf-16 (JavaScript) or utf-8 "
+        "(bytes)",
+    )
 
     @field_validator("train", "dev", "test", mode="before")
     @classmethod

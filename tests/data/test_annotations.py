@@ -113,6 +113,10 @@ REFUSED: list[tuple[Any, str]] = [
     ([{"start": 0, "end": 7, "labels": ["PER", "ORG"]}], "has 2 labels; a word has one tag"),
     ([{"start": 0, "end": 7, "label": "PER", "text": "Bob"}], "says 'Bob', and the text has 'Ann Lee' there"),
     ('[[0, 7, "PER"]', "found .*; spans are a JSON list"),
+    ([[0, 7, "O"]], "has the label 'O', which tags words outside of entities; leave it out"),
+    ([[0, 3, "B-PER"], [4, 7, "I-PER"]], "has the label 'B-PER', the tag of a word; .* the type, such as 'PER'"),
+    ([{"entity": "I-PER", "start": 0, "end": 7}], "has the label 'I-PER', the tag of a word"),
+    ([[0, 7, " "]], r"found \[0, 7, ' '\]; a span is"),
 ]
 
 
@@ -162,6 +166,69 @@ def test_offsets_of_javascript_are_told_by_the_text_of_the_span() -> None:
     tagged = tag_words(text, wide, None, strict=True)
     assert [tagged.tokens[span.first] for span in spans_of(tagged.tags)] == ["Ann", "Bo"]
     assert len(tagged.remarks) == 2
+
+
+# A text, its spans by character, and the unit in which they are counted otherwise.
+UNITS = [
+    ("😀😀 Ann met Bo", [(3, 6), (11, 13)], "utf-16"),
+    ("Café Ann met Bo", [(5, 8), (13, 15)], "utf-8"),
+    ("我在北京", [(2, 4)], "utf-8"),
+]
+
+
+@pytest.mark.parametrize(("text", "places", "unit"), UNITS)
+def test_spans_in_another_unit_are_refused_until_it_is_named_or_their_text_tells(
+    text: str, places: list[tuple[int, int]], unit: Any, options: Build, jsonl: Write
+) -> None:
+    def counted(place: int) -> int:
+        return len(text[:place].encode("utf-16-le")) // 2 if unit == "utf-16" else len(text[:place].encode())
+
+    spans = [[counted(start), counted(end), "X"] for start, end in places]
+    path = jsonl([{"text": text, "label": spans}])
+    with pytest.raises(DataError, match=f"rows.jsonl:1: .* give `offsets: {unit}` beside the path"):
+        table_of(it=options("tagging", path, tags="label"))
+    table = table_of(it=options("tagging", path, tags="label", offsets=unit))
+    expected = tag_words(text, [[start, end, "X"] for start, end in places], None, strict=True).tags
+    assert table.rows["gold.it"][:] == [expected]
+    assert table.remarks.messages() == []
+    said = [
+        {"start": start, "end": end, "label": label, "text": text[slice(*place)]}
+        for (start, end, label), place in zip(spans, places, strict=True)
+    ]
+    tagged = tag_words(text, said, None, strict=True)
+    assert tagged.tags == expected
+    assert len(tagged.remarks) == len(spans)
+    right = [{"start": start, "end": end, "label": "X", "text": text[start:end]} for start, end in places]
+    tagged = tag_words(text, right, None, strict=True, offsets=unit)
+    assert tagged.tags == expected
+    assert len(tagged.remarks) == len(spans)
+
+
+def test_offsets_that_cut_a_character_or_lie_outside_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"X at characters 1 to 3 cuts a character in two, when it counts in utf-8"):
+        tag_words("éa", [[1, 3, "X"]], None, strict=False, offsets="utf-8")
+    with pytest.raises(ValueError, match=r"lies outside of the text, which has 3 units of utf-8"):
+        tag_words("éa", [[0, 4, "X"]], None, strict=False, offsets="utf-8")
+    tagged = tag_words("Café Ann met Bo", [[6, 9, "X"]], None, strict=False, offsets="characters")
+    assert tagged.tags == ["O", "B-X", "O", "O"]
+
+
+def test_outer_spaces_of_a_span_label_are_left_out_and_noted() -> None:
+    tagged = tag_words(TEXT, [[0, 7, " PER "]], None, strict=True)
+    assert tagged.tags[:2] == ["B-PER", "I-PER"]
+    assert [remark.partition(",")[0] for remark in tagged.remarks] == [
+        "{count} labels of spans begin or end with white space"
+    ]
+
+
+def test_regions_of_label_studio_that_are_not_read_are_refused() -> None:
+    region = {
+        "type": "hypertextlabels",
+        "from_name": "ner",
+        "value": {"start": "/p[1]", "end": "/p[1]", "startOffset": 0, "endOffset": 7, "hypertextlabels": ["PER"]},
+    }
+    with pytest.raises(ValueError, match="found a region of the kind 'hypertextlabels', which is not read"):
+        row_of(task_of_label_studio([region]))
 
 
 def test_tokens_beside_the_spans_are_the_words(options: Build, jsonl: Write) -> None:

@@ -137,3 +137,29 @@ def test_a_line_of_conllu_that_is_no_word_is_named(tmp_path: Path) -> None:
     blank = "\t".join(["_"] * 8)
     with pytest.raises(DataError, match=r"rows.conllu:2: found 'x' in the field ID; expected a word's number"):
         read(tmp_path / "rows.conllu", f"1\ta\t{blank}\nx\tb\t{blank}\n")
+
+
+def test_spaces_beside_tabs_are_no_part_of_a_token(tmp_path: Path) -> None:
+    rows, _ = read(tmp_path / "rows.conll", "EU \tB-ORG\n \tO\nNew York\t B-LOC\n")
+    assert rows[0]["tokens"] == ["EU", " ", "New York"]
+    assert rows[0]["tags"] == ["B-ORG", "O", "B-LOC"]
+
+
+def test_tabs_and_spaces_in_one_line_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"rows.conll:2: found the tag 'NNP B-ORG'; columns are apart by tabs or by"):
+        read(tmp_path / "rows.conll", "x\tO\nEU\tNNP B-ORG\n")
+
+
+@pytest.mark.parametrize("name", ["rows.conll", "rows.conllu"])
+def test_carriage_returns_alone_are_refused(name: str, tmp_path: Path) -> None:
+    line = "1\tEU\tB-ORG" + "\t_" * 7 if name == "rows.conllu" else "EU B-ORG"
+    path = tmp_path / name
+    path.write_bytes(f"{line}\r{line}\r".encode())
+    with pytest.raises(DataError, match=r":1: a carriage return stands in the line"):
+        list(read_file(path))
+
+
+def test_a_mark_of_the_encoding_is_no_part_of_a_token(tmp_path: Path) -> None:
+    rows, remarks = read(tmp_path / "rows.conll", "\ufeffEU B-ORG\n\n\ufeffEU B-ORG\n")
+    assert [row["tokens"] for row in rows] == [["EU"], ["EU"]]
+    assert remarks[0].startswith("1 lines begin with a mark of the encoding (BOM)")

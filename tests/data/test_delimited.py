@@ -13,7 +13,7 @@ from polytask.data.readers import read_file
 from polytask.errors import DataError
 from polytask.options import FileOptions
 
-cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\r\n"), min_size=1)
+cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\r\n\ufeff"), min_size=1)
 SWALLOWED = 'text,label\n"Hello world,a\nrow 1,a\nrow 2,b\nhe said "yes" to it,b\nlast,a\n'
 
 
@@ -147,3 +147,32 @@ def test_a_separator_is_one_character(value: str) -> None:
     with pytest.raises(ValueError, match="expected one character"):
         FileOptions(separator=value)
     assert FileOptions(separator="\\t").separator == "\t"
+
+
+@pytest.mark.parametrize(("name", "separator"), [("rows.csv", ","), ("rows.tsv", "\t")])
+def test_files_put_together_are_read_without_their_headers_and_marks(name: str, separator: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    parts = ["\ufefftext,label\na,x\n", "\ufefftext,label\nb,y\n", "\ufeffc,x\n", "text,x\n"]
+    path.write_text("".join(parts).replace(",", separator), "utf-8")
+    rows, remarks = rows_of(path)
+    assert rows == [["a", "x"], ["b", "y"], ["c", "x"], ["text", "x"]]
+    assert sorted(remark.partition(",")[0] for remark in remarks) == [
+        "1 lines repeat the header",
+        "2 lines begin with a mark of the encoding (BOM)",
+    ]
+
+
+def test_one_column_has_no_header_to_repeat(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text\na\ntext\n", "utf-8")
+    assert rows_of(path) == ([["a"], ["text"]], [])
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "rows.conll"])
+def test_nul_characters_are_noted(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"text,label\na\0b,x\n".replace(b",", b"\t" if name != "rows.csv" else b","))
+    assert rows_of(path)[1] == [
+        f"1 lines hold NUL characters, as damaged files do, the first at {path}:2",
+        *([f"the line at {path}:1 was read as the names of the columns"] if name == "rows.conll" else []),
+    ]

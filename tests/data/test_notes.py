@@ -241,3 +241,31 @@ def test_files_of_public_reports_are_entities(options: Build, name: str) -> None
     tables = read_tables({"it": options("tagging", str(folder / f"{name}.conll"), dev=str(folder / "dev.conll"))})
     assert tables.tasks["it"].metric == "f1"
     assert tables.tables["train"][0].rows[1]["gold.it"] == ["B-PER", "I-PER", "O", "O", "O"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("caf\u00e9".encode().decode("cp1252"), "look like UTF-8"),
+        ("caf\u00e9".encode().decode("latin-1"), "look like UTF-8"),
+        ("it\u2019s".encode().decode("cp1252"), "look like UTF-8"),
+        ("\u597d\u7535\u5f71".encode().decode("latin-1"), "look like UTF-8"),
+        ("\u043a\u0438\u043d\u043e".encode().decode("cp1252"), "look like UTF-8"),
+        ("caf\ufffd", "hold U+FFFD"),
+        ("caf\u00e9 \u00ab \u00c0 la carte \u00bb AMANH\u00c3\u201d", None),
+        ("Fu\u00df\u00ab CAF\u00c9\u201d na\u00efve \u20ac5", None),
+        ("\u597d\u7535\u5f71 \u043a\u0438\u043d\u043e \U0001f600", None),
+    ],
+)
+def test_texts_that_were_damaged_on_their_way_are_noted(text: str, told: str | None, options: Build) -> None:
+    rows = [*rows_of(["a", "b"] * 10), {"text": text, "label": "a"}]
+    (feed,) = feeds_of({"it": options("classification", rows)}, "train")
+    remarks = read_table(feed).remarks.messages()
+    assert [told in remark and "the first at train row 21" in remark for remark in remarks] == [True] * (
+        told is not None
+    )
+
+
+def test_labels_that_differ_by_what_is_not_seen_are_noted(options: Build) -> None:
+    (note,) = of_labels(options, ["pos", "neg", "pos\u200b", "neg"] * 5)
+    assert "differ in spelling only" in note

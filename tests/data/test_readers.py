@@ -23,13 +23,17 @@ from polytask.options import FileOptions, Format
 # Everything that some libraries take for the end of a line, and that is an ordinary character of a text.
 ODD_SEPARATORS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"
 
-texts = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from(ODD_SEPARATORS + '",\t\r\n')))
+# A mark of the encoding at the beginning of a line is none of its text.
+characters = st.characters(exclude_categories=["Cs"], exclude_characters="\ufeff")
+texts = st.text(st.one_of(characters, st.sampled_from(ODD_SEPARATORS + '",\t\r\n')))
 names = st.text("abcdefghij_", min_size=1, max_size=6)
-# A CoNLL cell holds no tab and no newline; a line whose cells are all blank would end the sentence.
-cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n\r"), min_size=1).filter(
-    lambda cell: cell.strip() and cell != "-DOCSTART-"
+# A CoNLL cell holds no tab and no newline, no spaces at its ends, and a tag none at all; a line whose cells are all
+# blank would end the sentence.
+cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n\r\ufeff"), min_size=1).filter(
+    lambda cell: cell.strip() and cell == cell.strip(" ") and cell != "-DOCSTART-"
 )
-sentences = st.lists(st.lists(st.tuples(cells, cells), min_size=1, max_size=5), min_size=1, max_size=5)
+tags = cells.filter(lambda cell: " " not in cell)
+sentences = st.lists(st.lists(st.tuples(cells, tags), min_size=1, max_size=5), min_size=1, max_size=5)
 
 
 def written(path: Path, rows: list[list[str]], delimiter: str, ending: str) -> Path:
@@ -312,3 +316,11 @@ def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:
         path.write_bytes(whole[:size])
         with pytest.raises(DataError, match=r"rows.parquet: not a parquet file"):
             list(read_file(path))
+
+
+def test_two_columns_of_one_name_are_refused_in_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    table = pa.table([pa.array(["a"]), pa.array(["x"]), pa.array(["y"])], names=["text", "label", "label"])
+    pq.write_table(table, path)
+    with pytest.raises(DataError, match="rows.parquet: two columns are named 'label'; give every column a name"):
+        list(read_file(path))

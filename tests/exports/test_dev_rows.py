@@ -16,7 +16,7 @@ from polytask.assemble import assemble
 from polytask.config import validate
 from polytask.errors import ConfigError
 from polytask.exports import _with_run
-from polytask.exports.plain import obstacle_notes
+from polytask.exports.plain import export_notes
 from polytask.tables import console, show_scores
 from samples import corpus_rows, write_jsonl
 
@@ -51,18 +51,25 @@ def test_the_rows_that_a_run_held_out_are_named_and_score_its_model(job: Job, tm
         score_dev_rows(run.model, run.folder)
 
 
-def test_check_says_which_tasks_plain_classes_cannot_hold(job: Job) -> None:
+def test_check_says_in_which_form_tasks_will_be_exported_to_hugging_face(job: Job) -> None:
     values = job(rows=12)
-    notes = obstacle_notes(assemble(validate(values)).bundle({}))
-    assert [note.place for note in notes] == ["export --to hf"]
-    assert notes[0].message.startswith("cannot hold sentiment, topic: its head averages")
-    assert "train with tasks.NAME.pooling: cls, or use --to sentence-transformers" in notes[0].message
+
+    def notes() -> list[tuple[str, str]]:
+        return [(note.place, note.message) for note in export_notes(assemble(validate(values)).bundle({}))]
+
+    ((place, message),) = notes()
+    assert place == "export --to hf"
+    assert message.startswith("sentiment, topic: written for sentence-transformers, since the heads average")
+    assert "with tasks.NAME.pooling: cls pipelines of transformers load them" in message
     values["tasks"]["topic"]["pooling"] = "cls"
-    (note,) = obstacle_notes(assemble(validate(values)).bundle({}))
-    assert "cannot hold sentiment: " in note.message
-    assert "tasks.sentiment.pooling: cls" in note.message
+    ((_, message),) = notes()
+    assert message.startswith("sentiment: ")
+    assert "tasks.sentiment.pooling: cls" in message
     values["tasks"]["sentiment"]["pooling"] = "cls"
-    assert obstacle_notes(assemble(validate(values)).bundle({})) == []
+    assert notes() == []
+    values["tasks"]["sentiment"] |= {"needs": ["topic"], "reads": {"topic": "probabilities"}, "pooling": "mean"}
+    ((_, message),) = notes()
+    assert message == "cannot hold sentiment: its head reads the answers of topic; train it without reads"
 
 
 @pytest.mark.parametrize("name", ["[/b]", "[red]x", ":smile:", "[link=x"])

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
@@ -24,8 +25,9 @@ from families import CONFIGS, config
 from plain_models import bundle, tokenizer
 from polytask.artifact.folder import save_bundle
 from polytask.errors import ModelError
-from polytask.exports.plain import obstacle, require_held
+from polytask.exports.plain import encoder_obstacle, require_held
 from polytask.model.origin import quiet
+from polytask.predict.load import model_of
 from samples import corpus_rows
 from stacks import TREES
 
@@ -139,7 +141,6 @@ def test_thresholds_of_labels_stand_in_the_configuration_and_the_card(tmp_path: 
         ({"strategy": "cross_stitch"}, {}, "cross_stitch combines several towers"),
         ({**TREES["branches"], "kind": "houlsby"}, {}, "houlsby adapters, which are no layers of the family"),
         (TREES["global"], {"reads": {"a": "probabilities"}}, "its head reads the answers of a; train it without reads"),
-        (TREES["global"], {"pooling": "mean"}, r"pooling: mean.*train with tasks.c.pooling: cls"),
     ],
 )
 def test_what_plain_classes_cannot_hold_is_said_with_the_mend(
@@ -148,15 +149,45 @@ def test_what_plain_classes_cannot_hold_is_said_with_the_mend(
     found = bundle(sharing)
     odd = replace(found.tasks["c"], options=found.tasks["c"].options.model_copy(update=change))  # type: ignore[type-var]
     with pytest.raises(ModelError, match=reason) as error:
-        require_held(replace(found, tasks={**found.tasks, "c": odd}), obstacle, "hf")
+        require_held(replace(found, tasks={**found.tasks, "c": odd}), encoder_obstacle, "hf")
     others = re.search("export the others: --tasks (.*)", str(error.value))
     assert (others is not None and others[1] == "a,b,d") == bool(change)
 
 
 def test_a_refused_export_writes_nothing(tmp_path: Path) -> None:
-    save_bundle(tmp_path / "model", bundle(TREES["global"], pooling="mean"))
+    save_bundle(tmp_path / "model", bundle({"strategy": "mmoe"}))
     with pytest.raises(ModelError, match="the plain classes of bert cannot hold"):
         pt.export(tmp_path / "model", tmp_path / "hf", to="hf")
     assert [item.name for item in tmp_path.iterdir()] == ["model"]
-    found = pt.export(tmp_path / "model", tmp_path / "hf", to="hf", tasks=["b", "d"])
-    assert list(found.folders) == ["b", "d"]
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_what_defaults_train_is_exported_task_by_task(family: str, tmp_path: Path) -> None:
+    """Heads that average come with the layers of sentence-transformers, which transformers alone can compute too."""
+    whole = bundle(TREES["branches"], family, pooling="mean")
+    save_bundle(tmp_path / "model", whole)
+    found = pt.export(tmp_path / "model", tmp_path / "hf", to="hf")
+    assert list(found.folders) == list(whole.tasks)
+    assert (found.folders["b"] / "config.json").exists()
+    if family == "modernbert":  # its own class can average
+        assert not (found.folders["a"] / "modules.json").exists()
+        return
+    assert any("c: its head averages (pooling: mean)" in note for note in found.notes)
+    assert "SentenceTransformer" in (found.folders["a"] / "README.md").read_text("utf-8")
+    texts = [row["text"] for row in corpus_rows(4)]
+    answers = model_of(whole).predict(texts, ["a", "c"])
+    for name in ("a", "c"):
+        folder = found.folders[name]
+        encoder, words = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+        encoded = words(texts, padding=True, truncation=True, return_tensors="pt")
+        with torch.no_grad():
+            states = encoder(**encoded).last_hidden_state
+        mask = encoded["attention_mask"].unsqueeze(-1)
+        head = load_file(folder / "2_Dense" / "model.safetensors")
+        outputs = (states * mask).sum(1) / mask.sum(1) @ head["linear.weight"].T + head["linear.bias"]
+        if name == "c":
+            expected = [answer["c"]["value"] for answer in answers]
+            assert outputs[:, 0].tolist() == pytest.approx(expected, abs=1e-4)
+        else:
+            for row, answer in zip(outputs.softmax(-1).tolist(), answers, strict=True):
+                assert row == pytest.approx(list(answer["a"]["probabilities"].values()), abs=1e-5)

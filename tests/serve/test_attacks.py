@@ -16,16 +16,20 @@ import httpx
 import pytest
 import torch
 import uvicorn
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 import polytask as pt
 from polytask.data.cache import file_digest
 from polytask.errors import ModelError, PolytaskError
+from polytask.serve import body as bodies
 from polytask.serve import connection, gate, run, service
 from polytask.serve.app import create_app
+from polytask.serve.body import Refused
 from polytask.serve.connection import LoopErrors, allow_descriptors
-from polytask.serve.messages import PredictRequest, Refused, read_request
+from polytask.serve.messages import PredictRequest, read_request
 from polytask.serve.metrics import Metrics
 from polytask.serve.options import ServeOptions
 from polytask.serve.run import configured
@@ -74,11 +78,18 @@ def test_one_mistake_is_told_however_many_there_are(body: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     ("body", "status", "told"),
     [
-        ({"texts": [1] * 100}, 422, "texts: found 100; at most 8 a request"),
-        ({"texts": ["a", "b" * 101]}, 413, "texts[1]: found 101 characters; at most 100"),
-        ({"texts": [{"tokens": ["a"] * 51}]}, 413, "texts[0]: found 102 characters"),
-        ({"texts": [{str(n): "" for n in range(1001)}]}, 422, "texts[0]: found 1001 columns; at most 1000"),
-        ({"texts": ["a"], "tasks": ["mood"] * 1001}, 422, "tasks: found 1001; at most 1000 a request"),
+        ({"texts": [1] * 100}, 422, "texts[0]: expected a text"),
+        ({"texts": ["a"] * 100}, 422, "texts: found more than 8; at most 8 a request"),
+        ({"texts": ["a", "b" * 101]}, 413, "texts[1]: found 101 characters or more; at most 100"),
+        ({"texts": [["a" * 60, "b" * 60]]}, 413, "texts[0]: found 122 characters or more; at most 100"),
+        ({"texts": [{"a": "b" * 60, "c": "d" * 60}]}, 413, "texts[0]: found 120 characters or more; at most 100"),
+        ({"texts": [{"tokens": ["a"] * 51}]}, 413, "texts[0]: found 102 characters or more; at most 100"),
+        ({"texts": [{"tokens": [""] * 101}]}, 413, "texts[0]: found 101 characters or more; at most 100"),
+        ({"texts": [{str(n): "" for n in range(1001)}]}, 422, "texts[0]: found more than 1000 columns; at most 1000"),
+        ({"texts": [{"a": {"b": "c"}}]}, 422, "texts[0]: expected a text"),
+        ({"texts": [["a", 1]]}, 422, "texts[0][1]: expected a text"),
+        ({"texts": ["a"], "tasks": ["mood"] * 1001}, 422, "tasks: found more than 1000; at most 1000 a request"),
+        ({"texts": ["a"], "tasks": [1]}, 422, "tasks[0]: input should be a valid string"),
         ({f"key{n}": 1 for n in range(50_000)}, 422, "found the key 'key0'"),
         ([1] * 50_000, 422, "expected an object"),
     ],
@@ -91,6 +102,72 @@ def test_sizes_are_checked_before_anything_is_validated(
         read_request(json.dumps(body).encode(), ServeOptions(max_texts=8, max_characters=100))
     assert caught.value.status == status
     assert told in str(caught.value)
+
+
+MIB = 2**20
+# Bodies of a megabyte that are refused.
+HOSTILE = {
+    "numbers": b'{"texts": [' + b"1, " * (MIB // 3 - 10) + b"1]}",
+    "lists": b'{"texts": [' + b"[]," * (MIB // 3 - 10) + b"[]]}",
+    "a list": b'{"texts": [[' + b"1," * (MIB // 2 - 10) + b"1]]}",
+    "a deep list": b'{"texts": ' + b"[" * (MIB - 20),
+    "a deep object": b'{"texts":' * (MIB // 9),
+    "texts": b'{"texts": [' + b'"",' * (MIB // 3 - 10) + b'""]}',
+    "a row": b'{"texts": [{"a": [' + b'"",' * (MIB // 3 - 10) + b'""]}]}',
+    "columns": b'{"texts": [{' + b",".join(b'"%d":""' % n for n in range(90_000)) + b"}]}",
+    "keys": b"{" + b",".join(b'"%d":1' % n for n in range(90_000)) + b"}",
+    "one key": b"{" + b'"texts":[],' * (MIB // 11 - 1) + b'"texts":[]}',
+    "tasks": b'{"texts": ["a"], "tasks": [' + b'"a",' * (MIB // 4 - 10) + b'"a"]}',
+    "digits": b'{"texts": [' + b"9" * (MIB - 20) + b"]}",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_large_body_is_refused_after_a_few_small_pieces(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a call of the JSON scanner reads holds up the event loop, in whatever thread it is made."""
+    pieces: list[int] = []
+    whole = bodies._scan
+
+    def scan(text: str, at: int) -> tuple[Any, int]:
+        value, end = whole(text, at)
+        pieces.append(end - at)
+        return value, end
+
+    monkeypatch.setattr(bodies, "_scan", scan)
+    with pytest.raises(Refused):
+        read_request(HOSTILE[kind], ServeOptions())
+    assert max(pieces, default=0) < 100
+    assert len(pieces) <= ServeOptions().max_characters + 10
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+names = st.text() | st.sampled_from(["texts", "tasks"])
+json_values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(names, inner), max_leaves=20)
+
+
+@given(json_values)
+def test_any_json_is_read_as_json_loads_does_or_refused(value: Any) -> None:
+    for body in (value, {"texts": value}, {"texts": [value]}, {"texts": [{"a": value}], "tasks": value}):
+        encoded = json.dumps(body).encode()
+        try:
+            found = bodies.read_body(encoded, ServeOptions())
+        except Refused:
+            continue
+        assert found == json.loads(encoded)
+
+
+def test_texts_of_every_form_are_read() -> None:
+    request = {"texts": ["a", ["b", "中😀"], {"x": "c", "tokens": ["d", ""]}, {}, ""], "tasks": None}
+    spaced = json.dumps(request, indent=3).encode()
+    for encoded in (spaced, json.dumps(request, ensure_ascii=False).encode()):
+        assert bodies.read_body(encoded, ServeOptions()) == request
+    for cut in range(len(spaced)):
+        with pytest.raises((Refused, ValueError)):
+            bodies.read_body(spaced[:cut], ServeOptions())
+    with pytest.raises(Refused, match="found the key 'texts' twice"):
+        bodies.read_body(b'{"texts": ["a"], "texts": ["b"]}', ServeOptions())
+    with pytest.raises(ValueError, match="Extra data"):
+        bodies.read_body(b'{"texts": ["a"]} x', ServeOptions())
 
 
 def test_a_large_body_is_read_beside_the_event_loop(

@@ -7,6 +7,7 @@ and polytask's own answers). Label Studio's tasks are unfolded into rows first.
 from __future__ import annotations
 
 import json
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from itertools import accumulate
 from typing import Any
 
 from polytask.data.words import find_words, split_words
+from polytask.options import Offsets
 from polytask.tasks.cells import brief
 from polytask.terms import Word
 
@@ -30,6 +32,16 @@ REPEATED = "{count} spans are given twice and count once, the first at {place}"
 JAVASCRIPT = (
     "{count} spans count characters as JavaScript does (an emoji is two) and were read so, the first at {place}"
 )
+CHARACTERS = "{count} spans count characters, and not what `offsets` says, and were read so, the first at {place}"
+BYTES = "{count} spans count bytes of UTF-8 and were read so, the first at {place}"
+SPACED = "{count} labels of spans begin or end with white space, which was left out, the first at {place}"
+# Units in which spans may be counted, what is remarked of them, and how they are called.
+_UNITS: dict[Offsets, tuple[str, str]] = {
+    "utf-16": (JAVASCRIPT, "as JavaScript counts (an emoji is two)"),
+    "utf-8": (BYTES, "in bytes of UTF-8"),
+}
+# A tag of one word in place of the type of an entity.
+_WORD_TAG = re.compile(r"[BI]-[A-Z]")
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,7 @@ class Annotation:
     Attributes:
         text: what the annotation says stands there; None where it does not say.
         wide: whether it counts as JavaScript does, as in Label Studio, where the text does not tell.
+        remark: what is to be said of its label.
     """
 
     start: int
@@ -46,6 +59,7 @@ class Annotation:
     label: str
     text: str | None = None
     wide: bool = False
+    remark: str | None = None
 
     def __str__(self) -> str:
         return f"{self.label} at characters {self.start} to {self.end}"
@@ -83,22 +97,31 @@ def spans_in(cell: Any, tokens: Any) -> list[Any] | None:  # noqa: ANN401
     return None if cell or not (tokens is None or objects) else cell
 
 
-def tag_words(text: str, spans: Sequence[Any], tokens: Any, *, strict: bool) -> Tagged:  # noqa: ANN401
+def tag_words(
+    text: str,
+    spans: Sequence[Any],
+    tokens: Any,  # noqa: ANN401
+    *,
+    strict: bool,
+    offsets: Offsets | None = None,
+) -> Tagged:
     """Return the words of a text and the BIO tags that spans give them.
 
     Args:
         tokens: the row's tokens (text, or objects of Prodigy and spaCy); without any the text is cut into words.
         strict: whether a span that cuts a word is refused.
+        offsets: what the spans count; by default characters, unless their text tells another unit.
 
     Raises ValueError where spans lie outside of the text, overlap or are not to be read.
     """
     words = _words(text, tokens)
     tags = ["O"] * len(words)
-    units = _javascript_units(text)
-    remarks: list[str] = []
+    annotations = sorted((_annotation(span) for span in spans), key=lambda span: (span.start, span.end))
+    _require_characters(text, words, annotations, offsets)
+    remarks = [span.remark for span in annotations if span.remark is not None]
     taken: dict[int, Annotation] = {}
-    for found in sorted((_annotation(span) for span in spans), key=lambda span: (span.start, span.end)):
-        span = _placed(text, found, units, remarks)
+    for found in annotations:
+        span = _placed(text, found, offsets, remarks)
         first, end = _covered(words, span)
         if words[first][0] < span.start or words[end - 1][1] > span.end:
             if strict:
@@ -159,13 +182,30 @@ def _annotation(span: Any) -> Annotation:  # noqa: ANN401
         )
     label = label[0] if isinstance(label, list) and label else label
     first, last = _number(start), _number(end)
-    if first is None or last is None or not isinstance(label, str) or not label:
+    if first is None or last is None or not isinstance(label, str) or not label.strip():
         raise ValueError(
             f"found {brief(span)}; a span is [start, end, label], or an object with start, end and label: characters "
             "of the text from 0, the end not included"
         )
     wide = isinstance(span, dict) and "labels" in span
-    return Annotation(first, last, label, said if isinstance(said, str) else None, wide)
+    kind = _entity_type(span, label)
+    remark = SPACED if kind != label else None
+    return Annotation(first, last, kind, said if isinstance(said, str) else None, wide, remark)
+
+
+def _entity_type(span: Any, label: str) -> str:  # noqa: ANN401
+    """Return the label of a span without outer spaces. Raises ValueError on the tag of a word."""
+    kind = label.strip()
+    if kind == "O":
+        raise ValueError(
+            f"the span {brief(span)} has the label 'O', which tags words outside of entities; leave it out"
+        )
+    if _WORD_TAG.match(kind):
+        raise ValueError(
+            f"the span {brief(span)} has the label {kind!r}, the tag of a word; one span covers a whole entity, and "
+            f'its label is the type, such as {kind[2:]!r} (in transformers: aggregation_strategy="simple")'
+        )
+    return kind
 
 
 _FIELDS = (_STARTS, _ENDS, _LABELS)
@@ -178,14 +218,44 @@ def _number(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _placed(text: str, span: Annotation, units: Sequence[int], remarks: list[str]) -> Annotation:
+def _require_characters(text: str, words: Sequence[Word], spans: Sequence[Annotation], offsets: Offsets | None) -> None:
+    """Raise ValueError where spans are whole words in another unit than the one that they are said to count.
+
+    As characters they would be widened to words that they do not mean.
+    """
+    silent = [span for span in spans if span.text is None]
+    if offsets is not None or not silent or text.isascii():
+        return
+    starts, ends = {start for start, _ in words}, {end for _, end in words}
+
+    def fits(places: Sequence[tuple[int, int]]) -> bool:
+        return all(start < end and start in starts and end in ends for start, end in places)
+
+    if fits([(span.start, span.end) for span in silent]):
+        return
+    for unit, (_, called) in _UNITS.items():
+        if fits([_in_characters(text, span, unit) for span in silent]):
+            raise ValueError(
+                f"the spans are no whole words when they count characters, and are when they count {called}; give "
+                f"`offsets: {unit}` beside the path, or `offsets: characters` where they are right as they are"
+            )
+
+
+def _in_characters(text: str, span: Annotation, offsets: Offsets | None) -> tuple[int, int]:
+    """Return the characters at which a span begins and ends; -1 in place of one that its unit does not reach."""
+    if offsets is None or offsets == "characters":
+        return span.start, span.end
+    places = {unit: place for place, unit in enumerate(_units(text, offsets))}
+    return places.get(span.start, -1), places.get(span.end, -1)
+
+
+def _placed(text: str, span: Annotation, offsets: Offsets | None, remarks: list[str]) -> Annotation:
     """Return a span where it stands in the text, without white space at its ends. Raises ValueError outside of it."""
-    start, end = span.start, span.end
+    start, end = _in_characters(text, span, offsets)
     if span.text is not None:
-        start, end = _where_it_says(text, span, units, remarks)
+        start, end = _where_it_says(text, span, offsets, remarks)
     if not 0 <= start < end <= len(text):
-        what = "is empty" if start == end else "ends before it begins" if start > end else "lies outside of the text"
-        raise ValueError(f"the span {span} {what}, which has {len(text)} characters")
+        raise ValueError(_misplaced(text, span, offsets))
     inside = text[start:end]
     if not inside.strip():
         raise ValueError(f"the span {span} holds only white space")
@@ -197,26 +267,45 @@ def _placed(text: str, span: Annotation, units: Sequence[int], remarks: list[str
     return trimmed
 
 
-def _where_it_says(text: str, span: Annotation, units: Sequence[int], remarks: list[str]) -> tuple[int, int]:
-    """Return where the text of a span stands: where it says, or there as JavaScript counts. Raises ValueError."""
+def _misplaced(text: str, span: Annotation, offsets: Offsets | None) -> str:
+    """Say why a span has no place in a text."""
+    size = len(text) if offsets is None or offsets == "characters" else _units(text, offsets)[-1]
+    if span.start == span.end:
+        return f"the span {span} is empty; a span ends after its last character"
+    if span.start > span.end:
+        return f"the span {span} ends before it begins"
+    if span.start >= 0 and span.end <= size:
+        return f"the span {span} cuts a character in two, when it counts in {offsets}"
+    unit = "characters" if offsets is None else f"units of {offsets}" if offsets != "characters" else offsets
+    return f"the span {span} lies outside of the text, which has {size} {unit}"
+
+
+def _where_it_says(text: str, span: Annotation, offsets: Offsets | None, remarks: list[str]) -> tuple[int, int]:
+    """Return where the text of a span stands, in whatever unit it counts. Raises ValueError where it does not."""
     said = span.text or ""
-    plain = (span.start, span.end)
-    wide = (bisect_left(units, span.start), bisect_left(units, span.end)) if units else plain
-    for start, end in (wide, plain) if span.wide else (plain, wide):
+    expected: Offsets = offsets or "characters"
+    likely: list[Offsets] = ["utf-16"] if span.wide else []
+    tried: set[tuple[int, int]] = set()
+    for unit in dict.fromkeys([*likely, expected, "characters", *_UNITS]):
+        start, end = place = _in_characters(text, span, unit)
+        if place in tried:
+            continue
+        tried.add(place)
         if 0 <= start <= end <= len(text) and _alike(text[start:end], said):
-            if (start, end) != plain:
-                remarks.append(JAVASCRIPT)
-            return start, end
-    if not 0 <= span.start < span.end <= len(text):
-        return plain
-    raise ValueError(f"the span {span} says {brief(said)}, and the text has {brief(text[span.start : span.end])} there")
+            if place != _in_characters(text, span, expected):
+                remarks.append(_UNITS[unit][0] if unit in _UNITS else CHARACTERS)
+            return place
+    start, end = place = _in_characters(text, span, expected)
+    if not 0 <= start < end <= len(text):
+        return place
+    raise ValueError(f"the span {span} says {brief(said)}, and the text has {brief(text[start:end])} there")
 
 
-def _javascript_units(text: str) -> Sequence[int]:
-    """Return where each character begins, and the text ends, in units of UTF-16; nothing where these are characters."""
-    if not text or max(text) <= "\uffff":
-        return ()
-    return list(accumulate((2 if character > "\uffff" else 1 for character in text), initial=0))
+def _units(text: str, offsets: Offsets) -> Sequence[int]:
+    """Return where each character begins, and the text ends, in units of UTF-16 or UTF-8."""
+    width, encoding = (2, "utf-16-le") if offsets == "utf-16" else (1, "utf-8")
+    sizes = (len(character.encode(encoding, "surrogatepass")) // width for character in text)
+    return list(accumulate(sizes, initial=0))
 
 
 def _alike(one: str, other: str) -> bool:
@@ -272,6 +361,11 @@ def _by_control(result: Sequence[Any]) -> dict[str, list[dict[str, Any]]]:
     controls: dict[str, list[dict[str, Any]]] = {}
     for item in result:
         if isinstance(item, dict) and isinstance(item.get("value"), dict):
+            kind = str(item.get("type", "labels"))
+            if kind.endswith("labels") and kind != "labels" and "start" in item["value"]:
+                raise ValueError(
+                    f"found a region of the kind {kind!r}, which is not read; Label Studio's <Labels> on a <Text> are"
+                )
             controls.setdefault(str(item.get("from_name", "spans")), []).append(item["value"])
     return controls
 

@@ -98,6 +98,7 @@ class _Shape:
         rows: list[list[str]] = []
         for number, line in block:
             cells = self._cut(line)
+            self._require_columns_apart(number, line, cells)
             if not rows and (cells[0] == "-DOCSTART-" or self._is_comment(number, line, cells)):
                 continue
             if _DOCUMENT.match(line):
@@ -115,6 +116,18 @@ class _Shape:
                     continue
             rows.append(cells)
         return rows
+
+    def _require_columns_apart(self, number: int, line: str, cells: Sequence[str]) -> None:
+        """Raise DataError where a line is several lines, or its tag several columns."""
+        if "\r" in line:
+            raise DataError(
+                f"{self.file.place(number)}: a carriage return stands in the line; save the file with LF or CRLF"
+            )
+        if "\t" in line and len(cells) == 2 and " " in cells[1] and not line.startswith("#"):
+            raise DataError(
+                f"{self.file.place(number)}: found the tag {cells[-1]!r}; columns are apart by tabs or by spaces, and "
+                "in this line by both"
+            )
 
     def _cut(self, line: str) -> list[str]:
         cells = _cells(line)
@@ -146,7 +159,9 @@ class _Shape:
 
 def _cells(line: str) -> list[str]:
     # At ASCII spaces only: a token may hold, or be, another kind of space.
-    return line.split("\t") if "\t" in line else [cell for cell in line.split(" ") if cell]
+    if "\t" in line:  # a space may be a token, and one beside a token is none of it
+        return [cell.strip(" ") or cell for cell in line.split("\t")]
+    return [cell for cell in line.split(" ") if cell]
 
 
 def _counts_words(lines: Sequence[str]) -> bool:
@@ -193,6 +208,10 @@ def read_conllu(file: DataFile) -> Iterator[tuple[int, dict[str, Any]]]:
                     names = _field_names(file.place(number), value)
                 continue
             cells = line.split("\t")
+            if "\r" in line:
+                raise DataError(
+                    f"{file.place(number)}: a carriage return stands in the line; save the file with LF or CRLF"
+                )
             if len(cells) != len(names):
                 raise DataError(
                     f"{file.place(number)}: found {len(cells)} fields, CoNLL-U has {len(names)}, separated by tabs"

@@ -19,6 +19,10 @@ _LINE_BREAKS = (
     "{count} cells hold line breaks, the first in the row at {place}; where a quote begins a cell by mistake, the "
     "lines up to the next quote are in that cell"
 )
+_HEADER_AGAIN = (
+    "{count} lines repeat the header, as files do that were put together from several, and were passed over, the first "
+    "at {place}"
+)
 _QUOTED = (
     "{count} cells begin and end with a quote and hold doubled quotes, the first at {place}; quotes are read as "
     "ordinary characters here: if the file was written with quoted cells, give `quoting: standard`"
@@ -56,6 +60,8 @@ def _read_table(file: DataFile, separator: str, quoting: Quoting) -> Iterator[tu
             _require_header(file, start, columns, separator)
         elif len(cells) != len(columns):
             raise DataError(_wrong_width(file, (start, end), len(cells), len(columns), quoting))
+        elif cells == columns and len(columns) > 1:
+            file.remarks.add(_HEADER_AGAIN, file.place(start))
         else:
             yield start, dict(zip(columns, cells, strict=True))
 

@@ -26,6 +26,12 @@ EXTENSIONS: dict[str, Format] = {
 # or a file without line breaks, which would fill the memory.
 MOST_LINE_BYTES = 16 * 2**20
 _HEAD_BYTES = 4096
+_MARK = "\ufeff"
+_MARKS = (
+    "{count} lines begin with a mark of the encoding (BOM), as files do that were put together from several; it was "
+    "left out, the first at {place}"
+)
+_NULS = "{count} lines hold NUL characters, as damaged files do, the first at {place}"
 # What a file is whose first bytes are these, and what to do.
 _KINDS: tuple[tuple[bytes, str, str], ...] = (
     (rb"PK\x03\x04", "a zip archive (as xlsx files are)", "unpack it, or save the table as csv"),
@@ -101,10 +107,22 @@ class DataFile:
                 if self.options.encoding is None:
                     self._require_text(stream)
                 lines = _lines_of_bytes if "\n".encode(encoding) == b"\n" else _lines_of_wide
-                for number, text in lines(stream, encoding):
-                    yield number, text
+                for number, line in lines(stream, encoding):
+                    text = self._cleaned(number, line)
+                    if text:
+                        yield number, text
         except _UNREADABLE as error:
             raise DataError(self._unreadable(number + 1, error)) from None
+
+    def _cleaned(self, number: int, line: str) -> str:
+        """Return a line without a mark of the encoding at its beginning, and remark what should not be in it."""
+        if "\0" in line:
+            self.remarks.add(_NULS, self.place(number))
+        if not line.startswith(_MARK):
+            return line
+        if number > 1:
+            self.remarks.add(_MARKS, self.place(number))
+        return line.lstrip(_MARK)
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Yield numbered lines without the ending."""

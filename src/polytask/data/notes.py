@@ -147,9 +147,12 @@ def spelling_notes(task: Task, tallies: Mapping[Split, Tally]) -> Iterator[Note]
 def loosely(label: str) -> str:
     """Return a label without what spelling alone may have changed: case, spaces, form of characters and of numbers.
 
+    What is not seen, such as a space of no width, is spelling too.
+
     >>> loosely("Very  Good") == loosely("very good"), loosely("01") == loosely("1"), loosely("a") == loosely("b")
     (True, True, False)
     """
     if _NUMBER.fullmatch(label):
         return repr(float(label))
-    return " ".join(unicodedata.normalize("NFKC", label).casefold().split())
+    seen = "".join(character for character in label if unicodedata.category(character) != "Cf")
+    return " ".join(unicodedata.normalize("NFKC", seen).casefold().split())

@@ -130,6 +130,7 @@ def read_parquet(file: DataFile) -> Numbered:
     number = 0
     try:
         with pq.ParquetFile(file.path) as parquet:
+            _require_distinct(file, parquet.schema_arrow.names)
             names = ClassNames.of_parquet(parquet.schema_arrow.metadata)
             for batch in parquet.iter_batches(batch_size=1024):
                 for row in batch.to_pylist():
@@ -139,6 +140,13 @@ def read_parquet(file: DataFile) -> Numbered:
         raise DataError(f"{file.path}: not a parquet file ({error})") from None
     except ValueError as error:
         raise DataError(f"{file.place(number)}: {error}") from None
+
+
+def _require_distinct(file: DataFile, columns: list[str]) -> None:
+    """Raise DataError where two columns have one name, of which a row would hold the last only."""
+    twice = next((name for name in columns if columns.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{file.path}: two columns are named {twice!r}; give every column a name of its own")
 
 
 READERS: dict[Format, Callable[[DataFile], Numbered]] = {

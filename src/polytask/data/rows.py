@@ -16,6 +16,7 @@ from polytask.data.annotations import spans_in, tag_words
 from polytask.data.cache import cached
 from polytask.data.feed import Feed, missing_column
 from polytask.data.files import Remarks, require_file
+from polytask.data.garbled import damage_in
 from polytask.data.words import find_words, join_words
 from polytask.errors import ConfigError, DataError, UserError
 from polytask.tabular import cells_of
@@ -197,6 +198,9 @@ class _Reading:
         for row in found:
             if not any(character.isprintable() and not character.isspace() for character in row.text):
                 self.empty, self.empty_at = self.empty + 1, self.empty_at or place
+            damage = damage_in(row.text) or damage_in(row.pair or "")
+            if damage is not None:
+                self.remarks.add(damage, place)
         return found
 
     def spelled(self, place: str, values: Mapping[str, Any]) -> str:
@@ -224,7 +228,7 @@ class _Reading:
                 return values
             if text is None:
                 raise ValueError(f"spans count the characters of a text, and {self.feed.inputs.first!r} is empty")
-            tagged = tag_words(text, spans, tokens, strict=options.data.strict)
+            tagged = tag_words(text, spans, tokens, strict=options.data.strict, offsets=options.data.offsets)
         except ValueError as error:
             raise DataError(f"{place}: task {name!r}: {error}") from None
         self.columns[options.tokens] = None

@@ -1,4 +1,8 @@
-"""One folder a task that plain Hugging Face classes and `pipeline` load, without polytask."""
+"""One folder a task that Hugging Face's own libraries load, without polytask.
+
+Classes and pipelines of transformers where the family has a head of this form, sentence-transformers for heads that
+average.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +17,20 @@ if TYPE_CHECKING:
 
 
 class HfExport(Exporter):
-    """A folder a task for plain transformers."""
+    """A folder a task for plain transformers, or sentence-transformers."""
 
     def write(self, bundle: Bundle, out: Path) -> Exported:
         from polytask.artifact.card import plain_card
-        from polytask.exports.plain import obstacle, plain_model, plain_tokenizer, require_held
+        from polytask.exports.plain import averages, encoder_obstacle, plain_model, plain_tokenizer, require_held
+        from polytask.exports.sentence_transformers import fill_averaging
         from polytask.model.origin import quiet
 
-        require_held(bundle, obstacle, "hf")
+        require_held(bundle, encoder_obstacle, "hf")
 
         def fill(name: str, folder: Path) -> None:
+            if averages(bundle, name):
+                fill_averaging(bundle, name, folder)
+                return
             with quiet():
                 plain_model(bundle, name).save_pretrained(folder)
                 plain_tokenizer(bundle).save_pretrained(folder)
@@ -32,8 +40,17 @@ class HfExport(Exporter):
 
 
 def _notes(bundle: Bundle) -> Iterator[str]:
+    from polytask.exports.plain import averages
+    from polytask.exports.sentence_transformers import outputs_of
+
     for name, task in bundle.tasks.items():
-        if task.level == "row":
+        if averages(bundle, name):
+            yield (
+                f"{name}: its head averages (pooling: mean), so its folder is one for sentence-transformers: encode() "
+                f"returns {outputs_of(bundle, name)}; pipelines of transformers load it when it was trained with "
+                "pooling: cls"
+            )
+        elif task.level == "row":
             yield (
                 f"{name}: pipelines of texts cut long ones only when told: "
                 f'pipeline("text-classification", ..., truncation=True); the limit is {bundle.max_tokens} tokens'

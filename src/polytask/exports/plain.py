@@ -42,28 +42,31 @@ def require_held(bundle: Bundle, obstacle: Callable[[Bundle, str], str | None], 
     raise ModelError("\n".join([f"export to {to}: the plain classes of {kind} cannot hold:", *lines, f"or {mend}"]))
 
 
-def obstacle(bundle: Bundle, name: str) -> str | None:
-    """Say why a task has no form among its family's own classes, and what to do; None where it has one."""
+def averages(bundle: Bundle, name: str) -> bool:
+    """Whether a task's head averages the states of all tokens, which its family's own classes cannot."""
     task, family = bundle.tasks[name], FAMILIES[bundle.model.config.model_type]
-    if task.level == "row" and task.options.pooling == "mean" and not family.head.always:
-        return (
-            "its head averages the states of all tokens (pooling: mean) and these classes read the first token; "
-            f"train with tasks.{name}.pooling: cls, or use --to sentence-transformers"
-        )
-    return encoder_obstacle(bundle, name)
+    return task.level == "row" and task.options.pooling == "mean" and not family.head.always
 
 
-def obstacle_notes(bundle: Bundle) -> list[Note]:
-    """Say before anything trains which tasks will have no plain form; tasks with the same reason share a note."""
+def export_notes(bundle: Bundle) -> list[Note]:
+    """Say before anything trains which tasks will have no plain form, or another one than pipelines load."""
     found: dict[str, list[str]] = {}
     for name in bundle.tasks:
-        reason = obstacle(bundle, name)
+        reason = encoder_obstacle(bundle, name)
         if reason is not None:
-            found.setdefault(reason.replace(f"tasks.{name}.", "tasks.NAME."), []).append(name)
-    notes: list[Note] = []
-    for reason, names in found.items():
-        told = reason if len(names) > 1 else reason.replace("tasks.NAME.", f"tasks.{names[0]}.")
-        notes.append(Note("export --to hf", f"cannot hold {', '.join(names)}: {told}"))
+            found.setdefault(reason, []).append(name)
+    notes = [Note("export --to hf", f"cannot hold {', '.join(names)}: {reason}") for reason, names in found.items()]
+    averaging = [name for name in bundle.tasks if averages(bundle, name) and encoder_obstacle(bundle, name) is None]
+    if averaging:
+        option = f"tasks.{averaging[0] if len(averaging) == 1 else 'NAME'}.pooling: cls"
+        notes.append(
+            Note(
+                "export --to hf",
+                f"{', '.join(averaging)}: written for sentence-transformers, since the heads average the states of all "
+                f"tokens (pooling: mean) and the family's own classes read the first token; with {option} pipelines of "
+                "transformers load them",
+            )
+        )
     return notes
 
 

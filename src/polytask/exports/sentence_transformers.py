@@ -26,8 +26,8 @@ class SentenceTransformersExport(Exporter):
         from polytask.exports.plain import require_held
 
         require_held(bundle, obstacle, "sentence-transformers")
-        folders = write_folders(out, bundle.tasks, lambda name, folder: _fill(bundle, name, folder))
-        return Exported(folders, tuple(f"{name}: encode() returns {_outputs(bundle, name)}" for name in bundle.tasks))
+        folders = write_folders(out, bundle.tasks, lambda name, folder: fill_averaging(bundle, name, folder))
+        return Exported(folders, tuple(f"{name}: encode() returns {outputs_of(bundle, name)}" for name in bundle.tasks))
 
 
 def obstacle(bundle: Bundle, name: str) -> str | None:
@@ -42,12 +42,14 @@ def obstacle(bundle: Bundle, name: str) -> str | None:
     return encoder_obstacle(bundle, name)
 
 
-def _outputs(bundle: Bundle, name: str) -> str:
+def outputs_of(bundle: Bundle, name: str) -> str:
+    """Say what `encode` returns."""
     labels = bundle.tasks[name].labels
     return f"the logits of {', '.join(labels)}" if labels else "the number"
 
 
-def _fill(bundle: Bundle, name: str, folder: Path) -> None:
+def fill_averaging(bundle: Bundle, name: str, folder: Path) -> None:
+    """Write a task whose head averages into an empty folder."""
     import torch
     from safetensors.torch import save_file
     from transformers import AutoModel

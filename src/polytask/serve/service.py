@@ -14,7 +14,8 @@ from fastapi.responses import JSONResponse
 from polytask.errors import DataError, ModelError, UserError, nearest
 from polytask.predict.record import Record, queries_of
 from polytask.serve.batcher import Answering, Batcher, QueueFull, Stopping, Ticket
-from polytask.serve.messages import UNFORMED, PredictRequest, Refused, read_request
+from polytask.serve.body import UNFORMED, Refused
+from polytask.serve.messages import PredictRequest, read_request
 from polytask.serve.metrics import Metrics
 from polytask.serve.options import ServeOptions
 

@@ -119,7 +119,11 @@ class TaskOptions(Options):
 
     def reading(self) -> dict[str, Any]:
         """Return the options on which depends what is read from the rows; the cache goes by them."""
-        return {**self.model_dump(mode="json", exclude=set(_LEARNING)), "strict": self.data.strict}
+        return {
+            **self.model_dump(mode="json", exclude=set(_LEARNING)),
+            "strict": self.data.strict,
+            "offsets": self.data.offsets,
+        }
 
     @property
     def inputs(self) -> Inputs:
