@@ -59,25 +59,42 @@ def test_earlier_arms_and_seeds_that_are_complete_take_part(tmp_path: Path) -> N
     earlier = Earlier({"global": (), "low": ("a=1",)}, (3, 4, 5))
     there = "single3 single4 single5 global3 global4 global5 low3 low4 low5"
     found = merged(tmp_path, there, ["global"], [4, 5], earlier)
-    assert (list(found.prepared), found.seeds, found.notes) == (["single", "global", "low"], (3, 4, 5), ())
+    assert (found.all_seeds, found.notes) == ((3, 4, 5), ())
+    assert found.seeds == dict.fromkeys(["single", "global", "low"], (3, 4, 5))
 
 
 def test_nothing_is_trained_for_what_was_not_asked_for(tmp_path: Path) -> None:
     earlier = Earlier({"global": (), "low": ("a=1",)}, (3, 4))
     found = merged(tmp_path, "single3 single4 global3 global4 low3 low4", ["global"], [4, 5], earlier)
-    assert (list(found.prepared), found.seeds) == (["single", "global"], (3, 4, 5))
+    assert found.seeds == {"single": (3, 4, 5), "global": (3, 4, 5), "low": (3, 4)}
     (note,) = found.notes
-    assert note.startswith(
-        "low took part in an earlier comparison and not in this one: not all runs with the seeds 3, 4"
+    assert note.startswith("low: over the seeds 3, 4 only, of 3, 4, 5; name all arms with --arms and all seeds")
+
+
+def test_no_arm_is_lost_to_a_comparison_of_fewer_arms(tmp_path: Path) -> None:
+    earlier = Earlier({"global": (), "low": ("a=1",), "gone": ("a=2",)}, (3, 4))
+    there = "single3 single4 global3 global4 low3 low4 gone3"
+    found = merged(tmp_path, there, ["other"], [4, 5], earlier)
+    assert found.seeds == {"single": (3, 4, 5), "other": (4, 5), "global": (3, 4), "low": (3, 4)}
+    assert list(found.prepared) == ["single", "other", "global", "low"]
+    gone, other, rest = found.notes
+    assert gone.startswith("gone took part in an earlier comparison and not in this one: fewer than two of its seeds")
+    assert other.startswith("other: over the seeds 4, 5 only, of 3, 4, 5;")
+    assert rest.startswith("global, low: over the seeds 3, 4 only, of 3, 4, 5;")
+
+
+def test_seeds_that_no_arm_has_all_runs_of_are_noted(tmp_path: Path) -> None:
+    found = merged(tmp_path, "single3 global4", ["global"], [5, 6], Earlier({"global": ()}, (3, 4)))
+    assert found.seeds == {"single": (5, 6), "global": (5, 6)}
+    assert found.notes == (
+        "the seeds 3, 4 took part in an earlier comparison and not in this one: no arm has all runs",
     )
-    found = merged(tmp_path / "new arm", "single3 single4 global3 global4", ["other"], [4, 5], earlier)
-    assert (list(found.prepared), found.seeds) == (["single", "other"], (4, 5))
-    assert [note.partition(" took")[0] for note in found.notes] == ["global, low", "the seeds 3"]
 
 
 def test_runs_that_will_be_trained_count_for_every_arm_made_of_them(tmp_path: Path) -> None:
     found = merged(tmp_path, "single3 single4", ["global"], [3, 4], Earlier({"same": ()}, (3, 4)))
     assert list(found.prepared) == ["single", "global", "same"]
+    assert found.seeds["same"] == (3, 4)
 
 
 @pytest.mark.parametrize("taught", ["distill3run_single3", "distill3run_single4"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,20 @@ class Answers:
     Attributes:
         rows: their numbers in the split.
         found: seeds x rows.
+        seeds: of the models; without any those of the baseline, in its order.
     """
 
     rows: tuple[int, ...]
     texts: tuple[str, ...]
     golds: tuple[Gold, ...]
     found: tuple[tuple[Gold, ...], ...]
+    seeds: tuple[int, ...] = ()
+
+    def over(self, seeds: Sequence[int]) -> Answers:
+        """Return the answers of the models with some of the seeds."""
+        if not self.seeds or not seeds:
+            return self
+        return replace(self, seeds=tuple(seeds), found=tuple(self.found[self.seeds.index(seed)] for seed in seeds))
 
 
 def read_answers(
@@ -44,6 +52,7 @@ def read_answers(
                 tuple(line.get("text", "") for line in first),
                 tuple(line["gold"] for line in first),
                 found,
+                tuple(by_seed),
             )
         whole = next(iter(answers[task].values()))
         for arm, one in answers[task].items():

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+from polytask.balance import BALANCERS
 from polytask.comparison.budget import Budget
 from polytask.config import Config, validate
 from polytask.config.document import Path_, apply_override
 from polytask.errors import ConfigError, nearest
 from polytask.options import is_name
+from polytask.schedule import SCHEDULES
+from polytask.sharing import SHARING
 
 BASELINE = "single"
 # What a task has because there are other tasks.
@@ -174,8 +177,26 @@ def build_arms(
 def _variant(name: str, config: Config, overrides: Sequence[str]) -> Arm:
     values, places = values_of(config), dict[Path_, str]()
     for override in overrides:
+        _leave_behind(values, override)
+    for override in overrides:
         apply_override(values, override, places)
     return Arm(name, {name: validate(values, places=places)}, tuple(overrides))
+
+
+def _leave_behind(values: dict[str, Any], override: str) -> None:
+    """Remove the options of the configuration that another strategy or method, which an override names, does not have.
+
+    So a configuration with `{strategy: partial, shared_layers: 3}` can be compared with `sharing.strategy=global`.
+    """
+    path, _, text = override.partition("=")
+    for section, key, kinds in (
+        ("sharing", "strategy", SHARING),
+        ("balance", "method", BALANCERS),
+        ("schedule", "strategy", {name: kind.Options for name, kind in SCHEDULES.items()}),
+    ):
+        kind = kinds.get(text.strip()) if path.strip() == f"{section}.{key}" else None
+        if kind is not None and section in values:
+            values[section] = {name: value for name, value in values[section].items() if name in kind.model_fields}
 
 
 def with_train(config: Config, **options: Any) -> Config:  # noqa: ANN401

@@ -10,7 +10,9 @@ from typing import Any
 from polytask.api import as_config
 from polytask.comparison.answers import read_answers
 from polytask.comparison.arms import BASELINE, values_of
-from polytask.comparison.merging import CONFIG, is_of, merge, read_earlier
+from polytask.comparison.grid import axes_of, grid_arms, read_arms_file, read_axes
+from polytask.comparison.matrix import to_csv, to_latex, to_markdown
+from polytask.comparison.merging import CONFIG, FEWEST_SEEDS, RECORD, is_of, keep_other, merge, read_earlier
 from polytask.comparison.preparation import Prepared, prepare
 from polytask.comparison.record import Findings, to_json
 from polytask.comparison.runs import Shelf, run_arms
@@ -46,13 +48,27 @@ class Comparison:
     reused: int
     record: Mapping[str, Any]
 
+    def to_csv(self) -> str:
+        """Return one line for each task and arm, with all figures as they were measured."""
+        return to_csv(self.record)
+
+    def to_latex(self) -> str:
+        """Return a table for a paper: arms by tasks, mean and spread, best marked, significance after Holm."""
+        return to_latex(self.record)
+
+    def to_markdown(self) -> str:
+        """Return the same table in Markdown."""
+        return to_markdown(self.record)
+
 
 def compare(
     config: str | Path | Config | Mapping[str, Any],
     out: str | Path,
     *,
-    arms: Sequence[str] = (BASELINE, "global", "config"),
+    arms: Sequence[str] | None = None,
     named: Mapping[str, Sequence[str]] | None = None,
+    grid: Mapping[str, Sequence[Any]] | Sequence[str] | None = None,
+    arms_file: str | Path | None = None,
     seeds: int | Sequence[int] = 3,
     floor: float = 0.5,
     jobs: int = 1,
@@ -64,8 +80,11 @@ def compare(
         config: a YAML file, a mapping of the same shape, or a Config.
         out: folder of the comparison; runs that lie there already are not trained again.
         arms: single, global, config, independent, pairs, distill, or names of `named`; `single` always takes part, and
-            so do arms and seeds that an earlier comparison of the same configuration left complete in `out`.
+            so do arms and seeds that an earlier comparison of the same configuration left complete in `out`. By
+            default single, global and config; with a grid or a file of arms, single and these.
         named: variants of the configuration by name, each as overrides such as "sharing.shared_layers=3".
+        grid: options by path and their values, of which every combination is an arm.
+        arms_file: YAML file with the options of each arm by its name.
         seeds: how many, from train.seed on, or which.
         floor: points (hundredths of the metric's unit) that a task may lose.
         jobs: runs that train at once.
@@ -82,21 +101,44 @@ def compare(
         raise ConfigError(f"--floor: found {floor:g}; points that a task may lose are 0 or more")
     if jobs < 1:
         raise ConfigError(f"--jobs: found {jobs}; at least one run trains at a time")
+    asked, named = asked_arms(arms, named or {}, grid, arms_file)
     with locked(folder):
         before = read_earlier(folder, checked)
-        wanted, variants = before.with_arms(arms, named or {})
+        wanted, variants = before.with_arms(asked, named)
         prepared = prepare(checked, wanted, variants)
         notes = open_comparison(folder, checked)
         shelf = Shelf(folder / "runs")
-        merged = merge(prepared, [*arms, *(named or {})], chosen, before, shelf)
+        merged = merge(prepared, [*asked, *named], chosen, before, shelf)
         runs = run_arms(merged.prepared, merged.seeds, shelf, jobs)
-        found = _findings(checked, merged.prepared, runs, merged.seeds, floor, [*notes, *merged.notes])
+        found = _findings(checked, merged.prepared, runs, merged.all_seeds, floor, [*notes, *merged.notes])
         record = to_json(found, folder)
-        write_json(folder / "comparison.json", record)
+        write_json(folder / RECORD, record)
     return Comparison(
         folder, record["tasks"], record["arms"], record["recommended"], record["reason"], shelf.trained, shelf.reused,
         record,
     )  # fmt: skip
+
+
+def asked_arms(
+    arms: Sequence[str] | None,
+    named: Mapping[str, Sequence[str]],
+    grid: Mapping[str, Sequence[Any]] | Sequence[str] | None = None,
+    arms_file: str | Path | None = None,
+) -> tuple[list[str], dict[str, Sequence[str]]]:
+    """Return the arms that are asked for by name, and the overrides of those that are variants. Raises ConfigError."""
+    axes = axes_of(grid) if isinstance(grid, Mapping) else read_axes(grid or ())
+    file = None if arms_file is None else read_arms_file(Path(arms_file))
+    sources = (("--arm", named), ("--grid", grid_arms(axes)), ("--arms-file", {} if file is None else file.named))
+    variants: dict[str, Sequence[str]] = {}
+    for _, found in sources:
+        for name, overrides in found.items():
+            if name in variants:
+                given = [option for option, listed in sources if name in listed]
+                raise ConfigError(f"{' and '.join(given)}: both name an arm {name!r}; call one of them by another name")
+            variants[name] = overrides
+    default = (BASELINE, "global", "config") if not axes and file is None else (BASELINE,)
+    chosen = list(default if arms is None else arms)
+    return [*chosen, *(name for name in (file.built_in if file else ()) if name not in chosen)], variants
 
 
 def chosen_seeds(seeds: int | Sequence[int], first: int) -> list[int]:
@@ -104,7 +146,7 @@ def chosen_seeds(seeds: int | Sequence[int], first: int) -> list[int]:
     found = list(range(first, first + seeds)) if isinstance(seeds, int) else list(seeds)
     if len(set(found)) != len(found):
         raise ConfigError(f"--seeds: found {', '.join(map(str, found))}; list a seed once")
-    if len(found) < 2:
+    if len(found) < FEWEST_SEEDS:
         raise ConfigError(
             f"--seeds: found {len(found)}; an interval over seeds needs two or more; set --seeds 3, or list them: 13,14"
         )
@@ -114,6 +156,7 @@ def chosen_seeds(seeds: int | Sequence[int], first: int) -> list[int]:
 def open_comparison(folder: Path, config: Config) -> list[str]:
     """Make the folder, and say when another configuration's comparison lies there; its runs stay."""
     other = (folder / CONFIG).is_file() and not is_of(folder, config)
+    kept = keep_other(folder) if other else None
     try:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -121,7 +164,8 @@ def open_comparison(folder: Path, config: Config) -> list[str]:
     write_json(folder / CONFIG, values_of(config))
     if not other:
         return []
-    return [f"{folder} held the comparison of another configuration; its runs stay, comparison.json is written anew"]
+    where = "" if kept is None else f", and what it found is kept in {kept.name}"
+    return [f"{folder} held the comparison of another configuration; its runs stay{where}"]
 
 
 def _findings(

@@ -12,8 +12,11 @@ from polytask.comparison.arms import ARMS, BASELINE, values_of
 from polytask.comparison.preparation import Planned, Prepared
 from polytask.comparison.runs import Shelf, plan_arm
 from polytask.config import Config
+from polytask.files import file_digest
 
 CONFIG, RECORD = "config.json", "comparison.json"
+# Of an arm: one seed says nothing about how much seeds vary.
+FEWEST_SEEDS = 2
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Earlier:
 
     Attributes:
         arms: the values that each arm sets.
-        seeds: that all of them were trained with.
+        seeds: that they were trained with.
     """
 
     arms: Mapping[str, Sequence[str]]
@@ -40,11 +43,20 @@ class Earlier:
 
 @dataclass(frozen=True)
 class Merged:
-    """The arms and the seeds of a comparison, with what takes part from an earlier one."""
+    """The arms and the seeds of a comparison, with what takes part from an earlier one.
+
+    Attributes:
+        seeds: by arm; the baseline has those of all arms.
+    """
 
     prepared: Mapping[str, Prepared]
-    seeds: tuple[int, ...]
+    seeds: Mapping[str, tuple[int, ...]]
     notes: tuple[str, ...]
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """The seeds of the baseline, which are those of all arms."""
+        return self.seeds[BASELINE]
 
 
 def is_of(folder: Path, config: Config) -> bool:
@@ -54,6 +66,19 @@ def is_of(folder: Path, config: Config) -> bool:
     except (OSError, ValueError):
         return False
     return before == json.loads(json.dumps(values_of(config)))
+
+
+def keep_other(folder: Path) -> Path | None:
+    """Keep the record of another configuration's comparison under a name of its own, before a new one is written.
+
+    Returns its new place; None where there is no record.
+    """
+    record = folder / RECORD
+    if not record.is_file():
+        return None
+    kept = folder / f"comparison-{file_digest(record)[:8]}.json"
+    record.replace(kept)
+    return kept
 
 
 def read_earlier(folder: Path, config: Config) -> Earlier:
@@ -72,9 +97,10 @@ def read_earlier(folder: Path, config: Config) -> Earlier:
 def merge(
     prepared: Mapping[str, Prepared], asked: Sequence[str], seeds: Sequence[int], earlier: Earlier, shelf: Shelf
 ) -> Merged:
-    """Add the earlier seeds with which all arms that are asked for are complete, then the arms complete with all seeds.
+    """Add the earlier seeds with which all arms that are asked for are complete, then the earlier arms.
 
-    Nothing is trained for what was not asked for: what is not complete stays out, and a note says so.
+    Nothing is trained for what was not asked for: an earlier arm keeps the seeds that it is complete with, and a note
+    says so. With fewer than two it stays out.
 
     Args:
         prepared: the arms that are asked for, and the earlier ones.
@@ -86,9 +112,13 @@ def merge(
     added = [seed for seed in others if all(there.is_complete(name, seed) for name in wanted)]
     chosen = sorted([*seeds, *added]) if added else list(seeds)
     there.count_in(wanted, seeds)
-    kept = [name for name in prepared if name in wanted or all(there.is_complete(name, seed) for seed in chosen)]
-    notes = _notes(prepared, kept, [seed for seed in others if seed not in added], chosen, earlier)
-    return Merged({name: prepared[name] for name in kept}, tuple(chosen), tuple(notes))
+    candidates = chosen if added == others else sorted({*chosen, *others})
+    own = {name: tuple(chosen) if name in wanted else there.complete_seeds(name, candidates) for name in prepared}
+    kept = {name: found for name, found in own.items() if found == tuple(chosen) or len(found) >= FEWEST_SEEDS}
+    used = {seed for found in kept.values() for seed in found}
+    kept[BASELINE] = tuple(seed for seed in candidates if seed in used)
+    notes = _notes(prepared, kept, earlier)
+    return Merged({name: prepared[name] for name in prepared if name in kept}, kept, tuple(notes))
 
 
 class _There:
@@ -109,31 +139,36 @@ class _There:
         runs = [*(self._runs(BASELINE, seed) if taught else ()), *self._runs(name, seed)]
         return all(run.identity in self._coming or self._shelf.complete(self._shelf.place(run)) for run in runs)
 
+    def complete_seeds(self, name: str, seeds: Iterable[int]) -> tuple[int, ...]:
+        """Return the seeds with which an arm is complete, and its baseline."""
+        return tuple(seed for seed in seeds if self.is_complete(name, seed) and self.is_complete(BASELINE, seed))
+
     def _runs(self, name: str, seed: int) -> list[Planned]:
         arm = self._prepared[name]
         teachers = [self._shelf.place(run) for run in self._runs(BASELINE, seed)] if arm.arm.taught else []
         return plan_arm(arm, seed, teachers)
 
 
-def _notes(
-    prepared: Mapping[str, Prepared],
-    kept: Sequence[str],
-    missing: Sequence[int],
-    seeds: Sequence[int],
-    earlier: Earlier,
-) -> Iterator[str]:
-    """Say what of an earlier comparison does not take part in this one."""
+def _notes(prepared: Mapping[str, Prepared], kept: Mapping[str, tuple[int, ...]], earlier: Earlier) -> Iterator[str]:
+    """Say which arms have fewer seeds than others, and what of an earlier comparison does not take part."""
     left = [name for name in prepared if name not in kept]
     if left:
         yield (
-            f"{_listed(left)} took part in an earlier comparison and not in this one: not all runs with the seeds "
-            f"{_listed(seeds)} are there; name them with --arms to train what is missing"
+            f"{_listed(left)} took part in an earlier comparison and not in this one: fewer than two of its seeds have "
+            "all their runs; name them with --arms to train what is missing"
         )
-    if missing:
+    fewer: dict[tuple[int, ...], list[str]] = {}
+    for name, seeds in kept.items():
+        if len(seeds) < len(kept[BASELINE]):
+            fewer.setdefault(seeds, []).append(name)
+    for seeds, names in fewer.items():
         yield (
-            f"the seeds {_listed(missing)} took part in an earlier comparison and not in this one: not all arms have "
-            "runs with them; name them with --seeds to train what is missing"
+            f"{_listed(names)}: over the seeds {_listed(seeds)} only, of {_listed(kept[BASELINE])}; name all arms with "
+            "--arms and all seeds with --seeds to train what is missing"
         )
+    lost = [seed for seed in earlier.seeds if seed not in kept[BASELINE]]
+    if lost:
+        yield f"the seeds {_listed(lost)} took part in an earlier comparison and not in this one: no arm has all runs"
     for name in kept:
         before, now = earlier.arms.get(name), prepared[name].arm.overrides
         if before is not None and tuple(before) != tuple(now):

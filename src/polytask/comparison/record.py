@@ -15,7 +15,7 @@ from polytask.comparison.answers import Answers
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.examples import examples
 from polytask.comparison.preparation import Prepared
-from polytask.comparison.statistics import LEVEL, Difference, overall
+from polytask.comparison.statistics import LEVEL, Difference, holm, mean_of, overall
 from polytask.comparison.transfer import transfer
 from polytask.comparison.verdict import Candidate, Evidence, judge, recommend
 from polytask.tasks.task import rounded
@@ -70,7 +70,8 @@ def to_json(found: Findings, folder: Path) -> dict[str, Any]:
         "overall": {one.name: _overall(one) for one in candidates},
         "transfer": transfer(found.metrics, found.runs, found.prepared, found.differences, sharing),
         "examples": {
-            task: {"arm": shown, **examples(by_arm[BASELINE], by_arm[shown])} for task, by_arm in found.answers.items()
+            task: {"arm": shown, **examples(by_arm[BASELINE].over(by_arm[shown].seeds), by_arm[shown])}
+            for task, by_arm in found.answers.items()
         },
     }  # fmt: skip
 
@@ -82,7 +83,10 @@ def _overall(one: Candidate) -> dict[str, float] | None:
 
 def _candidate(name: str, parameters: int, found: Findings) -> Candidate:
     differences = {task: by_arm[name] for task, by_arm in found.differences.items()}
-    singles = [by_arm[BASELINE].mean for by_arm in found.differences.values()]
+    # Of the seeds that the arm was trained with.
+    at = [list(found.runs[BASELINE]).index(seed) for seed in found.runs[name]]
+    values = [by_arm[BASELINE].values for by_arm in found.differences.values()]
+    singles = [mean_of([scores[index] for index in at]) for scores in values]
     floors = dict.fromkeys(differences, found.floor / 100)
     return Candidate(name, differences, floors, overall(list(differences.values()), singles), parameters)
 
@@ -94,15 +98,31 @@ def _task(task: str, sharing: Sequence[str], found: Findings) -> dict[str, Any]:
     means = [one.mean for one in by_arm.values() if one.mean is not None]
     best = min if metric in SMALLER_IS_BETTER else max
     reached, majority = best(means) if means else None, _majority(task, metric, found)
-    verdict = judge(Evidence(task, metric, chosen, found.floor / 100, rows, len(found.seeds), reached, majority))
+    fewer = {name: len(found.runs[name]) for name in chosen if len(found.runs[name]) < len(found.seeds)}
+    verdict = judge(Evidence(task, metric, chosen, found.floor / 100, rows, len(found.seeds), reached, majority, fewer))
+    corrected = _corrected(by_arm, found)
     return {
         "metric": metric,
         "rows": rows,
         "majority": _rounded(majority),
-        "arms": {name: _difference(one) for name, one in by_arm.items()},
+        "arms": {name: {**_difference(one), **corrected.get(name, {})} for name, one in by_arm.items()},
         "verdict": verdict.word,
         "sentence": verdict.sentence,
         "needed": None if verdict.needed is None else asdict(verdict.needed),
+    }
+
+
+def _corrected(by_arm: Mapping[str, Difference], found: Findings) -> dict[str, dict[str, float]]:
+    """Return the arms' p-values, and corrected for the number of arms; arms made of the same runs count once."""
+    families: dict[str, list[str]] = {}
+    for name, one in by_arm.items():
+        if name != BASELINE and one.p is not None:
+            families.setdefault(str(found.runs[name]), []).append(name)
+    values = [by_arm[names[0]].p or 0.0 for names in families.values()]
+    return {
+        name: {"p": rounded(value), "p_holm": rounded(corrected)}
+        for names, value, corrected in zip(families.values(), values, holm(values), strict=True)
+        for name in names
     }
 
 

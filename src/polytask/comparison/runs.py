@@ -161,14 +161,18 @@ def plan_arm(arm: Prepared, seed: int, teachers: Sequence[Path]) -> list[Planned
 
 
 def run_arms(
-    prepared: Mapping[str, Prepared], seeds: Sequence[int], shelf: Shelf, jobs: int
+    prepared: Mapping[str, Prepared], seeds: Mapping[str, Sequence[int]], shelf: Shelf, jobs: int
 ) -> dict[str, dict[int, list[Path]]]:
-    """Train every arm with every seed, and return the folders: by arm, by seed, one a model of the arm."""
+    """Train every arm with each of its seeds, and return the folders: by arm, by seed, one a model of the arm.
+
+    Args:
+        seeds: by arm; the baseline has those of all arms.
+    """
     planned: dict[str, dict[int, list[Planned]]] = {}
     places: dict[str, Path] = {}
 
     def plan(name: str, teachers: Mapping[int, Sequence[Path]]) -> list[Planned]:
-        planned[name] = {seed: plan_arm(prepared[name], seed, teachers.get(seed, ())) for seed in seeds}
+        planned[name] = {seed: plan_arm(prepared[name], seed, teachers.get(seed, ())) for seed in seeds[name]}
         return [run for runs in planned[name].values() for run in runs]
 
     def folders(name: str) -> dict[int, list[Path]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -10,12 +12,38 @@ from rich.table import Table
 
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.compare import Comparison
+from polytask.comparison.matrix import FORMATS, entry_of, significance
+from polytask.comparison.merging import RECORD
+from polytask.errors import UserError, nearest
+from polytask.files import read_json
 from polytask.tables import add_number, grid
+
+
+def read_format(text: str | None) -> str | None:
+    """Return the format of a table. Raises UserError for an unknown one."""
+    if text is not None and text not in FORMATS:
+        raise UserError(f"--to: found {text!r}; {nearest(text, FORMATS)}")
+    return text
+
+
+def print_table(folder: Path, form: str | None) -> None:
+    """Print the table of the comparison in a folder to stdout. Raises UserError where there is none."""
+    if not (folder / RECORD).is_file():
+        what = "no comparison lies there" if folder.is_dir() else "no folder of a comparison"
+        raise UserError(f"{folder}: {what}; to train one give a configuration, and --out its folder")
+    if form is None:
+        raise UserError(f"{folder}: name the format of the table: --to {', '.join(FORMATS)}")
+    sys.stdout.write(FORMATS[form](read_json(folder / RECORD)))
 
 
 def show_comparison(found: Comparison, out: Console) -> None:
     """Print the scores with their intervals, the arms, the verdicts and the recommendation."""
-    out.print(_scores(found))
+    table = _scores(found)
+    if out.measure(table, options=out.options.update(width=10 * out.width)).maximum <= out.width:
+        out.print(table)
+    else:
+        _print_lines(found, out)
+    _say(out, _READING)
     out.print(_arms(found))
     for task in found.tasks.values():
         _say(out, task["sentence"])
@@ -26,6 +54,12 @@ def show_comparison(found: Comparison, out: Console) -> None:
         _say(out, f"To know: {note}")
 
 
+_READING = (
+    "p: of no difference to single, corrected for the number of arms (Holm); * better and † worse at 0.05. The "
+    "verdicts below are by the intervals, and not corrected."
+)
+
+
 def _say(out: Console, text: str) -> None:
     out.print(text, soft_wrap=True)
 
@@ -34,24 +68,39 @@ def _scores(found: Comparison) -> Table:
     seeds = found.record["seeds"]
     title = f"Test scores over {len(seeds)} seeds; differences to single in points"
     table = grid("task", "arm", title=title)
-    for name in ("mean and std", "difference [95 %]", "relative"):
+    for name in ("mean and std", "difference [95 %]", "relative", "p (Holm)"):
         add_number(table, name)
     for task, one in found.tasks.items():
         margin = [task, f"({one['metric']})"]
         for index, (arm, values) in enumerate(one["arms"].items()):
-            cells = _cells(values, baseline=arm == BASELINE)
+            cells = _cells(values, baseline=arm == BASELINE, best=entry_of(one, arm).best)
             table.add_row(margin[index] if index < len(margin) else "", arm, *cells)
         table.add_section()
     return table
 
 
-def _cells(values: Mapping[str, Any], *, baseline: bool) -> list[str]:
+def _print_lines(found: Comparison, out: Console) -> None:
+    """Print the scores without columns, so that a narrow terminal cuts no name of an arm in two."""
+    _say(out, "Test scores, mean and std; differences to single in points")
+    for task, one in found.tasks.items():
+        _say(out, f"{task} ({one['metric']})")
+        for arm, values in one["arms"].items():
+            entry = entry_of(one, arm)
+            cells = _cells(values, baseline=arm == BASELINE, best=entry.best)
+            figures = [cell for cell in cells if cell]
+            _say(out, f"  {arm}")
+            _say(out, f"    {'  '.join([*figures[:-1], f'p {figures[-1]}'] if len(figures) > 1 else figures)}")
+
+
+def _cells(values: Mapping[str, Any], *, baseline: bool, best: bool) -> list[str]:
     mean, std = (_number(values[key], ".4f", 1) for key in ("mean", "std"))
+    scores = f"{'best ' if best else ''}{mean} {std}"
     if baseline:
-        return [f"{mean} {std}", "", ""]
+        return [scores, "", "", ""]
     delta, low, high = (_number(values[key], "+.1f", 100) for key in ("delta", "low", "high"))
     relative = _number(values["relative"], "+.1f", 100) + ("" if values["relative"] is None else " %")
-    return [f"{mean} {std}", f"{delta} [{low}, {high}]", relative]
+    corrected = _number(values.get("p_holm"), ".3f", 1)
+    return [scores, f"{delta} [{low}, {high}]", relative, f"{corrected} {significance(values)}".rstrip()]
 
 
 def _number(value: float | None, form: str, scale: float) -> str:

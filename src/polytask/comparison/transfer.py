@@ -37,7 +37,9 @@ def transfer(
             folders = {seed: [listed[number]] for seed, listed in runs["pairs"].items()}
             for source, target in ((one, other), (other, one)):
                 level = prepared[BASELINE].parts[tasks.index(target)].judged[target].level
-                single = {seed: [listed[tasks.index(target)]] for seed, listed in runs[BASELINE].items()}
+                single = {
+                    seed: [listed[tasks.index(target)]] for seed, listed in runs[BASELINE].items() if seed in folders
+                }
                 found = _change(target, metrics[target], level, {BASELINE: single, "pairs": folders})
                 matrix[tasks.index(source)][tasks.index(target)] = found
     elif len(tasks) == 2 and sharing:

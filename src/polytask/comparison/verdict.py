@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from polytask.comparison.arms import BASELINE
@@ -49,6 +49,7 @@ class Evidence:
         differences: to the single model, by arm that shares, the one that shares most first.
         floor: what a task may lose, in the unit of its metric.
         rows, seeds: of the test.
+        fewer_seeds: of the arms that were trained with fewer.
         reached: the best mean score of any arm; None where it is undefined.
         majority: what the majority baseline scores; None where it is undefined or not known.
     """
@@ -61,6 +62,7 @@ class Evidence:
     seeds: int
     reached: float | None = None
     majority: float | None = None
+    fewer_seeds: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def learned(self) -> bool:
@@ -140,6 +142,7 @@ def _cannot_tell(evidence: Evidence) -> Verdict:
         return Verdict("cannot_tell", sentence, Needed(None, None))
     arm = min(defined, key=lambda name: _times(defined[name], evidence.floor))
     one = defined[arm]
+    evidence = replace(evidence, seeds=evidence.fewer_seeds.get(arm, evidence.seeds))
     needed = needed_for(one, evidence.floor, evidence.rows, evidence.seeds)
     return Verdict(
         "cannot_tell",

@@ -9,10 +9,10 @@ from markupsafe import Markup
 
 from polytask.page.block import Chart
 from polytask.page.chart.svg import (
+    LINE,
     WIDTH,
     Scale,
     canvas,
-    cut,
     domain,
     finite,
     marker,
@@ -21,6 +21,7 @@ from polytask.page.chart.svg import (
     tag,
     text_width,
     ticks,
+    wrapped,
     write,
 )
 
@@ -58,7 +59,9 @@ def dot_chart(title: str, dots: Sequence[Dot], *, lines: Sequence[tuple[float, s
     values = [value for dot in known for value in finite([dot.value, dot.low, dot.high, dot.reference])]
     low, high = domain([*values, *(value for value, _ in lines)])
     to_x = scale(low, high, _SIDE, WIDTH - _SIDE)
-    height = _ROW * len(known) + _BASE
+    labels = [wrapped(dot.label, WIDTH - 2 * _SIDE - text_width(dot.shown) - 12, WIDTH - 2 * _SIDE) for dot in known]
+    tops = [_ROW * row + LINE * (sum(map(len, labels[:row])) - row) for row in range(len(known) + 1)]
+    height = tops[-1] + _BASE
     drawn: list[Markup] = []
     shown_ticks = [value for value in ticks(low, high, 5)]
     for value in shown_ticks:
@@ -68,20 +71,21 @@ def dot_chart(title: str, dots: Sequence[Dot], *, lines: Sequence[tuple[float, s
     for value, name in lines:
         look = {"stroke": "#333", "stroke_dasharray": "" if value == 0 else "4 3"}
         drawn.append(tag("line", tag("title", name), x1=to_x(value), x2=to_x(value), y1=0, y2=height - _BASE, **look))
-    for row, dot in enumerate(known):
-        drawn.extend(_row(dot, row * _ROW, to_x))
+    for dot, lines_of, top in zip(known, labels, tops, strict=False):
+        drawn.extend(_row(dot, lines_of, top, to_x))
     words = "; ".join(f"{dot.label} {dot.shown}" for dot in known)
     return Chart(title, canvas(f"Dot chart, {title}: {words}.", WIDTH, height, *drawn))
 
 
-def _row(dot: Dot, top: float, to_x: Scale) -> list[Markup]:
+def _row(dot: Dot, label: Sequence[str], top: float, to_x: Scale) -> list[Markup]:
+    """Draw a dot below its label; a label that is too long for the line of the value goes on above it."""
     assert dot.value is not None
-    y = top + 26
-    fits = WIDTH - 2 * _SIDE - text_width(dot.shown) - 12
+    above = LINE * (len(label) - 1)
+    y = top + above + 26
     drawn = [
-        tag("rect", x=0, y=top + 1, width=WIDTH, height=17, fill="#fff", fill_opacity=0.85),
-        write(_SIDE - 8, top + 14, cut(dot.label, fits), full=dot.label),
-        write(WIDTH - _SIDE + 8, top + 14, dot.shown, anchor="end"),
+        tag("rect", x=0, y=top + 1, width=WIDTH, height=above + 17, fill="#fff", fill_opacity=0.85),
+        *(write(_SIDE - 8, top + 14 + LINE * number, line) for number, line in enumerate(label)),
+        write(WIDTH - _SIDE + 8, top + above + 14, dot.shown, anchor="end"),
     ]
     limits = finite([dot.low, dot.high])
     if len(limits) == 2:

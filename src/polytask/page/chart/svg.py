@@ -86,6 +86,23 @@ def cut(text: str, width: float) -> str:
     return "\u2026"
 
 
+def wrapped(text: str, last: float, width: float) -> list[str]:
+    """Cut a text into lines that fit a width, the last one a smaller width; a name breaks behind - or _ or anywhere.
+
+    >>> wrapped("partial", 100, 200)
+    ['partial']
+    """
+    left = " ".join(text.split()) or "\u2423"
+    lines: list[str] = []
+    while left and text_width(left) > last:
+        fits = next((end for end in range(len(left) - 1, 0, -1) if text_width(left[:end]) <= width), 1)
+        breaks = [at + 1 for at in range(fits) if left[at] in " -_"]
+        end = breaks[-1] if breaks else fits
+        lines.append(left[:end])
+        left = left[end:]
+    return [*lines, left]
+
+
 def finite(values: Sequence[float | None]) -> list[float]:
     """Return the values that can be drawn."""
     return [value for value in values if value is not None and math.isfinite(value)]

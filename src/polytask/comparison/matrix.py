@@ -1,0 +1,229 @@
+"""The tables of a comparison for papers: arms by tasks with mean and spread, the best marked, as CSV, LaTeX, Markdown.
+
+They are made of comparison.json alone. A new format is one function and one row of `FORMATS`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from polytask.errors import OutputError
+from polytask.terminal import visible
+from polytask.terms import SMALLER_IS_BETTER
+
+# Corrected p-values below this are marked.
+SIGNIFICANT = 0.05
+# Metrics in a unit of their own; the others lie between -1 and 1 and are written in points (hundredths).
+_OWN_UNIT = frozenset({"mae"})
+_COLUMNS = (
+    "task", "metric", "arm", "seeds", "mean", "std", "delta", "low", "high", "relative", "p", "p_holm", "best",
+)  # fmt: skip
+
+Record: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What an arm scored in a task.
+
+    Attributes:
+        mean, spread: as text; None where they are undefined.
+        best: whether no arm has a better mean.
+        mark: "*" where it is better than `single` beyond noise, after the correction; "†" where it is worse.
+    """
+
+    mean: str | None
+    spread: str | None
+    best: bool
+    mark: str
+
+
+def to_csv(record: Record) -> str:
+    """Return one line for each task and arm, with all figures as they are in comparison.json."""
+    _require_tables(record)
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(_COLUMNS)
+    for task, found in record["tasks"].items():
+        for arm, values in found["arms"].items():
+            told = {
+                **values, "task": _one_line(task), "metric": found["metric"], "arm": _one_line(arm),
+                "seeds": len(values["values"]), "best": int(arm in _best(found)),
+            }  # fmt: skip
+            lines.writerow(["" if told.get(name) is None else told[name] for name in _COLUMNS])
+    return text.getvalue()
+
+
+def to_latex(record: Record) -> str:
+    """Return a table environment; it needs the package booktabs."""
+    _require_tables(record)
+    tasks = record["tasks"]
+    heads = [_latex(task) + _arrow(found, " $\\downarrow$") for task, found in tasks.items()]
+    metrics = [_latex(found["metric"]) for found in tasks.values()]
+    lines = [
+        "% \\usepackage{booktabs}",
+        "\\begin{table}",
+        "\\centering",
+        f"\\begin{{tabular}}{{l{'c' * (len(heads) + _has_overall(record))}}}",
+        "\\toprule",
+        _latex_row(["", *heads, *(["mean over tasks"] if _has_overall(record) else [])]),
+        _latex_row(["", *metrics, *(["\\%"] if _has_overall(record) else [])]),
+        "\\midrule",
+    ]
+    for arm, entries in _rows(record):
+        overall = [_latex(text) for text in _overall(record, arm)]
+        lines.append(_latex_row([_latex(arm), *map(_latex_entry, entries), *overall]))
+    caption = _caption(record, _LATEX_MARKS, _latex)
+    return "\n".join([
+        *lines, "\\bottomrule", "\\end{tabular}", f"\\caption{{{caption}}}", "\\end{table}", "",
+    ])  # fmt: skip
+
+
+def to_markdown(record: Record) -> str:
+    """Return a table with a line below that says how to read it."""
+    _require_tables(record)
+    heads = [
+        f"{_markdown(task)} ({_markdown(found['metric'])}{_arrow(found, ' ↓')})"
+        for task, found in record["tasks"].items()
+    ]
+    columns = ["arm", *heads, *(["mean over tasks, %"] if _has_overall(record) else [])]
+    rows = [
+        [_markdown(arm), *map(_markdown_entry, entries), *_overall(record, arm)] for arm, entries in _rows(record)
+    ]  # fmt: skip
+    lines = [columns, ["---", *(["---:"] * (len(columns) - 1))], *rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{table}\n\n{_caption(record, _MARKDOWN_MARKS, _markdown)}\n"
+
+
+FORMATS: dict[str, Callable[[Record], str]] = {"csv": to_csv, "latex": to_latex, "markdown": to_markdown}
+
+
+def _require_tables(record: Record) -> None:
+    """Raise OutputError where a record lacks what the tables are made of."""
+    try:
+        for found in record["tasks"].values():
+            for values in found["arms"].values():
+                _ = found["metric"], values["mean"], values["std"], values["values"]
+        _ = record["arms"], record["seeds"]
+    except (KeyError, TypeError, AttributeError):
+        raise OutputError(
+            "comparison.json holds no scores of arms, or was altered; start the same comparison again"
+        ) from None
+
+
+def arms_of(record: Record) -> list[str]:
+    """Return the arms that have one score a task, in their order."""
+    found = {arm for task in record["tasks"].values() for arm in task["arms"]}
+    return [arm for arm in record["arms"] if arm in found]
+
+
+def _best(task: Mapping[str, Any]) -> set[str]:
+    """Return the arms with the best mean of a task; several only where they are equal."""
+    means = {arm: values["mean"] for arm, values in task["arms"].items() if values["mean"] is not None}
+    if not means:
+        return set()
+    best = (min if task["metric"] in SMALLER_IS_BETTER else max)(means.values())
+    return {arm for arm, mean in means.items() if mean == best}
+
+
+def significance(values: Mapping[str, Any]) -> str:
+    """Return "*" for an arm that is better than `single` beyond noise, after the correction, "†" for a worse one.
+
+    >>> significance({"delta": 0.1, "p_holm": 0.01}), significance({"delta": -0.1, "p_holm": 0.2})
+    ('*', '')
+    """
+    corrected, delta = values.get("p_holm"), values.get("delta")
+    if corrected is None or not delta or corrected >= SIGNIFICANT:
+        return ""
+    return "*" if delta > 0 else "†"
+
+
+def entry_of(task: Mapping[str, Any], arm: str) -> Entry:
+    """Return what a table shows of an arm in a task."""
+    values = task["arms"].get(arm)
+    if values is None or values["mean"] is None:
+        return Entry(None, None, best=False, mark="")
+    factor, digits = (1, 4) if task["metric"] in _OWN_UNIT else (100, 2)
+    spread = None if values["std"] is None else f"{factor * values['std']:.{digits}f}"
+    return Entry(f"{factor * values['mean']:.{digits}f}", spread, arm in _best(task), significance(values))
+
+
+def _rows(record: Record) -> Iterator[tuple[str, list[Entry]]]:
+    for arm in arms_of(record):
+        yield arm, [entry_of(found, arm) for found in record["tasks"].values()]
+
+
+def _arrow(task: Mapping[str, Any], arrow: str) -> str:
+    return arrow if task["metric"] in SMALLER_IS_BETTER else ""
+
+
+def _has_overall(record: Record) -> bool:
+    return any(record.get("overall", {}).values())
+
+
+def _overall(record: Record, arm: str) -> list[str]:
+    """Return an arm's mean relative difference over tasks in percent, where the table has such a column."""
+    if not _has_overall(record):
+        return []
+    found = record["overall"].get(arm)
+    return ["" if found is None else f"{100 * found['mean']:+.1f}"]
+
+
+def _caption(record: Record, marks: Mapping[str, str], escape: Callable[[str], str]) -> str:
+    seeds = len(record["seeds"])
+    arms = record["arms"].items()
+    fewer = [f"{escape(name)}: {len(arm['runs'])}" for name, arm in arms if 0 < len(arm.get("runs", ())) < seeds]
+    over = f"{seeds} seeds" + (f" ({', '.join(fewer)})" if fewer else "")
+    own = [escape(metric) for metric in sorted({found["metric"] for found in record["tasks"].values()} & _OWN_UNIT)]
+    unit = f"in points (hundredths; {', '.join(own)} in its own unit)" if own else "in points (hundredths)"
+    last = " The last column is the mean relative difference to single." if _has_overall(record) else ""
+    return (
+        f"Mean and standard deviation over {over}, {unit}; the best of each task is bold. {marks['*']} better and "
+        f"{marks['†']} worse than single (p below {SIGNIFICANT}, two-sided paired bootstrap over test rows and "
+        f"seeds, corrected by Holm's method for the arms of a task).{last}"
+    )
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return f"{' & '.join(cells)} \\\\"
+
+
+def _latex_entry(entry: Entry) -> str:
+    if entry.mean is None:
+        return "--"
+    mean = f"\\textbf{{{entry.mean}}}" if entry.best else entry.mean
+    spread = "" if entry.spread is None else f" $\\pm$ {entry.spread}"
+    return f"{mean}{spread}{_LATEX_MARKS[entry.mark]}"
+
+
+_LATEX_MARKS = {"": "", "*": "$^{*}$", "†": "$^{\\dagger}$"}
+_MARKDOWN_MARKS = {"": "", "*": "\\*", "†": "†"}
+_LATEX = {
+    "\\": "\\textbackslash{}", "{": "\\{", "}": "\\}", "_": "\\_", "&": "\\&", "%": "\\%", "$": "\\$", "#": "\\#",
+    "~": "\\textasciitilde{}", "^": "\\textasciicircum{}",
+}  # fmt: skip
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in _one_line(text))
+
+
+def _markdown_entry(entry: Entry) -> str:
+    if entry.mean is None:
+        return "–"
+    mean = f"**{entry.mean}**" if entry.best else entry.mean
+    spread = "" if entry.spread is None else f" ± {entry.spread}"
+    return f"{mean}{spread} {_MARKDOWN_MARKS[entry.mark]}".rstrip()
+
+
+def _markdown(text: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return visible(" ".join(text.split()))
