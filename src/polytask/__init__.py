@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from polytask.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from polytask.api import Run, evaluate, evaluate_with_intervals, train
     from polytask.comparison import Comparison, compare
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from polytask.probe import relate
     from polytask.relatedness.record import Relatedness
 
-__version__ = "0.1.0"
 __all__ = [
     "Comparison",
     "Config",

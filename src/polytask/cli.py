@@ -17,6 +17,7 @@ import typer.core
 
 from polytask.errors import Interrupted, PolytaskError, UserError, missing_extra, nearest
 from polytask.launch import follow
+from polytask.version import __version__
 
 if TYPE_CHECKING:
     from polytask.data.windows import Long
@@ -82,9 +83,7 @@ PrecisionName = Annotated[
 
 def _show_version(value: bool) -> None:
     if value:
-        from importlib.metadata import version
-
-        typer.echo(f"polytask {version('polytask')}")
+        typer.echo(f"polytask {__version__}")
         raise typer.Exit
 
 

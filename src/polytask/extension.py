@@ -12,8 +12,9 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from polytask.api import Run, as_config, assemble_together, run_assembly
+from polytask.artifact.bundle import Bundle
 from polytask.artifact.description import model_folder, read_description
-from polytask.artifact.folder import Bundle, load_bundle
+from polytask.artifact.folder import load_bundle
 from polytask.assemble import Assembly, Extended, compose
 from polytask.config import Config
 from polytask.data.prepare import Tables, read_tables

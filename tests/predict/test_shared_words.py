@@ -14,7 +14,7 @@ import polytask as pt
 from families import CONFIGS, config
 from pieces import tokenizer
 from plain_models import tasks
-from polytask.artifact.folder import Bundle
+from polytask.artifact.bundle import Bundle
 from polytask.model.origin import quiet
 from polytask.predict.load import model_of
 from polytask.predict.predictor import Model

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from polytask import __version__
 from polytask.errors import OutputError, UserError
 from polytask.page.block import Page
 from polytask.page.comparison import comparison_page
 from polytask.page.relatedness import relatedness_page
 from polytask.page.run import run_page
+from polytask.version import __version__
 
 NAME = "report.html"
 

@@ -12,7 +12,7 @@ from polytask.predict.predictor import Model, require_finite
 from polytask.terms import Precision
 
 if TYPE_CHECKING:
-    from polytask.artifact.folder import Bundle
+    from polytask.artifact.bundle import Bundle
 
 # What a model is asked when it is loaded.
 SAMPLE = "A moving film by Ang Lee."
@@ -77,12 +77,15 @@ _LOADERS: dict[Runtime, Callable[[Description, str, Precision | None], Model]] =
 
 def model_of(bundle: Bundle, device: str = "auto", precision: Precision | None = None) -> Model:
     """Return a trained model, ready to answer in torch."""
+    from polytask.data.batch import Collator
     from polytask.data.tokens import Tokenization
-    from polytask.model.device import choose_device
+    from polytask.model.device import choose_device, pass_overhead
     from polytask.model.engine import TorchEngine
     from polytask.model.origin import pad_id
 
     place = choose_device(device, "device")
     network = bundle.model.to(place).eval()
-    engine = TorchEngine(network, bundle.tasks, pad_id(bundle.tokenizer), place, precision or bundle.precision)
+    collator = Collator(bundle.tasks, pad_id(bundle.tokenizer), network.uses_type_ids, pass_overhead(place))
+    heads = {name: task.head for name, task in bundle.tasks.items()}
+    engine = TorchEngine(network, heads, collator, place, precision or bundle.precision)
     return Model(bundle.tasks, Tokenization.of(bundle.tokenizer, bundle.max_tokens), engine, bundle.about)
