@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from polytask.errors import PolytaskError, nearest
-from polytask.serve.options import ServeOptions
+from polytask.serving.options import ServeOptions
 
 Row: TypeAlias = dict[str, str | list[str]]
 # What names no size of the model's, but would take time: tasks may be named again and again, and columns be empty.

@@ -13,11 +13,11 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from polytask.serve.batcher import Answering
-from polytask.serve.gate import Gate
-from polytask.serve.messages import Health, PredictRequest, PredictResponse, Problem, TasksResponse
-from polytask.serve.options import ServeOptions
-from polytask.serve.service import Service
+from polytask.serving.batcher import Answering
+from polytask.serving.gate import Gate
+from polytask.serving.messages import Health, PredictRequest, PredictResponse, Problem, TasksResponse
+from polytask.serving.options import ServeOptions
+from polytask.serving.service import Service
 from polytask.version import __version__
 
 _REFUSALS = {
@@ -68,7 +68,7 @@ def create_app(model: Answering, options: ServeOptions | None = None, failed: Ca
     api.get("/health", response_model=Health, responses=unready)(service.health)
     shown: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
     api.get("/metrics", response_class=Response, responses=shown | _refusals(401))(service.exposed)
-    page = files("polytask.serve").joinpath("page.html").read_text("utf-8")
+    page = files("polytask.serving").joinpath("page.html").read_text("utf-8")
     headers = {"Content-Security-Policy": _policy(page), "Referrer-Policy": "no-referrer"}
 
     @api.get("/", response_class=HTMLResponse)
