@@ -48,7 +48,7 @@ def windows(model: pt.Model, test: str, rows: int) -> dict[str, Any]:
         found: dict[str, Any] = {"rows": rows, "max_tokens": model.tokens.max_tokens}
         for long in ("truncate", "windows"):
             began = time.monotonic()
-            scores = pt.evaluate(model, {"all": str(file)}, long=long)
+            scores = pt.evaluate(model, {"all": str(file)}, long=long).scores
             seconds = round(time.monotonic() - began, 1)
             found[long] = {"seconds": seconds, **{name: one[model.tasks[name].metric] for name, one in scores.items()}}
         _, answers = answer_files(model, {"all": str(file)})

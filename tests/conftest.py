@@ -1,4 +1,4 @@
-"""What many tests share: a cache of their own, a tiny encoder with a real tokenizer, and a small job on the corpus."""
+"""What many tests share: a tiny encoder with a real tokenizer, and a small job on the corpus."""
 
 from __future__ import annotations
 
@@ -27,8 +27,6 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("polytask")
-# Read when the library is first imported: no test asks the network.
-os.environ["HF_HUB_OFFLINE"] = "1"
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
@@ -36,20 +34,6 @@ SHARED = ROOT.parent / "shared" / "data"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest: the commands of the documentation."""
     items.sort(key=lambda item: item.path.name != "test_docs.py")
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
-    """Tiny models are fastest on one thread, and two cores are shared with the tests' subprocesses."""
-    import torch
-
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test reads or fills the user's cache."""
-    os.environ["POLYTASK_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from families import WORDS
-from polytask.artifact.folder import Bundle
+from polytask.artifact.bundle import Bundle
 from polytask.tasks import TASKS, Task, head_specs
 from samples import corpus_rows
 from stacks import stack

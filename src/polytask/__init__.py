@@ -5,68 +5,95 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from polytask.version import __version__ as __version__
+
 if TYPE_CHECKING:
-    from polytask.api import Run, evaluate, evaluate_with_intervals, train
+    from polytask.api import Evaluation, evaluate, train
     from polytask.artifact.composition import compose
     from polytask.comparison import Comparison, compare
     from polytask.config import Config
-    from polytask.errors import PolytaskError, UserError
-    from polytask.exports import export
+    from polytask.errors import (
+        ConfigError,
+        DataError,
+        Interrupted,
+        MissingExtra,
+        ModelError,
+        OutputError,
+        PolytaskError,
+        TrainingError,
+        UserError,
+    )
+    from polytask.exports import Exported, export
     from polytask.extension import extend
     from polytask.page import report
     from polytask.predict.load import load
     from polytask.predict.predictor import Model
+    from polytask.preflight import Check, check
     from polytask.probe import relate
     from polytask.relatedness.record import Relatedness
+    from polytask.run import Run
+    from polytask.serving import serve
 
-__version__ = "0.1.0"
+# torch and transformers take seconds to import: each name is loaded when it is first used.
+_HOMES = {
+    "polytask.api": ("Evaluation", "evaluate", "train"),
+    "polytask.artifact.composition": ("compose",),
+    "polytask.comparison": ("Comparison", "compare"),
+    "polytask.config": ("Config",),
+    "polytask.errors": (
+        "ConfigError", "DataError", "Interrupted", "MissingExtra", "ModelError", "OutputError", "PolytaskError",
+        "TrainingError", "UserError",
+    ),
+    "polytask.exports": ("Exported", "export"),
+    "polytask.extension": ("extend",),
+    "polytask.page": ("report",),
+    "polytask.predict.load": ("load",),
+    "polytask.predict.predictor": ("Model",),
+    "polytask.preflight": ("Check", "check"),
+    "polytask.probe": ("relate",),
+    "polytask.relatedness.record": ("Relatedness",),
+    "polytask.run": ("Run",),
+    "polytask.serving": ("serve",),
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
 __all__ = [
+    "Check",
     "Comparison",
     "Config",
+    "ConfigError",
+    "DataError",
+    "Evaluation",
+    "Exported",
+    "Interrupted",
+    "MissingExtra",
     "Model",
+    "ModelError",
+    "OutputError",
     "PolytaskError",
     "Relatedness",
     "Run",
+    "TrainingError",
     "UserError",
+    "check",
     "compare",
     "compose",
     "evaluate",
-    "evaluate_with_intervals",
     "export",
     "extend",
     "load",
     "relate",
     "report",
+    "serve",
     "train",
 ]
 
-# torch and transformers take seconds to import: each name is loaded when it is first used.
-_HOMES = {
-    "Comparison": "polytask.comparison",
-    "Config": "polytask.config",
-    "Model": "polytask.predict.predictor",
-    "PolytaskError": "polytask.errors",
-    "Relatedness": "polytask.relatedness.record",
-    "Run": "polytask.api",
-    "UserError": "polytask.errors",
-    "compare": "polytask.comparison",
-    "compose": "polytask.artifact.composition",
-    "evaluate": "polytask.api",
-    "export": "polytask.exports",
-    "extend": "polytask.extension",
-    "evaluate_with_intervals": "polytask.api",
-    "load": "polytask.predict.load",
-    "report": "polytask.page",
-    "relate": "polytask.probe",
-    "train": "polytask.api",
-}
-
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
-    if name not in _HOMES:
+    if name not in _HOME_OF:
         raise AttributeError(f"module 'polytask' has no attribute {name!r}")
     try:
-        return getattr(import_module(_HOMES[name]), name)
+        return getattr(import_module(_HOME_OF[name]), name)
     except ModuleNotFoundError as error:
         from polytask.errors import missing_extra
 

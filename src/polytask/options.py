@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import unicodedata
 from collections.abc import Collection, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal, TypeAlias
 
 from annotated_types import Le, Lt
@@ -143,16 +143,21 @@ class DataOptions(FileOptions):
     @field_validator("train", "dev", "test", mode="before")
     @classmethod
     def _rows_are_files_or_rows(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
-        value = rows_of_table(value)
+        value = _without_paths(rows_of_table(value, (info.context or {}).get("rows")))
         if isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
-            value = plain_rows(list(value))
+            value = list(plain_rows(value))
         share = info.field_name == "dev" and isinstance(value, int | float) and not isinstance(value, bool)
         items = value if isinstance(value, list | tuple) else [value]
         alike = any(all(isinstance(item, kind) for item in items) for kind in (str, dict))
         if value is None or share or (alike and not isinstance(value, dict)):
             return value
         held_out = ", or a share of the training rows such as 0.1" if info.field_name == "dev" else ""
-        raise ValueError(f"expected a file, a list of files, or a list of rows (mappings, or a DataFrame){held_out}")
+        known = value is None or isinstance(value, str | bool | int | float | list | tuple | dict)
+        found = "" if known else f"found a value of type {type(value).__name__}; "
+        raise ValueError(
+            f"{found}expected a file, a list of files, or a list of rows (mappings, a DataFrame, a datasets.Dataset, "
+            f"or an iterator of mappings){held_out}"
+        )
 
     @field_validator("dev")
     @classmethod
@@ -191,11 +196,18 @@ class DataOptions(FileOptions):
 
 def resolve(value: Any, base: Path) -> Any:  # noqa: ANN401
     """Make paths absolute; leave rows, shares and nothing as they are."""
-    if isinstance(value, str):
+    if isinstance(value, str | PurePath):
         return str((base / value).resolve())
     if isinstance(value, list | tuple):
         return [resolve(item, base) for item in value]
     return value
+
+
+def _without_paths(value: Any) -> Any:  # noqa: ANN401
+    """Write paths as text, which is what a configuration holds."""
+    if isinstance(value, list | tuple) and any(isinstance(item, PurePath) for item in value):
+        return [_without_paths(item) for item in value]
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def is_name(text: str) -> bool:

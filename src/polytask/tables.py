@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from polytask.terminal import PlainConsole
-from polytask.terms import NO_INTERVAL, Intervals, Scores
+from polytask.terms import NO_INTERVAL, Intervals, Scores, Split
 
 if TYPE_CHECKING:
     from polytask.assemble import Assembly
@@ -114,6 +114,22 @@ def interval_cell(value: tuple[float, float] | None) -> str:
     return "undefined" if value is None else f"{value[0]:.3f} to {value[1]:.3f}"
 
 
+def assembly_text(assembly: Assembly) -> str:
+    """Return as text what `show_assembly` prints."""
+    out = PlainConsole(styles=False)
+    with out.capture() as captured:
+        show_assembly(assembly, out)
+    return captured.get()
+
+
+def row_counts(assembly: Assembly, task: str) -> dict[Split, int]:
+    """Return how many rows of each split carry a task's label."""
+    return {
+        split: sum(len(source.carries[task]) for source in sources if task in source.tasks)
+        for split, sources in assembly.sources.items()
+    }
+
+
 def show_assembly(assembly: Assembly, out: Console) -> None:
     """Print what will run: tasks, rows, labels, lengths, parameters, the plan, and what to know."""
     out.print(_tasks(assembly))
@@ -150,10 +166,7 @@ def _tasks(assembly: Assembly) -> Table:
     for name in ("labels", "train", "dev", "test"):
         add_number(table, name)
     for name, task in assembly.tasks.items():
-        counts = [
-            sum(len(source.carries[name]) for source in assembly.sources[split] if name in source.tasks)
-            for split in ("train", "dev", "test")
-        ]
+        counts = row_counts(assembly, name).values()
         labels = str(len(task.labels)) if task.labels else "number"
         table.add_row(name, task.type_name, task.metric, labels, *(str(count) if count else "-" for count in counts))
     return table

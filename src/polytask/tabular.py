@@ -1,4 +1,4 @@
-"""Rows given as Python objects: mappings, or a table of pandas, polars or pyarrow, as plain Python values.
+"""Rows given as Python objects: mappings, or a table of pandas, polars, pyarrow or datasets, as plain Python values.
 
 None of these libraries is imported: an object of theirs can only be given where it has been imported already.
 """
@@ -6,61 +6,216 @@ None of these libraries is imported: an object of theirs can only be given where
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from itertools import chain
+from pathlib import PurePath
+from typing import Any, TypeAlias
+from uuid import UUID
 
-# How a table becomes a list of mappings, by the library and the class.
-_TABLES: dict[tuple[str, str], Callable[[Any], list[dict[Any, Any]]]] = {
-    ("pandas", "DataFrame"): lambda table: table.to_dict("records"),
-    ("polars", "DataFrame"): lambda table: table.to_dicts(),
-    ("pyarrow", "Table"): lambda table: table.to_pylist(),
-}
-_PLAIN = (str, int, bool, type(None))
+from polytask.classes import ClassNames
+
+Read: TypeAlias = Callable[[Any], Iterator[Mapping[Any, Any]]]
+
+_PLAIN = (str, int, float, bool, type(None))
 # What pandas writes in an empty cell, beside NaN.
 _NOTHING = frozenset({"NAType", "NaTType"})
+# Cells that are read as the text that a csv file would hold: moments, names, and the bins of pandas.cut.
+_WRITTEN = (date, time, timedelta, UUID, PurePath)
+_WRITTEN_NAMES = frozenset({"Interval", "Period"})
+# Columns of a data set that hold no text, number or label; reading them decodes files.
+_MEDIA = frozenset({"Image", "Audio", "Video", "Pdf"})
+# Rows that a batch of a table becomes Python objects in.
+_BATCH = 1000
 
 
-def rows_of_table(value: Any) -> Any:  # noqa: ANN401
-    """Return the rows of a table as plain mappings; anything else as it is.
+def rows_in(value: Any) -> Iterator[dict[str, Any]] | None:  # noqa: ANN401
+    """Return the rows of a table or of an iterator, with plain values; None for anything else.
+
+    Raises ValueError, here or while they are read, for a table that is no rows, and for what is no row.
+
+    >>> list(rows_in(iter([{"text": "a", "score": float("nan")}])))
+    [{'text': 'a', 'score': None}]
+    >>> rows_in(["train.csv"]) is None
+    True
+    """
+    for (library, name), read in _TABLES.items():
+        module = sys.modules.get(library)
+        if module is not None and isinstance(value, getattr(module, name, ())):
+            return _with_one_row(plain_rows(read(value)), f"a {name}")
+    if isinstance(value, Iterator):
+        return _with_one_row(plain_rows(value), "an iterator")
+    return None
+
+
+def rows_of_table(value: Any, known: dict[int, tuple[Any, Any]] | None = None) -> Any:  # noqa: ANN401
+    """Return the rows of a table or of an iterator as a list; anything else as it is.
+
+    Args:
+        known: what was read already, by identity, and is added to: several tasks share one table, and an iterator is
+            read only once.
 
     >>> rows_of_table(["train.csv"])
     ['train.csv']
     """
-    for (library, name), read in _TABLES.items():
-        module = sys.modules.get(library)
-        if module is not None and isinstance(value, getattr(module, name)):
-            return plain_rows(read(value))
-    return value
+    if known is not None and id(value) in known:
+        return known[id(value)][1]
+    rows = rows_in(value)
+    if rows is None:
+        return value
+    found = list(rows)
+    if known is not None:
+        known[id(value)] = value, found  # with the object itself, so that no other one gets its identity
+    return found
 
 
-def plain_rows(rows: list[Any]) -> list[Any]:
-    """Return rows with plain Python values; what is no row stays as it is."""
-    return [{str(key): plain(value) for key, value in row.items()} if isinstance(row, Mapping) else row for row in rows]
+def _with_one_row(rows: Iterator[dict[str, Any]], name: str) -> Iterator[dict[str, Any]]:
+    first = next(rows, None)
+    if first is None:
+        read = "; it may have been read before: give a list" if name == "an iterator" else ""
+        raise ValueError(f"found {name} without rows{read}")
+    return chain([first], rows)
+
+
+def plain_rows(rows: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    """Yield rows with plain Python values. Raises ValueError on what is no row, and on a cell that is none."""
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, Mapping):
+            raise ValueError(
+                f"row {number}: found a value of type {type(row).__name__}; expected a mapping of columns to values"
+            )
+        try:
+            yield plain_row(row)
+        except ValueError as error:
+            raise ValueError(f"row {number}: {error}") from None
+
+
+def plain_row(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a row with plain Python values. Raises ValueError naming the column of what is no cell."""
+    cells: dict[str, Any] = {}
+    for key, value in row.items():
+        name = str(key)
+        if name in cells:
+            raise ValueError(f"found two columns named {name!r}; rename one")
+        try:
+            cells[name] = plain(value)
+        except ValueError as error:
+            raise ValueError(f"{name!r} holds {error}; leave the column out") from None
+        except RecursionError:
+            raise ValueError(f"{name!r} holds a value that is nested too deeply; leave the column out") from None
+    return cells
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401
-    """Return a cell as a plain Python value: NumPy's scalars and arrays, tuples, and what stands for nothing.
+    """Return a cell as a plain Python value: NumPy's scalars and arrays, tuples, sets, and what stands for nothing.
 
-    >>> plain((1, float("nan"))), plain(float("nan"))
-    ([1, None], None)
+    Raises ValueError for an object that is no text, number, list or mapping of these.
+
+    >>> plain((1, float("nan"))), plain(float("nan")), plain({"b", "a"})
+    ([1, None], None, ['a', 'b'])
     """
-    if type(value) in _PLAIN:
-        return value
     if is_nothing(value):
         return None
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((plain(item) for item in value), key=str)
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return plain_row(value)
+    return _plain_object(value)
+
+
+def _plain_object(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, _WRITTEN) or type(value).__name__ in _WRITTEN_NAMES:
+        return str(value)
+    for base in (str, bool, int, float):  # a class of its own, such as NumPy's text
+        if isinstance(value, base):
+            return base(value)
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.ndarray | numpy.generic):
-        return plain(value.tolist())
-    return value
+        return _of_numpy(value)
+    for library, name in (("pandas", "Series"), ("polars", "Series"), ("torch", "Tensor")):
+        module = sys.modules.get(library)
+        if module is not None and isinstance(value, getattr(module, name, ())):
+            return plain(value.tolist() if name == "Tensor" else value.to_list())
+    raise ValueError(f"a value of type {type(value).__name__}, which is no text, number, list or mapping")
+
+
+def _of_numpy(value: Any) -> Any:  # noqa: ANN401
+    if value.dtype.kind in "mM":  # as numbers nobody would know them for moments
+        return _moments(value.astype(str).tolist())
+    if value.dtype.kind in "SVc":
+        raise ValueError(f"a value of NumPy's type {value.dtype}, which is no text and no number")
+    return plain(value.tolist())
+
+
+def _moments(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, list):
+        return [_moments(item) for item in value]
+    return None if value == "NaT" else value
 
 
 def is_nothing(value: object) -> bool:
     """Whether a cell is NaN, NaT or NA, which is how tables in Python say that it is empty."""
     return (isinstance(value, float) and value != value) or type(value).__name__ in _NOTHING
+
+
+def _of_pandas(table: Any) -> Iterator[Mapping[Any, Any]]:  # noqa: ANN401
+    _require_distinct([str(name) for name in table.columns])
+    for start in range(0, len(table), _BATCH):
+        yield from table.iloc[start : start + _BATCH].to_dict("records")
+
+
+def _of_polars(table: Any) -> Iterator[Mapping[Any, Any]]:  # noqa: ANN401
+    return table.iter_rows(named=True)
+
+
+def _of_arrow(table: Any) -> Iterator[Mapping[Any, Any]]:  # noqa: ANN401
+    _require_distinct(table.column_names)
+    for batch in table.to_batches(max_chunksize=_BATCH):
+        yield from batch.to_pylist()
+
+
+def _of_dataset(data: Any) -> Iterator[Mapping[Any, Any]]:  # noqa: ANN401
+    """Yield a data set's rows, with names in place of class numbers, and without images and sounds."""
+    features: dict[str, Any] = {} if data.features is None else data.features.to_dict()
+    media = [name for name, one in features.items() if isinstance(one, dict) and one.get("_type") in _MEDIA]
+    names = ClassNames({name: one for name, one in features.items() if name not in media})
+    kept = data.remove_columns(media) if media else data
+    return (names.named(row) for row in (kept.with_format(None) if hasattr(kept, "with_format") else kept))
+
+
+def _of_splits(data: Mapping[str, Any]) -> Iterator[Mapping[Any, Any]]:
+    raise ValueError(f"found a data set of several splits ({', '.join(map(str, data))}); give one of them")
+
+
+def _require_distinct(names: Collection[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"found two columns named {name!r}; rename one")
+        seen.add(name)
+
+
+# How the rows of a table are read, by the library and the class.
+_TABLES: dict[tuple[str, str], Read] = {
+    ("pandas", "DataFrame"): _of_pandas,
+    ("polars", "DataFrame"): _of_polars,
+    ("polars", "LazyFrame"): lambda table: _of_polars(table.collect()),
+    ("pyarrow", "Table"): _of_arrow,
+    ("datasets", "Dataset"): _of_dataset,
+    ("datasets", "IterableDataset"): _of_dataset,
+    ("datasets", "DatasetDict"): _of_splits,
+    ("datasets", "IterableDatasetDict"): _of_splits,
+}
 
 
 def cells_of(values: Mapping[str, Any], levels: int = 3) -> dict[str, Any]:

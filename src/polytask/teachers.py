@@ -14,8 +14,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
+from polytask.artifact.bundle import Bundle
 from polytask.artifact.description import Description, read_description
-from polytask.artifact.folder import Bundle, load_bundle
+from polytask.artifact.folder import load_bundle
+from polytask.data.batch import Collator
 from polytask.data.cache import cached, key_of
 from polytask.data.columns import Matrices
 from polytask.data.encode import Source, encode_table
@@ -23,6 +25,7 @@ from polytask.data.groups import groups_by_length
 from polytask.data.rows import Table
 from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError
+from polytask.model.device import pass_overhead
 from polytask.model.engine import TorchEngine
 from polytask.model.origin import pad_id
 from polytask.progress import Bar
@@ -166,7 +169,10 @@ class _Lesson:
         found = {name: [self._nothing(name, row) for row in range(len(source))] for name in names}
         bundle = self.bundle
         network = bundle.model.to(self.device)
-        engine = TorchEngine(network, bundle.tasks, pad_id(bundle.tokenizer), self.device, bundle.precision)
+        heads = {name: task.head for name, task in bundle.tasks.items()}
+        overhead = pass_overhead(self.device)
+        collator = Collator(bundle.tasks, pad_id(bundle.tokenizer), network.uses_type_ids, overhead)
+        engine = TorchEngine(network, heads, collator, self.device, bundle.precision)
         groups = list(groups_by_length([int(source.lengths[row]) for row in rows]))
         with Bar(label, len(groups), show=show) as bar:
             for group in groups:

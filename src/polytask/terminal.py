@@ -16,7 +16,9 @@ _NO_TERMINAL = 1_000_000
 class PlainConsole(Console):
     """A console to which a label such as `[/b]` or `:smile:` is text."""
 
-    def __init__(self, *, stderr: bool = False, quiet: bool = False, soft_wrap: bool = False) -> None:
+    def __init__(
+        self, *, stderr: bool = False, quiet: bool = False, soft_wrap: bool = False, styles: bool = True
+    ) -> None:
         piped = not (sys.stderr if stderr else sys.stdout).isatty()
         super().__init__(
             stderr=stderr,
@@ -26,6 +28,7 @@ class PlainConsole(Console):
             markup=False,
             emoji=False,
             highlight=False,
+            color_system="auto" if styles else None,
         )
 
     def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from plain_models import bundle, task
+from polytask.artifact.bundle import Bundle
 from polytask.artifact.card import LISTED, base_model, model_card, plain_card
-from polytask.artifact.folder import Bundle
 from stacks import TREES
 
 SCORES = {"dev": {"a": {"accuracy": 0.91234, "macro_f1": None}}, "test": {"a": {"accuracy": 0.5}, "c": {"mae": 1.25}}}

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.data.classes import ClassNames
+from polytask.classes import ClassNames
 from polytask.data.feed import feeds_of, hub_rows
 from polytask.data.prepare import read_tables
 from polytask.data.rows import Table, read_table

@@ -23,7 +23,7 @@ from polytask.data.tokens import TokenRow
 from polytask.errors import ConfigError, DataError
 from polytask.options import MOST, Options
 from polytask.predict.source import Source
-from polytask.serve.options import ServeOptions
+from polytask.serving.options import ServeOptions
 
 
 def test_windows_of_a_text_copy_each_token_about_once(monkeypatch: pytest.MonkeyPatch) -> None:

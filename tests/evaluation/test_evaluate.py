@@ -33,7 +33,8 @@ def run(home: Path, tiny: Path) -> pt.Run:
 
 def test_the_intervals_of_a_run_stand_in_its_folder_and_are_those_of_its_test_file(run: pt.Run, home: Path) -> None:
     kept = json.loads((home / "run" / "intervals.json").read_text("utf-8"))
-    scores, intervals = pt.evaluate_with_intervals(run.model, {"all": str(home / "all-test.jsonl")})
+    found = pt.evaluate(run.model, str(home / "all-test.jsonl"))
+    scores, intervals = found.scores, found.intervals
     assert scores == run.scores["test"]
     assert {"test": intervals} == run.intervals
     assert kept == json.loads(json.dumps(run.intervals))
@@ -56,8 +57,8 @@ def test_a_task_is_scored_on_a_new_file_that_has_its_labels_only(run: pt.Run, tm
     rows = [{key: row[key] for key in columns} for row in kept]
     path = str(write_jsonl(tmp_path / "new.jsonl", rows))
     for files in ({"all": path}, {task: path}):
-        assert list(pt.evaluate(run.model, files, tasks=[task])) == [task]
-    assert list(pt.evaluate(run.model, {task: path})) == [task]
+        assert list(pt.evaluate(run.model, files, tasks=[task]).scores) == [task]
+    assert list(pt.evaluate(run.model, {task: path}).scores) == [task]
 
 
 def test_the_command_shows_intervals_and_adds_them_to_json_when_asked(
@@ -87,8 +88,8 @@ def test_new_files_may_be_written_in_another_way(
     with table.open("w", encoding="utf-16", newline="") as file:
         csv.writer(file, delimiter=";").writerows([("text", "sentiment"), *((r["text"], r["sentiment"]) for r in rows)])
     files = {"separator": ";", "encoding": "utf-16"}
-    expected = pt.evaluate(run.model, {"sentiment": plain})
-    assert pt.evaluate(run.model, {"sentiment": str(table)}, files=files) == expected
+    expected = pt.evaluate(run.model, {"sentiment": plain}).scores
+    assert pt.evaluate(run.model, {"sentiment": str(table)}, files=files).scores == expected
     written = [item for name, value in files.items() for item in ("--written", f"{name}={value}")]
     command = ["polytask", "evaluate", str(home / "run" / "model"), "--data", f"sentiment={table}", "--json"]
     monkeypatch.setattr("sys.argv", [*command, *written])
@@ -110,7 +111,7 @@ def test_spans_score_as_the_words_and_tags_that_they_stand_for(run: pt.Run, tmp_
     with_spans = [{"text": row["text"], "tags": characters_of(row)} for row in spelled]
     tokens = [{key: row[key] for key in ("text", "tokens", "tags")} for row in spelled]
     one, other = (
-        pt.evaluate(run.model, {"entities": str(write_jsonl(tmp_path / f"{name}.jsonl", found))})
+        pt.evaluate(run.model, {"entities": str(write_jsonl(tmp_path / f"{name}.jsonl", found))}).scores
         for name, found in (("tokens", tokens), ("spans", with_spans))
     )
     assert spelled

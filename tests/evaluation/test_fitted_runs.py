@@ -96,7 +96,7 @@ def test_a_loaded_model_answers_with_what_was_fitted(run: pt.Run, files: Path) -
     assert {name: task.to_json() for name, task in loaded.tasks.items()} == {
         name: task.to_json() for name, task in run.model.tasks.items()
     }
-    assert pt.evaluate(loaded, {"all": str(files / "test.jsonl")}) == run.scores["test"]
+    assert pt.evaluate(loaded, {"all": str(files / "test.jsonl")}).scores == run.scores["test"]
 
 
 def test_the_best_model_of_each_task_is_fitted_to_its_own_weights(run: pt.Run) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from families import CONFIGS
 from plain_models import bundle
-from polytask.artifact.folder import Bundle
+from polytask.artifact.bundle import Bundle
 from polytask.exports.plain import plain_model
 from polytask.tasks import head_specs
 from stacks import TREES, batch, chunk, stack, takes_types

@@ -138,8 +138,8 @@ def test_half_a_surrogate_pair_is_answered(run: pt.Run) -> None:
 
 def test_evaluate_on_the_test_files_gives_the_scores_of_training(run: pt.Run, home: Path) -> None:
     file = str(home / "all-test.jsonl")
-    assert pt.evaluate(home / "run" / "model", {"all": file}) == run.scores["test"]
-    assert pt.evaluate(run.model, {"topic": file}) == {"topic": run.scores["test"]["topic"]}
+    assert pt.evaluate(home / "run" / "model", {"all": file}).scores == run.scores["test"]
+    assert pt.evaluate(run.model, {"topic": file}).scores == {"topic": run.scores["test"]["topic"]}
     with pytest.raises(ConfigError, match="did you mean 'topic'"):
         pt.evaluate(run.model, {"topics": file})
 
@@ -148,10 +148,10 @@ def test_a_folder_in_bfloat16_has_the_scores_of_its_run(job: Job, tmp_path: Path
     run = pt.train(job(epochs=3, learning_rate=5e-3, rows=60, precision="bf16"), tmp_path / "run")
     model = pt.load(tmp_path / "run" / "model")
     assert model.engine.describe()["precision"] == "bf16"
-    assert pt.evaluate(model, {"all": str(tmp_path / "all-test.jsonl")}) == run.scores["test"]
-    assert pt.evaluate(model, {"all": str(tmp_path / "all-dev.jsonl")}) == run.scores["dev"]
+    assert pt.evaluate(model, {"all": str(tmp_path / "all-test.jsonl")}).scores == run.scores["test"]
+    assert pt.evaluate(model, {"all": str(tmp_path / "all-dev.jsonl")}).scores == run.scores["dev"]
     exact = pt.load(tmp_path / "run" / "model", precision="fp32")
-    assert pt.evaluate(exact, {"all": str(tmp_path / "all-test.jsonl")}) != run.scores["test"]
+    assert pt.evaluate(exact, {"all": str(tmp_path / "all-test.jsonl")}).scores != run.scores["test"]
 
 
 def test_pairs_are_trained_and_answered(tiny: Path, tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ import polytask as pt
 from families import CONFIGS, config
 from pieces import tokenizer
 from plain_models import tasks
-from polytask.artifact.folder import Bundle
+from polytask.artifact.bundle import Bundle
 from polytask.model.origin import quiet
 from polytask.predict.load import model_of
 from polytask.predict.predictor import Model
-from polytask.serve.app import create_app
+from polytask.serving.app import create_app
 from polytask.tasks import head_specs
 from samples import close, write_jsonl
 from stacks import TREES, stack
@@ -108,13 +108,13 @@ def test_both_spellings_are_learned_and_score_alike(run: pt.Run, tmp_path: Path)
     assert run.scores["test"]["places"]["f1"] == 1.0
     assert trained(tmp_path, labelled(as_pieces=False), []).scores["test"]["places"]["f1"] == 1.0
     by_piece = {"places": labelled(as_pieces=True)}
-    assert pt.evaluate(run.model, by_piece)["places"]["f1"] == 1.0  # type: ignore[arg-type]
+    assert pt.evaluate(run.model, by_piece).scores["places"]["f1"] == 1.0  # type: ignore[arg-type]
 
 
 def test_calibration_and_its_error_count_each_token_once(run: pt.Run) -> None:
-    found = pt.evaluate(run.model, {"places": labelled(as_pieces=False)})["places"]  # type: ignore[arg-type]
+    found = pt.evaluate(run.model, {"places": labelled(as_pieces=False)}).scores["places"]  # type: ignore[arg-type]
     assert found["ece"] == pytest.approx(
-        pt.evaluate(run.model, {"places": labelled(as_pieces=True)})["places"]["ece"]  # type: ignore[arg-type]
+        pt.evaluate(run.model, {"places": labelled(as_pieces=True)}).scores["places"]["ece"]  # type: ignore[arg-type]
     )
 
 

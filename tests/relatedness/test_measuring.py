@@ -15,11 +15,11 @@ from polytask.config import validate
 from polytask.data.batch import Batch
 from polytask.data.stream import Streams
 from polytask.errors import ConfigError
+from polytask.probe.budget import BOTH_WAYS, GREATEST_SHARE, spend
+from polytask.probe.heads import Stored, fit_heads
+from polytask.probe.measuring import Probing, layer_states
 from polytask.probe.run import probe_config
-from polytask.relatedness.budget import BOTH_WAYS, GREATEST_SHARE, spend
-from polytask.relatedness.heads import Stored, fit_heads
 from polytask.relatedness.look_ahead import affinity
-from polytask.relatedness.measuring import Probing, layer_states
 
 Job = Callable[..., dict[str, Any]]
 RATE = 0.05

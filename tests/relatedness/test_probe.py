@@ -12,7 +12,7 @@ import pytest
 import polytask as pt
 from polytask.cli import app
 from polytask.errors import ConfigError, UserError
-from polytask.relatedness import budget
+from polytask.probe import budget
 
 Job = Callable[..., dict[str, Any]]
 

@@ -16,9 +16,9 @@ import uvicorn
 
 import polytask as pt
 from polytask.predict.predictor import Answer, Model
-from polytask.serve.app import create_app
-from polytask.serve.options import ServeOptions
-from polytask.serve.run import configured
+from polytask.serving.app import create_app
+from polytask.serving.options import ServeOptions
+from polytask.serving.run import configured
 from polytask.tasks import TASKS, Task
 from samples import corpus_rows, write_jsonl
 

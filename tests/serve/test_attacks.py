@@ -24,15 +24,15 @@ from safetensors.torch import load_file, save_file
 import polytask as pt
 from polytask.data.cache import file_digest
 from polytask.errors import ModelError, PolytaskError
-from polytask.serve import body as bodies
-from polytask.serve import connection, gate, run, service
-from polytask.serve.app import create_app
-from polytask.serve.body import Refused
-from polytask.serve.connection import LoopErrors, allow_descriptors
-from polytask.serve.messages import PredictRequest, read_request
-from polytask.serve.metrics import Metrics
-from polytask.serve.options import ServeOptions
-from polytask.serve.run import configured
+from polytask.serving import body as bodies
+from polytask.serving import connection, gate, run, service
+from polytask.serving.app import create_app
+from polytask.serving.body import Refused
+from polytask.serving.connection import LoopErrors, allow_descriptors
+from polytask.serving.messages import PredictRequest, read_request
+from polytask.serving.metrics import Metrics
+from polytask.serving.options import ServeOptions
+from polytask.serving.run import configured
 
 
 def until(check: Callable[[], bool]) -> None:
@@ -291,7 +291,7 @@ def _healthy(client: httpx.Client) -> bool:
 
 
 def test_no_file_descriptors_is_one_line_of_log(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "polytask.serve")
+    caplog.set_level("INFO", "polytask.serving")
     handler: Any = LoopErrors()
     for _ in range(5000):
         handler(None, {"message": connection._NO_DESCRIPTORS, "exception": OSError(24, "Too many open files")})

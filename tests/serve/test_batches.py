@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from polytask.predict.predictor import Model
-from polytask.serve import gate
+from polytask.serving import gate
 from samples import close, corpus_rows
 
 

@@ -24,11 +24,12 @@ import uvicorn
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
-import polytask.serve
+import polytask as pt
+import polytask.serving
 from polytask.cli import app, main
 from polytask.errors import MissingExtra, UserError
-from polytask.serve import ServeOptions, read_options, run, serve
-from polytask.serve.app import create_app
+from polytask.serving import ServeOptions, read_options, run, serve_model
+from polytask.serving.app import create_app
 
 
 @contextmanager
@@ -139,7 +140,7 @@ def test_a_server_open_to_the_network_without_a_key_warns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(run.Server, "run", lambda self, sockets: None)
-    loggers = [logging.getLogger(name) for name in ("polytask.serve", "uvicorn", "py.warnings")]
+    loggers = [logging.getLogger(name) for name in ("polytask.serving", "uvicorn", "py.warnings")]
     before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     run.run(folder, ServeOptions(host=host, port=0, api_key=None if key is None else SecretStr(key)))
     logging.captureWarnings(False)
@@ -181,11 +182,11 @@ def test_mistakes_end_with_exit_code_2_and_a_reason(
 
 
 def test_a_missing_package_is_told_with_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("polytask.serve.")]:
+    for name in [name for name in sys.modules if name.startswith("polytask.serving.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(MissingExtra, match=r"'prometheus_client'.*pip install 'polytask\[serve\]'"):
-        serve(Path("nowhere"), ServeOptions())
+        serve_model(Path("nowhere"), ServeOptions())
 
 
 def test_the_key_is_the_first_that_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,9 +224,57 @@ def test_every_option_is_a_flag_that_tells_its_default(monkeypatch: pytest.Monke
 
 
 def test_the_server_needs_no_torch_unless_its_model_does() -> None:
-    program = "import polytask.serve.run, sys; assert not {'torch', 'transformers'} & set(sys.modules)"
+    program = "import polytask.serving.run, sys; assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
-    assert polytask.serve.__all__ == ["ServeOptions", "read_options", "serve"]
+    assert polytask.serving.__all__ == ["ServeOptions", "read_options", "serve", "serve_model"]
+
+
+def test_a_program_serves_with_the_options_of_the_command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[object, ServeOptions]] = []
+    monkeypatch.setattr(run, "run", lambda model, options: ran.append((model, options)))
+    pt.serve(folder.parent, port=0, max_texts=3, api_key="secret")
+    ((model, options),) = ran
+    assert model == folder.parent
+    assert (options.port, options.max_texts, options.host) == (0, 3, "127.0.0.1")
+    assert options.api_key is not None
+    for wrong, told in (
+        ({"prot": 0}, "prot: unknown option; accepted: .*did you mean 'port'"),
+        ({"port": 70000}, "^port: found 70000"),
+        ({"api_key_file": folder / "none"}, "^api_key_file: .* cannot be read"),
+    ):
+        with pytest.raises(pt.ConfigError, match=told):
+            pt.serve(folder, **wrong)  # type: ignore[arg-type]
+
+
+def test_a_loaded_model_is_served_as_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[object] = []
+    monkeypatch.setattr(
+        run, "create_app", lambda model, options, fail: served.append(model) or create_app(model, options, fail)
+    )
+    monkeypatch.setattr(run.Server, "run", lambda self, sockets: None)
+    model = pt.load(folder)
+    pt.serve(model, port=0)
+    assert served == [model]
+    with pytest.raises(pt.ConfigError, match="device: found beside a loaded model"):
+        pt.serve(model, port=0, device="cpu")
+
+
+def test_a_notebook_is_served_beside_its_event_loop() -> None:
+    threads: list[str] = []
+
+    class Stub:
+        should_exit = False
+
+        def run(self, sockets: object) -> None:
+            asyncio.run(asyncio.sleep(0))  # fails in a thread that runs a loop
+            threads.append(threading.current_thread().name)
+
+    async def notebook() -> None:
+        run._run_until_stopped(Stub(), None)  # type: ignore[arg-type]
+
+    run._run_until_stopped(Stub(), None)  # type: ignore[arg-type]
+    asyncio.run(notebook())
+    assert threads == ["MainThread", "polytask-server"]
 
 
 def test_answers_do_not_wait_for_acknowledgements() -> None:

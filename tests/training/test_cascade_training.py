@@ -56,8 +56,8 @@ def test_a_cascade_trains_evaluates_and_answers_alike_before_and_after_saving(
         assert close([loaded.predict([text], tasks=[task])[0] for text in TEXTS], alone)
     assert set(loaded.predict([{"tokens": ["Lee", "'s"]}])[0]) == {"entities"}
     file = str(tmp_path / "all-test.jsonl")
-    assert pt.evaluate(loaded, {"all": file}) == run.scores["test"]
-    assert pt.evaluate(loaded, {"entities": file}) == {"entities": run.scores["test"]["entities"]}
+    assert pt.evaluate(loaded, {"all": file}).scores == run.scores["test"]
+    assert pt.evaluate(loaded, {"entities": file}).scores == {"entities": run.scores["test"]["entities"]}
 
 
 def build(job: Job, **values: Any) -> Assembly:

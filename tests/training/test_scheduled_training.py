@@ -149,7 +149,7 @@ def test_the_model_of_each_tasks_best_evaluation_is_saved_where_it_is_asked_for(
     for task, found in run.model.tasks.items():
         best = max(event["dev"][task][found.metric] for event in evaluations)
         loaded = pt.load(tmp_path / "run" / "best" / task)
-        scores = pt.evaluate(loaded, {"all": values["tasks"][task]["data"]["dev"]}, tasks=[task])
+        scores = pt.evaluate(loaded, {"all": values["tasks"][task]["data"]["dev"]}, tasks=[task]).scores
         assert scores[task][found.metric] == pytest.approx(best, abs=1e-6)
     assert not (tmp_path / "run" / "checkpoints").exists()
 

@@ -14,7 +14,7 @@ from polytask.model.origin import PACKAGES
 from polytask.tasks import Task
 
 if TYPE_CHECKING:
-    from polytask.artifact.folder import Bundle
+    from polytask.artifact.bundle import Bundle
 
 # Labels that are listed; the others are counted.
 LISTED = 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from polytask.data.cache import file_digest
 from polytask.errors import ConfigError, ModelError, nearest
-from polytask.files import write_json
+from polytask.files import new_folder, write_json
 from polytask.tasks import TASKS, Task, require_readable
 from polytask.terms import Precision
 
@@ -122,6 +123,15 @@ def write_description(folder: Path, runtime: Runtime, said: Mapping[str, Any]) -
     """Write polytask.json into a folder that holds all else: what is said of the model, and the hash of every file."""
     hashes = {file.name: file_digest(file) for file in sorted(folder.iterdir())}
     write_json(folder / FILE, {"form": FORM, "runtime": runtime, **said, "sha256": hashes})
+
+
+def copy_model(found: Description, out: Path) -> None:
+    """Copy a model folder, with the files that it names. Raises OutputError, ModelError when it changed since."""
+    with new_folder(out) as temporary:
+        for name in (*found.data["sha256"], FILE):
+            shutil.copyfile(found.folder / name, temporary / name)
+        if _verified(temporary)["sha256"] != found.data["sha256"]:
+            raise ModelError(f"{found.folder}: the folder changed since the model was loaded; load it again")
 
 
 def _verified(folder: Path) -> dict[str, Any]:

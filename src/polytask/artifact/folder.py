@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from polytask.artifact.bundle import Bundle
 from polytask.artifact.card import model_card
 from polytask.artifact.description import BERT_HEADS, WEIGHTS, Description, read_description, write_description
 from polytask.errors import ModelError
@@ -21,40 +21,14 @@ from polytask.model.multitask import MultiTaskModel
 from polytask.model.origin import forget_attention, load_tokenizer, quiet
 from polytask.model.trust import require_plain_encoder, require_sizes, shapes_in
 from polytask.sharing.sharing import Sharing
-from polytask.tasks import Task, head_specs
-from polytask.terms import HeadSpec, Precision
+from polytask.tasks import head_specs
+from polytask.terms import HeadSpec
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    pass
 
 # What building a model raises where its description says what cannot be.
 _UNFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, SafetensorError)
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """A trained model with all that prediction needs.
-
-    Attributes:
-        precision: in which the scores were made; bf16 and auto may differ from fp32 in the third decimal.
-        about: scores, versions and the encoder's name: for people, not read back.
-    """
-
-    model: MultiTaskModel
-    tasks: Mapping[str, Task]
-    tokenizer: PreTrainedTokenizerBase
-    max_tokens: int
-    precision: Precision = "auto"
-    about: Mapping[str, Any] = field(default_factory=dict[str, Any])
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what its description says wherever it runs."""
-        return {
-            "about": dict(self.about),
-            "max_tokens": self.max_tokens,
-            "sharing": self.model.sharing.to_json(),
-            "tasks": {name: task.to_json() for name, task in self.tasks.items()},
-        }
 
 
 def save_bundle(folder: Path, bundle: Bundle) -> None:

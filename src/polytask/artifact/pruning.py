@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from polytask.artifact.folder import Bundle
+from polytask.artifact.bundle import Bundle
 from polytask.errors import ConfigError, nearest
 from polytask.model.pruning import pruned as pruned_model
 from polytask.tasks import Task, head_specs

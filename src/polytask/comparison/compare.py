@@ -21,12 +21,13 @@ from polytask.config import Config
 from polytask.errors import ConfigError, OutputError
 from polytask.files import write_json
 from polytask.lock import locked
+from polytask.result import Result, listed
 
 RESAMPLES = 2000
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Result):
     """What a comparison found.
 
     Attributes:
@@ -59,6 +60,17 @@ class Comparison:
     def to_markdown(self) -> str:
         """Return the same table in Markdown."""
         return to_markdown(self.record)
+
+    def summary(self) -> str:
+        return f"{listed(self.tasks)} under {listed(self.arms)}; recommended: {self.recommended}"
+
+    def records(self) -> list[dict[str, Any]]:
+        columns = ("mean", "std", "delta", "low", "high", "relative")
+        return [
+            {"task": task, "metric": found["metric"], "arm": arm, **{name: values[name] for name in columns}}
+            for task, found in self.tasks.items()
+            for arm, values in found["arms"].items()
+        ]
 
 
 def compare(

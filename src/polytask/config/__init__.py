@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from polytask.config.load import load_config, validate
-from polytask.config.root import Config
+from polytask.config.load import Config, load_config, override_values, validate
 
-__all__ = ["Config", "load_config", "validate"]
+__all__ = ["Config", "load_config", "override_values", "validate"]

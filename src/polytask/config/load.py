@@ -6,12 +6,52 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from polytask.config.document import Path_, apply_override, parse
 from polytask.config.explain import explain
-from polytask.config.root import Config
+from polytask.config.root import Config as Fields
 from polytask.errors import ConfigError, nearest
+
+
+class Config(Fields):
+    """A complete run.
+
+    >>> from polytask import Config
+    >>> rows = [{"text": "A moving film.", "label": "positive"}, {"text": "Not for me.", "label": "negative"}]
+    >>> tasks = {"sentiment": {"type": "classification", "data": {"train": rows, "dev": rows}}}
+    >>> Config(encoder="bert-base-uncased", tasks=tasks).train.epochs
+    3
+    >>> Config(encoder="bert-base-uncased", tasks=tasks, trian={"epochs": 1})
+    Traceback (most recent call last):
+    polytask.errors.ConfigError: config: trian: unknown key; accepted: ...; did you mean 'train'?
+
+    Raises ConfigError with one line for each thing that is wrong.
+    """
+
+    def __init__(self, **values: Any) -> None:  # noqa: ANN401
+        try:
+            # As of a file that lies in the working folder.
+            self.__pydantic_validator__.validate_python(values, self_instance=self, context=_context(Path()))
+        except ValidationError as error:
+            raise ConfigError("\n".join(explain(error, _as_values(values), {}, "config"))) from None
+
+    # What pydantic builds itself (model_validate) it checks with a context of its own, and does not pass through here.
+    __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def _context(base: Path | None) -> dict[str, Any]:
+    """Return what the checks know beside the values: the folder of relative paths, and the tables read so far."""
+    return {"base": None if base is None else str(base), "rows": {}}
+
+
+def _as_values(value: Any) -> Any:  # noqa: ANN401
+    """Return plain values where some were given as options that are built already."""
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    if isinstance(value, Mapping):
+        return {key: _as_values(item) for key, item in value.items()}
+    return value
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -48,7 +88,21 @@ def validate(
         places: where each value stands, by its path.
     """
     try:
-        config = Config.model_validate(data, context={"base": None if base is None else str(base)})
+        config = Config.model_validate(data, context=_context(base))
     except ValidationError as error:
-        raise ConfigError("\n".join(explain(error, data, places or {}, name))) from None
-    return config.stands_at(places or {})
+        raise ConfigError("\n".join(explain(error, _as_values(data), places or {}, name))) from None
+    config.stands_at(places or {})
+    return config
+
+
+def override_values(values: Mapping[str, Any], overrides: Sequence[str]) -> Config:
+    """Check plain values with overrides such as "train.epochs=1"; paths are relative to the working folder."""
+    data, places = _copied(values), dict[Path_, str]()
+    for override in overrides:
+        apply_override(data, override, places)
+    return validate(data, base=Path(), places=places)
+
+
+def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy the mappings, so that an override changes nothing of what was given."""
+    return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in values.items()}

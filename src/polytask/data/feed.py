@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from polytask.classes import ClassNames
 from polytask.data.cache import file_digest, key_of
-from polytask.data.classes import ClassNames
 from polytask.data.files import Remarks, files_of
 from polytask.data.readers import read_file, sentences
 from polytask.errors import ConfigError, DataError, nearest

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from polytask.classes import ClassNames
 from polytask.data.annotations import row_of
-from polytask.data.classes import ClassNames
 from polytask.data.conll import read_conll, read_conllu
 from polytask.data.delimited import read_csv, read_tsv
 from polytask.data.files import DataFile, Remarks, require_file

@@ -15,7 +15,7 @@ from polytask.files import new_folder
 from polytask.options import Options
 
 if TYPE_CHECKING:
-    from polytask.artifact.folder import Bundle
+    from polytask.artifact.bundle import Bundle
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from polytask.exports.exporter import Exported, Exporter, write_folders
 
 if TYPE_CHECKING:
-    from polytask.artifact.folder import Bundle
+    from polytask.artifact.bundle import Bundle
 
 
 class HfExport(Exporter):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from polytask.exports.exporter import Exported, Exporter
 
 if TYPE_CHECKING:
-    from polytask.artifact.folder import Bundle
+    from polytask.artifact.bundle import Bundle
 
 
 class ModelExport(Exporter):

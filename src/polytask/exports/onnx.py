@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from polytask import __version__
 from polytask.errors import ConfigError, MissingExtra, ModelError
 from polytask.exports.exporter import Exported, Exporter
 from polytask.files import new_folder, write_json
+from polytask.version import __version__
 
 if TYPE_CHECKING:
-    from polytask.artifact.folder import Bundle
+    from polytask.artifact.bundle import Bundle
     from polytask.exports.parity import TaskParity
 
 # A float32 graph whose outputs differ by more than this is not the same function; rounding makes 1e-5 of it.

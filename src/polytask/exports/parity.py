@@ -73,11 +73,15 @@ def compare(
     engines = _Recorded(reference.engine), _Recorded(exported.engine)
     scores: list[Scores] = [{}, {}]
     if data or run is not None:
-        from polytask.api import evaluate, score_dev_rows
+        from polytask.api import answer_files, score_dev_rows
 
         for place, (model, engine) in enumerate(zip((reference, exported), engines, strict=True)):
             recorded = Model(model.tasks, model.tokens, engine, model.about)
-            scores[place] = evaluate(recorded, data) if data or run is None else score_dev_rows(recorded, run)
+            if data or run is None:
+                scorer, answers = answer_files(recorded, data)
+                scores[place] = scorer.scores_of(answers)
+            else:
+                scores[place] = score_dev_rows(recorded, run)
     left = [task for task in reference.tasks if task not in scores[0]]
     for rows, tasks in _corpus_rows(reference, left):
         for engine in engines:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from polytask.artifact.folder import Bundle
+from polytask.artifact.bundle import Bundle
 from polytask.errors import ModelError
 from polytask.model.family import FAMILIES, HeadForm
 from polytask.model.heads import Head

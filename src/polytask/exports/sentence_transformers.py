@@ -14,7 +14,7 @@ from polytask.exports.exporter import Exported, Exporter, write_folders
 from polytask.files import write_json
 
 if TYPE_CHECKING:
-    from polytask.artifact.folder import Bundle
+    from polytask.artifact.bundle import Bundle
 
 _MODULES = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense"))
 

@@ -12,34 +12,34 @@ from polytask.data.batch import Batch, Collator, Item
 from polytask.data.engine import RowOutputs
 from polytask.data.tokens import TokenRow
 from polytask.errors import ModelError
-from polytask.model.device import autocast, fast_bf16, name_of, pass_overhead
+from polytask.model.device import autocast, fast_bf16, name_of
 from polytask.model.multitask import MultiTaskModel
-from polytask.tasks import Task
-from polytask.terms import Precision
+from polytask.terms import HeadSpec, Precision
 
 
 class TorchEngine:
     """Runs a network: each row passes once, however many tasks read it.
 
     Args:
-        tasks: at least those of the network.
+        heads: what each task asks of its head; at least those of the network.
+        collator: builds batches of rows that these tasks read.
     """
 
     def __init__(
         self,
         network: MultiTaskModel,
-        tasks: Mapping[str, Task],
-        pad_id: int,
+        heads: Mapping[str, HeadSpec],
+        collator: Collator,
         device: torch.device,
         precision: Precision,
     ) -> None:
         self.network = network
         self.device = device
         self._precision: Precision = precision
-        self._by_word = {name for name, task in tasks.items() if task.level == "word"}
-        self._sizes = {name: task.head.size for name, task in tasks.items()}
+        self._by_word = {name for name, head in heads.items() if head.level == "word"}
+        self._sizes = {name: head.size for name, head in heads.items()}
         self._vocabulary = len(next(iter(network.word_embeddings().values())))
-        self._collator = Collator(tasks, pad_id, network.uses_type_ids, pass_overhead(device))
+        self._collator = collator
 
     def run(self, rows: Sequence[TokenRow], tasks: Sequence[tuple[str, ...]]) -> list[RowOutputs]:
         """Return each row's raw outputs of the tasks that read it (see `Engine`)."""

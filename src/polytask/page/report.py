@@ -9,12 +9,12 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from polytask import __version__
 from polytask.errors import OutputError, UserError
 from polytask.page.block import Page
 from polytask.page.comparison import comparison_page
 from polytask.page.relatedness import relatedness_page
 from polytask.page.run import run_page
+from polytask.version import __version__
 
 NAME = "report.html"
 
@@ -46,13 +46,15 @@ KINDS = (
 def report(folder: str | Path) -> Path:
     """Write `folder/report.html` about a run, a comparison or a relatedness folder, and return its path.
 
+    The model folder of a run stands for the run: nothing is written into it.
+
     What is missing in the folder, such as the scores of a run that goes on, is said on the page.
 
     Raises:
         UserError: the folder is none of the three.
         OutputError: the page cannot be written.
     """
-    place = Path(folder)
+    place = _of_model(Path(folder))
     page = _kind_of(place).page(place)
     path = place / NAME
     temporary = path.with_name(f".{NAME}")
@@ -89,6 +91,12 @@ def _kind_of(folder: Path) -> Kind:
         f"{folder}: neither a run (events.jsonl), nor a comparison (comparison.json), nor a relatedness folder "
         f"(relatedness.json); name the --out folder of train, compare or relate{hint}"
     )
+
+
+def _of_model(folder: Path) -> Path:
+    """Return the run's folder for the folder of its model, any other as it is."""
+    run = folder.parent
+    return run if folder.name == "model" and (folder / "polytask.json").is_file() and _is_known(run) else folder
 
 
 def _is_known(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -12,20 +13,23 @@ from polytask.predict.predictor import Model, require_finite
 from polytask.terms import Precision
 
 if TYPE_CHECKING:
-    from polytask.artifact.folder import Bundle
+    from polytask.artifact.bundle import Bundle
 
 # What a model is asked when it is loaded.
 SAMPLE = "A moving film by Ang Lee."
 
 
 def load(folder: str | Path, device: str = "auto", precision: Precision | None = None) -> Model:
-    """Load a model folder. Raises ModelError when it is not one, was altered, or is of another version.
+    """Load a model folder, or the model of a run's folder.
 
     Args:
+        folder: of a model, or of a run.
         device: auto, cpu, cuda, cuda:0, ...; a model in ONNX form runs on the CPU.
         precision: by default the one in which the model was scored; one in ONNX form has its own.
 
-    Raises ConfigError for a device that is not there and for an unknown precision.
+    Raises:
+        ModelError: the folder is none, was altered, or is of another version.
+        ConfigError: the device is not there, or the precision unknown.
     """
     if precision is not None and precision not in get_args(Precision):
         raise ConfigError(f"precision: found {precision!r}; {nearest(precision, get_args(Precision))}")
@@ -77,12 +81,17 @@ _LOADERS: dict[Runtime, Callable[[Description, str, Precision | None], Model]] =
 
 def model_of(bundle: Bundle, device: str = "auto", precision: Precision | None = None) -> Model:
     """Return a trained model, ready to answer in torch."""
+    from polytask.artifact.folder import save_bundle
+    from polytask.data.batch import Collator
     from polytask.data.tokens import Tokenization
-    from polytask.model.device import choose_device
+    from polytask.model.device import choose_device, pass_overhead
     from polytask.model.engine import TorchEngine
     from polytask.model.origin import pad_id
 
     place = choose_device(device, "device")
     network = bundle.model.to(place).eval()
-    engine = TorchEngine(network, bundle.tasks, pad_id(bundle.tokenizer), place, precision or bundle.precision)
-    return Model(bundle.tasks, Tokenization.of(bundle.tokenizer, bundle.max_tokens), engine, bundle.about)
+    collator = Collator(bundle.tasks, pad_id(bundle.tokenizer), network.uses_type_ids, pass_overhead(place))
+    heads = {name: task.head for name, task in bundle.tasks.items()}
+    engine = TorchEngine(network, heads, collator, place, precision or bundle.precision)
+    tokens = Tokenization.of(bundle.tokenizer, bundle.max_tokens)
+    return Model(bundle.tasks, tokens, engine, bundle.about, partial(save_bundle, bundle=bundle))

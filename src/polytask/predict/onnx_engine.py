@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polytask.artifact.description import WEIGHTS, Description
+from polytask.artifact.description import WEIGHTS, Description, copy_model
 from polytask.data.engine import RowOutputs
 from polytask.data.groups import cut
 from polytask.data.tokens import Tokenization, TokenRow
@@ -143,7 +144,7 @@ def load_onnx(found: Description) -> Model:
     form = GraphForm.of(found)
     file = found.folder / "tokenizer.json"
     tokens = Tokenization.read(file, found.max_tokens, type_ids=form.type_ids, side=form.truncation_side)
-    return Model(found.tasks, tokens, OnnxEngine.open(found), found.about)
+    return Model(found.tasks, tokens, OnnxEngine.open(found), found.about, partial(copy_model, found))
 
 
 def padded(rows: Sequence[TokenRow], form: GraphForm) -> _Padded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from polytask.data.engine import Engine
 from polytask.data.groups import groups_by_length
 from polytask.data.tokens import Tokenization, TokenRow
 from polytask.data.windows import Long, WindowEngine, count_windows
-from polytask.errors import ConfigError, DataError, ModelError, UserError, nearest
+from polytask.errors import ConfigError, DataError, ModelError, OutputError, UserError, nearest
 from polytask.predict.record import Query, Record, queries_of, shown
+from polytask.result import Result, listed
+from polytask.tabular import rows_in
 from polytask.tasks import Task
 from polytask.tasks.task import Outputs
 
@@ -50,7 +53,7 @@ class Answer:
         return {"text": self.text, "predictions": self.predictions, **flags}
 
 
-class Model:
+class Model(Result):
     """A trained model, ready to answer: in torch, or in ONNX Runtime.
 
     >>> model = polytask.load("runs/reviews/model")  # doctest: +SKIP
@@ -62,15 +65,24 @@ class Model:
         tokens: how texts become tokens; a text has at most `tokens.max_tokens` of them.
         engine: what runs it.
         about: scores, versions and the encoder's name.
+
+    Args:
+        write: writes a model folder.
     """
 
     def __init__(
-        self, tasks: Mapping[str, Task], tokens: Tokenization, engine: Engine, about: Mapping[str, Any]
+        self,
+        tasks: Mapping[str, Task],
+        tokens: Tokenization,
+        engine: Engine,
+        about: Mapping[str, Any],
+        write: Callable[[Path], None] | None = None,
     ) -> None:
         self.tasks = tasks
         self.tokens = tokens
         self.engine = engine
         self.about = about
+        self._write = write
 
     @property
     def network(self) -> MultiTaskModel:
@@ -81,12 +93,38 @@ class Model:
             raise ModelError(f"network: found a model for {self.engine.describe()['runtime']}; only torch has one")
         return self.engine.network
 
+    def save(self, folder: str | Path) -> Path:
+        """Write a model folder that `polytask.load` reads, and return its path.
+
+        Raises OutputError when the folder exists or cannot be written.
+        """
+        if self._write is None:
+            raise OutputError(f"{folder}: this model was put together by hand, from parts that no folder can hold")
+        self._write(Path(folder))
+        return Path(folder)
+
+    def summary(self) -> str:
+        where = self.engine.describe()
+        return f"{listed(self.tasks)}; {where['runtime']} on {where['device']} in {where['precision']}"
+
+    def records(self) -> list[dict[str, Any]]:
+        scores: Mapping[str, Any] = self.about.get("scores", {})
+        return [
+            {
+                "task": name, "type": task.type_name, "labels": len(task.labels) or None, "metric": task.metric,
+                **{split: scores.get(split, {}).get(name, {}).get(task.metric) for split in ("dev", "test")},
+            }
+            for name, task in self.tasks.items()
+        ]  # fmt: skip
+
     def predict(
         self, texts: Iterable[Record], tasks: Sequence[str] | None = None, *, long: Long = "truncate"
     ) -> list[dict[str, Any]]:
         """Answer texts (pairs, rows) and return for each one the predictions by task, in the order of the input.
 
         Args:
+            texts: texts, tuples of two, mappings of columns to values; or a table of pandas, polars, pyarrow or
+                datasets.
             long: what becomes of a text that is longer than the model reads: its beginning is read, or all of it in
                 overlapping windows, whose answers are joined. Of a pair, the beginnings are read.
 
@@ -102,7 +140,7 @@ class Model:
         """Answer a stream of records in their order; no more than BLOCK of them are held at a time."""
         reader = self.reader(long)
         chosen = self._choose(tasks)
-        iterator = iter(records)
+        iterator = _records_in(records)
         number = 0
         wrong: UserError | None = None
         while wrong is None:
@@ -182,6 +220,20 @@ def require_finite(task: str, outputs: Outputs, place: str = "the model") -> Non
         )
 
 
+def _records_in(records: Iterable[Record]) -> Iterator[Record]:
+    """Yield what is answered; of a table its rows. Raises DataError for a table that is no rows."""
+    if isinstance(records, Mapping):
+        raise DataError("predict takes a list of rows, and found one mapping; write model.predict([row])")
+    if isinstance(records, Iterator):  # of texts or of rows: each is looked at when its turn comes
+        yield from records
+        return
+    try:
+        rows = rows_in(records)
+        yield from records if rows is None else rows
+    except ValueError as error:
+        raise DataError(str(error)) from None
+
+
 def _read_block(records: Iterator[Record]) -> tuple[list[Record], UserError | None]:
     """Read the next records, and what stopped it: those before an error are not lost."""
     block: list[Record] = []
@@ -201,6 +253,8 @@ def _characters(record: Record) -> int:
     if isinstance(record, str):
         return len(record)
     values = record.values() if isinstance(record, Mapping) else record
+    if not isinstance(values, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - it is refused in its turn
+        return 0
     return sum(len(value) for value in values if isinstance(value, str | list))
 
 

@@ -8,7 +8,9 @@ from typing import Any, TypeAlias
 
 from polytask.data.words import find_words, join_words, split_words
 from polytask.errors import DataError
+from polytask.tabular import cells_of, plain
 from polytask.tasks import Task
+from polytask.tasks.cells import brief
 from polytask.tasks.tagging import as_words
 from polytask.terms import Word
 
@@ -36,6 +38,7 @@ def queries_of(index: int, record: Record, tasks: Mapping[str, Task], chosen: Se
 
     Raises DataError, naming the place, where there is none.
     """
+    record = _read(record, place)
     found: dict[tuple[str, str | None], list[str]] = {}
     given: dict[tuple[str, str | None], list[Word]] = {}
     spelled = _spelled(record, tasks, place)
@@ -59,6 +62,28 @@ def queries_of(index: int, record: Record, tasks: Mapping[str, Task], chosen: Se
         Query(index, text, pair, _words(record, text, names, tasks, given.get((text, pair)), place), tuple(names))
         for (text, pair), names in found.items()
     ]
+
+
+def _read(record: Any, place: str) -> Record:  # noqa: ANN401
+    """Return a record with plain values. Raises DataError for what is none."""
+    if isinstance(record, Mapping):
+        return cells_of({str(column): _cell(value) for column, value in record.items()})
+    if isinstance(record, str):
+        return str(record)
+    if isinstance(record, tuple) and len(record) == 2:
+        return record[0], record[1]
+    found = f"a list of {len(record)}" if isinstance(record, list | tuple) else brief(record)
+    raise DataError(
+        f"{place}: found {found}; expected a text, a tuple of two texts, or a row (a mapping of columns to values)"
+    )
+
+
+def _cell(value: Any) -> Any:  # noqa: ANN401
+    """Return a cell as a plain value; one that is no text, number or list as it is, since no task may ask for it."""
+    try:
+        return plain(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def shown(record: Record, queries: Sequence[Query]) -> str | tuple[str, str]:

@@ -17,8 +17,8 @@ from polytask.data.encode import Source
 from polytask.errors import ModelError, UserError
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.origin import pad_id
+from polytask.probe.measuring import layer_states
 from polytask.relatedness.evidence import Floats
-from polytask.relatedness.measuring import layer_states
 
 # Dev texts of each task on which the single-task models are compared.
 TEXTS = 64

@@ -17,11 +17,11 @@ from polytask.data.stream import Drawn
 from polytask.errors import ConfigError
 from polytask.model.device import autocast
 from polytask.model.slot import size
+from polytask.probe.budget import BOTH_WAYS, Spending, spend
+from polytask.probe.heads import Stored, fit_heads
+from polytask.probe.measuring import LookAhead, Probing
 from polytask.progress import Bar
-from polytask.relatedness.budget import BOTH_WAYS, Spending, spend
 from polytask.relatedness.evidence import Evidence
-from polytask.relatedness.heads import Stored, fit_heads
-from polytask.relatedness.measuring import LookAhead, Probing
 from polytask.relatedness.record import Cost
 from polytask.schedule import SCHEDULES, ParallelOptions
 from polytask.sharing import GlobalOptions

@@ -15,6 +15,7 @@ from polytask.relatedness.grouping import groups_of, plan_for, proven
 from polytask.relatedness.measures import MEASURES
 from polytask.relatedness.sentences import sentences_of
 from polytask.relatedness.transfer import RankCorrelation, rank_correlation
+from polytask.result import Result, listed
 from polytask.sharing.plan import Plan
 
 # The measure that groups: an average over all points, so the least noisy of those that the probe always has.
@@ -40,8 +41,8 @@ class Cost:
         return self.row_passes / self.joint_row_passes
 
 
-@dataclass(frozen=True)
-class Relatedness:
+@dataclass(frozen=True, repr=False)
+class Relatedness(Result):
     """How related tasks are.
 
     Attributes:
@@ -64,6 +65,18 @@ class Relatedness:
     cost: Cost
     rank_correlation: Mapping[str, RankCorrelation]
     sentences: list[str]
+
+    def summary(self) -> str:
+        return "groups " + " ".join(f"[{listed(group)}]" for group in self.groups)
+
+    def records(self) -> list[dict[str, Any]]:
+        return [
+            {"measure": name, "task": one, "other": other, **_pair(measured, row, column)}
+            for name, measured in self.measures.items()
+            for row, one in enumerate(self.tasks)
+            for column, other in enumerate(self.tasks)
+            if row != column
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON: the file `relatedness.json`."""
@@ -114,6 +127,13 @@ def conclude(evidence: Evidence, layers: int, cost: Cost, notes: Sequence[str] =
     return Relatedness(
         evidence.tasks, measures, groups, GROUPED_BY, affinity, plan, cost, correlation, [*said, *notes]
     )  # fmt: skip
+
+
+def _pair(measured: Measured, row: int, column: int) -> dict[str, float | None]:
+    """Return what the task of a row does for that of a column, and the standard error of it."""
+    value = float(measured.matrix[row, column])
+    error = None if measured.error is None else float(measured.error[row, column])
+    return {"value": value if np.isfinite(value) else None, "error": error}
 
 
 def _measure_json(measured: Measured) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from polytask.sharing.adaptive import Adaptive, AdaptiveOptions, Decision
+from polytask.sharing.adaptive import Adaptive, AdaptiveOptions
 from polytask.sharing.affinity import FromAffinityOptions
 from polytask.sharing.fixed import GlobalOptions, IndependentOptions
 from polytask.sharing.mixing import CrossStitchOptions, MmoeOptions, PleOptions
 from polytask.sharing.partial import PartialOptions
 from polytask.sharing.plan import Plan
+from polytask.sharing.policy import Decision, SharingPolicy
 from polytask.sharing.sharing import Kind, Mixing, Sharing, SharingOptions
 
 SHARING: dict[str, type[SharingOptions]] = {
@@ -21,4 +22,15 @@ SHARING: dict[str, type[SharingOptions]] = {
     "cross_stitch": CrossStitchOptions,
 }
 
-__all__ = ["SHARING", "Adaptive", "Decision", "GlobalOptions", "Kind", "Mixing", "Plan", "Sharing", "SharingOptions"]
+__all__ = [
+    "SHARING",
+    "Adaptive",
+    "Decision",
+    "GlobalOptions",
+    "Kind",
+    "Mixing",
+    "Plan",
+    "Sharing",
+    "SharingOptions",
+    "SharingPolicy",
+]

@@ -22,12 +22,9 @@ from polytask.sharing.affinity import FromAffinityOptions, linkage_cuts, members
 from polytask.sharing.fixed import GlobalOptions, IndependentOptions
 from polytask.sharing.partial import PartialOptions
 from polytask.sharing.plan import Part, Plan
+from polytask.sharing.policy import Cut, Decision, Gram, SharingPolicy
 from polytask.sharing.sharing import Sharing, TreeOptions
 
-# Layers x tasks x tasks; a task that was not measured has nan in its row and column.
-Gram: TypeAlias = NDArray[np.float64]
-# Two groups of tasks at a level.
-Cut: TypeAlias = tuple[int, Part, Part]
 AnyStart: TypeAlias = Annotated[
     GlobalOptions | IndependentOptions | PartialOptions | FromAffinityOptions, Field(discriminator="strategy")
 ]
@@ -104,40 +101,6 @@ class AdaptiveOptions(TreeOptions):
 
 
 @dataclass(frozen=True)
-class Decision:
-    """A change of the plan, with the numbers that led to it.
-
-    Attributes:
-        action: split or merge.
-        level: the lowest layer that changes.
-        groups: the two groups of tasks that part or meet.
-        similarity: mean cosine of the two groups' gradients at each layer that changes, the lowest first.
-        measurements: how many went into the averages.
-        parameters: of the model, after the change.
-        plan: the plan from now on.
-    """
-
-    action: Literal["split", "merge"]
-    level: int
-    groups: tuple[Part, Part]
-    similarity: tuple[float, ...]
-    measurements: int
-    parameters: int
-    plan: Plan
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the event's values."""
-        return {
-            "layer": self.level,
-            "groups": [sorted(group) for group in self.groups],
-            "similarity": [round(value, 4) for value in self.similarity],
-            "measurements": self.measurements,
-            "parameters": self.parameters,
-            "plan": self.plan.to_json(),
-        }
-
-
-@dataclass(frozen=True)
 class Similarity:
     """How alike the tasks' gradients are: layers x tasks x tasks.
 
@@ -155,7 +118,7 @@ class Similarity:
         return float(self.cosine[level - 1][where].mean()), float(self.error[level - 1][where].mean())
 
 
-class Adaptive:
+class Adaptive(SharingPolicy):
     """Watches the Gram matrices and decides, at most one change a measurement.
 
     Args:
@@ -181,12 +144,10 @@ class Adaptive:
         self._streaks: dict[tuple[str, Cut], int] = {}
 
     def measures_at(self, step: int) -> bool:
-        """Whether the update of this number is measured."""
         return step % self.interval == 0
 
     @property
     def wants_distances(self) -> bool:
-        """Whether the distances between copies are asked for."""
         return self.options.merge
 
     def similarity(self) -> Similarity:
@@ -202,12 +163,6 @@ class Adaptive:
             return Similarity(mean / lengths, np.where(measurements > 1.0, error / lengths, np.inf))
 
     def observe(self, gram: Gram, distances: Mapping[Cut, float] | None = None) -> Decision | None:
-        """Take in a measurement and say what changes, if anything.
-
-        Args:
-            gram: inner products of the tasks' gradients at each layer, each task's in the copy that it uses.
-            distances: between copies that could be joined, relative to their length.
-        """
         known = ~np.isnan(gram)
         share = self.options.smoothing
         found = np.nan_to_num(gram)
@@ -292,7 +247,6 @@ class Adaptive:
     # joining
 
     def mergeable(self) -> list[Cut]:
-        """Return the pairs of copies that stand on one part and could be joined."""
         found: list[Cut] = []
         for level in range(1, len(self.plan.levels)):
             for one, other in combinations(self.plan.levels[level], 2):
@@ -332,7 +286,6 @@ class Adaptive:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that later decisions depend on, JSON-ready."""
         streaks = [
             [action, level, sorted(one), sorted(other), streak]
             for (action, (level, one, other)), streak in self._streaks.items()
@@ -345,7 +298,6 @@ class Adaptive:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
         self.plan = Plan.from_json(state["plan"])
         for name, average in self._averages.items():
             average[...] = state["averages"][name]

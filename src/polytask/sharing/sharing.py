@@ -5,16 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from polytask.errors import ConfigError, nearest
 from polytask.options import Options
 from polytask.sharing.plan import Part, Plan, global_plan
-
-if TYPE_CHECKING:
-    from polytask.sharing.adaptive import Adaptive
+from polytask.sharing.policy import SharingPolicy
 
 KindName: TypeAlias = Literal["copy", "lora", "soft", "houlsby"]
 
@@ -191,7 +189,7 @@ class SharingOptions(Options, ABC):
     def build(self, tasks: Sequence[str], layers: int) -> Sharing:
         """Return what these tasks share in an encoder of so many layers. Raises ConfigError naming the place."""
 
-    def policy(self, start: Sharing, size: Callable[[Plan], int], single: int, passes: float) -> Adaptive | None:
+    def policy(self, start: Sharing, size: Callable[[Plan], int], single: int, passes: float) -> SharingPolicy | None:
         """Return what changes the plan in training; most strategies have nothing of the kind.
 
         Args:

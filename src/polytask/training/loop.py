@@ -25,7 +25,7 @@ from polytask.model.device import autocast
 from polytask.model.multitask import MultiTaskModel
 from polytask.progress import Bar
 from polytask.schedule import Feedback, Schedule
-from polytask.sharing import Adaptive, Plan
+from polytask.sharing import Plan, SharingPolicy
 from polytask.tasks import Task
 from polytask.training.checkpoint import Checkpoint, Checkpoints
 from polytask.training.distribution import World
@@ -57,7 +57,7 @@ class Parts:
     collator: Collator
     schedule: Schedule
     balancer: Balancer
-    policy: Adaptive | None
+    policy: SharingPolicy | None
     evaluate: Callable[[MultiTaskModel], DevScores]
     rule: Rule
     options: TrainOptions
@@ -212,7 +212,7 @@ class Trainer:
             self.wrapped = self.parts.world.wrap(self.parts.model, self.parts.device)
         self.stage = stage
 
-    def _follow(self, policy: Adaptive, gram: NDArray[np.float64]) -> None:
+    def _follow(self, policy: SharingPolicy, gram: NDArray[np.float64]) -> None:
         """Show the policy what was measured, and change the plan where it says so."""
         model = self.parts.model
         # One matrix for all processes: a last bit that differs could make them decide differently.

@@ -8,6 +8,7 @@ import ipaddress
 import os
 import signal
 import socket
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
@@ -16,13 +17,14 @@ from typing import Any
 
 import uvicorn
 
-from polytask.errors import PolytaskError, UserError
+from polytask.errors import ConfigError, PolytaskError, UserError
 from polytask.predict.load import load
-from polytask.serve.app import create_app
-from polytask.serve.connection import Connection, Limits, LoopErrors, allow_descriptors
-from polytask.serve.gate import Gate
-from polytask.serve.log import LOG, told, write_json_lines
-from polytask.serve.options import ServeOptions
+from polytask.predict.predictor import Model
+from polytask.serving.app import create_app
+from polytask.serving.connection import Connection, Limits, LoopErrors, allow_descriptors
+from polytask.serving.gate import Gate
+from polytask.serving.log import LOG, told, write_json_lines
+from polytask.serving.options import ServeOptions
 
 # Files that the process itself holds open: its model, its log, its libraries.
 _OWN_DESCRIPTORS = 64
@@ -44,6 +46,9 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
+        if threading.current_thread() is not threading.main_thread():  # beside a notebook, which has its own
+            yield
+            return
         before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
@@ -63,11 +68,14 @@ class Server(uvicorn.Server):
             told("listening", url=f"http://{shown}:{port}", pid=os.getpid())
 
 
-def run(folder: Path, options: ServeOptions) -> None:
-    """Serve a model folder until SIGTERM or SIGINT. Raises UserError for a bad folder or a port that is taken."""
+def run(model: str | Path | Model, options: ServeOptions) -> None:
+    """Serve a model until SIGTERM or SIGINT. Raises UserError for a bad folder or a port that is taken."""
+    if isinstance(model, Model):
+        _require_as_loaded(options)
     write_json_lines()
     with _bind(options.host, options.port) as bound:
-        model = load(folder, options.device, options.precision)
+        place = "a loaded model" if isinstance(model, Model) else str(model)
+        model = model if isinstance(model, Model) else load(model, options.device, options.precision)
         if options.api_key is None and not _is_loopback(options.host):
             LOG.warning("open to the network without an API key: give one by POLYTASK_API_KEY, or use --host 127.0.0.1")
         server: Server | None = None
@@ -77,13 +85,36 @@ def run(folder: Path, options: ServeOptions) -> None:
             server.fail()
 
         application = create_app(model, options, fail)
-        told("loaded", model=str(folder), tasks=list(model.tasks), **model.engine.describe())
+        told("loaded", model=place, tasks=list(model.tasks), **model.engine.describe())
         allow_descriptors(options.max_connections + _OWN_DESCRIPTORS)
         server = Server(configured(application, options))
-        server.run([bound])
+        _run_until_stopped(server, bound)
         if server.failed:
             raise PolytaskError("the model's thread ended by an error, which the log tells; start the server again")
         told("stopped")
+
+
+def _require_as_loaded(options: ServeOptions) -> None:
+    """Raise ConfigError for options of the loading of a model that is loaded already."""
+    for name in ("device", "precision"):
+        if name in options.model_fields_set:
+            raise ConfigError(f"{name}: found beside a loaded model; give it to polytask.load, or serve the folder")
+
+
+def _run_until_stopped(server: Server, bound: socket.socket) -> None:
+    """Run a server in this thread, or beside the event loop that a notebook runs in it."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        server.run([bound])
+        return
+    beside = threading.Thread(target=server.run, args=([bound],), name="polytask-server")
+    beside.start()
+    try:
+        beside.join()
+    except KeyboardInterrupt:  # the notebook's stop button
+        server.should_exit = True
+        beside.join()
 
 
 def configured(application: Gate, options: ServeOptions, **more: Any) -> uvicorn.Config:  # noqa: ANN401

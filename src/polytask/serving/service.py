@@ -13,11 +13,11 @@ from fastapi.responses import JSONResponse
 
 from polytask.errors import DataError, ModelError, UserError, nearest
 from polytask.predict.record import Record, queries_of
-from polytask.serve.batcher import Answering, Batcher, QueueFull, Stopping, Ticket
-from polytask.serve.body import UNFORMED, Refused
-from polytask.serve.messages import PredictRequest, read_request
-from polytask.serve.metrics import Metrics
-from polytask.serve.options import ServeOptions
+from polytask.serving.batcher import Answering, Batcher, QueueFull, Stopping, Ticket
+from polytask.serving.body import UNFORMED, Refused
+from polytask.serving.messages import PredictRequest, read_request
+from polytask.serving.metrics import Metrics
+from polytask.serving.options import ServeOptions
 
 if TYPE_CHECKING:
     from polytask.predict.predictor import Answer

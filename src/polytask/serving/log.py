@@ -8,7 +8,7 @@ import sys
 import traceback
 from datetime import UTC, datetime
 
-LOG = logging.getLogger("polytask.serve")
+LOG = logging.getLogger("polytask.serving")
 
 
 class JsonLines(logging.Formatter):
@@ -36,7 +36,7 @@ def write_json_lines() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     for name, level in (
-        ("polytask.serve", logging.INFO),
+        ("polytask.serving", logging.INFO),
         ("uvicorn", logging.WARNING),
         ("py.warnings", logging.WARNING),
     ):

@@ -8,8 +8,8 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from polytask.serve.body import KINDS, UNFORMED, Refused, read_body
-from polytask.serve.options import ServeOptions
+from polytask.serving.body import KINDS, UNFORMED, Refused, read_body
+from polytask.serving.options import ServeOptions
 
 Row: TypeAlias = dict[str, str | list[str]]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from polytask.serve.log import LOG
+from polytask.serving.log import LOG
 
 _REFUSAL = b'{"detail": "too many connections; try again shortly"}'
 _FULL = (

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from polytask.errors import PolytaskError
-from polytask.serve.log import LOG
+from polytask.serving.log import LOG
 
 if TYPE_CHECKING:
     from polytask.data.tokens import Tokenization

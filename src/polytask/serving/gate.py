@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 
 from fastapi.responses import JSONResponse
 
-from polytask.serve.log import LOG, told
-from polytask.serve.metrics import Metrics
-from polytask.serve.options import ServeOptions
+from polytask.serving.log import LOG, told
+from polytask.serving.metrics import Metrics
+from polytask.serving.options import ServeOptions
 
 Message: TypeAlias = MutableMapping[str, Any]
 Scope: TypeAlias = MutableMapping[str, Any]

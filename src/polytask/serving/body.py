@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from polytask.errors import PolytaskError, nearest
-from polytask.serve.options import ServeOptions
+from polytask.serving.options import ServeOptions
 
 # What names no size of the model's, but would take time: tasks may be named again and again, and columns be empty.
 MOST_TASKS = MOST_COLUMNS = 1000

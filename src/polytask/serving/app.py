@@ -13,12 +13,12 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
-import polytask
-from polytask.serve.batcher import Answering
-from polytask.serve.gate import Gate
-from polytask.serve.messages import Health, PredictRequest, PredictResponse, Problem, TasksResponse
-from polytask.serve.options import ServeOptions
-from polytask.serve.service import Service
+from polytask.serving.batcher import Answering
+from polytask.serving.gate import Gate
+from polytask.serving.messages import Health, PredictRequest, PredictResponse, Problem, TasksResponse
+from polytask.serving.options import ServeOptions
+from polytask.serving.service import Service
+from polytask.version import __version__
 
 _REFUSALS = {
     400: "the body cannot be parsed",
@@ -54,7 +54,7 @@ def create_app(model: Answering, options: ServeOptions | None = None, failed: Ca
 
     # The usual pages about the API load scripts from other servers: the document alone is served.
     api = FastAPI(
-        title="polytask", version=polytask.__version__, description="One text model that answers several questions.",
+        title="polytask", version=__version__, description="One text model that answers several questions.",
         docs_url=None, redoc_url=None, lifespan=lifespan,
     )  # fmt: skip
     answers = _refusals(400, 401, 408, 413, 422, 429, 500, 503, 504)
@@ -68,7 +68,7 @@ def create_app(model: Answering, options: ServeOptions | None = None, failed: Ca
     api.get("/health", response_model=Health, responses=unready)(service.health)
     shown: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
     api.get("/metrics", response_class=Response, responses=shown | _refusals(401))(service.exposed)
-    page = files("polytask.serve").joinpath("page.html").read_text("utf-8")
+    page = files("polytask.serving").joinpath("page.html").read_text("utf-8")
     headers = {"Content-Security-Policy": _policy(page), "Referrer-Policy": "no-referrer"}
 
     @api.get("/", response_class=HTMLResponse)

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from polytask.serve.batcher import Ran
+from polytask.serving.batcher import Ran
 
 # Why a request, or a connection without one, was not answered.
 Cause: TypeAlias = Literal["client gone", "too late", "queue full", "connection too slow", "too many connections"]

@@ -1,0 +1,24 @@
+"""What every test and every example in a docstring gets: a cache of its own, no network, and one thread."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+# Read when the library is first imported: no test asks the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Tiny models are fastest on one thread, and two cores are shared with the tests' subprocesses."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads or fills the user's cache."""
+    os.environ["POLYTASK_CACHE"] = str(tmp_path_factory.mktemp("cache"))

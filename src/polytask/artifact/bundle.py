@@ -1,0 +1,40 @@
+"""A trained model in memory, with all that a model folder holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from polytask.model.multitask import MultiTaskModel
+from polytask.tasks import Task
+from polytask.terms import Precision
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained model with all that prediction needs.
+
+    Attributes:
+        precision: in which the scores were made; bf16 and auto may differ from fp32 in the third decimal.
+        about: scores, versions and the encoder's name: for people, not read back.
+    """
+
+    model: MultiTaskModel
+    tasks: Mapping[str, Task]
+    tokenizer: PreTrainedTokenizerBase
+    max_tokens: int
+    precision: Precision = "auto"
+    about: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what its description says wherever it runs."""
+        return {
+            "about": dict(self.about),
+            "max_tokens": self.max_tokens,
+            "sharing": self.model.sharing.to_json(),
+            "tasks": {name: task.to_json() for name, task in self.tasks.items()},
+        }

@@ -1,0 +1,271 @@
+"""One run: its folder, opened and swept; what was assembled is trained, chosen, scored and saved."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from polytask.artifact.folder import save_bundle
+from polytask.assemble import Assembly, versions
+from polytask.config import Config
+from polytask.earlier import changes
+from polytask.errors import ConfigError, OutputError, PolytaskError, TrainingError, UserError
+from polytask.files import reason, sweep, write_json, write_text
+from polytask.lock import FILE as LOCK
+from polytask.lock import locked
+from polytask.outcome import (
+    HELD_OUT,
+    Outcome,
+    describe_data,
+    describe_held_out,
+    describe_model,
+    fit_run,
+    score_run,
+    write_outcome,
+)
+from polytask.predict.load import model_of
+from polytask.predict.predictor import Model
+from polytask.result import Result, brief_scores, score_records
+from polytask.terms import Intervals, Scores
+from polytask.training.distribution import World
+from polytask.training.events import Events
+from polytask.training.loop import Trainer
+from polytask.training.selection import pareto
+from polytask.training.snapshots import Snapshots
+
+
+@dataclass(frozen=True, repr=False)
+class Run(Result):
+    """A finished run.
+
+    Attributes:
+        folder: where it lies, with the model in model/ (docs/training.md lists the files); None when nothing was kept.
+        model: the chosen model, ready to answer.
+        scores: {"dev": {task: {metric: value}}, "test": ...}; a split without rows is left out.
+        baselines: the majority baseline's scores on the same rows.
+        intervals: of the test scores: 95 %, from a bootstrap over rows.
+        stages: every task's main dev score at the end of each stage of the schedule.
+        before: of an extension: the old tasks' scores before it, where they have rows.
+    """
+
+    folder: Path | None
+    model: Model
+    scores: dict[str, Scores]
+    baselines: dict[str, Scores]
+    intervals: dict[str, Intervals]
+    stages: list[dict[str, Any]]
+    before: dict[str, Scores] = field(default_factory=dict[str, Scores])
+
+    def summary(self) -> str:
+        split = "test" if "test" in self.scores else "dev"
+        metrics = {name: task.metric for name, task in self.model.tasks.items()}
+        place = "kept in memory" if self.folder is None else str(self.folder)
+        return f"{place}, {split}: {brief_scores(self.scores.get(split, {}), metrics)}"
+
+    def records(self) -> list[dict[str, Any]]:
+        return list(score_records(self.scores, self.intervals, self.baselines))
+
+
+def assemble_together(
+    config: Config,
+    folder: Path | None,
+    world: World,
+    held: ExitStack,
+    build: Callable[[Config], Assembly],
+    *,
+    resume: bool,
+) -> Assembly:
+    """Assemble the run in every process: in the first one first, which fills the cache and makes the folder.
+
+    What is wrong with the input is found there, and the other processes raise the same error.
+
+    Args:
+        held: is given the lock on the folder, to be released when the run is over.
+    """
+    assembly: Assembly | None = None
+    error: PolytaskError | None = None
+    if world.leads:
+        try:
+            if folder is not None:
+                held.enter_context(locked(folder))
+                sweep_run(folder)
+                require_free(folder, resume=resume)
+            if world.size > config.train.batch_rows:
+                found = f"found {config.train.batch_rows}, fewer than the {world.size} processes"
+                raise ConfigError(f"train.batch_rows: {found}")
+            assembly = build(config)
+            if folder is not None:
+                require_unchanged(folder, assembly)
+                open_run(folder, assembly)
+        except PolytaskError as caught:
+            error = caught
+    told = world.from_leader(None if error is None else str(error))
+    if error is not None:
+        raise error
+    if told is not None:
+        raise UserError(str(told))
+    return assembly if assembly is not None else build(config)
+
+
+def require_free(folder: Path, *, resume: bool) -> None:
+    """Raise OutputError when the folder of a run is there already and `resume` was not asked for."""
+    if (folder / "model").exists():
+        raise OutputError(f"{folder}: this run is complete; its model is in {folder / 'model'}; name another folder")
+    held = sorted(item.name for item in folder.iterdir() if item.name != LOCK)
+    # What is written before all else; a run that was stopped then has nothing to go on from, and begins.
+    begun = resume and set(held) <= {"config.yaml", "log.txt", "events.jsonl"}
+    if held and not begun and not is_run(folder):
+        listed = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
+        raise OutputError(f"{folder}: the folder holds other files ({listed}) and no run; name a new folder")
+    if held and not resume:
+        raise OutputError(f"{folder}: a run was begun here; add --resume to go on with it, or name another folder")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run was begun in a folder: it says there which rows it reads."""
+    try:
+        found = json.loads((folder / "data.json").read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and "sources" in found
+
+
+def sweep_run(folder: Path) -> None:
+    """Delete what killed processes left in the folder of a run: halves of files, and checkpoints of a complete run."""
+    sweep(folder, ".writing-")
+    if (folder / "model").exists():
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def require_unchanged(folder: Path, assembly: Assembly) -> None:
+    """Raise ConfigError when the folder holds checkpoints of a run with another configuration or other data."""
+    checkpoints = assembly.checkpoints(folder)
+    if checkpoints.is_of_another_run():
+        found = changes(folder / "config.yaml", assembly.config.to_json())
+        shown = "; ".join(found[:5]) or "the content of the data, or the encoder or its tokenizer"
+        raise ConfigError(
+            f"{folder}: the configuration or the data changed since its checkpoint was written, so the run cannot go "
+            f"on exactly: {shown}; undo the change, or train into a new folder"
+        )
+    checkpoints.sweep()
+
+
+def open_run(folder: Path, assembly: Assembly) -> None:
+    """Say in the folder of a run what will run. Raises OutputError when it cannot be written."""
+    text = yaml.safe_dump(assembly.config.to_json(), sort_keys=False, allow_unicode=True)
+    write_text(folder / "config.yaml", text)
+    write_json(folder / "data.json", describe_data(assembly))
+    held_out = describe_held_out(assembly)
+    if held_out:
+        write_json(folder / HELD_OUT, held_out)
+
+
+def run_assembly(
+    assembly: Assembly,
+    world: World,
+    folder: Path | None,
+    *,
+    resume: bool,
+    extra: Callable[[Outcome], Mapping[str, Any]] | None = None,
+) -> Run:
+    """Train, choose, score and save what was assembled.
+
+    Args:
+        extra: what else run.json is to say.
+    """
+    leads = folder if world.leads else None
+    began = time.monotonic()
+    start = assembly.model.plan
+    with Events(leads, tensorboard=assembly.config.train.tensorboard) as events:
+        trainer = assembly.trainer(world, folder, events)
+        if resume:
+            events.cut_after(trainer.step if trainer.resume() else -1)
+        trainer.run()
+        if leads is not None and assembly.config.train.best_of_each_task:
+            with kept_for_resume(leads):
+                save_best_of_each_task(assembly, trainer.snapshots, leads / "best")
+        best = trainer.snapshots.best
+        trainer.snapshots.load(assembly.model)
+        outcome = Outcome({}, {}, {}, {}, None)
+        if world.leads:
+            assembly, on_dev = fit_run(assembly)
+            known = None if best is None else best.dev
+            outcome = score_run(assembly, known, on_dev, answer_dev=leads is not None)
+        assembly = tell_fitted(assembly, world)
+        events.write("scores", trainer.step, {"scores": outcome.scores})
+    bundle = assembly.bundle(outcome.scores)
+    if leads is not None:
+        record = {
+            "seconds": round(time.monotonic() - began, 3),
+            **describe_training(trainer),
+            **describe_model(assembly, start),
+            "predict_rows_per_second": outcome.rows_per_second,
+            "predicted_split": outcome.splits,
+            "fitted_on_dev": outcome.fitted,
+            "notes": [f"{note.place}: {note.message}" for note in assembly.notes],
+            "versions": versions(),
+            "processes": world.size,
+            **(extra(outcome) if extra is not None else {}),
+        }
+        with kept_for_resume(leads):
+            write_json(leads / "run.json", record)
+            write_outcome(leads, assembly, outcome)
+            save_bundle(leads / "model", bundle)  # last: its folder says that the run is complete
+        shutil.rmtree(leads / "checkpoints", ignore_errors=True)
+    stages = trainer.stages.to_json()
+    model = model_of(bundle, str(assembly.device))
+    return Run(folder, model, outcome.scores, outcome.baselines, outcome.intervals, stages)
+
+
+@contextmanager
+def kept_for_resume(folder: Path) -> Generator[None]:
+    """Turn what keeps a trained run from being written into a TrainingError: nothing is lost, and it can go on."""
+    try:
+        yield
+    except (OSError, OutputError) as error:
+        told = str(error) if isinstance(error, OutputError) else f"{folder}: cannot be written ({reason(error)})"
+        raise TrainingError(f"{told}; the checkpoints are kept: free space, and go on with --resume") from None
+
+
+def tell_fitted(assembly: Assembly, world: World) -> Assembly:
+    """Give every process the tasks as the first one fitted them on dev."""
+    told = world.from_leader({name: task.to_json() for name, task in assembly.tasks.items()})
+    if world.leads:
+        return assembly
+    assert isinstance(told, dict)
+    return replace(
+        assembly, tasks={name: type(assembly.tasks[name]).from_json(name, one) for name, one in told.items()}
+    )
+
+
+def describe_training(trainer: Trainer) -> dict[str, Any]:
+    """Return how long the run was, what each task has seen, and how the model was chosen."""
+    snapshots = trainer.snapshots
+    return {
+        "steps": trainer.step,
+        "best_step": snapshots.selection.best_step,
+        "best_step_by_task": {task: found.step for task, found in snapshots.by_task.items()},
+        "selection": snapshots.selection.rule.to_json(),
+        "pareto": pareto(snapshots.evaluations),
+        "stages": trainer.stages.to_json(),
+        "exposure": trainer.exposure.to_json(),
+    }
+
+
+def save_best_of_each_task(assembly: Assembly, snapshots: Snapshots, folder: Path) -> None:
+    """Save the model of each task's best evaluation under the task's name."""
+    folder.mkdir(exist_ok=True)
+    for task, found in snapshots.by_task.items():
+        snapshots.load(assembly.model, task)
+        shutil.rmtree(folder / task, ignore_errors=True)  # of a run that was interrupted here
+        fitted, on_dev = fit_run(assembly)
+        dev = {**found.dev, **fitted.scorer().scores_of(on_dev)}
+        save_bundle(folder / task, fitted.bundle({"dev": dev}))

@@ -1,0 +1,99 @@
+"""Serving: one model behind HTTP, with micro-batches, limits and a page to try it on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from polytask.errors import ConfigError, missing_extra, nearest
+from polytask.predict.predictor import Model
+from polytask.serving.options import ServeOptions
+
+__all__ = ["ServeOptions", "read_options", "serve", "serve_model"]
+
+KEY_VARIABLE = "POLYTASK_API_KEY"
+
+
+def serve(model: str | Path | Model, *, api_key_file: str | Path | None = None, **options: Any) -> None:  # noqa: ANN401
+    """Answer texts over HTTP until Ctrl-C, SIGTERM, or the stop button of a notebook.
+
+    Args:
+        model: a run's folder, a model folder, or a loaded model.
+        api_key_file: file with the API key; without it and `api_key` that in the variable POLYTASK_API_KEY, if any.
+        options: those of `ServeOptions`, such as host, port, api_key, max_texts, timeout_s, device and precision.
+
+    Raises:
+        ConfigError: an option is unknown or out of range.
+        ModelError: the model cannot be loaded.
+        UserError: the port is taken.
+        MissingExtra: the packages of the extra `serve` are not installed.
+    """
+    for name in options:
+        if name not in ServeOptions.model_fields:
+            raise ConfigError(f"{name}: unknown option; {nearest(name, ServeOptions.model_fields)}")
+    key_file = None if api_key_file is None else Path(api_key_file)
+    serve_model(model, read_options(options, key_file, flag=str))
+
+
+def serve_model(model: str | Path | Model, options: ServeOptions) -> None:
+    """Serve a model until the process is told to stop.
+
+    Raises MissingExtra without the packages of the extra `serve`, ModelError for a bad folder, UserError for a port
+    that is taken.
+    """
+    try:
+        from polytask.serving.run import run
+    except ModuleNotFoundError as error:
+        raise missing_extra(error, "polytask serve") or error from None
+    run(model, options)
+
+
+def flag_of(option: str) -> str:
+    """Return what the command line calls an option.
+
+    >>> flag_of("max_texts")
+    '--max-texts'
+    """
+    return f"--{option.replace('_', '-')}"
+
+
+def read_options(
+    given: Mapping[str, Any], key_file: Path | None = None, flag: Callable[[str], str] = flag_of
+) -> ServeOptions:
+    """Return the options of a command line; what is None was not given.
+
+    Args:
+        flag: what a message calls an option.
+
+    The key is the first of: the one given, that in the file, that in the variable POLYTASK_API_KEY.
+    Raises ConfigError for a value that is out of range and for a key file that cannot be read.
+    """
+    values = {name: value for name, value in given.items() if value is not None}
+    if "api_key" not in values and key_file is not None:
+        try:
+            values["api_key"] = key_file.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{flag('api_key_file')}: {key_file} cannot be read ({error})") from None
+    elif "api_key" not in values and KEY_VARIABLE in os.environ:
+        values["api_key"] = os.environ[KEY_VARIABLE].strip()
+    if values.get("api_key") == "":
+        names = f"{KEY_VARIABLE}, {flag('api_key')} and {flag('api_key_file')}"
+        raise ConfigError(f"the API key is empty; leave out {names} to need none")
+    try:
+        return ServeOptions(**values)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        raise ConfigError("; ".join(_sentence(details, flag) for details in found)) from None
+
+
+def _sentence(details: Any, flag: Callable[[str], str]) -> str:  # noqa: ANN401
+    message = details["msg"].removeprefix("Value error, ")
+    if not details["loc"]:
+        return message
+    message = message.replace("Input should be", "expected")
+    told = message if message.startswith("found ") else f"found {details['input']!r}; {message}"
+    return f"{flag(str(details['loc'][0]))}: {told}"
