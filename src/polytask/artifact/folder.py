@@ -12,7 +12,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from polytask.artifact.card import model_card
-from polytask.artifact.description import BERT_HEADS, WEIGHTS, Description, read_description, write_description
+from polytask.artifact.description import (
+    BERT_HEADS,
+    WEIGHTS,
+    Description,
+    extensions_of,
+    read_description,
+    write_description,
+)
 from polytask.errors import ModelError
 from polytask.files import new_folder
 from polytask.model.encoder import Backbone
@@ -22,6 +29,7 @@ from polytask.model.origin import forget_attention, load_tokenizer, quiet
 from polytask.model.trust import require_plain_encoder, require_sizes, shapes_in
 from polytask.sharing.sharing import Sharing
 from polytask.tasks import Task, head_specs
+from polytask.tasks.heads import HEADS
 from polytask.terms import HeadSpec, Precision
 
 if TYPE_CHECKING:
@@ -47,10 +55,16 @@ class Bundle:
     precision: Precision = "auto"
     about: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
+    def extensions(self) -> set[str]:
+        """Return the modules that whoever loads the model has to allow."""
+        heads = {HEADS.extensions.get(spec.head or "") for spec in head_specs(self.tasks).values()}
+        return extensions_of(self.tasks) | {module for module in heads if module is not None}
+
     def to_json(self) -> dict[str, Any]:
         """Return what its description says wherever it runs."""
         return {
             "about": dict(self.about),
+            "extensions": sorted(self.extensions()),
             "max_tokens": self.max_tokens,
             "sharing": self.model.sharing.to_json(),
             "tasks": {name: task.to_json() for name, task in self.tasks.items()},
