@@ -37,7 +37,7 @@ from polytask.model.encoder import Backbone
 from polytask.model.engine import TorchEngine
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.origin import load_tokenizer, locate, pad_id
-from polytask.schedule import SCHEDULES, Schedule, Workload, require_reachable, waves
+from polytask.schedule import Schedule, Workload, require_reachable, waves
 from polytask.sharing import SharingPolicy
 from polytask.tasks import TASKS, Task, head_specs, require_readable
 from polytask.tasks.alike import label_differences
@@ -165,7 +165,7 @@ class Assembly:
 
     def schedule(self) -> Schedule:
         """Build the schedule of this run, before its first step."""
-        return SCHEDULES[self.config.schedule.strategy](self.config.schedule, self.workload)
+        return self.config.schedule.build(self.workload)
 
     def trainer(self, world: World, folder: Path | None, events: Events) -> Trainer:
         """Build the trainer of this run."""
@@ -264,7 +264,7 @@ def compose(
         needs={name: task.needs for name, task in config.tasks.items()},
         gates={name: task.gate for name, task in config.tasks.items() if task.gate is not None},
     )
-    schedule = SCHEDULES[config.schedule.strategy](config.schedule, workload)
+    schedule = config.schedule.build(workload)
     balance, reason = resolve_balance(
         config.balance, list(config.tasks), together=schedule.together, sharing=model.sharing_tasks()
     )

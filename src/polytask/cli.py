@@ -74,6 +74,22 @@ LongTexts = Annotated[
     str, typer.Option("--long", help="Texts that are too long: truncate, or windows: read all in overlapping parts.")
 ]
 
+
+def _allow(names: list[str] | None) -> list[str] | None:
+    """Import extensions as soon as they are named: what follows may be about what they add."""
+    from polytask.extensions import import_extensions
+
+    import_extensions(names or (), place="--extension")
+    return names
+
+
+Extensions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--extension", metavar="MODULE", callback=_allow, is_eager=True,
+        help="Import this module with methods of your own; it runs code. May be repeated.",
+    ),
+]  # fmt: skip
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
 PrecisionName = Annotated[
     str | None,
@@ -98,8 +114,9 @@ def options(
 
 
 @app.command()
-def check(config: ConfigPath, overrides: Overrides = None) -> None:
+def check(config: ConfigPath, overrides: Overrides = None, extension: Extensions = None) -> None:
     """Say what would run, and find everything that can be wrong before the first step."""
+    del extension
     from polytask.preflight import check as run_check
     from polytask.tables import console, show_assembly
 
@@ -113,8 +130,10 @@ def train(
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     processes: Annotated[int, typer.Option(min=1, help="Processes that train together.")] = 1,
+    extension: Extensions = None,
 ) -> None:
     """Train one model for all tasks, evaluate it, and save it in OUT/model."""
+    del extension
     if processes > 1 and "WORLD_SIZE" not in os.environ:
         from polytask.launch import launch
 
@@ -137,8 +156,10 @@ def extend(
     mode: Annotated[str, typer.Option(help="frozen: old answers stay; joint: everything trains.")] = "frozen",
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    extension: Extensions = None,
 ) -> None:
     """Add the tasks of a configuration to a trained model, and save both in OUT/model."""
+    del extension
     from polytask.extension import Mode
     from polytask.extension import extend as run_extension
     from polytask.tables import console, show_before, show_scores
@@ -168,8 +189,10 @@ def evaluate(
     written: Written = None,
     device: Device = "auto",
     precision: PrecisionName = None,
+    extension: Extensions = None,
 ) -> None:
     """Score a model on new labelled files, with 95 % intervals from a bootstrap over their rows."""
+    del extension
     from polytask.api import evaluate as run_evaluation
     from polytask.tables import console, show_scores
 
@@ -212,8 +235,10 @@ def predict(
     ] = None,
     device: Device = "auto",
     precision: PrecisionName = None,
+    extension: Extensions = None,
 ) -> None:
     """Answer texts: one JSON object a line, all tasks from one pass through the encoder."""
+    del extension
     from polytask.predict.columns import Columns
     from polytask.predict.lines import answer_lines
 
@@ -262,8 +287,10 @@ def export(
     data: Annotated[
         list[str] | None, typer.Option(help="onnx: labelled rows to compare on: a file for all tasks, or TASK=FILE.")
     ] = None,
+    extension: Extensions = None,
 ) -> None:
     """Write a trained model with fewer tasks, or in the form of other programs; print the folders."""
+    del extension
     from polytask.exports import export as run_export
 
     chosen = None if tasks is None else split_names(tasks)
@@ -297,8 +324,10 @@ def compare(
     floor: Annotated[float, typer.Option(help="Points (hundredths) of its metric that a task may lose.")] = 0.5,
     jobs: Annotated[int, typer.Option(help="Runs that train at once.")] = 1,
     overrides: Overrides = None,
+    extension: Extensions = None,
 ) -> None:
     """Train single models and joint ones under one budget, and say for each task whether sharing pays off."""
+    del extension
     from polytask.comparison import compare as run_comparison
     from polytask.comparison.arms import read_named
     from polytask.comparison.table import show_comparison
@@ -330,8 +359,10 @@ def relate(
         Path | None, typer.Option(help="Folder of a comparison of the same tasks, to see what foretold it.")
     ] = None,
     overrides: Overrides = None,
+    extension: Extensions = None,
 ) -> None:
     """Say how related the tasks are, from one short probe run (at most a quarter of a joint run)."""
+    del extension
     from polytask.probe import relate as run_probe
     from polytask.probe.table import show_relatedness
     from polytask.tables import console
@@ -366,9 +397,10 @@ def serve(
     batch_tokens: Annotated[int | None, typer.Option(help="Tokens answered together.", show_default="8192")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...", show_default="auto")] = None,
     precision: PrecisionName = None,
+    extension: Extensions = None,
 ) -> None:
     """Answer texts over HTTP, with a page to try the model on; SIGTERM lets running requests finish."""
-    given = {name: value for name, value in locals().items() if name not in ("model", "api_key_file")}
+    given = {name: value for name, value in locals().items() if name not in ("model", "api_key_file", "extension")}
     from polytask.serving import read_options, serve_model
 
     serve_model(model, read_options(given, api_key_file))
@@ -385,10 +417,13 @@ def quickstart(
 
 
 @app.command()
-def schema() -> None:
+def schema(extension: Extensions = None) -> None:
     """Print the JSON schema of a configuration."""
+    del extension
     from polytask.config import Config
+    from polytask.extensions import import_allowed
 
+    import_allowed()
     typer.echo(json.dumps(Config.model_json_schema(), indent=1))
 
 

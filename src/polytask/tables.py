@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rich.console import Console
 from rich.table import Table
 
+from polytask.tasks.metric import has_interval
 from polytask.terminal import PlainConsole
-from polytask.terms import NO_INTERVAL, Intervals, Scores, Split
+from polytask.terms import Intervals, Scores, Split
 
 if TYPE_CHECKING:
     from polytask.assemble import Assembly
@@ -61,7 +62,7 @@ def show_scores(
 
 
 def _with_interval(found: Intervals) -> Intervals:
-    return {task: {name: one for name, one in by.items() if name not in NO_INTERVAL} for task, by in found.items()}
+    return {task: {name: one for name, one in by.items() if has_interval(name)} for task, by in found.items()}
 
 
 _T = TypeVar("_T")

@@ -22,11 +22,6 @@ Scores: TypeAlias = "dict[str, dict[str, float | None]]"
 # Their 95 % intervals: {task: {metric: (low, high)}}; None where an interval is undefined.
 Intervals: TypeAlias = "dict[str, dict[str, tuple[float, float] | None]]"
 
-# Metrics of which less is better.
-SMALLER_IS_BETTER = frozenset({"mae", "ece"})
-# Scores of which no interval is given: a sum of distances, which resampled rows can only make greater.
-NO_INTERVAL = frozenset({"ece"})
-
 
 @dataclass(frozen=True)
 class Reading:
@@ -55,6 +50,7 @@ class HeadSpec:
         pooling: how token states become one state a row; a word uses its first sub-word.
         dropout: probability in [0, 1) of dropping a feature before the output layer.
         reads: what the output layer is given of other tasks' outputs.
+        head: the name of a row of the table of heads; by default the one of the level.
     """
 
     level: Literal["row", "word"]
@@ -62,6 +58,7 @@ class HeadSpec:
     pooling: Pooling
     dropout: float
     reads: tuple[Reading, ...] = ()
+    head: str | None = None
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from polytask.data.encode import Source
 from polytask.data.prepare import Tables, encode_tables, read_tables, shared_token_notes
 from polytask.data.stream import Drawn
 from polytask.data.tokens import DROPPED, SHARED, Tokenization, TokenRow, first_tokens
-from polytask.evaluation.metrics import entity_f1, word_accuracy
 from polytask.tasks import TaskOptions
+from polytask.tasks.metrics import entity_f1, word_accuracy
 from polytask.tasks.tagging import Tagging
 from polytask.terms import NO_TOKEN, OWN_TOKEN, SHARED_TOKEN, Gold
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polytask.evaluation.bootstrap import _label_counts, resampled, score_intervals
-from polytask.evaluation.metrics import METRICS, sets_matrix
-from polytask.tasks import TASKS
+from polytask.evaluation.bootstrap import resampled, score_intervals
+from polytask.tasks import METRICS, TASKS
+from polytask.tasks.metrics import sets_matrix
+from polytask.tasks.resampling import _label_counts
 
 LABELS = 4000
 ROWS = 60

@@ -15,8 +15,7 @@ from seqeval import metrics as seqeval
 from seqeval.scheme import IOB2
 from sklearn import metrics as sk
 
-from polytask.evaluation.metrics import METRICS
-from polytask.terms import SMALLER_IS_BETTER
+from polytask.tasks import METRICS, smaller_is_better
 
 ROW, WORD = METRICS["row"], METRICS["word"]
 LAWS = settings(max_examples=50, deadline=None)
@@ -38,10 +37,10 @@ def columns(pairs: list[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
 
 
 def test_every_metric_is_tested_here() -> None:
-    assert list(ROW) == ["accuracy", "macro_f1", "micro_f1", "mcc", "pearson", "spearman", "mae"]
-    assert list(WORD) == ["f1", "precision", "recall", "accuracy", "macro_f1"]
     # The calibration error needs probabilities: tests/tasks/test_calibration.py.
-    assert set(ROW) | set(WORD) >= SMALLER_IS_BETTER - {"ece"} == {"mae"}
+    assert list(ROW) == ["accuracy", "macro_f1", "micro_f1", "mcc", "pearson", "spearman", "mae", "ece"]
+    assert list(WORD) == ["f1", "precision", "recall", "accuracy", "macro_f1", "ece"]
+    assert {name for name in {*ROW, *WORD} if smaller_is_better(name)} == {"mae", "ece"}
 
 
 @LAWS
@@ -117,6 +116,8 @@ def test_constants_have_no_correlation(name: str) -> None:
 @pytest.mark.parametrize("level", METRICS)
 def test_no_rows_have_no_score(level: str) -> None:
     for name, metric in METRICS[level].items():  # type: ignore[index]
+        if metric.function is None:
+            continue
         assert metric([], []) in ((None, 0.0) if name in ("f1", "precision", "recall") else (None,)), name
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import polytask as pt
-from polytask.evaluation.metrics import METRICS
 from polytask.sharing import Plan, Sharing
+from polytask.tasks import METRICS
 
 Job = Callable[..., dict[str, Any]]
 

@@ -11,8 +11,7 @@ import pytest
 from variants import DYNAMIC, FREE, PARALLEL, SEQUENTIAL, VARIANTS, WORKLOADS, Variant, play, steps, workload
 
 from polytask.schedule import SCHEDULES, Feedback, Parallel, ParallelOptions, Step, Workload, passed
-from polytask.schedule.dynamic import LEAST, POLICIES, DynamicOptions
-from polytask.schedule.parallel import Proportions
+from polytask.schedule.dynamic import LEAST, POLICIES
 from polytask.schedule.proportions import PROPORTIONS, Dial
 
 every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
@@ -47,11 +46,9 @@ def test_every_schedule_proportion_and_policy_is_covered() -> None:
     assert len(SCHEDULES) == 3
     assert {variant.strategy for variant in VARIANTS} == set(SCHEDULES)
     for name, kind in SCHEDULES.items():
-        assert get_args(kind.Options.model_fields["strategy"].annotation) == (name,)
+        assert get_args(kind.model_fields["strategy"].annotation) == (name,)
     assert {variant.options["proportions"] for variant in PARALLEL} == {*PROPORTIONS, "numbers"}
-    assert get_args(Proportions) == tuple(PROPORTIONS)
     assert {variant.options["policy"] for variant in DYNAMIC} == set(POLICIES)
-    assert get_args(DynamicOptions.model_fields["policy"].annotation) == tuple(POLICIES)
     assert {bool(variant.options.get("replay")) for variant in SEQUENTIAL} == {True, False}
 
 

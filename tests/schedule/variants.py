@@ -36,8 +36,7 @@ class Variant:
 
     def build(self, workload: Workload) -> Any:
         """Return a new schedule for a run."""
-        kind = SCHEDULES[self.strategy]
-        return kind(kind.Options.model_validate(self.values(workload)), workload)  # type: ignore[arg-type]
+        return SCHEDULES[self.strategy].model_validate(self.values(workload)).build(workload)  # type: ignore[arg-type]
 
 
 PARALLEL = [

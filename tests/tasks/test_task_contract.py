@@ -12,10 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from polytask.evaluation.metrics import METRICS
-from polytask.tasks import TASKS, Tally, Task
+from polytask.tasks import METRICS, TASKS, Tally, Task, smaller_is_better
 from polytask.tasks.bio import is_bio
-from polytask.terms import SMALLER_IS_BETTER, Gold
+from polytask.terms import Gold
 
 WORDS = ["Ann", "met", "Bo", "Li"]
 
@@ -162,7 +161,7 @@ def test_perfect_outputs_decode_to_the_golds_and_score_1(case: Case) -> None:
     else:
         assert found == pytest.approx(golds, abs=1e-5)
     for name in task.metrics:
-        best = 0.0 if name in SMALLER_IS_BETTER else 1.0
+        best = 0.0 if smaller_is_better(name) else 1.0
         assert METRICS[task.level][name](golds, found) == pytest.approx(best, abs=1e-5), name
 
 

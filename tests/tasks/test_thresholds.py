@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.evaluation.metrics import METRICS
-from polytask.tasks import Tally
+from polytask.tasks import METRICS, Tally
 from polytask.tasks import thresholds as module
 from polytask.tasks.multilabel import Multilabel, MultilabelOptions
 from polytask.tasks.thresholds import Cuts, tune_thresholds

@@ -15,7 +15,7 @@ import polytask as pt
 from polytask.assemble import assemble
 from polytask.errors import ConfigError
 from polytask.options import DataOptions
-from polytask.terms import SMALLER_IS_BETTER
+from polytask.tasks import smaller_is_better
 from polytask.training.options import TrainOptions
 from polytask.training.selection import RULES, DevScores, Rule, pareto, read_rule
 
@@ -66,7 +66,7 @@ def test_no_rule_prefers_an_evaluation_that_is_worse_for_every_task(
 @given(SHARE, SHARE)
 def test_what_only_equals_the_baselines_has_no_gap(accuracy: float, error: float) -> None:
     assert rule("gap", intent=accuracy, rating=error)(dev(accuracy, error)) == pytest.approx(0)
-    assert "mae" in SMALLER_IS_BETTER
+    assert smaller_is_better("mae")
 
 
 def test_an_undefined_score_counts_as_nothing() -> None:

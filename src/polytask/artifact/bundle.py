@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from polytask.artifact.description import extensions_of
 from polytask.model.multitask import MultiTaskModel
-from polytask.tasks import Task
+from polytask.tasks import Task, head_specs
+from polytask.tasks.heads import HEADS
 from polytask.terms import Precision
 
 if TYPE_CHECKING:
@@ -30,10 +32,16 @@ class Bundle:
     precision: Precision = "auto"
     about: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
+    def extensions(self) -> set[str]:
+        """Return the modules that whoever loads the model has to allow."""
+        heads = {HEADS.extensions.get(spec.head or "") for spec in head_specs(self.tasks).values()}
+        return extensions_of(self.tasks) | {module for module in heads if module is not None}
+
     def to_json(self) -> dict[str, Any]:
         """Return what its description says wherever it runs."""
         return {
             "about": dict(self.about),
+            "extensions": sorted(self.extensions()),
             "max_tokens": self.max_tokens,
             "sharing": self.model.sharing.to_json(),
             "tasks": {name: task.to_json() for name, task in self.tasks.items()},

@@ -12,8 +12,9 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from polytask.data.cache import file_digest
 from polytask.errors import ConfigError, ModelError, nearest
+from polytask.extensions import import_allowed, require_imported
 from polytask.files import new_folder, write_json
-from polytask.tasks import TASKS, Task, require_readable
+from polytask.tasks import METRICS, TASKS, Task, require_readable
 from polytask.terms import Precision
 
 FORM = 3
@@ -64,6 +65,8 @@ def read_description(folder: Path) -> Description:
     """
     folder = model_folder(folder)
     data = _verified(folder)
+    import_allowed()
+    _require_extensions(folder, data)
     try:
         tasks = {name: TASKS[task["type"]].from_json(name, task) for name, task in data["tasks"].items()}
         runtime: Runtime = data.get("runtime", "torch")
@@ -76,6 +79,27 @@ def read_description(folder: Path) -> Description:
     if fault is not None:
         raise ModelError(f"{folder / FILE}: {fault}")
     return found
+
+
+def _require_extensions(folder: Path, data: Mapping[str, Any]) -> None:
+    """Raise ModelError where a model needs types of tasks that are not here: the folder only says whose they are."""
+    needed = data.get("extensions", [])
+    if not isinstance(needed, list):
+        raise ModelError(f"{folder / FILE}: extensions: found {str(needed)[:100]!r}; expected a list of modules")
+    require_imported(needed, str(folder), ModelError)
+    tasks = data.get("tasks")
+    for name, task in tasks.items() if isinstance(tasks, dict) else ():
+        kind = task.get("type") if isinstance(task, dict) else None
+        if isinstance(kind, str) and kind not in TASKS:
+            told = f", and {', '.join(needed)} did not register it" if needed else ""
+            raise ModelError(f"{folder}: {name}: found the type {kind[:100]!r}{told}; {nearest(kind, TASKS)}")
+
+
+def extensions_of(tasks: Mapping[str, Task]) -> set[str]:
+    """Return the modules that tasks need, beside polytask, to answer and to be scored by their main metric."""
+    found = {TASKS.extensions.get(task.type_name) for task in tasks.values()}
+    found |= {METRICS[task.level].extensions.get(task.metric) for task in tasks.values()}
+    return {module for module in found if module is not None}
 
 
 def model_folder(path: str | Path) -> Path:

@@ -12,7 +12,13 @@ from safetensors.torch import load_file, save_file
 
 from polytask.artifact.bundle import Bundle
 from polytask.artifact.card import model_card
-from polytask.artifact.description import BERT_HEADS, WEIGHTS, Description, read_description, write_description
+from polytask.artifact.description import (
+    BERT_HEADS,
+    WEIGHTS,
+    Description,
+    read_description,
+    write_description,
+)
 from polytask.errors import ModelError
 from polytask.files import new_folder
 from polytask.model.encoder import Backbone

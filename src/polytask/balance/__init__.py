@@ -6,8 +6,9 @@ from polytask.balance import by_gradient, by_gram, by_loss, by_rows
 from polytask.balance.auto import AutoOptions, resolve_balance
 from polytask.balance.balancer import BalanceOptions, Balancer, require_balanceable
 from polytask.balance.sum import SumOptions
+from polytask.registry import Table
 
-BALANCERS: dict[str, type[BalanceOptions]] = {
+_METHODS: dict[str, type[BalanceOptions]] = {
     "auto": AutoOptions,
     "sum": SumOptions,
     "rows": by_rows.RowsOptions,
@@ -38,6 +39,7 @@ BALANCERS: dict[str, type[BalanceOptions]] = {
     "graddrop": by_gradient.GraddropOptions,
     "trimmed_mean": by_gradient.TrimmedMeanOptions,
 }
+BALANCERS = Table("balancer", _METHODS, base=BalanceOptions, tag="method")
 
 __all__ = [
     "BALANCERS",

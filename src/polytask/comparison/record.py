@@ -18,8 +18,8 @@ from polytask.comparison.preparation import Prepared
 from polytask.comparison.statistics import LEVEL, Difference, holm, mean_of, overall
 from polytask.comparison.transfer import transfer
 from polytask.comparison.verdict import Candidate, Evidence, judge, recommend
+from polytask.tasks.metric import smaller_is_better
 from polytask.tasks.task import rounded
-from polytask.terms import SMALLER_IS_BETTER
 
 Folders = Mapping[int, Sequence[Path]]
 
@@ -96,7 +96,7 @@ def _task(task: str, sharing: Sequence[str], found: Findings) -> dict[str, Any]:
     chosen = {name: by_arm[name] for name in sharing}
     metric = found.metrics[task]
     means = [one.mean for one in by_arm.values() if one.mean is not None]
-    best = min if metric in SMALLER_IS_BETTER else max
+    best = min if smaller_is_better(metric) else max
     reached, majority = best(means) if means else None, _majority(task, metric, found)
     fewer = {name: len(found.runs[name]) for name in chosen if len(found.runs[name]) < len(found.seeds)}
     verdict = judge(Evidence(task, metric, chosen, found.floor / 100, rows, len(found.seeds), reached, majority, fewer))

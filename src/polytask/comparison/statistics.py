@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from polytask.comparison.answers import Answers
 from polytask.evaluation.bootstrap import Floats, interval, resampled, weights
-from polytask.evaluation.metrics import METRICS
-from polytask.terms import SMALLER_IS_BETTER, Gold
+from polytask.tasks.metric import METRICS, smaller_is_better
+from polytask.terms import Gold
 
 LEVEL = 0.95
 
@@ -128,7 +128,7 @@ def compare_arms(
 ) -> dict[str, Difference]:
     """Return each arm's difference to the baseline on one task, over the seeds of the arm."""
     base = answers[baseline]
-    sign = -1.0 if metric in SMALLER_IS_BETTER else 1.0
+    sign = -1.0 if smaller_is_better(metric) else 1.0
     # Tasks on the same texts draw the same rows, others others.
     rows_seed = zlib.crc32("\0".join(base.texts).encode("utf-8", "replace")) + seed
     replicates = _replicates(metric, level, answers, resamples, rows_seed)

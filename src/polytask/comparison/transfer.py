@@ -11,9 +11,8 @@ from polytask.comparison.answers import read_answers
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.preparation import Prepared
 from polytask.comparison.statistics import Difference
-from polytask.evaluation.metrics import METRICS
+from polytask.tasks.metric import METRICS, smaller_is_better
 from polytask.tasks.task import rounded
-from polytask.terms import SMALLER_IS_BETTER
 
 
 def transfer(
@@ -53,7 +52,7 @@ def transfer(
 
 def _change(task: str, metric: str, level: Any, runs: Mapping[str, Mapping[int, Sequence[Path]]]) -> float | None:  # noqa: ANN401
     """Return the mean change of a task's score over seeds."""
-    sign = -1.0 if metric in SMALLER_IS_BETTER else 1.0
+    sign = -1.0 if smaller_is_better(metric) else 1.0
     means: list[float] = []
     for answers in read_answers(runs, [task])[task].values():
         values = [METRICS[level][metric](list(answers.golds), list(found)) for found in answers.found]

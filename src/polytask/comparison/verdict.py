@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.statistics import Difference
-from polytask.terms import SMALLER_IS_BETTER
+from polytask.tasks.metric import smaller_is_better
 
 Word: TypeAlias = Literal["share", "share_partly", "keep_apart", "cannot_tell"]
 # More seeds than this nobody trains.
@@ -70,7 +70,7 @@ class Evidence:
         if self.reached is None or self.majority is None:
             return True
         gain = self.reached - self.majority
-        return (-gain if self.metric in SMALLER_IS_BETTER else gain) > self.floor
+        return (-gain if smaller_is_better(self.metric) else gain) > self.floor
 
 
 def is_safe(one: Difference, floor: float) -> bool:

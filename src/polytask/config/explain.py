@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from polytask.config.document import Path_
 from polytask.config.root import Config
 from polytask.errors import nearest
+from polytask.registry import OneOf
 from polytask.tasks import TASKS
 
 _MAPPING = "keys with values"
@@ -204,7 +205,7 @@ def _annotation_at(path: Path_, data: Any) -> tuple[Any, Any]:  # noqa: ANN401
     at = data
     for part in path:
         model = _model_of(annotation, at)
-        annotation = _item_of(annotation) if model is None else model.model_fields[str(part)].annotation
+        annotation = _item_of(annotation) if model is None else _declared(model.model_fields[str(part)])
         at = at[part]
     return annotation, at
 
@@ -222,8 +223,17 @@ def _model_of(annotation: Any, value: Any) -> type[BaseModel] | None:  # noqa: A
     return None
 
 
+def _declared(field: FieldInfo) -> Any:  # noqa: ANN401
+    """Return the annotation of a field with the table that its value is told by."""
+    tables = [item for item in field.metadata if isinstance(item, OneOf)]
+    return Annotated[field.annotation, tables[0]] if tables else field.annotation
+
+
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    tables = [item for item in getattr(annotation, "__metadata__", ()) if isinstance(item, OneOf)]
+    if tables:
+        yield from tables[0].classes.values()
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     elif get_origin(annotation) in (Annotated, Union, UnionType):
         for inner in get_args(annotation):
@@ -261,7 +271,6 @@ def path_like(name: str) -> str | None:
     return names[close[0]] if close else None
 
 
-@cache
 def _all_paths() -> tuple[str, ...]:
     found = dict.fromkeys(_paths(Config, ""))
     return tuple(sorted(found, key=lambda path: path.count(".")))
@@ -271,7 +280,7 @@ def _paths(model: type[BaseModel], place: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield place + name
         item = _item_of(field.annotation)
-        for inner in _models_in(field.annotation):
+        for inner in _models_in(_declared(field)):
             yield from _paths(inner, f"{place}{name}.")
         for inner in _models_in(item) if item is not None else ():
             yield from _paths(inner, f"{place}{name}.NAME.")

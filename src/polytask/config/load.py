@@ -11,7 +11,9 @@ from pydantic import BaseModel, ValidationError
 from polytask.config.document import Path_, apply_override, parse
 from polytask.config.explain import explain
 from polytask.config.root import Config as Fields
+from polytask.config.root import extensions_in
 from polytask.errors import ConfigError, nearest
+from polytask.extensions import import_extensions
 
 
 class Config(Fields):
@@ -54,8 +56,13 @@ def _as_values(value: Any) -> Any:  # noqa: ANN401
     return value
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file and apply overrides such as "train.epochs=1". Raises ConfigError listing all that is wrong."""
+def load_config(path: Path, overrides: Sequence[str] = (), *, trusted: bool = True) -> Config:
+    """Read a YAML file and apply overrides such as "train.epochs=1". Raises ConfigError listing all that is wrong.
+
+    Args:
+        trusted: whether a person named the file, so that the extensions that it names may be imported; False for one
+            that lies in a folder.
+    """
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
@@ -71,7 +78,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     places = {key: f"{path}:{line}" for key, line in marks.items()}
     for override in overrides:
         apply_override(data, override, places)
-    return validate(data, base=path.parent, places=places, name=str(path))
+    return validate(data, base=path.parent, places=places, name=str(path), trusted=trusted)
 
 
 def validate(
@@ -80,15 +87,21 @@ def validate(
     base: Path | None = None,
     places: Mapping[Path_, str] | None = None,
     name: str = "config",
+    trusted: bool = True,
 ) -> Config:
     """Check plain values. Raises ConfigError with one line for each thing that is wrong.
 
     Args:
         base: folder that paths in the configuration are relative to.
         places: where each value stands, by its path.
+        trusted: as for `load_config`.
     """
+    place = (places or {}).get(("extensions",), name)
+    context = {"base": None if base is None else str(base), "trusted": trusted, "name": f"{place}: extensions"}
+    if trusted:
+        import_extensions(extensions_in(data), base, f"{place}: extensions")
     try:
-        config = Config.model_validate(data, context=_context(base))
+        config = Config.model_validate(data, context={**_context(base), **context})
     except ValidationError as error:
         raise ConfigError("\n".join(explain(error, _as_values(data), places or {}, name))) from None
     config.stands_at(places or {})

@@ -5,34 +5,37 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import or_
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import AfterValidator, Field, PrivateAttr, SerializeAsAny, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PrivateAttr,
+    SerializeAsAny,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from polytask.balance import BALANCERS, AutoOptions, BalanceOptions
 from polytask.config.document import Path_
-from polytask.errors import UserError
+from polytask.errors import ConfigError, UserError
+from polytask.extensions import import_allowed, import_extensions, require_imported
 from polytask.options import NAME, Options, is_name
+from polytask.registry import OneOf
 from polytask.schedule import SCHEDULES, ParallelOptions, ScheduleOptions
 from polytask.sharing import SHARING, GlobalOptions, SharingOptions
 from polytask.sharing.growth import ExtendOptions
 from polytask.tasks import TASKS, TaskOptions
+from polytask.tasks.task import Names
 from polytask.training.options import TrainOptions
 
-if TYPE_CHECKING:
-    AnyTask: TypeAlias = TaskOptions
-    AnySharing: TypeAlias = SharingOptions
-    AnySchedule: TypeAlias = ScheduleOptions
-    AnyBalance: TypeAlias = BalanceOptions
-else:
-    # The tables are the only places that list the types and the strategies.
-    AnyTask = Annotated[reduce(or_, (kind.Options for kind in TASKS.values())), Field(discriminator="type")]
-    AnySharing = Annotated[reduce(or_, SHARING.values()), Field(discriminator="strategy")]
-    AnySchedule = Annotated[reduce(or_, (kind.Options for kind in SCHEDULES.values())), Field(discriminator="strategy")]
-    AnyBalance = Annotated[reduce(or_, BALANCERS.values()), Field(discriminator="method")]
+# What a name means is looked up in its table when a configuration is validated: users add rows.
+AnyTask: TypeAlias = Annotated[TaskOptions, OneOf(TASKS, lambda kind: kind.Options, tag="type")]
+AnySharing: TypeAlias = Annotated[SharingOptions, OneOf(SHARING)]
+AnySchedule: TypeAlias = Annotated[ScheduleOptions, OneOf(SCHEDULES)]
+AnyBalance: TypeAlias = Annotated[BalanceOptions, OneOf(BALANCERS)]
 
 
 def _require_name(value: str) -> str:
@@ -42,6 +45,13 @@ def _require_name(value: str) -> str:
 
 
 TaskName: TypeAlias = Annotated[str, AfterValidator(_require_name)]
+
+
+def extensions_in(values: Any) -> list[str]:  # noqa: ANN401
+    """Return the extensions that plain values name; nothing where they are not names, which the check tells."""
+    named = values.get("extensions") if isinstance(values, Mapping) else None
+    listed = [named] if isinstance(named, str) else named
+    return [*listed] if isinstance(listed, list | tuple) and all(isinstance(item, str) for item in listed) else []
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,20 @@ class Config(Options):
     extend: ExtendOptions | None = Field(
         default=None, description="of `polytask extend`: where the new tasks stand in the model"
     )
+    extensions: Names = Field(
+        default=(), description="modules with methods of your own, imported before all else is read: they run code"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _extensions_add_their_names_first(cls, values: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
+        import_allowed()
+        names, context = extensions_in(values), info.context or {}
+        if context.get("trusted", True):
+            import_extensions(names, Path(context.get("base") or ""))
+        else:
+            require_imported(names, context.get("name", "extensions"), ConfigError)
+        return values
 
     @field_validator("encoder")
     @classmethod

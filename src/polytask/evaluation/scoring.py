@@ -13,10 +13,10 @@ from polytask.data.groups import groups_by_length
 from polytask.errors import TrainingError
 from polytask.evaluation.bootstrap import score_intervals
 from polytask.evaluation.calibration import expected_calibration_error
-from polytask.evaluation.metrics import METRICS
 from polytask.tasks import Task
+from polytask.tasks.metric import METRICS, smaller_is_better
 from polytask.tasks.task import Outputs
-from polytask.terms import SMALLER_IS_BETTER, Gold, Intervals, Scores
+from polytask.terms import Gold, Intervals, Scores
 
 
 @dataclass(frozen=True)
@@ -148,6 +148,6 @@ def normalised(task: Task, value: float | None, baseline: float | None) -> float
     if value is None:
         return 0.0
     least = 0.0 if baseline is None else baseline
-    if task.metric in SMALLER_IS_BETTER:
+    if smaller_is_better(task.metric):
         return 1.0 - value / least if least else 0.0
     return (value - least) / (1.0 - least) if least < 1.0 else 0.0

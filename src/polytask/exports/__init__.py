@@ -16,13 +16,15 @@ from polytask.exports.hf import HfExport
 from polytask.exports.model import ModelExport
 from polytask.exports.onnx import OnnxExport
 from polytask.exports.sentence_transformers import SentenceTransformersExport
+from polytask.registry import Table
 
-EXPORTS: dict[str, type[Exporter]] = {
+_FORMS: dict[str, type[Exporter]] = {
     "model": ModelExport,
     "hf": HfExport,
     "onnx": OnnxExport,
     "sentence-transformers": SentenceTransformersExport,
 }
+EXPORTS = Table("export", _FORMS, base=Exporter)
 
 __all__ = ["EXPORTS", "Exported", "Exporter", "export"]
 

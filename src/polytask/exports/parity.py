@@ -17,7 +17,8 @@ from polytask.data.tokens import TokenRow
 from polytask.data.words import split_words
 from polytask.predict.predictor import Model
 from polytask.tasks import Task
-from polytask.terms import SMALLER_IS_BETTER, Scores
+from polytask.tasks.metric import smaller_is_better
+from polytask.terms import Scores
 
 # Texts of the bundled corpus that are compared where a task has no labelled rows.
 TEXTS = 256
@@ -126,7 +127,7 @@ def lost_points(task: Task, before: Mapping[str, float | None], after: Mapping[s
     if second is None:
         return float("inf")
     lost = 100 * (first - second)
-    return -lost if task.metric in SMALLER_IS_BETTER else lost
+    return -lost if smaller_is_better(task.metric) else lost
 
 
 def _corpus_rows(model: Model, tasks: Sequence[str]) -> Iterator[tuple[list[TokenRow], tuple[str, ...]]]:

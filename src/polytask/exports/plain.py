@@ -19,7 +19,7 @@ from polytask.model.family import FAMILIES, HeadForm
 from polytask.model.heads import Head
 from polytask.model.origin import quiet
 from polytask.model.plain import plain_state
-from polytask.tasks import Task
+from polytask.tasks import Task, head_specs
 from polytask.terms import Note
 
 if TYPE_CHECKING:
@@ -73,6 +73,11 @@ def export_notes(bundle: Bundle) -> list[Note]:
 def encoder_obstacle(bundle: Bundle, name: str) -> str | None:
     """Say why a task's way to its head is no plain encoder, and what to do; None where it is one."""
     task, sharing = bundle.tasks[name], bundle.model.sharing.way_of(name)
+    own = head_specs(bundle.tasks)[name].head
+    if own is not None:
+        return f"its head is {own!r}, which other programs do not have; use --to model or --to onnx"
+    if task.level == "row" and task.problem_type is None:
+        return f"its type is {task.type_name!r}, which other programs do not have; use --to model or --to onnx"
     if sharing.mixing is not None:
         return f"{sharing.mixing.method} combines several towers; train with sharing.strategy global or partial"
     divided = (sharing.kind.adds(number, len(level)) for number, level in enumerate(sharing.plan.levels))

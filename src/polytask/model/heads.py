@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from polytask.data.batch import TaskRows
+from polytask.errors import ConfigError, nearest
 from polytask.model.family import FAMILIES
+from polytask.tasks.heads import HEADS
 from polytask.terms import HeadSpec
 
 
@@ -108,12 +110,19 @@ def _linear(width: int, size: int, deviation: float) -> nn.Linear:
     return layer
 
 
-HEADS: dict[str, type[Head]] = {"row": RowHead, "word": WordHead}
+HEADS.base = Head
+HEADS.update({"row": RowHead, "word": WordHead})
 
 
 def build_head(spec: HeadSpec, config: Any) -> Head:  # noqa: ANN401
-    """Build the head of a specification on an encoder's configuration."""
-    return HEADS[spec.level](spec, config)
+    """Build the head of a specification on an encoder's configuration.
+
+    Raises ConfigError where it names one that nobody registered.
+    """
+    name = spec.head or spec.level
+    if name not in HEADS:
+        raise ConfigError(f"found the head {name!r}; {nearest(name, HEADS)}")
+    return HEADS[name](spec, config)
 
 
 def changed_since_form_2(family: str, spec: HeadSpec) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from polytask.artifact.description import Description, Runtime, read_description
 from polytask.errors import ConfigError, MissingExtra, ModelError, missing_extra, nearest
+from polytask.extensions import import_extensions
 from polytask.predict.predictor import Model, require_finite
 from polytask.terms import Precision
 
@@ -19,20 +20,28 @@ if TYPE_CHECKING:
 SAMPLE = "A moving film by Ang Lee."
 
 
-def load(folder: str | Path, device: str = "auto", precision: Precision | None = None) -> Model:
+def load(
+    folder: str | Path,
+    device: str = "auto",
+    precision: Precision | None = None,
+    *,
+    extensions: Sequence[str] = (),
+) -> Model:
     """Load a model folder, or the model of a run's folder.
 
     Args:
         folder: of a model, or of a run.
         device: auto, cpu, cuda, cuda:0, ...; a model in ONNX form runs on the CPU.
         precision: by default the one in which the model was scored; one in ONNX form has its own.
+        extensions: modules that may be imported, such as those that the folder says it needs; they run code.
 
     Raises:
         ModelError: the folder is none, was altered, or is of another version.
-        ConfigError: the device is not there, or the precision unknown.
+        ConfigError: the device is not there, the precision unknown, or an extension cannot be imported.
     """
     if precision is not None and precision not in get_args(Precision):
         raise ConfigError(f"precision: found {precision!r}; {nearest(precision, get_args(Precision))}")
+    import_extensions(extensions)
     found = read_description(Path(folder))
     model = _LOADERS[found.runtime](found, device, precision)
     require_answers(model, str(folder))

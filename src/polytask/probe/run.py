@@ -23,7 +23,7 @@ from polytask.probe.measuring import LookAhead, Probing
 from polytask.progress import Bar
 from polytask.relatedness.evidence import Evidence
 from polytask.relatedness.record import Cost
-from polytask.schedule import SCHEDULES, ParallelOptions
+from polytask.schedule import ParallelOptions
 from polytask.sharing import GlobalOptions
 from polytask.training.distribution import World
 from polytask.training.events import Events
@@ -96,7 +96,7 @@ def joint_updates(config: Config, assembly: Assembly) -> int:
         needs={name: task.needs for name, task in config.tasks.items()},
         gates={name: task.gate for name, task in config.tasks.items() if task.gate is not None},
     )
-    limit = SCHEDULES[config.schedule.strategy](config.schedule, workload).limit
+    limit = config.schedule.build(workload).limit
     return min(limit, config.train.max_steps) if config.train.max_steps else limit
 
 

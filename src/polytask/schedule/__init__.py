@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from polytask.schedule.dynamic import Dynamic
+from polytask.registry import Table
+from polytask.schedule.dynamic import DynamicOptions
 from polytask.schedule.graph import waves
 from polytask.schedule.parallel import Parallel, ParallelOptions
 from polytask.schedule.rows import passed
@@ -16,13 +17,14 @@ from polytask.schedule.schedule import (
     Workload,
     require_reachable,
 )
-from polytask.schedule.sequential import Sequential
+from polytask.schedule.sequential import SequentialOptions
 
-SCHEDULES: dict[str, type[Schedule]] = {
-    "parallel": Parallel,
-    "sequential": Sequential,
-    "dynamic": Dynamic,
+_STRATEGIES: dict[str, type[ScheduleOptions]] = {
+    "parallel": ParallelOptions,
+    "sequential": SequentialOptions,
+    "dynamic": DynamicOptions,
 }
+SCHEDULES = Table("schedule", _STRATEGIES, base=ScheduleOptions, tag="strategy")
 
 __all__ = [
     "SCHEDULES",

@@ -5,23 +5,27 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from polytask.earlier import read_scores, resolve_runs
 from polytask.errors import ConfigError
 from polytask.options import require_each
+from polytask.registry import NameOf, Table
 from polytask.schedule.parallel import Mixed, MixedOptions
-from polytask.schedule.schedule import Change, Feedback, Workload
-from polytask.terms import SMALLER_IS_BETTER
+from polytask.schedule.schedule import Change, Feedback, Schedule, Workload
+from polytask.tasks.metric import smaller_is_better
+
+# Filled below. A row is a class that is made from the options and the workload.
+POLICIES: Table[type[Policy]] = Table("schedule policy", {})
 
 
 class DynamicOptions(MixedOptions):
     """Options of the dynamic schedule."""
 
     strategy: Literal["dynamic"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    policy: Literal["loss_rate", "dev_gap", "bandit", "stop_and_go"] = Field(
+    policy: Annotated[str, NameOf(POLICIES)] = Field(
         default="loss_rate",
         description="loss_rate: rows to tasks that learn slowly; dev_gap: to those far from their target; bandit: to "
         "those whose loss falls most; stop_and_go: a task that stopped improving pauses until it gets worse",
@@ -45,6 +49,9 @@ class DynamicOptions(MixedOptions):
     @classmethod
     def _runs_are_relative_to_the_file(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
         return resolve_runs(value, info)
+
+    def build(self, workload: Workload) -> Schedule:
+        return Dynamic(self, workload)
 
 
 # The least factor, as a share of the greatest: a task that draws nothing is not measured, and would never come back.
@@ -162,7 +169,7 @@ class DevGap(Policy):
             raise ConfigError("schedule.targets: found nothing; dev_gap expects the score that each task is to reach")
         require_each("schedule.targets", targets, workload.sizes)
         for task, metric in workload.metrics.items():
-            if metric in SMALLER_IS_BETTER:
+            if smaller_is_better(metric):
                 raise ConfigError(
                     f"schedule.targets: found {task!r}, which is scored by {metric}; dev_gap accepts metrics of which "
                     f"more is better; choose another tasks.{task}.metric, or another schedule.policy"
@@ -296,12 +303,8 @@ class StopAndGo(Policy):
         self._pausing, self._trained = set(state["pausing"]), set(state["trained"])
 
 
-POLICIES: dict[str, type[Policy]] = {
-    "loss_rate": LossRate,
-    "dev_gap": DevGap,
-    "bandit": Bandit,
-    "stop_and_go": StopAndGo,
-}
+POLICIES.base = Policy
+POLICIES.update({"loss_rate": LossRate, "dev_gap": DevGap, "bandit": Bandit, "stop_and_go": StopAndGo})
 
 
 class Dynamic(Mixed):
@@ -309,8 +312,6 @@ class Dynamic(Mixed):
 
     A task that others wait for gets no less than it would without feedback, or they might wait for ever.
     """
-
-    Options = DynamicOptions
 
     def __init__(self, options: DynamicOptions, workload: Workload) -> None:
         super().__init__(options, workload)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from polytask.tasks.gate import GateOptions
-from polytask.terms import SMALLER_IS_BETTER
+from polytask.tasks.metric import smaller_is_better
 
 # Epochs that rounding may cost.
 SLACK = 1e-9
@@ -91,7 +91,7 @@ class Gate:
             self.progress.since_best += 1
         for metric, wanted in (self.options.score or {}).items():
             found = scores.get(metric)
-            if found is not None and (found <= wanted if metric in SMALLER_IS_BETTER else found >= wanted):
+            if found is not None and (found <= wanted if smaller_is_better(metric) else found >= wanted):
                 return self._open(f"{metric} {found:.4f} on dev")
         if self.options.plateau is not None and self.progress.since_best >= self.options.plateau:
             return self._open(f"no better dev score in {self.progress.since_best} evaluations")

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
+from abc import ABC
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator
 
 from polytask.options import require_each
+from polytask.registry import NameOf
 from polytask.schedule.gate import SLACK
 from polytask.schedule.proportions import PROPORTIONS, Dial
 from polytask.schedule.rows import passed
 from polytask.schedule.schedule import Schedule, ScheduleOptions, Stage, Workload
 
-Proportions: TypeAlias = Literal["uniform", "proportional", "temperature", "annealed", "capped"]
+Proportions: TypeAlias = Annotated[str, NameOf(PROPORTIONS)]
 
 
-class MixedOptions(ScheduleOptions):
+class MixedOptions(ScheduleOptions, ABC):
     """The options of schedules that train several tasks in a step."""
 
     proportions: Proportions | dict[str, float] = Field(
@@ -42,6 +44,9 @@ class ParallelOptions(MixedOptions):
     """Options of the parallel schedule."""
 
     strategy: Literal["parallel"] = "parallel"  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def build(self, workload: Workload) -> Schedule:
+        return Parallel(self, workload)
 
 
 class Mixed(Schedule):
@@ -104,5 +109,3 @@ class Mixed(Schedule):
 
 class Parallel(Mixed):
     """The proportions are fixed, or change with time only."""
-
-    Options = ParallelOptions

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from polytask.registry import Table
+
 Sizes: TypeAlias = Mapping[str, int]
 
 
@@ -58,13 +60,15 @@ def capped(sizes: Sizes, dial: Dial) -> dict[str, float]:
     return {task: float(min(size, dial.cap)) for task, size in sizes.items()}
 
 
-PROPORTIONS: dict[str, Callable[[Sizes, Dial], dict[str, float]]] = {
+Proportioning: TypeAlias = Callable[[Sizes, Dial], dict[str, float]]
+_PROPORTIONS: dict[str, Proportioning] = {
     "uniform": uniform,
     "proportional": proportional,
     "temperature": tempered,
     "annealed": annealed,
     "capped": capped,
 }
+PROPORTIONS = Table("way to divide rows (schedule.proportions)", _PROPORTIONS)
 
 
 class Apportioner:

@@ -19,14 +19,18 @@ from polytask.tasks.gate import GateOptions
 from polytask.terms import Portion, Stratum
 
 
-class ScheduleOptions(Options):
-    """The options that every schedule has."""
+class ScheduleOptions(Options, ABC):
+    """The options that every schedule has, and what builds it."""
 
     strategy: str
     placement: Literal["mixed", "split"] = Field(
         default="mixed",
         description="with several processes: each gets rows of all tasks, or of as few as may be; the update is one",
     )
+
+    @abstractmethod
+    def build(self, workload: Workload) -> Schedule:
+        """Make the schedule of a run. Raises ConfigError when the options do not fit it."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +140,6 @@ class Schedule(ABC):
     Attributes:
         finished: why the run ends before its limit, once it does.
     """
-
-    Options: type[ScheduleOptions]
 
     def __init__(self, options: ScheduleOptions, workload: Workload) -> None:
         self.placement = options.placement

@@ -28,6 +28,9 @@ class SequentialOptions(ScheduleOptions):
     freeze: int = Field(default=0, ge=0, description="encoder layers, from the lowest, frozen after the first stage")
     restart: bool = Field(default=True, description="whether the learning rate starts anew in each stage")
 
+    def build(self, workload: Workload) -> Schedule:
+        return Sequential(self, workload)
+
 
 class Sequential(Schedule):
     """Stages in topological order, ties in the order of the file.
@@ -36,8 +39,6 @@ class Sequential(Schedule):
     `train.epochs`; a task without a gate trains for `train.epochs`. Replayed rows are divided among the earlier tasks
     alike. An epoch is the running task's: as many steps as pass its rows once.
     """
-
-    Options = SequentialOptions
 
     def __init__(self, options: SequentialOptions, workload: Workload) -> None:
         super().__init__(options, workload)

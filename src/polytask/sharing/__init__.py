@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from polytask.registry import Table
 from polytask.sharing.adaptive import Adaptive, AdaptiveOptions
 from polytask.sharing.affinity import FromAffinityOptions
 from polytask.sharing.fixed import GlobalOptions, IndependentOptions
@@ -11,7 +12,7 @@ from polytask.sharing.plan import Plan
 from polytask.sharing.policy import Decision, SharingPolicy
 from polytask.sharing.sharing import Kind, Mixing, Sharing, SharingOptions
 
-SHARING: dict[str, type[SharingOptions]] = {
+_STRATEGIES: dict[str, type[SharingOptions]] = {
     "global": GlobalOptions,
     "independent": IndependentOptions,
     "partial": PartialOptions,
@@ -21,6 +22,7 @@ SHARING: dict[str, type[SharingOptions]] = {
     "ple": PleOptions,
     "cross_stitch": CrossStitchOptions,
 }
+SHARING = Table("sharing strategy", _STRATEGIES, base=SharingOptions, tag="strategy")
 
 __all__ = [
     "SHARING",

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from polytask.tasks.classification import Classification
+from polytask.tasks.metric import METRICS, Metric, smaller_is_better
+from polytask.tasks.metrics import MEASURED
 from polytask.tasks.multilabel import Multilabel
 from polytask.tasks.reads import head_specs, require_readable
 from polytask.tasks.regression import Regression
+from polytask.tasks.table import TaskTable
 from polytask.tasks.tagging import Tagging
 from polytask.tasks.task import Tally, Task, TaskOptions
 
-TASKS: dict[str, type[Task]] = {
+_TYPES: dict[str, type[Task]] = {
     "classification": Classification,
     "multilabel": Multilabel,
     "regression": Regression,
     "tagging": Tagging,
 }
+TASKS = TaskTable("task type", _TYPES, base=Task)
+for _level, _rows in MEASURED.items():
+    METRICS[_level].update(_rows)
 
-__all__ = ["TASKS", "Tally", "Task", "TaskOptions", "head_specs", "require_readable"]
+__all__ = [
+    "METRICS",
+    "TASKS",
+    "Metric",
+    "Tally",
+    "Task",
+    "TaskOptions",
+    "head_specs",
+    "require_readable",
+    "smaller_is_better",
+]

@@ -19,7 +19,6 @@ from polytask.tasks.task import (
     Row,
     Tally,
     label_text,
-    ordered_metrics,
     rounded,
     says_nothing,
     softmax,
@@ -91,10 +90,6 @@ class Classification(Choice):
     @property
     def head(self) -> HeadSpec:
         return HeadSpec("row", len(self.classes), self.options.pooling, self.options.dropout)
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        return ordered_metrics(self.options.metrics, self.options.metric)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -24,7 +24,6 @@ from polytask.tasks.task import (
     Tally,
     Task,
     label_text,
-    ordered_metrics,
     rounded,
     says_nothing,
     sigmoid,
@@ -138,10 +137,6 @@ class Multilabel(Task):
     @property
     def head(self) -> HeadSpec:
         return HeadSpec("row", len(self.classes), self.options.pooling, self.options.dropout)
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        return ordered_metrics(self.options.metrics, self.options.metric)
 
     @property
     def labels(self) -> tuple[str, ...]:

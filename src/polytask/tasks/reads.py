@@ -45,7 +45,10 @@ def head_specs(tasks: Mapping[str, Task]) -> dict[str, HeadSpec]:
     Source: Hashimoto et al. 2017, "A Joint Many-Task Model", section 2: label embeddings weighted by the predicted
     probabilities are given to the next task. A linear layer over the probabilities is the same sum.
     """
-    return {name: replace(task.head, reads=_readings(task, tasks)) for name, task in tasks.items()}
+    return {
+        name: replace(task.head, reads=_readings(task, tasks), head=task.options.head or task.head_type)
+        for name, task in tasks.items()
+    }
 
 
 def _readings(task: Task, tasks: Mapping[str, Task]) -> tuple[Reading, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from polytask.tasks.cells import brief
-from polytask.tasks.task import Outputs, Row, Tally, Task, TaskOptions, ordered_metrics, rounded, says_nothing
+from polytask.tasks.task import Outputs, Row, Tally, Task, TaskOptions, rounded, says_nothing
 from polytask.terms import Gold, HeadSpec, Word
 
 if TYPE_CHECKING:
@@ -94,10 +94,6 @@ class Regression(Task):
     @property
     def head(self) -> HeadSpec:
         return HeadSpec("row", 1, self.options.pooling, self.options.dropout)
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        return ordered_metrics(self.options.metrics, self.options.metric)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from polytask.errors import nearest
 from polytask.tasks.bio import confused_spans, continued, is_bio, spans, word_tags
 from polytask.tasks.cells import split_cell
 from polytask.tasks.choice import Choice, ChoiceOptions, balanced_weights
+from polytask.tasks.metric import Level
 from polytask.tasks.tag_scheme import TagScheme, find_scheme
 from polytask.tasks.task import (
     ON_DEV,
@@ -24,7 +25,6 @@ from polytask.tasks.task import (
     Row,
     Tally,
     label_text,
-    ordered_metrics,
     rounded,
     says_nothing,
     softmax,
@@ -53,6 +53,7 @@ class TaggingOptions(ChoiceOptions):
     class_weights: Literal["balanced"] | None = None
 
     metrics: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall", "accuracy", "macro_f1")
+    level: ClassVar[Level] = "word"
 
 
 @dataclass(frozen=True)
@@ -144,9 +145,8 @@ class Tagging(Choice):
         return HeadSpec("word", len(self.tagset), self.options.pooling, self.options.dropout)
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        names = ("f1", "precision", "recall", "accuracy") if self.bio else ("accuracy", "macro_f1")
-        return ordered_metrics(names, self.options.metric)
+    def own_metrics(self) -> tuple[str, ...]:
+        return ("f1", "precision", "recall", "accuracy") if self.bio else ("accuracy", "macro_f1")
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -18,7 +18,10 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSc
 
 from polytask.errors import nearest
 from polytask.options import DataOptions, Options
+from polytask.registry import NameOf
 from polytask.tasks.gate import GateOptions
+from polytask.tasks.heads import HEADS
+from polytask.tasks.metric import Level, metrics_of_type
 from polytask.terms import Activation, Gold, HeadSpec, Inputs, Pooling, Word
 
 if TYPE_CHECKING:
@@ -71,8 +74,8 @@ Cells: TypeAlias = Annotated[
 # What changes how a task learns, and nothing that is read from its rows.
 _LEARNING = frozenset(
     {
-        "data", "needs", "reads", "detach_reads", "gate", "weight", "metric", "pooling", "dropout", "class_weights",
-        "label_smoothing", "threshold", "calibrate",
+        "data", "needs", "reads", "detach_reads", "gate", "weight", "metric", "pooling", "dropout", "head",
+        "class_weights", "label_smoothing", "threshold", "calibrate",
     }
 )  # fmt: skip
 
@@ -99,22 +102,33 @@ class TaskOptions(Options):
     metric: str | None = Field(default=None, description="main metric; by default the type's first")
     pooling: Pooling = Field(default="mean", description="how token states become one state a row")
     dropout: float = Field(default=0.1, ge=0, lt=1, description="dropout before the output layer")
+    head: Annotated[str, NameOf(HEADS)] | None = Field(
+        default=None, description="a head of your own, by its registered name; by default the one of the type"
+    )
 
+    # The type's own; `known_metrics` has those too that users registered for it.
     metrics: ClassVar[tuple[str, ...]] = ()
+    # Whether the type has one output a text or one a word.
+    level: ClassVar[Level] = "row"
+
+    @classmethod
+    def known_metrics(cls) -> tuple[str, ...]:
+        """Return the metrics that the type is scored by."""
+        return metrics_of_type(cls.metrics, cls.level, *getattr(cls.model_fields["type"].annotation, "__args__", ()))
 
     @field_validator("gate")
     @classmethod
     def _gate_asks_for_known_metrics(cls, value: GateOptions | None) -> GateOptions | None:
         for metric in (value.score or {}) if value is not None else ():
-            if metric not in cls.metrics:
-                raise ValueError(f"found the metric {metric!r} in score; {nearest(metric, cls.metrics)}")
+            if metric not in cls.known_metrics():
+                raise ValueError(f"found the metric {metric!r} in score; {nearest(metric, cls.known_metrics())}")
         return value
 
     @field_validator("metric")
     @classmethod
     def _metric_is_known(cls, value: str | None) -> str | None:
-        if value is not None and value not in cls.metrics:
-            raise ValueError(nearest(value, cls.metrics))
+        if value is not None and value not in cls.known_metrics():
+            raise ValueError(nearest(value, cls.known_metrics()))
         return value
 
     def reading(self) -> dict[str, Any]:
@@ -216,7 +230,7 @@ class Task(ABC):
 
     type_name: ClassVar[str]
     Options: ClassVar[type[TaskOptions]]
-    level: ClassVar[Literal["row", "word"]] = "row"
+    level: ClassVar[Level] = "row"
     # Arrow type of a gold cell, by name: "string", "list<string>", "double".
     gold_type: ClassVar[Literal["string", "list<string>", "double"]]
     # What the head's outputs become for the tasks that read them.
@@ -225,6 +239,8 @@ class Task(ABC):
     problem_type: ClassVar[ProblemType | None] = None
     # Names that others have for the type, written with small letters and hyphens.
     also_called: ClassVar[tuple[str, ...]] = ()
+    # The type's own row of the table of heads; by default that of its level.
+    head_type: ClassVar[str | None] = None
     # What to know of rows without a label, beyond that they are masked.
     missing_hint: ClassVar[str] = ""
 
@@ -269,9 +285,14 @@ class Task(ABC):
         """What the task asks of its head; what it reads of other tasks is added by `head_specs`."""
 
     @property
-    @abstractmethod
+    def own_metrics(self) -> tuple[str, ...]:
+        """Names of the type's own metrics that score the task, the one that is the main one by default first."""
+        return self.options.metrics
+
+    @property
     def metrics(self) -> tuple[str, ...]:
-        """Names of the metrics that score the task, the main one first."""
+        """Names of the metrics that score the task, the main one first; users may have registered some for the type."""
+        return ordered_metrics(metrics_of_type(self.own_metrics, self.level, self.type_name), self.options.metric)
 
     @property
     @abstractmethod

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from polytask.tasks.metric import METRICS
 from polytask.tasks.task import Floats
 
 Bools: TypeAlias = NDArray[np.bool_]
@@ -88,8 +89,6 @@ def micro_f1_cuts(cuts: Sequence[Cuts], fixed: tuple[float, float, float]) -> li
 
 
 Objective: TypeAlias = Callable[[Sequence[Cuts], tuple[float, float, float]], list[int]]
-# By the main metric. The accuracy of whole sets is not a sum over labels: each label's own decisions stand for it.
-OBJECTIVES: dict[str, Objective] = {"micro_f1": micro_f1_cuts, "macro_f1": f1_cuts, "accuracy": right_cuts}
 
 
 def tune_thresholds(
@@ -102,23 +101,26 @@ def tune_thresholds(
 
     Args:
         outputs, gold: rows x labels.
-        metric: a key of OBJECTIVES.
+        metric: the main one; where it has no objective of its own, micro F1's is taken.
     """
+    objective = METRICS["row"][metric].objective
     positive = gold.sum(0)
     if positive.sum() < LEAST_POSITIVE:
         found = f"{int(positive.sum())} labels in {len(gold)} dev rows"
         return (0.0,) * len(labels), [f"thresholds stay at 0.5: found {found}, and need {LEAST_POSITIVE}"]
     together = Cuts.of(outputs, gold)
-    common = float(together.at[OBJECTIVES["micro_f1" if metric != "accuracy" else metric]([together], (0, 0, 0))[0]])
+    common = float(together.at[(objective or micro_f1_cuts)([together], (0, 0, 0))[0]])
     own = np.flatnonzero(positive >= LEAST_POSITIVE)
     rare = np.flatnonzero(positive < LEAST_POSITIVE)
     on = outputs[:, rare] >= common
     fixed = (float((on & gold[:, rare]).sum()), float(on.sum()), float(positive[rare].sum()))
     cuts = [Cuts.of(outputs[:, label], gold[:, label]) for label in own]
     chosen = [common] * len(labels)
-    for label, cut, at in zip(own.tolist(), cuts, OBJECTIVES[metric](cuts, fixed), strict=True):
+    for label, cut, at in zip(own.tolist(), cuts, (objective or micro_f1_cuts)(cuts, fixed), strict=True):
         chosen[label] = float(cut.at[at])
     notes = ["thresholds were tuned on dev, so the dev scores are optimistic; those on test are not"]
+    if objective is None:
+        notes.append(f"thresholds are the best ones for micro_f1, since {metric} does not say which are best for it")
     if len(rare):
         names = ", ".join(str(labels[label]) for label in rare[:5].tolist()) + (", ..." if len(rare) > 5 else "")
         notes.append(f"{len(rare)} labels have fewer than {LEAST_POSITIVE} dev rows and share a threshold: {names}")

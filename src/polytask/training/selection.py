@@ -9,7 +9,9 @@ from typing import Any
 from polytask.earlier import read_scores, require_same_rows
 from polytask.errors import ConfigError, nearest
 from polytask.options import DataOptions, require_each
-from polytask.terms import SMALLER_IS_BETTER, Scores
+from polytask.registry import Table
+from polytask.tasks.metric import smaller_is_better
+from polytask.terms import Scores
 from polytask.training.options import TrainOptions
 
 
@@ -76,7 +78,7 @@ class Rule:
 
 
 def _sign(metric: str) -> int:
-    return -1 if metric in SMALLER_IS_BETTER else 1
+    return -1 if smaller_is_better(metric) else 1
 
 
 def _gap(rule: Rule, dev: DevScores) -> float:
@@ -94,7 +96,8 @@ def _worst(rule: Rule, dev: DevScores) -> float:
     return min(rule.gaps(dev))
 
 
-RULES: dict[str, Callable[[Rule, DevScores], float]] = {"gap": _gap, "mean": _mean, "worst": _worst}
+_RULES: dict[str, Callable[[Rule, DevScores], float]] = {"gap": _gap, "mean": _mean, "worst": _worst}
+RULES = Table("selection rule (train.select)", _RULES)
 
 
 def read_rule(options: TrainOptions, metrics: Mapping[str, str], data: Mapping[str, DataOptions]) -> Rule:

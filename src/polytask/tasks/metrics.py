@@ -1,4 +1,4 @@
-"""The metrics. A new one is one function and one row in METRICS.
+"""The metrics of polytask. A new one is one function and one row of MEASURED.
 
 A correlation with a constant is undefined, and so is any metric of no rows: None, never 0. Precision, recall and F1
 are 0 where there is nothing to divide by, as in scikit-learn and seqeval.
@@ -7,18 +7,15 @@ are 0 where there is nothing to divide by, as in scikit-learn and seqeval.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
-from scipy import sparse, stats
-from sklearn import metrics as sk
 
+from polytask.tasks import resampling, thresholds
 from polytask.tasks.bio import spans
-
-# Takes the true labels and the predicted ones, row by row.
-Metric: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], "float | None"]
+from polytask.tasks.metric import Level, Metric
 
 
 def _f1(truth: Sequence[Any], found: Sequence[Any], average: Literal["micro", "macro"]) -> float | None:
@@ -46,10 +43,14 @@ def sets_matrix(rows: Sequence[Collection[str]], place: Mapping[str, int]) -> An
     sets = [sorted({place[label] for label in row}) for row in rows]
     ends = np.cumsum([0, *map(len, sets)])
     columns = np.fromiter(chain.from_iterable(sets), np.int64, count=int(ends[-1]))
+    from scipy import sparse
+
     return sparse.csr_matrix((np.ones(len(columns), np.int64), columns, ends), shape=(len(sets), len(place)))
 
 
 def _library_f1(truth: Any, found: Any, average: str) -> float:  # noqa: ANN401
+    from sklearn import metrics as sk
+
     return float(sk.f1_score(truth, found, average=average, zero_division=0))  # pyright: ignore[reportArgumentType]
 
 
@@ -73,25 +74,29 @@ def mcc(truth: Sequence[str], found: Sequence[str]) -> float | None:
     """Matthews correlation coefficient; 0 where the truth or the predictions hold one class only."""
     if not truth:
         return None
+    from sklearn import metrics as sk
+
     return float(sk.matthews_corrcoef(truth, found)) if len({*truth, *found}) > 1 else 0.0
 
 
-def _correlation(measure: Callable[..., Any], truth: Sequence[float], found: Sequence[float]) -> float | None:
+def _correlation(name: str, truth: Sequence[float], found: Sequence[float]) -> float | None:
     if len(truth) < 2 or np.ptp(truth) == 0 or np.ptp(found) == 0:
         return None  # a constant has no correlation with anything
+    from scipy import stats
+
     with warnings.catch_warnings(action="ignore", category=stats.NearConstantInputWarning):
-        value = float(measure(truth, found).statistic)
+        value = float(getattr(stats, name)(truth, found).statistic)
     return value if np.isfinite(value) else None
 
 
 def pearson(truth: Sequence[float], found: Sequence[float]) -> float | None:
     """Linear correlation."""
-    return _correlation(stats.pearsonr, truth, found)
+    return _correlation("pearsonr", truth, found)
 
 
 def spearman(truth: Sequence[float], found: Sequence[float]) -> float | None:
     """Rank correlation."""
-    return _correlation(stats.spearmanr, truth, found)
+    return _correlation("spearmanr", truth, found)
 
 
 def mae(truth: Sequence[float], found: Sequence[float]) -> float | None:
@@ -138,21 +143,25 @@ def word_macro_f1(truth: Sequence[list[str]], found: Sequence[list[str]]) -> flo
     return _f1(flat[0], flat[1], "macro") if flat[0] else None
 
 
-METRICS: dict[Literal["row", "word"], dict[str, Metric]] = {
+MEASURED: dict[Level, dict[str, Metric]] = {
     "row": {
-        "accuracy": accuracy,
-        "macro_f1": macro_f1,
-        "micro_f1": micro_f1,
-        "mcc": mcc,
-        "pearson": pearson,
-        "spearman": spearman,
-        "mae": mae,
+        # The accuracy of whole sets is not a sum over labels: each label's own decisions stand for it.
+        "accuracy": Metric(accuracy, resampled=resampling.accuracy, objective=thresholds.right_cuts),
+        "macro_f1": Metric(macro_f1, resampled=resampling.f1(resampling.macro), objective=thresholds.f1_cuts),
+        "micro_f1": Metric(micro_f1, resampled=resampling.f1(resampling.micro), objective=thresholds.micro_f1_cuts),
+        "mcc": Metric(mcc, resampled=resampling.mcc),
+        "pearson": Metric(pearson, resampled=resampling.pearson),
+        "spearman": Metric(spearman, resampled=resampling.spearman),
+        "mae": Metric(mae, smaller_is_better=True, resampled=resampling.mae),
+        # Of probabilities: a sum of distances, which resampled rows can only make greater.
+        "ece": Metric(None, smaller_is_better=True, interval=False),
     },
     "word": {
-        "f1": entity_f1,
-        "precision": entity_precision,
-        "recall": entity_recall,
-        "accuracy": word_accuracy,
-        "macro_f1": word_macro_f1,
+        "f1": Metric(entity_f1, resampled=resampling.entity_f1),
+        "precision": Metric(entity_precision, resampled=resampling.entity_precision),
+        "recall": Metric(entity_recall, resampled=resampling.entity_recall),
+        "accuracy": Metric(word_accuracy, resampled=resampling.word_accuracy),
+        "macro_f1": Metric(word_macro_f1, resampled=resampling.word_macro_f1),
+        "ece": Metric(None, smaller_is_better=True, interval=False),
     },
 }

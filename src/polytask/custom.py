@@ -1,0 +1,72 @@
+"""What methods of your own are made of: the tables, and the classes that their rows derive from (docs/extending.md).
+
+Each name is loaded when it is first used, since heads need torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from polytask.balance import BALANCERS
+    from polytask.balance.balancer import BalanceOptions, Combiner, GramOptions, Statistic, Weigher
+    from polytask.exports import EXPORTS
+    from polytask.exports.exporter import Exported, Exporter
+    from polytask.model.heads import Head, RowHead, WordHead
+    from polytask.schedule import SCHEDULES
+    from polytask.schedule.dynamic import POLICIES, Policy
+    from polytask.schedule.parallel import Mixed, MixedOptions
+    from polytask.schedule.proportions import PROPORTIONS
+    from polytask.schedule.schedule import Schedule, ScheduleOptions, Workload
+    from polytask.sharing import SHARING
+    from polytask.sharing.sharing import Sharing, SharingOptions, TreeOptions
+    from polytask.tasks import METRICS, TASKS, Metric, Tally, Task, TaskOptions
+    from polytask.tasks.classification import Classification
+    from polytask.tasks.heads import HEADS
+    from polytask.tasks.multilabel import Multilabel
+    from polytask.tasks.regression import Regression
+    from polytask.tasks.tagging import Tagging
+    from polytask.terms import HeadSpec
+    from polytask.training.selection import RULES
+
+_HOMES = {
+    "polytask.balance": ("BALANCERS",),
+    "polytask.balance.balancer": ("BalanceOptions", "Combiner", "GramOptions", "Statistic", "Weigher"),
+    "polytask.exports": ("EXPORTS",),
+    "polytask.exports.exporter": ("Exported", "Exporter"),
+    "polytask.model.heads": ("Head", "RowHead", "WordHead"),
+    "polytask.schedule": ("SCHEDULES",),
+    "polytask.schedule.dynamic": ("POLICIES", "Policy"),
+    "polytask.schedule.parallel": ("Mixed", "MixedOptions"),
+    "polytask.schedule.proportions": ("PROPORTIONS",),
+    "polytask.schedule.schedule": ("Schedule", "ScheduleOptions", "Workload"),
+    "polytask.sharing": ("SHARING",),
+    "polytask.sharing.sharing": ("Sharing", "SharingOptions", "TreeOptions"),
+    "polytask.tasks": ("METRICS", "TASKS", "Metric", "Tally", "Task", "TaskOptions"),
+    "polytask.tasks.classification": ("Classification",),
+    "polytask.tasks.heads": ("HEADS",),
+    "polytask.tasks.multilabel": ("Multilabel",),
+    "polytask.tasks.regression": ("Regression",),
+    "polytask.tasks.tagging": ("Tagging",),
+    "polytask.terms": ("HeadSpec",),
+    "polytask.training.selection": ("RULES",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
+    "BALANCERS", "EXPORTS", "HEADS", "METRICS", "POLICIES", "PROPORTIONS", "RULES", "SCHEDULES", "SHARING", "TASKS",
+    "BalanceOptions", "Classification", "Combiner", "Exported", "Exporter", "GramOptions", "Head", "HeadSpec", "Metric",
+    "Mixed", "MixedOptions", "Multilabel", "Policy", "Regression", "RowHead", "Schedule", "ScheduleOptions", "Sharing",
+    "SharingOptions", "Statistic", "Tagging", "Tally", "Task", "TaskOptions", "TreeOptions", "Weigher", "WordHead",
+    "Workload",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'polytask.custom' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

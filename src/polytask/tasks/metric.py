@@ -1,0 +1,104 @@
+"""What a metric is: one value with all that selection, intervals, comparisons and thresholds ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polytask.errors import ConfigError
+from polytask.registry import Table
+
+if TYPE_CHECKING:
+    from polytask.tasks.thresholds import Objective
+
+Level: TypeAlias = Literal["row", "word"]
+Floats: TypeAlias = NDArray[np.float64]
+# Takes the true labels and the predicted ones, row by row.
+Function: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], "float | None"]
+# Weights of rows, replicates x rows, to the metric in each replicate; nan where it is undefined.
+Resampled: TypeAlias = Callable[[NDArray[Any]], Floats]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric. Where greater is better a perfect score is 1, otherwise it is 0.
+
+    Attributes:
+        function: takes the true labels and the predicted ones, row by row; None where it is undefined. Without a
+            function it is computed from probabilities elsewhere.
+        types: task types that are scored by it beside their own metrics.
+        smaller_is_better: whether it measures errors.
+        interval: whether resampled rows tell how sure it is; not where resampling biases it, as it does ECE.
+        resampled: builds, from true and predicted labels, a function of the rows' weights (see
+            `polytask.evaluation.bootstrap`); by default the metric of repeated rows, which takes longer.
+        objective: finds the thresholds of a multi-label task that are best for it; None where they cannot be tuned.
+    """
+
+    function: Function | None
+    types: tuple[str, ...] = ()
+    smaller_is_better: bool = False
+    interval: bool = True
+    resampled: Callable[[Sequence[Any], Sequence[Any]], Resampled] | None = None
+    objective: Objective | None = None
+
+    def __call__(self, truth: Sequence[Any], predictions: Sequence[Any]) -> float | None:
+        assert self.function is not None, "a metric of probabilities is computed where these are known"
+        return self.function(truth, predictions)
+
+    def over_weights(self, truth: Sequence[Any], predictions: Sequence[Any]) -> Resampled:
+        """Return the metric as a function of the rows' weights: replicates x rows to replicates."""
+        if self.resampled is not None:
+            return self.resampled(truth, predictions)
+
+        def measure(block: NDArray[Any]) -> Floats:
+            return np.array([self._of_repeated(truth, predictions, counts) for counts in block], np.float64)
+
+        return measure
+
+    def _of_repeated(self, truth: Sequence[Any], predictions: Sequence[Any], counts: NDArray[Any]) -> float:
+        rows = np.repeat(np.arange(len(truth)), counts).tolist()
+        value = self([truth[row] for row in rows], [predictions[row] for row in rows])
+        return np.nan if value is None else value
+
+
+class MetricTable(Table[Metric]):
+    """Metrics of tasks at one level, by name."""
+
+    def register(self, name: str, row: Any = None, **options: Any) -> Any:  # noqa: ANN401
+        """Add a metric, or, as a decorator, that of a function with the other fields of a `Metric` by name.
+
+        Raises ConfigError as `Table.register` does, and where the other level has the metric the other way round.
+        """
+        if row is None:
+            return lambda function: (self.register(name, Metric(function, **options)), function)[1]
+        for table in METRICS.values():
+            other = table.get(name)
+            if isinstance(row, Metric) and other is not None and other.smaller_is_better != row.smaller_is_better:
+                raise ConfigError(f"{self.noun} {name!r}: whether less is better differs from the {table.noun}'s")
+        return super().register(name, row)
+
+
+METRICS: dict[Level, MetricTable] = {
+    "row": MetricTable("metric of rows", {}, base=Metric),
+    "word": MetricTable("metric of words", {}, base=Metric),
+}
+
+
+def smaller_is_better(metric: str) -> bool:
+    """Whether less is better of a metric of either level."""
+    return any(metric in table and table[metric].smaller_is_better for table in METRICS.values())
+
+
+def has_interval(metric: str) -> bool:
+    """Whether an interval is given for a metric."""
+    return all(table[metric].interval for table in METRICS.values() if metric in table)
+
+
+def metrics_of_type(own: Sequence[str], level: Level, type_name: str = "") -> tuple[str, ...]:
+    """Return the metrics that score a task type: its own, and those that were registered for it."""
+    added = [name for name, metric in METRICS[level].items() if type_name in metric.types]
+    return tuple(dict.fromkeys([*own, *added]))

@@ -1,0 +1,223 @@
+"""The metrics as functions of the rows' weights, through sums over rows.
+
+The weights of many replicates (B x n) times what each row counts (n x k) give all replicates at once. Undefined is nan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polytask.tasks.bio import spans
+from polytask.tasks.metric import Floats, Resampled
+
+# What is right, true and predicted: sparse matrices, labels x rows.
+LabelCounts: TypeAlias = tuple[Any, Any, Any]
+Build: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], Resampled]
+
+
+def _sums(block: NDArray[Any], counts: Floats) -> Floats:
+    """Sum what the rows count: replicates x k of float64, so that the product is a library's."""
+    return block.astype(np.float64) @ counts
+
+
+def _label_sums(block: NDArray[Any], counts: Any) -> Floats:  # noqa: ANN401
+    """Sum what the rows count of each label (labels x rows, sparse): replicates x labels."""
+    return np.ascontiguousarray(np.asarray(counts @ block.T.astype(np.float64)).T)
+
+
+def _ratio(above: Floats, below: Floats, otherwise: float) -> Floats:
+    return np.divide(above, below, out=np.full_like(above, otherwise), where=below > 0)
+
+
+def _mean_of(values: Floats, mass: Floats) -> Resampled:
+    counts = np.stack([values, mass], axis=1)
+
+    def measure(block: NDArray[Any]) -> Floats:
+        total = _sums(block, counts)
+        return _ratio(total[:, 0], total[:, 1], np.nan)
+
+    return measure
+
+
+def accuracy(truth: Sequence[Any], found: Sequence[Any]) -> Resampled:
+    """Share of rows that are right."""
+    right = np.array([a == b for a, b in zip(truth, found, strict=True)], dtype=np.float64)
+    return _mean_of(right, np.ones_like(right))
+
+
+def mae(truth: Sequence[float], found: Sequence[float]) -> Resampled:
+    """Mean absolute error."""
+    distance = np.abs(np.subtract(truth, found)).astype(np.float64)
+    return _mean_of(distance, np.ones_like(distance))
+
+
+def word_accuracy(truth: Sequence[list[str]], found: Sequence[list[str]]) -> Resampled:
+    """Share of words that are right."""
+    pairs = list(zip(truth, found, strict=True))
+    right = [float(sum(a == b for a, b in zip(gold, tags, strict=True))) for gold, tags in pairs]
+    return _mean_of(np.array(right), np.array([float(len(gold)) for gold, _ in pairs]))
+
+
+def _label_counts(truth: Sequence[Sequence[str]], found: Sequence[Sequence[str]], *, aligned: bool) -> LabelCounts:
+    """Count for each row and label what is right, true and predicted: three sparse matrices, labels x rows.
+
+    Sparse, since a row has few labels: with thousands of them dense counts of a split would fill the memory.
+
+    Args:
+        aligned: labels are compared place by place (words), not as sets.
+    """
+    names = sorted({label for row in (*truth, *found) for label in row})
+    place = {name: index for index, name in enumerate(names)}
+    if aligned:
+        pairs = zip(truth, found, strict=True)
+        right = [[a for a, b in zip(gold, guess, strict=True) if a == b] for gold, guess in pairs]
+    else:
+        right = [list(set(gold) & set(guess)) for gold, guess in zip(truth, found, strict=True)]
+    made = [_counts(rows, place) for rows in (right, truth, found)]
+    return made[0], made[1], made[2]
+
+
+def _counts(rows: Sequence[Sequence[str]], place: Mapping[str, int]) -> Any:  # noqa: ANN401
+    """Count each row's labels: labels x rows, sparse."""
+    columns = np.fromiter((place[label] for row in rows for label in row), np.int64)
+    lines = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    ones = np.ones(len(columns))
+    from scipy import sparse
+
+    return sparse.csr_matrix((ones, (columns, lines)), shape=(len(place), len(rows)))  # equal places are added
+
+
+def macro(counts: LabelCounts, empty: float) -> Resampled:
+    """Return the mean F1 over the labels that occur in a replicate, as scikit-learn takes it; `empty` where none do."""
+
+    def measure(block: NDArray[Any]) -> Floats:
+        right, true, predicted = (_label_sums(block, one) for one in counts)
+        each = _ratio(2 * right, true + predicted, 0.0)
+        found = _ratio(each.sum(1), (true + predicted > 0).sum(1).astype(np.float64), empty)
+        return np.where(block.sum(1) > 0, found, np.nan)
+
+    return measure
+
+
+def micro(counts: LabelCounts, empty: float) -> Resampled:
+    """Return the F1 over all decisions."""
+    totals = np.stack([np.asarray(one.sum(0)).ravel() for one in counts], axis=1)
+
+    def measure(block: NDArray[Any]) -> Floats:
+        right, true, predicted = _sums(block, totals).T
+        return np.where(block.sum(1) > 0, _ratio(2 * right, true + predicted, empty), np.nan)
+
+    return measure
+
+
+def f1(over: Callable[[LabelCounts, float], Resampled]) -> Build:
+    """Return what builds an F1, `micro` or `macro`, for one label a row or for sets of labels."""
+
+    def build(truth: Sequence[Any], found: Sequence[Any]) -> Resampled:
+        several = bool(truth) and isinstance(truth[0], list)
+        rows = [values if several else [[value] for value in values] for values in (truth, found)]
+        # Rows without any label, and none given, are all right.
+        return over(_label_counts(rows[0], rows[1], aligned=False), 1.0 if several else np.nan)
+
+    return build
+
+
+def word_macro_f1(truth: Sequence[list[str]], found: Sequence[list[str]]) -> Resampled:
+    """Mean F1 over the words' tags."""
+    return macro(_label_counts(truth, found, aligned=True), np.nan)
+
+
+def mcc(truth: Sequence[str], found: Sequence[str]) -> Resampled:
+    """Matthews correlation from the margins of the confusion matrix (Gorodkin, 2004)."""
+    counts = _label_counts([[value] for value in truth], [[value] for value in found], aligned=True)
+
+    def measure(block: NDArray[Any]) -> Floats:
+        right, true, predicted = (_label_sums(block, one) for one in counts)
+        rows = true.sum(1)
+        shared = right.sum(1) * rows - (true * predicted).sum(1)
+        spread = (rows**2 - (true**2).sum(1)) * (rows**2 - (predicted**2).sum(1))
+        return np.where(rows > 0, _ratio(shared, np.sqrt(np.maximum(spread, 0.0)), 0.0), np.nan)
+
+    return measure
+
+
+def _varies(block: NDArray[Any], values: Floats) -> NDArray[np.bool_]:
+    """Say in which replicates the drawn values are not all the same."""
+    present = block > 0
+    return np.where(present, values, -np.inf).max(1, initial=-np.inf) > np.where(present, values, np.inf).min(
+        1, initial=np.inf
+    )
+
+
+def pearson(truth: Sequence[float], found: Sequence[float]) -> Resampled:
+    """Linear correlation, from sums of products of centred values."""
+    sides = [np.asarray(side, dtype=np.float64) for side in (truth, found)]
+    # Centred first: sums of squares of values far from zero would cancel.
+    x, y = (side - (side.mean() if len(side) else 0.0) for side in sides)
+    counts = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
+
+    def measure(block: NDArray[Any]) -> Floats:
+        sums = _sums(block, counts)
+        mass = np.maximum(sums[:, 0], 1.0)
+        mean_x, mean_y, xx, yy, xy = (sums[:, 1:] / mass[:, None]).T
+        product = np.maximum(xx - mean_x**2, 0.0) * np.maximum(yy - mean_y**2, 0.0)
+        value = np.clip(_ratio(xy - mean_x * mean_y, np.sqrt(product), np.nan), -1.0, 1.0)
+        return np.where(_varies(block, x) & _varies(block, y), value, np.nan)
+
+    return measure
+
+
+def _ranks(block: NDArray[Any], order: NDArray[np.intp], starts: NDArray[np.intp], group: NDArray[np.intp]) -> Floats:
+    """Return each row's average rank among the drawn rows: replicates x rows."""
+    drawn = np.add.reduceat(block[:, order], starts, axis=1).astype(np.float64)
+    return (np.cumsum(drawn, axis=1) - drawn / 2 + 0.5)[:, group]
+
+
+def _groups(values: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows by value, where each group of equal values starts among them, and each row's group."""
+    _, group = np.unique(values, return_inverse=True)
+    order = np.argsort(values, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    return order, starts, group
+
+
+def spearman(truth: Sequence[float], found: Sequence[float]) -> Resampled:
+    """Rank correlation, from the average ranks among the drawn rows."""
+    sides = [np.asarray(side, dtype=np.float64) for side in (truth, found)]
+    groups = [_groups(side) for side in sides]
+
+    def measure(block: NDArray[Any]) -> Floats:
+        if not block.shape[1]:
+            return np.full(len(block), np.nan)
+        middle = (block.sum(1, keepdims=True) + 1) / 2  # the mean of average ranks
+        x, y = (_ranks(block, *found) - middle for found in groups)
+        spread = np.sqrt((block * x * x).sum(1) * (block * y * y).sum(1))
+        value = np.clip(_ratio((block * x * y).sum(1), spread, np.nan), -1.0, 1.0)
+        return np.where(_varies(block, sides[0]) & _varies(block, sides[1]), value, np.nan)
+
+    return measure
+
+
+def _entities(over: Callable[[Floats, Floats, Floats], Floats]) -> Build:
+    def build(truth: Sequence[list[str]], found: Sequence[list[str]]) -> Resampled:
+        counts = np.zeros((len(truth), 3))
+        for row, (gold_tags, tags) in enumerate(zip(truth, found, strict=True)):
+            gold, guess = set(spans(gold_tags)), set(spans(tags))
+            counts[row] = len(gold & guess), len(gold), len(guess)
+
+        def measure(block: NDArray[Any]) -> Floats:
+            right, true, predicted = _sums(block, counts).T
+            return over(right, true, predicted)
+
+        return measure
+
+    return build
+
+
+entity_f1 = _entities(lambda right, true, predicted: _ratio(2 * right, true + predicted, 0.0))
+entity_precision = _entities(lambda right, _, predicted: _ratio(right, predicted, 0.0))
+entity_recall = _entities(lambda right, true, _: _ratio(right, true, 0.0))
