@@ -32,10 +32,38 @@ def word_trigrams(text: str) -> set[tuple[str, ...]]:
 
 
 def test_it_is_large_enough(corpus: list[Text]) -> None:
-    assert len(corpus) >= 900
+    assert len(corpus) >= 1_900
     counts = Counter(text.split for text in corpus)
     assert 0.6 < counts["train"] / len(corpus) < 0.8
-    assert min(counts["dev"], counts["test"]) >= 90
+    assert min(counts["dev"], counts["test"]) >= 200
+
+
+def test_each_label_has_enough_texts_to_learn_from(corpus: list[Text]) -> None:
+    train = [text for text in corpus if text.split == "train"]
+    assert min(Counter(text.sentiment for text in train if text.sentiment).values()) >= 350
+    assert min(Counter(text.topic for text in train if text.topic).values()) >= 125
+    assert min(Counter(label for text in train for *_, label in text.entities or ()).values()) >= 200
+
+
+def test_topics_are_balanced(corpus: list[Text]) -> None:
+    counts = Counter(text.topic for text in corpus if text.topic)
+    assert max(counts.values()) < 1.25 * min(counts.values()), counts
+
+
+def test_each_entity_type_is_marked_in_each_topic(corpus: list[Text]) -> None:
+    """A name's type must not be learned from the topic: films name companies, and business texts name works."""
+    counts = Counter((text.topic, label) for text in corpus for *_, label in text.entities or ())
+    for topic in LABELS["topic"]:
+        for label in LABELS["entity"]:
+            assert counts[topic, label] >= 8, (topic, label)
+
+
+def test_no_newspaper_is_a_work_in_one_text_and_an_organisation_in_another(corpus: list[Text]) -> None:
+    types: dict[str, set[str]] = defaultdict(set)
+    for text in corpus:
+        for start, end, label in text.entities or ():
+            types[text.text[start:end]].add(label)
+    assert not [name for name, labels in types.items() if {"ORG", "WORK"} <= labels]
 
 
 def test_no_text_stands_twice(corpus: list[Text]) -> None:

@@ -1,4 +1,7 @@
-"""The bundled corpus: short English texts written for polytask, with sentiment, topic and entities (CC0)."""
+"""The bundled corpus: short English texts written for polytask, with sentiment, topic and entities (CC0).
+
+How it was annotated, and how well two annotations agree, is in docs/data.md.
+"""
 
 from __future__ import annotations
 
