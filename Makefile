@@ -1,6 +1,6 @@
 # Every target sets up .venv by itself; Python 3.11 or newer and make are all that is needed.
 PYTHON ?= python3
-# Processes that run the tests; one file of tests stays in one of them, and the longest file begins.
+# Processes that run the tests; one file of tests stays in one of them, and the longest files begin.
 WORKERS ?= 2
 BIN := .venv/bin
 # A CPU build of torch where one is found first; the constraints pin what was tested.

@@ -28,12 +28,16 @@ settings.register_profile(
 )
 settings.load_profile("polytask")
 ROOT = Path(__file__).parents[1]
+LONGEST = (
+    "test_docs.py", "test_examples.py", "test_resume.py", "test_distribution.py", "test_extension.py",
+    "test_teachers.py", "test_adaptive_training.py", "test_onnx.py", "test_hf.py", "test_compare.py",
+)  # fmt: skip
 SHARED = ROOT.parent / "shared" / "data"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest: the commands of the documentation."""
-    items.sort(key=lambda item: item.path.name != "test_docs.py")
+    """Begin with what takes longest, the commands of the documentation, and end with files of many short tests."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")

@@ -78,15 +78,16 @@ def serve(address: str) -> None:
         listening.bind(address)
         listening.listen(64)
         os.write(1, b"ready\n")
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a keeper ended
         while True:
             ready, _, _ = select.select([listening, 0], [], [])
+            with suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
             if 0 in ready:
                 return
             link, _ = listening.accept()
             if os.fork() == 0:
                 listening.close()
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 keep(link)
                 os._exit(0)
             link.close()

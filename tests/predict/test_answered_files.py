@@ -380,6 +380,7 @@ def test_how_a_file_was_read_is_said(tmp_path: Path) -> None:
         (gzip.compress(b"a\nb\n", mtime=0), ["a", "b"]),
     ],
 )
+@pytest.mark.usefixtures("quick_processes")
 def test_stdin_and_pipes_are_texts_or_jsonl(given: bytes, told: list[str]) -> None:
     program = (
         "import sys\nfrom polytask.predict.source import Source\n"

@@ -54,14 +54,8 @@ def test_every_schedule_proportion_and_policy_is_covered() -> None:
 
 @every_variant
 @every_workload
-def test_same_state_gives_the_same_stream(variant: Variant, run: Workload) -> None:
-    assert list(play(variant.build(run), 40)) == list(play(variant.build(run), 40))
-
-
-@every_variant
-@every_workload
-def test_resume_in_mid_stream_equals_uninterrupted(variant: Variant, run: Workload) -> None:
-    """Stopped anywhere, and just before and after the first things that change: gates, stages, pauses."""
+def test_the_stream_is_the_same_again_and_after_it_was_resumed(variant: Variant, run: Workload) -> None:
+    """Begun anew, stopped anywhere, and just before and after the first things that change: gates, stages, pauses."""
     whole, saved, expected = variant.build(run), [], []
     saved.append(json.dumps(whole.state_dict(), allow_nan=False))
     for found in play(whole, 60):
@@ -71,7 +65,8 @@ def test_resume_in_mid_stream_equals_uninterrupted(variant: Variant, run: Worklo
     stops = {0, 1, 13, *changed, *(number + 1 for number in changed)}
     for stop in sorted(stop for stop in stops if stop <= len(expected)):
         again = variant.build(run)
-        again.load_state_dict(json.loads(saved[stop]))
+        if stop:
+            again.load_state_dict(json.loads(saved[stop]))
         assert list(play(again, len(expected) - stop)) == expected[stop:]
         assert json.dumps(again.state_dict()) == saved[-1]
         assert (again.limit, again.stage, again.finished) == (whole.limit, whole.stage, whole.finished)

@@ -31,6 +31,9 @@ from polytask.errors import MissingExtra, UserError
 from polytask.serving import ServeOptions, read_options, run, serve_model
 from polytask.serving.app import create_app
 
+pytestmark = pytest.mark.usefixtures("quick_processes")
+PYTHON = sys.executable  # itself, and no stand-in
+
 
 @contextmanager
 def process(*arguments: Any, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str, list[dict[str, Any]]]]:
@@ -225,7 +228,7 @@ def test_every_option_is_a_flag_that_tells_its_default(monkeypatch: pytest.Monke
 
 def test_the_server_needs_no_torch_unless_its_model_does() -> None:
     program = "import polytask.serving.run, sys; assert not {'torch', 'transformers'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", program], check=True)
+    subprocess.run([PYTHON, "-c", program], check=True)
     assert polytask.serving.__all__ == ["ServeOptions", "read_options", "serve", "serve_model"]
 
 

@@ -51,7 +51,7 @@ def start(folder: Path, processes: int) -> None:
         for rank in range(processes)
     ]
     for process in running:
-        _, told = process.communicate(timeout=240)
+        _, told = process.communicate(timeout=600)
         assert process.returncode == 0, told
 
 

@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 import polytask as pt
 from polytask.cli import app
 from polytask.errors import ConfigError, Interrupted, UserError
-from samples import close
+from samples import close, small_job
 
 Job = Callable[..., dict[str, Any]]
+Old = Callable[..., Path]
 TEXTS = ["The phone died after two days.", "A moving film by Ang Lee, shown in Leeds.", "Bread."]
 PLANS: dict[str, dict[str, Any]] = {
     "global": {"strategy": "global"},
@@ -45,11 +46,19 @@ WAYS: dict[str, tuple[str, dict[str, Any] | None]] = {
 }
 
 
-def trained(values: dict[str, Any], folder: Path, plan: str = "global") -> Path:
-    """Train sentiment and topic."""
-    old = {name: values["tasks"][name] for name in ("sentiment", "topic")}
-    pt.train({**values, "tasks": old, "sharing": PLANS[plan]}, folder)
-    return folder
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Old:
+    """Return what gives a run of sentiment and topic that shares by a plan: trained once, and read by all tests."""
+    home = tmp_path_factory.mktemp("old")
+    values = small_job(home, tiny, max_steps=3, weight_decay=0.5)
+
+    def trained(plan: str = "global") -> Path:
+        if not (home / plan).exists():
+            tasks = {name: values["tasks"][name] for name in ("sentiment", "topic")}
+            pt.train({**values, "tasks": tasks, "sharing": PLANS[plan]}, home / plan)
+        return home / plan
+
+    return trained
 
 
 def adding(values: dict[str, Any], *tasks: str, **changed: Any) -> dict[str, Any]:
@@ -59,10 +68,10 @@ def adding(values: dict[str, Any], *tasks: str, **changed: Any) -> dict[str, Any
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_frozen_leaves_every_old_answer_as_it_was(job: Job, tmp_path: Path, way: str) -> None:
+def test_frozen_leaves_every_old_answer_as_it_was(job: Job, old: Old, tmp_path: Path, way: str) -> None:
     values = job(max_steps=3, weight_decay=0.5)
     plan, options = WAYS[way]
-    home = trained(values, tmp_path / "old", plan)
+    home = old(plan)
     run = pt.extend(home, adding(values, **({} if options is None else {"extend": options})), tmp_path / "new")
     before, after = pt.load(home / "model"), pt.load(tmp_path / "new" / "model")
     assert list(after.tasks) == ["sentiment", "topic", "entities"]
@@ -84,9 +93,9 @@ def test_frozen_leaves_every_old_answer_as_it_was(job: Job, tmp_path: Path, way:
         )
 
 
-def test_a_new_branch_learns(job: Job, tmp_path: Path) -> None:
+def test_a_new_branch_learns(job: Job, old: Old, tmp_path: Path) -> None:
     values = job(max_steps=2)
-    home = trained(values, tmp_path / "old")
+    home = old()
     config = adding(values, extend=COPY, train={**values["train"], **LONG})
     pt.extend(home, config, tmp_path / "new")
     log = [json.loads(line) for line in (tmp_path / "new" / "events.jsonl").read_text().splitlines()]
@@ -94,9 +103,9 @@ def test_a_new_branch_learns(job: Job, tmp_path: Path) -> None:
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_the_new_run_is_an_ordinary_one_that_can_be_extended_again(job: Job, tmp_path: Path) -> None:
+def test_the_new_run_is_an_ordinary_one_that_can_be_extended_again(job: Job, old: Old, tmp_path: Path) -> None:
     values = job(max_steps=2)
-    home = trained(values, tmp_path / "old")
+    home = old()
     pt.extend(home / "model", adding(values, extend={"shared_layers": 1, "kind": "lora"}), tmp_path / "new")
     files = {file.name for file in (tmp_path / "new").iterdir()}
     assert {"config.yaml", "events.jsonl", "scores.json", "baselines.json", "run.json", "model"} <= files
@@ -112,9 +121,9 @@ def test_the_new_run_is_an_ordinary_one_that_can_be_extended_again(job: Job, tmp
     assert second.predict(TEXTS, tasks=["sentiment", "topic", "entities"]) == first.predict(TEXTS)
 
 
-def test_joint_replays_old_tasks_and_says_what_became_of_them(job: Job, tmp_path: Path) -> None:
+def test_joint_replays_old_tasks_and_says_what_became_of_them(job: Job, old: Old, tmp_path: Path) -> None:
     values = job(max_steps=4)
-    home = trained(values, tmp_path / "old")
+    home = old()
     values["schedule"] = {"strategy": "parallel", "proportions": "uniform"}
     run = pt.extend(home, adding(values, "sentiment"), tmp_path / "new", mode="joint")
     old = json.loads((home / "scores.json").read_text())
@@ -134,9 +143,9 @@ def test_joint_replays_old_tasks_and_says_what_became_of_them(job: Job, tmp_path
 
 @pytest.mark.parametrize("mode", ["frozen", "joint"])
 @pytest.mark.parametrize("method", ["uncertainty", "pcgrad", "graddrop"])
-def test_balancers_work_where_not_all_tasks_train(job: Job, tmp_path: Path, mode: Any, method: str) -> None:
+def test_balancers_work_where_not_all_tasks_train(job: Job, old: Old, tmp_path: Path, mode: Any, method: str) -> None:
     values = job(max_steps=2)
-    home = trained(values, tmp_path / "old", "tree")
+    home = old("tree")
     config = adding(values, extend={"follow": "topic", "shared_layers": 1}, balance={"method": method})
     if mode == "joint":
         config["tasks"] = {"sentiment": values["tasks"]["sentiment"], **config["tasks"]}
@@ -149,10 +158,10 @@ def test_balancers_work_where_not_all_tasks_train(job: Job, tmp_path: Path, mode
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(
-    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    job: Job, old: Old, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = job(max_steps=5)
-    home = trained(values, tmp_path / "old")
+    home = old()
     config = adding(values, "topic", extend=COPY)
     whole = pt.extend(home, config, tmp_path / "whole", mode="joint")
     with monkeypatch.context() as patch:
@@ -165,9 +174,9 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     assert weights[0] == weights[1]
 
 
-def test_the_command_adds_a_task_and_shows_the_old_ones(job: Job, tmp_path: Path) -> None:
+def test_the_command_adds_a_task_and_shows_the_old_ones(job: Job, old: Old, tmp_path: Path) -> None:
     values = job(max_steps=2)
-    home = trained(values, tmp_path / "old")
+    home = old()
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(adding(values, "topic")), "utf-8")
     command = ["extend", str(home / "model"), str(tmp_path / "config.yaml"), "--out", str(tmp_path / "new")]
     done = CliRunner().invoke(app, [*command, "--mode", "joint"])
@@ -179,9 +188,9 @@ def test_the_command_adds_a_task_and_shows_the_old_ones(job: Job, tmp_path: Path
     assert "did you mean 'frozen'" in str(odd.exception)
 
 
-def test_bad_extensions_are_refused_before_training(job: Job, tmp_path: Path) -> None:
+def test_bad_extensions_are_refused_before_training(job: Job, old: Old, tmp_path: Path) -> None:
     values = job(max_steps=1)
-    home, tree, lora = (trained(values, tmp_path / name, name) for name in ("global", "tree", "lora"))
+    home, tree, lora = map(old, ("global", "tree", "lora"))
     odd = {**values["tasks"]["sentiment"], "label": "topic"}
     cases: list[tuple[Path, dict[str, Any], Any, str]] = [
         (home, adding(values, "topic"), "frozen", r"tasks.topic: .* of this name.*rename it.* mode joint"),
@@ -214,7 +223,7 @@ def test_bad_extensions_are_refused_before_training(job: Job, tmp_path: Path) ->
 
 def test_mixed_models_are_not_extended(job: Job, tmp_path: Path) -> None:
     values = job(max_steps=1)
-    old = {name: values["tasks"][name] for name in ("sentiment", "topic")}
-    pt.train({**values, "tasks": old, "sharing": {"strategy": "mmoe", "from_layer": 2}}, tmp_path / "old")
+    tasks = {name: values["tasks"][name] for name in ("sentiment", "topic")}
+    pt.train({**values, "tasks": tasks, "sharing": {"strategy": "mmoe", "from_layer": 2}}, tmp_path / "old")
     with pytest.raises(ConfigError, match=r"mixes its tasks by mmoe, .*train all tasks together"):
         pt.extend(tmp_path / "old", adding(values))

@@ -32,8 +32,7 @@ def weights(run: Path) -> bytes:
     return (run / "model" / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("strategy", ["global", "independent"])
+@pytest.mark.parametrize(("shared", "strategy"), [(True, "independent"), (False, "global")])
 def test_interrupted_and_resumed_equals_uninterrupted(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool, strategy: str
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from polytask.errors import ConfigError, Interrupted, ModelError
 from polytask.training import loop
 from polytask.training.distribution import World
 from polytask.training.optimizer import gold_share
+from samples import small_job
 
 Job = Callable[..., dict[str, Any]]
 
@@ -35,13 +37,19 @@ def taught(values: dict[str, Any], *folders: Path) -> dict[str, Any]:
     return {**values, "train": {**values["train"], "teachers": [str(folder) for folder in folders]}}
 
 
-@pytest.fixture
-def schooled(job: Job, tmp_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+@pytest.fixture(scope="module")
+def school(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the teachers lie."""
+    return tmp_path_factory.mktemp("school")
+
+
+@pytest.fixture(scope="module")
+def schooled(school: Path, tiny: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a small job without teachers and with two: one of one task, one of two."""
-    values = without_dropout(job(max_steps=5, log_every=1))
-    pt.train(only(values, "sentiment"), tmp_path / "one")
-    pt.train(only(values, "topic", "entities"), tmp_path / "two")
-    return values, taught(values, tmp_path / "one", tmp_path / "two" / "model")
+    values = without_dropout(small_job(school, tiny, max_steps=5, log_every=1))
+    pt.train(only(values, "sentiment"), school / "one")
+    pt.train(only(values, "topic", "entities"), school / "two")
+    return values, taught(values, school / "one", school / "two" / "model")
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -91,6 +99,12 @@ def test_teachers_change_the_update_and_with_full_labels_they_do_not(
     plain, values = schooled
     pt.train(plain, tmp_path / "plain")
     pt.train(values, tmp_path / "taught")
+    logs = [
+        [json.loads(line) for line in (tmp_path / name / "events.jsonl").read_text().splitlines()]
+        for name in ("plain", "taught")
+    ]
+    shares = [[event.get("gold_share") for event in log if event["event"] == "step"] for log in logs]
+    assert shares == [[None] * 5, [0.0, 0.25, 0.5, 0.75, 1.0]]
     changed = weights(tmp_path / "taught")
     assert any(not torch.equal(value, changed[name]) for name, value in weights(tmp_path / "plain").items())
     with monkeypatch.context() as patch:
@@ -114,6 +128,7 @@ def test_pieces_make_the_update_of_the_whole(
     require_same({"whole": found["pieces"]}, found)
 
 
+@pytest.mark.usefixtures("quick_processes")
 def test_two_processes_make_the_update_of_one(schooled: Any, tmp_path: Path) -> None:
     _, values = schooled
     alone = gradients({"two": values}, tmp_path / "alone", 1)
@@ -158,8 +173,11 @@ def _rows(source: Source, tasks: tuple[str, ...]) -> list[int]:
     return [row for task in tasks for row in source.carries[task].tolist()]
 
 
-def test_a_run_depends_on_its_teachers_weights(schooled: Any, tmp_path: Path) -> None:
-    _, values = schooled
+def test_a_run_depends_on_its_teachers_weights(schooled: Any, school: Path, tmp_path: Path) -> None:
+    plain, _ = schooled
+    for name in ("one", "two"):
+        shutil.copytree(school / name, tmp_path / name)
+    values = taught(plain, tmp_path / "one", tmp_path / "two" / "model")
     before = assemble(validate(values)).identity
     (tmp_path / "one").rename(tmp_path / "older")
     changed = {**values, "train": {**values["train"], "seed": 6, "teachers": []}}
@@ -179,21 +197,9 @@ def test_teachers_work_with_every_way_to_balance_and_to_schedule(schooled: Any) 
         assert pt.train({**values, **changed}).scores["dev"], changed
 
 
-def test_the_log_says_what_the_labels_weigh(schooled: Any, tmp_path: Path) -> None:
-    plain, values = schooled
-    for name, chosen in (("plain", plain), ("taught", values)):
-        pt.train(chosen, tmp_path / name)
-    logs = [
-        [json.loads(line) for line in (tmp_path / name / "events.jsonl").read_text().splitlines()]
-        for name in ("plain", "taught")
-    ]
-    shares = [[event.get("gold_share") for event in log if event["event"] == "step"] for log in logs]
-    assert shares == [[None] * 5, [0.0, 0.25, 0.5, 0.75, 1.0]]
-
-
-def test_bad_teachers_are_refused_before_training(schooled: Any, tmp_path: Path) -> None:
+def test_bad_teachers_are_refused_before_training(schooled: Any, school: Path, tmp_path: Path) -> None:
     values, _ = schooled
-    one, two = tmp_path / "one", tmp_path / "two"
+    one, two = school / "one", school / "two"
     cases = [
         ((one, one), ConfigError, r"train.teachers\[1\]: .* 'sentiment', which .* teaches already; .* leave one"),
         ((tmp_path / "none",), ModelError, r"none: not a model folder"),
