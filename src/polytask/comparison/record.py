@@ -18,6 +18,7 @@ from polytask.comparison.preparation import Prepared
 from polytask.comparison.statistics import LEVEL, Difference, overall
 from polytask.comparison.transfer import transfer
 from polytask.comparison.verdict import Candidate, Evidence, judge, recommend
+from polytask.files import read_json
 from polytask.tasks.task import rounded
 from polytask.terms import SMALLER_IS_BETTER
 
@@ -183,4 +184,4 @@ def _config(run: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text("utf-8"))
+    return read_json(path)
