@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationInfo
 
 from polytask.errors import ConfigError, nearest
+from polytask.files import parse_json
 from polytask.options import DataOptions, resolve
 
 
@@ -42,7 +43,7 @@ def read_scores(values: Mapping[str, float | str], metrics: Mapping[str, str], o
 def _of_run(task: str, run: Path, metric: str, option: str) -> float:
     place = f"{option}: found {str(run)!r}"
     try:
-        dev = json.loads((run / "scores.json").read_text("utf-8"))["dev"]
+        dev = parse_json((run / "scores.json").read_text("utf-8"))["dev"]
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(
             f"{place}, which holds no scores.json with dev scores; expected a number, or the folder of a finished run"
@@ -74,7 +75,7 @@ def changes(config: Path, now: Mapping[str, Any]) -> list[str]:
     """Return what differs between the config.yaml of an earlier run and a configuration: `path: before -> now`."""
     try:
         before = yaml.safe_load(config.read_text("utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
         return []
     old, new = dict(_leaves("", before)), dict(_leaves("", json.loads(json.dumps(now))))
     return [
@@ -102,7 +103,7 @@ def _data_of(run: Path, task: str) -> DataOptions | None:
     try:
         found = yaml.safe_load((run / "config.yaml").read_text("utf-8"))["tasks"][task]["data"]
         return DataOptions.model_validate(found)
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, RecursionError):
         return None
 
 

@@ -26,11 +26,19 @@ class Damaged(Exception):
     """The files of a sealed folder are not those that were written."""
 
 
+def parse_json(text: str | bytes) -> Any:  # noqa: ANN401
+    """Parse JSON that may be damaged. Raises ValueError where it is none, or is nested too deeply to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def read_json(path: Path) -> Any:  # noqa: ANN401
     """Read a JSON file that polytask wrote. Raises OutputError when it cannot be read, or was damaged."""
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return parse_json(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
         raise OutputError(f"{path}: cannot be read ({reason(error)}); delete it, or restore the folder") from None
 
 

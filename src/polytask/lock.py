@@ -91,7 +91,7 @@ def _holder(handle: int) -> str:
     try:
         found = json.loads(os.pread(handle, 4096, 0))
         return f"the process {int(found['pid'])} on {found['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "another process"
 
 

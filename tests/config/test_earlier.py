@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from polytask.earlier import read_scores, require_same_rows
+from polytask.earlier import changes, read_scores, require_same_rows
 from polytask.errors import ConfigError
 from polytask.options import DataOptions
 from polytask.schedule.dynamic import DynamicOptions
@@ -81,3 +81,13 @@ def test_a_number_and_a_folder_that_does_not_tell_its_rows_are_accepted(tmp_path
     own = {"slots": DataOptions(train="train.jsonl", dev="dev.jsonl")}
     require_same_rows({"slots": 0.5}, own, "train.baselines")
     require_same_rows({"slots": str(tmp_path)}, own, "train.baselines")
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "{", "[]", "5"])
+def test_a_damaged_file_of_an_earlier_run_is_no_traceback(tmp_path: Path, content: str) -> None:
+    run = finished(tmp_path / "run", {})
+    (tmp_path / "run" / "scores.json").write_text(content, "utf-8")
+    with pytest.raises(ConfigError, match="which holds no scores.json with dev scores"):
+        read_scores({"slots": run}, METRICS, "schedule.targets")
+    (tmp_path / "run" / "config.yaml").write_text("[" * 5_000, "utf-8")
+    assert changes(tmp_path / "run" / "config.yaml", {"a": 1}) == []

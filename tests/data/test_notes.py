@@ -269,3 +269,17 @@ def test_texts_that_were_damaged_on_their_way_are_noted(text: str, told: str | N
 def test_labels_that_differ_by_what_is_not_seen_are_noted(options: Build) -> None:
     (note,) = of_labels(options, ["pos", "neg", "pos\u200b", "neg"] * 5)
     assert "differ in spelling only" in note
+
+
+def test_a_column_that_repeats_one_word_is_noted(options: Build, tmp_path: Path) -> None:
+    path = tmp_path / "rows.conll"
+    path.write_text(
+        "#begin document (a); part 000\na 0 1 EU B-ORG\na 0 2 is O\na 0 3 big O\n\na 0 1 so O\na 0 2 it O\n"
+    )
+    (feed,) = feeds_of({"it": options("tagging", str(path))}, "train")
+    (remark,) = read_table(feed).remarks.messages()
+    assert remark.startswith(f"1 rows repeat one word, the first at {path}:1; where that is not the word")
+    (feed,) = feeds_of({"it": options("tagging", str(path), tokens=4)}, "train")
+    table = read_table(feed)
+    assert table.rows["text"][:] == ["EU is big", "so it"]
+    assert table.remarks.messages() == []

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -142,6 +143,20 @@ def test_files_that_are_broken_are_named_and_the_rest_is_shown(tmp_path: Path) -
     assert "1 line of events.jsonl could not be read, the first one is line" in text
     assert "task_0: predictions/task_0.jsonl is not in the folder." in text
     assert "task_1: 8 of" in text
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_deep_values_in_any_file_are_told_and_no_traceback(make: Callable[..., Path], tmp_path: Path) -> None:
+    """The parsers of JSON and YAML call themselves for each level, and Python ends that at some depth."""
+    folder = make(tmp_path / "folder")
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".jsonl", ".yaml"))
+    assert files
+    for path in files:
+        before = path.read_bytes()
+        path.write_text("[" * 100_000 + "]" * 100_000 + "\n", "utf-8")
+        with suppress(UserError):  # of the file that tells what the folder is
+            assert polytask.report(folder).is_file()
+        path.write_bytes(before)
 
 
 def test_an_empty_log_makes_a_page(tmp_path: Path) -> None:

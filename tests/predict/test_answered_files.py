@@ -10,6 +10,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
@@ -444,3 +446,43 @@ def test_the_collected_cases_are_answered_or_refused(answer: Callable[..., list[
     for name in ("dup.jsonl", "firstjson.txt", "latin.txt", "noteq.jsonl", "num.jsonl", "utf16.jsonl", "utf16.txt"):
         with pytest.raises(DataError, match=name):
             answer(CASES / name)
+
+
+def test_nested_values_that_are_kept_are_json_in_a_table(tmp_path: Path) -> None:
+    kept = [{"k": [1, 2]}, 5, [{"other": None}], None, "a"]
+    path = write(tmp_path / "a.jsonl", [{"text": "a", "meta": value} for value in kept])
+    for name in ("out.parquet", "out.csv"):
+        answer_lines(
+            model_of(names=tagging()), str(path), out=tmp_path / name, columns=Columns(keep=("meta",)), say=str
+        )
+    rows = [row["meta"] for _, row in read_file(tmp_path / "out.parquet")]
+    assert rows == ['{"k": [1, 2]}', "5", '[{"other": null}]', None, "a"]
+    assert [row["meta"] for _, row in read_file(tmp_path / "out.csv", FileOptions())] == [cell or "" for cell in rows]
+
+
+def test_ids_of_every_type_are_kept(tmp_path: Path) -> None:
+    table = pa.table({"text": ["a"], "day_id": [date(2020, 1, 2)], "key_id": [Decimal("1.50")], "raw_id": [b"x"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    answer_lines(model_of(names=tagging()), str(tmp_path / "a.parquet"), out=tmp_path / "out.jsonl", say=str)
+    answer = json.loads((tmp_path / "out.jsonl").read_text("utf-8"))
+    assert {name: value for name, value in answer.items() if name.endswith("_id")} == {
+        "day_id": "2020-01-02", "key_id": "1.50",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("form", "name"), [("doccano", "label"), ("prodigy", "spans"), ("label-studio", "text")])
+def test_a_column_that_annotations_have_of_their_own_is_not_kept_in_silence(
+    form: str, name: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.jsonl", [{"body": "Anna", "text": "Anna", name: "old"}])
+    columns = Columns(keep=(name,)) if name != "text" else Columns(texts=("body",), keep=("text",))
+    with pytest.raises((DataError, ConfigError), match=f"'{name}'.* of (their|its) own under this name"):
+        answer_lines(
+            model_of(names=tagging()), str(path), out=tmp_path / "out.jsonl", spans=form, columns=columns, say=str
+        )
+
+
+def test_pairs_of_spacy_have_no_place_for_columns(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"text": "Anna", "meta": 1}])
+    with pytest.raises(ConfigError, match="keep: found meta; spacy writes pairs of a text and its spans"):
+        answer_lines(model_of(names=tagging()), str(path), spans="spacy", columns=Columns(keep=("meta",)), say=str)

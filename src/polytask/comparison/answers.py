@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from polytask.errors import UserError
+from polytask.files import parse_json
 from polytask.terms import Gold
 
 
@@ -74,7 +74,7 @@ def path_of(folder: Path, task: str) -> Path:
 def _read(folder: Path, task: str) -> list[dict[str, Any]]:
     path = path_of(folder, task)
     try:
-        return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
+        return [parse_json(line) for line in path.read_text("utf-8").split("\n") if line]
     except (OSError, ValueError):
         raise UserError(
             f"{path}: no predictions to be read there; the run is of another version: "

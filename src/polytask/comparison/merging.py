@@ -12,7 +12,7 @@ from polytask.comparison.arms import ARMS, BASELINE, values_of
 from polytask.comparison.preparation import Planned, Prepared
 from polytask.comparison.runs import Shelf, plan_arm
 from polytask.config import Config
-from polytask.files import file_digest
+from polytask.files import file_digest, parse_json
 
 CONFIG, RECORD = "config.json", "comparison.json"
 # Of an arm: one seed says nothing about how much seeds vary.
@@ -62,7 +62,7 @@ class Merged:
 def is_of(folder: Path, config: Config) -> bool:
     """Whether a folder holds the comparison of a configuration."""
     try:
-        before = json.loads((folder / CONFIG).read_text("utf-8"))
+        before = parse_json((folder / CONFIG).read_text("utf-8"))
     except (OSError, ValueError):
         return False
     return before == json.loads(json.dumps(values_of(config)))
@@ -87,7 +87,7 @@ def read_earlier(folder: Path, config: Config) -> Earlier:
     if not is_of(folder, config):
         return nothing
     try:
-        record: Any = json.loads((folder / RECORD).read_text("utf-8"))
+        record: Any = parse_json((folder / RECORD).read_text("utf-8"))
         arms = {str(name): tuple(map(str, arm["overrides"])) for name, arm in record["arms"].items()}
         return Earlier(arms, tuple(int(seed) for seed in record["seeds"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -18,6 +18,7 @@ from polytask.comparison.preparation import Prepared
 from polytask.comparison.statistics import LEVEL, Difference, holm, mean_of, overall
 from polytask.comparison.transfer import transfer
 from polytask.comparison.verdict import Candidate, Evidence, judge, recommend
+from polytask.files import read_json
 from polytask.tasks.metric import smaller_is_better
 from polytask.tasks.task import rounded
 
@@ -203,4 +204,4 @@ def _config(run: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text("utf-8"))
+    return read_json(path)

@@ -284,9 +284,9 @@ def _where_it_says(text: str, span: Annotation, offsets: Offsets | None, remarks
     """Return where the text of a span stands, in whatever unit it counts. Raises ValueError where it does not."""
     said = span.text or ""
     expected: Offsets = offsets or "characters"
-    likely: list[Offsets] = ["utf-16"] if span.wide else []
+    order: list[Offsets] = [*(["utf-16"] if span.wide else []), expected, "characters", *_UNITS]
     tried: set[tuple[int, int]] = set()
-    for unit in dict.fromkeys([*likely, expected, "characters", *_UNITS]):
+    for unit in order:
         start, end = place = _in_characters(text, span, unit)
         if place in tried:
             continue

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 _GOLD_TYPES = {"string": pa.string(), "list<string>": pa.list_(pa.string()), "double": pa.float64()}
 _BATCH = 1000
+_REPEATED = (
+    "{count} rows repeat one word, the first at {place}; where that is not the word but a name of the document or the "
+    "like, name the column of the words in `tokens`"
+)
 
 
 @dataclass
@@ -189,6 +193,8 @@ class _Reading:
                 own = self.with_words(place, name, options, values, text)
                 gold = self.gold(place, name, options, own)
                 words = self.words(place, name, options, own)
+                if words is not None and len(words) > 2 and len(set(words)) == 1:
+                    self.remarks.add(_REPEATED, place)
                 self.single[name] += gold is not None and isinstance(own[options.tokens], str) and len(words or ()) == 1
                 self.add_words(found, place, pair, words, name, gold)
             else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from polytask.files import parse_json
 from polytask.page.form import EventForm, PredictionForm
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ class Lines(Generic[T]):
 def read(folder: Path, name: str, form: type[T]) -> Found[T]:
     """Read a JSON file of a known form."""
     try:
-        value = json.loads((folder / name).read_text("utf-8"))
+        value = parse_json((folder / name).read_text("utf-8"))
     except FileNotFoundError:
         return Found(None, f"{name} is not in the folder.")
     except OSError as error:
@@ -67,6 +67,8 @@ def read_config(folder: Path) -> Found[dict[str, Any]]:
         value = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
     except FileNotFoundError:
         return Found(None, "config.yaml is not in the folder.")
+    except RecursionError:
+        return Found(None, "config.yaml is nested too deeply.")
     except (OSError, ValueError, yaml.YAMLError) as error:
         return Found(None, f"config.yaml cannot be read ({' '.join(str(error).split())}).")
     if not isinstance(value, dict):
@@ -98,7 +100,7 @@ def _read_lines(path: Path, name: str, form: TypeAdapter[T]) -> Lines[T]:
     wrong: list[int] = []
     for number, line in _numbered(path):
         try:
-            kept.append(form.validate_python(json.loads(line)))
+            kept.append(form.validate_python(parse_json(line)))
         except ValueError:  # a ValidationError is one
             wrong.append(number)
     if not wrong:

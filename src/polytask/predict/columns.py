@@ -95,7 +95,7 @@ def _joined(value: Any) -> Any:  # noqa: ANN401
 
 
 def _is_plain(value: Any) -> bool:  # noqa: ANN401
-    return value is None or isinstance(value, str | int | float)
+    return not isinstance(value, list | dict | tuple | bytes)
 
 
 def _as_json(name: str, value: Any) -> Any:  # noqa: ANN401

@@ -16,7 +16,7 @@ from polytask.predict.predictor import Answer, Model
 from polytask.predict.record import Record
 from polytask.predict.sink import columns_of, form_of, writing
 from polytask.predict.source import Source
-from polytask.predict.spans import span_writer
+from polytask.predict.spans import require_room, span_writer
 from polytask.progress import FileBar
 from polytask.tabular import cells_of
 from polytask.tasks import Task
@@ -70,6 +70,8 @@ def answer_lines(
     if spans is not None and form != "jsonl":
         raise ConfigError(f"spans: annotations are written as jsonl, not as {form}; name the file .jsonl")
     shown = Answer.to_json if spans is None else span_writer(model, tasks, spans)
+    if spans is not None:
+        require_room(spans, () if columns is None else columns.keep)
     examples = {} if form == "jsonl" else columns_of(_chosen(model, tasks), windows=long == "windows")
     source = Source.of(file, written)
     places: deque[Place] = deque()

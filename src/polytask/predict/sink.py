@@ -141,7 +141,12 @@ class Parquet(Table):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        self._schema = pa.schema([(name, _arrow_type(pa, value)) for name, value in self.columns.items()])
+        # Nested values that are kept may be of another shape in every row: they are written as JSON.
+        nested = {name for name, value in (self.kept or {}).items() if isinstance(value, list | dict)}
+        types = [
+            (name, pa.string() if name in nested else _arrow_type(pa, self.columns[name])) for name in self.columns
+        ]
+        self._schema = pa.schema(types)
         self._writer = pq.ParquetWriter(self.stream, self._schema)
         self._rows: list[dict[str, Any]] = []
         self._characters = 0

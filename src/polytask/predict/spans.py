@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from polytask.errors import ConfigError, nearest
+from polytask.errors import ConfigError, DataError, nearest
 from polytask.tasks.tagging import Tagging
 
 if TYPE_CHECKING:
@@ -64,12 +64,23 @@ SPAN_FORMS: dict[str, Callable[[str, Entities], Any]] = {
 
 
 def keep_in(answer: Any, kept: Mapping[str, Any]) -> Any:  # noqa: ANN401
-    """Return an answer with what it keeps of its row: where a tool looks for it; spaCy's pairs have no place for it."""
+    """Return an answer with what it keeps of its row: where a tool looks for it; spaCy's pairs have no place for it.
+
+    Raises DataError where the annotations have a value of their own under a name that is kept.
+    """
     if not kept or not isinstance(answer, dict):
         return answer
-    if isinstance(answer.get("data"), dict):
-        return {**answer, "data": {**kept, **answer["data"]}}
-    return {**kept, **answer}
+    within = answer["data"] if isinstance(answer.get("data"), dict) else answer
+    for name in kept:
+        if name in within:
+            raise DataError(f"{name!r} is to be kept, and the annotations have a value of their own under this name")
+    return {**answer, "data": {**kept, **within}} if within is not answer else {**kept, **answer}
+
+
+def require_room(form: str, kept: Sequence[str]) -> None:
+    """Raise ConfigError where columns are to be kept and the form has no place for them."""
+    if kept and isinstance(SPAN_FORMS[form]("", []), list):
+        raise ConfigError(f"keep: found {', '.join(kept)}; {form} writes pairs of a text and its spans, and no columns")
 
 
 def span_writer(model: Model, tasks: Sequence[str] | None, form: str) -> Callable[[Answer], Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from polytask.assemble import Assembly
 from polytask.data.batch import Batch, Collator, Item
 from polytask.data.encode import Source
 from polytask.errors import ModelError, UserError
+from polytask.files import parse_json
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.origin import pad_id
 from polytask.probe.measuring import layer_states
@@ -42,7 +42,7 @@ def read_comparison(folder: Path, tasks: Sequence[str]) -> Compared:
     """Read a comparison's folder. Raises UserError when it is none, or is about other tasks."""
     path = folder / "comparison.json"
     try:
-        data = json.loads(path.read_text("utf-8"))
+        data = parse_json(path.read_text("utf-8"))
         listed = list(data["tasks"])
         runs = data["arms"].get("single", {}).get("runs", {})
         told = data.get("transfer")

@@ -22,7 +22,8 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 # How values begin that are JSON, and neither an object nor a list nor a text.
 _OTHERS = frozenset("-0123456789tfnNI")
 # Reads the one value that begins somewhere; here never an object or a list.
-_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once
+_DECODER: Any = json.JSONDecoder()
+_scan: Callable[[str, int], tuple[Any, int]] = _DECODER.scan_once
 
 
 class Refused(PolytaskError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from polytask.errors import TrainingError
-from polytask.files import Damaged, discard, put_in_place, remove, seal, sealed_facts, to_json, unseal
+from polytask.files import Damaged, discard, parse_json, put_in_place, remove, seal, sealed_facts, to_json, unseal
 
 FORM = 3
 LOG = logging.getLogger(__name__)
@@ -119,7 +118,7 @@ class Checkpoints:
         """Load a checkpoint that `newest` named. Raises TrainingError when it cannot be read."""
         folder = self.folder / name
         try:
-            state = json.loads((folder / "state.json").read_text("utf-8"))
+            state = parse_json((folder / "state.json").read_text("utf-8"))
             weights = load_file(folder / "weights.safetensors")
             others = load_file(folder / "others.safetensors")
         except (OSError, ValueError, SafetensorError) as error:
