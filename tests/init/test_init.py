@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +199,11 @@ def test_what_is_missing_is_told(tmp_path: Path) -> None:
         init([], tmp_path / "x.yaml")
     with pytest.raises(UserError, match=r"b.csv: nothing to train was found; .* \(one: no column holds texts; two: no"):
         init([write_csv(tmp_path / "b.csv", [{"one": 1, "two": 2}, {"one": 3, "two": 4}])], tmp_path / "x.yaml")
+    with pytest.raises(UserError, match=r"\(text: holds the texts; lang: the same in every row: en\)"):
+        init(
+            [write_csv(tmp_path / "d.csv", [{"text": sentence(n), "lang": "en"} for n in range(9)])],
+            tmp_path / "x.yaml",
+        )
     (tmp_path / "c.csv").write_bytes(b"text,label\ncaf\xe9 and more,a\n")
     with pytest.raises(DataError, match="name its encoding beside the path"):
         init([tmp_path / "c.csv"], tmp_path / "x.yaml")
@@ -226,19 +231,42 @@ NAMES = st.one_of(
 )
 
 
+TOKENS = ["Ann", "sings", "in", "Rome"]
+# How the cells of a column follow from the number of the row.
+KINDS: tuple[Callable[[int], Any], ...] = (
+    sentence,
+    lambda n: "abc"[n % 3],
+    lambda n: n % 2 == 0,
+    lambda n: n % 4,
+    lambda n: n * 0.37,
+    lambda n: ("a, b", "b", "a, c", "c")[n % 4],
+    lambda n: [["x"], ["x", "y"], []][n % 3],
+    lambda n: [*TOKENS, NOUNS[n % 7]],
+    lambda n: ["B-PER", "O", "O", "B-LOC", "O"],
+    lambda n: "B-PER O" if n % 2 else "O O",
+    lambda n: [[0, 3, "X"]] if n % 2 else [],
+    lambda n: {"a": n % 2, "b": sentence(n)},
+    lambda n: f"row-{n}",
+    lambda n: "" if n % 3 else "z",
+)
+
+
 @st.composite
 def tables(draw: st.DrawFn) -> list[dict[str, Any]]:
-    names = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
-    count = draw(st.integers(1, 40))
-    columns: dict[str, list[Any]] = {}
-    for name in names:
-        kind = draw(st.integers(0, 5))
-        few = draw(st.lists(CELLS, min_size=1, max_size=3)) if kind < 2 else []
-        columns[name] = (
-            [few[n % len(few)] for n in range(count)] if few else [sentence(n) for n in range(count)] if kind < 4
-            else draw(st.lists(CELLS, min_size=count, max_size=count))
-        )  # fmt: skip
-    return [{name: columns[name][n] for name in names} for n in range(count)]
+    """Tables of texts and labels, some with cells that fit nothing."""
+    kinds = draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=4)) + draw(
+        st.sampled_from([[sentence]] * 5 + [[]])
+    )
+    names = draw(st.lists(NAMES, min_size=len(kinds), max_size=len(kinds), unique=True))
+    count = draw(st.integers(1, 60))
+    rows = [{name: kind(n) for name, kind in zip(names, kinds, strict=True)} for n in range(count)]
+    for at, name, cell in draw(
+        st.lists(
+            st.tuples(st.integers(0, count - 1), st.sampled_from(names), CELLS), max_size=draw(st.sampled_from([0, 3]))
+        )
+    ):
+        rows[at][name] = cell
+    return rows
 
 
 @settings(max_examples=40)

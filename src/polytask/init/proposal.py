@@ -96,6 +96,8 @@ def outline(sample: Sample) -> Outline:
             left_out[column.name] = found
         else:
             proposals.append(Proposal(column.name, {**found.head, **inputs, **found.options}, found.why))
+    if main is not None and not proposals:
+        left_out = {main: "holds the texts", **left_out}
     for surplus in proposals[MOST_TASKS:]:
         left_out[surplus.column] = f"could be a {surplus.options['type']} task; only {MOST_TASKS} are proposed"
     return Outline(proposals[:MOST_TASKS], _texts(columns, inputs, tagging), left_out)
