@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -70,6 +71,7 @@ Written = Annotated[
     list[str] | None,
     typer.Option("--written", metavar="KEY=VALUE", help="How the files are written, such as separator=;"),
 ]
+EveryMetric = Annotated[bool, typer.Option("--all", help="Show every metric, not the main one alone.")]
 LongTexts = Annotated[
     str, typer.Option("--long", help="Texts that are too long: truncate, or windows: read all in overlapping parts.")
 ]
@@ -131,6 +133,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     processes: Annotated[int, typer.Option(min=1, help="Processes that train together.")] = 1,
     extension: Extensions = None,
+    every: EveryMetric = False,
 ) -> None:
     """Train one model for all tasks, evaluate it, and save it in OUT/model."""
     del extension
@@ -144,8 +147,10 @@ def train(
     run = run_training(config, out, resume=resume, overrides=overrides or [])
     if run.scores:
         show_stages(run.stages, console())
-        show_scores(run.scores, run.baselines, console(), run.intervals)
+        show_scores(run.scores, run.baselines, console(), run.intervals, every=every)
         say(f"model: {out / 'model'}")
+        for line in next_steps(out):
+            say(line)
 
 
 @app.command()
@@ -157,6 +162,7 @@ def extend(
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     extension: Extensions = None,
+    every: EveryMetric = False,
 ) -> None:
     """Add the tasks of a configuration to a trained model, and save both in OUT/model."""
     del extension
@@ -168,8 +174,8 @@ def extend(
         raise UserError(f"--mode: found {mode!r}; {nearest(mode, get_args(Mode))}")
     run = run_extension(model, config, out, mode=cast("Mode", mode), resume=resume, overrides=overrides or [])
     if run.scores:
-        show_scores(run.scores, run.baselines, console(), run.intervals)
-        show_before(run.before, run.scores, console())
+        show_scores(run.scores, run.baselines, console(), run.intervals, every=every)
+        show_before(run.before, run.scores, console(), every=every)
         notes = json.loads((out / "run.json").read_text("utf-8"))["notes"]
         for note in (note for note in notes if note.startswith("extend: ")):
             say(note)
@@ -185,6 +191,7 @@ def evaluate(
     intervals: Annotated[
         bool, typer.Option("--intervals", help="With --json: print the scores and their 95 % intervals.")
     ] = False,
+    every: EveryMetric = False,
     long: LongTexts = "truncate",
     written: Written = None,
     device: Device = "auto",
@@ -205,7 +212,7 @@ def evaluate(
         shown = {"scores": found.scores, "intervals": found.intervals} if intervals else found.scores
         typer.echo(json.dumps(shown, indent=1, ensure_ascii=False, allow_nan=False))
     else:
-        show_scores({"score": found.scores}, {}, console(), {"score": found.intervals})
+        show_scores({"score": found.scores}, {}, console(), {"score": found.intervals}, every=every)
 
 
 @app.command()
@@ -311,14 +318,33 @@ def export(
 
 @app.command()
 def compare(
-    config: ConfigPath,
-    out: Annotated[Path, typer.Option(help="Folder of the comparison; complete runs in it are reused.")],
+    config: Annotated[
+        Path, typer.Argument(help="Configuration (YAML); with --to also a comparison's folder.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the comparison; complete runs in it are reused.", show_default=False)
+    ] = None,
     arms: Annotated[
-        str, typer.Option(metavar="A,B", help="single, global, config, independent, pairs, distill, or names of --arm.")
-    ] = "single,global,config",
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="single, global, config, independent, pairs, distill, or names of --arm.",
+            show_default="single,global,config; with --grid or --arms-file single",
+        ),
+    ] = None,
     arm: Annotated[
         list[str] | None,
         typer.Option("--arm", metavar="NAME=PATH=VALUE", help="A variant; the same name adds a value to it."),
+    ] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option("--grid", metavar="PATH=A,B", help="Every combination of the values is an arm; may be repeated."),
+    ] = None,
+    arms_file: Annotated[
+        Path | None, typer.Option(help="YAML file with the options of each arm by its name.", show_default=False)
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option(help="Print the table as csv, latex or markdown.", show_default=False)
     ] = None,
     seeds: Annotated[str, typer.Option(help="How many, from train.seed on; or a list: 13,14,15.")] = "3",
     floor: Annotated[float, typer.Option(help="Points (hundredths) of its metric that a task may lose.")] = 0.5,
@@ -330,14 +356,27 @@ def compare(
     del extension
     from polytask.comparison import compare as run_comparison
     from polytask.comparison.arms import read_named
-    from polytask.comparison.table import show_comparison
+    from polytask.comparison.table import print_table, read_format, show_comparison
     from polytask.tables import console
 
+    written = read_format(to)
+    if out is None:
+        if arms or arm or grid or arms_file or overrides:
+            raise UserError(
+                "--out: name the folder of the comparison; without it only --to is taken, for what is there"
+            )
+        print_table(config, written)
+        return
     found = run_comparison(
-        config, out, arms=split_names(arms), named=read_named(arm or []), seeds=read_seeds(seeds), floor=floor,
-        jobs=jobs, overrides=overrides or [],
+        config, out, arms=None if arms is None else split_names(arms), named=read_named(arm or []), grid=grid,
+        arms_file=arms_file, seeds=read_seeds(seeds), floor=floor, jobs=jobs, overrides=overrides or [],
     )  # fmt: skip
-    show_comparison(found, console())
+    if written is None:
+        show_comparison(found, console())
+    else:
+        print_table(out, written)
+        for note in found.record["notes"]:
+            say(f"To know: {note}")
     say(f"{found.trained} runs trained, {found.reused} reused; all figures: {out / 'comparison.json'}")
 
 
@@ -417,6 +456,31 @@ def quickstart(
 
 
 @app.command()
+def init(
+    files: Annotated[
+        list[str], typer.Argument(help="Data files or folders; names such as train and test make splits.")
+    ],
+    out: Annotated[Path, typer.Option(help="Configuration to write.")] = Path("config.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite it.")] = False,
+    encoder: Annotated[
+        str | None, typer.Option(help="Encoder: hub id or folder.", show_default="by the texts' language")
+    ] = None,
+    written: Written = None,
+) -> None:
+    """Look at data files, propose tasks, and write a configuration with the reasons as comments."""
+    from polytask.init import init as write_start
+
+    start = write_start(files, out, force=force, encoder=encoder, written=read_written(written))
+    typer.echo(out)
+    for name, kind in start.tasks.items():
+        say(f"{name}: {kind}")
+    if start.left_out:
+        say(f"left out, with reasons in the file: {', '.join(start.left_out)}")
+    say(f"next: polytask check {shlex.quote(str(out))}")
+    say(f"      polytask train {shlex.quote(str(out))} --out runs/first")
+
+
+@app.command()
 def schema(extension: Extensions = None) -> None:
     """Print the JSON schema of a configuration."""
     del extension
@@ -475,6 +539,16 @@ def read_seeds(text: str) -> int | list[int]:
             "13,14,15"
         )
     return found if "," in text else found[0]
+
+
+def next_steps(run: Path) -> list[str]:
+    """Return what to do with a trained run, three lines to be copied."""
+    place = shlex.quote(str(run))
+    return [
+        f"next: polytask report {place}  # one page: scores, errors, curves",
+        f"      echo 'Your text.' | polytask predict {place}",
+        f"      polytask serve {place}  # a page and an HTTP API at http://127.0.0.1:8000",
+    ]
 
 
 def say(text: str) -> None:

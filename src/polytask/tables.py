@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
@@ -40,8 +40,14 @@ def show_scores(
     baselines: Mapping[str, Scores],
     out: Console,
     intervals: Mapping[str, Intervals] | None = None,
+    *,
+    every: bool = False,
 ) -> None:
-    """Print each task's scores by split, beside their intervals and the majority baseline's where these are known."""
+    """Print each task's scores by split, beside their intervals and the majority baseline's where these are known.
+
+    Args:
+        every: show every metric, not the main one alone.
+    """
     table = grid("task", "metric", title="Scores")
     columns: list[Mapping[str, Mapping[str, str]]] = []
     for split, found in scores.items():
@@ -53,12 +59,36 @@ def show_scores(
         if split in baselines:
             add_number(table, "majority", style="dim")
             columns.append(_cells(baselines[split], cell))
-    for task, metrics in next(iter(scores.values()), {}).items():
+    shown = {task: chosen_metrics(metrics, every=every) for task, metrics in next(iter(scores.values()), {}).items()}
+    for task, metrics in shown.items():
         for index, metric in enumerate(metrics):
             cells = [found.get(task, {}).get(metric, "") for found in columns]
             table.add_row(task if index == 0 else "", metric, *cells)
         table.add_section()
     out.print(table)
+    metrics = {metric for listed in shown.values() for metric in listed}
+    told = [
+        *([_MAJORITY] if not baselines.keys().isdisjoint(scores) else []),
+        *([_INTERVAL] if intervals and not intervals.keys().isdisjoint(scores) else []),
+        *(text for metric, text in _LESS_IS_BETTER.items() if metric in metrics),
+    ]
+    if told:
+        out.print("; ".join(told), soft_wrap=True)
+
+
+# What a reader may not know, in a line below the table.
+_MAJORITY = "majority: what the commonest answer scores, given to every row"
+_INTERVAL = "95 %: where the score would lie on other test rows (bootstrap)"
+_LESS_IS_BETTER = {
+    "mae": "mae: mean distance from the truth, less is better",
+    "ece": "ece: how far stated probabilities are from the share that is right, less is better",
+}
+
+
+def chosen_metrics(metrics: Iterable[str], *, every: bool) -> list[str]:
+    """Return the metrics to show: the first, which is the main one, or all."""
+    found = list(metrics)
+    return found if every else found[:1]
 
 
 def _with_interval(found: Intervals) -> Intervals:
@@ -89,7 +119,9 @@ def show_stages(stages: Sequence[Mapping[str, Any]], out: Console) -> None:
     out.print(table)
 
 
-def show_before(before: Mapping[str, Scores], after: Mapping[str, Scores], out: Console) -> None:
+def show_before(
+    before: Mapping[str, Scores], after: Mapping[str, Scores], out: Console, *, every: bool = False
+) -> None:
     """Print the old tasks' scores before and after an extension; nothing where none was scored."""
     if not before:
         return
@@ -98,7 +130,7 @@ def show_before(before: Mapping[str, Scores], after: Mapping[str, Scores], out: 
         add_number(table, f"{split} before")
         add_number(table, "after")
     for task, metrics in next(iter(before.values())).items():
-        for index, metric in enumerate(metrics):
+        for index, metric in enumerate(chosen_metrics(metrics, every=every)):
             pairs = [(found.get(task, {}).get(metric), after[split].get(task, {}).get(metric))
                      for split, found in before.items()]  # fmt: skip
             table.add_row(task if index == 0 else "", metric, *(cell(value) for pair in pairs for value in pair))

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 # Tables on a pipe are as wide as they are; rich takes 80 columns where there is no terminal.
-_NO_TERMINAL = 1_000_000
+_NO_TERMINAL, _LINES = 1_000_000, 25
 
 
 class PlainConsole(Console):
@@ -25,6 +25,8 @@ class PlainConsole(Console):
             quiet=quiet,
             soft_wrap=soft_wrap,
             width=_NO_TERMINAL if piped else None,
+            # Without a height rich takes 80 columns where TERM is dumb and colours are forced, as in CI.
+            height=_LINES if piped else None,
             markup=False,
             emoji=False,
             highlight=False,

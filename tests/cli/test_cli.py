@@ -159,3 +159,20 @@ def test_compare_prints_a_table_and_the_verdicts(call: Call, config: Path, tmp_p
         assert told in shown, told
     assert "run 1 of 8" in err
     assert "8 runs trained, 0 reused" in err
+    # One command reproduces the table: what is there is not trained again, and the table alone is on stdout.
+    arms = tmp_path / "arms.yaml"
+    arms.write_text("low: {sharing.strategy: partial, sharing.shared_layers: 1}\n", "utf-8")
+    code, shown, err = call(
+        "compare", config, "--out", out, "--arms-file", arms, "--seeds", "13,14", "--set", "train.max_steps=1",
+        "--to", "latex",
+    )  # fmt: skip
+    assert code == 0
+    assert shown.startswith("% \\usepackage{booktabs}\n")
+    assert shown.count("\\textbf{") >= 3
+    assert "0 runs trained, 8 reused" in err
+    assert call("compare", out, "--to", "latex") == (0, shown, "")
+    code, shown, _ = call("compare", out, "--to", "csv")
+    assert (code, len(shown.splitlines())) == (0, 1 + 3 * 2)
+    code, _, err = call("compare", out, "--to", "csv", "--arms", "global")
+    assert code == 2
+    assert "--out: name the folder of the comparison" in err

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from polytask.errors import DataError, nearest
 from polytask.options import FileOptions, Format
+from polytask.terms import Split
 
 EXTENSIONS: dict[str, Format] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet",
@@ -48,6 +49,7 @@ _KINDS: tuple[tuple[bytes, str, str], ...] = (
 _GZIP = b"\x1f\x8b"
 _SPLIT_NAMES = re.compile(r"(?:^|[^a-z])(train|dev|validation|valid|val|test|eval)(?:[^a-z]|$)")
 _SAME_SPLIT = {"validation": "dev", "valid": "dev", "val": "dev", "eval": "dev"}
+_SPLITS: dict[str, Split] = {"train": "train", "dev": "dev", "test": "test"}
 
 
 class Remarks:
@@ -230,6 +232,16 @@ def find_format(path: Path) -> Format | None:
 
 def _suffix(path: Path) -> str:
     return path.with_suffix("").suffix if path.suffix.lower() == ".gz" else path.suffix
+
+
+def split_in(name: str) -> tuple[Split, tuple[int, int]] | None:
+    """Return the split that a name tells, and where in the name its word stands; None where it tells none.
+
+    >>> split_in("reviews-valid"), split_in("training")
+    (('dev', (8, 13)), None)
+    """
+    found = _SPLIT_NAMES.search(name.lower())
+    return None if found is None else (_SPLITS[_SAME_SPLIT.get(found[1], found[1])], found.span(1))
 
 
 def require_file(path: Path) -> None:

@@ -1,0 +1,7 @@
+"""A first configuration from data files: what their columns hold, proposed as tasks with the reasons as comments."""
+
+from __future__ import annotations
+
+from polytask.init.start import Start, init
+
+__all__ = ["Start", "init"]

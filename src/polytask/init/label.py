@@ -1,0 +1,168 @@
+"""Whether a column holds labels, and of what kind."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from polytask.data.notes import few
+from polytask.init.column import Column
+
+_RATING = re.compile(r".*(score|rating|stars?|grade|points?|age|price|likes?|count|intensity|similarity|overall).*")
+_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
+# Classes, at most; each with so many rows, in large tables and in small ones.
+_MOST_CLASSES = 200
+_ROWS_OF_CLASS, _ROWS_OF_CLASS_IN_SMALL = 5, 2
+_SMALL = 100
+_MOST_GRADES = 20
+# From this share of one class on accuracy says little.
+_LOPSIDED = 0.8
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A column of labels.
+
+    Attributes:
+        head: the type of the task.
+        options: that say how the column is read.
+        why: a comment on what was seen.
+    """
+
+    head: dict[str, Any]
+    options: dict[str, Any]
+    why: str
+
+
+def judge_label(column: Column) -> Labels | str:
+    """Return what a column can be trained for, or the reason why it is left out."""
+    return (
+        _nothing_to_learn(column) or _lists(column) or _classes_or_numbers(column) or _joined(column) or _words(column)
+    )
+
+
+def _nothing_to_learn(column: Column) -> str:
+    filled = len(column.values)
+    if not filled:
+        return "empty in every row"
+    if filled < 0.02 * column.rows and filled < 50:
+        return f"almost empty: {filled} of {column.rows} rows hold something"
+    if column.distinct == 1:
+        return f"the same in every row: {_shown(column.values[0])}"
+    if column.is_dates:
+        return "days or times"
+    if column.is_addresses:
+        return "addresses or keys"
+    numbers = column.numbers
+    unique = column.distinct > 0.9 * filled and filled > 2
+    if unique and column.is_called_identifier and (column.is_whole or numbers is None) and column.mean_words <= 3:
+        return "an identifier: its values name the rows"
+    if column.counts_rows:
+        return "an identifier: it numbers the rows"
+    return ""
+
+
+def _lists(column: Column) -> Labels | str:
+    """Return several labels a row, written as lists; nothing where the cells are no lists."""
+    if column.lists is None:
+        mixed = any(isinstance(value, list | dict) for value in column.values)
+        return "its cells are of several kinds: lists or objects among others" if mixed else ""
+    items = [item for items in column.lists for item in items]
+    if not items:
+        return "every list is empty"
+    if not all(isinstance(item, str) for item in items):
+        return "lists of numbers or objects" if isinstance(column.values[0], list) else "lists that hold no texts"
+    counts = Counter(str(item).strip() for item in items)
+    if len(counts) > _MOST_CLASSES or 2 * len(counts) > len(items):
+        return f"lists of {len(counts)} different values, too many to be labels"
+    return _several(column, counts, {})
+
+
+def _several(column: Column, counts: Counter[str], options: dict[str, Any]) -> Labels | str:
+    if len(counts) < 2:
+        return "one label at most, in lists"
+    why = f"several labels a row, {len(counts)} in all: {_shares(counts, len(column.values))}"
+    return Labels({"type": "multilabel"}, {"label": column.name, **options}, why)
+
+
+def _classes_or_numbers(column: Column) -> Labels | str:
+    """Return classes for few whole numbers and truth values, a number for others; nothing where there is text."""
+    if column.labels is not None and all(isinstance(value, bool) for value in column.values):
+        return _classification(column)
+    tally = column.numbers
+    if tally is None:
+        if column.texts and all(_DECIMAL_COMMA.fullmatch(text.strip()) for text in column.texts):
+            return "numbers with a decimal comma; write them with a point"
+        return ""
+    rating = _RATING.fullmatch(column.name.lower()) is not None
+    few_values = column.distinct <= 2 or (column.distinct <= _MOST_GRADES and not rating and _is_dense(column))
+    if column.is_whole and few_values:
+        return _classification(column)
+    if column.is_called_identifier and column.is_whole:
+        return "an identifier, by its name"
+    why = f"numbers from {tally.low:g} to {tally.high:g}"
+    grades = "; with `type: classification` each is a class of its own" if column.distinct <= _MOST_GRADES else ""
+    return Labels({"type": "regression"}, {"label": column.name}, f"{why}{grades if column.is_whole else ''}")
+
+
+def _is_dense(column: Column) -> bool:
+    """Whether the values come often enough to be classes."""
+    filled = len(column.values)
+    return filled >= column.distinct * (_ROWS_OF_CLASS if filled >= _SMALL else _ROWS_OF_CLASS_IN_SMALL)
+
+
+def _classification(column: Column) -> Labels:
+    counts = column.labels or Counter()
+    most = max(counts.values()) / len(column.values)
+    metric = {"metric": "macro_f1"} if most >= _LOPSIDED else {}
+    lopsided = "; accuracy would say little, so that macro_f1 is the main metric" if metric else ""
+    why = f"{len(counts)} classes: {_shares(counts, len(column.values))}{lopsided}"
+    return Labels({"type": "classification"}, {"label": column.name, **metric}, why)
+
+
+def _joined(column: Column) -> Labels | str:
+    """Return several labels a row, joined by a separator; nothing where the cells are single labels."""
+    for separator in ",;|":
+        cells = [[part.strip() for part in text.split(separator) if part.strip()] for text in column.texts]
+        if cells and _are_labels(cells):
+            counts = Counter(part for parts in cells for part in set(parts))
+            options = {} if separator == "," else {"separator": separator}
+            return _several(column, counts, options)
+    return ""
+
+
+def _are_labels(cells: Sequence[Sequence[str]]) -> bool:
+    """Whether the parts of cells are labels: few, short, and each in different company."""
+    sizes = {len(parts) for parts in cells}
+    if len(sizes) < 2 or 0 in sizes:
+        return False
+    parts = Counter(part for listed in cells for part in listed)
+    if len(parts) > _MOST_CLASSES or sum(parts.values()) < 2 * len(parts) or max(map(len, parts)) > 50:
+        return False
+    company: dict[str, set[tuple[str, ...]]] = {}
+    for listed in cells:
+        for part in listed:
+            company.setdefault(part, set()).add(tuple(sorted(listed)))
+    joined = {part for listed in cells if len(listed) > 1 for part in listed}
+    return 2 * sum(len(company[part]) > 1 for part in joined) >= len(joined)
+
+
+def _words(column: Column) -> Labels | str:
+    """Return classes for few different texts; otherwise the reason why they are none."""
+    if column.labels is None:
+        return "its cells are of several kinds"
+    longest = max(map(len, column.labels))
+    if column.distinct <= _MOST_CLASSES and _is_dense(column) and longest <= 100:
+        return _classification(column)
+    return f"{column.distinct} different texts in {len(column.values)} rows, too many to be classes"
+
+
+def _shares(counts: Counter[str], total: int) -> str:
+    return few([f"{label[:40]} {100 * count / total:.1f} %" for label, count in counts.most_common()])
+
+
+def _shown(value: object) -> str:
+    return str(value)[:60]

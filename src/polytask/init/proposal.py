@@ -1,0 +1,193 @@
+"""What one table can be trained for: its texts, and a task for each column of labels; or why a column is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from polytask.init.column import Column, columns_of
+from polytask.init.label import judge_label
+from polytask.init.sample import Sample
+from polytask.init.tagged import ByToken, Tagged, find_tagging, sentence_column
+
+# The names of columns that hold the text, the likeliest first.
+_TEXT_NAMES = (
+    "text", "sentence", "review", "content", "body", "comment", "tweet", "utterance", "document", "article", "post",
+    "message", "question", "query", "premise", "sentence1", "description", "abstract",
+)  # fmt: skip
+_PAIRS = (
+    ("premise", "hypothesis"), ("question", "context"), ("question", "passage"), ("question", "answer"),
+    ("question", "sentence"), ("query", "document"), ("query", "passage"), ("query", "title"), ("source", "target"),
+)  # fmt: skip
+_ENDS = (("1", "2"), ("a", "b"), ("_left", "_right"), ("_first", "_second"))
+# More label columns than this are proposed to nobody.
+MOST_TASKS = 12
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A task that a column can be trained for.
+
+    Attributes:
+        column: of the labels; it names the task.
+        options: of the task, without its data.
+        why: a comment on what was seen.
+    """
+
+    column: str
+    options: Mapping[str, Any]
+    why: str
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that hold the labels."""
+        if self.options["type"] == "tagging":
+            return [self.options.get("tags", "tags")]
+        return [self.options["label"]]
+
+    @property
+    def inputs(self) -> list[str]:
+        """The columns that hold the texts."""
+        return list(self.options.get("text_pair", (self.options["text"],) if "text" in self.options else ()))
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a table is proposed for.
+
+    Attributes:
+        texts: a sample of the inputs.
+        sentence: the column that tells the sentences apart, where a row is a token.
+        left_out: columns that no task reads, with the reason.
+    """
+
+    proposals: list[Proposal]
+    texts: list[str]
+    left_out: dict[str, str]
+    sentence: str | None = None
+
+
+def outline(sample: Sample) -> Outline:
+    """Propose tasks for a table."""
+    by_token = sentence_column(sample) if sample.written.sentence is None else None
+    if by_token is not None:
+        return _of_tokens(sample, by_token)
+    columns = columns_of(sample.rows, [name for name in sample.columns if not _is_nested(sample, name)])
+    texts = _text_columns(columns)
+    tagging = find_tagging(sample, columns, texts[0].name if texts else None)
+    of_tokens = {name for found in tagging for name in found.columns}
+    texts = [column for column in texts if column.name not in of_tokens]
+    tokens = next((found.tokens for found in tagging if found.tokens is not None), None)
+    main = texts[0].name if texts else tokens
+    pair = _pair([column.name for column in texts])
+    inputs: dict[str, Any] = {"text_pair": pair} if pair is not None else {"text": main} if main is not None else {}
+    tagged = {"text": main} if texts else {}
+    proposals = [Proposal(found.tags, {"type": "tagging", **tagged, **found.options}, found.why) for found in tagging]
+    left_out = {
+        name: "a further value of each token" for found in tagging for name in found.beside if not name.isdigit()
+    }
+    read = {main, *(pair or ()), *of_tokens}
+    left_out |= {one.name: "a further text; to read it, name it in `text`" for one in texts if one.name not in read}
+    rest = [column for column in columns.values() if column.name not in read and column.name not in left_out]
+    for column in rest:
+        found = judge_label(column) if inputs else "no column holds texts"
+        if isinstance(found, str):
+            left_out[column.name] = found
+        else:
+            proposals.append(Proposal(column.name, {**found.head, **inputs, **found.options}, found.why))
+    if main is not None and not proposals:
+        left_out = {main: "holds the texts", **left_out}
+    for surplus in proposals[MOST_TASKS:]:
+        left_out[surplus.column] = f"could be a {surplus.options['type']} task; only {MOST_TASKS} are proposed"
+    return Outline(proposals[:MOST_TASKS], _texts(columns, inputs, tagging), left_out)
+
+
+def _of_tokens(sample: Sample, found: ByToken) -> Outline:
+    """Return what a table with one token a row is proposed for."""
+    options = {"type": "tagging", "tokens": found.tokens, "tags": found.tags}
+    used = (found.tokens, found.tags, found.sentence)
+    rest = [name for name in sample.columns if name not in used]
+    left_out = dict.fromkeys(rest, "a further value of each token; a tagging task of its own can read it")
+    return Outline([Proposal(found.tags, options, found.why)], found.texts, left_out, found.sentence)
+
+
+def _is_nested(sample: Sample, name: str) -> bool:
+    """Whether a column holds objects, whose values are columns such as meta.label."""
+    cells = [row.get(name) for row in sample.rows]
+    return any(isinstance(cell, dict) for cell in cells) and all(isinstance(cell, dict | None) for cell in cells)
+
+
+def _texts(columns: Mapping[str, Column], inputs: Mapping[str, Any], tagging: Sequence[Tagged]) -> list[str]:
+    """Return a sample of what the tasks read."""
+    if "text_pair" in inputs:
+        first, second = (columns[name].texts for name in inputs["text_pair"])
+        return [f"{one} {other}" for one, other in zip(first[:500], second[:500], strict=False)]
+    column = columns.get(inputs.get("text", ""))
+    if column is not None and column.texts:
+        return column.texts[:500]
+    return next((found.texts for found in tagging), [])
+
+
+def _pair(names: Sequence[str]) -> list[str] | None:
+    """Return two columns that hold a pair of texts, by their names."""
+    lowered = {name.lower(): name for name in names}
+    for first, second in _PAIRS:
+        if first in lowered and second in lowered:
+            return [lowered[first], lowered[second]]
+    for low, name in lowered.items():
+        for first, second in _ENDS:
+            other = lowered.get(low.removesuffix(first) + second) if low.endswith(first) else None
+            if other is not None:
+                return [name, other]
+    return None
+
+
+def _text_columns(columns: Mapping[str, Column]) -> list[Column]:
+    """Return the columns that hold texts, the one to read first."""
+    found = [column for column in columns.values() if _is_texts(column)]
+    if not found:
+        found = [column for column in columns.values() if _may_be_texts(column)]
+    return sorted(found, key=lambda column: (_rank(column.name), -column.mean_words))
+
+
+def _rank(name: str) -> int:
+    lowered = name.lower()
+    return _TEXT_NAMES.index(lowered) if lowered in _TEXT_NAMES else len(_TEXT_NAMES)
+
+
+def _is_no_prose(column: Column) -> bool:
+    return (
+        not column.texts or column.numbers is not None or column.lists is not None
+        or column.is_dates or column.is_addresses
+    )  # fmt: skip
+
+
+def _is_texts(column: Column) -> bool:
+    """Whether the cells are texts: several words each, and mostly different."""
+    if _is_no_prose(column):
+        return False
+    if _rank(column.name) < len(_TEXT_NAMES):
+        return column.distinct > 1
+    spaced = sum(not text.isascii() or " " in text.strip() for text in column.texts)
+    if 2 * spaced < len(column.texts):
+        return False  # paths and keys, whose marks would count as words
+    varied = column.distinct > 200 or column.distinct >= 0.3 * len(column.values)
+    return varied and column.mean_words >= 3 and not _is_joined(column)
+
+
+def _may_be_texts(column: Column) -> bool:
+    """Whether the cells are at least names or phrases."""
+    return (
+        not _is_no_prose(column) and not column.is_called_identifier
+        and column.distinct >= 0.5 * len(column.values) and column.distinct > 2
+    )  # fmt: skip
+
+
+def _is_joined(column: Column) -> bool:
+    """Whether the cells are labels joined by a separator: few different parts, often."""
+    for separator in ",;|":
+        parts = [part.strip() for text in column.texts for part in text.split(separator)]
+        if len(parts) > 1.2 * len(column.texts) and len(set(parts)) <= len(parts) / 4:
+            return True
+    return False

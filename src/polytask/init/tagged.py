@@ -1,0 +1,236 @@
+"""Tags of words: beside lists of tokens, one token a row, or as spans that annotation tools wrote."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from polytask.data.annotations import spans_in, tag_words
+from polytask.data.notes import few
+from polytask.data.words import join_words
+from polytask.init.column import Column
+from polytask.init.sample import Sample
+from polytask.tasks.tag_scheme import find_scheme
+from polytask.tasks.tagging import as_words
+
+_MOST_TAGS = 300
+_TOKEN_NAMES = ("tokens", "words", "token", "word", "form")
+# In CoNLL-U every field is a column of the tokens; these are worth learning, the first that is filled.
+_CONLLU_TAGS = ("upos", "xpos", "deprel")
+_CONLL = ("conll", "conllu")
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """A column of tags.
+
+    Attributes:
+        tags, tokens: the columns; tokens is None for spans by character.
+        options: of the task.
+        texts: a sample of what is tagged.
+        lone: whether the file holds tokens and nothing else.
+        beside: further columns that have a value for each token.
+    """
+
+    tags: str
+    tokens: str | None
+    options: dict[str, Any]
+    texts: list[str]
+    why: str
+    lone: bool = False
+    beside: list[str] = field(default_factory=list[str])
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that are about tokens."""
+        return [self.tags, *([self.tokens] if self.tokens is not None else []), *self.beside]
+
+
+@dataclass(frozen=True)
+class ByToken:
+    """A table that has one token a row."""
+
+    tokens: str
+    tags: str
+    sentence: str
+    texts: list[str]
+    why: str
+
+
+def find_tagging(sample: Sample, columns: Mapping[str, Column], main: str | None) -> list[Tagged]:
+    """Return the columns of tags.
+
+    Args:
+        main: the column of the texts, where there is one.
+    """
+    tokens = _token_column(sample, columns)
+    if tokens is not None:
+        found = list(_beside_tokens(sample, columns, tokens))
+        if found:
+            return found
+    spans = (_spans(sample, column, main) for column in columns.values() if main is not None and column.name != main)
+    return [found for found in spans if found is not None]
+
+
+def _words(row: Mapping[str, Any], name: str) -> list[str] | None:
+    try:
+        return as_words(row.get(name), name)
+    except ValueError:
+        return None
+
+
+def _token_column(sample: Sample, columns: Mapping[str, Column]) -> str | None:
+    """Return the column of the tokens: lists, or text that another column has a tag for each word of."""
+    if sample.format in _CONLL:
+        return "tokens"
+    lists = [column for column in columns.values() if column.lists is not None]
+    lists = [column for column in lists if all(isinstance(item, str) for items in column.lists or () for item in items)]
+    if lists:
+        named = [column for column in lists if column.name.lower() in _TOKEN_NAMES]
+        varied = max(lists, key=lambda column: len({item for items in column.lists or () for item in items}))
+        return (named[0] if named else varied).name
+    for column in columns.values():
+        if column.texts and any(
+            _is_tags_of(sample, other, column.name) for other in columns.values() if other != column
+        ):
+            return column.name
+    return None
+
+
+def _is_tags_of(sample: Sample, column: Column, tokens: str) -> bool:
+    """Whether a column of text marks the entities among the words of another one."""
+    if not column.texts or column.mean_words < 1 or not any(" " in text.strip() for text in column.texts):
+        return False
+    counts = Counter(tag for text in column.texts for tag in text.split())
+    scheme = find_scheme(counts) if len(counts) <= _MOST_TAGS and "O" in counts else None
+    return scheme is not None and not scheme.odd and _aligned(sample, tokens, column.name) is not None
+
+
+def _aligned(sample: Sample, tokens: str, tags: str) -> tuple[Counter[str], int] | None:
+    """Return the tags of all rows and the number of different tokens; None unless every token has one tag."""
+    counts: Counter[str] = Counter()
+    words: set[str] = set()
+    for row in sample.rows:
+        own, given = _words(row, tokens), _words(row, tags)
+        if given is None and row.get(tags) in (None, ""):
+            continue
+        if own is None or given is None or len(own) != len(given):
+            return None
+        counts.update(given)
+        words.update(own)
+    return (counts, len(words)) if counts else None
+
+
+def _beside_tokens(sample: Sample, columns: Mapping[str, Column], tokens: str) -> Iterator[Tagged]:
+    found: dict[str, Counter[str]] = {}
+    beside: list[str] = []
+    for name in columns:
+        if sample.format == "conllu" and name not in (*_CONLLU_TAGS, "text"):
+            beside += [name] if name != tokens else []
+            continue
+        # A text that is cut into the tokens at its spaces is no list of tags.
+        may_be = columns[name].lists is not None or _is_tags_of(sample, columns[name], tokens)
+        aligned = _aligned(sample, tokens, name) if may_be and name != tokens else None
+        if aligned is None:
+            continue
+        beside.append(name)
+        counts, words = aligned
+        if _are_tags(counts, words):
+            found[name] = counts
+    if sample.format == "conll":
+        found = {name: counts for name, counts in found.items() if name == "tags"}
+    if sample.format == "conllu":
+        found = dict([next((name, found[name]) for name in _CONLLU_TAGS if name in found)] if found else [])
+    texts = [join_words(words)[0] for row in sample.rows[:500] if (words := _words(row, tokens))]
+    for name, counts in found.items():
+        options = {key: value for key, value in (("tokens", tokens), ("tags", name)) if value != key}
+        rest = [other for other in beside if other not in found]
+        yield Tagged(name, tokens, options, texts, _why(counts), sample.format in _CONLL, rest)
+
+
+def _are_tags(counts: Counter[str], words: int) -> bool:
+    """Whether values of tokens are tags: few, and fewer than there are words."""
+    if not 2 <= len(counts) <= _MOST_TAGS or "" in counts:
+        return False
+    return find_scheme(counts) is not None or 2 * len(counts) <= words
+
+
+def _why(counts: Counter[str]) -> str:
+    scheme = find_scheme(counts)
+    kind = f"entities, written as {scheme.name}" if scheme is not None and not scheme.odd else "a tag a word"
+    total = counts.total()
+    return f"{kind}: {few([f'{tag[:40]} {100 * count / total:.1f} %' for tag, count in counts.most_common()])}"
+
+
+def _spans(sample: Sample, column: Column, main: str | None) -> Tagged | None:
+    """Return a column of spans by character in the texts; None where it is none, or one cannot be placed."""
+    labels: Counter[str] = Counter()
+    if not any(isinstance(value, list | str) for value in column.values):
+        return None
+    for row in sample.rows:
+        text, cell = row.get(main or ""), row.get(column.name)
+        if cell in (None, "") or not isinstance(text, str):
+            continue
+        try:
+            spans = spans_in(cell, None)
+            if spans is None:
+                return None
+            labels.update(tag[2:] for tag in tag_words(text, spans, None, strict=False).tags if tag.startswith("B-"))
+        except ValueError:
+            return None
+    if not labels:
+        return None
+    texts = [row[main] for row in sample.rows[:500] if main is not None and isinstance(row.get(main), str)]
+    listed = few([f"{label[:40]} {count}" for label, count in labels.most_common()])
+    options = {} if column.name == "tags" else {"tags": column.name}
+    return Tagged(column.name, None, options, texts, f"spans by character: {listed}")
+
+
+def sentence_column(sample: Sample) -> ByToken | None:
+    """Return how a table with one token a row is read; None for another table."""
+    rows = sample.first
+    if len(rows) < 2 or sample.format in (*_CONLL,):
+        return None
+    cells = {name: [row.get(name) for row in rows] for name in sample.columns}
+    single = {name: column for name, column in cells.items() if _is_one_word(column)}
+    for tags in reversed(single):
+        counts = Counter(str(value) for value in single[tags])
+        scheme = find_scheme(counts) if "O" in counts and len(counts) <= _MOST_TAGS else None
+        if scheme is None or scheme.odd:
+            continue
+        sentences = [name for name in cells if name != tags and _tells_sentences(cells[name])]
+        words = [name for name in single if name not in (tags, *sentences)]
+        if sentences and words:
+            named = [name for name in words if name.lower() in _TOKEN_NAMES]
+            tokens = (named or sorted(words, key=lambda name: -len(set(single[name]))))[0]
+            return ByToken(tokens, tags, sentences[0], _joined(rows, tokens, sentences[0]), _why(counts))
+    return None
+
+
+def _is_one_word(cells: Sequence[Any]) -> bool:
+    return all(isinstance(cell, str) and cell.strip() and " " not in cell.strip() for cell in cells)
+
+
+def _tells_sentences(cells: Sequence[Any]) -> bool:
+    """Whether a column marks the first token of each sentence, or numbers the sentences of all tokens."""
+    filled = [cell for cell in cells if cell not in (None, "")]
+    if not filled or cells[0] in (None, ""):
+        return False
+    if len(filled) < len(cells):
+        return 2 * len(filled) <= len(cells)
+    runs = 1 + sum(one != other for one, other in pairwise(cells))
+    return runs == len({str(cell) for cell in filled}) and runs > 1 and 2 * runs <= len(cells)
+
+
+def _joined(rows: Sequence[Mapping[str, Any]], tokens: str, sentence: str) -> list[str]:
+    texts: list[list[str]] = []
+    mark = None
+    for row in rows:
+        if not texts or row.get(sentence) not in (None, "", mark):
+            texts.append([])
+        mark = row.get(sentence) if row.get(sentence) not in (None, "") else mark
+        texts[-1].append(str(row[tokens]))
+    return [join_words(words)[0] for words in texts[:500]]

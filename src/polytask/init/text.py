@@ -1,0 +1,121 @@
+"""The text of a proposed configuration: YAML with a comment on every choice."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polytask.init.language import Reader
+
+_PLAIN = re.compile(r"(?:\.{1,2}/|/)*[^\W\d][\w./-]*")
+_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none", "nan", "inf"})
+_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A task as it is to be written.
+
+    Attributes:
+        column: that it was proposed for.
+        options: without data.
+        why, notes: comments on the task and on its data.
+    """
+
+    name: str
+    column: str
+    options: Mapping[str, Any]
+    data: Mapping[str, Any]
+    why: str
+    notes: tuple[str, ...] = ()
+
+
+def as_yaml(
+    drafts: Sequence[Draft],
+    reader: Reader,
+    head: Mapping[str, Any],
+    left_out: Mapping[str, str],
+    files: Sequence[str],
+    path: Path,
+) -> str:
+    """Return the configuration."""
+    name = scalar(str(path))
+    lines = [
+        *comment(f"Written by: polytask init {' '.join(files)}"),
+        *comment(f"Change what is wrong, then: polytask check {name}"),
+        *comment("What else can be set stands in docs/configuration.md."),
+        "",
+        *comment(reader.why),
+        f"encoder: {scalar(head['encoder'])}",
+        *comment(reader.length),
+        f"max_tokens: {head['max_tokens']}",
+        "",
+        "tasks:",
+    ]
+    known: dict[str, str] = {}
+    for draft in drafts:
+        lines += _task(draft, known)
+    if left_out:
+        lines += ["", *comment("Left out:")]
+        for column, why in left_out.items():
+            lines += comment(f"{column}: {why}", indent="#   ")
+    return "\n".join([*lines, ""])
+
+
+def _task(draft: Draft, known: dict[str, str]) -> Iterator[str]:
+    """Write a task; data that another task has as well stand there once, under an anchor."""
+    yield from comment(draft.why, indent="  # ")
+    yield f"  {scalar(draft.name)}:"
+    yield f"    type: {draft.options['type']}"
+    data = _flow(draft.data)
+    if data in known:
+        yield f"    data: *{known[data]}"
+    else:
+        known[data] = f"rows{len(known) + 1}"
+        for note in draft.notes:
+            yield from comment(note, indent="    # ")
+        yield f"    data: &{known[data]}"
+        for key, value in draft.data.items():
+            yield f"      {key}: {_flow(value)}"
+    for key, value in draft.options.items():
+        if key != "type":
+            yield f"    {key}: {_flow(value)}"
+
+
+def _flow(value: Any) -> str:  # noqa: ANN401
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    return scalar(value) if isinstance(value, str) else json.dumps(value)
+
+
+def scalar(text: str) -> str:
+    """Write a text so that YAML reads it back as it is: plain where that is certain, otherwise in quotes.
+
+    >>> scalar("data/train.csv"), scalar("no"), scalar("a: b")
+    ('data/train.csv', '"no"', '"a: b"')
+    """
+    if _PLAIN.fullmatch(text) and text.isprintable() and text.lower() not in _WORDS:
+        return text
+    return "".join(_escaped(character) for character in json.dumps(text, ensure_ascii=False))
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return character
+    return f"\\u{ord(character):04x}" if character <= "\uffff" else f"\\U{ord(character):08x}"
+
+
+def comment(text: str, indent: str = "# ") -> Iterator[str]:
+    """Yield the lines of a comment, whatever the text holds."""
+    plain = "".join(_escaped(character) for character in " ".join(text.split()))[:1000]
+    below = indent + ("  " if indent == "#   " else "")
+    lines = textwrap.wrap(plain, _WIDTH - len(indent), break_long_words=False, break_on_hyphens=False)
+    for number, line in enumerate(lines):
+        yield f"{below if number else indent}{line}"
