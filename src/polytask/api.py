@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from pydantic import ValidationError
 
@@ -186,7 +186,7 @@ def answer_files(
     loaded = model if isinstance(model, Model) else load(model)
     tokens, engine = loaded.reader(long)
     chosen = list(loaded.tasks if tasks is None else tasks)
-    given: dict[str, Any] = dict(data) if isinstance(data, Mapping) else {"all": data}
+    given = cast("dict[str, Any]", dict(data) if isinstance(data, Mapping) else {"all": data})
     for name in (*chosen, *(key for key in given if key != "all")):
         if name not in loaded.tasks:
             raise ConfigError(f"tasks: found {name!r}; {nearest(name, loaded.tasks)}")

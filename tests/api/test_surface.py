@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import pkgutil
 import subprocess
 import sys
@@ -31,6 +32,16 @@ def test_type_checkers_see_the_names_that_programs_get() -> None:
     seen = {alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert seen == pt._HOME_OF
     assert set(seen) == set(pt.__all__)
+
+
+@pytest.mark.parametrize("name", ["Config", "train"])
+def test_help_has_an_example_that_runs(name: str) -> None:
+    # pytest runs it: --doctest-modules, over src as well.
+    found = doctest.DocTestFinder().find(getattr(pt, name), module=False)
+    assert any(test.examples for test in found)
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["pytest"]["ini_options"]
+    assert "--doctest-modules" in options["addopts"]
+    assert "src" in options["testpaths"]
 
 
 def test_all_errors_are_public() -> None:

@@ -26,6 +26,7 @@ def test_it_is_the_configuration_that_a_mapping_gives(tmp_path: Path, monkeypatc
     config = Config(**values)
     assert config == validate(values, base=Path())
     assert config.encoder == str(tmp_path / "encoder")
+    assert Config(**{**values, "encoder": Path("encoder")}) == config
     assert config.tasks["a"].data.train == str(tmp_path / "rows.jsonl")
     again = Config.model_validate(config.to_json())
     assert type(again) is Config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -17,23 +17,25 @@ from polytask.extensions import import_extensions
 
 
 class Config(Fields):
-    """A complete run.
-
-    >>> from polytask import Config
-    >>> rows = [{"text": "A moving film.", "label": "positive"}, {"text": "Not for me.", "label": "negative"}]
-    >>> tasks = {"sentiment": {"type": "classification", "data": {"train": rows, "dev": rows}}}
-    >>> Config(encoder="bert-base-uncased", tasks=tasks).train.epochs
-    3
-    >>> Config(encoder="bert-base-uncased", tasks=tasks, trian={"epochs": 1})
-    Traceback (most recent call last):
-    polytask.errors.ConfigError: config: trian: unknown key; accepted: ...; did you mean 'train'?
-
-    Raises ConfigError with one line for each thing that is wrong.
-    """
+    """A complete run."""
 
     def __init__(self, **values: Any) -> None:  # noqa: ANN401
+        """Check values as those of a file that lies in the working folder.
+
+        >>> from polytask import Config
+        >>> rows = [{"text": "A moving film.", "label": "yes"}, {"text": "Not for me.", "label": "no"}]
+        >>> tasks = {"liked": {"type": "classification", "data": {"train": rows, "dev": rows}}}
+        >>> Config(encoder="bert-base-uncased", tasks=tasks).max_tokens
+        128
+        >>> Config(encoder="bert-base-uncased", tasks=tasks, trian={"epochs": 1})
+        Traceback (most recent call last):
+        polytask.errors.ConfigError: config: trian: unknown key; accepted: ...; did you mean 'train'?
+
+        Raises:
+            ConfigError: with one line for each thing that is wrong.
+        """
+        values = _with_path(values)
         try:
-            # As of a file that lies in the working folder.
             self.__pydantic_validator__.validate_python(values, self_instance=self, context=_context(Path()))
         except ValidationError as error:
             raise ConfigError("\n".join(explain(error, _as_values(values), {}, "config"))) from None
@@ -45,6 +47,14 @@ class Config(Fields):
 def _context(base: Path | None) -> dict[str, Any]:
     """Return what the checks know beside the values: the folder of relative paths, and the tables read so far."""
     return {"base": None if base is None else str(base), "rows": {}}
+
+
+def _with_path(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with the encoder's folder as text, where it was given as a path."""
+    found = dict(values)
+    if isinstance(found.get("encoder"), PurePath):
+        found["encoder"] = str(found["encoder"])
+    return found
 
 
 def _as_values(value: Any) -> Any:  # noqa: ANN401
@@ -96,6 +106,7 @@ def validate(
         places: where each value stands, by its path.
         trusted: as for `load_config`.
     """
+    data = _with_path(data)
     place = (places or {}).get(("extensions",), name)
     context = {"base": None if base is None else str(base), "trusted": trusted, "name": f"{place}: extensions"}
     if trusted:
