@@ -15,6 +15,7 @@ import yaml
 
 from polytask.artifact.folder import save_bundle
 from polytask.assemble import Assembly, assemble, versions
+from polytask.balance import BalanceOptions
 from polytask.config import Config, load_config, validate
 from polytask.data.encode import encode_table
 from polytask.data.feed import Feed, feeds_of
@@ -27,7 +28,7 @@ from polytask.files import read_json, reason, sweep, write_json, write_text
 from polytask.lock import FILE as LOCK
 from polytask.lock import locked
 from polytask.model.device import choose_device
-from polytask.options import DataOptions, read_file_options
+from polytask.options import DataOptions, Options, read_file_options
 from polytask.outcome import (
     HELD_OUT,
     Outcome,
@@ -41,11 +42,13 @@ from polytask.outcome import (
 )
 from polytask.predict.load import load, model_of
 from polytask.predict.predictor import Model
+from polytask.schedule import ScheduleOptions
+from polytask.sharing import SharingOptions
 from polytask.tasks import Task
 from polytask.tasks.task import label_text
 from polytask.terms import Intervals, Scores
 from polytask.training.distribution import World, join_world
-from polytask.training.events import Events
+from polytask.training.events import Callback, Events
 from polytask.training.loop import Trainer
 from polytask.training.selection import pareto
 from polytask.training.snapshots import Snapshots
@@ -74,6 +77,12 @@ class Run:
     before: dict[str, Scores] = field(default_factory=dict[str, Scores])
 
 
+def with_sections(config: Config, sections: Mapping[str, Options | Mapping[str, Any] | None]) -> Config:
+    """Return a configuration with other sections, as mappings or as options; None leaves one as it is."""
+    given = {name: section for name, section in sections.items() if section is not None}
+    return validate({**dict(config), **given}, base=Path()) if given else config
+
+
 def as_config(config: str | Path | Config | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
     """Return a checked configuration from a file, a mapping, or a configuration."""
     if isinstance(config, Config):
@@ -89,6 +98,10 @@ def train(
     *,
     resume: bool = False,
     overrides: Sequence[str] = (),
+    balance: BalanceOptions | Mapping[str, Any] | None = None,
+    schedule: ScheduleOptions | Mapping[str, Any] | None = None,
+    sharing: SharingOptions | Mapping[str, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Train one model for all tasks of a configuration.
 
@@ -98,17 +111,20 @@ def train(
         resume: go on from the newest checkpoint in `out`, exactly as if there had been no interruption. While it runs
             no other run can write into the folder.
         overrides: such as "train.epochs=1".
+        balance, schedule, sharing: in place of those sections: options, or a mapping of the same shape.
+        callbacks: are called with the name, the step and the values of every event of the run.
 
     Raises:
         UserError: the input is at fault; nothing has been trained.
         TrainingError: training cannot go on; the last checkpoint stays usable.
         Interrupted: stopped by Ctrl-C, after saving.
     """
-    checked = as_config(config, overrides)
+    sections = {"balance": balance, "schedule": schedule, "sharing": sharing}
+    checked = with_sections(as_config(config, overrides), sections)
     folder = None if out is None else Path(out)
     with join_world(choose_device(checked.train.device)) as world, ExitStack() as held:
         assembly = assemble_together(checked, folder, world, held, assemble, resume=resume)
-        return run_assembly(assembly, world, folder, resume=resume)
+        return run_assembly(assembly, world, folder, resume=resume, callbacks=callbacks)
 
 
 def assemble_together(
@@ -212,16 +228,19 @@ def run_assembly(
     *,
     resume: bool,
     extra: Callable[[Outcome], Mapping[str, Any]] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Train, choose, score and save what was assembled.
 
     Args:
         extra: what else run.json is to say.
+        callbacks: are told every event, in the first process.
     """
     leads = folder if world.leads else None
     began = time.monotonic()
     start = assembly.model.plan
-    with Events(leads, tensorboard=assembly.config.train.tensorboard) as events:
+    told = callbacks if world.leads else ()
+    with Events(leads, tensorboard=assembly.config.train.tensorboard, callbacks=told) as events:
         trainer = assembly.trainer(world, folder, events)
         if resume:
             events.cut_after(trainer.step if trainer.resume() else -1)

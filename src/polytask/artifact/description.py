@@ -14,6 +14,7 @@ from polytask.errors import ConfigError, ModelError, nearest
 from polytask.extensions import import_allowed, require_imported
 from polytask.files import write_json
 from polytask.tasks import METRICS, TASKS, Task, require_readable
+from polytask.tasks.pooling import POOLINGS
 from polytask.terms import Precision
 
 FORM = 3
@@ -97,6 +98,7 @@ def _require_extensions(folder: Path, data: Mapping[str, Any]) -> None:
 def extensions_of(tasks: Mapping[str, Task]) -> set[str]:
     """Return the modules that tasks need, beside polytask, to answer and to be scored by their main metric."""
     found = {TASKS.extensions.get(task.type_name) for task in tasks.values()}
+    found |= {POOLINGS.extensions.get(task.options.pooling) for task in tasks.values()}
     found |= {METRICS[task.level].extensions.get(task.metric) for task in tasks.values()}
     return {module for module in found if module is not None}
 

@@ -12,6 +12,7 @@ from polytask.config import Config, validate
 from polytask.config.document import Path_, apply_override
 from polytask.errors import ConfigError, nearest
 from polytask.options import is_name
+from polytask.registry import Table
 
 BASELINE = "single"
 # What a task has because there are other tasks.
@@ -111,7 +112,7 @@ def _distill(config: Config, budget: Budget) -> Arm:
     return Arm("distill", {"distill": with_train(config, teachers=[])}, taught=True)
 
 
-ARMS: dict[str, Callable[[Config, Budget], Arm]] = {
+_ARMS: dict[str, Callable[[Config, Budget], Arm]] = {
     BASELINE: _single,
     "global": _shared_alike("global"),
     "config": _as_it_is,
@@ -119,6 +120,7 @@ ARMS: dict[str, Callable[[Config, Budget], Arm]] = {
     "pairs": _pairs,
     "distill": _distill,
 }
+ARMS = Table("arm of a comparison", _ARMS)
 
 
 def read_named(given: Sequence[str]) -> dict[str, list[str]]:

@@ -20,6 +20,7 @@ from polytask.model.heads import Head
 from polytask.model.origin import quiet
 from polytask.model.plain import plain_state
 from polytask.tasks import Task, head_specs
+from polytask.tasks.pooling import POOLINGS
 from polytask.terms import Note
 
 if TYPE_CHECKING:
@@ -45,9 +46,9 @@ def require_held(bundle: Bundle, obstacle: Callable[[Bundle, str], str | None], 
 def obstacle(bundle: Bundle, name: str) -> str | None:
     """Say why a task has no form among its family's own classes, and what to do; None where it has one."""
     task, family = bundle.tasks[name], FAMILIES[bundle.model.config.model_type]
-    if task.level == "row" and task.options.pooling == "mean" and not family.head.always:
+    if task.level == "row" and task.options.pooling != "cls" and not family.head.always:
         return (
-            "its head averages the states of all tokens (pooling: mean) and these classes read the first token; "
+            f"its head pools all tokens (pooling: {task.options.pooling}) and these classes read the first one; "
             f"train with tasks.{name}.pooling: cls, or use --to sentence-transformers"
         )
     return encoder_obstacle(bundle, name)
@@ -73,8 +74,10 @@ def encoder_obstacle(bundle: Bundle, name: str) -> str | None:
     own = head_specs(bundle.tasks)[name].head
     if own is not None:
         return f"its head is {own!r}, which other programs do not have; use --to model or --to onnx"
-    if task.level == "row" and task.problem_type is None:
+    if task.problem_type is None and not task.plain_form:
         return f"its type is {task.type_name!r}, which other programs do not have; use --to model or --to onnx"
+    if task.options.pooling in POOLINGS.extensions:
+        return f"its pooling is {task.options.pooling!r}, which other programs do not have; use --to model or --to onnx"
     if sharing.mixing is not None:
         return f"{sharing.mixing.method} combines several towers; train with sharing.strategy global or partial"
     divided = (sharing.kind.adds(number, len(level)) for number, level in enumerate(sharing.plan.levels))
