@@ -65,7 +65,7 @@ def config(tmp_path: Path, tiny: Path) -> Path:
     (tmp_path / "my_methods.py").write_text(block("python"), "utf-8")
     values = yaml.safe_load(block("yaml extension"))
     values["encoder"] = str(tiny)
-    values["train"] |= {"precision": "fp32", "checkpoint_every": 1}
+    values["train"] |= {"precision": "fp32", "checkpoint_every": 1, "epochs": 4}
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(values, sort_keys=False), "utf-8")
     return path
@@ -133,6 +133,7 @@ def kill_after_a_checkpoint(config: Path, run: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None and not list((run / "checkpoints").glob("*")):
             time.sleep(0.01)
+        assert process.poll() is None, "it ended before it could be killed"
         process.send_signal(signal.SIGKILL)
     assert not (run / "model").exists()
 
