@@ -46,7 +46,8 @@ def require_held(bundle: Bundle, obstacle: Callable[[Bundle, str], str | None], 
 def obstacle(bundle: Bundle, name: str) -> str | None:
     """Say why a task has no form among its family's own classes, and what to do; None where it has one."""
     task, family = bundle.tasks[name], FAMILIES[bundle.model.config.model_type]
-    if task.level == "row" and task.options.pooling != "cls" and not family.head.always:
+    pools = task.level == "row" and task.options.pooling != "cls" and not family.head.always
+    if pools and head_specs(bundle.tasks)[name].head is None:
         return (
             f"its head pools all tokens (pooling: {task.options.pooling}) and these classes read the first one; "
             f"train with tasks.{name}.pooling: cls, or use --to sentence-transformers"
