@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, cast
 from pydantic import ValidationError
 
 from polytask.assemble import assemble
+from polytask.balance import BalanceOptions
 from polytask.config import Config, load_config, override_values, validate
 from polytask.data.encode import encode_table
 from polytask.data.feed import Feed, feeds_of
@@ -20,19 +21,28 @@ from polytask.errors import ConfigError, ModelError, UserError, nearest
 from polytask.evaluation.scoring import Answers, Scorer
 from polytask.files import read_json
 from polytask.model.device import choose_device
-from polytask.options import DataOptions, FileOptions, read_file_options
+from polytask.options import DataOptions, FileOptions, Options, read_file_options
 from polytask.outcome import HELD_OUT, places_of
 from polytask.predict.load import load
 from polytask.predict.predictor import Model
 from polytask.result import Result, brief_scores, score_records
 from polytask.run import Run, assemble_together, run_assembly
+from polytask.schedule import ScheduleOptions
+from polytask.sharing import SharingOptions
 from polytask.tasks import Task
 from polytask.tasks.task import label_text
 from polytask.terms import Intervals, Scores
 from polytask.training.distribution import join_world
+from polytask.training.events import Callback
 
 # A file, several, or rows: mappings, a table of pandas, polars, pyarrow or datasets, or an iterator of mappings.
 Rows: TypeAlias = "str | Path | Sequence[str] | Iterable[Mapping[str, Any]]"
+
+
+def with_sections(config: Config, sections: Mapping[str, Options | Mapping[str, Any] | None]) -> Config:
+    """Return a configuration with other sections, as mappings or as options; None leaves one as it is."""
+    given = {name: section for name, section in sections.items() if section is not None}
+    return validate({**dict(config), **given}, base=Path()) if given else config
 
 
 def as_config(config: str | Path | Config | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
@@ -55,6 +65,10 @@ def train(
     *,
     resume: bool = False,
     overrides: Sequence[str] = (),
+    balance: BalanceOptions | Mapping[str, Any] | None = None,
+    schedule: ScheduleOptions | Mapping[str, Any] | None = None,
+    sharing: SharingOptions | Mapping[str, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Train one model for all tasks of a configuration.
 
@@ -84,17 +98,20 @@ def train(
         resume: go on from the newest checkpoint in `out`, exactly as if there had been no interruption. While it runs
             no other run can write into the folder.
         overrides: such as "train.epochs=1".
+        balance, schedule, sharing: in place of those sections: options, or a mapping of the same shape.
+        callbacks: are called with the name, the step and the values of every event of the run.
 
     Raises:
         UserError: the input is at fault; nothing has been trained.
         TrainingError: training cannot go on; the last checkpoint stays usable.
         Interrupted: stopped by Ctrl-C, after saving.
     """
-    checked = as_config(config, overrides)
+    sections = {"balance": balance, "schedule": schedule, "sharing": sharing}
+    checked = with_sections(as_config(config, overrides), sections)
     folder = None if out is None else Path(out)
     with join_world(choose_device(checked.train.device)) as world, ExitStack() as held:
         assembly = assemble_together(checked, folder, world, held, assemble, resume=resume)
-        return run_assembly(assembly, world, folder, resume=resume)
+        return run_assembly(assembly, world, folder, resume=resume, callbacks=callbacks)
 
 
 @dataclass(frozen=True, repr=False)

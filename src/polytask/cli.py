@@ -5,11 +5,12 @@ Exit codes: 0 done, 1 our fault, 2 the input, 130 stopped after saving.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
@@ -18,10 +19,14 @@ import typer.core
 
 from polytask.errors import Interrupted, PolytaskError, UserError, missing_extra, nearest
 from polytask.launch import follow
+from polytask.serving.options import ServeOptions
 from polytask.version import __version__
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
     from polytask.data.windows import Long
+    from polytask.options import Options
     from polytask.predict.predictor import Model
 
 # Runs of each arm of a comparison.
@@ -411,35 +416,42 @@ def relate(
         say(f"to use the plan: sharing: {{strategy: from_affinity, file: {out / 'affinity.json'}}}")
 
 
+def _with_options(options: type[Options], *names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command, in place of `**given`, a flag for each field of a class of options: its name, help and default.
+
+    Args:
+        names: parameters of the command itself that come before the flags.
+    """
+
+    def flag(name: str, field: FieldInfo) -> inspect.Parameter:
+        hints = [hint for hint in (int, float) if hint in (field.annotation, *get_args(field.annotation))]
+        shown = "none" if field.default is None else str(field.default)
+        said = field.description or name
+        option = typer.Option(help=f"{said[:1].upper()}{said[1:].removesuffix(', ...')}.", show_default=shown)
+        annotation = Annotated[(hints[0] if hints else str) | None, option]
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [value for name, value in inspect.signature(command, eval_str=True).parameters.items() if name in names]
+        flags = [flag(name, field) for name, field in options.model_fields.items()]
+        command.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
 @app.command()
+@_with_options(ServeOptions, "model", "api_key_file", "extension")
 def serve(
     model: ModelPath,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.", show_default="8000")] = None,
     api_key_file: Annotated[
         Path | None, typer.Option(help="File with the API key; or set POLYTASK_API_KEY.", show_default="no key")
     ] = None,
-    api_key: Annotated[
-        str | None, typer.Option(help="The key itself, which other users of the machine can see.")
-    ] = None,
-    max_body_bytes: Annotated[int | None, typer.Option(help="Of a request's body.", show_default="1048576")] = None,
-    max_texts: Annotated[int | None, typer.Option(help="Of a request.", show_default="128")] = None,
-    max_characters: Annotated[int | None, typer.Option(help="Of a text.", show_default="20000")] = None,
-    long: Annotated[
-        str | None, typer.Option(help="Texts that are too long: truncate, or windows.", show_default="truncate")
-    ] = None,
-    max_connections: Annotated[int | None, typer.Option(help="At once.", show_default="512")] = None,
-    max_queue: Annotated[int | None, typer.Option(help="Texts that may wait.", show_default="1024")] = None,
-    timeout_s: Annotated[float | None, typer.Option(help="Until a request is given up.", show_default="30")] = None,
-    grace_s: Annotated[float | None, typer.Option(help="For running requests at the end.", show_default="30")] = None,
-    batch_texts: Annotated[int | None, typer.Option(help="Texts answered together.", show_default="64")] = None,
-    batch_tokens: Annotated[int | None, typer.Option(help="Tokens answered together.", show_default="8192")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...", show_default="auto")] = None,
-    precision: PrecisionName = None,
     extension: Extensions = None,
+    **given: Any,  # noqa: ANN401
 ) -> None:
     """Answer texts over HTTP, with a page to try the model on; SIGTERM lets running requests finish."""
-    given = {name: value for name, value in locals().items() if name not in ("model", "api_key_file", "extension")}
+    del extension
     from polytask.serving import read_options, serve_model
 
     serve_model(model, read_options(given, api_key_file))

@@ -11,9 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from polytask.balance import BALANCERS
     from polytask.balance.balancer import BalanceOptions, Combiner, GramOptions, Statistic, Weigher
+    from polytask.comparison.arms import ARMS
     from polytask.exports import EXPORTS
     from polytask.exports.exporter import Exported, Exporter
+    from polytask.heads import HEADS, POOLINGS
+    from polytask.model.family import FAMILIES, Family
     from polytask.model.heads import Head, RowHead, WordHead
+    from polytask.model.mixing import MIXERS, MixingSlot
+    from polytask.relatedness.measures import MEASURES
     from polytask.schedule import SCHEDULES
     from polytask.schedule.dynamic import POLICIES, Policy
     from polytask.schedule.parallel import Mixed, MixedOptions
@@ -23,14 +28,19 @@ if TYPE_CHECKING:
     from polytask.sharing.sharing import Sharing, SharingOptions, TreeOptions
     from polytask.tasks import METRICS, TASKS, Metric, Tally, Task, TaskOptions
     from polytask.tasks.classification import Classification
-    from polytask.tasks.heads import HEADS
     from polytask.tasks.multilabel import Multilabel
     from polytask.tasks.regression import Regression
     from polytask.tasks.tagging import Tagging
+    from polytask.tasks.word import WordOptions
     from polytask.terms import HeadSpec
     from polytask.training.selection import RULES
 
 _HOMES = {
+    "polytask.tasks.word": ("WordOptions",),
+    "polytask.relatedness.measures": ("MEASURES",),
+    "polytask.model.mixing": ("MIXERS", "MixingSlot"),
+    "polytask.model.family": ("FAMILIES", "Family"),
+    "polytask.comparison.arms": ("ARMS",),
     "polytask.balance": ("BALANCERS",),
     "polytask.balance.balancer": ("BalanceOptions", "Combiner", "GramOptions", "Statistic", "Weigher"),
     "polytask.exports": ("EXPORTS",),
@@ -45,7 +55,7 @@ _HOMES = {
     "polytask.sharing.sharing": ("Sharing", "SharingOptions", "TreeOptions"),
     "polytask.tasks": ("METRICS", "TASKS", "Metric", "Tally", "Task", "TaskOptions"),
     "polytask.tasks.classification": ("Classification",),
-    "polytask.tasks.heads": ("HEADS",),
+    "polytask.heads": ("HEADS", "POOLINGS"),
     "polytask.tasks.multilabel": ("Multilabel",),
     "polytask.tasks.regression": ("Regression",),
     "polytask.tasks.tagging": ("Tagging",),
@@ -54,11 +64,12 @@ _HOMES = {
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
-    "BALANCERS", "EXPORTS", "HEADS", "METRICS", "POLICIES", "PROPORTIONS", "RULES", "SCHEDULES", "SHARING", "TASKS",
-    "BalanceOptions", "Classification", "Combiner", "Exported", "Exporter", "GramOptions", "Head", "HeadSpec", "Metric",
-    "Mixed", "MixedOptions", "Multilabel", "Policy", "Regression", "RowHead", "Schedule", "ScheduleOptions", "Sharing",
+    "ARMS", "BALANCERS", "EXPORTS", "FAMILIES", "HEADS", "MEASURES", "METRICS", "MIXERS", "POLICIES", "POOLINGS",
+    "PROPORTIONS", "RULES", "SCHEDULES", "SHARING", "TASKS", "BalanceOptions", "Classification", "Combiner",
+    "Exported", "Exporter", "Family", "GramOptions", "Head", "HeadSpec", "Metric", "Mixed", "MixedOptions",
+    "MixingSlot", "Multilabel", "Policy", "Regression", "RowHead", "Schedule", "ScheduleOptions", "Sharing",
     "SharingOptions", "Statistic", "Tagging", "Tally", "Task", "TaskOptions", "TreeOptions", "Weigher", "WordHead",
-    "Workload",
+    "WordOptions", "Workload",
 ]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, Vali
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
-from polytask.errors import ConfigError
+from polytask.errors import ConfigError, nearest
 
 Row = TypeVar("Row")
 _NAME = re.compile(r"[^\W\d_][\w-]*")
@@ -152,9 +152,18 @@ class OneOf:
         base: type[BaseModel] = source
 
         def validate(value: Any, info: ValidationInfo) -> BaseModel:  # noqa: ANN401
-            return value if isinstance(value, base) else self._read(value, info)
+            return self._known(value) if isinstance(value, base) else self._read(value, info)
 
         return core_schema.with_info_plain_validator_function(validate)
+
+    def _known(self, value: BaseModel) -> BaseModel:
+        """Return options as they are; those of no row of the table are refused: a run's folder could not name them."""
+        if self.classes.get(getattr(value, self.tag)) is not type(value):
+            raise ValueError(
+                f"found options of the class {type(value).__name__}, which is not registered; name it in its table: "
+                f"@TABLE.register(...), the table of {self.table.noun}s"
+            )
+        return value
 
     def _read(self, value: Any, info: ValidationInfo) -> BaseModel:  # noqa: ANN401
         if not isinstance(value, Mapping):
@@ -182,6 +191,8 @@ class NameOf:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401
         def validate(value: str) -> str:
+            if not self.table:
+                raise ValueError(f"found {value!r}; {nearest(value, self.table)}")
             if value not in self.table:
                 raise PydanticKnownError("literal_error", {"expected": _listed(self.table)})
             return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,7 +36,7 @@ from polytask.predict.predictor import Model
 from polytask.result import Result, brief_scores, score_records
 from polytask.terms import Intervals, Scores
 from polytask.training.distribution import World
-from polytask.training.events import Events
+from polytask.training.events import Callback, Events
 from polytask.training.loop import Trainer
 from polytask.training.selection import pareto
 from polytask.training.snapshots import Snapshots
@@ -175,16 +175,19 @@ def run_assembly(
     *,
     resume: bool,
     extra: Callable[[Outcome], Mapping[str, Any]] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Train, choose, score and save what was assembled.
 
     Args:
         extra: what else run.json is to say.
+        callbacks: are told every event, in the first process.
     """
     leads = folder if world.leads else None
     began = time.monotonic()
     start = assembly.model.plan
-    with Events(leads, tensorboard=assembly.config.train.tensorboard) as events:
+    told = callbacks if world.leads else ()
+    with Events(leads, tensorboard=assembly.config.train.tensorboard, callbacks=told) as events:
         trainer = assembly.trainer(world, folder, events)
         if resume:
             events.cut_after(trainer.step if trainer.resume() else -1)

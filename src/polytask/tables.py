@@ -226,7 +226,7 @@ def _labels(assembly: Assembly) -> Table:
     for name, task in assembly.tasks.items():
         tally = next(found.tallies[name] for found in assembly.tables.tables["train"] if name in found.tallies)
         if not task.labels:
-            table.add_row(name, f"from {tally.low:g} to {tally.high:g}, mean {tally.total / tally.present:.3g}")
+            table.add_row(name, f"from {tally.low:g} to {tally.high:g}, mean {tally.mean:.3g}")
             continue
         total = tally.present if task.gold_type == "list<string>" and task.level == "row" else tally.labels.total()
         shown = tally.labels.most_common(12)

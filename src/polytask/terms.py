@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 Split: TypeAlias = Literal["train", "dev", "test"]
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
-Pooling: TypeAlias = Literal["cls", "mean"]
 Activation: TypeAlias = Literal["softmax", "sigmoid", "identity"]
 # A word of a text: its characters from the first number up to, not including, the second.
 Word: TypeAlias = tuple[int, int]
 # Where a word's tag is read: nowhere (the tokenizer dropped it or cut it off), from its own first token, or from the
 # token of the word before, which covers both (SentencePiece has one piece for several Chinese characters).
 NO_TOKEN, OWN_TOKEN, SHARED_TOKEN = 0, 1, 2
-# What a row says about one task: a class, a set of classes, a number, a tag for each word, or nothing.
-Gold: TypeAlias = "str | list[str] | float | None"
+# What a row says about one task: a class, a set of classes, a number, a tag (or number) for each word, or nothing.
+Gold: TypeAlias = "str | list[Any] | float | None"
 # Scores of several tasks: {task: {metric: value}}; None where a metric is undefined.
 Scores: TypeAlias = "dict[str, dict[str, float | None]]"
 # Their 95 % intervals: {task: {metric: (low, high)}}; None where an interval is undefined.
@@ -55,7 +54,7 @@ class HeadSpec:
 
     level: Literal["row", "word"]
     size: int
-    pooling: Pooling
+    pooling: str
     dropout: float
     reads: tuple[Reading, ...] = ()
     head: str | None = None

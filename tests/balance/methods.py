@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
 from polytask.balance import BALANCERS, BalanceOptions, Balancer
-from polytask.balance.balancer import Floats
+from polytask.testing import FOUR, Made, made, update, weigh
 
-TASKS = ("a", "b", "c", "d")
+TASKS = FOUR
+__all__ = ["COMBINERS", "DRAWING", "METHODS", "TASKS", "WEIGHERS", "Made", "Method", "alike", "made", "update", "weigh"]
 
 
 @dataclass(frozen=True)
@@ -79,67 +79,8 @@ COMBINERS = tuple(method for method in METHODS if method.kind.shape == "gradient
 DRAWING = frozenset({"random", "pcgrad", "gradvac", "graddrop"})
 
 
-@dataclass(frozen=True)
-class Made:
-    """A step: the tasks' losses, their gradients as tasks x parameters, and the rows that they have."""
-
-    tasks: tuple[str, ...]
-    values: Floats
-    jacobian: Floats
-    counts: Floats
-
-    @property
-    def losses(self) -> dict[str, float]:
-        return dict(zip(self.tasks, self.values.tolist(), strict=True))
-
-    @property
-    def rows(self) -> dict[str, float]:
-        return dict(zip(self.tasks, self.counts.tolist(), strict=True))
-
-    @property
-    def gram(self) -> Floats:
-        return self.jacobian @ self.jacobian.T
-
-    @property
-    def norms(self) -> dict[str, float]:
-        return dict(zip(self.tasks, np.linalg.norm(self.jacobian, axis=1).tolist(), strict=True))
-
-    def only(self, tasks: Sequence[str]) -> Made:
-        """Return what other tasks, or these in another order, would see."""
-        places = [self.tasks.index(task) for task in tasks]
-        return Made(tuple(tasks), self.values[places], self.jacobian[places], self.counts[places])
-
-
-def made(number: int, tasks: Sequence[str] = TASKS, size: int = 12, common: float = 0.0) -> Made:
-    """Make a step up: losses between 0.2 and 2, gradients of different lengths, of which many oppose each other.
-
-    Args:
-        common: length of what all gradients have in common.
-    """
-    drawn = np.random.default_rng(number)
-    jacobian = drawn.normal(size=(len(tasks), size)) + common * drawn.normal(size=size)
-    lengths = drawn.uniform(0.3, 3.0, size=(len(tasks), 1))
-    values = drawn.uniform(0.2, 2.0, size=len(tasks))
-    return Made(tuple(tasks), values, lengths * jacobian, drawn.integers(1, 30, size=len(tasks)).astype(float))
-
-
 def alike(number: int, tasks: Sequence[str] = TASKS) -> Made:
     """Make a step up in which all tasks have one loss, one gradient and as many rows."""
     step = made(number, tasks)
     gradients = np.tile(step.jacobian[0], (len(tasks), 1))
     return Made(step.tasks, np.full_like(step.values, step.values[0]), gradients, np.ones_like(step.counts))
-
-
-def weigh(balancer: Balancer, step: Made) -> dict[str, float]:
-    """Weigh a step, and take in what its losses are afterwards."""
-    found = balancer.weigh(step.losses, step.gram if balancer.reads_gradients else None, step.rows)
-    balancer.after({task: 0.9 * loss + 0.01 for task, loss in step.losses.items()})
-    return found
-
-
-def update(balancer: Balancer, step: Made) -> Floats:
-    """Return the gradient of the parameters of a step, from weights or from the method itself."""
-    if balancer.shape == "gradients":
-        return balancer.combine(torch.from_numpy(step.jacobian)).numpy()
-    found = weigh(balancer, step)
-    return np.array([found[task] for task in step.tasks]) @ step.jacobian

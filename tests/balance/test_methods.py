@@ -13,6 +13,7 @@ import torch
 from methods import COMBINERS, DRAWING, METHODS, TASKS, WEIGHERS, Made, Method, alike, made, update, weigh
 from pydantic import ValidationError
 
+from polytask import testing
 from polytask.balance import BALANCERS
 from polytask.balance.balancer import Weigher
 
@@ -75,30 +76,12 @@ def test_options_that_are_written_read_back_the_same(method: Method) -> None:
 
 @every_method
 def test_a_resumed_balancer_goes_on_with_the_same_weights(method: Method) -> None:
-    whole, saved, expected = method.build(), [], []
-    steps = [made(number) for number in range(9)]
-    # Not every step has every task.
-    steps[4] = steps[4].only(("a", "c", "d"))
-    for step in steps:
-        saved.append(json.dumps(whole.state_dict(), allow_nan=False))
-        expected.append(update(whole, step))
-    for start in (0, 1, 4, 5, 6):
-        again = method.build()
-        again.load_state_dict(json.loads(saved[start]))
-        for number in range(start, len(steps)):
-            assert json.dumps(again.state_dict()) == saved[number]
-            np.testing.assert_array_equal(update(again, steps[number]), expected[number])
+    testing.require_resumable_balancer(method.build)
 
 
 @every_method
 def test_a_saved_state_does_not_change_with_the_balancer(method: Method) -> None:
-    balancer = method.build()
-    update(balancer, made(1))
-    state = balancer.state_dict()
-    before = json.dumps(state)
-    for number in range(5):
-        update(balancer, made(number))
-    assert json.dumps(state) == before
+    testing.require_state_apart(method.build)
 
 
 @every_method

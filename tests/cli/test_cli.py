@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from polytask import cli
 
 Job = Callable[..., dict[str, Any]]
 Call = Callable[..., tuple[int, str, str]]
@@ -176,3 +179,38 @@ def test_compare_prints_a_table_and_the_verdicts(call: Call, config: Path, tmp_p
     code, _, err = call("compare", out, "--to", "csv", "--arms", "global")
     assert code == 2
     assert "--out: name the folder of the comparison" in err
+
+
+def test_every_option_of_the_server_is_a_flag_with_its_default(call: Call) -> None:
+    from polytask.serving.options import ServeOptions
+
+    code, out, _ = call("serve", "--help")
+    assert code == 0
+    shown = " ".join(out.replace("│", " ").split())
+    for name, field in ServeOptions.model_fields.items():
+        default = "none" if field.default is None else field.default
+        assert re.search(rf"--{name.replace('_', '-')} [^-].*?\[default: \({re.escape(str(default))}\)\]", shown), name
+
+
+def test_every_command_that_reads_a_configuration_or_a_model_takes_extensions() -> None:
+    from typer.main import get_command
+
+    commands: Any = get_command(cli.app)
+    options = {
+        name: {option for one in found.params for option in one.opts} for name, found in commands.commands.items()
+    }
+    reading = {name for name, known in options.items() if {"config", "model"} & known}
+    assert len(reading) >= 9
+    assert [name for name in reading if "--extension" not in options[name]] == []
+
+
+def test_flags_of_the_server_reach_it_as_they_were_given(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
+    found: list[Any] = []
+    monkeypatch.setattr("polytask.serving.serve_model", lambda model, options: found.append((model, options)))
+    code, _, err = call("serve", "folder", "--port", "0", "--timeout-s", "2.5", "--long", "windows", "--api-key", "k")
+    assert code == 0, err
+    ((model, options),) = found
+    assert (str(model), options.port, options.timeout_s, options.long) == ("folder", 0, 2.5, "windows")
+    assert options.max_texts == 128
+    code, _, err = call("serve", "folder", "--max-texts", "0")
+    assert (code, "--max-texts" in err) == (2, True)

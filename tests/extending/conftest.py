@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import polytask.custom  # noqa: F401
+import polytask
+import polytask.custom
 from polytask import extensions
 from polytask.registry import TABLES
 
@@ -21,6 +22,8 @@ def as_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Generator[None
     modules, done, path = set(sys.modules), set(extensions._done), list(sys.path)
     variables = {name: os.environ.pop(name, None) for name in (extensions.VARIABLE, extensions.FOLDERS)}
     monkeypatch.chdir(tmp_path)
+    # Processes start in that folder, where a relative PYTHONPATH would lead nowhere.
+    monkeypatch.setenv("PYTHONPATH", str(Path(polytask.__file__).parents[1]))
     yield
     for noun, table in TABLES.items():
         for name in set(table.extensions) - set(owners.get(noun, ())):

@@ -239,3 +239,50 @@ def test_every_table_is_known_by_what_its_rows_are() -> None:
     assert {"balancer", "schedule", "sharing strategy", "task type", "head", "metric of rows"} <= set(TABLES)
     assert all(isinstance(table, Table) for table in TABLES.values())
     assert len(SCHEDULES) == 3
+
+
+def test_options_may_be_given_as_objects_of_registered_classes(tmp_path: Path) -> None:
+    write(tmp_path / "own_methods.py")
+    extensions.import_extensions(["own_methods"])
+    options = BALANCERS["own"].model_validate({"power": 3})
+    config = validate(values(balance=options))
+    assert config.balance is options
+    assert config.to_json()["balance"] == {"method": "own", "power": 3.0}
+    BALANCERS.remove("own")
+    with pytest.raises(ConfigError, match=r"balance: found options of the class Own, which is not registered"):
+        validate(values(balance=options))
+
+
+def test_a_table_without_rows_accepts_nothing() -> None:
+    from typing import Annotated
+
+    from polytask.options import Options
+    from polytask.registry import NameOf
+
+    class Naming(Options):
+        name: Annotated[str, NameOf({})]
+
+    with pytest.raises(ValueError, match="found 'x'; accepted: nothing"):
+        Naming(name="x")
+    with pytest.raises(ConfigError, match=r"tasks\.a\.head: found 'tall'"):
+        validate(values(tasks={"a": {"type": "classification", "head": "tall", "data": {"train": []}}}))
+
+
+def test_poolings_heads_and_rules_are_tables_too() -> None:
+    import torch
+    from transformers import BertConfig
+
+    from polytask.heads import POOLINGS
+    from polytask.model.heads import build_head
+    from polytask.terms import HeadSpec
+
+    POOLINGS.register("last", lambda states, mask: states[torch.arange(len(states)), mask.sum(1) - 1])
+    config = BertConfig(hidden_size=4, num_attention_heads=1)
+    head = build_head(HeadSpec("row", 2, "last", 0.0), config)
+    states, mask = torch.randn(2, 3, 4), torch.tensor([[1, 1, 0], [1, 1, 1]])
+    pooled = head.pool_everywhere(states, mask)
+    torch.testing.assert_close(pooled, torch.stack([states[0, 1], states[1, 2]]))
+    task = {"type": "classification", "pooling": "last", "data": {"train": []}}
+    assert validate(values(tasks={"a": task})).tasks["a"].pooling == "last"
+    with pytest.raises(ConfigError, match=r"tasks\.a\.pooling: found 'lst'; accepted: cls, last, mean; .*'last'"):
+        validate(values(tasks={"a": {**task, "pooling": "lst"}}))

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -64,7 +65,7 @@ def config(tmp_path: Path, tiny: Path) -> Path:
     (tmp_path / "my_methods.py").write_text(block("python"), "utf-8")
     values = yaml.safe_load(block("yaml extension"))
     values["encoder"] = str(tiny)
-    values["train"] |= {"precision": "fp32", "checkpoint_every": 1}
+    values["train"] |= {"precision": "fp32", "checkpoint_every": 1, "epochs": 4}
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(values, sort_keys=False), "utf-8")
     return path
@@ -132,6 +133,7 @@ def kill_after_a_checkpoint(config: Path, run: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None and not list((run / "checkpoints").glob("*")):
             time.sleep(0.01)
+        assert process.poll() is None, "it ended before it could be killed"
         process.send_signal(signal.SIGKILL)
     assert not (run / "model").exists()
 
@@ -157,3 +159,38 @@ def test_a_model_folder_imports_nothing_by_itself(config: Path, tmp_path: Path) 
             pt.load(model)
     assert "my_methods" not in sys.modules
     shutil.rmtree(model)
+
+
+def test_callbacks_are_told_what_the_log_holds_and_change_nothing(config: Path, tmp_path: Path) -> None:
+    told: list[tuple[str, int]] = []
+
+    def callback(event: str, step: int, values: Any) -> None:
+        told.append((event, step))
+        values.clear()
+
+    silent = pt.train(config, overrides=["train.max_steps=3"])
+    run = pt.train(config, tmp_path / "run", overrides=["train.max_steps=3"], callbacks=[callback])
+    lines = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text("utf-8").splitlines()]
+    assert told == [(line["event"], line["step"]) for line in lines]
+    assert {"start", "scores"} <= {event for event, _ in told}
+    assert run.scores == silent.scores
+    told.clear()
+    pt.train(config, overrides=["train.max_steps=1"], callbacks=[callback])
+    assert {"start", "scores"} <= {event for event, _ in told}
+
+
+def test_sections_may_be_objects(config: Path) -> None:
+    from polytask.balance import SumOptions
+
+    chosen: list[Any] = []
+
+    def callback(event: str, step: int, values: Any) -> None:
+        chosen.extend([values] if event == "start" else [])
+
+    from polytask.api import as_config, with_sections
+
+    changed = with_sections(as_config(config), {"balance": SumOptions(), "schedule": {"strategy": "parallel"}})
+    assert (changed.balance.method, changed.schedule.strategy) == ("sum", "parallel")
+    assert changed.tasks == as_config(config).tasks
+    pt.train(config, overrides=["train.max_steps=1"], balance=SumOptions(), callbacks=[callback])
+    assert len(chosen) == 1

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import pytest
 from variants import DYNAMIC, FREE, PARALLEL, SEQUENTIAL, VARIANTS, WORKLOADS, Variant, play, steps, workload
 
+from polytask import testing
 from polytask.schedule import SCHEDULES, Feedback, Parallel, ParallelOptions, Step, Workload, passed
 from polytask.schedule.dynamic import LEAST, POLICIES
 from polytask.schedule.proportions import PROPORTIONS, Dial
@@ -54,22 +55,15 @@ def test_every_schedule_proportion_and_policy_is_covered() -> None:
 
 @every_variant
 @every_workload
-def test_the_stream_is_the_same_again_and_after_it_was_resumed(variant: Variant, run: Workload) -> None:
-    """Begun anew, stopped anywhere, and just before and after the first things that change: gates, stages, pauses."""
-    whole, saved, expected = variant.build(run), [], []
-    saved.append(json.dumps(whole.state_dict(), allow_nan=False))
-    for found in play(whole, 60):
-        expected.append(found)
-        saved.append(json.dumps(whole.state_dict(), allow_nan=False))
-    changed = [number for number, (_, changes) in enumerate(expected) if changes][:3]
-    stops = {0, 1, 13, *changed, *(number + 1 for number in changed)}
-    for stop in sorted(stop for stop in stops if stop <= len(expected)):
-        again = variant.build(run)
-        if stop:
-            again.load_state_dict(json.loads(saved[stop]))
-        assert list(play(again, len(expected) - stop)) == expected[stop:]
-        assert json.dumps(again.state_dict()) == saved[-1]
-        assert (again.limit, again.stage, again.finished) == (whole.limit, whole.stage, whole.finished)
+def test_same_state_gives_the_same_stream(variant: Variant, run: Workload) -> None:
+    testing.require_same_stream(lambda: variant.build(run))
+
+
+@every_variant
+@every_workload
+def test_resume_in_mid_stream_equals_uninterrupted(variant: Variant, run: Workload) -> None:
+    """Stopped anywhere, and just before and after the first things that change: gates, stages, pauses."""
+    testing.require_resumable_schedule(lambda: variant.build(run))
 
 
 @every_variant

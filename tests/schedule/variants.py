@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from polytask.schedule import SCHEDULES, Change, Feedback, Schedule, Step, Workload
+from polytask.schedule import SCHEDULES, Schedule, Step, Workload
 from polytask.tasks.gate import GateOptions
 from polytask.terms import Stratum
+from polytask.testing import EVALUATE_EVERY, evaluation, loss, play, score
 
-EVALUATE_EVERY = 7
+__all__ = ["EVALUATE_EVERY", "evaluation", "loss", "play", "score"]
 
 
 @dataclass(frozen=True)
@@ -128,35 +128,6 @@ NEEDY = {
     "chain with gaps": with_gaps({"a": 20, "ab": 9, "abc": 12, "c": 7}, batch_rows=5, needs=CHAIN),
 }  # fmt: skip
 WORKLOADS = {**FREE, **NEEDY}
-
-
-def loss(task: str, number: int) -> float:
-    """Return a loss that rises and falls, for every task at another time."""
-    return 1.2 + math.sin(number / 11 + sum(map(ord, task)))
-
-
-def score(task: str, number: int) -> float:
-    """Return a normalised score that rises and falls, and is below the baseline at times."""
-    return 0.3 + 0.6 * math.sin(number / 31 + sum(map(ord, task)))
-
-
-def evaluation(tasks: Sequence[str], number: int) -> Feedback:
-    """Return what an evaluation tells: metrics that are undefined at times, and their normalised scores."""
-    found = {task: score(task, number) for task in tasks}
-    dev = {task: {"f1": None if (number + len(tasks)) % 3 == 0 else value} for task, value in found.items()}
-    return Feedback(number, {}, dev, {task: 0.0 if dev[task]["f1"] is None else found[task] for task in tasks})
-
-
-def play(schedule: Schedule, count: int) -> Iterator[tuple[Step, list[Change]]]:
-    """Take up to `count` steps as training does: each is followed by what was measured; say what that changed."""
-    for _ in range(count):
-        if schedule.finished is not None or schedule.step >= schedule.limit:
-            return
-        step = schedule.next()
-        changes = schedule.observe(Feedback(step.number, {task: loss(task, step.number) for task in step.rows}))
-        if schedule.step % EVALUATE_EVERY == 0:
-            changes += schedule.observe(evaluation(list(schedule.workload.sizes), schedule.step))
-        yield step, changes
 
 
 def steps(schedule: Schedule, count: int) -> Iterator[Step]:

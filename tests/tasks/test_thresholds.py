@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from polytask.tasks import METRICS, Tally
 from polytask.tasks import thresholds as module
+from polytask.tasks.cuts import Cuts
 from polytask.tasks.multilabel import Multilabel, MultilabelOptions
-from polytask.tasks.thresholds import Cuts, tune_thresholds
+from polytask.tasks.thresholds import tune_thresholds
 
 LABELS = ("a", "b", "c")
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from polytask.artifact.description import extensions_of
+from polytask.heads import HEADS
 from polytask.model.multitask import MultiTaskModel
 from polytask.tasks import Task, head_specs
-from polytask.tasks.heads import HEADS
 from polytask.terms import Precision
 
 if TYPE_CHECKING:

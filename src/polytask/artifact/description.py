@@ -14,6 +14,7 @@ from polytask.data.cache import file_digest
 from polytask.errors import ConfigError, ModelError, nearest
 from polytask.extensions import import_allowed, require_imported
 from polytask.files import new_folder, write_json
+from polytask.heads import POOLINGS
 from polytask.tasks import METRICS, TASKS, Task, require_readable
 from polytask.terms import Precision
 
@@ -98,6 +99,7 @@ def _require_extensions(folder: Path, data: Mapping[str, Any]) -> None:
 def extensions_of(tasks: Mapping[str, Task]) -> set[str]:
     """Return the modules that tasks need, beside polytask, to answer and to be scored by their main metric."""
     found = {TASKS.extensions.get(task.type_name) for task in tasks.values()}
+    found |= {POOLINGS.extensions.get(task.options.pooling) for task in tasks.values()}
     found |= {METRICS[task.level].extensions.get(task.metric) for task in tasks.values()}
     return {module for module in found if module is not None}
 

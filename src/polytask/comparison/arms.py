@@ -13,6 +13,7 @@ from polytask.config import Config, validate
 from polytask.config.document import Path_, apply_override
 from polytask.errors import ConfigError, nearest
 from polytask.options import is_name
+from polytask.registry import Table
 from polytask.schedule import SCHEDULES
 from polytask.sharing import SHARING
 
@@ -114,7 +115,7 @@ def _distill(config: Config, budget: Budget) -> Arm:
     return Arm("distill", {"distill": with_train(config, teachers=[])}, taught=True)
 
 
-ARMS: dict[str, Callable[[Config, Budget], Arm]] = {
+_ARMS: dict[str, Callable[[Config, Budget], Arm]] = {
     BASELINE: _single,
     "global": _shared_alike("global"),
     "config": _as_it_is,
@@ -122,6 +123,7 @@ ARMS: dict[str, Callable[[Config, Budget], Arm]] = {
     "pairs": _pairs,
     "distill": _distill,
 }
+ARMS = Table("arm of a comparison", _ARMS)
 
 
 def read_named(given: Sequence[str]) -> dict[str, list[str]]:
@@ -192,7 +194,7 @@ def _leave_behind(values: dict[str, Any], override: str) -> None:
     for section, key, kinds in (
         ("sharing", "strategy", SHARING),
         ("balance", "method", BALANCERS),
-        ("schedule", "strategy", {name: kind.Options for name, kind in SCHEDULES.items()}),
+        ("schedule", "strategy", SCHEDULES),
     ):
         kind = kinds.get(text.strip()) if path.strip() == f"{section}.{key}" else None
         if kind is not None and section in values:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from polytask.errors import OutputError
+from polytask.tasks.metric import smaller_is_better
 from polytask.terminal import visible
-from polytask.terms import SMALLER_IS_BETTER
 
 # Corrected p-values below this are marked.
 SIGNIFICANT = 0.05
@@ -127,7 +127,7 @@ def _best(task: Mapping[str, Any]) -> set[str]:
     means = {arm: values["mean"] for arm, values in task["arms"].items() if values["mean"] is not None}
     if not means:
         return set()
-    best = (min if task["metric"] in SMALLER_IS_BETTER else max)(means.values())
+    best = (min if smaller_is_better(task["metric"]) else max)(means.values())
     return {arm for arm, mean in means.items() if mean == best}
 
 
@@ -159,7 +159,7 @@ def _rows(record: Record) -> Iterator[tuple[str, list[Entry]]]:
 
 
 def _arrow(task: Mapping[str, Any], arrow: str) -> str:
-    return arrow if task["metric"] in SMALLER_IS_BETTER else ""
+    return arrow if smaller_is_better(task["metric"]) else ""
 
 
 def _has_overall(record: Record) -> bool:

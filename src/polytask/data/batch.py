@@ -228,7 +228,8 @@ class Collator:
             kept = tokens >= 0
             words.setdefault(name, []).append(np.stack([np.full(int(kept.sum()), index), tokens[kept]]))
             if target is not None:
-                targets.setdefault(name, []).append(np.asarray(target, dtype=np.int64)[kept])
+                whole = self.tasks[name].target_type == "list<int>"
+                targets.setdefault(name, []).append(np.asarray(target, np.int64 if whole else np.float32)[kept])
         elif target is not None:
             targets.setdefault(name, []).append(np.asarray([target]))
 

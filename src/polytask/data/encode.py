@@ -106,9 +106,8 @@ def encode_table(
 
 
 def _target_type(task: Task) -> pa.DataType:
-    if task.level == "word":
-        return pa.list_(pa.int32())
-    return {"string": pa.int32(), "double": pa.float32(), "list<string>": pa.list_(pa.float32())}[task.gold_type]
+    each = pa.int32() if task.target_type.endswith(("int", "int>")) else pa.float32()
+    return pa.list_(each) if task.target_type.startswith("list") else each
 
 
 def _schema(tasks: Mapping[str, Task]) -> pa.Schema:

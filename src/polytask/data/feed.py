@@ -13,7 +13,7 @@ from polytask.data.files import Remarks, files_of
 from polytask.data.readers import read_file, sentences
 from polytask.errors import ConfigError, DataError, nearest
 from polytask.options import DataOptions, FileOptions
-from polytask.tasks import TaskOptions
+from polytask.tasks import TASKS, TaskOptions
 from polytask.terms import Inputs, Split
 
 # The splits of a hub dataset that are read where none is named.
@@ -60,7 +60,7 @@ class Feed:
             content.extend(load_hub(self, part)._fingerprint for part in self.files)  # pyright: ignore[reportPrivateUsage]
         else:
             content.extend(file_digest(Path(file)) for file in self.files if Path(file).is_file())
-        options = {name: task.reading() for name, task in self.tasks.items()}
+        options = {name: [task.reading(), TASKS.code_of(task.type)] for name, task in self.tasks.items()}
         return key_of(content, self.written.to_key(), options, [self.inputs.first, self.inputs.second])
 
     def read(self, remarks: Remarks | None = None) -> Iterator[tuple[str, dict[str, Any]]]:

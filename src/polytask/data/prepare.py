@@ -16,7 +16,6 @@ from polytask.data.rows import Table, read_table
 from polytask.data.tokens import SHARED, Tokenization
 from polytask.errors import ConfigError
 from polytask.tasks import TASKS, Tally, Task, TaskOptions
-from polytask.tasks.tagging import Tagging
 from polytask.terms import Note, Split
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -82,7 +81,7 @@ def task_facts(task: Task, tally: Tally, sources: Iterable[Source]) -> dict[str,
     return {
         "rows": {source.split: len(source.carries[task.name]) for source in sources if task.name in source.tasks},
         "labels": dict(tally.labels.most_common()) if task.labels else None,
-        "range": None if task.labels else [tally.low, tally.total / tally.present, tally.high],
+        "range": None if task.labels else [tally.low, tally.mean, tally.high],
     }
 
 
@@ -127,22 +126,22 @@ def shared_token_notes(sources: Mapping[Split, tuple[Source, ...]], tasks: Mappi
         for source in found:
             for name in source.tasks:
                 task = tasks[name]
-                if isinstance(task, Tagging) and source.word_tokens.holds(SHARED):
+                if task.level == "word" and source.word_tokens.holds(SHARED):
                     notes += _shared_token_notes(f"{split} of {name}", task, source)
     return notes
 
 
-def _shared_token_notes(place: str, task: Tagging, source: Source) -> Iterator[Note]:
+def _shared_token_notes(place: str, task: Task, source: Source) -> Iterator[Note]:
     words = shared = 0
     lost: list[int] = []
     for row in source.carries[task.name].tolist():
         tokens, tags = np.asarray(source.word_tokens[row]), np.asarray(source.targets[task.name][row])
         words += len(tokens)
         shared += int((tokens == SHARED).sum())
-        lost += [row] * task.lost_tags(tags.tolist(), source.tokens(row).words)
+        lost += [row] * task.lost_words(tags.tolist(), source.tokens(row).words)
     if not shared:
         return
-    given = "go on with its entity" if task.bio else "are given its tag"
+    given = "go on with its entity" if task.finds_spans else "are given its tag" if task.labels else "its value"
     text = f"{shared} of {words} words ({100 * shared / words:.1f} %) share a token with the word before and {given}"
     if lost:
         first = source.raw[lost[0]]["place"]

@@ -22,14 +22,20 @@ from polytask.errors import ConfigError, DataError, UserError
 from polytask.tabular import cells_of
 from polytask.tasks import TASKS, Tally, TaskOptions
 from polytask.tasks.cells import brief
-from polytask.tasks.tagging import TaggingOptions, as_words
-from polytask.tasks.task import BadLabel, Rereading
+from polytask.tasks.tagging import as_words
+from polytask.tasks.task import BadLabel, GoldType, Rereading
+from polytask.tasks.word import WordOptions
 from polytask.terms import Gold, Word
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_GOLD_TYPES = {"string": pa.string(), "list<string>": pa.list_(pa.string()), "double": pa.float64()}
+_GOLD_TYPES: dict[GoldType, pa.DataType] = {
+    "string": pa.string(),
+    "double": pa.float64(),
+    "list<string>": pa.list_(pa.string()),
+    "list<double>": pa.list_(pa.float64()),
+}
 _BATCH = 1000
 _REPEATED = (
     "{count} rows repeat one word, the first at {place}; where that is not the word but a name of the document or the "
@@ -189,7 +195,7 @@ class _Reading:
             return []
         found: list[RawRow] = [] if text is None else [RawRow(place, text, pair, None)]
         for name, options in self.feed.tasks.items():
-            if isinstance(options, TaggingOptions):
+            if isinstance(options, WordOptions):
                 own = self.with_words(place, name, options, values, text)
                 gold = self.gold(place, name, options, own)
                 words = self.words(place, name, options, own)
@@ -212,25 +218,27 @@ class _Reading:
     def spelled(self, place: str, values: Mapping[str, Any]) -> str:
         """Return the text that the tokens of a row without text spell."""
         for name, options in self.feed.tasks.items():
-            assert isinstance(options, TaggingOptions)
+            assert isinstance(options, WordOptions)
             tokens = values.get(options.tokens)
             self.with_words(place, name, options, values, None)  # spans have no place without a text
             if tokens is not None:
                 return join_words(self.words(place, name, options, values) or [])[0]
-        column = min(task.tokens for task in self.feed.tasks.values() if isinstance(task, TaggingOptions))
+        column = min(task.tokens for task in self.feed.tasks.values() if isinstance(task, WordOptions))
         if column in values:
             raise DataError(f"{place}: {column!r} is empty, and so is {self.feed.inputs.first!r}; one is needed")
         raise self.no_column(DataError, place, column, list(values))
 
     def with_words(
-        self, place: str, name: str, options: TaggingOptions, values: Mapping[str, Any], text: str | None
+        self, place: str, name: str, options: WordOptions, values: Mapping[str, Any], text: str | None
     ) -> Mapping[str, Any]:
         """Return a row with words and tags in place of a tagging task's spans; one without spans as it is."""
+        if not options.reads_spans:
+            return values
         tokens = values.get(options.tokens)
         try:
-            spans = spans_in(values.get(options.tags), tokens)
+            spans = spans_in(values.get(options.values_column), tokens)
             if spans is None:
-                _require_tags(tokens, values.get(options.tags))
+                _require_tags(tokens, values.get(options.values_column))
                 return values
             if text is None:
                 raise ValueError(f"spans count the characters of a text, and {self.feed.inputs.first!r} is empty")
@@ -242,9 +250,9 @@ class _Reading:
             self.remarks.add(remark, place)
         # What a person refused or passed over in Prodigy is not labelled.
         refused = values.get("answer") in ("reject", "ignore")
-        return {**values, options.tokens: tagged.tokens, options.tags: None if refused else tagged.tags}
+        return {**values, options.tokens: tagged.tokens, options.values_column: None if refused else tagged.tags}
 
-    def words(self, place: str, name: str, options: TaggingOptions, values: Mapping[str, Any]) -> list[str] | None:
+    def words(self, place: str, name: str, options: WordOptions, values: Mapping[str, Any]) -> list[str] | None:
         try:
             tokens = as_words(values.get(options.tokens), options.tokens)
         except ValueError as error:
@@ -262,7 +270,7 @@ class _Reading:
 
     def text(self, place: str, values: Mapping[str, Any], column: str) -> str | None:
         value = values.get(column)
-        tagging = {name: task for name, task in self.feed.tasks.items() if isinstance(task, TaggingOptions)}
+        tagging = {name: task for name, task in self.feed.tasks.items() if isinstance(task, WordOptions)}
         if value is None and len(tagging) == len(self.feed.tasks):
             return None
         for name, task in tagging.items() if isinstance(value, list) else ():
@@ -330,7 +338,7 @@ class _Reading:
             raise DataError(f"{place}: task {name!r}: {error}") from None
         if len(tally.respelled) > respelled:
             tally.respelled_at = tally.respelled_at or place
-        labels = [gold] if isinstance(gold, str) else gold if isinstance(gold, list) else []
+        labels = [label for label in (gold if isinstance(gold, list) else [gold]) if isinstance(label, str)]
         for label in labels:
             if label not in tally.places:
                 self.require_characters(place, TASKS[options.type].columns(options)[-1], label)
@@ -341,7 +349,7 @@ class _Reading:
 
     def place_of_label(self, place: str, at: int, options: TaskOptions, values: Mapping[str, Any]) -> str:
         """Say where a label stands: its row, and for a word's tag the word."""
-        if not isinstance(options, TaggingOptions):
+        if not isinstance(options, WordOptions):
             return place
         words = as_words(values.get(options.tokens), options.tokens) or []
         return f"{place}: word {at + 1}" + (f" ({words[at][:40]!r})" if at < len(words) else "")
@@ -368,7 +376,9 @@ class _Reading:
     def hint(self, options: TaskOptions) -> str:
         """Say which column may hold spans, where a tagging task finds no tags."""
         held = [column for column in ("spans", "entities", "ents", "label", "labels") if column in self.columns]
-        if not isinstance(options, TaggingOptions) or options.tags in self.columns or not held:
+        if not isinstance(options, WordOptions) or not options.reads_spans:
+            return ""
+        if options.values_column in self.columns or not held:
             return ""
         return f"; where {held[0]!r} holds spans by character, give `tags: {held[0]}`"
 
@@ -397,7 +407,8 @@ class _Reading:
         """
         name = task or next(iter(self.feed.tasks))
         options = self.feed.tasks[name]
-        asking = (key for key in _COLUMN_OPTIONS if column in _several(getattr(options, key, None)))
+        own = options.values_option if isinstance(options, WordOptions) else "label"
+        asking = (key for key in (own, *_COLUMN_OPTIONS) if column in _several(getattr(options, key, None)))
         path = ("tasks", name, next(asking, "text"))
         message = missing_column(f"{'.'.join(path)}: {place}", column, columns)
         return kind(message + self.hint(options), option=path)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from polytask.artifact.bundle import Bundle
 from polytask.errors import ModelError
+from polytask.heads import POOLINGS
 from polytask.model.family import FAMILIES, HeadForm
 from polytask.model.heads import Head
 from polytask.model.origin import quiet
@@ -45,7 +46,8 @@ def require_held(bundle: Bundle, obstacle: Callable[[Bundle, str], str | None], 
 def averages(bundle: Bundle, name: str) -> bool:
     """Whether a task's head averages the states of all tokens, which its family's own classes cannot."""
     task, family = bundle.tasks[name], FAMILIES[bundle.model.config.model_type]
-    return task.level == "row" and task.options.pooling == "mean" and not family.head.always
+    pools = task.level == "row" and task.options.pooling != "cls" and not family.head.always
+    return pools and head_specs(bundle.tasks)[name].head is None
 
 
 def export_notes(bundle: Bundle) -> list[Note]:
@@ -76,8 +78,10 @@ def encoder_obstacle(bundle: Bundle, name: str) -> str | None:
     own = head_specs(bundle.tasks)[name].head
     if own is not None:
         return f"its head is {own!r}, which other programs do not have; use --to model or --to onnx"
-    if task.level == "row" and task.problem_type is None:
+    if task.problem_type is None and not task.plain_form:
         return f"its type is {task.type_name!r}, which other programs do not have; use --to model or --to onnx"
+    if task.options.pooling in POOLINGS.extensions:
+        return f"its pooling is {task.options.pooling!r}, which other programs do not have; use --to model or --to onnx"
     if sharing.mixing is not None:
         return f"{sharing.mixing.method} combines several towers; train with sharing.strategy global or partial"
     divided = (sharing.kind.adds(number, len(level)) for number, level in enumerate(sharing.plan.levels))

@@ -6,6 +6,7 @@ import copy
 import hashlib
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -93,7 +94,7 @@ def _delta(level: Level) -> DeltaLevel:
     return level
 
 
-def _digest(states: Iterable[Mapping[object, Tensor]]) -> str:
+def _digest(states: Iterable[Mapping[Any, Tensor]]) -> str:
     """Return what identifies weights with their names."""
     found = hashlib.sha256()
     for state in states:

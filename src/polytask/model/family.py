@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from polytask.registry import Table
 from polytask.terms import HeadSpec
 
 
@@ -58,7 +59,7 @@ class Family:
     head: HeadForm = HeadForm()
 
 
-FAMILIES: dict[str, Family] = {
+_FAMILIES: dict[str, Family] = {
     "bert": Family(type_ids=True, head=HeadForm("bert.pooler.dense", "classifier")),
     "roberta": Family(type_ids=False),
     "xlm-roberta": Family(type_ids=False),
@@ -90,6 +91,7 @@ FAMILIES: dict[str, Family] = {
         head=HeadForm("pooler.dense", "classifier", settings=(("pooler_hidden_act", "tanh"),)),
     ),
 }
+FAMILIES = Table("encoder family", _FAMILIES, base=Family)
 
 
 def layers_of(model: Any, family: Family) -> nn.ModuleList:  # noqa: ANN401

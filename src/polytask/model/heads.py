@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from polytask.data.batch import TaskRows
 from polytask.errors import ConfigError, nearest
+from polytask.heads import HEADS, POOLINGS
 from polytask.model.family import FAMILIES
-from polytask.tasks.heads import HEADS
 from polytask.terms import HeadSpec
 
 
@@ -78,16 +78,13 @@ class Head(nn.Module, ABC):
 
 
 class RowHead(Head):
-    """One output vector a text: from the mean of its tokens' states (`mean`) or the first token's state (`cls`)."""
+    """One output vector a text, from what its pooling makes of the tokens' states."""
 
     def pool(self, states: Tensor, mask: Tensor, rows: TaskRows) -> Tensor:
         return self.pool_everywhere(states[rows.rows], mask[rows.rows])
 
     def pool_everywhere(self, states: Tensor, mask: Tensor) -> Tensor:
-        if self.pooling == "cls":
-            return states[:, 0]
-        weight = mask.to(states.dtype).unsqueeze(-1)
-        return (states * weight).sum(1) / weight.sum(1)
+        return POOLINGS[self.pooling](states, mask)
 
 
 class WordHead(Head):

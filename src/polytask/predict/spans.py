@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from polytask.errors import ConfigError, DataError, nearest
-from polytask.tasks.tagging import Tagging
 
 if TYPE_CHECKING:
     from polytask.predict.predictor import Answer, Model
@@ -93,7 +92,7 @@ def span_writer(model: Model, tasks: Sequence[str] | None, form: str) -> Callabl
     finding: list[str] = []
     for name in model.tasks if tasks is None else tasks:
         task = model.tasks.get(name)
-        if isinstance(task, Tagging) and task.bio:
+        if task is not None and task.finds_spans:
             finding.append(name)
     if len(finding) != 1:
         found = f"{', '.join(finding)} do" if finding else "none does"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from polytask.registry import Table
 from polytask.relatedness.cka import cka
 from polytask.relatedness.evidence import Evidence, Measure, Measured
 from polytask.relatedness.gradient_cosine import gradient_cosine
 from polytask.relatedness.look_ahead import look_ahead
 from polytask.relatedness.transfer import transfer
 
-MEASURES: dict[str, Measure] = {
+_MEASURES: dict[str, Measure] = {
     "gradient_cosine": Measure(
         "Gradient cosine", "1: they pull the shared weights the same way; below 0: against each other", True,
         gradient_cosine,
@@ -20,5 +21,6 @@ MEASURES: dict[str, Measure] = {
     "cka": Measure("Linear CKA", "how alike single-task models see the same texts, from 0 to 1", False, cka),
     "transfer": Measure("Transfer", "what the row did to the column's score in the comparison", True, transfer),
 }  # fmt: skip
+MEASURES = Table("relatedness measure", _MEASURES, base=Measure)
 
 __all__ = ["MEASURES", "Evidence", "Measure", "Measured"]

@@ -14,7 +14,9 @@ class ServeOptions(Options):
 
     host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for every network")
     port: int = Field(default=8000, ge=0, le=65535, description="port; 0 for any free one")
-    api_key: SecretStr | None = Field(default=None, description="what a client must send to be answered")
+    api_key: SecretStr | None = Field(
+        default=None, description="the key that a client must send, which other users of the machine can see here"
+    )
     max_body_bytes: int = Field(default=1_048_576, gt=0, description="bytes of a request's body")
     max_texts: int = Field(default=128, gt=0, description="texts of a request")
     max_characters: int = Field(

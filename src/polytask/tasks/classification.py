@@ -60,6 +60,7 @@ class Classification(Choice):
     )  # fmt: skip
     Options = ClassificationOptions
     gold_type = "string"
+    target_type = "int"
     activation = "softmax"
     problem_type = "single_label_classification"
 

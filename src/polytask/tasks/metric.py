@@ -13,7 +13,7 @@ from polytask.errors import ConfigError
 from polytask.registry import Table
 
 if TYPE_CHECKING:
-    from polytask.tasks.thresholds import Objective
+    from polytask.tasks.cuts import Objective
 
 Level: TypeAlias = Literal["row", "word"]
 Floats: TypeAlias = NDArray[np.float64]

@@ -89,6 +89,7 @@ class Multilabel(Task):
     also_called = ("multi-label", "multilabel-classification", "multi-label-classification", "tags", "multi-hot")
     Options = MultilabelOptions
     gold_type = "list<string>"
+    target_type = "list<float>"
     activation = "sigmoid"
     problem_type = "multi_label_classification"
     missing_hint = f"; {_EMPTY}"

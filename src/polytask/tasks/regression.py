@@ -50,6 +50,7 @@ class Regression(Task):
     also_called = ("similarity", "sts", "semantic-similarity", "sentence-similarity", "score", "rating", "float")
     Options = RegressionOptions
     gold_type = "double"
+    target_type = "float"
     activation = "identity"
     problem_type = "regression"
 
@@ -71,20 +72,16 @@ class Regression(Task):
             number = float("nan")
         if not math.isfinite(number):
             raise ValueError(f"found {value!r}; {_EXPECTED}")
-        # Welford's update: a difference of sums would lose the deviation of large numbers, such as times in seconds.
-        before = tally.total / tally.present if tally.present else number
-        tally.total += number
-        tally.spread += (number - before) * (number - tally.total / (tally.present + 1))
-        tally.low, tally.high = min(tally.low, number), max(tally.high, number)
+        tally.number(number)
         return number
 
     @classmethod
     def fit(cls, name: str, options: RegressionOptions, tally: Tally) -> Regression:
-        if tally.present == 0:
+        if tally.numbers == 0:
             raise ValueError("the training rows hold no score at all")
         if tally.low == tally.high:
             raise ValueError(f"every training row has the score {tally.low}; there is nothing to learn")
-        mean, deviation = tally.total / tally.present, math.sqrt(tally.spread / tally.present)
+        mean, deviation = tally.mean, math.sqrt(tally.spread / tally.numbers)
         if not 0 < deviation < math.inf:
             raise ValueError(
                 f"the scores lie between {tally.low} and {tally.high}, which is beyond the range of numbers"

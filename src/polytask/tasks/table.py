@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+from pathlib import Path
 from typing import Any
 
 from polytask.registry import Table, set_tag
@@ -10,6 +13,13 @@ from polytask.tasks.task import Task
 
 class TaskTable(Table[type[Task]]):
     """Task types by name."""
+
+    def code_of(self, name: str) -> str:
+        """Return a hash of the files that hold the code of a user's type, by which its rows are read; "" for others."""
+        if name not in self.extensions:
+            return ""
+        own = [kind for kind in self[name].__mro__ if not kind.__module__.startswith(("polytask.", "abc", "builtins"))]
+        return hashlib.sha256(b"".join(_code(kind) for kind in own)).hexdigest()
 
     def register(self, name: str, row: Any = None) -> Any:  # noqa: ANN401
         """Add a type. A class that declares no options of its own gets those of the class that it derives from.
@@ -25,3 +35,13 @@ class TaskTable(Table[type[Task]]):
         row.Options.level = row.level
         row.type_name = name
         return row
+
+
+def _code(kind: type) -> bytes:
+    """Return the text of the file that holds a class; what its functions compile to where there is none."""
+    try:
+        return Path(inspect.getfile(kind)).read_bytes()
+    except (OSError, TypeError):
+        functions = [getattr(value, "__func__", value) for _, value in sorted(vars(kind).items())]
+        codes = [function.__code__ for function in functions if inspect.isfunction(function)]
+        return b"".join(code.co_code + repr(code.co_names).encode() for code in codes)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import Field
 
 from polytask.errors import nearest
 from polytask.tasks.bio import confused_spans, continued, is_bio, spans, word_tags
 from polytask.tasks.cells import split_cell
 from polytask.tasks.choice import Choice, ChoiceOptions, balanced_weights
-from polytask.tasks.metric import Level
 from polytask.tasks.tag_scheme import TagScheme, find_scheme
 from polytask.tasks.task import (
     ON_DEV,
@@ -25,27 +24,21 @@ from polytask.tasks.task import (
     Row,
     Tally,
     label_text,
+    per_word,
     rounded,
     says_nothing,
     softmax,
 )  # fmt: skip
-from polytask.terms import NO_TOKEN, OWN_TOKEN, SHARED_TOKEN, Gold, HeadSpec, Word
+from polytask.tasks.word import Column, WordOptions
+from polytask.terms import OWN_TOKEN, Gold, HeadSpec, Word
 
 _Value = TypeVar("_Value")
 
 
-def _number_as_name(value: Any) -> Any:  # noqa: ANN401
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-Column: TypeAlias = Annotated[str, BeforeValidator(_number_as_name), WithJsonSchema({"type": ["string", "integer"]})]
-
-
-class TaggingOptions(ChoiceOptions):
+class TaggingOptions(ChoiceOptions, WordOptions):
     """Options of a tagging task."""
 
     type: Literal["tagging"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    tokens: Column = Field(default="tokens", description="column of the words; in CoNLL a column number from 1")
     tags: Column = Field(default="tags", description="column of the tags; in CoNLL a column number from 1")
     scheme: Literal["auto", "bio", "plain"] = Field(
         default="auto", description="bio: entities, scored by span; plain: scored by word; auto: by the tags"
@@ -53,7 +46,8 @@ class TaggingOptions(ChoiceOptions):
     class_weights: Literal["balanced"] | None = None
 
     metrics: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall", "accuracy", "macro_f1")
-    level: ClassVar[Level] = "word"
+    values_option: ClassVar[str] = "tags"
+    reads_spans: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -80,7 +74,9 @@ class Tagging(Choice):
     Options = TaggingOptions
     level = "word"
     gold_type = "list<string>"
+    target_type = "list<int>"
     activation = "softmax"
+    plain_form = True
 
     @classmethod
     def columns(cls, options: TaggingOptions) -> tuple[str, ...]:
@@ -147,6 +143,10 @@ class Tagging(Choice):
     @property
     def own_metrics(self) -> tuple[str, ...]:
         return ("f1", "precision", "recall", "accuracy") if self.bio else ("accuracy", "macro_f1")
+
+    @property
+    def finds_spans(self) -> bool:
+        return self.bio
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -219,20 +219,8 @@ class Tagging(Choice):
         ]
         return np.array(found, np.int64)
 
-    def lost_tags(self, targets: Sequence[int], words: Sequence[int]) -> int:
-        """Count the words of a row that share a token whose tag does not tell theirs.
-
-        Args:
-            targets: of all words, from `encode`.
-            words: for each word NO_TOKEN, OWN_TOKEN or SHARED_TOKEN.
-        """
-        own = [target for target, word in zip(targets, words, strict=True) if word == OWN_TOKEN]
-        told = per_word(own, words, -100)
-        pairs = zip(told, targets, words, strict=True)
-        return sum(self._continued(tag) != target for tag, target, word in pairs if word == SHARED_TOKEN)
-
-    def _continued(self, target: int) -> int:
-        """Return what the words after the first have that share a token."""
+    def continued(self, target: float) -> float:
+        target = int(target)
         return self.tagset.index(continued(self.tagset[target])) if self.bio and target >= 0 else target
 
     def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
@@ -251,22 +239,6 @@ class Tagging(Choice):
             assert isinstance(tags, list)
             pairs.extend(confused_spans(gold, tags) if self.bio else zip(gold, tags, strict=True))
         return pairs
-
-
-def per_word(values: Sequence[_Value], words: Sequence[int], otherwise: _Value) -> list[_Value]:
-    """Return a value for each word: its own, that of the word whose token it shares, or another where it has no token.
-
-    Args:
-        values: of the words that have a token of their own.
-        words: for each word NO_TOKEN, OWN_TOKEN or SHARED_TOKEN.
-    """
-    own = iter(values)
-    found: list[_Value] = []
-    last = otherwise
-    for word in words:
-        last = next(own) if word == OWN_TOKEN else last
-        found.append(otherwise if word == NO_TOKEN else last)
-    return found
 
 
 # Of tags that are plain, and might have been meant as entities.

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema, field_validator
 
 from polytask.errors import nearest
+from polytask.heads import HEADS, POOLINGS
 from polytask.options import DataOptions, Options
 from polytask.registry import NameOf
 from polytask.tasks.gate import GateOptions
-from polytask.tasks.heads import HEADS
 from polytask.tasks.metric import Level, metrics_of_type
-from polytask.terms import Activation, Gold, HeadSpec, Inputs, Pooling, Word
+from polytask.terms import NO_TOKEN, OWN_TOKEN, SHARED_TOKEN, Activation, Gold, HeadSpec, Inputs, Word
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,10 @@ Bools: TypeAlias = NDArray[np.bool_]
 # Marks the fields of a task that are fitted on dev, once the model is chosen.
 ON_DEV = {"fitted": "dev"}
 Row: TypeAlias = Mapping[str, Any]
+GoldType: TypeAlias = Literal["string", "double", "list<string>", "list<double>"]
+TargetType: TypeAlias = Literal["int", "float", "list<int>", "list<float>"]
 ProblemType: TypeAlias = Literal["single_label_classification", "multi_label_classification", "regression"]
+_Value = TypeVar("_Value")
 _Real = TypeVar("_Real", NDArray[np.float32], NDArray[np.float64])
 # How values that a training learned are read from a model folder: as they were written, and finite.
 _AS_WRITTEN = ConfigDict(strict=True, allow_inf_nan=False)
@@ -100,7 +103,9 @@ class TaskOptions(Options):
     gate: GateOptions | None = Field(default=None, description="when the task is ready for those that need it")
     weight: float = Field(default=1.0, gt=0, description="weight of the task's loss in the sum")
     metric: str | None = Field(default=None, description="main metric; by default the type's first")
-    pooling: Pooling = Field(default="mean", description="how token states become one state a row")
+    pooling: Annotated[str, NameOf(POOLINGS)] = Field(
+        default="mean", description="how token states become one state a row"
+    )
     dropout: float = Field(default=0.1, ge=0, lt=1, description="dropout before the output layer")
     head: Annotated[str, NameOf(HEADS)] | None = Field(
         default=None, description="a head of your own, by its registered name; by default the one of the type"
@@ -153,7 +158,8 @@ class Tally:
         labels: occurrences of each label (of each word's tag for tagging).
         present: rows that carry the task's label.
         missing: rows that do not.
-        total, spread, low, high: sum, sum of squared distances from the mean, and range of numeric labels.
+        numbers: numeric labels (of each word at word level).
+        total, spread, low, high: their sum, sum of squared distances from the mean, and range.
         repaired: orphan I- tags turned into B- tags.
         repaired_at: where the first of them stands.
         shortest, longest: the number of labels that a row lists, where rows list labels.
@@ -167,6 +173,7 @@ class Tally:
     labels: Counter[str] = field(default_factory=Counter[str])
     present: int = 0
     missing: int = 0
+    numbers: int = 0
     total: float = 0.0
     spread: float = 0.0
     low: float = float("inf")
@@ -180,6 +187,20 @@ class Tally:
     respelled: dict[str, str] = field(default_factory=dict[str, str])
     respelled_at: str = ""
     scheme: str = ""
+
+    @property
+    def mean(self) -> float:
+        """The mean of the numeric labels, of which there is one or more."""
+        return self.total / self.numbers
+
+    def number(self, value: float) -> None:
+        """Count a numeric label."""
+        # Welford's update: a difference of sums would lose the deviation of large numbers, such as times in seconds.
+        before = self.mean if self.numbers else value
+        self.numbers += 1
+        self.total += value
+        self.spread += (value - before) * (value - self.mean)
+        self.low, self.high = min(self.low, value), max(self.high, value)
 
     def label(self, value: Any) -> str:  # noqa: ANN401
         """Return a cell's label as `label_text` reads it, and remember where a text is read in another spelling."""
@@ -232,11 +253,15 @@ class Task(ABC):
     Options: ClassVar[type[TaskOptions]]
     level: ClassVar[Level] = "row"
     # Arrow type of a gold cell, by name: "string", "list<string>", "double".
-    gold_type: ClassVar[Literal["string", "list<string>", "double"]]
+    gold_type: ClassVar[GoldType]
+    # What `encode` returns for a row: a class, a number, or a class or number for each word (or label).
+    target_type: ClassVar[TargetType]
     # What the head's outputs become for the tasks that read them.
     activation: ClassVar[Activation]
     # How Hugging Face's classes for texts, and its pipelines, take the outputs.
     problem_type: ClassVar[ProblemType | None] = None
+    # Whether one of Hugging Face's classes for words takes the outputs; at row level `problem_type` says it.
+    plain_form: ClassVar[bool] = False
     # Names that others have for the type, written with small letters and hyphens.
     also_called: ClassVar[tuple[str, ...]] = ()
     # The type's own row of the table of heads; by default that of its level.
@@ -303,6 +328,11 @@ class Task(ABC):
     def label_names(self) -> tuple[str, ...]:
         """The labels that people wrote; of two tags of one entity type the first."""
         return self.labels
+
+    @property
+    def finds_spans(self) -> bool:
+        """Whether `present` tells spans of characters, which annotation tools read."""
+        return False
 
     def only_label(self, tally: Tally) -> str | None:
         """Name what all rows of a tally have, as in `every row has ...`; None where they differ."""
@@ -477,6 +507,22 @@ class Task(ABC):
         del golds, found
         return None
 
+    def lost_words(self, targets: Sequence[float], words: Sequence[int]) -> int:
+        """Count the words of a row that share a token which does not tell their value; of types at word level.
+
+        Args:
+            targets: of all words, from `encode`.
+            words: for each word NO_TOKEN, OWN_TOKEN or SHARED_TOKEN.
+        """
+        own = [target for target, word in zip(targets, words, strict=True) if word == OWN_TOKEN]
+        told = per_word(own, words, -100.0)
+        pairs = zip(told, targets, words, strict=True)
+        return sum(self.continued(first) != target for first, target, word in pairs if word == SHARED_TOKEN)
+
+    def continued(self, target: float) -> float:
+        """Return the target that the words after the first have that share a token with it."""
+        return target
+
     def to_json(self) -> dict[str, Any]:
         """Return the task as JSON: its type, its options without the data, what it learned from training rows and dev.
 
@@ -525,6 +571,22 @@ class Task(ABC):
     def metric(self) -> str:
         """The main metric."""
         return self.metrics[0]
+
+
+def per_word(values: Sequence[_Value], words: Sequence[int], otherwise: _Value) -> list[_Value]:
+    """Return a value for each word: its own, that of the word whose token it shares, or another where it has no token.
+
+    Args:
+        values: of the words that have a token of their own.
+        words: for each word NO_TOKEN, OWN_TOKEN or SHARED_TOKEN.
+    """
+    own = iter(values)
+    found: list[_Value] = []
+    last = otherwise
+    for word in words:
+        last = next(own) if word == OWN_TOKEN else last
+        found.append(otherwise if word == NO_TOKEN else last)
+    return found
 
 
 def ordered_metrics(metrics: tuple[str, ...], main: str | None) -> tuple[str, ...]:

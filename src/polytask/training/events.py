@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from polytask.errors import MissingExtra, OutputError, TrainingError
 from polytask.files import reason, to_json, write_text
@@ -17,16 +18,29 @@ from polytask.files import reason, to_json, write_text
 LOG = logging.getLogger(__name__)
 
 
-class Events:
-    """Appends to RUN/events.jsonl and, when asked, to TensorBoard; without a folder it does nothing."""
+class Callback(Protocol):
+    """Is told every event of a run as it happens, in the process that writes the log.
 
-    def __init__(self, folder: Path | None, *, tensorboard: bool = False) -> None:
+    The events are those of events.jsonl, such as start, step, evaluation and scores (docs/training.md). What it raises
+    ends the run.
+    """
+
+    def __call__(self, event: str, step: int, values: Mapping[str, Any], /) -> None: ...
+
+
+class Events:
+    """Appends to RUN/events.jsonl and, when asked, to TensorBoard; without a folder only callbacks are told."""
+
+    def __init__(self, folder: Path | None, *, tensorboard: bool = False, callbacks: Sequence[Callback] = ()) -> None:
+        self._callbacks = tuple(callbacks)
         self._path = None if folder is None else folder / "events.jsonl"
         self._file = None if self._path is None else _appending(self._path)
         self._board = _board(folder / "tensorboard") if folder is not None and tensorboard else None
 
     def write(self, event: str, step: int, values: Mapping[str, Any]) -> None:
-        """Write one event."""
+        """Write one event, and tell it to the callbacks, each of which is given values of its own."""
+        for callback in self._callbacks:
+            callback(event, step, deepcopy(dict(values)))
         if self._file is None:
             return
         record = {"event": event, "step": step, "time": round(time.time(), 3), **values}

@@ -6,7 +6,9 @@ from polytask.model.mixing.cross_stitch import CrossStitch
 from polytask.model.mixing.mixer import MixingSlot, Towers
 from polytask.model.mixing.mmoe import Mmoe
 from polytask.model.mixing.ple import Ple
+from polytask.registry import Table
 
-MIXERS: dict[str, type[MixingSlot]] = {"mmoe": Mmoe, "ple": Ple, "cross_stitch": CrossStitch}
+_METHODS: dict[str, type[MixingSlot]] = {"mmoe": Mmoe, "ple": Ple, "cross_stitch": CrossStitch}
+MIXERS = Table("mixing method", _METHODS, base=MixingSlot)
 
 __all__ = ["MIXERS", "MixingSlot", "Towers"]

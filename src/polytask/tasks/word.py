@@ -1,0 +1,34 @@
+"""What task types have in common whose rows hold one value for each word."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, TypeAlias
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from polytask.tasks.metric import Level
+from polytask.tasks.task import TaskOptions
+
+
+def _number_as_name(value: Any) -> Any:  # noqa: ANN401
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Column: TypeAlias = Annotated[str, BeforeValidator(_number_as_name), WithJsonSchema({"type": ["string", "integer"]})]
+
+
+class WordOptions(TaskOptions):
+    """Options of a type at word level: the column of the words, and that of a value for each of them."""
+
+    tokens: Column = Field(default="tokens", description="column of the words; in CoNLL a column number from 1")
+
+    level: ClassVar[Level] = "word"
+    # The option that names the column of the values.
+    values_option: ClassVar[str]
+    # Whether a row may give spans of characters in place of words and tags.
+    reads_spans: ClassVar[bool] = False
+
+    @property
+    def values_column(self) -> str:
+        """The column that holds a value for each word."""
+        return getattr(self, self.values_option)
