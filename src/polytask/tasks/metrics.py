@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from polytask.tasks import resampling, thresholds
+from polytask.tasks import resampling
 from polytask.tasks.bio import spans
 from polytask.tasks.metric import Level, Metric
 
@@ -146,9 +146,9 @@ def word_macro_f1(truth: Sequence[list[str]], found: Sequence[list[str]]) -> flo
 MEASURED: dict[Level, dict[str, Metric]] = {
     "row": {
         # The accuracy of whole sets is not a sum over labels: each label's own decisions stand for it.
-        "accuracy": Metric(accuracy, resampled=resampling.accuracy, objective=thresholds.right_cuts),
-        "macro_f1": Metric(macro_f1, resampled=resampling.f1(resampling.macro), objective=thresholds.f1_cuts),
-        "micro_f1": Metric(micro_f1, resampled=resampling.f1(resampling.micro), objective=thresholds.micro_f1_cuts),
+        "accuracy": Metric(accuracy, resampled=resampling.accuracy, objective=cuts.right_cuts),
+        "macro_f1": Metric(macro_f1, resampled=resampling.f1(resampling.macro), objective=cuts.f1_cuts),
+        "micro_f1": Metric(micro_f1, resampled=resampling.f1(resampling.micro), objective=cuts.micro_f1_cuts),
         "mcc": Metric(mcc, resampled=resampling.mcc),
         "pearson": Metric(pearson, resampled=resampling.pearson),
         "spearman": Metric(spearman, resampled=resampling.spearman),
