@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from polytask.tasks import resampling
+from polytask.tasks import cuts, resampling
 from polytask.tasks.bio import spans
 from polytask.tasks.metric import Level, Metric
 
