@@ -54,7 +54,7 @@ def naive_update(trainer: Trainer) -> None:
     combined = (weights / weights.sum()) @ matrix
     for parameter, gradient in zip(parameters, combined.split([p.numel() for p in parameters]), strict=True):
         parameter.grad = gradient.view_as(parameter)
-    torch.nn.utils.clip_grad_norm_(parameters, parts.options.clip_norm)
+    torch.nn.utils.clip_grad_norm_(parameters, parts.options.max_grad_norm)
     trainer.optimizer.step()
     trainer.optimizer.zero_grad(set_to_none=True)
 

@@ -21,7 +21,7 @@ from typing import Any
 import polytask as pt
 from polytask.api import answer_files
 from polytask.evaluation.fitting import describe_fitted, fit_on_dev
-from polytask.evaluation.scoring import Answers
+from polytask.evaluation.scoring import TaskPredictions
 from polytask.tasks import Task
 
 
@@ -36,8 +36,8 @@ def calibration(model: pt.Model, dev: str, test: str) -> dict[str, Any]:
     _, on_dev = answer_files(model, {"all": dev})
     _, on_test = answer_files(model, {"all": test})
     fitted = fit_on_dev({name: calibrating(task) for name, task in model.tasks.items()}, on_dev)
-    answers: dict[str, Mapping[str, Answers]] = {"dev": on_dev, "test": on_test}
-    rows = {split: {name: len(one.golds) for name, one in found.items()} for split, found in answers.items()}
+    answers: dict[str, Mapping[str, TaskPredictions]] = {"dev": on_dev, "test": on_test}
+    rows = {split: {name: len(one.labels) for name, one in found.items()} for split, found in answers.items()}
     return {"rows": rows, "notes": [note.message for note in fitted.notes], **describe_fitted(fitted.tasks, answers)}
 
 

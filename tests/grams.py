@@ -22,7 +22,14 @@ def copies(plan: Plan) -> int:
 
 def watch(plan: Plan, *, spare: int = 1000, size: Callable[[Plan], int] = copies, **options: Any) -> Adaptive:
     """Return a policy that decides as soon as it may, with room for so many more copies."""
-    values = {"interval": 5, "threshold": 0.0, "confidence": 0.0, "patience": 2, "measurements": 1, "smoothing": 0.5}
+    values = {
+        "interval": 5,
+        "threshold": 0.0,
+        "confidence": 0.0,
+        "patience": 2,
+        "min_measurements": 1,
+        "smoothing": 0.5,
+    }
     single = plan.layers + 1
     values["max_parameters"] = (size(plan) + spare + 0.5) / single
     checked = AdaptiveOptions.model_validate({"strategy": "adaptive", **values, **options})

@@ -62,7 +62,7 @@ def small_job(folder: Path, encoder: Path, rows: int = 48, shared: bool = True, 
             "topic": {"type": "classification", "data": files["topic"], "label": "topic"},
             "entities": {"type": "tagging", "data": files["entities"]},
         },
-        "train": {"epochs": 2, "batch_rows": 8, "learning_rate": 1e-3, "seed": 5, "precision": "fp32", **train},
+        "train": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "seed": 5, "precision": "fp32", **train},
     }
 
 

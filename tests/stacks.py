@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from families import WORDS, original
 from polytask.data.batch import Batch, Chunk, TaskRows
-from polytask.model.additions import Addition, Houlsby
-from polytask.model.branches import CopyLevel, DeltaLevel
+from polytask.model.adapters import Adapter, BottleneckAdapter
+from polytask.model.branches import AdapterLayer, CopiedLayer
 from polytask.model.encoder import Backbone
 from polytask.model.family import FAMILIES, layers_of
 from polytask.model.multitask import MultiTaskModel
@@ -23,7 +23,7 @@ from polytask.terms import HeadSpec
 
 TASKS = ("a", "b", "c", "d")
 LAYERS = 3
-KINDS = ("copy", "soft", "lora", "houlsby")
+KINDS = ("copy", "soft", "lora", "adapter")
 HEADS: dict[str, HeadSpec] = {
     "a": HeadSpec("row", 5, "mean", 0.0),
     "b": HeadSpec("word", 4, "mean", 0.0),
@@ -82,7 +82,7 @@ def stack(
     """Build a model on the family's tiny encoder.
 
     Args:
-        seed: of what makes all copies, additions and gates differ; None leaves them as they are built.
+        seed: of what makes all copies, adapters and gates differ; None leaves them as they are built.
         specs: what the tasks ask of their heads.
     """
     found = sharing if isinstance(sharing, Sharing) else sharing_of(sharing)
@@ -186,36 +186,36 @@ def path(model: MultiTaskModel, task: str, plain: nn.Module) -> nn.Module:
     )
     for number, (layer, level) in enumerate(zip(layers, encoder.levels, strict=True), start=1):
         place = level.partition.index(model.plan.part(number, task))
-        if isinstance(level, CopyLevel):
+        if isinstance(level, CopiedLayer):
             layer.load_state_dict(level.parts[place].state_dict())
-        elif isinstance(level, DeltaLevel):
+        elif isinstance(level, AdapterLayer):
             _load_with_additions(layer, level.layer, place)
     return backbone.model.eval()
 
 
 def _load_with_additions(layer: nn.Module, divided: nn.Module, place: int) -> None:
-    """Load the layer below additions, and let each linear module add what one part adds."""
+    """Load the layer below adapters, and let each linear module add what one part adds."""
     weights = {
         name.replace(".base.", "."): value for name, value in divided.state_dict().items() if ".parts." not in name
     }
     layer.load_state_dict(weights)
-    for name, addition in divided.named_modules():
-        if isinstance(addition, Addition) and len(addition.parts):
-            layer.get_submodule(name).register_forward_hook(_adding(addition, addition.parts[place]))
+    for name, adapter in divided.named_modules():
+        if isinstance(adapter, Adapter) and len(adapter.parts):
+            layer.get_submodule(name).register_forward_hook(_adding(adapter, adapter.parts[place]))
 
 
-def _adding(addition: Addition, own: nn.Module) -> Any:
+def _adding(adapter: Adapter, own: nn.Module) -> Any:
     own = copy.deepcopy(own)
 
     def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         first, second = own.children()
         assert isinstance(first, nn.Linear)
         assert isinstance(second, nn.Linear)
-        if isinstance(addition, Houlsby):
+        if isinstance(adapter, BottleneckAdapter):
             return output + nn.functional.linear(
                 nn.functional.gelu(output @ first.weight.T + first.bias), second.weight, second.bias
             )
-        scale = addition.kind.alpha / addition.kind.rank
+        scale = adapter.kind.alpha / adapter.kind.rank
         return output + scale * inputs[0] @ (second.weight @ first.weight).T
 
     return add

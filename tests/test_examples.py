@@ -43,7 +43,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, six_layers: Path) -> Path:
 
 def run_example(project: Path, example: str, out: Path, *overrides: str) -> Run:
     """Train an example for a few steps, and see that the saved model answers as the trained one."""
-    small = [f"encoder={project / 'encoder'}", "train.max_steps=3", "train.batch_rows=8", "train.precision=fp32"]
+    small = [f"encoder={project / 'encoder'}", "train.max_steps=3", "train.batch_size=8", "train.precision=fp32"]
     run = train(project / "examples" / f"{example}.yaml", out, overrides=[*small, *overrides])
     assert set(run.scores["test"]) == set(run.model.tasks)
     loaded = load(out / "model")
@@ -61,7 +61,7 @@ def test_every_strategy_and_kind_of_method_has_an_example() -> None:
 
 @named("sharing")
 def test_a_sharing_example_runs(example: str, project: Path, tmp_path: Path) -> None:
-    overrides = ["interval=1", "patience=1", "threshold=1.0", "confidence=0", "measurements=1"]
+    overrides = ["interval=1", "patience=1", "threshold=1.0", "confidence=0", "min_measurements=1"]
     early = [f"sharing.{one}" for one in overrides] if example == "adaptive" else []
     run = run_example(project, f"sharing/{example}", tmp_path / "run", *early)
     if example == "adaptive":  # it measures early, and splits whatever is less than equal

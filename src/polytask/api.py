@@ -15,17 +15,17 @@ from polytask.balance import BalanceOptions
 from polytask.config import Config, load_config, override_values, validate
 from polytask.data.encode import encode_table
 from polytask.data.feed import Feed, feeds_of
-from polytask.data.rows import Table, read_table
+from polytask.data.rows import DataTable, read_table
 from polytask.data.windows import Long
 from polytask.errors import ConfigError, ModelError, UserError, nearest
-from polytask.evaluation.scoring import Answers, Scorer
+from polytask.evaluation.scoring import Scorer, TaskPredictions
 from polytask.files import read_json
 from polytask.model.device import choose_device
 from polytask.options import DataOptions, FileOptions, Options, read_file_options
-from polytask.outcome import HELD_OUT, places_of
 from polytask.predict.load import load
 from polytask.predict.predictor import Model
 from polytask.result import Result, brief_scores, score_records
+from polytask.results import HELD_OUT, places_of
 from polytask.run import Run, assemble_together, run_assembly
 from polytask.schedule import ScheduleOptions
 from polytask.sharing import SharingOptions
@@ -170,7 +170,7 @@ def _require_labels_as_read(task: Task) -> None:
             )
 
 
-def _read_for(feed: Feed, *, shared: bool) -> Table:
+def _read_for(feed: Feed, *, shared: bool) -> DataTable:
     """Read rows to be scored. Raises UserError; for a column that the file of several tasks lacks, with the mend."""
     try:
         return read_table(feed)
@@ -198,7 +198,7 @@ def answer_files(
     tasks: Sequence[str] | None = None,
     long: Long = "truncate",
     files: Mapping[str, str] | None = None,
-) -> tuple[Scorer, dict[str, Answers]]:
+) -> tuple[Scorer, dict[str, TaskPredictions]]:
     """Answer the rows that carry the tasks' labels (see `evaluate`); a task without any is left out."""
     loaded = model if isinstance(model, Model) else load(model)
     tokens, engine = loaded.reader(long)
@@ -216,12 +216,12 @@ def answer_files(
     for name in options:
         _require_labels_as_read(loaded.tasks[name])
     scorer = Scorer(loaded.tasks)
-    answers: dict[str, Answers] = {}
+    answers: dict[str, TaskPredictions] = {}
     for feed in feeds_of(options, "test"):
         table = _read_for(feed, shared="all" in read and len(options) > 1)
         source = encode_table(table, loaded.tasks, tokens)
         answers |= scorer.answers(engine, [source])
-    return scorer, {name: answers[name] for name in chosen if name in answers and answers[name].golds}
+    return scorer, {name: answers[name] for name in chosen if name in answers and answers[name].labels}
 
 
 def score_dev_rows(model: Model, run: Path) -> Scores:
@@ -241,7 +241,7 @@ def score_dev_rows(model: Model, run: Path) -> Scores:
     return scorer.scores(model.engine, [encode_table(table, model.tasks, model.tokens) for table in tables])
 
 
-def require_held_out(run: Path, tables: Sequence[Table]) -> None:
+def require_held_out(run: Path, tables: Sequence[DataTable]) -> None:
     """Raise ConfigError unless the rows that a run held out are still those that its folder names."""
     path = run / HELD_OUT
     held_out: Any = read_json(path) if path.is_file() else {}

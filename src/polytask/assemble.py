@@ -20,13 +20,13 @@ from polytask.data.batch import Collator
 from polytask.data.cache import key_of
 from polytask.data.encode import Source
 from polytask.data.prepare import (
-    Tables,
+    DataTables,
     encode_tables,
     read_tables,
-    shared_token_notes,
+    shared_token_warnings,
     task_facts,
-    truncation_notes,
-    unknown_notes,
+    truncation_warnings,
+    unknown_warnings,
 )
 from polytask.data.stream import Streams, strata
 from polytask.data.tokens import Tokenization
@@ -35,19 +35,19 @@ from polytask.evaluation.scoring import Scorer, normalised
 from polytask.model.device import choose_device, pass_overhead
 from polytask.model.encoder import Backbone
 from polytask.model.engine import TorchEngine
+from polytask.model.loading import load_tokenizer, locate, pad_id
 from polytask.model.multitask import MultiTaskModel
-from polytask.model.origin import load_tokenizer, locate, pad_id
 from polytask.schedule import Schedule, Workload, require_reachable, waves
 from polytask.sharing import SharingPolicy
 from polytask.tasks import TASKS, Task, head_specs, require_readable
 from polytask.tasks.alike import label_differences
-from polytask.teachers import Teacher, hire, teach
-from polytask.terms import HeadSpec, Note, Scores, Split
+from polytask.teachers import Teacher, add_teacher_outputs, load_teachers
+from polytask.terms import DataWarning, HeadSpec, Scores, Split
 from polytask.training.checkpoint import Checkpoints
 from polytask.training.distribution import World
 from polytask.training.events import Events
-from polytask.training.loop import Parts, Trainer
-from polytask.training.recipe import Choice, resolve_rates
+from polytask.training.loop import Trainer, TrainerParts
+from polytask.training.recipe import ResolvedOption, resolve_rates
 from polytask.training.selection import DevScores, Rule, read_rule
 from polytask.version import __version__
 
@@ -76,17 +76,17 @@ class Extended:
     mode: str
     tasks: Mapping[str, Task]
     scores: Mapping[str, Scores]
-    notes: tuple[Note, ...] = ()
+    notes: tuple[DataWarning, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def all_tasks(self, trained: Mapping[str, Task]) -> dict[str, Task]:
         """Return old and new tasks, the old ones first."""
         return {**self.tasks, **trained}
 
-    def all_scores(self, found: Mapping[str, Scores]) -> dict[str, Scores]:
+    def all_scores(self, new_scores: Mapping[str, Scores]) -> dict[str, Scores]:
         """Return what was scored now beside the scores that stay."""
-        splits = dict.fromkeys([*self.scores, *found])
-        return {split: {**self.scores.get(split, {}), **found.get(split, {})} for split in splits}
+        splits = dict.fromkeys([*self.scores, *new_scores])
+        return {split: {**self.scores.get(split, {}), **new_scores.get(split, {})} for split in splits}
 
     def to_json(self, trained: Mapping[str, Task]) -> dict[str, Any]:
         """Return what was extended, and which tasks are new, were replayed, or were kept without rows."""
@@ -105,18 +105,18 @@ class Assembly:
 
     config: Config
     tasks: Mapping[str, Task]
-    tables: Tables
+    tables: DataTables
     sources: Mapping[Split, tuple[Source, ...]]
     tokenizer: PreTrainedTokenizerBase
     model: MultiTaskModel
     policy: SharingPolicy | None
     workload: Workload
     rule: Rule
-    notes: tuple[Note, ...]
+    notes: tuple[DataWarning, ...]
     device: torch.device
     teachers: tuple[Teacher, ...] = ()
     extended: Extended | None = None
-    choices: tuple[Choice, ...] = ()
+    choices: tuple[ResolvedOption, ...] = ()
 
     @cached_property
     def identity(self) -> str:
@@ -138,11 +138,13 @@ class Assembly:
         sources = self.sources["train"]
         if not self.teachers:
             return sources
-        if not world.leads:
-            world.from_leader(None)  # the first process fills the cache
-        found = teach(sources, self.tables.tables["train"], self.tasks, self.teachers, self.device, show=world.leads)
-        if world.leads:
-            world.from_leader(None)
+        if not world.is_main:
+            world.broadcast(None)  # the first process fills the cache
+        found = add_teacher_outputs(
+            sources, self.tables.tables["train"], self.tasks, self.teachers, self.device, show=world.is_main
+        )
+        if world.is_main:
+            world.broadcast(None)
         return found
 
     def checkpoints(self, folder: Path) -> Checkpoints:
@@ -174,7 +176,7 @@ class Assembly:
         # Different task sets must meet different blocks, the same seed the same ones.
         streams = Streams(sources, seed=options.seed, block=BLOCK_ROWS)
         weights = {name: task.weight for name, task in self.config.tasks.items()}
-        parts = Parts(
+        parts = TrainerParts(
             model=self.model.to(self.device),
             tasks=self.tasks,
             sources=sources,
@@ -196,7 +198,7 @@ class Assembly:
     def facts(self) -> dict[str, Any]:
         """Return for each task its rows and labels."""
         sources = [source for found in self.sources.values() for source in found]
-        return {name: task_facts(task, self.tables.tallies[name], sources) for name, task in self.tasks.items()}
+        return {name: task_facts(task, self.tables.label_stats[name], sources) for name, task in self.tasks.items()}
 
     def bundle(self, scores: Mapping[str, Scores]) -> Bundle:
         """Return the model with all that prediction needs."""
@@ -236,7 +238,7 @@ def assemble(config: Config) -> Assembly:
 
 def compose(
     config: Config,
-    tables: Tables,
+    tables: DataTables,
     tokenizer: PreTrainedTokenizerBase,
     model: MultiTaskModel,
     device: torch.device,
@@ -258,7 +260,7 @@ def compose(
             if name in source.tasks
         },
         sources=tuple(strata(source) for source in sources["train"]),
-        batch_rows=config.train.batch_rows,
+        batch_size=config.train.batch_size,
         epochs=config.train.epochs,
         metrics=metrics,
         needs={name: task.needs for name, task in config.tasks.items()},
@@ -270,19 +272,19 @@ def compose(
     )
     if reason is not None:
         config = config.model_copy(update={"balance": balance})
-        choices = (*choices, Choice("balance.method", balance.method, reason))
+        choices = (*choices, ResolvedOption("balance.method", balance.method, reason))
     require_balanceable(config.balance, list(config.tasks), together=schedule.together, sharing=model.sharing_tasks())
     require_one_piece(config)
     require_reachable(schedule)
     passes = sum(workload.sizes.values()) / workload.rows
     policy = config.sharing.policy(model.sharing, model.size_under, model.size_of_single(), passes)
-    shared_tokens = shared_token_notes(sources, tables.tasks)
-    notes = (*tables.notes, *truncation_notes(sources, config.max_tokens), *shared_tokens)
+    shared_tokens = shared_token_warnings(sources, tables.tasks)
+    notes = (*tables.notes, *truncation_warnings(sources, config.max_tokens), *shared_tokens)
     unknown = tokenizer.unk_token_id
-    notes = (*notes, *unknown_notes(sources, unknown if isinstance(unknown, int) else None, tokens))
+    notes = (*notes, *unknown_warnings(sources, unknown if isinstance(unknown, int) else None, tokens))
     if extended is not None:
         notes = (*extended.notes, *notes)
-    teachers = hire(config.train.teachers, config.tasks, tables.tasks)
+    teachers = load_teachers(config.train.teachers, config.tasks, tables.tasks)
     return Assembly(
         config=config,
         tasks=tables.tasks,
@@ -303,10 +305,11 @@ def compose(
 
 def require_one_piece(config: Config) -> None:
     """Raise ConfigError when an update is cut into pieces that a balancer has to see whole."""
-    if config.balance.top_only and config.train.accumulate > 1:
+    if config.balance.top_only and config.train.gradient_accumulation_steps > 1:
         raise ConfigError(
-            f"balance.measure: found top with train.accumulate={config.train.accumulate}; it keeps the graphs of a "
-            "whole update; set balance.measure=all, or train.accumulate=1"
+            f"balance.measure: found top with train.gradient_accumulation_steps="
+            f"{config.train.gradient_accumulation_steps}; it keeps the graphs of a whole update; set "
+            "balance.measure=all, or train.gradient_accumulation_steps=1"
         )
 
 

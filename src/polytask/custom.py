@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from polytask.balance import BALANCERS
-    from polytask.balance.balancer import BalanceOptions, Combiner, GramOptions, Statistic, Weigher
+    from polytask.balance.balancer import Aggregator, BalanceOptions, GramOptions, Statistic, Weighting
     from polytask.comparison.arms import ARMS
     from polytask.exports import EXPORTS
     from polytask.exports.exporter import Exported, Exporter
     from polytask.heads import HEADS, POOLINGS
     from polytask.model.family import FAMILIES, Family
     from polytask.model.heads import Head, RowHead, WordHead
-    from polytask.model.mixing import MIXERS, MixingSlot
+    from polytask.model.mixing import MIXERS, MixingLayer
     from polytask.relatedness.measures import MEASURES
     from polytask.schedule import SCHEDULES
     from polytask.schedule.dynamic import POLICIES, Policy
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from polytask.schedule.schedule import Schedule, ScheduleOptions, Workload
     from polytask.sharing import SHARING
     from polytask.sharing.sharing import Sharing, SharingOptions, TreeOptions
-    from polytask.tasks import METRICS, TASKS, Metric, Tally, Task, TaskOptions
+    from polytask.tasks import METRICS, TASKS, LabelStats, Metric, Task, TaskOptions
     from polytask.tasks.classification import Classification
     from polytask.tasks.multilabel import Multilabel
     from polytask.tasks.regression import Regression
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "polytask.tasks.word": ("WordOptions",),
     "polytask.relatedness.measures": ("MEASURES",),
-    "polytask.model.mixing": ("MIXERS", "MixingSlot"),
+    "polytask.model.mixing": ("MIXERS", "MixingLayer"),
     "polytask.model.family": ("FAMILIES", "Family"),
     "polytask.comparison.arms": ("ARMS",),
     "polytask.balance": ("BALANCERS",),
-    "polytask.balance.balancer": ("BalanceOptions", "Combiner", "GramOptions", "Statistic", "Weigher"),
+    "polytask.balance.balancer": ("BalanceOptions", "Aggregator", "GramOptions", "Statistic", "Weighting"),
     "polytask.exports": ("EXPORTS",),
     "polytask.exports.exporter": ("Exported", "Exporter"),
     "polytask.model.heads": ("Head", "RowHead", "WordHead"),
@@ -53,7 +53,7 @@ _HOMES = {
     "polytask.schedule.schedule": ("Schedule", "ScheduleOptions", "Workload"),
     "polytask.sharing": ("SHARING",),
     "polytask.sharing.sharing": ("Sharing", "SharingOptions", "TreeOptions"),
-    "polytask.tasks": ("METRICS", "TASKS", "Metric", "Tally", "Task", "TaskOptions"),
+    "polytask.tasks": ("METRICS", "TASKS", "Metric", "LabelStats", "Task", "TaskOptions"),
     "polytask.tasks.classification": ("Classification",),
     "polytask.heads": ("HEADS", "POOLINGS"),
     "polytask.tasks.multilabel": ("Multilabel",),
@@ -64,12 +64,52 @@ _HOMES = {
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
-    "ARMS", "BALANCERS", "EXPORTS", "FAMILIES", "HEADS", "MEASURES", "METRICS", "MIXERS", "POLICIES", "POOLINGS",
-    "PROPORTIONS", "RULES", "SCHEDULES", "SHARING", "TASKS", "BalanceOptions", "Classification", "Combiner",
-    "Exported", "Exporter", "Family", "GramOptions", "Head", "HeadSpec", "Metric", "Mixed", "MixedOptions",
-    "MixingSlot", "Multilabel", "Policy", "Regression", "RowHead", "Schedule", "ScheduleOptions", "Sharing",
-    "SharingOptions", "Statistic", "Tagging", "Tally", "Task", "TaskOptions", "TreeOptions", "Weigher", "WordHead",
-    "WordOptions", "Workload",
+    "ARMS",
+    "BALANCERS",
+    "EXPORTS",
+    "FAMILIES",
+    "HEADS",
+    "MEASURES",
+    "METRICS",
+    "MIXERS",
+    "POLICIES",
+    "POOLINGS",
+    "PROPORTIONS",
+    "RULES",
+    "SCHEDULES",
+    "SHARING",
+    "TASKS",
+    "Aggregator",
+    "BalanceOptions",
+    "Classification",
+    "Exported",
+    "Exporter",
+    "Family",
+    "GramOptions",
+    "Head",
+    "HeadSpec",
+    "LabelStats",
+    "Metric",
+    "Mixed",
+    "MixedOptions",
+    "MixingLayer",
+    "Multilabel",
+    "Policy",
+    "Regression",
+    "RowHead",
+    "Schedule",
+    "ScheduleOptions",
+    "Sharing",
+    "SharingOptions",
+    "Statistic",
+    "Tagging",
+    "Task",
+    "TaskOptions",
+    "TreeOptions",
+    "Weighting",
+    "WordHead",
+    "WordOptions",
+    "Workload",
 ]  # fmt: skip
 
 

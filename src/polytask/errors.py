@@ -86,7 +86,7 @@ class Interrupted(PolytaskError):
     """Training stopped on request after the step was finished and saved."""
 
 
-def nearest(found: str, accepted: Iterable[str]) -> str:
+def nearest(word: str, accepted: Iterable[str]) -> str:
     """Say which names are accepted, and which of them is closest to the one found.
 
     >>> nearest("lable", ["label", "text"])
@@ -95,5 +95,5 @@ def nearest(found: str, accepted: Iterable[str]) -> str:
     names = sorted(accepted)
     listed = ", ".join(names) if names else "nothing"
     lowered = {name.lower(): name for name in names}
-    close = difflib.get_close_matches(found.lower(), list(lowered), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.5)
     return f"accepted: {listed}" + (f"; did you mean {lowered[close[0]]!r}?" if close else "")

@@ -17,17 +17,17 @@ from polytask.artifact.description import model_folder, read_description
 from polytask.artifact.folder import load_bundle
 from polytask.assemble import Assembly, Extended, compose
 from polytask.config import Config
-from polytask.data.prepare import Tables, read_tables
+from polytask.data.prepare import DataTables, read_tables
 from polytask.errors import ConfigError
 from polytask.model.device import choose_device
 from polytask.model.growth import extended
-from polytask.outcome import Outcome
+from polytask.results import RunResults
 from polytask.run import Run, assemble_together, run_assembly
 from polytask.schedule import waves
 from polytask.sharing.growth import ExtendOptions, grow
 from polytask.tasks import TASKS, Task, head_specs, require_readable
 from polytask.tasks.alike import label_differences
-from polytask.terms import Note, Scores
+from polytask.terms import DataWarning, Scores
 from polytask.training.distribution import join_world
 
 Mode: TypeAlias = Literal["frozen", "joint"]
@@ -62,10 +62,10 @@ def extend(
         assembly = assemble_together(checked, folder, world, held, build, resume=resume)
         extended_by = assembly.extended
         assert extended_by is not None
-        before = score_old(assembly) if world.leads else {}
+        before = score_old(assembly) if world.is_main else {}
 
-        def describe(outcome: Outcome) -> dict[str, Any]:
-            after = {split: {task: outcome.scores[split][task] for task in found} for split, found in before.items()}
+        def describe(results: RunResults) -> dict[str, Any]:
+            after = {split: {task: results.scores[split][task] for task in found} for split, found in before.items()}
             return {"extended": {**extended_by.to_json(assembly.tasks), "before": before, "after": after}}
 
         run = run_assembly(assembly, world, folder, resume=resume, extra=describe)
@@ -114,12 +114,12 @@ def assemble_extension(home: Path, config: Config, *, mode: Mode) -> Assembly:
     return compose(config, tables, bundle.tokenizer, model, choose_device(config.train.device), before)
 
 
-def notes(kept: Sequence[str], mode: Mode) -> tuple[Note, ...]:
+def notes(kept: Sequence[str], mode: Mode) -> tuple[DataWarning, ...]:
     """Say what becomes of the old tasks that have no rows here."""
     if not kept or mode == "frozen":
         return ()
     return (
-        Note(
+        DataWarning(
             "extend",
             f"{', '.join(kept)}: no rows here, so the heads stay as they are while the layers below them train; "
             "their scores may fall: give these tasks rows to replay, or use the mode frozen",
@@ -171,7 +171,7 @@ def _new_tasks(config: Config, bundle: Bundle, home: Path, mode: Mode) -> list[s
     return new
 
 
-def _task(name: str, bundle: Bundle, config: Config, tables: Tables) -> Task:
+def _task(name: str, bundle: Bundle, config: Config, tables: DataTables) -> Task:
     """Return a new task as fitted to its rows, or an old one as the model knows it, with the options of now."""
     fresh = tables.tasks[name]
     if name not in bundle.tasks:

@@ -62,10 +62,12 @@ class Options(BaseModel):
 class FileOptions(Options):
     """What is said beside the paths about how the files are written."""
 
-    format: Format | None = Field(default=None, description="by default told by the file's extension")
-    encoding: str | None = Field(default=None, description="by default UTF-8; such as cp1252, gb18030, utf-16")
+    format: Format | None = Field(default=None, description="file format; told by the file's extension by default")
+    encoding: str | None = Field(
+        default=None, description="text encoding, such as cp1252, gb18030 or utf-16; UTF-8 by default"
+    )
     separator: str | None = Field(
-        default=None, description="csv, tsv: the character between columns; by default a comma, or a tab"
+        default=None, description="csv, tsv: character between columns; a comma or a tab by default"
     )
     quoting: Quoting | None = Field(
         default=None,

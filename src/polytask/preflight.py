@@ -13,8 +13,8 @@ from polytask.config import Config
 from polytask.exports.plain import export_notes
 from polytask.result import Result, listed
 from polytask.tables import assembly_text, row_counts
-from polytask.terms import Note
-from polytask.training.recipe import Choice
+from polytask.terms import DataWarning
+from polytask.training.recipe import ResolvedOption
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,12 +33,12 @@ class Check(Result):
         return self.assembly.config
 
     @property
-    def notes(self) -> tuple[Note, ...]:
+    def notes(self) -> tuple[DataWarning, ...]:
         """What a person should know of the input: each has a place and a message."""
         return self.assembly.notes
 
     @property
-    def choices(self) -> tuple[Choice, ...]:
+    def choices(self) -> tuple[ResolvedOption, ...]:
         """What `auto` became, and why."""
         return self.assembly.choices
 

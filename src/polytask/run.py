@@ -16,24 +16,24 @@ import yaml
 from polytask.artifact.folder import save_bundle
 from polytask.assemble import Assembly, versions
 from polytask.config import Config
-from polytask.earlier import changes
 from polytask.errors import ConfigError, OutputError, PolytaskError, TrainingError, UserError
 from polytask.files import reason, sweep, write_json, write_text
 from polytask.lock import FILE as LOCK
 from polytask.lock import locked
-from polytask.outcome import (
+from polytask.predict.load import model_of
+from polytask.predict.predictor import Model
+from polytask.reference_scores import changes
+from polytask.result import Result, brief_scores, score_records
+from polytask.results import (
     HELD_OUT,
-    Outcome,
+    RunResults,
     describe_data,
     describe_held_out,
     describe_model,
     fit_run,
     score_run,
-    write_outcome,
+    write_results,
 )
-from polytask.predict.load import model_of
-from polytask.predict.predictor import Model
-from polytask.result import Result, brief_scores, score_records
 from polytask.terms import Intervals, Scores
 from polytask.training.distribution import World
 from polytask.training.events import Callback, Events
@@ -92,22 +92,22 @@ def assemble_together(
     """
     assembly: Assembly | None = None
     error: PolytaskError | None = None
-    if world.leads:
+    if world.is_main:
         try:
             if folder is not None:
                 held.enter_context(locked(folder))
                 sweep_run(folder)
                 require_free(folder, resume=resume)
-            if world.size > config.train.batch_rows:
-                found = f"found {config.train.batch_rows}, fewer than the {world.size} processes"
-                raise ConfigError(f"train.batch_rows: {found}")
+            if world.size > config.train.batch_size:
+                found = f"found {config.train.batch_size}, fewer than the {world.size} processes"
+                raise ConfigError(f"train.batch_size: {found}")
             assembly = build(config)
             if folder is not None:
                 require_unchanged(folder, assembly)
                 open_run(folder, assembly)
         except PolytaskError as caught:
             error = caught
-    told = world.from_leader(None if error is None else str(error))
+    told = world.broadcast(None if error is None else str(error))
     if error is not None:
         raise error
     if told is not None:
@@ -174,7 +174,7 @@ def run_assembly(
     folder: Path | None,
     *,
     resume: bool,
-    extra: Callable[[Outcome], Mapping[str, Any]] | None = None,
+    extra: Callable[[RunResults], Mapping[str, Any]] | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Train, choose, score and save what was assembled.
@@ -183,49 +183,49 @@ def run_assembly(
         extra: what else run.json is to say.
         callbacks: are told every event, in the first process.
     """
-    leads = folder if world.leads else None
+    main_folder = folder if world.is_main else None
     began = time.monotonic()
     start = assembly.model.plan
-    told = callbacks if world.leads else ()
-    with Events(leads, tensorboard=assembly.config.train.tensorboard, callbacks=told) as events:
+    told = callbacks if world.is_main else ()
+    with Events(main_folder, tensorboard="tensorboard" in assembly.config.train.report_to, callbacks=told) as events:
         trainer = assembly.trainer(world, folder, events)
         if resume:
             events.cut_after(trainer.step if trainer.resume() else -1)
         trainer.run()
-        if leads is not None and assembly.config.train.best_of_each_task:
-            with kept_for_resume(leads):
-                save_best_of_each_task(assembly, trainer.snapshots, leads / "best")
+        if main_folder is not None and assembly.config.train.best_of_each_task:
+            with kept_for_resume(main_folder):
+                save_best_of_each_task(assembly, trainer.snapshots, main_folder / "best")
         best = trainer.snapshots.best
         trainer.snapshots.load(assembly.model)
-        outcome = Outcome({}, {}, {}, {}, None)
-        if world.leads:
+        results = RunResults({}, {}, {}, {}, None)
+        if world.is_main:
             assembly, on_dev = fit_run(assembly)
             known = None if best is None else best.dev
-            outcome = score_run(assembly, known, on_dev, answer_dev=leads is not None)
+            results = score_run(assembly, known, on_dev, answer_dev=main_folder is not None)
         assembly = tell_fitted(assembly, world)
-        events.write("scores", trainer.step, {"scores": outcome.scores})
-    bundle = assembly.bundle(outcome.scores)
-    if leads is not None:
+        events.write("scores", trainer.step, {"scores": results.scores})
+    bundle = assembly.bundle(results.scores)
+    if main_folder is not None:
         record = {
             "seconds": round(time.monotonic() - began, 3),
             **describe_training(trainer),
             **describe_model(assembly, start),
-            "predict_rows_per_second": outcome.rows_per_second,
-            "predicted_split": outcome.splits,
-            "fitted_on_dev": outcome.fitted,
+            "predict_rows_per_second": results.rows_per_second,
+            "predicted_split": results.splits,
+            "fitted_on_dev": results.fitted,
             "notes": [f"{note.place}: {note.message}" for note in assembly.notes],
             "versions": versions(),
             "processes": world.size,
-            **(extra(outcome) if extra is not None else {}),
+            **(extra(results) if extra is not None else {}),
         }
-        with kept_for_resume(leads):
-            write_json(leads / "run.json", record)
-            write_outcome(leads, assembly, outcome)
-            save_bundle(leads / "model", bundle)  # last: its folder says that the run is complete
-        shutil.rmtree(leads / "checkpoints", ignore_errors=True)
+        with kept_for_resume(main_folder):
+            write_json(main_folder / "run.json", record)
+            write_results(main_folder, assembly, results)
+            save_bundle(main_folder / "model", bundle)  # last: its folder says that the run is complete
+        shutil.rmtree(main_folder / "checkpoints", ignore_errors=True)
     stages = trainer.stages.to_json()
     model = model_of(bundle, str(assembly.device))
-    return Run(folder, model, outcome.scores, outcome.baselines, outcome.intervals, stages)
+    return Run(folder, model, results.scores, results.baselines, results.intervals, stages)
 
 
 @contextmanager
@@ -240,8 +240,8 @@ def kept_for_resume(folder: Path) -> Generator[None]:
 
 def tell_fitted(assembly: Assembly, world: World) -> Assembly:
     """Give every process the tasks as the first one fitted them on dev."""
-    told = world.from_leader({name: task.to_json() for name, task in assembly.tasks.items()})
-    if world.leads:
+    told = world.broadcast({name: task.to_json() for name, task in assembly.tasks.items()})
+    if world.is_main:
         return assembly
     assert isinstance(told, dict)
     return replace(

@@ -91,15 +91,17 @@ def chosen_metrics(metrics: Iterable[str], *, every: bool) -> list[str]:
     return found if every else found[:1]
 
 
-def _with_interval(found: Intervals) -> Intervals:
-    return {task: {name: one for name, one in by.items() if has_interval(name)} for task, by in found.items()}
+def _with_interval(intervals: Intervals) -> Intervals:
+    return {
+        task: {name: interval for name, interval in by.items() if has_interval(name)} for task, by in intervals.items()
+    }
 
 
 _T = TypeVar("_T")
 
 
-def _cells(found: Mapping[str, Mapping[str, _T]], show: Callable[[_T], str]) -> dict[str, dict[str, str]]:
-    return {task: {metric: show(value) for metric, value in values.items()} for task, values in found.items()}
+def _cells(by_task: Mapping[str, Mapping[str, _T]], show: Callable[[_T], str]) -> dict[str, dict[str, str]]:
+    return {task: {metric: show(value) for metric, value in values.items()} for task, values in by_task.items()}
 
 
 def show_stages(stages: Sequence[Mapping[str, Any]], out: Console) -> None:
@@ -206,7 +208,7 @@ def _tasks(assembly: Assembly) -> Table:
 
 
 def _sources(assembly: Assembly) -> Table:
-    from polytask.outcome import describe_source
+    from polytask.results import describe_source
 
     table = grid("split", "tasks", title="Rows that carry a label, and their lengths in tokens")
     for name in ("rows", "median", "95 %", "longest", "truncated"):
@@ -224,14 +226,14 @@ def _sources(assembly: Assembly) -> Table:
 def _labels(assembly: Assembly) -> Table:
     table = grid("task", "labels", title="Labels in training (share of rows; for tags, of words)")
     for name, task in assembly.tasks.items():
-        tally = next(found.tallies[name] for found in assembly.tables.tables["train"] if name in found.tallies)
+        stats = next(found.label_stats[name] for found in assembly.tables.tables["train"] if name in found.label_stats)
         if not task.labels:
-            table.add_row(name, f"from {tally.low:g} to {tally.high:g}, mean {tally.mean:.3g}")
+            table.add_row(name, f"from {stats.low:g} to {stats.high:g}, mean {stats.mean:.3g}")
             continue
-        total = tally.present if task.gold_type == "list<string>" and task.level == "row" else tally.labels.total()
-        shown = tally.labels.most_common(12)
+        total = stats.present if task.label_type == "list<string>" and task.level == "row" else stats.labels.total()
+        shown = stats.labels.most_common(12)
         listed = ", ".join(f"{label} {100 * count / total:.1f} %" for label, count in shown)
-        rest = len(tally.labels) - len(shown)
+        rest = len(stats.labels) - len(shown)
         table.add_row(name, listed + (f", {rest} more" if rest else ""))
     return table
 

@@ -22,12 +22,12 @@ from polytask.data.cache import cached, key_of
 from polytask.data.columns import Matrices
 from polytask.data.encode import Source, encode_table
 from polytask.data.groups import groups_by_length
-from polytask.data.rows import Table
+from polytask.data.rows import DataTable
 from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError
 from polytask.model.device import pass_overhead
 from polytask.model.engine import TorchEngine
-from polytask.model.origin import pad_id
+from polytask.model.loading import pad_id
 from polytask.progress import Bar
 from polytask.tasks import Task, TaskOptions
 from polytask.tasks.alike import label_differences
@@ -45,7 +45,9 @@ class Teacher:
     tasks: tuple[str, ...]
 
 
-def hire(folders: Sequence[str], options: Mapping[str, TaskOptions], tasks: Mapping[str, Task]) -> tuple[Teacher, ...]:
+def load_teachers(
+    folders: Sequence[str], options: Mapping[str, TaskOptions], tasks: Mapping[str, Task]
+) -> tuple[Teacher, ...]:
     """Find the teachers of a configuration's tasks.
 
     Args:
@@ -89,9 +91,9 @@ def _require_alike(place: str, folder: str, teacher: Task, task: Task, options: 
         )
 
 
-def teach(
+def add_teacher_outputs(
     sources: Sequence[Source],
-    tables: Sequence[Table],
+    tables: Sequence[DataTable],
     tasks: Mapping[str, Task],
     teachers: Sequence[Teacher],
     device: torch.device,
@@ -110,13 +112,13 @@ def teach(
             names = [name for name in teacher.tasks if name in source.tasks]
             if names:
                 taught[number] |= _answers(teacher, source, table, tasks, names, device, show=show)
-    return tuple(replace(source, taught=found) for source, found in zip(sources, taught, strict=True))
+    return tuple(replace(source, teacher_logits=found) for source, found in zip(sources, taught, strict=True))
 
 
 def _answers(
     teacher: Teacher,
     source: Source,
-    table: Table,
+    table: DataTable,
     tasks: Mapping[str, Task],
     names: Sequence[str],
     device: torch.device,
@@ -131,19 +133,19 @@ def _answers(
 
     model = teacher.model
     key = key_of(model.digest, model.max_tokens, model.precision, table.digest, list(names), device.type)
-    outputs = load_file(cached(f"{key}.taught.safetensors", make))
+    outputs = load_file(cached(f"{key}.teacher_logits.safetensors", make))
     words = [len(source.word_tokens[row]) for row in range(len(source))]
     found: dict[str, Matrices] = {}
     for name in names:
         task = tasks[name]
         lines = np.asarray(words if task.level == "word" else [1] * len(source), dtype=np.int64)
         # In the units of this task: a number's mean and spread are those of its own training rows.
-        values = task.translated(torch.from_numpy(outputs[name]), model.tasks[name])
+        values = task.convert_teacher_logits(torch.from_numpy(outputs[name]), model.tasks[name])
         found[name] = Matrices(values.numpy(), np.cumsum(lines))
     return found
 
 
-def _read_by(bundle: Bundle, table: Table, tasks: Mapping[str, Task]) -> Source:
+def _read_by(bundle: Bundle, table: DataTable, tasks: Mapping[str, Task]) -> Source:
     """Return the rows as the teacher's tokenizer cuts them."""
     return encode_table(table, tasks, Tokenization.of(bundle.tokenizer, bundle.max_tokens))
 
@@ -191,11 +193,11 @@ class _Lesson:
         engine: TorchEngine,
         rows: Sequence[int],
         asked: Sequence[tuple[str, ...]],
-        found: Mapping[str, list[NDArray[np.float32]]],
+        by_row: Mapping[str, list[NDArray[np.float32]]],
     ) -> None:
         outputs = engine.run([self.source.tokens(row) for row in rows], asked)
         for row, names, made in zip(rows, asked, outputs, strict=True):
             for name in names:
                 by_word = self.bundle.tasks[name].level == "word"
                 tokens = np.asarray(self.source.word_tokens[row] if by_word else [0], dtype=np.int64)
-                found[name][row][tokens >= 0] = made[name]
+                by_row[name][row][tokens >= 0] = made[name]

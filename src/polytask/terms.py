@@ -10,12 +10,12 @@ Split: TypeAlias = Literal["train", "dev", "test"]
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 Activation: TypeAlias = Literal["softmax", "sigmoid", "identity"]
 # A word of a text: its characters from the first number up to, not including, the second.
-Word: TypeAlias = tuple[int, int]
+WordSpan: TypeAlias = tuple[int, int]
 # Where a word's tag is read: nowhere (the tokenizer dropped it or cut it off), from its own first token, or from the
 # token of the word before, which covers both (SentencePiece has one piece for several Chinese characters).
 NO_TOKEN, OWN_TOKEN, SHARED_TOKEN = 0, 1, 2
 # What a row says about one task: a class, a set of classes, a number, a tag (or number) for each word, or nothing.
-Gold: TypeAlias = "str | list[Any] | float | None"
+Label: TypeAlias = "str | list[Any] | float | None"
 # Scores of several tasks: {task: {metric: value}}; None where a metric is undefined.
 Scores: TypeAlias = "dict[str, dict[str, float | None]]"
 # Their 95 % intervals: {task: {metric: (low, high)}}; None where an interval is undefined.
@@ -97,7 +97,7 @@ class Portion:
 
 
 @dataclass(frozen=True)
-class Note:
+class DataWarning:
     """Something in the input that a person should know, with the place and the number of cases."""
 
     place: str

@@ -20,9 +20,9 @@ import torch
 
 from polytask.balance.balancer import BalanceOptions, Balancer, Floats
 from polytask.schedule import Change, Feedback, Schedule, ScheduleOptions, Step, Workload
-from polytask.tasks import METRICS, Metric, Tally, Task
+from polytask.tasks import METRICS, LabelStats, Metric, Task
 from polytask.tasks.gate import GateOptions
-from polytask.terms import Gold, Stratum
+from polytask.terms import Label, Stratum
 
 FOUR = ("a", "b", "c", "d")
 EVALUATE_EVERY = 7
@@ -86,7 +86,7 @@ def weigh(balancer: Balancer, step: Made) -> dict[str, float]:
 def update(balancer: Balancer, step: Made) -> Floats:
     """Return the gradient of the parameters of a step, from weights or from the method itself."""
     if balancer.shape == "gradients":
-        return balancer.combine(torch.from_numpy(step.jacobian)).numpy()
+        return balancer.aggregate(torch.from_numpy(step.jacobian)).numpy()
     found = weigh(balancer, step)
     return np.array([found[task] for task in step.tasks]) @ step.jacobian
 
@@ -212,13 +212,13 @@ def require_resumable_schedule(build: Callable[[], Schedule], count: int = 60) -
 
 
 def require_whole_steps(build: Callable[[], Schedule], run: Workload) -> None:
-    """Assert that steps are numbered, and pass `batch_rows` rows of the run's tasks through the encoder."""
+    """Assert that steps are numbered, and pass `batch_size` rows of the run's tasks through the encoder."""
     schedule = build()
     for number, (step, _) in enumerate(play(schedule, 50)):
         assert step.number == number
         assert set(step.rows) <= set(run.sizes)
         assert all(count >= 1 for count in step.rows.values())
-        assert sum(max(portion.rows.values()) for portion in step.portions) == run.batch_rows
+        assert sum(max(portion.rows.values()) for portion in step.portions) == run.batch_size
         assert len(step.rows) <= schedule.together
 
 
@@ -313,66 +313,70 @@ class TaskContract:
     cells: ClassVar[Sequence[Any]]
     values: ClassVar[Mapping[str, Any]] = {}
 
-    def read(self) -> tuple[Task, list[Gold], Tally]:
+    def read(self) -> tuple[Task, list[Label], LabelStats]:
         """Return the task as it is fitted to the rows, the rows' labels, and what was counted."""
-        kind, tally, golds = self.kind, Tally(), list[Gold]()
+        kind, stats, labels = self.kind, LabelStats(), list[Label]()
         options = kind.Options.model_validate({"type": kind.type_name, **self.values})
         for cell in self.cells:
-            gold = kind.read(options, {kind.columns(options)[-1]: cell}, tally)
-            tally.present += gold is not None
-            tally.missing += gold is None
-            golds += [] if gold is None else [gold]
-        return kind.fit("it", options, tally), golds, tally
+            label = kind.read(options, {kind.columns(options)[-1]: cell}, stats)
+            stats.present += label is not None
+            stats.missing += label is None
+            labels += [] if label is None else [label]
+        return kind.fit("it", options, stats), labels, stats
 
     def outputs(self, task: Task, rows: int) -> torch.Tensor:
         """Return what some head may say of rows."""
         return torch.randn(rows, task.head.size, generator=torch.Generator().manual_seed(5))
 
     def test_samples_go_from_reading_to_scores(self) -> None:
-        task, golds, _ = self.read()
-        targets = torch.tensor([task.encode(gold) for gold in golds])
-        outputs = self.outputs(task, len(golds)).requires_grad_()
+        task, labels, _ = self.read()
+        targets = torch.tensor([task.encode(label) for label in labels])
+        outputs = self.outputs(task, len(labels)).requires_grad_()
         loss = task.loss(outputs, targets)
         loss.backward()
         assert loss.isfinite()
         assert outputs.grad is not None
         assert outputs.grad.isfinite().all()
         assert outputs.grad.any(), "the loss does not depend on the outputs"
-        assert task.mass(targets) > 0
+        assert task.loss_denominator(targets) > 0
         errors, counts = task.training_errors(outputs.detach(), targets)
         assert len(errors) == len(counts) == task.head.size
         assert (errors >= 0).all()
         assert (errors <= counts + 1e-6).all()
-        for found in (task.decode(outputs.detach().numpy()), task.baseline(golds)):
-            scores = [METRICS[task.level][name](golds, found) for name in task.metrics]
+        for found in (task.decode(outputs.detach().numpy()), task.baseline(labels)):
+            scores = [METRICS[task.level][name](labels, found) for name in task.metrics]
             assert all(value is None or isinstance(value, float) for value in scores)
 
     def test_a_loss_over_parts_adds_up(self) -> None:
-        task, golds, _ = self.read()
-        targets, outputs = torch.tensor([task.encode(gold) for gold in golds]), self.outputs(task, len(golds))
+        task, labels, _ = self.read()
+        targets, outputs = torch.tensor([task.encode(label) for label in labels]), self.outputs(task, len(labels))
         parts = task.loss(outputs[:1], targets[:1]) + task.loss(outputs[1:], targets[1:])
         torch.testing.assert_close(task.loss(outputs, targets), parts, rtol=1e-4, atol=1e-4)
-        assert math.isclose(task.mass(targets), task.mass(targets[:1]) + task.mass(targets[1:]), rel_tol=1e-6)
+        assert math.isclose(
+            task.loss_denominator(targets),
+            task.loss_denominator(targets[:1]) + task.loss_denominator(targets[1:]),
+            rel_tol=1e-6,
+        )
 
     def test_json_form_decides_alike(self) -> None:
-        task, golds, _ = self.read()
+        task, labels, _ = self.read()
         copy = self.kind.from_json("it", json.loads(json.dumps(task.to_json())))
-        outputs = self.outputs(task, len(golds)).numpy()
+        outputs = self.outputs(task, len(labels)).numpy()
         assert copy.decode(outputs) == task.decode(outputs)
         assert (copy.labels, copy.metrics, copy.head) == (task.labels, task.metrics, task.head)
         assert copy.to_json() == task.to_json()
 
     def test_missing_cells_carry_no_label(self) -> None:
-        options, tally = self.kind.Options.model_validate({"type": self.kind.type_name, **self.values}), Tally()
+        options, stats = self.kind.Options.model_validate({"type": self.kind.type_name, **self.values}), LabelStats()
         for row in ({}, {self.kind.columns(options)[-1]: None}):
-            assert self.kind.read(options, row, tally) is None
-        assert tally == Tally()
+            assert self.kind.read(options, row, stats) is None
+        assert stats == LabelStats()
 
     def test_tallies_survive_json(self) -> None:
-        _, _, tally = self.read()
-        assert Tally.from_json(json.loads(json.dumps(tally.to_json()))) == tally
+        _, _, stats = self.read()
+        assert LabelStats.from_json(json.loads(json.dumps(stats.to_json()))) == stats
 
     def test_answers_are_json(self) -> None:
-        task, golds, _ = self.read()
-        shown = task.present(self.outputs(task, len(golds))[0].numpy(), "a text", [], [])
+        task, labels, _ = self.read()
+        shown = task.format_prediction(self.outputs(task, len(labels))[0].numpy(), "a text", [], [])
         assert json.loads(json.dumps(shown, allow_nan=False)) == shown

@@ -34,7 +34,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> pt.Run:
     rows = pd.DataFrame(corpus_rows(40))
     data = {"train": rows[:20], "dev": rows[20:], "test": rows[20:]}
     tasks = {name: {"type": "classification", "data": data, "label": name} for name in ("sentiment", "topic")}
-    values = {"encoder": str(tiny), "tasks": tasks, "train": {"max_steps": 2, "batch_rows": 8, "precision": "fp32"}}
+    values = {"encoder": str(tiny), "tasks": tasks, "train": {"max_steps": 2, "batch_size": 8, "precision": "fp32"}}
     return pt.train(values, tmp_path_factory.mktemp("results") / "run")
 
 
@@ -106,7 +106,7 @@ def test_every_entry_takes_the_folder_of_a_run_or_of_a_model(kind: str, trained:
     assert pt.report(folder) == trained.folder / "report.html"
     assert digests(trained.folder / "model") == before
     task = {"type": "classification", "data": {"train": rows, "dev": rows}, "label": "topic"}
-    values = {"encoder": str(folder), "tasks": {"new": task}, "train": {"max_steps": 1, "batch_rows": 4}}
+    values = {"encoder": str(folder), "tasks": {"new": task}, "train": {"max_steps": 1, "batch_size": 4}}
     assert list(pt.extend(folder, values).model.tasks) == ["sentiment", "topic", "new"]
 
 

@@ -88,7 +88,7 @@ def test_a_missing_file_is_refused(copied: Path) -> None:
 def test_another_version_is_refused(copied: Path) -> None:
     path = copied / "polytask.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "form": 99}))
-    with pytest.raises(ModelError, match="written in form 99, and this version of polytask reads form 3"):
+    with pytest.raises(ModelError, match="written in form 99, and this version of polytask reads form 4"):
         pt.load(copied)
 
 
@@ -284,7 +284,7 @@ def test_a_task_whose_name_is_a_path_is_refused(name: str, copied: Path) -> None
         pt.load(copied)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, '{"form": 3, "max_tokens": NaN}', "\x00", '{"form": []}'])
+@pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, '{"form": 4, "max_tokens": NaN}', "\x00", '{"form": []}'])
 def test_a_description_that_is_none_is_told_without_a_traceback(content: str, copied: Path) -> None:
     (copied / "polytask.json").write_text(content)
     with pytest.raises(ModelError):

@@ -98,7 +98,7 @@ class Explicit:
         found: dict[str, Tensor] = {}
         for tasks, names in sets.items():
             rows = torch.stack([torch.cat([self.own[name][task].flatten() for name in names]) for task in tasks])
-            pieces = balancer.combine(rows).split([self.own[name][tasks[0]].numel() for name in names])
+            pieces = balancer.aggregate(rows).split([self.own[name][tasks[0]].numel() for name in names])
             found |= {name: piece.view_as(self.own[name][tasks[0]]) for name, piece in zip(names, pieces, strict=True)}
         return found
 

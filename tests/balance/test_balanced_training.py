@@ -27,8 +27,8 @@ def steps(run: Path) -> list[dict[str, Any]]:
     [
         ({"method": "sum"}, {}, False),
         ({"method": "stch"}, {}, True),
-        ({"method": "famo"}, {"accumulate": 2}, True),
-        ({"method": "nash_mtl"}, {"accumulate": 2}, True),
+        ({"method": "famo"}, {"gradient_accumulation_steps": 2}, True),
+        ({"method": "nash_mtl"}, {"gradient_accumulation_steps": 2}, True),
         ({"method": "gradnorm"}, {"gradient_checkpointing": True}, True),
         ({"method": "graddrop"}, {"precision": "bf16"}, False),
         ({"method": "upgrad"}, {"precision": "bf16", "gradient_checkpointing": True}, True),
@@ -38,7 +38,7 @@ def steps(run: Path) -> list[dict[str, Any]]:
 def test_balanced_runs_train_and_log_the_weights(
     job: Job, tmp_path: Path, balance: dict[str, Any], train: dict[str, Any], weighs: bool
 ) -> None:
-    values = {**job(max_steps=4, log_every=2, learning_rate=5e-3, **train), "sharing": BRANCH, "balance": balance}
+    values = {**job(max_steps=4, logging_steps=2, learning_rate=5e-3, **train), "sharing": BRANCH, "balance": balance}
     run = pt.train(values, tmp_path / "run")
     assert set(run.scores["test"]) == set(TASKS)
     logged = steps(tmp_path / "run")
@@ -50,7 +50,11 @@ def test_balanced_runs_train_and_log_the_weights(
 
 
 def test_a_schedule_that_trains_one_task_a_step_at_times_is_balanced_when_it_does_not(job: Job, tmp_path: Path) -> None:
-    values = {**job(epochs=1, log_every=1), "schedule": {**SEQUENTIAL, "replay": 0.5}, "balance": {"method": "imtl_g"}}
+    values = {
+        **job(epochs=1, logging_steps=1),
+        "schedule": {**SEQUENTIAL, "replay": 0.5},
+        "balance": {"method": "imtl_g"},
+    }
     pt.train(values, tmp_path / "run")
     found = [set(event["weights"]) for event in steps(tmp_path / "run")]
     assert {"sentiment"} in found
@@ -74,10 +78,10 @@ def test_a_schedule_that_trains_one_task_a_step_at_times_is_balanced_when_it_doe
          r"dwa weighs all tasks in what they share, and nobody trains what entities trains; choose another sharing"),
         ({"balance": {"method": "gradnorm"}, "rows": 2},
          r"gradnorm needs all 3 tasks in a step, and this schedule trains at most 2 together; .*a greater "
-         r"train\.batch_rows"),
-        ({"balance": {"method": "upgrad", "measure": "top"}, "accumulate": 2},
-         r"balance\.measure: found top with train\.accumulate=2; .*set balance\.measure=all, or train\.accumulate=1"),
-        ({"balance": {"method": "gradnorm"}, "accumulate": 2}, r"set balance\.measure=all"),
+         r"train\.batch_size"),
+        ({"balance": {"method": "upgrad", "measure": "top"}, "gradient_accumulation_steps": 2},
+         r"balance\.measure: found top with train\.gradient_accumulation_steps=2; .*set balance\.measure=all"),
+        ({"balance": {"method": "gradnorm"}, "gradient_accumulation_steps": 2}, r"set balance\.measure=all"),
         ({"balance": {"method": "pcd", "primary": "topik"}}, r"balance\.primary: found 'topik'; .*mean 'topic'"),
         ({"balance": {"method": "krum", "outliers": 1}}, "krum with these options needs 4 tasks or more; found 3"),
         ({"balance": {"method": "krum", "selected": 5}}, "needs 5 tasks or more; found 3"),
@@ -91,8 +95,11 @@ def test_a_schedule_that_trains_one_task_a_step_at_times_is_balanced_when_it_doe
 )  # fmt: skip
 def test_mistakes_are_found_before_the_first_step(job: Job, changed: dict[str, Any], told: str) -> None:
     options = {**changed}
-    found = {"batch_rows": options.pop("rows", 8), "accumulate": options.pop("accumulate", 1)}
-    values = job(shared=found["batch_rows"] > 3, **found)
+    found = {
+        "batch_size": options.pop("rows", 8),
+        "gradient_accumulation_steps": options.pop("gradient_accumulation_steps", 1),
+    }
+    values = job(shared=found["batch_size"] > 3, **found)
     tasks = options.pop("tasks", TASKS)
     values = {**values, **options, "tasks": {name: values["tasks"][name] for name in tasks}}
     with pytest.raises(ConfigError, match=f"(?s){told}"):
@@ -114,7 +121,7 @@ def test_the_sum_goes_with_everything(job: Job, balance: dict[str, Any]) -> None
         ({"strategy": "partial", "branches": [{"from_layer": 2, "groups": [["sentiment", "topic"], ["entities"]]}]}, 0),
         ({"strategy": "partial", "shared_layers": 1, "kind": "lora", "rank": 2, "base": "frozen"}, 0),
     ],
-    ids=["global", "own top", "branch", "frozen below additions"],
+    ids=["global", "own top", "branch", "frozen below adapters"],
 )
 def test_the_top_is_the_highest_layer_in_which_most_tasks_meet_and_train(
     job: Job, sharing: dict[str, Any], level: int

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from polytask.assemble import Assembly
 from polytask.data.batch import Batch
-from polytask.model.branches import DeltaLevel
+from polytask.model.branches import AdapterLayer
 from polytask.training.gradient import StepGradient
 
 EACH_SHARING = pytest.mark.parametrize("name", SHARINGS)
@@ -48,8 +48,8 @@ def naive(assembly: Assembly, batches: Sequence[Batch]) -> np.ndarray[Any, Any]:
         trunk = next(encoder for encoder in model.trunks if name in encoder.tasks)
         layers: list[Tensor] = []
         for level in trunk.levels:
-            # Of copies a task reaches its own only; below additions all tasks meet in the layer itself.
-            common = not isinstance(level, DeltaLevel)
+            # Of copies a task reaches its own only; below adapters all tasks meet in the layer itself.
+            common = not isinstance(level, AdapterLayer)
             chosen = [parameter for key, parameter in level.named_parameters() if common or ".parts." not in key]
             found = torch.autograd.grad(mean, chosen, retain_graph=True, allow_unused=True)
             layers.append(torch.cat([gradient.flatten() for gradient in found if gradient is not None]))

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from polytask import testing
 from polytask.balance import BALANCERS
-from polytask.balance.balancer import Weigher
+from polytask.balance.balancer import Weighting
 
 every_method = pytest.mark.parametrize("method", METHODS, ids=str)
 every_weigher = pytest.mark.parametrize("method", WEIGHERS, ids=str)
@@ -278,4 +278,4 @@ def test_after_an_update_nothing_is_taken_in_that_was_not_weighed() -> None:
     fresh = json.dumps(Method("famo").build().state_dict()["core"])
     assert json.dumps(balancer.state_dict()["core"]) == fresh
     assert {m.name for m in WEIGHERS if m.build().wants_after} == {"famo"}
-    assert isinstance(Method("famo").options.build(TASKS), Weigher)
+    assert isinstance(Method("famo").options.build(TASKS), Weighting)

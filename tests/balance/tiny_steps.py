@@ -14,7 +14,7 @@ from polytask.assemble import Assembly, assemble
 from polytask.balance import Balancer, SumOptions
 from polytask.config import validate
 from polytask.data.batch import Batch
-from polytask.data.stream import Drawn
+from polytask.data.stream import DrawnRow
 from polytask.training.distribution import World
 from polytask.training.gradient import Differentiator
 from stacks import perturb
@@ -30,7 +30,7 @@ SHARINGS: dict[str, dict[str, Any]] = {
     "own layers": {"strategy": "partial", "shared_layers": 0},
     "independent": {"strategy": "independent"},
     "lora": {**BRANCH, "kind": "lora", "rank": 2},
-    "houlsby": {**BRANCH, "kind": "houlsby", "rank": 2},
+    "adapter": {**BRANCH, "kind": "adapter", "rank": 2},
     "soft": {**BRANCH, "kind": "soft", "strength": 0.1},
     "shared heads": {"strategy": "global", "share_heads": [["sentiment", "topic"]]},
 }
@@ -72,12 +72,12 @@ def batches_of(
     Args:
         apart: whether each task has batches of its own.
     """
-    rows: list[Drawn] = []
+    rows: list[DrawnRow] = []
     for number, source in enumerate(assembly.sources["train"]):
         for row in range(6):
             carried = tuple(task for task in source.tasks if row in source.carries[task] and task in tasks)
             if carried:
-                rows.append(Drawn(number, row, carried))
+                rows.append(DrawnRow(number, row, carried))
     by_task = [[replace(row, tasks=(task,)) for row in rows if task in row.tasks] for task in tasks]
     collate, sources = assembly.collator().from_sources, assembly.sources["train"]
     return [
@@ -107,4 +107,4 @@ def mean_loss(assembly: Assembly, name: str, batches: Sequence[Batch]) -> Tensor
     task = assembly.tasks[name]
     own = [batch.only(name) for batch in batches if name in batch.targets]
     losses = [task.loss(assembly.model(batch)[name], batch.targets[name]) for batch in own]
-    return torch.stack(losses).sum() / sum(task.mass(batch.targets[name]) for batch in own)
+    return torch.stack(losses).sum() / sum(task.loss_denominator(batch.targets[name]) for batch in own)

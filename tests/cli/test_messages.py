@@ -27,7 +27,7 @@ LABELS = ("[/b]", "[red]x[/red]", ":smile:", "a\x1b[31m")
         (["check", "CONFIG", "--epochs", "3"], "--epochs: no such option; .* --set train.epochs=VALUE"),
         (
             ["train", "CONFIG", "--batch-size=8", "--out", "x"],
-            "--batch-size: no such option; .* --set train.batch_rows=",
+            "--batch-size: no such option; .* --set train.batch_size=",
         ),
         (["check", "CONFIG", "--max-tokens", "8"], "--set max_tokens=VALUE"),
         (["check", "CONFIG", "--set", "epochs=1"], "--set epochs: epochs: unknown key; .*did you mean 'train.epochs'?"),
@@ -90,7 +90,7 @@ def odd(config: Path, tmp_path: Path) -> Path:
         "情感": {"type": "classification", "data": data},
         "имена_हिन्दी": {"type": "tagging", "data": data, "needs": "情感"},
     }
-    values["train"] = {"max_steps": 2, "batch_rows": 8, "precision": "fp32", "best_of_each_task": True}
+    values["train"] = {"max_steps": 2, "batch_size": 8, "precision": "fp32", "best_of_each_task": True}
     path = tmp_path / "odd.yaml"
     path.write_text(yaml.safe_dump(values, allow_unicode=True), "utf-8")
     return path

@@ -22,7 +22,7 @@ from polytask.comparison.arms import ARMS, build_arms, read_named, values_of, wi
 from polytask.comparison.budget import planned
 from polytask.comparison.compare import chosen_seeds
 from polytask.comparison.preparation import prepare
-from polytask.comparison.runs import Shelf
+from polytask.comparison.runs import RunStore
 from polytask.config import validate
 from polytask.errors import ConfigError, Interrupted, UserError
 
@@ -57,7 +57,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Done:
             "sentiment": {"type": "classification", "data": data, "label": "sentiment"},
             "topic": {"type": "classification", "data": data, "label": "topic", "weight": 2.0, "needs": "sentiment"},
         },
-        "train": {"epochs": 2, "batch_rows": 8, "max_steps": 4, "seed": 5, "precision": "fp32"},
+        "train": {"epochs": 2, "batch_size": 8, "max_steps": 4, "seed": 5, "precision": "fp32"},
     }
     out = folder / "out"
     return values, out, polytask.compare(values, out, seeds=2, named=ARM)
@@ -133,7 +133,7 @@ def test_every_arm_sees_as_many_rows_of_a_task(done: Done) -> None:
 )
 @pytest.mark.parametrize("shared", [True, False])
 def test_the_single_models_plan_as_many_rows_as_the_joint_one(job: Job, schedule: dict[str, Any], shared: bool) -> None:
-    config = validate({**job(rows=60, shared=shared, epochs=3, batch_rows=5), "schedule": schedule})
+    config = validate({**job(rows=60, shared=shared, epochs=3, batch_size=5), "schedule": schedule})
     budget = planned(assemble(config))
     for part in ARMS["single"](config, budget).parts.values():
         own = planned(assemble(part))
@@ -331,8 +331,8 @@ def test_runs_are_found_by_their_hash_whatever_they_are_called(tmp_path: Path) -
 
     (tmp_path / "other-abc").mkdir()
     config: Any = None
-    assert Shelf(tmp_path).place(Planned("global", "abc", config)) == tmp_path / "other-abc"
-    assert Shelf(tmp_path).place(Planned("global", "abd", config)) == tmp_path / "global-abd"
+    assert RunStore(tmp_path).place(Planned("global", "abc", config)) == tmp_path / "other-abc"
+    assert RunStore(tmp_path).place(Planned("global", "abd", config)) == tmp_path / "global-abd"
 
 
 def test_single_models_teach_the_joint_one_of_their_seed(done: Done, tmp_path: Path) -> None:

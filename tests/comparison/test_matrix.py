@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.comparison.answers import Answers
 from polytask.comparison.compare import Comparison
 from polytask.comparison.matrix import FORMATS, entry_of, to_csv, to_latex, to_markdown
 from polytask.comparison.merging import keep_other
+from polytask.comparison.predictions import ArmPredictions
 from polytask.comparison.statistics import compare_arms, holm, p_value
 from polytask.comparison.table import print_table, read_format, show_comparison
 from polytask.errors import OutputError, UserError
@@ -201,11 +201,11 @@ def test_p_is_small_exactly_where_the_interval_leaves_zero_out() -> None:
 
 def test_an_arm_is_compared_over_its_own_seeds() -> None:
     rng = np.random.default_rng(3)
-    golds = ("yes",) * 60
+    labels = ("yes",) * 60
 
-    def answers(seeds: tuple[int, ...], share: float) -> Answers:
-        found = tuple(tuple("yes" if rng.random() < share else "no" for _ in golds) for _ in seeds)
-        return Answers(tuple(range(60)), ("t",) * 60, golds, found, seeds)
+    def answers(seeds: tuple[int, ...], share: float) -> ArmPredictions:
+        found = tuple(tuple("yes" if rng.random() < share else "no" for _ in labels) for _ in seeds)
+        return ArmPredictions(tuple(range(60)), ("t",) * 60, labels, found, seeds)
 
     single, arm = answers((3, 4, 5), 0.7), answers((5, 3), 0.8)
     both = compare_arms("accuracy", "row", {"single": single, "arm": arm}, baseline="single", resamples=200, seed=0)

@@ -8,19 +8,19 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from polytask.comparison.answers import Answers
 from polytask.comparison.examples import examples
+from polytask.comparison.predictions import ArmPredictions
 from polytask.comparison.statistics import Difference, combine, compare_arms, drawn_seeds, overall
-from polytask.comparison.verdict import Candidate, Evidence, Needed, judge, needed_for, recommend
+from polytask.comparison.verdict import Candidate, Needed, VerdictInputs, judge, needed_for, recommend
 from polytask.evaluation.bootstrap import interval
 
 ROWS = 400
 
 
-def answers(right: Sequence[float], generator: np.random.Generator, rows: int = ROWS) -> Answers:
+def answers(right: Sequence[float], generator: np.random.Generator, rows: int = ROWS) -> ArmPredictions:
     """Answers to yes-or-no questions that are right with these probabilities, seed by seed."""
     found = tuple(tuple("yes" if value else "no" for value in generator.random(rows) < share) for share in right)
-    return Answers(tuple(range(rows)), tuple(f"text {row}" for row in range(rows)), ("yes",) * rows, found)
+    return ArmPredictions(tuple(range(rows)), tuple(f"text {row}" for row in range(rows)), ("yes",) * rows, found)
 
 
 def compared(single: Sequence[float], arm: Sequence[float], *, seed: int = 0, rows: int = ROWS) -> Difference:
@@ -36,14 +36,16 @@ def difference(delta: float, low: float, high: float, rows: float = 1e-4, seeds:
 
 
 def verdict(floor: float = 0.005, **arms: Difference) -> str:
-    return judge(Evidence("topic", "accuracy", arms, floor, ROWS, 3)).word
+    return judge(VerdictInputs("topic", "accuracy", arms, floor, ROWS, 3)).word
 
 
 def test_the_interval_of_a_difference_of_accuracies_is_that_of_normal_theory() -> None:
     generator = np.random.default_rng(7)
     both = {"single": answers([0.7, 0.7, 0.7], generator), "arm": answers([0.8, 0.8, 0.8], generator)}
     found = compare_arms("accuracy", "row", both, baseline="single", resamples=4000, seed=0)["arm"]
-    right = [np.array([[answer == "yes" for answer in one] for one in both[name].found]) for name in ("single", "arm")]
+    right = [
+        np.array([[answer == "yes" for answer in one] for one in both[name].predictions]) for name in ("single", "arm")
+    ]
     each = right[1].astype(float) - right[0]
     from_rows = each.mean(0).var() / ROWS
     from_seeds = each.mean(1).var(ddof=1) / 3 + (each.var(1).mean() - each.mean(0).var()) / ROWS / 2
@@ -94,10 +96,10 @@ def test_planted_differences_are_found_with_their_sign() -> None:
 
 def test_less_is_better_where_the_metric_is_an_error() -> None:
     rows = 50
-    golds = tuple(float(row) for row in range(rows))
-    far, near = (tuple(tuple(gold + shift for gold in golds) for _ in range(2)) for shift in (2.0, 1.0))
+    labels = tuple(float(row) for row in range(rows))
+    far, near = (tuple(tuple(label + shift for label in labels) for _ in range(2)) for shift in (2.0, 1.0))
     both = {
-        name: Answers(tuple(range(rows)), ("",) * rows, golds, found)
+        name: ArmPredictions(tuple(range(rows)), ("",) * rows, labels, found)
         for name, found in (("single", far), ("arm", near))
     }
     found = compare_arms("mae", "row", both, baseline="single", resamples=100, seed=0)["arm"]
@@ -105,17 +107,17 @@ def test_less_is_better_where_the_metric_is_an_error() -> None:
     assert found.mean == 1.0
     shown = examples(both["single"], both["arm"])
     assert [len(shown[side]) for side in ("fixed", "broken")] == [5, 0]
-    assert shown["fixed"][0]["single"] == shown["fixed"][0]["gold"] + 2
+    assert shown["fixed"][0]["single"] == shown["fixed"][0]["label"] + 2
 
 
 def test_an_undefined_metric_has_no_difference_and_no_verdict() -> None:
-    constant = Answers((0, 1), ("", ""), (1.0, 2.0), ((1.0, 1.0), (1.0, 1.0)))
+    constant = ArmPredictions((0, 1), ("", ""), (1.0, 2.0), ((1.0, 1.0), (1.0, 1.0)))
     found = compare_arms(
         "pearson", "row", {"single": constant, "arm": constant}, baseline="single", resamples=50, seed=0
     )
     assert found["arm"].delta is None
     assert found["arm"].low is None
-    told = judge(Evidence("topic", "pearson", {"arm": found["arm"]}, 0.0, 2, 2))
+    told = judge(VerdictInputs("topic", "pearson", {"arm": found["arm"]}, 0.0, 2, 2))
     assert told.word == "cannot_tell"
     assert "is undefined; choose another tasks.topic.metric" in told.sentence
     assert overall([found["arm"]], [None]) is None
@@ -139,10 +141,10 @@ def test_the_verdicts(most: tuple[float, ...], other: tuple[float, ...], expecte
 
 
 def test_the_sentences_name_the_arm_and_its_figures() -> None:
-    lost = judge(Evidence("topic", "accuracy", {"most": difference(-0.1, -0.2, -0.05)}, 0.005, ROWS, 3)).sentence
+    lost = judge(VerdictInputs("topic", "accuracy", {"most": difference(-0.1, -0.2, -0.05)}, 0.005, ROWS, 3)).sentence
     assert lost == "keep apart: with most, topic is -10.0 points [-20.0, -5.0] of accuracy from its own model"
     arms = {"most": difference(0.0, -0.02, 0.02), "other": difference(0.01, 0.002, 0.02)}
-    partly = judge(Evidence("topic", "accuracy", arms, 0.005, ROWS, 3)).sentence
+    partly = judge(VerdictInputs("topic", "accuracy", arms, 0.005, ROWS, 3)).sentence
     assert partly == (
         "share partly: topic gains with other: +1.0 points [+0.2, +2.0] of accuracy; with most, which shares most, it "
         "is +0.0 points [-2.0, +2.0]"
@@ -158,7 +160,7 @@ def test_what_would_tell_follows_from_the_two_parts_of_the_variance() -> None:
     rows_only = difference(0.0, -0.02, 0.02, rows=2e-4, seeds=0.0)
     assert needed_for(rows_only, 0.01, 100, 4) == Needed(400, None)
     assert needed_for(difference(0.0, -0.02, 0.02), 0.0, 100, 4) == Needed(None, None)  # no difference, no floor
-    told = judge(Evidence("topic", "accuracy", {"most": rows_only}, 0.01, 100, 4))
+    told = judge(VerdictInputs("topic", "accuracy", {"most": rows_only}, 0.01, 100, 4))
     assert "about 400 test rows in all (now 100) would tell" in told.sentence
     assert "more seeds alone would not" in told.sentence
 
@@ -196,12 +198,14 @@ def test_the_recommended_arm_gains_most_among_those_that_harm_nobody() -> None:
 
 
 def test_examples_are_rows_that_most_seeds_mend_or_break() -> None:
-    golds = ("yes",) * 4
-    single = Answers((3, 5, 7, 9), ("a", "b", "c", "d"), golds, (("no", "yes", "no", "no"),) * 3)
+    labels = ("yes",) * 4
+    single = ArmPredictions((3, 5, 7, 9), ("a", "b", "c", "d"), labels, (("no", "yes", "no", "no"),) * 3)
     found = (("yes", "no", "no", "yes"), ("yes", "no", "yes", "no"), ("no", "no", "no", "no"))
-    shown = examples(single, Answers((3, 5, 7, 9), ("a", "b", "c", "d"), golds, found))
-    assert [(one["row"], one["text"], one["single"], one["found"]) for one in shown["fixed"]] == [(3, "a", "no", "yes")]
-    assert [(one["row"], one["found"]) for one in shown["broken"]] == [(5, "no")]
+    shown = examples(single, ArmPredictions((3, 5, 7, 9), ("a", "b", "c", "d"), labels, found))
+    assert [(one["row"], one["text"], one["single"], one["prediction"]) for one in shown["fixed"]] == [
+        (3, "a", "no", "yes")
+    ]
+    assert [(one["row"], one["prediction"]) for one in shown["broken"]] == [(5, "no")]
 
 
 def test_tasks_on_the_same_texts_draw_the_same_rows() -> None:
@@ -216,10 +220,10 @@ def test_tasks_on_the_same_texts_draw_the_same_rows() -> None:
 
 def test_a_task_that_no_arm_has_learned_gets_no_verdict() -> None:
     same = {"most": difference(0.0, -0.001, 0.001)}
-    told = judge(Evidence("entities", "f1", same, 0.005, ROWS, 3, reached=0.0006, majority=0.0))
+    told = judge(VerdictInputs("entities", "f1", same, 0.005, ROWS, 3, reached=0.0006, majority=0.0))
     assert told.word == "cannot_tell"
     assert "no arm has learned entities" in told.sentence
     assert "train longer" in told.sentence
-    assert judge(Evidence("entities", "f1", same, 0.005, ROWS, 3, reached=0.3, majority=0.0)).word == "share"
-    assert judge(Evidence("rating", "mae", same, 0.005, ROWS, 3, reached=0.8, majority=0.8)).word == "cannot_tell"
-    assert judge(Evidence("rating", "mae", same, 0.005, ROWS, 3, reached=0.5, majority=0.8)).word == "share"
+    assert judge(VerdictInputs("entities", "f1", same, 0.005, ROWS, 3, reached=0.3, majority=0.0)).word == "share"
+    assert judge(VerdictInputs("rating", "mae", same, 0.005, ROWS, 3, reached=0.8, majority=0.8)).word == "cannot_tell"
+    assert judge(VerdictInputs("rating", "mae", same, 0.005, ROWS, 3, reached=0.5, majority=0.8)).word == "share"

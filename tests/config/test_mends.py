@@ -51,8 +51,8 @@ def test_a_tab_is_named_and_its_line_shown(tmp_path: Path, old: str, new: str, l
 @pytest.mark.parametrize(
     ("old", "new", "line", "shown"),
     [
-        ("  epochs: 1", "  epochs: 1\n   batch_rows: 8", 8, "   batch_rows: 8"),
-        ("  epochs: 1", "  epochs: 1\n batch_rows: 8", 8, " batch_rows: 8"),
+        ("  epochs: 1", "  epochs: 1\n   batch_size: 8", 8, "   batch_size: 8"),
+        ("  epochs: 1", "  epochs: 1\n batch_size: 8", 8, " batch_size: 8"),
         ("    type:", "   type:", 5, "    data: {train: a.jsonl, dev: 0.1}"),
         ("type: classification", "type: classification: x", 4, "    type: classification: x"),
     ],
@@ -91,7 +91,7 @@ def test_a_key_that_belongs_below_the_one_before_it_is_told_so(tmp_path: Path, o
     ("override", "path"),
     [
         ("epochs=1", "train.epochs"),
-        ("batch_size=8", "train.batch_rows"),
+        ("batch_size=8", "train.batch_size"),
         ("label=x", "tasks.NAME.label"),
         ("tasks.a.epochs=1", "train.epochs"),
         ("train.label=x", "tasks.NAME.label"),

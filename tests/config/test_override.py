@@ -25,10 +25,10 @@ def load(tmp_path: Path, *overrides: str) -> Config:
 
 def test_overrides_are_typed(tmp_path: Path) -> None:
     config = load(
-        tmp_path, "train.epochs=1", "train.learning_rate=1e-4", "train.tensorboard=true", "tasks.b.needs=[a]",
+        tmp_path, "train.epochs=1", "train.learning_rate=1e-4", "train.report_to=[tensorboard]", "tasks.b.needs=[a]",
         "tasks.a.needs=b", "tasks.b.tags=4", "encoder=x=y", "train.head_learning_rate=auto", "sharing.strategy=global",
     )  # fmt: skip
-    assert (config.train.epochs, config.train.learning_rate, config.train.tensorboard) == (1.0, 1e-4, True)
+    assert (config.train.epochs, config.train.learning_rate, config.train.report_to) == (1.0, 1e-4, ("tensorboard",))
     assert (config.tasks["a"].needs, config.tasks["b"].needs) == (("b",), ("a",))
     assert config.tasks["b"].tags == "4"  # type: ignore[attr-defined]
     assert config.encoder == "x=y"

@@ -31,7 +31,7 @@ MEASURED = {
 # Every strategy with the least that it asks for, and with all that it reads.
 VALID: dict[str, list[dict[str, Any]]] = {
     "global": [{}, HEADS],
-    "independent": [{}, {**LORA, **HEADS}, {"kind": "soft", "strength": 0.5}, {"kind": "houlsby", "rank": 16}],
+    "independent": [{}, {**LORA, **HEADS}, {"kind": "soft", "strength": 0.5}, {"kind": "adapter", "rank": 16}],
     "partial": [
         {"shared_layers": 0},
         {"branches": BRANCHES, **LORA, **HEADS},
@@ -228,11 +228,11 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     ),
     "an unknown kind": (
         "sharing:\n  strategy: independent\n  kind: lorra",
-        ["run.yaml:7: sharing.kind: found 'lorra'; accepted: copy, houlsby, lora, soft; did you mean 'lora'?"],
+        ["run.yaml:7: sharing.kind: found 'lorra'; accepted: adapter, copy, lora, soft; did you mean 'lora'?"],
     ),
     "another kind's option": (
         "sharing:\n  strategy: independent\n  rank: 4",
-        ["run.yaml:5: sharing: found 'rank' beside kind 'copy'; it is read by lora and houlsby only"],
+        ["run.yaml:5: sharing: found 'rank' beside kind 'copy'; it is read by lora and adapter only"],
     ),
     "a key of the adaptive policy": (
         "sharing:\n  strategy: adaptive\n  treshold: 0",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from polytask.corpus import Text, read_line, texts, write_files
+from polytask.corpus import CorpusText, read_line, texts, write_files
 from polytask.data.words import split_words
 from polytask.tasks.bio import repair, spans
 
@@ -22,7 +22,7 @@ SPLITS = ("train", "dev", "test")
 
 
 @pytest.fixture(scope="module")
-def corpus() -> list[Text]:
+def corpus() -> list[CorpusText]:
     return list(texts())
 
 
@@ -31,26 +31,26 @@ def word_trigrams(text: str) -> set[tuple[str, ...]]:
     return set(zip(words, words[1:], words[2:], strict=False))
 
 
-def test_it_is_large_enough(corpus: list[Text]) -> None:
+def test_it_is_large_enough(corpus: list[CorpusText]) -> None:
     assert len(corpus) >= 1_900
     counts = Counter(text.split for text in corpus)
     assert 0.6 < counts["train"] / len(corpus) < 0.8
     assert min(counts["dev"], counts["test"]) >= 200
 
 
-def test_each_label_has_enough_texts_to_learn_from(corpus: list[Text]) -> None:
+def test_each_label_has_enough_texts_to_learn_from(corpus: list[CorpusText]) -> None:
     train = [text for text in corpus if text.split == "train"]
     assert min(Counter(text.sentiment for text in train if text.sentiment).values()) >= 350
     assert min(Counter(text.topic for text in train if text.topic).values()) >= 125
     assert min(Counter(label for text in train for *_, label in text.entities or ()).values()) >= 200
 
 
-def test_topics_are_balanced(corpus: list[Text]) -> None:
+def test_topics_are_balanced(corpus: list[CorpusText]) -> None:
     counts = Counter(text.topic for text in corpus if text.topic)
     assert max(counts.values()) < 1.25 * min(counts.values()), counts
 
 
-def test_each_entity_type_is_marked_in_each_topic(corpus: list[Text]) -> None:
+def test_each_entity_type_is_marked_in_each_topic(corpus: list[CorpusText]) -> None:
     """A name's type must not be learned from the topic: films name companies, and business texts name works."""
     counts = Counter((text.topic, label) for text in corpus for *_, label in text.entities or ())
     for topic in LABELS["topic"]:
@@ -58,7 +58,7 @@ def test_each_entity_type_is_marked_in_each_topic(corpus: list[Text]) -> None:
             assert counts[topic, label] >= 8, (topic, label)
 
 
-def test_no_newspaper_is_a_work_in_one_text_and_an_organisation_in_another(corpus: list[Text]) -> None:
+def test_no_newspaper_is_a_work_in_one_text_and_an_organisation_in_another(corpus: list[CorpusText]) -> None:
     types: dict[str, set[str]] = defaultdict(set)
     for text in corpus:
         for start, end, label in text.entities or ():
@@ -66,7 +66,7 @@ def test_no_newspaper_is_a_work_in_one_text_and_an_organisation_in_another(corpu
     assert not [name for name, labels in types.items() if {"ORG", "WORK"} <= labels]
 
 
-def test_no_text_stands_twice(corpus: list[Text]) -> None:
+def test_no_text_stands_twice(corpus: list[CorpusText]) -> None:
     seen: dict[str, str] = {}
     for text in corpus:
         plain = " ".join(word for word in text.text.lower().split())
@@ -74,7 +74,7 @@ def test_no_text_stands_twice(corpus: list[Text]) -> None:
         seen[plain] = text.place
 
 
-def test_no_two_texts_are_nearly_alike(corpus: list[Text]) -> None:
+def test_no_two_texts_are_nearly_alike(corpus: list[CorpusText]) -> None:
     """Two texts share at most 30 of 100 word trigrams of the smaller one."""
     found = [word_trigrams(text.text) for text in corpus]
     index: dict[tuple[str, ...], list[int]] = defaultdict(list)
@@ -92,7 +92,7 @@ def test_no_two_texts_are_nearly_alike(corpus: list[Text]) -> None:
     assert not alike
 
 
-def test_labels_are_of_their_sets(corpus: list[Text]) -> None:
+def test_labels_are_of_their_sets(corpus: list[CorpusText]) -> None:
     for text in corpus:
         assert text.kind in LABELS["kind"], text.place
         assert text.sentiment in LABELS["sentiment"] | {None}, text.place
@@ -100,7 +100,7 @@ def test_labels_are_of_their_sets(corpus: list[Text]) -> None:
         assert {label for *_, label in text.entities or ()} <= LABELS["entity"], text.place
 
 
-def test_every_split_has_every_label(corpus: list[Text]) -> None:
+def test_every_split_has_every_label(corpus: list[CorpusText]) -> None:
     for split in SPLITS:
         chosen = [text for text in corpus if text.split == split]
         assert {text.sentiment for text in chosen} - {None} == LABELS["sentiment"]
@@ -108,13 +108,13 @@ def test_every_split_has_every_label(corpus: list[Text]) -> None:
         assert {label for text in chosen for *_, label in text.entities or ()} == LABELS["entity"]
 
 
-def test_each_column_has_empty_cells_but_not_many(corpus: list[Text]) -> None:
+def test_each_column_has_empty_cells_but_not_many(corpus: list[CorpusText]) -> None:
     for column in ("sentiment", "topic", "entities"):
         empty = sum(getattr(text, column) is None for text in corpus)
         assert 0 < empty < len(corpus) / 3, column
 
 
-def test_spans_begin_and_end_at_words(corpus: list[Text]) -> None:
+def test_spans_begin_and_end_at_words(corpus: list[CorpusText]) -> None:
     for text in corpus:
         words = split_words(text.text)
         starts, ends = {start for start, _ in words}, {end for _, end in words}
@@ -123,7 +123,7 @@ def test_spans_begin_and_end_at_words(corpus: list[Text]) -> None:
             assert end in ends, f"{text.place}: {text.text[start:end]}"
 
 
-def test_tags_say_what_the_marks_say(corpus: list[Text]) -> None:
+def test_tags_say_what_the_marks_say(corpus: list[CorpusText]) -> None:
     for text in corpus:
         row = text.row()
         words = split_words(text.text)
@@ -135,19 +135,19 @@ def test_tags_say_what_the_marks_say(corpus: list[Text]) -> None:
         assert found == (text.entities or ()), text.place
 
 
-def test_marks_leave_no_trace_in_the_text(corpus: list[Text]) -> None:
+def test_marks_leave_no_trace_in_the_text(corpus: list[CorpusText]) -> None:
     for text in corpus:
         assert not set("[]|") & set(text.text), text.place
         assert "](" not in text.text, text.place
         assert text.text == text.text.strip(), text.place
 
 
-def test_texts_follow_no_template(corpus: list[Text]) -> None:
+def test_texts_follow_no_template(corpus: list[CorpusText]) -> None:
     openings = Counter(" ".join(text.text.lower().split()[:4]) for text in corpus if len(text.text.split()) > 4)
     assert openings.most_common(1)[0][1] <= 3, openings.most_common(5)
 
 
-def test_files_hold_all_rows_and_leave_out_empty_cells(corpus: list[Text], tmp_path: Path) -> None:
+def test_files_hold_all_rows_and_leave_out_empty_cells(corpus: list[CorpusText], tmp_path: Path) -> None:
     counts = write_files(tmp_path / "data")
     assert sum(counts.values()) == len(corpus)
     for split in SPLITS:

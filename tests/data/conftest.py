@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from polytask.model.origin import load_tokenizer, locate
+from polytask.model.loading import load_tokenizer, locate
 from polytask.options import DataOptions
 from polytask.tasks import TASKS, TaskOptions
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from polytask.data.annotations import row_of, tag_words
 from polytask.data.feed import feeds_of
-from polytask.data.rows import Table, read_table
+from polytask.data.rows import DataTable, read_table
 from polytask.data.words import split_words
 from polytask.errors import ConfigError, DataError
 from polytask.tasks import TaskOptions
@@ -42,7 +42,7 @@ def regions(**more: Any) -> list[dict[str, Any]]:
     ]
 
 
-def table_of(**tasks: TaskOptions) -> Table:
+def table_of(**tasks: TaskOptions) -> DataTable:
     (feed,) = feeds_of(tasks, "train")
     return read_table(feed)
 
@@ -83,7 +83,7 @@ def test_what_each_tool_writes_is_training_data(form: str, options: Build, tmp_p
     value, name, column = FORMS[form]
     (tmp_path / name).write_text(json.dumps(value) + "\n", "utf-8")
     table = table_of(it=options("tagging", str(tmp_path / name), tags=column))
-    assert table.rows["gold.it"][:] == [TAGS]
+    assert table.rows["label.it"][:] == [TAGS]
     (row,) = table.rows
     assert row["text"] == TEXT
     assert list(zip(row["starts"], row["ends"], strict=True)) == split_words(TEXT)
@@ -93,8 +93,8 @@ def test_what_each_tool_writes_is_training_data(form: str, options: Build, tmp_p
 def test_texts_labels_and_spans_share_their_rows(options: Build, jsonl: Write) -> None:
     path = jsonl([{"text": TEXT, "topic": "x", "label": SPANS}, {"text": "nobody", "topic": "y", "label": []}])
     table = table_of(topic=options("classification", path, label="topic"), it=options("tagging", path, tags="label"))
-    assert table.rows["gold.it"][:] == [TAGS, ["O"]]
-    assert table.rows["gold.topic"][:] == ["x", "y"]
+    assert table.rows["label.it"][:] == [TAGS, ["O"]]
+    assert table.rows["label.topic"][:] == ["x", "y"]
 
 
 REFUSED: list[tuple[Any, str]] = [
@@ -140,7 +140,7 @@ def test_a_span_in_a_json_list_is_named_with_the_line_of_its_object(options: Bui
 def test_a_span_that_cuts_a_word_is_widened_and_noted_or_refused_when_strict(options: Build, jsonl: Write) -> None:
     path = jsonl([{"text": TEXT, "label": [[0, 7, "PER"]]}, {"text": TEXT, "label": [[0, 5, "PER"], [20, 27, "LOC"]]}])
     table = table_of(it=options("tagging", path, tags="label"))
-    assert table.rows["gold.it"][1] == [tag if at not in (3, 4, 5) else "O" for at, tag in enumerate(TAGS)]
+    assert table.rows["label.it"][1] == [tag if at not in (3, 4, 5) else "O" for at, tag in enumerate(TAGS)]
     (remark,) = table.remarks.messages()
     assert remark.startswith(f"2 spans cut a word and were widened to whole words, the first at {path}:2; ")
     with pytest.raises(DataError, match=r"rows.jsonl:2: task 'it': the span PER at characters 0 to 5 cuts .* 'Lee'"):
@@ -150,7 +150,7 @@ def test_a_span_that_cuts_a_word_is_widened_and_noted_or_refused_when_strict(opt
 def test_white_space_and_repetition_change_nothing_and_are_noted(options: Build, jsonl: Write) -> None:
     path = jsonl([{"text": TEXT, "label": [[0, 8, "PER"], [0, 7, "PER"], *SPANS[1:]]}])
     table = table_of(it=options("tagging", path, tags="label"))
-    assert table.rows["gold.it"][:] == [TAGS]
+    assert table.rows["label.it"][:] == [TAGS]
     assert [remark.partition(", ")[0] for remark in table.remarks.messages()] == [
         "1 spans begin or end with white space",
         "1 spans are given twice and count once",
@@ -189,7 +189,7 @@ def test_spans_in_another_unit_are_refused_until_it_is_named_or_their_text_tells
         table_of(it=options("tagging", path, tags="label"))
     table = table_of(it=options("tagging", path, tags="label", offsets=unit))
     expected = tag_words(text, [[start, end, "X"] for start, end in places], None, strict=True).tags
-    assert table.rows["gold.it"][:] == [expected]
+    assert table.rows["label.it"][:] == [expected]
     assert table.remarks.messages() == []
     said = [
         {"start": start, "end": end, "label": label, "text": text[slice(*place)]}
@@ -233,7 +233,7 @@ def test_regions_of_label_studio_that_are_not_read_are_refused() -> None:
 
 def test_tokens_beside_the_spans_are_the_words(options: Build, jsonl: Write) -> None:
     path = jsonl([{"text": "can't go", "tokens": ["ca", "n't", "go"], "spans": [[2, 5, "NEG"]]}])
-    assert table_of(it=options("tagging", path, tags="spans")).rows["gold.it"][:] == [["O", "B-NEG", "O"]]
+    assert table_of(it=options("tagging", path, tags="spans")).rows["label.it"][:] == [["O", "B-NEG", "O"]]
     for tokens in (["can", "go"], [{"id": 1}], [5]):
         path = jsonl([{"text": "can't go", "tokens": tokens, "spans": [[2, 5, "NEG"]]}])
         with pytest.raises(DataError, match=r"rows.jsonl:1: task 'it': (the tokens do not spell|found the token)"):
@@ -244,7 +244,7 @@ def test_what_was_not_accepted_or_not_finished_is_not_labelled(options: Build, j
     rows = [{"text": TEXT, "spans": objects(), "answer": answer} for answer in ("accept", "reject", "ignore")]
     path = jsonl([*rows, {"text": TEXT, "spans": None}, task_of_label_studio(regions(), was_cancelled=True)])
     table = table_of(it=options("tagging", path, tags="spans"))
-    assert [gold is not None for gold in table.rows["gold.it"][:]] == [True, False, False, False, False]
+    assert [label is not None for label in table.rows["label.it"][:]] == [True, False, False, False, False]
 
 
 def test_spans_without_a_text_and_rows_without_spans_are_refused(options: Build, jsonl: Write) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from polytask.data.batch import Batch, Collator, Item
 from polytask.data.groups import cut, groups_by_length
-from polytask.tasks import TASKS, Tally, Task
+from polytask.tasks import TASKS, LabelStats, Task
 
 PAD = 99
 lengths_up = st.lists(st.integers(1, 40), max_size=8).map(sorted)
@@ -75,10 +75,10 @@ def test_groups_hold_every_index_once_and_stay_within_the_tokens(lengths: list[i
 
 
 def task(kind: str, *cells: dict[str, Any]) -> Task:
-    chosen, tally = TASKS[kind].Options(type=kind), Tally()
+    chosen, stats = TASKS[kind].Options(type=kind), LabelStats()
     for cell in cells:
-        tally.present += TASKS[kind].read(chosen, cell, tally) is not None
-    return TASKS[kind].fit(kind, chosen, tally)
+        stats.present += TASKS[kind].read(chosen, cell, stats) is not None
+    return TASKS[kind].fit(kind, chosen, stats)
 
 
 @pytest.fixture(scope="module")
@@ -236,15 +236,15 @@ def test_a_teachers_outputs_go_with_the_targets(tasks: dict[str, Task]) -> None:
     ]  # fmt: skip
     batch = collate(tasks, items, most=2)
     assert len(batch.chunks) > 1
-    for name, taught in batch.taught.items():
-        assert taught.dtype == torch.float32
-        assert taught[:, 0].tolist() == batch.targets[name].tolist()
-    assert batch.taught["tagging"].shape == (8, 2)
-    alone = batch.weighing(0.25).only("tagging")
-    assert (list(alone.taught), list(alone.targets), alone.gold_share) == (["tagging"], ["tagging"], 0.25)
-    moved = batch.weighing(0.5).to(torch.device("meta"))
-    assert {found.device.type for found in moved.taught.values()} == {"meta"}
-    assert moved.gold_share == 0.5
+    for name, teacher_logits in batch.teacher_logits.items():
+        assert teacher_logits.dtype == torch.float32
+        assert teacher_logits[:, 0].tolist() == batch.targets[name].tolist()
+    assert batch.teacher_logits["tagging"].shape == (8, 2)
+    alone = batch.with_label_weight(0.25).only("tagging")
+    assert (list(alone.teacher_logits), list(alone.targets), alone.label_weight) == (["tagging"], ["tagging"], 0.25)
+    moved = batch.with_label_weight(0.5).to(torch.device("meta"))
+    assert {found.device.type for found in moved.teacher_logits.values()} == {"meta"}
+    assert moved.label_weight == 0.5
     bare = collate(tasks, [Item([1], None, [], (), {})])
-    assert bare.taught == {}
-    assert bare.weighing(0.5) is bare
+    assert bare.teacher_logits == {}
+    assert bare.with_label_weight(0.5) is bare

@@ -16,7 +16,7 @@ from polytask.data.prepare import read_tables
 from polytask.data.tokens import Tokenization, TokenRow
 from polytask.data.words import join_words, split_words
 from polytask.tasks import TaskOptions
-from polytask.terms import Word
+from polytask.terms import WordSpan
 
 Build = Callable[..., TaskOptions]
 Write = Callable[..., str]
@@ -35,7 +35,7 @@ def rows_of(tokenizer: Any, max_tokens: int, *inputs: Any) -> list[TokenRow]:
     return Tokenization.of(tokenizer, max_tokens).rows(*inputs)
 
 
-def check_words(tokenizer: Any, text: str, words: list[Word], found: list[int], max_tokens: int) -> None:
+def check_words(tokenizer: Any, text: str, words: list[WordSpan], found: list[int], max_tokens: int) -> None:
     """A word's token is the first of the text's tokens with a character in common, which one word reads.
 
     -1 says that there is none, -2 that the word before reads it.

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from polytask.classes import ClassNames
 from polytask.data.feed import feeds_of, hub_rows
 from polytask.data.prepare import read_tables
-from polytask.data.rows import Table, read_table
+from polytask.data.rows import DataTable, read_table
 from polytask.errors import ConfigError, DataError
 from polytask.options import DataOptions
 from polytask.tasks import TASKS, TaskOptions
@@ -29,7 +29,7 @@ Write = Callable[..., str]
 ROWS = [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
 
 
-def tables_of(split: Split, **tasks: TaskOptions) -> list[Table]:
+def tables_of(split: Split, **tasks: TaskOptions) -> list[DataTable]:
     return [read_table(feed) for feed in feeds_of(tasks, split)]
 
 
@@ -116,10 +116,10 @@ def test_a_share_cuts_the_rows_in_two_and_keeps_equal_texts_together(texts: list
     rows = tuple({"text": text, "label": str(at)} for at, text in enumerate(texts))
     chosen = TASKS["classification"].Options(type="classification", data=DataOptions(train=rows, dev=share))
     (train,), (dev,) = tables_of("train", it=chosen), tables_of("dev", it=chosen)
-    labels = [*train.rows["gold.it"][:], *dev.rows["gold.it"][:]]
+    labels = [*train.rows["label.it"][:], *dev.rows["label.it"][:]]
     assert sorted(labels, key=int) == [row["label"] for row in rows]
     assert not set(train.rows["text"][:]) & set(dev.rows["text"][:])
-    assert train.tallies["it"].present == len(train.rows)
+    assert train.label_stats["it"].present == len(train.rows)
     assert train.feed.inputs == dev.feed.inputs
 
 
@@ -138,8 +138,8 @@ def test_a_hub_dataset_gives_names_for_class_labels(options: Build, folder: str)
         "entities": options("tagging", hub=folder, tags="ner_tags"),
     }
     (table,) = tables_of("train", **tasks)
-    assert table.rows["gold.sentiment"][:] == ["pos", "neg", None]
-    assert table.rows["gold.entities"][:] == [["B-X", "I-X"], ["O"], None]
+    assert table.rows["label.sentiment"][:] == ["pos", "neg", None]
+    assert table.rows["label.entities"][:] == [["B-X", "I-X"], ["O"], None]
     assert table.rows["place"][0] == f"{folder} (train):1"
     (dev,) = tables_of("dev", **tasks)
     assert dev.rows["text"][:] == ["a b", "c"]
@@ -197,14 +197,14 @@ def test_class_names_of_a_parquet_file_are_those_of_the_dataset(options: Build, 
     )
     for split in ("train", "dev"):
         (one,), (other,) = tables_of(split, **by_hub), tables_of(split, **by_file)
-        assert [one.rows[column][:] for column in ("text", "gold.sentiment", "gold.entities")] == [
-            other.rows[column][:] for column in ("text", "gold.sentiment", "gold.entities")
+        assert [one.rows[column][:] for column in ("text", "label.sentiment", "label.entities")] == [
+            other.rows[column][:] for column in ("text", "label.sentiment", "label.entities")
         ]
     first, second = read_tables(by_hub), read_tables(by_file)
     assert {name: task.to_json() for name, task in first.tasks.items()} == {
         name: task.to_json() for name, task in second.tasks.items()
     }
-    assert second.tables["train"][0].rows["gold.sentiment"][:] == ["pos", "neg", None]
+    assert second.tables["train"][0].rows["label.sentiment"][:] == ["pos", "neg", None]
 
 
 def test_class_names_lie_anywhere_in_a_row() -> None:
@@ -233,7 +233,7 @@ def test_a_class_number_without_a_name_is_named_with_its_row(options: Build, tmp
     for broken in (b"{", b"[]", b'{"info": []}', b'{"info": {"features": 5}}', b'{"info": null}'):
         pq.write_table(table.replace_schema_metadata({"huggingface": broken}), path)
         (found,) = tables_of("train", it=options("classification", str(path)))
-        assert found.rows["gold.it"][:] == ["0", "2"]
+        assert found.rows["label.it"][:] == ["0", "2"]
 
 
 def test_a_folder_of_csv_keeps_labels_that_look_empty(options: Build, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_a_folder_of_csv_keeps_labels_that_look_empty(options: Build, tmp_path: 
     lines = "".join(f"text {at},{label}\n" for at, label in enumerate(labels))
     (tmp_path / "set" / "train.csv").write_text(f"text,label\n{lines}", "utf-8")
     (table,) = tables_of("train", it=options("classification", hub=str(tmp_path / "set"), dev=ROWS))
-    assert table.rows["gold.it"][:] == ["NA", "None", None, "x", "null"]
+    assert table.rows["label.it"][:] == ["NA", "None", None, "x", "null"]
 
 
 def test_options_of_files_are_refused_beside_hub() -> None:

@@ -124,8 +124,8 @@ def test_every_whole_number_of_every_option_has_a_limit() -> None:
 @pytest.mark.parametrize(
     ("place", "value", "told"),
     [
-        ("batch_rows", 10**9, "train.batch_rows: found 1000000000"),
-        ("accumulate", 10**9, "train.accumulate: found 1000000000"),
+        ("batch_size", 10**9, "train.batch_size: found 1000000000"),
+        ("gradient_accumulation_steps", 10**9, "train.gradient_accumulation_steps: found 1000000000"),
         ("epochs", 1e300, "train.epochs: found 1e+300"),
         ("max_steps", 10**12, "train.max_steps: found 1,000,000,000,000; at most 1,000,000,000 is accepted"),
     ],

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polytask.data.prepare import Tables, encode_tables, fingerprints, read_tables, truncation_notes
+from polytask.data.prepare import DataTables, encode_tables, fingerprints, read_tables, truncation_warnings
 from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError, DataError
 from polytask.tasks import TaskOptions
@@ -20,7 +20,7 @@ TRAIN = [{"text": "good film", "label": "pos"}, {"text": "bad film", "label": "n
 DEV = [{"text": "fine film", "label": "pos"}]
 
 
-def noted(tables: Tables) -> list[tuple[str, str]]:
+def noted(tables: DataTables) -> list[tuple[str, str]]:
     """Return the notes as (place, message), without those on splits that are too small to score anything."""
     small = ("only ", "every row has ")
     return [(note.place, note.message) for note in tables.notes if not note.message.startswith(small)]
@@ -33,7 +33,7 @@ def notes_of(tasks: Mapping[str, TaskOptions]) -> dict[str, list[str]]:
     return found
 
 
-def encoded(tables: Tables, tokenizer: Any, max_tokens: int = 32) -> Any:
+def encoded(tables: DataTables, tokenizer: Any, max_tokens: int = 32) -> Any:
     return encode_tables(tables, Tokenization.of(tokenizer, max_tokens))
 
 
@@ -44,7 +44,7 @@ def test_a_clean_job_has_nothing_to_note(options: Build, tokenizer: Any) -> None
     assert {split: [len(source) for source in found] for split, found in sources.items()} == {
         "train": [2], "dev": [1], "test": [1],
     }  # fmt: skip
-    assert truncation_notes(sources, 32) == []
+    assert truncation_warnings(sources, 32) == []
 
 
 def test_tasks_of_the_same_files_share_one_source(options: Build, jsonl: Write, tokenizer: Any) -> None:
@@ -178,7 +178,7 @@ def test_truncated_texts_are_counted(options: Build, tokenizer: Any) -> None:
     long = {"text": "word " * 50, "label": "pos"}
     tables = read_tables({"it": options("classification", [*TRAIN, long, long], dev=DEV)})
     sources = encoded(tables, tokenizer)
-    assert [(note.place, note.message) for note in truncation_notes(sources, 32)] == [
+    assert [(note.place, note.message) for note in truncation_warnings(sources, 32)] == [
         ("train of it", "2 of 4 texts (50 %) are longer than 32 tokens and truncated")
     ]
 

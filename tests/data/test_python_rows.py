@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 
 from polytask.config import validate
 from polytask.data.feed import feeds_of
-from polytask.data.rows import Table, read_table
+from polytask.data.rows import DataTable, read_table
 from polytask.tabular import plain, rows_of_table
 from polytask.tasks import TaskOptions
 
 Build = Callable[..., TaskOptions]
 
 
-def table_of(**tasks: TaskOptions) -> Table:
+def table_of(**tasks: TaskOptions) -> DataTable:
     (feed,) = feeds_of(tasks, "train")
     return read_table(feed)
 
@@ -49,9 +49,9 @@ def test_a_table_is_its_rows(build: Callable[[Any], Any], options: Build) -> Non
     tasks = {"label": options("classification", build(ROWS)), "tags": options("tagging", build(ROWS))}
     table = table_of(**tasks, score=options("regression", build(ROWS)))
     assert table.rows["text"][:] == ["a b", "c"]
-    assert table.rows["gold.label"][:] == ["x", None]
-    assert table.rows["gold.score"][:] == [1.5, None]
-    assert table.rows["gold.tags"][:] == [["O", "B-X"], ["O"]]
+    assert table.rows["label.label"][:] == ["x", None]
+    assert table.rows["label.score"][:] == [1.5, None]
+    assert table.rows["label.tags"][:] == [["O", "B-X"], ["O"]]
 
 
 def test_values_of_numpy_and_pandas_are_plain(options: Build) -> None:
@@ -62,8 +62,8 @@ def test_values_of_numpy_and_pandas_are_plain(options: Build) -> None:
     ]  # fmt: skip
     kinds = ("classification", "regression", "multilabel", "tagging")
     table = table_of(**{kind: options(kind, rows) for kind in kinds})
-    assert [table.rows[f"gold.{kind}"][0] for kind in kinds] == ["3", 0.5, ["x", "y"], ["O", "B-X"]]
-    assert [table.rows[f"gold.{kind}"][1] for kind in kinds[:3]] == [None] * 3
+    assert [table.rows[f"label.{kind}"][0] for kind in kinds] == ["3", 0.5, ["x", "y"], ["O", "B-X"]]
+    assert [table.rows[f"label.{kind}"][1] for kind in kinds[:3]] == [None] * 3
 
 
 def test_plain_values_stay_as_they_are() -> None:
@@ -105,8 +105,8 @@ def test_a_data_set_is_its_rows_with_the_names_of_its_classes(options: Build) ->
     data = datasets.Dataset.from_list(rows, features=features)
     for form in (data, data.with_format("numpy"), data.to_iterable_dataset()):
         table = table_of(label=options("classification", form), tags=options("tagging", form))
-        assert table.rows["gold.label"][:] == ["good", None]
-        assert table.rows["gold.tags"][:] == [["O", "B-X"], ["O"]]
+        assert table.rows["label.label"][:] == ["good", None]
+        assert table.rows["label.tags"][:] == [["O", "B-X"], ["O"]]
     with_splits = datasets.DatasetDict(train=data, test=data)
     assert "found a data set of several splits (train, test); give one of them" in told(options, with_splits)
 

@@ -62,7 +62,7 @@ def test_a_set_has_the_rows_that_its_description_counts(name: str, options: Buil
         (feed,) = feeds_of(tasks, split)  # all tasks of a set share its rows
         table = read_table(feed)
         assert len(set(table.rows["place"][:])) == count
-        assert all(tally.present == count for tally in table.tallies.values())
+        assert all(stats.present == count for stats in table.label_stats.values())
 
 
 def test_intent_and_slots_of_snips_share_all_rows(options: Build, tokenizer: Any) -> None:

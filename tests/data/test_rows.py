@@ -16,7 +16,7 @@ import pytest
 from polytask.data.feed import feeds_of
 from polytask.data.prepare import read_tables
 from polytask.data.readers import READERS
-from polytask.data.rows import Table, read_table
+from polytask.data.rows import DataTable, read_table
 from polytask.errors import ConfigError, DataError
 from polytask.options import Format
 from polytask.tasks import TaskOptions
@@ -26,7 +26,7 @@ Write = Callable[..., str]
 ODD_SEPARATORS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\u200b\ufeff"
 
 
-def table_of(**tasks: TaskOptions) -> Table:
+def table_of(**tasks: TaskOptions) -> DataTable:
     (feed,) = feeds_of(tasks, "train")
     return read_table(feed)
 
@@ -36,11 +36,11 @@ def test_tasks_that_name_the_same_file_share_its_rows(options: Build, jsonl: Wri
     kinds = ("classification", "multilabel", "regression", "tagging")
     table = table_of(**{kind: options(kind, path) for kind in kinds})
     (row,) = table.rows
-    assert {key: value for key, value in row.items() if key.startswith("gold.")} == {
-        "gold.classification": "x",
-        "gold.multilabel": [],
-        "gold.regression": 1.0,
-        "gold.tagging": ["O", "B-Z"],
+    assert {key: value for key, value in row.items() if key.startswith("label.")} == {
+        "label.classification": "x",
+        "label.multilabel": [],
+        "label.regression": 1.0,
+        "label.tagging": ["O", "B-Z"],
     }
     assert (row["starts"], row["ends"]) == ([0, 2], [1, 3])
     assert row["place"] == f"{path}:1"
@@ -51,10 +51,10 @@ def test_tasks_that_name_the_same_file_share_its_rows(options: Build, jsonl: Wri
 def test_a_missing_cell_is_masked_and_counted(missing: dict[str, Any], options: Build, jsonl: Write) -> None:
     path = jsonl([{"text": "a", "label": "x", "score": 1}, {"text": "b", **missing, "score": 2}])
     table = table_of(sentiment=options("classification", path), rating=options("regression", path))
-    assert table.rows["gold.sentiment"][:] == ["x", None]
-    assert table.rows["gold.rating"][:] == [1.0, 2.0]
-    assert (table.tallies["sentiment"].present, table.tallies["sentiment"].missing) == (1, 1)
-    assert (table.tallies["rating"].present, table.tallies["rating"].missing) == (2, 0)
+    assert table.rows["label.sentiment"][:] == ["x", None]
+    assert table.rows["label.rating"][:] == [1.0, 2.0]
+    assert (table.label_stats["sentiment"].present, table.label_stats["sentiment"].missing) == (1, 1)
+    assert (table.label_stats["rating"].present, table.label_stats["rating"].missing) == (2, 0)
 
 
 def test_tokens_that_do_not_spell_out_the_text_get_a_row_of_their_own(options: Build, jsonl: Write) -> None:
@@ -66,10 +66,10 @@ def test_tokens_that_do_not_spell_out_the_text_get_a_row_of_their_own(options: B
     path = jsonl(rows)
     table = table_of(topic=options("classification", path), slots=options("tagging", path))
     assert table.rows["text"][:] == ["cannot go", "I <b>go</b>", "I go", "never told"]
-    assert table.rows["gold.topic"][:] == ["x", "y", None, "y"]
-    assert table.rows["gold.slots"][:] == [["O", "O", "B-Z"], None, ["O", "B-Z"], None]
+    assert table.rows["label.topic"][:] == ["x", "y", None, "y"]
+    assert table.rows["label.slots"][:] == [["O", "O", "B-Z"], None, ["O", "B-Z"], None]
     assert table.apart == (1, f"{path}:2")
-    assert table.tallies["topic"].missing == 0
+    assert table.label_stats["topic"].missing == 0
 
 
 def test_a_text_that_nobody_reads_leaves_no_row_beside_its_tokens(options: Build, jsonl: Write) -> None:
@@ -84,8 +84,8 @@ def test_a_text_that_nobody_reads_leaves_no_row_beside_its_tokens(options: Build
     assert alone.apart == (2, f"{path}:1")
     both = table_of(topic=options("classification", path), pos=options("tagging", path))
     assert both.rows["text"][:] == ["de le film", "un film", "du vin", "de le vin"]
-    assert both.rows["gold.topic"][:] == [None, "x", "y", None]
-    assert both.tallies["topic"].missing == 1
+    assert both.rows["label.topic"][:] == [None, "x", "y", None]
+    assert both.label_stats["topic"].missing == 1
 
 
 def test_tagging_tasks_share_a_row_when_their_tokens_are_equal(options: Build, jsonl: Write) -> None:
@@ -106,7 +106,7 @@ def test_words_without_a_text_are_joined_to_one(options: Build, tmp_path: Path) 
 def test_columns_of_a_conll_file_are_named_by_number(options: Build, tmp_path: Path) -> None:
     (tmp_path / "rows.conll").write_text("7 Lee NNP B-PER\n8 sings VBZ O\n", "utf-8")
     table = table_of(pos=options("tagging", str(tmp_path / "rows.conll"), tokens="2", tags="3"))
-    assert (table.rows["text"][0], table.rows["gold.pos"][0]) == ("Lee sings", ["NNP", "VBZ"])
+    assert (table.rows["text"][0], table.rows["label.pos"][0]) == ("Lee sings", ["NNP", "VBZ"])
 
 
 def test_text_with_odd_line_separators_is_kept_as_it_is(options: Build, tmp_path: Path) -> None:
@@ -191,8 +191,8 @@ def test_a_column_that_no_row_has_names_the_nearest(kind: str, column: str, opti
 def test_an_orphan_tag_is_repaired_and_counted_or_refused_when_strict(options: Build, jsonl: Write) -> None:
     path = jsonl([{"tokens": ["a"], "tags": ["B-X"]}, {"tokens": ["a", "b", "c"], "tags": ["I-X", "I-X", "I-Y"]}])
     table = table_of(it=options("tagging", path))
-    assert table.rows["gold.it"][1] == ["B-X", "I-X", "B-Y"]
-    assert (table.tallies["it"].repaired, table.tallies["it"].repaired_at) == (2, f"{path}:2")
+    assert table.rows["label.it"][1] == ["B-X", "I-X", "B-Y"]
+    assert (table.label_stats["it"].repaired, table.label_stats["it"].repaired_at) == (2, f"{path}:2")
     with pytest.raises(DataError, match=r"rows.jsonl:2: task 'it': an I- tag continues no entity; begin it with B-"):
         table_of(it=options("tagging", path, strict=True))
 
@@ -213,14 +213,14 @@ def test_rows_are_read_once_and_again_only_when_the_file_changes(
     path = jsonl([{"text": "a", "label": "x"}])
     first, second = (table_of(it=options("classification", path)) for _ in range(2))
     assert len(reads) == 1
-    assert (first.digest, first.tallies, first.rows[:]) == (second.digest, second.tallies, second.rows[:])
+    assert (first.digest, first.label_stats, first.rows[:]) == (second.digest, second.label_stats, second.rows[:])
     jsonl([{"text": "a", "label": "y"}])
-    assert table_of(it=options("classification", path)).rows["gold.it"][:] == ["y"]
+    assert table_of(it=options("classification", path)).rows["label.it"][:] == ["y"]
     table_of(it=options("classification", path, strict=True))
     assert len(reads) == 3
     for counts in cache.glob("*.rows.json"):
         shutil.rmtree(counts)
-    assert table_of(it=options("classification", path)).tallies["it"].labels == {"y": 1}
+    assert table_of(it=options("classification", path)).label_stats["it"].labels == {"y": 1}
     assert not list(cache.glob(".making-*"))
 
 
@@ -248,9 +248,9 @@ def test_text_cells_hold_scores_lists_and_labels(name: Format, options: Build, t
         labels=options("multilabel", str(path), separator="|"),
         tags=options("tagging", str(path)),
     )
-    assert table.rows["gold.score"][:] == [1.5, None]
-    assert table.rows["gold.labels"][:] == [["x", "y"], None]
-    assert table.rows["gold.tags"][:] == [["O", "B-Z"], ["O"]]
+    assert table.rows["label.score"][:] == [1.5, None]
+    assert table.rows["label.labels"][:] == [["x", "y"], None]
+    assert table.rows["label.tags"][:] == [["O", "B-Z"], ["O"]]
 
 
 def test_lists_written_as_text_are_the_lists_that_they_show(options: Build, tmp_path: Path) -> None:
@@ -259,8 +259,8 @@ def test_lists_written_as_text_are_the_lists_that_they_show(options: Build, tmp_
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([*cells, ["c d", "c d", "O O", "[]"]])
     table = table_of(tags=options("tagging", str(path)), labels=options("multilabel", str(path)))
-    assert table.rows["gold.tags"][:] == [["B-X", "I-X"], ["O", "O"]]
-    assert table.rows["gold.labels"][:] == [["x", "y z"], []]
+    assert table.rows["label.tags"][:] == [["B-X", "I-X"], ["O", "O"]]
+    assert table.rows["label.labels"][:] == [["x", "y z"], []]
     assert table.rows["starts"][:] == [[0, 2], [0, 2]]
 
 
@@ -271,7 +271,7 @@ def test_rows_that_mark_every_label_need_the_names_of_the_labels(written: Any, o
     with pytest.raises(ConfigError, match=r"tasks.it .*each row lists 3 times 0 or 1.*`classes: \[first, second"):
         read_tables({"it": options("multilabel", rows, dev=rows)})
     table = table_of(it=options("multilabel", rows, classes=["joy", "fear", "love"]))
-    assert table.rows["gold.it"][:] == [["love"], ["joy"], []]
+    assert table.rows["label.it"][:] == [["love"], ["joy"], []]
     with pytest.raises(DataError, match=r"train row 1: task 'it': .*`classes` names 2 labels, so a row is as many"):
         table_of(it=options("multilabel", rows, classes=["joy", "fear"]))
 
@@ -307,7 +307,7 @@ def test_one_token_a_row_is_refused_or_read_with_the_column_of_the_sentence(opti
         table_of(it=options("tagging", str(path), **columns))
     table = table_of(it=options("tagging", str(path), **columns, sentence="Sentence #"))
     assert table.rows["text"][:] == ["Ann sings", "Bo Li"]
-    assert table.rows["gold.it"][:] == [["B-PER", "O"], ["B-PER", "I-PER"]]
+    assert table.rows["label.it"][:] == [["B-PER", "O"], ["B-PER", "I-PER"]]
     assert table.rows["place"][:] == [f"{path}:2", f"{path}:4"]
     with pytest.raises(DataError, match=r"rows.csv:2: no column 'sentence' \(accepted: .*did you mean 'Sentence #'"):
         table_of(it=options("tagging", str(path), **columns, sentence="sentence"))
@@ -323,13 +323,13 @@ def test_nan_is_not_labelled(kind: str, options: Build, jsonl: Write) -> None:
     rows = [{"text": "a", "label": 1.0, "score": 1.0}, {"text": "b", "label": float("nan"), "score": float("nan")}]
     for given in (rows, jsonl(rows)):
         table = table_of(it=options(kind, given))
-        assert (table.tallies["it"].present, table.tallies["it"].missing) == (1, 1)
+        assert (table.label_stats["it"].present, table.label_stats["it"].missing) == (1, 1)
 
 
 def test_nested_values_have_names_with_points(options: Build, jsonl: Write) -> None:
     path = jsonl([{"text": "a", "meta": {"label": "x", "more": {"score": 2}}}])
     one, two = options("classification", path, label="meta.label"), options("regression", path, label="meta.more.score")
-    assert [table_of(one=one, two=two).rows[f"gold.{name}"][0] for name in ("one", "two")] == ["x", 2.0]
+    assert [table_of(one=one, two=two).rows[f"label.{name}"][0] for name in ("one", "two")] == ["x", 2.0]
 
 
 @pytest.mark.parametrize("column", ["text", "label", "tags", "meta"])
@@ -347,7 +347,7 @@ def test_what_is_nested_deeply_is_no_crash(column: str, options: Build, tmp_path
         except DataError as error:
             assert str(error).startswith(f"{path}:1: ")  # noqa: PT017
         else:
-            assert (column, rows["gold.tags"][0]) == ("meta", ["O"])
+            assert (column, rows["label.tags"][0]) == ("meta", ["O"])
 
 
 MEASURE = """

@@ -1,4 +1,4 @@
-"""Words that share a token: one of them reads it, the others go on, and gold labels survive the way through tokens."""
+"""Words that share a token: one of them reads it, the others go on, and labels survive the way through tokens."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 import pieces
 from polytask.data.batch import Collator
 from polytask.data.encode import Source
-from polytask.data.prepare import Tables, encode_tables, read_tables, shared_token_notes
-from polytask.data.stream import Drawn
+from polytask.data.prepare import DataTables, encode_tables, read_tables, shared_token_warnings
+from polytask.data.stream import DrawnRow
 from polytask.data.tokens import DROPPED, SHARED, Tokenization, TokenRow, first_tokens
 from polytask.tasks import TaskOptions
 from polytask.tasks.metrics import entity_f1, word_accuracy
 from polytask.tasks.tagging import Tagging
-from polytask.terms import NO_TOKEN, OWN_TOKEN, SHARED_TOKEN, Gold
+from polytask.terms import NO_TOKEN, OWN_TOKEN, SHARED_TOKEN, Label
 
 Build = Callable[..., TaskOptions]
 REPOSITORY = Path(__file__).parents[2]
@@ -108,20 +108,20 @@ CELLS = [
 PIECES = pieces.tokenizer("我在北京大学好爱", ["北京", "北京大学"])
 
 
-def tables_of(options: Build, rows: list[dict[str, Any]], **more: Any) -> Tables:
+def tables_of(options: Build, rows: list[dict[str, Any]], **more: Any) -> DataTables:
     return read_tables({"it": options("tagging", rows, dev=rows, test=rows[:2], **more)})
 
 
-def through_tokens(task: Tagging, source: Source) -> tuple[list[Gold], list[Gold]]:
+def through_tokens(task: Tagging, source: Source) -> tuple[list[Label], list[Label]]:
     """Return the labels of a source, and what is decoded where each token says what it was to learn."""
-    golds: list[Gold] = source.raw["gold.it"]
+    labels: list[Label] = source.raw["label.it"]
     words = [source.tokens(row).words for row in range(len(source))]
     learned = np.concatenate([_targets(task, source, row) for row in range(len(source))])
-    return golds, task.decode(np.eye(len(task.tagset), dtype=np.float32)[learned], words)
+    return labels, task.decode(np.eye(len(task.tagset), dtype=np.float32)[learned], words)
 
 
 def _targets(task: Tagging, source: Source, row: int) -> Any:
-    batch = Collator({"it": task}, 1, False, 64).from_sources([source], [Drawn(0, row, ("it",))])
+    batch = Collator({"it": task}, 1, False, 64).from_sources([source], [DrawnRow(0, row, ("it",))])
     (chunk,) = batch.chunks
     assert chunk.tasks["it"].words is not None
     assert len({*map(tuple, chunk.tasks["it"].words.T.tolist())}) == len(batch.targets["it"])  # each token once
@@ -135,15 +135,15 @@ def test_a_token_learns_the_tag_of_its_first_word_once(options: Build) -> None:
     (source,) = encode_tables(tables, Tokenization.of(PIECES, 32))["train"]
     learned = [[task.tagset[tag] for tag in _targets(task, source, row)] for row in range(3)]
     assert learned == [["O", "O", "B-LOC"], ["B-ORG", "O"], ["O", "O", "O"]]
-    golds, found = through_tokens(task, source)
-    assert found[:2] == golds[:2]
+    labels, found = through_tokens(task, source)
+    assert found[:2] == labels[:2]
     assert found[2] == ["O"] * 4
 
 
 @pytest.mark.parametrize("scheme", ["bio", "plain"])
 def test_check_counts_words_that_share_a_token_and_tags_that_are_lost(scheme: str, options: Build) -> None:
     tables = tables_of(options, CELLS, scheme=scheme)
-    notes = shared_token_notes(encode_tables(tables, Tokenization.of(PIECES, 32)), tables.tasks)
+    notes = shared_token_warnings(encode_tables(tables, Tokenization.of(PIECES, 32)), tables.tasks)
     kept = "go on with its entity; 1 tags say otherwise and count as errors, the first at train row 3"
     plain = "are given its tag; 5 tags say otherwise and count as errors, the first at train row 1"
     said = [f"{note.place}: {note.message}" for note in notes]
@@ -161,7 +161,7 @@ def test_check_counts_words_that_share_a_token_and_tags_that_are_lost(scheme: st
 def test_check_says_nothing_where_every_word_has_a_token(options: Build) -> None:
     tables = tables_of(options, CELLS)
     single = pieces.tokenizer("我在北京大学好爱")
-    assert shared_token_notes(encode_tables(tables, Tokenization.of(single, 32)), tables.tasks) == []
+    assert shared_token_warnings(encode_tables(tables, Tokenization.of(single, 32)), tables.tasks) == []
 
 
 LABELLED = st.lists(
@@ -206,8 +206,8 @@ def test_real_chinese_pieces_hardly_limit_what_entities_can_be_found(options: Bu
     sources = encode_tables(tables, tokens)
     task = tables.tasks["it"]
     assert isinstance(task, Tagging)
-    golds, found = through_tokens(task, sources["test"][0])
-    assert entity_f1(golds, found) >= 0.98  # type: ignore[arg-type]
-    assert (word_accuracy(golds, found) or 0) >= 0.998  # type: ignore[arg-type]
-    notes = [f"{note.place}: {note.message}" for note in shared_token_notes(sources, tables.tasks)]
+    labels, found = through_tokens(task, sources["test"][0])
+    assert entity_f1(labels, found) >= 0.98  # type: ignore[arg-type]
+    assert (word_accuracy(labels, found) or 0) >= 0.998  # type: ignore[arg-type]
+    notes = [f"{note.place}: {note.message}" for note in shared_token_warnings(sources, tables.tasks)]
     assert notes[2].startswith("test of it: 3317 of 14842 words (22.3 %) share a token with the word before and go on")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.data.stream import WINDOW_BLOCKS, Drawn, Streams, epoch_order, strata
+from polytask.data.stream import WINDOW_BLOCKS, DrawnRow, Streams, epoch_order, strata
 
 lengths_of_rows = st.lists(st.integers(2, 60), min_size=1, max_size=120)
 seeds = st.integers(0, 2**63 - 1)
@@ -46,7 +46,7 @@ def sources(draw: st.DrawFn) -> list[Any]:
     return found
 
 
-def task_rows(drawn: list[Drawn], task: str) -> Counter[tuple[int, int]]:
+def task_rows(drawn: list[DrawnRow], task: str) -> Counter[tuple[int, int]]:
     return Counter((one.source, one.row) for one in drawn if task in one.tasks)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polytask.data.words import find_words, join_words, split_words
-from polytask.terms import Word
+from polytask.terms import WordSpan
 
 odd = st.sampled_from("中文。，あア한 \u3000\u00a0\u2028\u200b\x00.@#'é\u0301😀👩‍💻")
 texts = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), odd), max_size=40)
@@ -18,7 +18,7 @@ tokens = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), odd), min_s
 blanks = st.text(st.sampled_from(" \n\t\u3000\u00a0\u2028"), max_size=3)
 
 
-def pieces(text: str, words: list[Word]) -> list[str]:
+def pieces(text: str, words: list[WordSpan]) -> list[str]:
     return [text[start:end] for start, end in words]
 
 

@@ -37,7 +37,7 @@ def values(files: Path, tiny: Path, **train: Any) -> dict[str, Any]:
             "both": {"type": "multilabel", "data": data, "needs": "sentiment", "reads": {"sentiment": "probabilities"}},
             "topic": {"type": "classification", "data": data, "label": "topic"},
         },
-        "train": {"epochs": 14, "batch_rows": 8, "learning_rate": 5e-3, "precision": "fp32", "seed": 3, **train},
+        "train": {"epochs": 14, "batch_size": 8, "learning_rate": 5e-3, "precision": "fp32", "seed": 3, **train},
     }
 
 

@@ -48,50 +48,50 @@ def rows(seed: int) -> list[list[Label]]:
 
 
 def test_sets_of_labels_are_compared_as_often_as_they_are_held() -> None:
-    golds, found = rows(1), rows(2)
+    labels, found = rows(1), rows(2)
     CALLS.clear()
     for metric in ("micro_f1", "macro_f1"):
-        METRICS["row"][metric](golds, found)
-        resampled("row", metric, golds, found)
+        METRICS["row"][metric](labels, found)
+        resampled("row", metric, labels, found)
     assert CALLS["compared"] < 100 * ROWS  # each label against each row would be 4,000 x 60, again and again
-    assert sets_matrix(golds, {name: n for n, name in enumerate(NAMES)}).nnz == sum(map(len, golds))
+    assert sets_matrix(labels, {name: n for n, name in enumerate(NAMES)}).nnz == sum(map(len, labels))
     assert all(
-        one.nnz <= sum(map(len, golds)) + sum(map(len, found)) for one in _label_counts(golds, found, aligned=False)
+        one.nnz <= sum(map(len, labels)) + sum(map(len, found)) for one in _label_counts(labels, found, aligned=False)
     )
 
 
 def test_labels_are_encoded_by_look_up() -> None:
-    golds = rows(3)
+    labels = rows(3)
     several, one, words = task("multilabel"), task("classification"), task("tagging")
     CALLS.clear()
-    encoded = [several.encode(gold) for gold in golds]
+    encoded = [several.encode(label) for label in labels]
     assert CALLS["compared"] < 10 * ROWS
-    assert [int(sum(row)) for row in encoded] == [len(gold) for gold in golds]
-    assert [one.encode(gold[0]) for gold in golds] == [NAMES.index(str(gold[0])) for gold in golds]
-    assert words.encode(golds[0]) == [NAMES.index(str(tag)) for tag in golds[0]]
+    assert [int(sum(row)) for row in encoded] == [len(label) for label in labels]
+    assert [one.encode(label[0]) for label in labels] == [NAMES.index(str(label[0])) for label in labels]
+    assert words.encode(labels[0]) == [NAMES.index(str(tag)) for tag in labels[0]]
     assert one.encode("never seen") == -100
     assert words.encode(["never seen"]) == [-100]
 
 
 def test_what_was_encoded_is_decoded() -> None:
-    golds = [[str(label) for label in row] for row in rows(4)]
+    labels = [[str(label) for label in row] for row in rows(4)]
     several = task("multilabel")
-    outputs = np.array([several.encode(gold) for gold in golds], np.float32) - 0.5
-    assert several.decode(outputs) == golds
-    assert several.certainty(outputs, golds)[1].all()
+    outputs = np.array([several.encode(row_labels) for row_labels in labels], np.float32) - 0.5
+    assert several.decode(outputs) == labels
+    assert several.certainty(outputs, labels)[1].all()
     assert several.decode(outputs[:0]) == []
 
 
 @pytest.mark.parametrize("kind", ["multilabel", "classification"])
 def test_intervals_of_thousands_of_labels_hold_the_score(kind: str) -> None:
-    golds: Any = [[str(label) for label in row] for row in rows(5)]
-    found: Any = [gold if n % 3 else [NAMES[n]] for n, gold in enumerate(golds)]
+    labels: Any = [[str(label) for label in row] for row in rows(5)]
+    found: Any = [true_set if n % 3 else [NAMES[n]] for n, true_set in enumerate(labels)]
     if kind == "classification":
-        golds, found = [gold[0] for gold in golds], [one[0] for one in found]
+        labels, found = [true_set[0] for true_set in labels], [one[0] for one in found]
     chosen = task(kind)
-    intervals = score_intervals(chosen, golds, found, resamples=50)
+    intervals = score_intervals(chosen, labels, found, resamples=50)
     for metric in chosen.metrics:
-        interval, score = intervals[metric], METRICS["row"][metric](golds, found)
+        interval, score = intervals[metric], METRICS["row"][metric](labels, found)
         assert interval is not None
         assert score is not None
         assert 0.0 < interval[0] < interval[1] < 1.0

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from polytask.data.encode import Source
 from polytask.evaluation.record import MOST_LABELS, confusion, prediction_lines
-from polytask.evaluation.scoring import Answers
-from polytask.tasks import TASKS, Tally, Task
+from polytask.evaluation.scoring import TaskPredictions
+from polytask.tasks import TASKS, LabelStats, Task
 from polytask.tasks.bio import spans
 
 LABELS = ["no", "other", "yes"]
@@ -32,20 +32,20 @@ class Rows:
 
 def task(kind: str, labels: Sequence[str] = (), **fitted: float) -> Task:
     options = TASKS[kind].Options.model_validate({"type": kind})
-    return TASKS[kind].fit("task", options, Tally(labels=Counter(labels), present=len(labels) or 2, **fitted))
+    return TASKS[kind].fit("task", options, LabelStats(labels=Counter(labels), present=len(labels) or 2, **fitted))
 
 
-def answers(golds: Sequence[Any], found: Sequence[Any], source: Rows | None = None) -> Answers:
-    rows = source or Rows(range(len(golds)))
-    return Answers("task", cast(Source, rows), list(golds), list(found), np.empty((0, 1), np.float32))
+def answers(labels: Sequence[Any], found: Sequence[Any], source: Rows | None = None) -> TaskPredictions:
+    rows = source or Rows(range(len(labels)))
+    return TaskPredictions("task", cast(Source, rows), list(labels), list(found), np.empty((0, 1), np.float32))
 
 
 def test_predictions_stand_in_the_order_of_the_rows_with_the_beginning_of_their_texts() -> None:
     raw = Dataset.from_dict({"text": ["a", "b" * 400, "c"], "pair": [None, None, "d"]})
     found = list(prediction_lines(answers(["no", "yes"], ["yes", "yes"], Rows([1, 2], raw))))
     assert found == [
-        {"row": 1, "gold": "no", "found": "yes", "text": "b" * 300},
-        {"row": 2, "gold": "yes", "found": "yes", "text": "c | d"},
+        {"row": 1, "label": "no", "prediction": "yes", "text": "b" * 300},
+        {"row": 2, "label": "yes", "prediction": "yes", "text": "c | d"},
     ]
 
 
@@ -55,20 +55,20 @@ def test_a_confusion_counts_every_row_and_its_diagonal_those_that_are_right(pair
     assert matrix is not None
     counts = np.array(matrix["counts"])
     assert counts.sum() == len(pairs)
-    assert np.trace(counts) == sum(gold == found for gold, found in pairs)
+    assert np.trace(counts) == sum(true_label == found for true_label, found in pairs)
     for index, label in enumerate(matrix["labels"]):
-        assert counts[index].sum() == sum(gold == label for gold, _ in pairs)
+        assert counts[index].sum() == sum(true_label == label for true_label, _ in pairs)
 
 
 @given(st.lists(st.lists(st.tuples(st.sampled_from(TAGS), st.sampled_from(TAGS)), min_size=1), min_size=1))
 def test_a_confusion_of_entities_counts_spans_and_what_is_missed_or_invented(rows: list[Any]) -> None:
-    golds, found = ([[pair[side] for pair in row] for row in rows] for side in (0, 1))
-    matrix = confusion(task("tagging", TAGS), answers(golds, found))
+    labels, found = ([[pair[side] for pair in row] for row in rows] for side in (0, 1))
+    matrix = confusion(task("tagging", TAGS), answers(labels, found))
     assert matrix is not None
     assert matrix["labels"][-1] == "O"
     counts = np.array(matrix["counts"])
     assert counts[-1, -1] == 0
-    true, guessed = ([set(spans(tags)) for tags in side] for side in (golds, found))
+    true, guessed = ([set(spans(tags)) for tags in side] for side in (labels, found))
     assert counts[:-1].sum() == sum(map(len, true))
     assert counts[:, :-1].sum() == sum(map(len, guessed))
     assert np.trace(counts) == sum(len(one & other) for one, other in zip(true, guessed, strict=True))
@@ -76,8 +76,8 @@ def test_a_confusion_of_entities_counts_spans_and_what_is_missed_or_invented(row
 
 def test_labels_beyond_the_commonest_are_counted_together() -> None:
     labels = [f"label{number:02}" for number in range(30)]
-    golds = [label for number, label in enumerate(labels) for _ in range(number + 1)]
-    matrix = confusion(task("classification", labels), answers(golds, golds))
+    true_labels = [label for number, label in enumerate(labels) for _ in range(number + 1)]
+    matrix = confusion(task("classification", labels), answers(true_labels, true_labels))
     assert matrix is not None
     assert matrix["labels"] == [*labels[-MOST_LABELS:], "other"]
     assert matrix["counts"][-1][-1] == sum(range(1, 11))
@@ -91,6 +91,6 @@ def test_plain_tags_are_compared_word_by_word() -> None:
 @pytest.mark.parametrize("kind", sorted(TASKS))
 def test_every_task_type_says_whether_its_labels_can_be_confused(kind: str) -> None:
     made = task(kind, low=0.0, high=1.0, spread=1.0) if kind == "regression" else task(kind, TAGS)
-    golds: dict[str, list[Any]] = {"string": ["O"], "double": [0.5], "list<string>": [["O", "B-PER"]]}
-    found = confusion(made, answers(golds[made.gold_type], golds[made.gold_type]))
+    labels: dict[str, list[Any]] = {"string": ["O"], "double": [0.5], "list<string>": [["O", "B-PER"]]}
+    found = confusion(made, answers(labels[made.label_type], labels[made.label_type]))
     assert (found is None) == (kind in ("regression", "multilabel"))

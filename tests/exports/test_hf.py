@@ -26,7 +26,7 @@ from plain_models import bundle, tokenizer
 from polytask.artifact.folder import save_bundle
 from polytask.errors import ModelError
 from polytask.exports.plain import encoder_obstacle, require_held
-from polytask.model.origin import quiet
+from polytask.model.loading import quiet
 from polytask.predict.load import model_of
 from samples import corpus_rows
 from stacks import TREES
@@ -57,7 +57,7 @@ def trained(folder: Path, family: str, **more: Any) -> Path:
             "entities": {"type": "tagging", "scheme": "plain", "calibrate": True, "data": data},
         },
         "sharing": {"strategy": "partial", "shared_layers": 1, "kind": "lora", "rank": 4},
-        "train": {"max_steps": 4, "batch_rows": 16, "learning_rate": 1e-2, "seed": 5, "precision": "fp32"},
+        "train": {"max_steps": 4, "batch_size": 16, "learning_rate": 1e-2, "seed": 5, "precision": "fp32"},
         **more,
     }
     pt.train(values, folder / "run")
@@ -139,7 +139,7 @@ def test_thresholds_of_labels_stand_in_the_configuration_and_the_card(tmp_path: 
         ({"strategy": "mmoe"}, {}, "mmoe combines several towers; train with sharing.strategy global or partial"),
         ({"strategy": "ple"}, {}, "ple combines several towers"),
         ({"strategy": "cross_stitch"}, {}, "cross_stitch combines several towers"),
-        ({**TREES["branches"], "kind": "houlsby"}, {}, "houlsby adapters, which are no layers of the family"),
+        ({**TREES["branches"], "kind": "adapter"}, {}, "bottleneck adapters, which are no layers of the family"),
         (TREES["global"], {"reads": {"a": "probabilities"}}, "its head reads the answers of a; train it without reads"),
     ],
 )

@@ -87,7 +87,7 @@ def run(home: Path, tiny: Path) -> Path:
             },
         },
         "sharing": {"strategy": "partial", "shared_layers": 1},
-        "train": {"max_steps": 40, "batch_rows": 16, "learning_rate": 5e-3, "precision": "fp32"},
+        "train": {"max_steps": 40, "batch_size": 16, "learning_rate": 5e-3, "precision": "fp32"},
     }  # fmt: skip
     pt.train(values, home / "run")
     return home / "run"

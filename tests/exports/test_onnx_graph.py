@@ -28,7 +28,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, list[str]], Activation]] =
     "roberta, branches": ("roberta", TREES["branches"], {}, "softmax"),
     "xlm-roberta, independent": ("xlm-roberta", TREES["independent"], CHAIN, "softmax"),
     "electra, lora on two trunks": ("electra", TREES["layers"] | {"kind": "lora"}, CHAIN, "sigmoid"),
-    "distilbert, houlsby": ("distilbert", TREES["branches"] | {"kind": "houlsby"}, {"c": ["a"]}, "identity"),
+    "distilbert, adapter": ("distilbert", TREES["branches"] | {"kind": "adapter"}, {"c": ["a"]}, "identity"),
     "mpnet, cross_stitch": ("mpnet", MIXTURES["cross_stitch"], {}, "softmax"),
     "modernbert, soft": ("modernbert", TREES["branches"] | {"kind": "soft"}, {"d": ["b"]}, "softmax"),
     "deberta-v2, branches": ("deberta-v2", TREES["branches"], {"b": ["a", "c"], "d": ["a", "b"]}, "softmax"),
@@ -69,7 +69,7 @@ def outputs_of(
 def test_every_family_and_every_way_to_share_is_among_the_cases() -> None:
     assert {family for family, *_ in CASES.values()} == set(FAMILIES) == set(CONFIGS)
     kinds = {options.get("kind", "copy") for _, options, *_ in CASES.values()}
-    assert kinds == {"copy", "soft", "lora", "houlsby"}
+    assert kinds == {"copy", "soft", "lora", "adapter"}
     strategies = {options["strategy"] for _, options, *_ in CASES.values()}
     # The adaptive ones end as a partial tree.
     assert strategies == set(SHARING) - {"adaptive", "from_affinity"}

@@ -9,7 +9,7 @@ import torch
 
 from polytask.model.growth import extended
 from polytask.model.pruning import pruned
-from polytask.model.slot import size
+from polytask.model.shared_layer import size
 from polytask.sharing.growth import ExtendOptions, grow
 from polytask.sharing.sharing import Sharing
 from stacks import HEADS, KINDS, LAYERS, MIXTURES, TREES, batch_of, stack
@@ -67,7 +67,7 @@ def test_what_only_the_others_used_is_gone(name: str, kept: str, gone: tuple[str
 
 
 def test_pruning_twice_is_pruning_once() -> None:
-    for name in ("houlsby-branches", "ple", "cross_stitch"):
+    for name in ("adapter-branches", "ple", "cross_stitch"):
         model = stack(SHARINGS[name], seed=3)
         once = pruned(model, ("c",), {"c": HEADS["c"]})
         between = pruned(model, ("b", "c"), {"b": HEADS["b"], "c": HEADS["c"]})
@@ -76,7 +76,7 @@ def test_pruning_twice_is_pruning_once() -> None:
         assert all(torch.equal(once.state_dict()[key], value) for key, value in twice.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["houlsby-branches", "lora-branches", "shared_layers"])
+@pytest.mark.parametrize("name", ["adapter-branches", "lora-branches", "shared_layers"])
 @pytest.mark.parametrize("options", [{}, {"shared_layers": 1}, {"shared_layers": 2}])
 def test_a_pruned_model_can_grow_again(name: str, options: dict[str, Any]) -> None:
     fewer = pruned(stack(SHARINGS[name], seed=3), ("c",), {"c": HEADS["c"]})

@@ -11,7 +11,7 @@ import pytest
 
 from polytask import extensions
 from polytask.balance import BALANCERS
-from polytask.balance.balancer import BalanceOptions, Weigher
+from polytask.balance.balancer import BalanceOptions, Weighting
 from polytask.config import Config, load_config, validate
 from polytask.errors import ConfigError
 from polytask.registry import Table
@@ -166,7 +166,7 @@ def test_a_name_that_is_taken_is_refused_and_a_cell_that_runs_again_is_not() -> 
         class Own(BalanceOptions):
             shape = "losses"
 
-            def build(self, tasks: tuple[str, ...]) -> Weigher:
+            def build(self, tasks: tuple[str, ...]) -> Weighting:
                 raise NotImplementedError
 
         return Own

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from polytask.balance.balancer import BalanceOptions, Statistic, Weigher
+from polytask.balance.balancer import BalanceOptions, Statistic, Weighting
 from polytask.tasks import METRICS, Metric
 from polytask.tasks.regression import Regression
 from polytask.testing import BalancerContract, MetricContract, ScheduleContract, TaskContract
@@ -54,7 +54,7 @@ def test_the_methods_of_the_page_keep_the_laws(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_forgetful_balancer_is_found() -> None:
-    class Forgetful(Weigher):
+    class Forgetful(Weighting):
         def __init__(self) -> None:
             self.steps = 0
 
@@ -66,7 +66,7 @@ def test_a_forgetful_balancer_is_found() -> None:
         shape: ClassVar[Any] = "losses"
         method: str = "forgetful"
 
-        def build(self, tasks: tuple[str, ...]) -> Weigher:
+        def build(self, tasks: tuple[str, ...]) -> Weighting:
             return Forgetful()
 
     found = laws(BalancerContract, options=Options())

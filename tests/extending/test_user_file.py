@@ -65,7 +65,7 @@ def config(tmp_path: Path, tiny: Path) -> Path:
     (tmp_path / "my_methods.py").write_text(block("python"), "utf-8")
     values = yaml.safe_load(block("yaml extension"))
     values["encoder"] = str(tiny)
-    values["train"] |= {"precision": "fp32", "checkpoint_every": 1, "epochs": 4}
+    values["train"] |= {"precision": "fp32", "save_steps": 1, "epochs": 4}
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(values, sort_keys=False), "utf-8")
     return path

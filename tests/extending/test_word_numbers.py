@@ -48,7 +48,7 @@ def values(tiny: Path, **train: Any) -> dict[str, Any]:
         "encoder": str(tiny),
         "max_tokens": 32,
         "tasks": {"stress": {"type": "word_numbers", "data": data}, "places": {"type": "tagging", "data": data}},
-        "train": {"batch_rows": 8, "epochs": 2, "precision": "fp32", **train},
+        "train": {"batch_size": 8, "epochs": 2, "precision": "fp32", **train},
     }
 
 
@@ -57,9 +57,9 @@ def test_targets_keep_their_fractions_and_stand_beside_tags(tiny: Path) -> None:
     task, (source,) = assembly.tasks["stress"], assembly.sources["train"]
     assert source.tasks == ("stress", "places")
     collator: Collator = assembly.collator()
-    from polytask.data.stream import Drawn
+    from polytask.data.stream import DrawnRow
 
-    batch = collator.from_sources([source], [Drawn(0, row, ("stress", "places")) for row in (0, 3)])
+    batch = collator.from_sources([source], [DrawnRow(0, row, ("stress", "places")) for row in (0, 3)])
     assert batch.targets["stress"].dtype == torch.float32
     assert batch.targets["places"].dtype == torch.int64
     expected = [value for row in (0, 3) for value in rows()[row]["numbers"]]

@@ -11,11 +11,11 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from polytask.custom import METRICS, TASKS, HeadSpec, Tally, Task
+from polytask.custom import METRICS, TASKS, HeadSpec, LabelStats, Task
 from polytask.tasks.tagging import as_words
 from polytask.tasks.task import Outputs, Row, per_word, says_nothing
 from polytask.tasks.word import Column, WordOptions
-from polytask.terms import Gold, Word
+from polytask.terms import Label, Word
 
 
 @METRICS["word"].register("word_mae", smaller_is_better=True)
@@ -47,7 +47,7 @@ class WordNumbers(Task):
 
     Options = WordNumbersOptions
     level = "word"
-    gold_type = "list<double>"
+    label_type = "list<double>"
     target_type = "list<float>"
     activation = "identity"
 
@@ -56,7 +56,7 @@ class WordNumbers(Task):
         return (options.tokens, options.numbers)
 
     @classmethod
-    def read(cls, options: WordNumbersOptions, row: Row, tally: Tally) -> Gold:
+    def read(cls, options: WordNumbersOptions, row: Row, stats: LabelStats) -> Label:
         cell = row.get(options.numbers)
         words = as_words(row.get(options.tokens), options.tokens)
         if says_nothing(cell, options):
@@ -65,14 +65,14 @@ class WordNumbers(Task):
             raise ValueError(f"found {cell!r}; each token needs one number")
         numbers = [float(value) for value in cell]
         for value in numbers:
-            tally.number(value)
+            stats.number(value)
         return numbers
 
     @classmethod
-    def fit(cls, name: str, options: WordNumbersOptions, tally: Tally) -> WordNumbers:
-        if tally.numbers == 0 or tally.low == tally.high:
+    def fit(cls, name: str, options: WordNumbersOptions, stats: LabelStats) -> WordNumbers:
+        if stats.numbers == 0 or stats.low == stats.high:
             raise ValueError("the training words hold no two different numbers")
-        return cls(name, options, tally.mean, math.sqrt(tally.spread / tally.numbers))
+        return cls(name, options, stats.mean, math.sqrt(stats.spread / stats.numbers))
 
     @property
     def head(self) -> HeadSpec:
@@ -86,9 +86,9 @@ class WordNumbers(Task):
     def unit(self) -> tuple[float, float]:
         return self.deviation, self.mean
 
-    def encode(self, gold: Gold) -> list[float]:
-        assert isinstance(gold, list)
-        return [(float(value) - self.mean) / self.deviation for value in gold]
+    def encode(self, label: Label) -> list[float]:
+        assert isinstance(label, list)
+        return [(float(value) - self.mean) / self.deviation for value in label]
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs.squeeze(-1) - targets.to(outputs.dtype)).square().sum()
@@ -101,7 +101,7 @@ class WordNumbers(Task):
         squared = self.loss(outputs, targets).clamp(max=float(len(targets)))
         return squared.unsqueeze(0), outputs.new_tensor([float(len(targets))])
 
-    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
+    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
         assert words is not None
         values = iter((outputs.squeeze(-1) * self.deviation + self.mean).tolist())
         return [per_word([next(values) for word in row if word == 1], row, self.mean) for row in words]
@@ -114,5 +114,5 @@ class WordNumbers(Task):
         pairs = zip(words, values, strict=True)
         return [{"start": start, "end": end, "text": text[start:end], "value": value} for (start, end), value in pairs]
 
-    def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
-        return [[self.mean] * len(gold) if isinstance(gold, list) else [] for gold in golds]
+    def baseline(self, labels: Sequence[Label]) -> list[Label]:
+        return [[self.mean] * len(label) if isinstance(label, list) else [] for label in labels]

@@ -14,8 +14,8 @@ from torch import Tensor
 from families import CONFIGS, original
 from polytask.data.batch import Batch
 from polytask.model.multitask import MultiTaskModel
-from polytask.sharing import Kind, Plan, Sharing
-from polytask.sharing.sharing import KindName
+from polytask.sharing import PartKind, Plan, Sharing
+from polytask.sharing.sharing import PartKindName
 from stacks import (
     KINDS,
     MIXTURES,
@@ -38,7 +38,7 @@ from stacks import (
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in CONFIGS} | {
     "deberta-v2 convolved": ("deberta-v2", {"conv_kernel_size": 3})
 }
-FORMS = ("copy", "lora", "houlsby")  # soft parts are copies in every pass (test_soft.py)
+FORMS = ("copy", "lora", "adapter")  # soft parts are copies in every pass (test_soft.py)
 ALL_TREES = [pytest.param({"strategy": "global"}, id="global")] + [
     pytest.param(options | {"kind": kind}, id=f"{tree}-{kind}")
     for tree, options in TREES.items()
@@ -56,7 +56,7 @@ def plain_states(family: str) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("options", [*(tree for tree in ALL_TREES if "houlsby" not in str(tree.id)), EACH_FORM[-1]])
+@pytest.mark.parametrize("options", [*(tree for tree in ALL_TREES if "adapter" not in str(tree.id)), EACH_FORM[-1]])
 def test_outputs_are_the_original_models_while_all_parts_are_equal(family: str, options: dict[str, Any]) -> None:
     name, more = FAMILIES[family]
     model = stack(options, name, **more)
@@ -85,9 +85,9 @@ def test_outputs_are_those_of_each_tasks_own_path_under_every_tree(options: dict
 @settings(max_examples=25)
 @given(plan=trees(), reads=st.lists(row_reads(), min_size=1, max_size=2), kind=st.sampled_from(KINDS))
 def test_outputs_are_those_of_each_tasks_own_path_for_any_plan_and_rows(
-    plan: Plan, reads: list[dict[str, list[int]]], kind: KindName
+    plan: Plan, reads: list[dict[str, list[int]]], kind: PartKindName
 ) -> None:
-    assert_paths(stack(Sharing(plan, Kind(kind, rank=2)), seed=5), batch_of(*reads), "bert")
+    assert_paths(stack(Sharing(plan, PartKind(kind, rank=2)), seed=5), batch_of(*reads), "bert")
 
 
 def assert_paths(model: MultiTaskModel, rows: Batch, family: str, **more: Any) -> None:

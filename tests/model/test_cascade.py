@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from polytask.model.branches import CopyLevel
+from polytask.model.branches import CopiedLayer
 from polytask.model.multitask import MultiTaskModel
 from polytask.terms import Activation, HeadSpec, Reading
 from stacks import HEADS, MIXTURES, READS, TREES, batch_of, gradients, length_of, require_near, stack, total
@@ -36,7 +36,7 @@ SHARINGS: dict[str, dict[str, Any]] = {
 }
 NOT_SHARED = {name: options for name, options in SHARINGS.items() if name != "shared heads"}
 # Not ple: below its top, it computes the streams of all tasks on all rows, also of those that are absent.
-UNTOUCHED = NOT_SHARED | MIXTURES | {"houlsby": TREES["branches"] | {"kind": "houlsby"}}
+UNTOUCHED = NOT_SHARED | MIXTURES | {"adapter": TREES["branches"] | {"kind": "adapter"}}
 del UNTOUCHED["ple"]
 CHAIN = GRAPHS["chain of rows and words"]
 EACH_GRAPH = pytest.mark.parametrize("reads", GRAPHS.values(), ids=GRAPHS)
@@ -217,7 +217,7 @@ def test_each_part_runs_once_on_the_rows_of_its_tasks_and_their_readers(options:
     seen: dict[tuple[int, frozenset[str]], list[int]] = {}
     for trunk in model.trunks:
         for number, level in enumerate(trunk.levels, start=1):
-            assert isinstance(level, CopyLevel)
+            assert isinstance(level, CopiedLayer)
             for part, layer in zip(level.partition, level.parts, strict=True):
                 layer.register_forward_pre_hook(
                     lambda module, inputs, key=(number, part): seen.setdefault(key, []).append(len(inputs[0]))

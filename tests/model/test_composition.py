@@ -12,14 +12,14 @@ from polytask.model.composition import composed
 from polytask.model.growth import extended
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.pruning import pruned
-from polytask.model.slot import size
+from polytask.model.shared_layer import size
 from polytask.sharing.growth import ExtendOptions, grow
 from polytask.sharing.sharing import Sharing
 from stacks import HEADS, MIXTURES, TASKS, TREES, batch_of, perturb, sharing_of, stack
 
 SHARINGS: dict[str, dict[str, Any]] = {
     **TREES,
-    **{f"{kind}-branches": {**TREES["branches"], "kind": kind} for kind in ("soft", "lora", "houlsby")},
+    **{f"{kind}-branches": {**TREES["branches"], "kind": kind} for kind in ("soft", "lora", "adapter")},
     **MIXTURES,
     "shared-heads": {"strategy": "partial", "shared_layers": 1, "share_heads": [["b", "d"]]},
 }
@@ -82,7 +82,7 @@ def test_in_other_families(family: str) -> None:
     require_same_answers(composed(models, heads(*models)), *models)
 
 
-@pytest.mark.parametrize("name", [*TREES, "soft-branches", "lora-branches", "houlsby-branches"])
+@pytest.mark.parametrize("name", [*TREES, "soft-branches", "lora-branches", "adapter-branches"])
 def test_equal_parts_are_there_once(name: str) -> None:
     models = source(SHARINGS[name], "x", 1), source(SHARINGS[name], "y", 1)
     whole = composed(models, heads(*models))
@@ -91,7 +91,7 @@ def test_equal_parts_are_there_once(name: str) -> None:
     assert size(whole) == size(models[0]) + own
 
 
-@pytest.mark.parametrize("kind", ["copy", "lora", "houlsby"])
+@pytest.mark.parametrize("kind", ["copy", "lora", "adapter"])
 def test_two_extensions_of_a_model_stand_on_one_trunk(kind: str) -> None:
     base = stack({"strategy": "global"}, seed=1, specs=HEADS)
     base = pruned(base, ("a", "b"), {task: HEADS[task] for task in "ab"})

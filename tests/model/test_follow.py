@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from polytask.model.branches import CopyLevel, DeltaLevel, Level
+from polytask.model.branches import AdapterLayer, BranchedLayer, CopiedLayer
 from polytask.model.multitask import MultiTaskModel
-from polytask.sharing import Kind, Plan, Sharing
+from polytask.sharing import PartKind, Plan, Sharing
 from polytask.sharing.plan import global_plan
-from polytask.sharing.sharing import KindName
+from polytask.sharing.sharing import PartKindName
 from stacks import KINDS, LAYERS, READS, TASKS, TREES, batch_of, gradients, perturb, sharing_of, stack, trees
 
 EACH_KIND = pytest.mark.parametrize("kind", KINDS)
@@ -37,8 +37,8 @@ def splits(draw: st.DrawFn) -> tuple[Plan, Plan]:
     return plan, plan.split(level, group)
 
 
-def built(plan: Plan, kind: KindName, seed: int | None = None) -> MultiTaskModel:
-    return stack(Sharing(plan, Kind(kind, rank=2)), seed=seed)
+def built(plan: Plan, kind: PartKindName, seed: int | None = None) -> MultiTaskModel:
+    return stack(Sharing(plan, PartKind(kind, rank=2)), seed=seed)
 
 
 def outputs_of(model: MultiTaskModel) -> dict[str, Tensor]:
@@ -46,13 +46,13 @@ def outputs_of(model: MultiTaskModel) -> dict[str, Tensor]:
         return model(batch_of(*READS))
 
 
-def own_of(level: Level, part: frozenset[str]) -> list[nn.Parameter]:
+def own_of(level: BranchedLayer, part: frozenset[str]) -> list[nn.Parameter]:
     """Return the parameters that are one part's alone."""
     place = level.partition.index(part)
-    if isinstance(level, CopyLevel):
+    if isinstance(level, CopiedLayer):
         return list(level.parts[place].parameters())
-    assert isinstance(level, DeltaLevel)
-    return [parameter for addition in level.additions for parameter in addition.parameters_of(place)]
+    assert isinstance(level, AdapterLayer)
+    return [parameter for adapter in level.adapters for parameter in adapter.parameters_of(place)]
 
 
 def weights_by_part(model: MultiTaskModel) -> list[dict[frozenset[str], list[nn.Parameter]]]:
@@ -70,7 +70,7 @@ def weights_by_part(model: MultiTaskModel) -> list[dict[frozenset[str], list[nn.
 
 @settings(max_examples=15)
 @given(plans=splits(), kind=st.sampled_from(KINDS))
-def test_a_split_changes_no_output_by_a_single_bit(plans: tuple[Plan, Plan], kind: KindName) -> None:
+def test_a_split_changes_no_output_by_a_single_bit(plans: tuple[Plan, Plan], kind: PartKindName) -> None:
     before, after = plans
     model = built(before, kind, seed=1)
     expected = outputs_of(model)
@@ -81,7 +81,7 @@ def test_a_split_changes_no_output_by_a_single_bit(plans: tuple[Plan, Plan], kin
 
 
 @EACH_KIND
-def test_joining_what_was_split_restores_the_model(kind: KindName) -> None:
+def test_joining_what_was_split_restores_the_model(kind: PartKindName) -> None:
     model = stack(TREES["branches"] | {"kind": kind}, seed=2)
     plan, expected = model.plan, outputs_of(model)
     names = {name: parameter.shape for name, parameter in model.named_parameters()}
@@ -96,18 +96,20 @@ def test_joining_what_was_split_restores_the_model(kind: KindName) -> None:
 
 @settings(max_examples=25)
 @given(plans=pairs(), kind=st.sampled_from(KINDS))
-def test_a_new_part_is_the_mean_of_the_parts_that_its_tasks_come_from(plans: tuple[Plan, Plan], kind: KindName) -> None:
+def test_a_new_part_is_the_mean_of_the_parts_that_its_tasks_come_from(
+    plans: tuple[Plan, Plan], kind: PartKindName
+) -> None:
     assert_means(*plans, kind)
 
 
 @EACH_KIND
-def test_parts_that_are_joined_are_averaged_and_the_others_kept(kind: KindName) -> None:
+def test_parts_that_are_joined_are_averaged_and_the_others_kept(kind: PartKindName) -> None:
     before = sharing_of(TREES["branches"]).plan
     assert_means(before, before.merge(3, ["a"], ["b"]), kind)
     assert_means(before, global_plan(TASKS, LAYERS), kind)
 
 
-def assert_means(before: Plan, after: Plan, kind: KindName) -> None:
+def assert_means(before: Plan, after: Plan, kind: PartKindName) -> None:
     model = built(before, kind, seed=3)
     old = weights_by_part(model)
     values = {id(weights): weights.detach().clone() for level in old for part in level.values() for weights in part}
@@ -131,7 +133,9 @@ def assert_means(before: Plan, after: Plan, kind: KindName) -> None:
 
 @settings(max_examples=15)
 @given(plans=pairs(), kind=st.sampled_from(KINDS))
-def test_a_followed_plan_takes_the_weights_of_a_model_built_with_it(plans: tuple[Plan, Plan], kind: KindName) -> None:
+def test_a_followed_plan_takes_the_weights_of_a_model_built_with_it(
+    plans: tuple[Plan, Plan], kind: PartKindName
+) -> None:
     before, after = plans
     model, other = built(before, kind), built(after, kind, seed=4)
     model.follow(after)
@@ -144,7 +148,7 @@ def test_a_followed_plan_takes_the_weights_of_a_model_built_with_it(plans: tuple
 
 @settings(max_examples=15)
 @given(plans=pairs(), kind=st.sampled_from(KINDS))
-def test_the_size_under_a_plan_is_known_before_it_is_followed(plans: tuple[Plan, Plan], kind: KindName) -> None:
+def test_the_size_under_a_plan_is_known_before_it_is_followed(plans: tuple[Plan, Plan], kind: PartKindName) -> None:
     before, after = plans
     model = built(before, kind)
     expected = model.size_under(after)
@@ -161,7 +165,7 @@ def test_the_size_of_the_model_that_shares_everything_is_known_under_every_plan(
 
 
 @EACH_KIND
-def test_parts_go_their_own_ways_after_a_split(kind: KindName) -> None:
+def test_parts_go_their_own_ways_after_a_split(kind: PartKindName) -> None:
     model = stack({"strategy": "partial", "shared_layers": 3, "kind": kind})
     expected = outputs_of(model)
     model.follow(model.plan.split(2, ["c"]))

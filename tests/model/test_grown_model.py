@@ -20,7 +20,7 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "head": (TREES["global"], {}),
     "copy": (TREES["global"], {"shared_layers": 1}),
     "lora": (TREES["global"], {"shared_layers": 1, "kind": "lora", "rank": 2}),
-    "houlsby": (TREES["global"], {"shared_layers": 0, "kind": "houlsby", "rank": 2}),
+    "adapter": (TREES["global"], {"shared_layers": 0, "kind": "adapter", "rank": 2}),
     "tree": (TREES["shared_layers"], {"shared_layers": 2, "follow": "b"}),
     "lora tree": ({**TREES["shared_layers"], "kind": "lora"}, {"shared_layers": 0, "follow": "b"}),
     "independent": (TREES["independent"], {"shared_layers": 1, "follow": "c"}),

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from families import CONFIGS, original
 from polytask.data.batch import Batch
 from polytask.model.family import layers_of
-from polytask.model.lanes import first_of
+from polytask.model.forward_context import first_of
 from polytask.model.mixing import MIXERS
-from polytask.model.mixing.mixer import Gate
+from polytask.model.mixing.mixer import ExpertGate
 from polytask.model.mixing.ple import Ple
 from polytask.model.multitask import MultiTaskModel
 from stacks import (
@@ -58,8 +58,8 @@ def tower(model: MultiTaskModel, chosen: Callable[[Any], nn.Module]) -> nn.Modul
     plain.pooler = None  # type: ignore[assignment]
     own = {name: value for name, value in model.trunks[0].model.state_dict().items() if ".layer." not in name}
     plain.load_state_dict(own, strict=False)
-    for layer, slot in zip(plain.encoder.layer, slots_of(model), strict=True):  # type: ignore[union-attr,arg-type]
-        layer.load_state_dict((slot.parts[0] if hasattr(slot, "parts") else chosen(slot)).state_dict())
+    for layer, replaced in zip(plain.encoder.layer, slots_of(model), strict=True):  # type: ignore[union-attr,arg-type]
+        layer.load_state_dict((replaced.parts[0] if hasattr(replaced, "parts") else chosen(replaced)).state_dict())
     return plain.eval()
 
 
@@ -80,7 +80,7 @@ def test_equal_towers_are_the_original_model_whatever_the_gates(family: str, opt
     model = stack(options, family)
     rows = batch_of(*READS, type_ids=takes_types(family))
     for module in model.modules():
-        if isinstance(module, Gate):
+        if isinstance(module, ExpertGate):
             nn.init.normal_(module.out.weight, std=3.0)
     with torch.inference_mode():
         states = states_of(original(family), rows)
@@ -117,7 +117,7 @@ def test_gates_are_positive_and_sum_to_one(options: dict[str, Any], precision: t
     model = stack(options, seed=2)
     gates: list[Tensor] = []
     for module in model.modules():
-        if isinstance(module, Gate):
+        if isinstance(module, ExpertGate):
             module.register_forward_hook(lambda module, inputs, output: gates.append(output))
     with torch.inference_mode(), torch.autocast("cpu", precision, enabled=precision != torch.float32):
         model(batch_of(*READS))

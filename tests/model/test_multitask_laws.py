@@ -12,7 +12,7 @@ from torch import Tensor
 from polytask.assemble import Assembly, assemble
 from polytask.config import validate
 from polytask.data.batch import Batch, Collator
-from polytask.data.stream import Drawn
+from polytask.data.stream import DrawnRow
 from polytask.model.multitask import MultiTaskModel
 
 Job = Callable[..., dict[str, Any]]
@@ -32,21 +32,22 @@ def build(job: Job, strategy: str = "global", **values: Any) -> Assembly:
     return assemble(validate({**job(**values), "sharing": SHARED[strategy]}))
 
 
-def drawn_rows(assembly: Assembly, count: int = 6) -> list[Drawn]:
+def drawn_rows(assembly: Assembly, count: int = 6) -> list[DrawnRow]:
     """Some rows of every training source, each with all tasks whose label it carries."""
-    found: list[Drawn] = []
+    found: list[DrawnRow] = []
     for number, source in enumerate(assembly.sources["train"]):
         for row in range(min(count, len(source))):
             tasks = tuple(task for task in source.tasks if row in source.carries[task])
             if tasks:
-                found.append(Drawn(number, row, tasks))
+                found.append(DrawnRow(number, row, tasks))
     return found
 
 
 def mean_losses(assembly: Assembly, batch: Batch) -> dict[str, Tensor]:
     outputs = assembly.model(batch)
     return {
-        name: assembly.tasks[name].loss(found, batch.targets[name]) / assembly.tasks[name].mass(batch.targets[name])
+        name: assembly.tasks[name].loss(found, batch.targets[name])
+        / assembly.tasks[name].loss_denominator(batch.targets[name])
         for name, found in outputs.items()
     }
 
@@ -70,7 +71,7 @@ def test_gradient_of_a_mixed_batch_is_the_sum_of_the_tasks_gradients(job: Job, s
     mixed = gradients(assembly.model, torch.stack(list(mean_losses(assembly, batch).values())).sum())
     added = {name: torch.zeros_like(gradient) for name, gradient in mixed.items()}
     for task in assembly.tasks:
-        own = [Drawn(one.source, one.row, (task,)) for one in rows if task in one.tasks]
+        own = [DrawnRow(one.source, one.row, (task,)) for one in rows if task in one.tasks]
         alone = assembly.collator().from_sources(assembly.sources["train"], own)
         for name, gradient in gradients(assembly.model, mean_losses(assembly, alone)[task]).items():
             added[name] += gradient
@@ -101,13 +102,13 @@ def test_chunks_and_padding_change_no_loss(job: Job, overhead: int, strategy: st
     with torch.inference_mode():
         losses = mean_losses(assembly, batch)
         for task in assembly.tasks:
-            total, mass = 0.0, 0.0
+            total, denominator = 0.0, 0.0
             for single in one_by_one:
                 if task in single.targets:
                     outputs = assembly.model(single)[task]
                     total += float(assembly.tasks[task].loss(outputs, single.targets[task]))
-                    mass += assembly.tasks[task].mass(single.targets[task])
-            assert float(losses[task]) == pytest.approx(total / mass, abs=1e-5)
+                    denominator += assembly.tasks[task].loss_denominator(single.targets[task])
+            assert float(losses[task]) == pytest.approx(total / denominator, abs=1e-5)
 
 
 def test_shared_rows_pass_the_encoder_once_for_all_tasks(job: Job) -> None:

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from polytask.model.branches import CopyLevel, DeltaLevel
+from polytask.model.branches import AdapterLayer, CopiedLayer
+from polytask.model.cpu_kernels import RoundedEmbedding, RoundedLinear, RoundedNorm
 from polytask.model.multitask import MultiTaskModel
-from polytask.model.speed import RoundedEmbedding, RoundedLinear, RoundedNorm
-from polytask.sharing import Kind, Plan, Sharing
-from polytask.sharing.sharing import KindName
+from polytask.sharing import PartKind, Plan, Sharing
+from polytask.sharing.sharing import PartKindName
 from stacks import (
     MIXTURES,
     READS,
@@ -36,7 +36,7 @@ Reads = Sequence[Mapping[str, Sequence[int]]]
 # Trunk, layer, part (None: the layer that all parts stand on), and the rows in their order.
 Run = tuple[int, int, int | None, tuple[int, ...]]
 
-BRANCHED = {f"branches-{kind}": TREES["branches"] | {"kind": kind} for kind in ("copy", "lora", "houlsby")}
+BRANCHED = {f"branches-{kind}": TREES["branches"] | {"kind": kind} for kind in ("copy", "lora", "adapter")}
 EVERY = {"global": TREES["global"], "independent": TREES["independent"]} | BRANCHED | MIXTURES
 WIDE = 36  # wider than all rows: there is a mask in every pass
 NUMBER_OF = {length_of(number): number for number in range(20)}
@@ -58,10 +58,10 @@ def watch(model: MultiTaskModel) -> list[Run]:
 
     for number, trunk in enumerate(model.trunks):
         for layer, level in enumerate(trunk.levels, start=1):
-            if isinstance(level, CopyLevel):
+            if isinstance(level, CopiedLayer):
                 for place, part in enumerate(level.parts):
                     part.register_forward_pre_hook(noting(number, layer, place), with_kwargs=True)
-            elif isinstance(level, DeltaLevel):
+            elif isinstance(level, AdapterLayer):
                 level.layer.register_forward_pre_hook(noting(number, layer, None), with_kwargs=True)
     return runs
 
@@ -87,9 +87,9 @@ def expected_runs(model: MultiTaskModel, reads: Reads) -> list[Run]:
 @settings(max_examples=15)
 @given(plan=trees(), reads=st.lists(row_reads(), min_size=1, max_size=2), kind=st.sampled_from(("copy", "lora")))
 def test_each_part_runs_once_on_exactly_the_rows_that_its_tasks_read(
-    training: bool, plan: Plan, reads: list[dict[str, list[int]]], kind: KindName
+    training: bool, plan: Plan, reads: list[dict[str, list[int]]], kind: PartKindName
 ) -> None:
-    model = stack(Sharing(plan, Kind(kind, rank=2))).train(training)
+    model = stack(Sharing(plan, PartKind(kind, rank=2))).train(training)
     runs = watch(model)
     looked_up: list[int] = []
     for trunk in model.trunks:
@@ -107,13 +107,13 @@ def test_each_part_runs_once_on_exactly_the_rows_that_its_tasks_read(
         assert sum(looked_up) == rows.padded
 
 
-@pytest.mark.parametrize("kind", ["copy", "soft", "lora", "houlsby"])
+@pytest.mark.parametrize("kind", ["copy", "soft", "lora", "adapter"])
 def test_a_part_without_rows_does_not_run(kind: str) -> None:
     model = stack(TREES["branches"] | {"kind": kind})
     runs = watch(model)
     with torch.inference_mode():
         model(batch(chunk({"a": [0, 1], "b": [1]}, width=WIDE)))
-    shared = kind in ("lora", "houlsby")
+    shared = kind in ("lora", "adapter")
     top = [(0, 3, None, (0, 1, 1))] if shared else [(0, 3, 0, (0, 1)), (0, 3, 1, (1,))]
     below = [(0, layer, None if shared else 0, (0, 1)) for layer in (1, 2)]
     assert runs == below + top

@@ -81,7 +81,7 @@ def test_copies_meet_under_the_tie_alone() -> None:
 def test_without_strength_or_copies_there_is_no_tie() -> None:
     assert stack(TREES["branches"] | {"kind": "soft", "strength": 0.0}, seed=4).tie() is None
     assert stack({"strategy": "partial", "shared_layers": 3, "kind": "soft"}, seed=4).tie() is None
-    for kind in ("copy", "lora", "houlsby"):
+    for kind in ("copy", "lora", "adapter"):
         assert stack(TREES["branches"] | {"kind": kind}, seed=4).tie() is None
 
 

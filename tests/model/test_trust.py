@@ -24,7 +24,7 @@ from polytask.data.cache import file_digest
 from polytask.errors import ModelError
 from polytask.model.encoder import Backbone
 from polytask.model.family import FAMILIES
-from polytask.model.origin import load_config, load_tokenizer
+from polytask.model.loading import load_config, load_tokenizer
 
 ROOT = Path(__file__).parents[2]
 CODE = """

@@ -129,7 +129,7 @@ def make_run(folder: Path, count: int = 3, labels: list[str] = ODD, *, finished:
     for task in tasks:
         lines = [
             {
-                "row": row, "gold": labels[row % len(labels)], "found": labels[(row // 2) % len(labels)],
+                "row": row, "label": labels[row % len(labels)], "prediction": labels[(row // 2) % len(labels)],
                 "text": f"{labels[row % len(labels)]} {'word ' * 40}",
             }
             for row in range(12)
@@ -157,7 +157,13 @@ def make_comparison(folder: Path, count: int = 3) -> Path:
             }  # fmt: skip
         sentence = f"{task}: {ODD[0]} gains 2 points."
         found[task] = {"metric": "accuracy", "arms": scored, "verdict": verdicts[place % 4], "sentence": sentence}
-    example = {"row": 3, "text": ODD[2], "gold": ["B-PER", "I-PER", "O", "B-LOC"], "single": ["O"] * 4, "found": ODD[1]}
+    example = {
+        "row": 3,
+        "text": ODD[2],
+        "label": ["B-PER", "I-PER", "O", "B-LOC"],
+        "single": ["O"] * 4,
+        "prediction": ODD[1],
+    }
     value = {
         "tasks": found,
         "arms": {

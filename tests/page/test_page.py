@@ -170,7 +170,7 @@ def test_an_empty_log_makes_a_page(tmp_path: Path) -> None:
 def test_control_characters_and_lone_surrogates_do_not_stop_a_page(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", labels=["a\x00b", "c\x1b[31m"])
     (folder / "predictions" / "task_0.jsonl").write_text(
-        '{"row": 0, "gold": "\\ud800", "found": "x", "text": "y"}\n', "utf-8"
+        '{"row": 0, "label": "\\ud800", "prediction": "x", "text": "y"}\n', "utf-8"
     )
     text = page(folder)[1].text
     assert "a\ufffdb" in text

@@ -164,7 +164,7 @@ def test_pairs_are_trained_and_answered(tiny: Path, tmp_path: Path) -> None:
             "match": {"type": "classification", "text_pair": ["a", "b"], "data": {"train": rows, "dev": rows}},
             "degree": {"type": "regression", "text_pair": ["a", "b"], "data": {"train": rows, "dev": rows}},
         },
-        "train": {"max_steps": 3, "batch_rows": 8},
+        "train": {"max_steps": 3, "batch_size": 8},
     }
     model = pt.train(values, tmp_path / "run").model
     one, other = model.predict([("text 1", "text 2"), {"a": "text 1", "b": "text 2"}])

@@ -15,7 +15,7 @@ from families import CONFIGS, config
 from pieces import tokenizer
 from plain_models import tasks
 from polytask.artifact.bundle import Bundle
-from polytask.model.origin import quiet
+from polytask.model.loading import quiet
 from polytask.predict.load import model_of
 from polytask.predict.predictor import Model
 from polytask.serving.app import create_app
@@ -93,7 +93,7 @@ def trained(folder: Path, rows: list[dict[str, Any]], pieces: list[str]) -> pt.R
         "encoder": str(folder / "encoder"),
         "max_tokens": 36,
         "tasks": {"places": {"type": "tagging", "data": {"train": rows, "dev": rows, "test": rows}}},
-        "train": {"epochs": 20, "batch_rows": 12, "learning_rate": 1e-2, "seed": 5, "precision": "fp32"},
+        "train": {"epochs": 20, "batch_size": 12, "learning_rate": 1e-2, "seed": 5, "precision": "fp32"},
     }
     return pt.train(values, folder / "run")
 

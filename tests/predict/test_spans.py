@@ -16,7 +16,7 @@ from polytask.data.readers import read_file
 from polytask.data.words import split_words
 from polytask.errors import ConfigError
 from polytask.predict.lines import answer_lines
-from polytask.predict.predictor import Answer, Model
+from polytask.predict.predictor import Model, TextPrediction
 from polytask.predict.spans import SPAN_FORMS, span_writer
 from polytask.tasks.bio import spans
 from polytask.tasks.classification import Classification, ClassificationOptions
@@ -34,9 +34,9 @@ class Answering:
 
     def __init__(self, text: str, entities: list[dict[str, Any]], **tasks: Any) -> None:
         self.tasks = tasks or {"it": tagging()}
-        self.answer = Answer(text, {"it": entities}, truncated=False)
+        self.answer = TextPrediction(text, {"it": entities}, truncated=False)
 
-    def answers(self, records: Any, tasks: Any, *, long: str) -> Iterator[Answer]:
+    def answers(self, records: Any, tasks: Any, *, long: str) -> Iterator[TextPrediction]:
         for _ in records:
             yield self.answer
 
@@ -74,7 +74,7 @@ def test_answers_without_a_form_stay_as_they_are(tmp_path: Path) -> None:
 def test_one_task_that_finds_entities_is_asked_for() -> None:
     topic = Classification("topic", ClassificationOptions(type="classification"), ("x", "y"), (1, 1))
     model = cast(Model, Answering("a", [], it=tagging(), other=tagging(), topic=topic, pos=tagging(bio=False)))
-    assert span_writer(model, ["it", "topic"], "spacy")(Answer("a", {"it": []}, truncated=False)) == [
+    assert span_writer(model, ["it", "topic"], "spacy")(TextPrediction("a", {"it": []}, truncated=False)) == [
         "a",
         {"entities": []},
     ]

@@ -18,7 +18,7 @@ from polytask.data.tokens import Tokenization, TokenRow
 from polytask.data.windows import OVERLAP, WindowEngine, count_windows, cut, starts_of
 from polytask.data.words import split_words
 from polytask.errors import ConfigError
-from polytask.tasks import TASKS, Tally, Task
+from polytask.tasks import TASKS, LabelStats, Task
 from polytask.tasks.task import sigmoid, softmax
 from samples import corpus_rows, write_jsonl
 
@@ -31,12 +31,12 @@ def tokens(minilm: str) -> Tokenization:
 
 
 def fit(kind: str, cells: Sequence[Any]) -> Task:
-    tally, type_ = Tally(), TASKS[kind]
+    stats, type_ = LabelStats(), TASKS[kind]
     known = type_.Options.model_validate({"type": kind})
     for cell in cells:
-        type_.read(known, {type_.columns(known)[-1]: cell, "tokens": ["a", "b"]}, tally)
-        tally.present += 1
-    return type_.fit(kind, known, tally)
+        type_.read(known, {type_.columns(known)[-1]: cell, "tokens": ["a", "b"]}, stats)
+        stats.present += 1
+    return type_.fit(kind, known, stats)
 
 
 TYPES = {
@@ -176,7 +176,7 @@ def model(files: Path, tiny: Path) -> pt.Model:
             "tags": {"type": "tagging", "data": rows, "scheme": "plain"},
             "same": {"type": "classification", "data": pairs, "text_pair": ["a", "b"], "label": "same"},
         },
-        "train": {"max_steps": 2, "batch_rows": 8, "precision": "fp32"},
+        "train": {"max_steps": 2, "batch_size": 8, "precision": "fp32"},
     }
     return pt.train(values).model
 

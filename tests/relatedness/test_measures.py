@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from polytask.relatedness import MEASURES, Evidence
 from polytask.relatedness.cka import linear_cka
-from polytask.relatedness.evidence import Measured, jackknife
+from polytask.relatedness.evidence import MeasureResult, jackknife
 from polytask.relatedness.grouping import groups_of, proven
 from polytask.relatedness.look_ahead import affinity
 from polytask.relatedness.record import Cost, conclude
@@ -133,7 +133,7 @@ def test_help_of_nothing_is_no_reason_for_a_group() -> None:
 
 
 def test_doubt_is_taken_off_and_unknown_help_is_none() -> None:
-    found = proven(Measured(np.full((2, 2), 0.3), np.array([[0.0, 0.1], [np.inf, 0.0]])))
+    found = proven(MeasureResult(np.full((2, 2), 0.3), np.array([[0.0, 0.1], [np.inf, 0.0]])))
     assert found == pytest.approx(np.array([[0.0, 0.2], [0.0, 0.0]]))
 
 

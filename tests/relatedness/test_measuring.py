@@ -15,7 +15,7 @@ from polytask.config import validate
 from polytask.data.batch import Batch
 from polytask.data.stream import Streams
 from polytask.errors import ConfigError
-from polytask.probe.budget import BOTH_WAYS, GREATEST_SHARE, spend
+from polytask.probe.budget import BOTH_WAYS, GREATEST_SHARE, plan_budget
 from polytask.probe.heads import Stored, fit_heads
 from polytask.probe.measuring import Probing, layer_states
 from polytask.probe.run import probe_config
@@ -38,7 +38,7 @@ def draw(assembly: Assembly, rows: int, *tasks: str) -> Batch:
 
 def mean_loss(assembly: Assembly, model: Any, batch: Batch, task: str) -> torch.Tensor:
     own = assembly.tasks[task]
-    return own.loss(model(batch)[task], batch.targets[task]) / own.mass(batch.targets[task])
+    return own.loss(model(batch)[task], batch.targets[task]) / own.loss_denominator(batch.targets[task])
 
 
 def test_look_ahead_is_the_explicit_computation_and_leaves_the_model_untouched(assembly: Assembly) -> None:
@@ -99,19 +99,19 @@ def test_heads_first_lowers_every_loss_and_moves_no_encoder(assembly: Assembly) 
 
 
 @pytest.mark.parametrize(
-    ("passes", "tasks", "batch_rows"), [(28800, 4, 32), (2000, 3, 8), (90000, 8, 64), (900, 2, 16)]
+    ("passes", "tasks", "batch_size"), [(28800, 4, 32), (2000, 3, 8), (90000, 8, 64), (900, 2, 16)]
 )
-def test_spending_stays_within_a_quarter(passes: int, tasks: int, batch_rows: int) -> None:
-    found = spend(joint_passes=passes, tasks=tasks, batch_rows=batch_rows, most_rows=10**6, numbers=1000)
+def test_spending_stays_within_a_quarter(passes: int, tasks: int, batch_size: int) -> None:
+    found = plan_budget(joint_passes=passes, tasks=tasks, batch_size=batch_size, most_rows=10**6, numbers=1000)
     spent = (
         found.head_rows * tasks
-        + found.updates * (found.points - 1) * BOTH_WAYS * batch_rows
+        + found.updates * (found.points - 1) * BOTH_WAYS * batch_size
         + found.points * tasks * (found.point_rows * BOTH_WAYS + found.ahead_rows * (1 + tasks))
     )
     assert 0.75 * GREATEST_SHARE * passes < spent <= GREATEST_SHARE * passes
 
 
 def test_many_parameters_leave_fewer_points_and_too_short_a_run_is_refused() -> None:
-    assert spend(joint_passes=28800, tasks=4, batch_rows=32, most_rows=100, numbers=2**27).points == 2
+    assert plan_budget(joint_passes=28800, tasks=4, batch_size=32, most_rows=100, numbers=2**27).points == 2
     with pytest.raises(ConfigError, match="a joint run of 30 row passes is too short"):
-        spend(joint_passes=30, tasks=4, batch_rows=8, most_rows=100, numbers=10)
+        plan_budget(joint_passes=30, tasks=4, batch_size=8, most_rows=100, numbers=10)

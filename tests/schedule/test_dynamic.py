@@ -23,8 +23,8 @@ FOREVER = math.inf
 every_policy = pytest.mark.parametrize("variant", DYNAMIC, ids=str)
 
 
-def run_of(*tasks: str, batch_rows: int = 16, **more: Any) -> Workload:
-    return workload(dict.fromkeys(tasks, 100), batch_rows, epochs=400, **more)
+def run_of(*tasks: str, batch_size: int = 16, **more: Any) -> Workload:
+    return workload(dict.fromkeys(tasks, 100), batch_size, epochs=400, **more)
 
 
 def dynamic(policy: str, run: Workload, **options: Any) -> Schedule:
@@ -118,7 +118,7 @@ def test_a_single_task_gets_all_rows(variant: Variant) -> None:
 
 
 def test_loss_rate_is_the_softmax_of_the_ratio_of_two_windows() -> None:
-    schedule = dynamic("loss_rate", run_of("a", "b", "c"), window=4, sharpness=0.7)
+    schedule = dynamic("loss_rate", run_of("a", "b", "c"), window=4, softmax_temperature=0.7)
     tell_losses(schedule, 4, a=2.0, b=1.0, c=1.0)
     assert shares(schedule) == pytest.approx(dict.fromkeys("abc", 1 / 3))
     tell_losses(schedule, 3, a=1.0, b=0.9, c=1.2)
@@ -128,25 +128,27 @@ def test_loss_rate_is_the_softmax_of_the_ratio_of_two_windows() -> None:
     assert shares(schedule) == pytest.approx(relative({task: math.exp(r / 0.7) for task, r in ratios.items()}))
 
 
-@pytest.mark.parametrize("sharpness", [0.1, 2.0])
-def test_loss_rate_gives_more_rows_to_the_task_that_learns_slowly(sharpness: float) -> None:
+@pytest.mark.parametrize("softmax_temperature", [0.1, 2.0])
+def test_loss_rate_gives_more_rows_to_the_task_that_learns_slowly(softmax_temperature: float) -> None:
     lesson = teach(
-        dynamic("loss_rate", run_of("fast", "slow"), sharpness=sharpness),
+        dynamic("loss_rate", run_of("fast", "slow"), softmax_temperature=softmax_temperature),
         {"fast": Curve(500), "slow": Curve(6000)},
         200,
     )
     drawn = lesson.drawn(40)
     assert drawn["slow"] > 1.05 * drawn["fast"]
-    assert drawn["slow"] > 2 * drawn["fast"] or sharpness > 1
+    assert drawn["slow"] > 2 * drawn["fast"] or softmax_temperature > 1
 
 
 def test_loss_rate_with_a_great_sharpness_is_uniform() -> None:
-    lesson = teach(dynamic("loss_rate", run_of("a", "b"), sharpness=1e6), {"a": Curve(50), "b": Curve(5000)}, 200)
+    lesson = teach(
+        dynamic("loss_rate", run_of("a", "b"), softmax_temperature=1e6), {"a": Curve(50), "b": Curve(5000)}, 200
+    )
     assert late(lesson) == pytest.approx({"a": 0.5, "b": 0.5}, abs=1e-3)
 
 
 def test_loss_rate_survives_a_loss_that_jumps_and_comes_back_from_it() -> None:
-    schedule = dynamic("loss_rate", run_of("a", "b"), window=2, sharpness=0.01)
+    schedule = dynamic("loss_rate", run_of("a", "b"), window=2, softmax_temperature=0.01)
     tell_losses(schedule, 2, a=1e-9, b=1.0)
     tell_losses(schedule, 2, a=50.0, b=1.0)
     assert shares(schedule)["b"] == pytest.approx(LEAST / (1 + LEAST))

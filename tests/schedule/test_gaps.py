@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from variants import DYNAMIC, PARALLEL, VARIANTS, Variant, play
 
-from polytask.data.stream import Drawn, Streams, rows_by_stratum, strata
+from polytask.data.stream import DrawnRow, Streams, rows_by_stratum, strata
 from polytask.schedule import Parallel, ParallelOptions, Schedule, Workload, passed
-from polytask.schedule.proportions import PROPORTIONS, Dial
+from polytask.schedule.proportions import PROPORTIONS, MixingParams
 
 LAWS = settings(max_examples=12, deadline=None)
 every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
@@ -49,11 +49,11 @@ class Gaps:
         return Streams(self.sources, seed=3, block=4)
 
 
-def run_on(sources: list[Any], batch_rows: int, *, needs: Mapping[str, Any] | None = None, epochs: float = 3) -> Gaps:
+def run_on(sources: list[Any], batch_size: int, *, needs: Mapping[str, Any] | None = None, epochs: float = 3) -> Gaps:
     sizes = {task: len(source.carries[task]) for source in sources for task in source.tasks}
     found = tuple(strata(source) for source in sources)
     metrics = dict.fromkeys(sizes, "f1")
-    return Gaps(sources, Workload(sizes, found, batch_rows, epochs, metrics, needs or {}))
+    return Gaps(sources, Workload(sizes, found, batch_size, epochs, metrics, needs or {}))
 
 
 @st.composite
@@ -71,7 +71,7 @@ def gaps(draw: st.DrawFn, *, needy: bool = False) -> Gaps:
     return run_on(sources, draw(st.integers(1, 12)), needs=needs)
 
 
-def draws(schedule: Schedule, streams: Streams, count: int = 10**6) -> Iterator[list[Drawn]]:
+def draws(schedule: Schedule, streams: Streams, count: int = 10**6) -> Iterator[list[DrawnRow]]:
     """Draw the rows of a run, and compare them with what the schedule said."""
     for step, _ in play(schedule, count):
         drawn = streams.draw(step.portions)
@@ -79,7 +79,7 @@ def draws(schedule: Schedule, streams: Streams, count: int = 10**6) -> Iterator[
         yield drawn
 
 
-def served(drawn: list[Drawn]) -> Counter[tuple[str, int]]:
+def served(drawn: list[DrawnRow]) -> Counter[tuple[str, int]]:
     """Return how often each task saw each row; tasks have one source each."""
     return Counter((task, one.row) for one in drawn for task in one.tasks)
 
@@ -120,7 +120,7 @@ def test_proportional_passes_each_labelled_row_once_an_epoch_for_all_its_tasks(
     for first in (0, len(steps) // 2):
         epoch = Counter(chain(*steps[first : first + len(steps) // 2]))
         assert epoch == {
-            Drawn(number, int(row), tasks): 1
+            DrawnRow(number, int(row), tasks): 1
             for number, source in enumerate(found.sources)
             for tasks, own in rows_by_stratum(source)
             for row in own
@@ -133,20 +133,20 @@ def test_proportional_passes_each_labelled_row_once_an_epoch_for_all_its_tasks(
 def test_every_schedule_shows_each_task_its_rows_evenly_and_passes_about_the_rows_of_a_batch(
     variant: Variant, found: Gaps
 ) -> None:
-    """The rows that each task was dealt; none twice before all others of its stratum; few more than `batch_rows`."""
+    """The rows that each task was dealt; none twice before all others of its stratum; few more than `batch_size`."""
     seen: Counter[tuple[str, int]] = Counter()
     rows = steps = 0
     for drawn in draws(variant.build(found.run), found.streams(), 300):
         seen.update(served(drawn))
         rows, steps = rows + len(drawn), steps + 1
-        assert len(drawn) >= found.run.batch_rows
+        assert len(drawn) >= found.run.batch_size
     for source in found.sources:
         for tasks, own in rows_by_stratum(source):
             for task in tasks:
                 times = [seen[task, int(row)] for row in own]
                 assert max(times) - min(times) <= 1
     slack = sum(stratum.rows for found_strata in found.run.sources for stratum in found_strata if stratum.rows < 5)
-    assert rows <= 1.1 * steps * found.run.batch_rows + slack + 8
+    assert rows <= 1.1 * steps * found.run.batch_size + slack + 8
 
 
 @pytest.mark.parametrize("variant", PARALLEL, ids=str)
@@ -156,11 +156,11 @@ def test_quotas_are_met_with_the_fewest_encoder_rows(variant: Variant, found: Ga
     """A stratum passes what its most demanding task draws of it, and the tasks have their shares of all rows."""
     if variant.options["proportions"] == "annealed":
         return  # its shares change from step to step
-    run = run_on(found.sources, found.run.batch_rows, epochs=8).run
+    run = run_on(found.sources, found.run.batch_size, epochs=8).run
     values = variant.values(run)
     shares = values["proportions"]
     if not isinstance(shares, dict):
-        shares = PROPORTIONS[shares](run.sizes, Dial(values.get("temperature", 2.0), values.get("cap", 10_000)))
+        shares = PROPORTIONS[shares](run.sizes, MixingParams(values.get("temperature", 2.0), values.get("cap", 10_000)))
     drawn: Counter[str] = Counter()
     rows = 0
     for step in draws(variant.build(run), found.streams()):

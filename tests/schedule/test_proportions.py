@@ -14,7 +14,7 @@ from variants import Variant, workload
 
 from polytask.errors import ConfigError
 from polytask.schedule import ParallelOptions
-from polytask.schedule.proportions import PROPORTIONS, Apportioner, Dial
+from polytask.schedule.proportions import PROPORTIONS, Apportioner, MixingParams
 
 SIZES = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 10**6), min_size=1)
 SHARES = st.lists(st.floats(1e-4, 1), min_size=1, max_size=8)
@@ -36,17 +36,17 @@ def test_proportions_are_those_of_the_options() -> None:
 @LAWS
 @given(SIZES, st.floats(0.5, 10), st.integers(1, 10**6), st.floats(0, 1))
 def test_proportions_follow_their_formula(sizes: dict[str, int], temperature: float, cap: int, progress: float) -> None:
-    dial = Dial(temperature, cap, progress)
-    assert len(set(PROPORTIONS["uniform"](sizes, dial).values())) == 1
-    assert PROPORTIONS["proportional"](sizes, dial) == sizes
-    assert relative(PROPORTIONS["temperature"](sizes, dial)) == pytest.approx(
+    params = MixingParams(temperature, cap, progress)
+    assert len(set(PROPORTIONS["uniform"](sizes, params).values())) == 1
+    assert PROPORTIONS["proportional"](sizes, params) == sizes
+    assert relative(PROPORTIONS["temperature"](sizes, params)) == pytest.approx(
         relative({task: size ** (1 / temperature) for task, size in sizes.items()})
     )
-    assert PROPORTIONS["annealed"](sizes, dial) == {
+    assert PROPORTIONS["annealed"](sizes, params) == {
         task: pytest.approx(size ** (1 - 0.8 * progress)) for task, size in sizes.items()
     }
-    assert PROPORTIONS["capped"](sizes, dial) == {task: min(size, cap) for task, size in sizes.items()}
-    assert all(share > 0 for name in PROPORTIONS for share in PROPORTIONS[name](sizes, dial).values())
+    assert PROPORTIONS["capped"](sizes, params) == {task: min(size, cap) for task, size in sizes.items()}
+    assert all(share > 0 for name in PROPORTIONS for share in PROPORTIONS[name](sizes, params).values())
 
 
 @LAWS
@@ -54,14 +54,16 @@ def test_proportions_follow_their_formula(sizes: dict[str, int], temperature: fl
 def test_temperature_goes_from_proportional_to_uniform(sizes: dict[str, int]) -> None:
     most = max(sizes.values())
     proportional = {task: size / most for task, size in sizes.items()}
-    assert PROPORTIONS["temperature"](sizes, Dial(1.0)) == pytest.approx(proportional)
-    assert list(PROPORTIONS["temperature"](sizes, Dial(1e9)).values()) == pytest.approx([1.0] * len(sizes), rel=1e-6)
+    assert PROPORTIONS["temperature"](sizes, MixingParams(1.0)) == pytest.approx(proportional)
+    assert list(PROPORTIONS["temperature"](sizes, MixingParams(1e9)).values()) == pytest.approx(
+        [1.0] * len(sizes), rel=1e-6
+    )
 
 
 @LAWS
 @given(SIZES)
 def test_a_temperature_near_0_leaves_all_to_the_greatest_without_overflow(sizes: dict[str, int]) -> None:
-    shares = PROPORTIONS["temperature"](sizes, Dial(1e-6))
+    shares = PROPORTIONS["temperature"](sizes, MixingParams(1e-6))
     assert {task for task, share in shares.items() if share > 0.5} == {
         task for task, size in sizes.items() if size == max(sizes.values())
     }
@@ -71,8 +73,8 @@ def test_a_temperature_near_0_leaves_all_to_the_greatest_without_overflow(sizes:
 @LAWS
 @given(SIZES)
 def test_annealed_goes_from_proportional_to_the_fifth_root(sizes: dict[str, int]) -> None:
-    assert PROPORTIONS["annealed"](sizes, Dial(progress=0.0)) == sizes
-    assert PROPORTIONS["annealed"](sizes, Dial(progress=1.0)) == pytest.approx(
+    assert PROPORTIONS["annealed"](sizes, MixingParams(progress=0.0)) == sizes
+    assert PROPORTIONS["annealed"](sizes, MixingParams(progress=1.0)) == pytest.approx(
         {task: size**0.2 for task, size in sizes.items()}
     )
 
@@ -80,8 +82,8 @@ def test_annealed_goes_from_proportional_to_the_fifth_root(sizes: dict[str, int]
 @LAWS
 @given(SIZES)
 def test_capped_goes_from_uniform_to_proportional(sizes: dict[str, int]) -> None:
-    assert set(PROPORTIONS["capped"](sizes, Dial(cap=1)).values()) == {1.0}
-    assert PROPORTIONS["capped"](sizes, Dial(cap=max(sizes.values()))) == sizes
+    assert set(PROPORTIONS["capped"](sizes, MixingParams(cap=1)).values()) == {1.0}
+    assert PROPORTIONS["capped"](sizes, MixingParams(cap=max(sizes.values()))) == sizes
 
 
 @LAWS

@@ -13,7 +13,7 @@ from variants import DYNAMIC, FREE, PARALLEL, SEQUENTIAL, VARIANTS, WORKLOADS, V
 from polytask import testing
 from polytask.schedule import SCHEDULES, Feedback, Parallel, ParallelOptions, Step, Workload, passed
 from polytask.schedule.dynamic import LEAST, POLICIES
-from polytask.schedule.proportions import PROPORTIONS, Dial
+from polytask.schedule.proportions import PROPORTIONS, MixingParams
 
 every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
 every_workload = pytest.mark.parametrize("run", WORKLOADS.values(), ids=WORKLOADS)
@@ -25,8 +25,8 @@ def planned(variant: Variant, run: Workload, progress: float = 0.0) -> dict[str,
     values = variant.values(run)
     if isinstance(values["proportions"], dict):
         return values["proportions"]
-    dial = Dial(values.get("temperature", 2.0), values.get("cap", 10_000), progress)
-    return PROPORTIONS[values["proportions"]](run.sizes, dial)
+    params = MixingParams(values.get("temperature", 2.0), values.get("cap", 10_000), progress)
+    return PROPORTIONS[values["proportions"]](run.sizes, params)
 
 
 def demands(run: Workload, shares: dict[str, float]) -> dict[tuple[int, int], float]:
@@ -87,7 +87,7 @@ def test_steps_are_numbered_and_pass_batch_rows_through_the_encoder(variant: Var
         assert step.number == number
         assert set(step.rows) <= set(run.sizes)
         assert all(count >= 1 for count in step.rows.values())
-        assert sum(encoder_rows(step).values()) == run.batch_rows
+        assert sum(encoder_rows(step).values()) == run.batch_size
         for portion in step.portions:
             assert set(portion.rows) <= set(run.sources[portion.source][portion.stratum].tasks)
         assert len(step.rows) <= schedule.together
@@ -125,7 +125,7 @@ def test_no_task_starves_once_it_may_train(variant: Variant, run: Workload) -> N
     most = max(passed(run.sources, run.sizes, shares) / min(shares.values()) for shares in ends)
     # What feedback leaves a task at least; a paused one keeps its share of every so many steps.
     least = LEAST if variant in DYNAMIC else 1.0
-    longest = (2 if variant in PARALLEL else 4) * (1 + most / least / run.batch_rows)
+    longest = (2 if variant in PARALLEL else 4) * (1 + most / least / run.batch_size)
     last: dict[str, int] = {}
     for step in steps(schedule, min(int(2 * longest), 600)):
         for task in schedule.gates.ready():
@@ -137,7 +137,7 @@ def test_no_task_starves_once_it_may_train(variant: Variant, run: Workload) -> N
 @every_workload
 def test_an_epoch_passes_all_rows_and_is_at_least_one_step(variant: Variant, run: Workload) -> None:
     epoch = variant.build(run).steps_per_epoch
-    assert epoch * run.batch_rows >= run.rows > (epoch - 1) * run.batch_rows
+    assert epoch * run.batch_size >= run.rows > (epoch - 1) * run.batch_size
 
 
 @pytest.mark.parametrize("variant", PARALLEL, ids=str)
@@ -155,7 +155,7 @@ def test_parallel_frequencies_match_the_proportions_within_one_row(variant: Vari
             given = sum(rows.get((source, number), 0) for number in numbers)
             share = sum(most[source, number] for number in numbers)
             drawn[source] += given
-            exact[source] += run.batch_rows * share / sum(most.values())  # type: ignore[assignment]
+            exact[source] += run.batch_size * share / sum(most.values())  # type: ignore[assignment]
             assert abs(drawn[source] - exact[source]) < 1 + 1e-6
             for number in numbers:
                 exact[source, number] += given * most[source, number] / share  # type: ignore[assignment]

@@ -85,10 +85,10 @@ def test_a_step_draws_rows_of_its_stage_and_of_earlier_ones_to_replay(variant: V
 @every_workload
 def test_a_stage_without_a_gate_passes_its_rows_for_the_runs_epochs(run: Workload) -> None:
     """To the step: the rows that are missing before the last step of the stage are drawn in it."""
-    plain = workload(run.sizes, run.batch_rows, needs=run.needs, epochs=run.epochs)
+    plain = workload(run.sizes, run.batch_size, needs=run.needs, epochs=run.epochs)
     lesson = learn(sequential(plain))
     for task, (first, end) in spans(lesson).items():
-        assert end - first == math.ceil(plain.epochs * plain.sizes[task] / plain.batch_rows)
+        assert end - first == math.ceil(plain.epochs * plain.sizes[task] / plain.batch_size)
 
 
 def test_a_stage_ends_at_the_evaluation_that_opens_its_gate() -> None:
@@ -144,7 +144,7 @@ def test_replay_keeps_what_would_be_forgotten() -> None:
 
 @every_workload
 def test_without_replay_the_limit_and_the_stages_are_exact(run: Workload) -> None:
-    plain = workload(run.sizes, run.batch_rows, needs=run.needs, gates={task: {"epochs": 0.7} for task in run.sizes})
+    plain = workload(run.sizes, run.batch_size, needs=run.needs, gates={task: {"epochs": 0.7} for task in run.sizes})
     schedule = sequential(plain)
     limit = schedule.limit
     lesson = learn(schedule)
@@ -202,7 +202,7 @@ def test_an_epoch_is_the_running_tasks(variant: Variant, run: Workload) -> None:
         assert set(lesson.epochs[first:end]) == {epoch}
         if first + epoch <= end:
             passed = lesson.drawn(first, first + epoch)[task]
-            assert run.sizes[task] - 2 < passed < run.sizes[task] + run.batch_rows + 2
+            assert run.sizes[task] - 2 < passed < run.sizes[task] + run.batch_size + 2
 
 
 @pytest.mark.parametrize(

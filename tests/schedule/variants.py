@@ -48,7 +48,7 @@ PARALLEL = [
     Variant("parallel", {"proportions": "numbers"}),
 ]
 DYNAMIC = [
-    Variant("dynamic", {"policy": "loss_rate", "proportions": "uniform", "window": 3, "sharpness": 0.1}),
+    Variant("dynamic", {"policy": "loss_rate", "proportions": "uniform", "window": 3, "softmax_temperature": 0.1}),
     Variant("dynamic", {"policy": "dev_gap", "proportions": "temperature"}),
     Variant("dynamic", {"policy": "bandit", "proportions": "numbers", "window": 2}),
     Variant("dynamic", {"policy": "stop_and_go", "proportions": "annealed", "patience": 1}),
@@ -72,17 +72,17 @@ def nested(sizes: Mapping[str, int]) -> tuple[Stratum, ...]:
     return tuple(found)
 
 
-def with_gaps(*sources: Mapping[str, int], batch_rows: int, **rest: Any) -> Workload:
+def with_gaps(*sources: Mapping[str, int], batch_size: int, **rest: Any) -> Workload:
     """Describe a run on sources with empty cells: for each set of tasks, the rows that carry just these labels."""
     tasks = dict.fromkeys(task for source in sources for together in source for task in together)
     strata = tuple(tuple(Stratum(tuple(found), rows) for found, rows in source.items()) for source in sources)
     sizes = {task: sum(one.rows for found in strata for one in found if task in one.tasks) for task in tasks}
-    return Workload(sizes, strata, batch_rows, metrics=dict.fromkeys(tasks, "f1"), **rest)
+    return Workload(sizes, strata, batch_size, metrics=dict.fromkeys(tasks, "f1"), **rest)
 
 
 def workload(
     sizes: Mapping[str, int],
-    batch_rows: int,
+    batch_size: int,
     *,
     together: Sequence[Sequence[str]] = (),
     needs: Mapping[str, Sequence[str]] | None = None,
@@ -96,7 +96,7 @@ def workload(
     return Workload(
         sizes,
         tuple(nested({task: sizes[task] for task in group}) for group in groups),
-        batch_rows,
+        batch_size,
         epochs,
         dict.fromkeys(sizes, metric),
         needs or {},
@@ -111,9 +111,9 @@ FREE = {
     "twins": workload({"a": 40, "b": 40, "c": 90}, 6, together=["ab"]),
     "mixed": workload({"a": 100, "b": 37, "c": 60, "d": 9}, 5, together=["abc"]),
     "many": workload({f"t{n}": 1 + n**3 for n in range(7)}, 16),
-    "apart in one file": with_gaps({"a": 100, "b": 100}, batch_rows=10),
-    "half empty": with_gaps({"a": 30, "b": 29, "c": 31, "ab": 30, "ac": 28, "bc": 1, "abc": 30}, batch_rows=8),
-    "gaps in two files": with_gaps({"ab": 12, "a": 50}, {"c": 9, "cd": 40, "cde": 3}, {"f": 20}, batch_rows=7),
+    "apart in one file": with_gaps({"a": 100, "b": 100}, batch_size=10),
+    "half empty": with_gaps({"a": 30, "b": 29, "c": 31, "ab": 30, "ac": 28, "bc": 1, "abc": 30}, batch_size=8),
+    "gaps in two files": with_gaps({"ab": 12, "a": 50}, {"c": 9, "cd": 40, "cde": 3}, {"f": 20}, batch_size=7),
 }
 CHAIN = {"b": ["a"], "c": ["b"]}
 NEEDY = {
@@ -125,7 +125,7 @@ NEEDY = {
     "gated": workload({"d": 15, "c": 10, "b": 14, "a": 20}, 4, epochs=8,
         needs={"b": ["a"], "c": ["a", "b"], "d": ["c"]},
         gates={"a": {"score": {"f1": 0.6}, "limit": 1}, "b": {"plateau": 2, "limit": 1.5}, "c": {"epochs": 0.7}}),
-    "chain with gaps": with_gaps({"a": 20, "ab": 9, "abc": 12, "c": 7}, batch_rows=5, needs=CHAIN),
+    "chain with gaps": with_gaps({"a": 20, "ab": 9, "abc": 12, "c": 7}, batch_size=5, needs=CHAIN),
 }  # fmt: skip
 WORKLOADS = {**FREE, **NEEDY}
 

@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 
 import polytask as pt
-from polytask.predict.predictor import Answer, Model
+from polytask.predict.predictor import Model, TextPrediction
 from polytask.serving.app import create_app
 from polytask.serving.options import ServeOptions
 from polytask.serving.run import configured
@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
             "marks": {"type": "multilabel", "data": data, "label": "marks"},
             "alike": {"type": "classification", "data": data, "label": "alike", "text_pair": ["first", "second"]},
         },
-        "train": {"epochs": 3, "batch_rows": 8, "learning_rate": 3e-3, "seed": 5, "precision": "fp32"},
+        "train": {"epochs": 3, "batch_size": 8, "learning_rate": 3e-3, "seed": 5, "precision": "fp32"},
     }
     pt.train(values, base / "run")
     return base / "run" / "model"
@@ -91,7 +91,7 @@ class Stub:
 
     def answers(
         self, records: Sequence[Any], tasks: Sequence[str] | None = None, *, long: str = "truncate"
-    ) -> Iterator[Answer]:
+    ) -> Iterator[TextPrediction]:
         assert long == self.long
         self.batches.append(list(records))
         assert self.resume.wait(20)
@@ -107,7 +107,7 @@ class Stub:
             found: dict[str, Any] = {}
             for task in tasks if tasks is not None else self.tasks:
                 found[task] = self.names(text) if task == "names" else self.mood(text)
-            yield Answer(text, found, len(text.split()) > self.tokens.max_tokens)
+            yield TextPrediction(text, found, len(text.split()) > self.tokens.max_tokens)
 
     def mood(self, text: str) -> dict[str, Any]:
         return {"label": self.labels[0], "probabilities": {label: 1 / len(self.labels) for label in self.labels}}

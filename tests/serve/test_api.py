@@ -75,8 +75,8 @@ def test_tasks_tell_what_can_be_asked(client: httpx.Client, model: Model) -> Non
     assert by_name["alike"]["inputs"] == ["first", "second"]
     assert by_name["sentiment"]["labels"] == list(model.tasks["sentiment"].labels)
     assert by_name["sentiment"]["scores"]["test"] == model.about["scores"]["test"]["sentiment"]
-    assert by_name["stars"]["usual"][0] < 2.5 < by_name["stars"]["usual"][1]
-    assert by_name["entities"]["usual"] is None
+    assert by_name["stars"]["typical_range"][0] < 2.5 < by_name["stars"]["typical_range"][1]
+    assert by_name["entities"]["typical_range"] is None
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ import polytask as pt
 from polytask.data.cache import file_digest
 from polytask.errors import ModelError, PolytaskError
 from polytask.serving import body as bodies
-from polytask.serving import connection, gate, run, service
+from polytask.serving import connection, middleware, run, service
 from polytask.serving.app import create_app
 from polytask.serving.body import Refused
 from polytask.serving.connection import LoopErrors, allow_descriptors
@@ -194,7 +194,7 @@ def test_a_large_body_is_read_beside_the_event_loop(
 
 
 def test_bodies_that_are_held_have_a_limit_in_all(serving: Any, stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "BODIES_AT_ONCE", 1)
+    monkeypatch.setattr(middleware, "BODIES_AT_ONCE", 1)
     with serving(stub, max_body_bytes=10_000) as client, connect(client) as first, connect(client) as second:
         for opened in (first, second):
             opened.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n" + b" " * 6000)

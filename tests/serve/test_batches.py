@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from polytask.predict.predictor import Model
-from polytask.serving import gate
+from polytask.serving import middleware
 from samples import close, corpus_rows
 
 
@@ -190,7 +190,7 @@ def test_a_body_that_comes_too_slowly_answers_408(serving: Any, stub: Any) -> No
 def test_a_body_that_is_announced_as_too_large_is_refused_without_being_sent(
     header: str, patience: float, serving: Any, stub: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "_PATIENCE_S", patience)
+    monkeypatch.setattr(middleware, "_PATIENCE_S", patience)
     with serving(stub) as client:
         with socket.create_connection((client.base_url.host, client.base_url.port), timeout=20) as opened:
             opened.sendall(f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n{header}\r\n\r\n".encode())

@@ -54,7 +54,7 @@ def test_a_lasting_conflict_is_split_at_the_layer_where_it_begins_once_patience_
 
 def test_nothing_changes_before_enough_was_measured() -> None:
     for measurements in (4, 9):
-        policy = watch(global_plan("abc", LAYERS), measurements=measurements)
+        policy = watch(global_plan("abc", LAYERS), min_measurements=measurements)
         assert decisions(policy, [gram("abc", "ab", "c")] * 12)[0][0] == measurements
 
 
@@ -75,7 +75,7 @@ def test_a_conflict_that_does_not_last_is_never_split() -> None:
 def test_tasks_that_agree_are_never_split(count: int, seed: int, defaults: bool) -> None:
     random = np.random.default_rng(seed)
     tasks = "abcdef"[:count]
-    options = {} if not defaults else {"confidence": 1.5, "patience": 3, "measurements": 10, "smoothing": 0.9}
+    options = {} if not defaults else {"confidence": 1.5, "patience": 3, "min_measurements": 10, "smoothing": 0.9}
     policy = watch(global_plan(tasks, 3), **options)
     for _ in range(20):
         common = random.normal(size=(3, 1, 8))
@@ -177,10 +177,10 @@ def test_every_decision_keeps_the_tree_the_budget_and_all_below_its_layer(stream
 
 
 @settings(max_examples=40)
-@given(streams(), st.sampled_from(["patience", "measurements", "confidence", "threshold", "spare"]))
+@given(streams(), st.sampled_from(["patience", "min_measurements", "confidence", "threshold", "spare"]))
 def test_asking_for_more_never_decides_sooner(stream: list[Gram], what: str) -> None:
     steps = {
-        "patience": [1, 2, 4], "measurements": [1, 3, 8], "confidence": [0.0, 0.5, 2.0],
+        "patience": [1, 2, 4], "min_measurements": [1, 3, 8], "confidence": [0.0, 0.5, 2.0],
         "threshold": [0.3, 0.0, -0.3], "spare": [9, 2, 0],
     }[what]  # fmt: skip
     first: list[float] = []

@@ -276,16 +276,16 @@ def test_exactly_one_form_is_given(options: dict[str, Any], message: str) -> Non
 
 # Every option that a kind reads, and those that read it.
 READERS = {
-    "rank": (4, "lora and houlsby"),
+    "rank": (4, "lora and adapter"),
     "alpha": (8.0, "lora"),
-    "targets": (["query"], "lora and houlsby"),
-    "base": ("frozen", "lora and houlsby"),
+    "targets": (["query"], "lora and adapter"),
+    "base": ("frozen", "lora and adapter"),
     "strength": (0.5, "soft"),
 }
 
 
 @pytest.mark.parametrize("option", READERS)
-@pytest.mark.parametrize("kind", [None, "copy", "soft", "lora", "houlsby"])
+@pytest.mark.parametrize("kind", [None, "copy", "soft", "lora", "adapter"])
 def test_options_that_the_kind_does_not_read_are_refused(option: str, kind: str | None) -> None:
     value, readers = READERS[option]
     sharing = {"strategy": "independent", option: value, **({} if kind is None else {"kind": kind})}
@@ -309,7 +309,7 @@ def test_kind_and_heads_of_an_adaptive_run_do_not_stand_in_its_starting_plan() -
 
 
 def test_additions_leave_the_embeddings_shared() -> None:
-    for kind in ("lora", "houlsby"):
+    for kind in ("lora", "adapter"):
         sharing = SHARING["independent"].model_validate({"strategy": "independent", "kind": kind}).build("ab", 2)
         assert sharing.plan.levels == (parts("ab"), parts("a", "b"), parts("a", "b"))
         assert sharing.kind.shares_layer

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.sharing import SHARING, Kind, Mixing, Plan, Sharing
+from polytask.sharing import SHARING, Mixing, PartKind, Plan, Sharing
 from polytask.sharing.plan import Partition, encoder_size, global_plan, independent_plan
 
 TASKS = ("sentiment", "topic", "ner", "pos")
@@ -117,19 +117,19 @@ def test_every_strategy_shares_among_all_tasks_at_any_depth(
 def test_the_round_trip_through_json_keeps_what_is_not_a_default() -> None:
     sharing = Sharing(
         independent_plan(TASKS, 2),
-        Kind("lora", rank=4, alpha=8.0, targets=("query", "value"), frozen=True),
+        PartKind("lora", rank=4, alpha=8.0, targets=("query", "value"), frozen=True),
         None,
         (("sentiment", "topic"),),
     )
-    mixed = replace(sharing, kind=Kind(), mixing=Mixing("cross_stitch", 3, {"own_weight": 0.8, "rate": 10.0}))
+    mixed = replace(sharing, kind=PartKind(), mixing=Mixing("cross_stitch", 3, {"own_weight": 0.8, "rate": 10.0}))
     for one in (sharing, mixed):
         assert Sharing.from_json(json.loads(json.dumps(one.to_json()))) == one
 
 
 def test_the_picture_says_kind_mixing_and_shared_heads() -> None:
     plan = global_plan(TASKS[:2], 2)
-    assert "lora" not in Sharing(plan, Kind("lora")).picture()  # nothing is divided, so there are no parts
-    divided = Sharing(plan.split(2, ["topic"]), Kind("lora"), None, (("sentiment", "topic"),))
+    assert "lora" not in Sharing(plan, PartKind("lora")).picture()  # nothing is divided, so there are no parts
+    divided = Sharing(plan.split(2, ["topic"]), PartKind("lora"), None, (("sentiment", "topic"),))
     assert divided.picture() == (
         "parts of a layer: lora\n"
         "layer 2  [sentiment] [topic]\n"
@@ -228,7 +228,7 @@ def test_the_size_of_an_encoder_adds_up_all_parts_of_all_levels(plan: Plan) -> N
     sizes = [7, 11, 13, 17, 19, 23, 29]
     expected = sum(sizes[number] for number, level in enumerate(plan.levels) for _ in level)
     assert encoder_size(plan, lambda level, count: sizes[level] * count) == expected
-    # Parts may also share: one layer and a small addition for each part beyond the first.
+    # Parts may also share: one layer and a small adapter for each part beyond the first.
     small = encoder_size(plan, lambda level, count: sizes[level] + count - 1)
     assert small == sum(sizes[: plan.layers + 1]) + sum(len(level) - 1 for level in plan.levels)
 

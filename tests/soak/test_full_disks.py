@@ -58,7 +58,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 def test_a_run_on_a_disk_that_was_full_ends_as_one_on_a_disk_that_was_not(
     job: Callable[..., dict[str, Any]], tmp_path: Path, rounds: Rounds, monkeypatch: pytest.MonkeyPatch, disk: Disk
 ) -> None:
-    values = job(rows=40, max_steps=6, checkpoint_every=1, evaluations_per_epoch=2, best_of_each_task=True)
+    values = job(rows=40, max_steps=6, save_steps=1, evaluations_per_epoch=2, best_of_each_task=True)
     pt.train(values, tmp_path / "whole")
     expected = content(tmp_path / "whole")
     biggest = (64 if disk.mounted else 14) * MIB

@@ -24,7 +24,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 def test_a_run_that_was_killed_at_random_moments_ends_as_the_one_that_was_not(
     job: Callable[..., dict[str, Any]], tmp_path: Path, rounds: Rounds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = job(rows=60, max_steps=12, checkpoint_every=1, evaluations_per_epoch=3, best_of_each_task=True)
+    values = job(rows=60, max_steps=12, save_steps=1, evaluations_per_epoch=3, best_of_each_task=True)
     monkeypatch.setenv("POLYTASK_CACHE", str(tmp_path / "cache"))
     began = time.monotonic()
     pt.train(values, tmp_path / "whole")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polytask.evaluation.calibration import BINS, expected_calibration_error
-from polytask.tasks import TASKS, Tally, Task
+from polytask.tasks import TASKS, LabelStats, Task
 from polytask.tasks.calibration import fit_temperature, negative_log_likelihood, two_classes
 from polytask.tasks.task import Outputs, sigmoid, softmax
 
@@ -24,12 +24,12 @@ CELLS: dict[str, list[Any]] = {
 
 
 def fitted(kind: str, **options: Any) -> Task:
-    tally, type_ = Tally(), TASKS[kind]
+    stats, type_ = LabelStats(), TASKS[kind]
     known = type_.Options.model_validate({"type": kind, "calibrate": True, **options})
     for cell in CELLS[kind]:
-        type_.read(known, {type_.columns(known)[-1]: cell, "tokens": WORDS}, tally)
-        tally.present += 1
-    return type_.fit("it", known, tally)
+        type_.read(known, {type_.columns(known)[-1]: cell, "tokens": WORDS}, stats)
+        stats.present += 1
+    return type_.fit("it", known, stats)
 
 
 def drawn(task: Task, rows: int, factor: float, seed: int = 0) -> tuple[Outputs, list[Any], list[list[int]] | None]:
@@ -40,19 +40,19 @@ def drawn(task: Task, rows: int, factor: float, seed: int = 0) -> tuple[Outputs,
     logits = generator.normal(0, 2, (count, task.head.size))
     if task.activation == "sigmoid":
         chosen = generator.random(logits.shape) < sigmoid(logits)
-        golds: list[Any] = [[label for label, on in zip(task.labels, row, strict=True) if on] for row in chosen]
+        labels: list[Any] = [[label for label, on in zip(task.labels, row, strict=True) if on] for row in chosen]
     else:
         flat = [task.labels[int(generator.choice(task.head.size, p=row))] for row in softmax(logits)]
-        golds = [flat[start : start + len(WORDS)] for start in range(0, count, len(WORDS))] if words else flat
-    return (factor * logits).astype(np.float32), golds, words
+        labels = [flat[start : start + len(WORDS)] for start in range(0, count, len(WORDS))] if words else flat
+    return (factor * logits).astype(np.float32), labels, words
 
 
 @pytest.mark.parametrize("kind", CELLS)
 @pytest.mark.parametrize("factor", [0.3, 1.0, 3.0])
 def test_the_temperature_of_drawn_labels_is_found_and_lowers_the_calibration_error(kind: str, factor: float) -> None:
     task = fitted(kind)
-    outputs, golds, words = drawn(task, 4000, factor)
-    found, notes = task.tuned(outputs, golds, words)
+    outputs, true_labels, words = drawn(task, 4000, factor)
+    found, notes = task.tuned(outputs, true_labels, words)
     assert found.describe_tuned()["temperature"] == pytest.approx(factor, rel=0.1)
     assert all("not calibrated" not in note for note in notes)
     fresh, labels, words = drawn(task, 4000, factor, seed=1)
@@ -77,7 +77,7 @@ def test_a_temperature_changes_no_decision(kind: str, temperature: float, seed: 
     text = " ".join(WORDS)
     spans = [(text.index(word), text.index(word) + len(word)) for word in WORDS]
     row = outputs[: len(WORDS)] if task.level == "word" else outputs[0]
-    one, other = (each.present(row, text, spans, [1] * len(WORDS)) for each in (task, warm))
+    one, other = (each.format_prediction(row, text, spans, [1] * len(WORDS)) for each in (task, warm))
     if isinstance(one, dict):
         assert isinstance(other, dict)
         assert next(iter(one.values())) == next(iter(other.values()))
@@ -92,8 +92,8 @@ def test_what_is_shown_has_the_temperature(kind: str) -> None:
     text = " ".join(WORDS)
     spans = [(text.index(word), text.index(word) + len(word)) for word in WORDS]
     row = outputs if task.level == "word" else outputs[0]
-    flat = replace(task, temperature=20.0).present(row, text, spans, [1] * len(WORDS))  # type: ignore[type-var]
-    cold = replace(task, temperature=0.05).present(row, text, spans, [1] * len(WORDS))  # type: ignore[type-var]
+    flat = replace(task, temperature=20.0).format_prediction(row, text, spans, [1] * len(WORDS))  # type: ignore[type-var]
+    cold = replace(task, temperature=0.05).format_prediction(row, text, spans, [1] * len(WORDS))  # type: ignore[type-var]
     if isinstance(flat, dict):
         assert isinstance(cold, dict)
         assert max(flat["probabilities"].values()) < max(cold["probabilities"].values())
@@ -129,10 +129,10 @@ def test_without_an_optimum_there_is_no_temperature_and_a_note_says_why(rows: in
 
 
 def test_labels_that_training_never_had_do_not_count() -> None:
-    outputs, golds, _ = drawn(fitted("classification"), 100, 2.0)
-    one, _ = fitted("classification").tuned(outputs, golds)
+    outputs, labels, _ = drawn(fitted("classification"), 100, 2.0)
+    one, _ = fitted("classification").tuned(outputs, labels)
     more = np.concatenate([outputs, outputs[:30]])
-    other, _ = fitted("classification").tuned(more, [*golds, *["unseen"] * 30])
+    other, _ = fitted("classification").tuned(more, [*labels, *["unseen"] * 30])
     assert one == other
 
 

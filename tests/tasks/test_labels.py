@@ -9,17 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from polytask.tasks import TASKS, Tally
+from polytask.tasks import TASKS, LabelStats
 from polytask.tasks.classification import Classification, ClassificationOptions
 from polytask.tasks.multilabel import Multilabel, MultilabelOptions
 from polytask.tasks.regression import Regression, RegressionOptions
 from polytask.tasks.task import label_text
-from polytask.terms import Gold
+from polytask.terms import Label
 
 
-def labels_of(cell: Any, **options: Any) -> Gold:
+def labels_of(cell: Any, **options: Any) -> Label:
     chosen = MultilabelOptions(type="multilabel", label="x", **options)
-    return Multilabel.read(chosen, {"x": cell}, Tally())
+    return Multilabel.read(chosen, {"x": cell}, LabelStats())
 
 
 @pytest.mark.parametrize(
@@ -50,11 +50,11 @@ def test_reading_a_label_again_changes_nothing(text: str) -> None:
 
 
 def test_labels_read_in_another_spelling_are_remembered() -> None:
-    tally, options = Tally(), ClassificationOptions(type="classification")
+    stats, options = LabelStats(), ClassificationOptions(type="classification")
     for cell in ("1.0", 1, True, "True", "a", " a"):
-        Classification.read(options, {"label": cell}, tally)
-    assert tally.respelled == {"1.0": "1", "True": "true", " a": "a"}
-    assert tally.labels == {"1": 2, "true": 2, "a": 2}
+        Classification.read(options, {"label": cell}, stats)
+    assert stats.respelled == {"1.0": "1", "True": "true", " a": "a"}
+    assert stats.labels == {"1": 2, "true": 2, "a": 2}
 
 
 def test_class_weights_name_labels_as_the_rows_do() -> None:
@@ -65,10 +65,10 @@ def test_class_weights_name_labels_as_the_rows_do() -> None:
 @pytest.mark.parametrize("cell", [None, "", "  ", "\u3000"])
 def test_an_empty_cell_is_not_labelled_whatever_the_type(cell: Any) -> None:
     for name, kind in TASKS.items():
-        options, tally = kind.Options.model_validate({"type": name}), Tally()
+        options, stats = kind.Options.model_validate({"type": name}), LabelStats()
         row = {kind.columns(options)[-1]: cell, "tokens": ["a"]}
-        assert kind.read(options, row, tally) is None, name
-        assert tally == Tally()
+        assert kind.read(options, row, stats) is None, name
+        assert stats == LabelStats()
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_an_empty_cell_is_not_labelled_whatever_the_type(cell: Any) -> None:
 def test_words_that_the_options_name_are_not_labelled_whatever_the_type(cell: Any, word: Any) -> None:
     for name, kind in TASKS.items():
         options = kind.Options.model_validate({"type": name, "unlabelled": word})
-        assert kind.read(options, {kind.columns(options)[-1]: cell, "tokens": ["a"]}, Tally()) is None, name
+        assert kind.read(options, {kind.columns(options)[-1]: cell, "tokens": ["a"]}, LabelStats()) is None, name
 
 
 def test_a_list_without_labels_and_a_word_of_the_options_are_labelled_with_none() -> None:
@@ -99,16 +99,16 @@ def test_a_cell_of_separators_alone_is_refused_with_the_mend() -> None:
 
 
 def test_one_label_and_empty_cells_tell_how_none_is_written() -> None:
-    tally = Tally(present=2, missing=3)
-    tally.labels["rude"] = 2
+    stats = LabelStats(present=2, missing=3)
+    stats.labels["rude"] = 2
     with pytest.raises(ValueError, match=r"every training row has the labels rude; .*\(3 rows are empty: .*`no_label`"):
-        Multilabel.fit("it", MultilabelOptions(type="multilabel"), tally)
+        Multilabel.fit("it", MultilabelOptions(type="multilabel"), stats)
 
 
 @pytest.mark.parametrize("cell", ["1_2", "1_000.5", "NA", "3,5", True])
 def test_a_score_is_a_number_as_people_write_it(cell: Any) -> None:
     with pytest.raises(ValueError, match=r"found .*; a score is a finite number \(leave the cell empty"):
-        Regression.read(RegressionOptions(type="regression"), {"score": cell}, Tally())
+        Regression.read(RegressionOptions(type="regression"), {"score": cell}, LabelStats())
 
 
 def test_a_word_means_one_thing() -> None:

@@ -1,4 +1,4 @@
-"""The losses: a summed loss divided by its mass is PyTorch's mean, also when a batch comes in pieces."""
+"""The losses: a summed loss divided by its denominator is PyTorch's mean, also when a batch comes in pieces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polytask.tasks import TASKS, Tally
+from polytask.tasks import TASKS, LabelStats
 from polytask.tasks.classification import Classification, ClassificationOptions
 from polytask.tasks.multilabel import Multilabel, MultilabelOptions
 from polytask.tasks.regression import Regression, RegressionOptions
@@ -43,7 +43,7 @@ def test_sum_over_mass_is_mean_cross_entropy(weights: str, smoothing: float, fou
     expected = F.cross_entropy(
         outputs, targets, None if weight is None else torch.tensor(weight).double(), label_smoothing=smoothing
     )
-    ours = task.loss(outputs, targets) / task.mass(targets)
+    ours = task.loss(outputs, targets) / task.loss_denominator(targets)
     torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-9)
 
 
@@ -56,7 +56,7 @@ def test_tags_weigh_as_classes_do(weights: Any, found: list[int]) -> None:
     outputs, targets = numbers((len(found), 3)), torch.tensor(found)
     same = classification(weights, 0.1)
     torch.testing.assert_close(task.loss(outputs, targets), same.loss(outputs, targets))
-    assert task.mass(targets) == pytest.approx(same.mass(targets))
+    assert task.loss_denominator(targets) == pytest.approx(same.loss_denominator(targets))
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
@@ -73,14 +73,14 @@ def test_pieces_of_a_batch_add_up_to_the_whole(name: str) -> None:
     )
     halves = [(outputs[:3], targets[:3]), (outputs[3:], targets[3:])]
     torch.testing.assert_close(task.loss(outputs, targets), sum(task.loss(*half) for half in halves))
-    assert task.mass(targets) == pytest.approx(sum(task.mass(half) for _, half in halves))
+    assert task.loss_denominator(targets) == pytest.approx(sum(task.loss_denominator(half) for _, half in halves))
 
 
 def test_batches_of_unseen_labels_have_neither_loss_nor_mass() -> None:
     for weights in WEIGHTS.values():
         task, targets = classification(weights, 0.1), torch.tensor([-100, -100])
         assert task.loss(numbers((2, 3)), targets) == 0
-        assert task.mass(targets) == 0
+        assert task.loss_denominator(targets) == 0
 
 
 def test_balanced_weights_have_mean_1_over_the_training_rows() -> None:
@@ -94,12 +94,12 @@ def test_balanced_weights_have_mean_1_over_the_training_rows() -> None:
 
 @pytest.mark.parametrize("wrong", [{"a": 1.0}, {"a": 1.0, "b": 1.0, "d": 1.0}, {"a": 1.0, "b": 1.0, "c": 1.0}])
 def test_class_weights_name_exactly_the_labels(wrong: dict[str, float]) -> None:
-    tally = Tally(present=2)
-    tally.labels.update(["a", "b"])
+    stats = LabelStats(present=2)
+    stats.labels.update(["a", "b"])
     options = ClassificationOptions(type="classification", class_weights=wrong)
     odd = sorted(set(wrong) ^ {"a", "b"})
     with pytest.raises(ValueError, match=f"class_weights and the labels differ in .{str(odd)[1:-1]}.; labels: a, b"):
-        Classification.fit("it", options, tally)
+        Classification.fit("it", options, stats)
 
 
 def test_multilabel_loss_is_the_mean_over_labels() -> None:
@@ -108,7 +108,7 @@ def test_multilabel_loss_is_the_mean_over_labels() -> None:
     outputs, targets = numbers((5, 3)), (numbers((5, 3), 4) > 0).double()
     weight = torch.tensor([3.0, 1.0, 0.25], dtype=torch.float64)
     expected = F.binary_cross_entropy_with_logits(outputs, targets, pos_weight=weight)
-    torch.testing.assert_close(task.loss(outputs, targets) / task.mass(targets), expected)
+    torch.testing.assert_close(task.loss(outputs, targets) / task.loss_denominator(targets), expected)
 
 
 def test_multilabel_threshold_decides() -> None:
@@ -118,12 +118,12 @@ def test_multilabel_threshold_decides() -> None:
         assert task.decode(outputs.numpy()) == [expected]
 
 
-def scores(*values: object) -> Tally:
-    tally = Tally()
+def scores(*values: object) -> LabelStats:
+    stats = LabelStats()
     for value in values:
-        Regression.read(RegressionOptions(type="regression"), {"score": value}, tally)
-        tally.present += 1
-    return tally
+        Regression.read(RegressionOptions(type="regression"), {"score": value}, stats)
+        stats.present += 1
+    return stats
 
 
 @settings(max_examples=50, deadline=None)
@@ -166,21 +166,21 @@ def test_scores_beyond_the_range_of_numbers_are_refused() -> None:
     ],
 )
 def test_class_cells_become_text(cell: object, label: str | None) -> None:
-    assert Classification.read(ClassificationOptions(type="classification"), {"label": cell}, Tally()) == label
+    assert Classification.read(ClassificationOptions(type="classification"), {"label": cell}, LabelStats()) == label
 
 
 @pytest.mark.parametrize("cell", [1.5, ["a"], {"a": 1}])
 def test_what_is_no_label_is_refused(cell: object) -> None:
     with pytest.raises(ValueError, match="a label is text or a whole number"):
-        Classification.read(ClassificationOptions(type="classification"), {"label": cell}, Tally())
+        Classification.read(ClassificationOptions(type="classification"), {"label": cell}, LabelStats())
 
 
 def test_labels_of_one_cell_are_split_sorted_and_unique() -> None:
     options = MultilabelOptions(type="multilabel", separator="|")
-    assert Multilabel.read(options, {"labels": "b| a ||b"}, Tally()) == ["a", "b"]
-    assert Multilabel.read(options, {"labels": ""}, Tally()) is None
+    assert Multilabel.read(options, {"labels": "b| a ||b"}, LabelStats()) == ["a", "b"]
+    assert Multilabel.read(options, {"labels": ""}, LabelStats()) is None
     with pytest.raises(ValueError, match="labels are a list, or text joined by"):
-        Multilabel.read(options, {"labels": 3}, Tally())
+        Multilabel.read(options, {"labels": 3}, LabelStats())
 
 
 def test_probabilities_agree_with_torch_also_for_great_outputs() -> None:

@@ -11,7 +11,7 @@ import torch
 
 from polytask.errors import ConfigError
 from polytask.model.cascade import ACTIVATIONS
-from polytask.tasks import TASKS, Tally, Task, head_specs, require_readable
+from polytask.tasks import TASKS, LabelStats, Task, head_specs, require_readable
 from polytask.terms import HeadSpec, Reading
 
 KINDS = {"intent": "classification", "topics": "multilabel", "rating": "regression", "pos": "tagging"}
@@ -25,11 +25,11 @@ PROBABILITIES = "probabilities"
 
 
 def fitted(name: str, kind: str, **options: Any) -> Task:
-    chosen, tally = TASKS[kind].Options.model_validate({"type": kind, **options}), Tally()
+    chosen, stats = TASKS[kind].Options.model_validate({"type": kind, **options}), LabelStats()
     for cell in ROWS[kind]:
         row = {TASKS[kind].columns(chosen)[-1]: cell, "tokens": ["a", "b"]}
-        tally.present += TASKS[kind].read(chosen, row, tally) is not None
-    return TASKS[kind].fit(name, chosen, tally)
+        stats.present += TASKS[kind].read(chosen, row, stats) is not None
+    return TASKS[kind].fit(name, chosen, stats)
 
 
 def test_a_head_is_told_what_each_kind_of_task_gives() -> None:
@@ -65,7 +65,7 @@ def test_readings_survive_json_and_their_order_does_not_matter() -> None:
 def test_what_is_read_are_the_probabilities_that_a_user_sees(kind: str) -> None:
     task = fitted("it", kind)
     outputs = torch.randn(task.head.size, generator=torch.Generator().manual_seed(1))
-    shown = task.present(outputs.numpy(), "", [], [])
+    shown = task.format_prediction(outputs.numpy(), "", [], [])
     assert isinstance(shown, dict)
     given = ACTIVATIONS[task.activation](outputs).tolist()
     assert list(shown[PROBABILITIES].values()) == pytest.approx(given, abs=1e-6)
@@ -73,8 +73,8 @@ def test_what_is_read_are_the_probabilities_that_a_user_sees(kind: str) -> None:
 
 def test_a_number_is_read_in_units_of_its_deviation() -> None:
     task = fitted("it", "regression")
-    golds = torch.tensor([[task.encode(gold)] for gold in ROWS["regression"]])
-    given = ACTIVATIONS[task.activation](golds)
+    labels = torch.tensor([[task.encode(label)] for label in ROWS["regression"]])
+    given = ACTIVATIONS[task.activation](labels)
     assert (float(given.mean()), float(given.std(correction=0))) == pytest.approx((0, 1), abs=1e-6)
 
 

@@ -10,46 +10,46 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.tasks import Tally
+from polytask.tasks import LabelStats
 from polytask.tasks.bio import spans
 from polytask.tasks.tagging import Tagging, TaggingOptions
 from polytask.tasks.task import BadLabel
-from polytask.terms import Gold
+from polytask.terms import Label
 
 
-def read(tags: Any, tokens: Any = ("a", "b", "c"), **options: Any) -> tuple[Gold, Tally]:
-    tally = Tally()
+def read(tags: Any, tokens: Any = ("a", "b", "c"), **options: Any) -> tuple[Label, LabelStats]:
+    stats = LabelStats()
     row = {"tags": tags, "tokens": list(tokens) if isinstance(tokens, tuple) else tokens}
-    return Tagging.read(TaggingOptions(type="tagging", **options), row, tally), tally
+    return Tagging.read(TaggingOptions(type="tagging", **options), row, stats), stats
 
 
-def read_file(rows: list[list[str]], **options: Any) -> tuple[list[list[str]], Tally]:
+def read_file(rows: list[list[str]], **options: Any) -> tuple[list[list[str]], LabelStats]:
     """Read all rows of a file as the data layer does: once as they are, and again as they are meant."""
-    chosen, tally = TaggingOptions(type="tagging", **options), Tally()
+    chosen, stats = TaggingOptions(type="tagging", **options), LabelStats()
     for tags in rows:
-        Tagging.read(chosen, {"tags": tags, "tokens": ["w"] * len(tags)}, tally)
-    again = Tagging.rereading(chosen, tally)
+        Tagging.read(chosen, {"tags": tags, "tokens": ["w"] * len(tags)}, stats)
+    again = Tagging.rereading(chosen, stats)
     if again is None:
-        return rows, tally
+        return rows, stats
     found = [again.read(tags, f"row {number}") for number, tags in enumerate(rows, start=1)]
-    again.finish(tally)
-    tally.labels = Counter(tag for tags in found for tag in tags)
-    return found, tally
+    again.finish(stats)
+    stats.labels = Counter(tag for tags in found for tag in tags)
+    return found, stats
 
 
 def fit(*tags: str, **options: Any) -> Tagging:
-    tally = Tally()
-    tally.labels.update(tags)
-    tally.present = 1
-    return Tagging.fit("it", TaggingOptions(type="tagging", **options), tally)
+    stats = LabelStats()
+    stats.labels.update(tags)
+    stats.present = 1
+    return Tagging.fit("it", TaggingOptions(type="tagging", **options), stats)
 
 
 @pytest.mark.parametrize("scheme", ["auto", "bio"])
 def test_orphans_are_repaired_and_counted(scheme: str) -> None:
-    golds, tally = read_file([["B-LOC", "O", "B-PER"], ["I-PER", "I-PER", "I-LOC"]], scheme=scheme)
-    assert golds == [["B-LOC", "O", "B-PER"], ["B-PER", "I-PER", "B-LOC"]]
-    assert (tally.repaired, tally.repaired_at) == (2, "row 2")
-    assert tally.labels == {"B-PER": 2, "I-PER": 1, "B-LOC": 2, "O": 1}
+    labels, stats = read_file([["B-LOC", "O", "B-PER"], ["I-PER", "I-PER", "I-LOC"]], scheme=scheme)
+    assert labels == [["B-LOC", "O", "B-PER"], ["B-PER", "I-PER", "B-LOC"]]
+    assert (stats.repaired, stats.repaired_at) == (2, "row 2")
+    assert stats.labels == {"B-PER": 2, "I-PER": 1, "B-LOC": 2, "O": 1}
 
 
 def test_strict_data_refuse_orphans_and_accept_a_scheme_in_which_entities_begin_with_i() -> None:
@@ -58,9 +58,9 @@ def test_strict_data_refuse_orphans_and_accept_a_scheme_in_which_entities_begin_
         read_file([["B-LOC", "O", "O"], ["O", "I-PER", "O"]], **strict)
     assert bad.value.place == "row 2"
     assert read_file([["O", "B-PER", "O"]], **strict)[0] == [["O", "B-PER", "O"]]
-    golds, tally = read_file([["I-PER", "B-PER", "O"]], **strict)
-    assert golds == [["B-PER", "B-PER", "O"]]
-    assert "IOB1" in tally.scheme
+    labels, stats = read_file([["I-PER", "B-PER", "O"]], **strict)
+    assert labels == [["B-PER", "B-PER", "O"]]
+    assert "IOB1" in stats.scheme
 
 
 def test_plain_tags_are_left_as_they_are() -> None:
@@ -131,13 +131,13 @@ def test_words_that_share_a_token_go_on_with_its_entity_or_have_its_plain_tag() 
     assert plain.decode(np.array([[0.0, 9]], np.float32), [[0, 1, 2]]) == [["NOUN", "VERB", "VERB"]]
     assert entities.targets([["B-PER", "I-PER", "O"]], [[1, 2, 1]]).tolist() == [1, 0]
     text, words = "北京在", [(0, 1), (1, 2), (2, 3)]
-    found = entities.present(np.array([[0.0, 0.0, 2.0], [0.0, 2.0, 0.0]], np.float32), text, words, [1, 2, 1])
+    found = entities.format_prediction(np.array([[0.0, 0.0, 2.0], [0.0, 2.0, 0.0]], np.float32), text, words, [1, 2, 1])
     each = pytest.approx(float(np.exp(2) / (np.exp(2) + 2)), abs=1e-6)
     assert found == [
         {"label": "PER", "start": 0, "end": 2, "text": "北京", "score": each},
         {"label": "PER", "start": 2, "end": 3, "text": "在", "score": each},
     ]
-    shown = plain.present(np.array([[0.0, 40.0]], np.float32), text, words, [1, 2, 0])
+    shown = plain.format_prediction(np.array([[0.0, 40.0]], np.float32), text, words, [1, 2, 0])
     assert [(word["label"], word["text"], word["score"]) for word in shown] == [
         ("VERB", "北", 1.0), ("VERB", "京", 1.0), ("NOUN", "在", 0.0),
     ]  # fmt: skip
@@ -163,7 +163,7 @@ def test_scores_and_answers_see_the_same_entities(kinds: list[int], logits: list
     words = [(2 * at, 2 * at + 1) for at in range(len(kinds))]
     (tags,) = task.decode(outputs, [kinds])
     assert isinstance(tags, list)
-    shown = task.present(outputs, "x " * len(kinds), words, kinds)
+    shown = task.format_prediction(outputs, "x " * len(kinds), words, kinds)
     assert [(one["label"], one["start"] // 2, one["end"] // 2 + 1) for one in shown] == [
         (span.label, span.first, span.end) for span in spans(tags)
     ]
@@ -180,7 +180,7 @@ def test_presented_entities_have_offsets_and_mean_scores() -> None:
     task = fit("B-PER", "O")
     text, words = "Ann Lee left", [(0, 3), (4, 7), (8, 12)]
     outputs = np.array([[0.0, 20, 0], [0, 0, 20]], np.float32)
-    found = task.present(outputs, text, words, [1, 1, 0])
+    found = task.format_prediction(outputs, text, words, [1, 1, 0])
     assert found == [{"label": "PER", "start": 0, "end": 7, "text": "Ann Lee", "score": 1.0}]
-    orphan = task.present(np.array([[0.0, 0, 20], [20, 0, 0]], np.float32), text, words, [0, 1, 1])
+    orphan = task.format_prediction(np.array([[0.0, 0, 20], [20, 0, 0]], np.float32), text, words, [0, 1, 1])
     assert [(item["label"], item["text"]) for item in orphan] == [("PER", "Lee")]

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from polytask.tasks import METRICS, TASKS, Tally, Task, smaller_is_better
+from polytask.tasks import METRICS, TASKS, LabelStats, Task, smaller_is_better
 from polytask.tasks.bio import is_bio
-from polytask.terms import Gold
+from polytask.terms import Label
 
 WORDS = ["Ann", "met", "Bo", "Li"]
 
@@ -74,38 +74,38 @@ def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
 
-def read_all(case: Case, cells: Sequence[Any]) -> tuple[list[Gold], Tally]:
+def read_all(case: Case, cells: Sequence[Any]) -> tuple[list[Label], LabelStats]:
     """Read rows as the data layer does."""
-    kind, tally, golds = TASKS[case.type], Tally(), list[Gold]()
+    kind, stats, labels = TASKS[case.type], LabelStats(), list[Label]()
     options = kind.Options.model_validate({"type": case.type, **case.options})
     for cell in cells:
-        gold = kind.read(options, {kind.columns(options)[-1]: cell, "tokens": WORDS}, tally)
-        tally.present += gold is not None
-        tally.missing += gold is None
-        golds.append(gold)
-    return golds, tally
+        label = kind.read(options, {kind.columns(options)[-1]: cell, "tokens": WORDS}, stats)
+        stats.present += label is not None
+        stats.missing += label is None
+        labels.append(label)
+    return labels, stats
 
 
-def fit(case: Case, cells: Sequence[Any] | None = None) -> tuple[Task, list[Gold]]:
-    golds, tally = read_all(case, case.train if cells is None else cells)
+def fit(case: Case, cells: Sequence[Any] | None = None) -> tuple[Task, list[Label]]:
+    labels, stats = read_all(case, case.train if cells is None else cells)
     kind = TASKS[case.type]
-    return kind.fit("it", kind.Options.model_validate({"type": case.type, **case.options}), tally), golds
+    return kind.fit("it", kind.Options.model_validate({"type": case.type, **case.options}), stats), labels
 
 
-def targets_of(task: Task, golds: Sequence[Gold]) -> Tensor:
-    encoded: list[Any] = [task.encode(gold) for gold in golds]
+def targets_of(task: Task, labels: Sequence[Label]) -> Tensor:
+    encoded: list[Any] = [task.encode(label) for label in labels]
     return torch.tensor([item for row in encoded for item in row] if task.level == "word" else encoded)
 
 
-def perfect_outputs(task: Task, golds: Sequence[Gold]) -> Tensor:
+def perfect_outputs(task: Task, labels: Sequence[Label]) -> Tensor:
     """Return the outputs of a model that is right."""
-    targets = targets_of(task, golds)
+    targets = targets_of(task, labels)
     if targets.dtype.is_floating_point:
         return targets[:, None] if targets.dim() == 1 else 20 * (2 * targets - 1)
     return 20.0 * torch.nn.functional.one_hot(targets, task.head.size)
 
 
-def decode(task: Task, outputs: Tensor, rows: int) -> list[Gold]:
+def decode(task: Task, outputs: Tensor, rows: int) -> list[Label]:
     return task.decode(outputs.numpy(), [[1] * len(WORDS)] * rows if task.level == "word" else None)
 
 
@@ -123,8 +123,8 @@ def test_every_task_type_has_a_case() -> None:
 
 
 def test_samples_go_from_reading_to_scores(case: Case) -> None:
-    task, golds = fit(case)
-    outputs, targets = random_outputs(task, len(golds)), targets_of(task, golds)
+    task, labels = fit(case)
+    outputs, targets = random_outputs(task, len(labels)), targets_of(task, labels)
     assert task.head.level == task.level
     assert task.head.size == (len(task.labels) or 1)
     loss = task.loss(outputs.requires_grad_(), targets)
@@ -132,37 +132,37 @@ def test_samples_go_from_reading_to_scores(case: Case) -> None:
     assert loss.isfinite()
     assert outputs.grad is not None
     assert outputs.grad.isfinite().all()
-    assert task.mass(targets) > 0
-    found = decode(task, outputs.detach(), len(golds))
-    for predictions in (found, task.baseline(golds)):
-        scores = {name: METRICS[task.level][name](golds, predictions) for name in task.metrics}
+    assert task.loss_denominator(targets) > 0
+    found = decode(task, outputs.detach(), len(labels))
+    for predictions in (found, task.baseline(labels)):
+        scores = {name: METRICS[task.level][name](labels, predictions) for name in task.metrics}
         assert all(value is None or isinstance(value, float) for value in scores.values())
     if task.labels:
-        named = {label for gold in found for label in (gold if isinstance(gold, list) else [gold])}
+        named = {label for one_label in found for label in (one_label if isinstance(one_label, list) else [one_label])}
         assert named <= set(task.labels)
 
 
 def test_json_form_decides_alike(case: Case) -> None:
-    task, golds = fit(case)
+    task, labels = fit(case)
     copy = TASKS[case.type].from_json("it", json.loads(json.dumps(task.to_json())))
-    outputs, targets = random_outputs(task, len(golds)), targets_of(task, golds)
-    assert decode(copy, outputs, len(golds)) == decode(task, outputs, len(golds))
+    outputs, targets = random_outputs(task, len(labels)), targets_of(task, labels)
+    assert decode(copy, outputs, len(labels)) == decode(task, outputs, len(labels))
     assert torch.equal(copy.loss(outputs, targets), task.loss(outputs, targets))
     assert (copy.labels, copy.metrics, copy.head) == (task.labels, task.metrics, task.head)
-    assert copy.baseline(golds) == task.baseline(golds)
+    assert copy.baseline(labels) == task.baseline(labels)
     assert copy.to_json() == task.to_json()
 
 
 def test_perfect_outputs_decode_to_the_golds_and_score_1(case: Case) -> None:
-    task, golds = fit(case)
-    found = decode(task, perfect_outputs(task, golds), len(golds))
+    task, labels = fit(case)
+    found = decode(task, perfect_outputs(task, labels), len(labels))
     if task.labels:
-        assert found == golds
+        assert found == labels
     else:
-        assert found == pytest.approx(golds, abs=1e-5)
+        assert found == pytest.approx(labels, abs=1e-5)
     for name in task.metrics:
         best = 0.0 if smaller_is_better(name) else 1.0
-        assert METRICS[task.level][name](golds, found) == pytest.approx(best, abs=1e-5), name
+        assert METRICS[task.level][name](labels, found) == pytest.approx(best, abs=1e-5), name
 
 
 def test_metrics_are_those_of_the_table(case: Case) -> None:
@@ -180,25 +180,27 @@ def test_unseen_labels_leave_the_loss_alone_and_count_as_errors(case: Case) -> N
     if case.unseen is None:
         pytest.skip("a number has no label space")
     task, seen = fit(case)
-    (gold,), _ = read_all(case, [case.unseen])
-    encoded = task.encode(gold)
+    (label,), _ = read_all(case, [case.unseen])
+    encoded = task.encode(label)
     outputs = random_outputs(task, 1).requires_grad_()
-    task.loss(outputs, targets_of(task, [gold])).backward()  # type: ignore[no-untyped-call]
+    task.loss(outputs, targets_of(task, [label])).backward()  # type: ignore[no-untyped-call]
     assert outputs.grad is not None
-    if isinstance(gold, list) and task.level == "row":  # several labels: the unseen one has no output
+    if isinstance(label, list) and task.level == "row":  # several labels: the unseen one has no output
         assert isinstance(encoded, list)
         assert sum(encoded) == 1
     else:
         assert (encoded[0] if isinstance(encoded, list) else encoded) == -100
         assert not outputs.grad[0].any()
-        assert task.mass(targets_of(task, [gold])) == pytest.approx(task.mass(targets_of(task, [gold])[1:]))
+        assert task.loss_denominator(targets_of(task, [label])) == pytest.approx(
+            task.loss_denominator(targets_of(task, [label])[1:])
+        )
     if task.level == "row":
         found = decode(task, outputs.detach(), 1)
     else:  # every other word is right; the unseen tag's word gets another tag
-        known = torch.where(targets_of(task, [gold]) == -100, 1, targets_of(task, [gold]))
+        known = torch.where(targets_of(task, [label]) == -100, 1, targets_of(task, [label]))
         found = decode(task, 20.0 * torch.nn.functional.one_hot(known, task.head.size), 1)
     for name in task.metrics:
-        value = METRICS[task.level][name]([*seen, gold], [*seen, *found])
+        value = METRICS[task.level][name]([*seen, label], [*seen, *found])
         assert value is not None
         assert value < 1, name
 
@@ -210,46 +212,48 @@ def test_useless_training_rows_are_refused_with_the_reason(case: Case) -> None:
 
 
 def test_missing_cells_carry_no_label(case: Case) -> None:
-    kind, tally = TASKS[case.type], Tally()
+    kind, stats = TASKS[case.type], LabelStats()
     options = kind.Options.model_validate({"type": case.type, **case.options})
     for row in ({}, {kind.columns(options)[-1]: None}):
-        assert kind.read(options, row, tally) is None
-    assert tally == Tally()
+        assert kind.read(options, row, stats) is None
+    assert stats == LabelStats()
 
 
 def test_tallies_survive_json(case: Case) -> None:
-    _, tally = read_all(case, case.train)
-    assert Tally.from_json(json.loads(json.dumps(tally.to_json()))) == tally
+    _, stats = read_all(case, case.train)
+    assert LabelStats.from_json(json.loads(json.dumps(stats.to_json()))) == stats
 
 
 def test_presentation_agrees_with_the_decision(case: Case) -> None:
-    task, golds = fit(case)
+    task, labels = fit(case)
     text = " ".join(WORDS)
     words = [(text.index(word), text.index(word) + len(word)) for word in WORDS]
-    for gold in golds:
-        outputs = perfect_outputs(task, [gold]).numpy()
-        shown = task.present(outputs if task.level == "word" else outputs[0], text, words, [1] * len(words))
+    for label in labels:
+        outputs = perfect_outputs(task, [label]).numpy()
+        shown = task.format_prediction(outputs if task.level == "word" else outputs[0], text, words, [1] * len(words))
         assert json.loads(json.dumps(shown)) == shown
         if task.level == "word":
-            assert isinstance(gold, list)
+            assert isinstance(label, list)
             assert isinstance(shown, list)
             assert all(item["text"] == text[item["start"] : item["end"]] for item in shown)
-            assert len(shown) == (sum(tag[0] == "B" for tag in gold) if is_bio(gold) else len(words))
+            assert len(shown) == (sum(tag[0] == "B" for tag in label) if is_bio(label) else len(words))
         else:
             assert isinstance(shown, dict)
             kind = next(iter(shown))
-            assert shown[kind] == (gold if task.labels else pytest.approx(gold, abs=1e-5))
+            assert shown[kind] == (label if task.labels else pytest.approx(label, abs=1e-5))
 
 
 def test_a_teachers_answer_that_is_the_label_is_the_label(case: Case) -> None:
     """Against outputs that are certain of the labels, without smoothing, the teacher's loss is the labels' loss."""
-    task, golds = fit(Case(**{**case.__dict__, "options": {**case.options, **_unsmoothed(case)}}))
-    outputs, targets = random_outputs(task, len(golds)), targets_of(task, golds)
-    certain = perfect_outputs(task, golds).float() * (1.0 if not task.labels else 5.0)
-    gold = task.loss(outputs, targets)
-    torch.testing.assert_close(task.imitation(outputs, targets, certain), gold, rtol=1e-5, atol=1e-5)
+    task, labels = fit(Case(**{**case.__dict__, "options": {**case.options, **_unsmoothed(case)}}))
+    outputs, targets = random_outputs(task, len(labels)), targets_of(task, labels)
+    certain = perfect_outputs(task, labels).float() * (1.0 if not task.labels else 5.0)
+    without_teacher = task.loss(outputs, targets)
+    torch.testing.assert_close(task.distillation_loss(outputs, targets, certain), without_teacher, rtol=1e-5, atol=1e-5)
     for share in (0.0, 0.3, 1.0):
-        torch.testing.assert_close(task.distilled(outputs, targets, certain, share), gold, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            task.loss_with_teacher(outputs, targets, certain, share), without_teacher, rtol=1e-5, atol=1e-5
+        )
 
 
 def _unsmoothed(case: Case) -> dict[str, float]:
@@ -257,70 +261,75 @@ def _unsmoothed(case: Case) -> dict[str, float]:
 
 
 def test_the_loss_with_a_teacher_is_the_mixture_of_both(case: Case) -> None:
-    task, golds = fit(case)
-    outputs, targets = random_outputs(task, len(golds)), targets_of(task, golds)
-    taught = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(6))
-    expected = _imitation(task, outputs.double().numpy(), targets.numpy(), taught.double().numpy())
-    assert float(task.imitation(outputs, targets, taught)) == pytest.approx(expected, rel=1e-5)
-    gold = float(task.loss(outputs, targets))
-    assert torch.equal(task.distilled(outputs, targets, taught, 1.0), task.loss(outputs, targets))
+    task, labels = fit(case)
+    outputs, targets = random_outputs(task, len(labels)), targets_of(task, labels)
+    teacher_logits = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(6))
+    expected = _distillation_loss(task, outputs.double().numpy(), targets.numpy(), teacher_logits.double().numpy())
+    assert float(task.distillation_loss(outputs, targets, teacher_logits)) == pytest.approx(expected, rel=1e-5)
+    without_teacher = float(task.loss(outputs, targets))
+    assert torch.equal(task.loss_with_teacher(outputs, targets, teacher_logits, 1.0), task.loss(outputs, targets))
     for share in (0.0, 0.25):
-        found = float(task.distilled(outputs, targets, taught, share))
-        assert found == pytest.approx(share * gold + (1 - share) * expected, rel=1e-5)
+        found = float(task.loss_with_teacher(outputs, targets, teacher_logits, share))
+        assert found == pytest.approx(share * without_teacher + (1 - share) * expected, rel=1e-5)
 
 
-def _imitation(task: Task, outputs: Any, targets: Any, taught: Any) -> float:
+def _distillation_loss(task: Task, outputs: Any, targets: Any, teacher_logits: Any) -> float:
     """The closed forms, written out."""
     if not task.labels:
-        return float(((outputs - taught) ** 2).sum())
+        return float(((outputs - teacher_logits) ** 2).sum())
     if targets.ndim == 2:
-        given, wanted = 1 / (1 + np.exp(-outputs)), 1 / (1 + np.exp(-taught))
+        given, wanted = 1 / (1 + np.exp(-outputs)), 1 / (1 + np.exp(-teacher_logits))
         positive = (task.rows - np.array(task.counts)) / np.array(task.counts)  # type: ignore[attr-defined]
         positive = np.maximum(positive, 1 / np.array(task.counts)) if task.options.class_weights else np.ones(1)  # type: ignore[attr-defined]
         each = -(positive * wanted * np.log(given) + (1 - wanted) * np.log(1 - given))
         return float(each.mean(-1).sum())
     given = outputs - np.log(np.exp(outputs).sum(-1, keepdims=True))
-    wanted = np.exp(taught) / np.exp(taught).sum(-1, keepdims=True)
+    wanted = np.exp(teacher_logits) / np.exp(teacher_logits).sum(-1, keepdims=True)
     own = task.weights()  # type: ignore[attr-defined]
     weights = np.ones(len(task.labels)) if own is None else np.array(own)
     return float((-(wanted * given).sum(-1) * weights[targets]).sum())
 
 
 def test_ignored_labels_ignore_the_teacher_and_its_silence_leaves_the_label(case: Case) -> None:
-    task, golds = fit(case)
-    outputs, targets = random_outputs(task, len(golds)).requires_grad_(), targets_of(task, golds)
-    taught = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(6))
-    taught[0] = float("nan")
-    loss = task.distilled(outputs, targets, taught, 0.25)
-    parts = [task.loss(outputs[:1], targets[:1]), task.distilled(outputs[1:], targets[1:], taught[1:], 0.25)]
+    task, labels = fit(case)
+    outputs, targets = random_outputs(task, len(labels)).requires_grad_(), targets_of(task, labels)
+    teacher_logits = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(6))
+    teacher_logits[0] = float("nan")
+    loss = task.loss_with_teacher(outputs, targets, teacher_logits, 0.25)
+    parts = [
+        task.loss(outputs[:1], targets[:1]),
+        task.loss_with_teacher(outputs[1:], targets[1:], teacher_logits[1:], 0.25),
+    ]
     torch.testing.assert_close(loss, parts[0] + parts[1])
     loss.backward()  # type: ignore[no-untyped-call]
     assert outputs.grad is not None
     assert outputs.grad.isfinite().all()
     if not targets.dtype.is_floating_point:
-        without = task.distilled(outputs[1:-1], targets[1:-1], taught[1:-1], 0.25)
+        without = task.loss_with_teacher(outputs[1:-1], targets[1:-1], teacher_logits[1:-1], 0.25)
         targets[-1] = -100
-        torch.testing.assert_close(task.distilled(outputs[1:], targets[1:], taught[1:], 0.25), without)
-        assert task.mass(targets) == pytest.approx(task.mass(targets[:-1]))
+        torch.testing.assert_close(task.loss_with_teacher(outputs[1:], targets[1:], teacher_logits[1:], 0.25), without)
+        assert task.loss_denominator(targets) == pytest.approx(task.loss_denominator(targets[:-1]))
 
 
 def test_a_teachers_outputs_are_translated_into_the_tasks_units(case: Case) -> None:
-    task, golds = fit(case)
-    outputs = random_outputs(task, len(golds))
-    assert torch.equal(task.translated(outputs, task), outputs) or not task.labels
+    task, labels = fit(case)
+    outputs = random_outputs(task, len(labels))
+    assert torch.equal(task.convert_teacher_logits(outputs, task), outputs) or not task.labels
     if not task.labels:
         other, _ = fit(case, [10.0, 30.0])
-        assert decode(task, task.translated(outputs, other), 4) == pytest.approx(decode(other, outputs, 4), rel=1e-5)
+        assert decode(task, task.convert_teacher_logits(outputs, other), 4) == pytest.approx(
+            decode(other, outputs, 4), rel=1e-5
+        )
 
 
 def test_training_errors_lie_between_0_and_1_and_are_those_of_the_outputs(case: Case) -> None:
-    task, golds = fit(case)
-    targets = targets_of(task, golds)
+    task, labels = fit(case)
+    targets = targets_of(task, labels)
     other = torch.randn(len(targets), task.head.size, generator=torch.Generator().manual_seed(5))
-    for outputs in (perfect_outputs(task, golds), other):
+    for outputs in (perfect_outputs(task, labels), other):
         sums, counts = task.training_errors(outputs, targets)
         assert sums.shape == counts.shape == (task.head.size,)
         assert ((sums >= 0) & (sums <= counts + 1e-6)).all()
         assert counts.sum() > 0
-        perfect = torch.equal(outputs, perfect_outputs(task, golds))
+        perfect = torch.equal(outputs, perfect_outputs(task, labels))
         assert (float((sums / counts.clamp(min=1)).max()) < 0.01) == perfect

@@ -19,7 +19,7 @@ from torch import Tensor
 import polytask as pt
 from polytask.assemble import assemble
 from polytask.config import validate
-from polytask.data.stream import Drawn
+from polytask.data.stream import DrawnRow
 from polytask.errors import Interrupted
 from polytask.sharing import Plan
 from polytask.sharing.plan import global_plan
@@ -30,14 +30,14 @@ from polytask.training.selection import DevScores
 
 Job = Callable[..., dict[str, Any]]
 TASKS = ("sentiment", "topic", "entities")
-SOON = {"strategy": "adaptive", "interval": 2, "patience": 1, "measurements": 2, "confidence": 0.0}
+SOON = {"strategy": "adaptive", "interval": 2, "patience": 1, "min_measurements": 2, "confidence": 0.0}
 # Any two gradients are less alike than 1, so that every measurement splits once there is something to compare with.
 SPLITS: dict[str, Any] = {**SOON, "threshold": 1.0}
 MERGES: dict[str, Any] = {
     **SOON,
     "start": {"strategy": "partial", "shared_layers": 0},
     "threshold": -1.0,
-    "measurements": 1,
+    "min_measurements": 1,
     "merge": True,
     "merge_similarity": -1.0,
     "merge_distance": 100.0,
@@ -97,7 +97,7 @@ class Watched:
         model, training = trainer.parts.model, trainer.parts.model.training
         sources = trainer.parts.sources
         rows = [
-            Drawn(0, row, tuple(task for task in TASKS if row in sources[0].carries[task]))
+            DrawnRow(0, row, tuple(task for task in TASKS if row in sources[0].carries[task]))
             for row in range(len(sources[0]))
         ]
         batch = trainer.parts.collator.from_sources(sources, [row for row in rows if row.tasks])
@@ -217,12 +217,12 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, killed: bool) -> type[Ba
         ({"kind": "lora", "rank": 2, **SPLITS}, [True]),
         (MERGES, [True]),
     ],
-    ids=["split copies", "split additions", "join copies"],
+    ids=["split copies", "split adapters", "join copies"],
 )
 def test_a_run_stopped_between_two_changes_goes_on_to_the_same_plans_and_weights(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sharing: dict[str, Any], ways: list[bool]
 ) -> None:
-    values = {**job(max_steps=7, checkpoint_every=1, log_every=1), "sharing": sharing}
+    values = {**job(max_steps=7, save_steps=1, logging_steps=1), "sharing": sharing}
     whole = pt.train(values, tmp_path / "whole")
     expected = changes(tmp_path / "whole")
     # The first change that has a checkpoint before it, and one after it.
@@ -321,7 +321,7 @@ class Follower(World):
     """A process that another one leads; alone, so that nothing is exchanged."""
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         return False
 
 
@@ -334,7 +334,7 @@ def test_a_process_that_does_not_lead_reads_no_best_weights_that_the_leader_may_
     other = assemble(validate(values)).trainer(Follower(0, 1), tmp_path / "run", Events(None))
     assert other.parts.checkpoints is not None
     newest = other.parts.checkpoints.newest()
-    monkeypatch.setattr(Follower, "from_leader", lambda self, value: newest if value is None else value)
+    monkeypatch.setattr(Follower, "broadcast", lambda self, value: newest if value is None else value)
     assert other.resume()
     (best,) = (tmp_path / "run" / "checkpoints").glob("best-*")
     best.rename(best.with_name("best-00000009"))
@@ -343,7 +343,7 @@ def test_a_process_that_does_not_lead_reads_no_best_weights_that_the_leader_may_
 
 @pytest.mark.usefixtures("quick_processes")
 def test_two_processes_decide_and_learn_as_one(job: Job, tmp_path: Path) -> None:
-    values = without_dropout({**job(max_steps=6, log_every=1), "sharing": SPLITS}, tmp_path / "encoder")
+    values = without_dropout({**job(max_steps=6, logging_steps=1), "sharing": SPLITS}, tmp_path / "encoder")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), "utf-8")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

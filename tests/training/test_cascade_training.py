@@ -13,7 +13,7 @@ import torch
 import polytask as pt
 from polytask.assemble import Assembly, assemble
 from polytask.config import validate
-from polytask.data.stream import Drawn
+from polytask.data.stream import DrawnRow
 from polytask.errors import ConfigError
 from samples import close
 
@@ -69,7 +69,7 @@ def build(job: Job, **values: Any) -> Assembly:
 def test_rows_without_the_label_that_is_read_leave_its_loss_alone(job: Job) -> None:
     assembly = build(job, shared=False)
     collator, sources = assembly.collator(), assembly.sources["train"]
-    rows = [Drawn(number, row, source.tasks) for number, source in enumerate(sources) for row in range(6)]
+    rows = [DrawnRow(number, row, source.tasks) for number, source in enumerate(sources) for row in range(6)]
     mixed = collator.from_sources(sources, rows)
     with torch.inference_mode():
         outputs = assembly.model(mixed)
@@ -86,7 +86,7 @@ def test_rows_without_the_label_that_is_read_leave_its_loss_alone(job: Job) -> N
 def test_only_an_undetached_reading_trains_what_is_read(job: Job, detach: bool) -> None:
     assembly = build(job, sharing="independent", detach=detach)
     source = assembly.sources["train"][0]
-    rows = [Drawn(0, int(row), ("entities",)) for row in source.carries["entities"][:6]]
+    rows = [DrawnRow(0, int(row), ("entities",)) for row in source.carries["entities"][:6]]
     batch = assembly.collator().from_sources([source], rows)
     loss = assembly.tasks["entities"].loss(assembly.model(batch)["entities"], batch.targets["entities"])
     loss.backward()

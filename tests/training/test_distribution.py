@@ -71,7 +71,7 @@ def without_dropout(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_pieces(values: dict[str, Any], pieces: int) -> dict[str, Any]:
-    return {**values, "train": {**values["train"], "accumulate": pieces}}
+    return {**values, "train": {**values["train"], "gradient_accumulation_steps": pieces}}
 
 
 def require_same(found: Mapping[str, Sequence[dict[str, torch.Tensor]]], alone: Mapping[str, Any]) -> None:
@@ -143,7 +143,7 @@ def test_two_processes_make_balance_and_place_as_one_does(job: Job, tmp_path: Pa
 def test_two_processes_go_on_when_a_step_lacks_tasks(job: Job, tmp_path: Path, sharing: dict[str, Any]) -> None:
     """Two rows a step for three tasks: parts without rows on a process, or on both."""
     values = {
-        **without_dropout(job(shared=False, batch_rows=2, max_steps=7, epochs=9, log_every=1)),
+        **without_dropout(job(shared=False, batch_size=2, max_steps=7, epochs=9, logging_steps=1)),
         "sharing": sharing,
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values), "utf-8")

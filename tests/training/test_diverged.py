@@ -17,7 +17,7 @@ import polytask as pt
 from polytask.errors import TrainingError
 from polytask.files import to_json, write_json, write_lines
 from polytask.model.multitask import MultiTaskModel
-from polytask.tasks import Tally
+from polytask.tasks import LabelStats
 
 Job = Callable[..., dict[str, Any]]
 
@@ -73,7 +73,7 @@ def test_what_is_written_is_json_as_everybody_reads_it(value: Any) -> None:
 
 
 def test_a_tally_without_numbers_is_json() -> None:
-    tally = Tally(present=3)
-    text = json.dumps(tally.to_json(), allow_nan=False)
-    assert Tally.from_json(json.loads(text)) == tally
-    assert math.isinf(Tally.from_json(json.loads(text)).low)
+    stats = LabelStats(present=3)
+    text = json.dumps(stats.to_json(), allow_nan=False)
+    assert LabelStats.from_json(json.loads(text)) == stats
+    assert math.isinf(LabelStats.from_json(json.loads(text)).low)

@@ -28,7 +28,7 @@ CASES = Path(__file__).parents[2].parent / "shared" / "cases"
 @pytest.fixture
 def halves(job: Job, tmp_path: Path) -> dict[str, Any]:
     """Return a configuration of two tasks on one file: each carries half of its rows, and some rows carry none."""
-    values = job(batch_rows=8, epochs=1)
+    values = job(batch_size=8, epochs=1)
     rows = [{"text": f"row {number}", "a": "xy"[number % 2]} for number in range(40)]
     rows += [{"text": f"line {number}", "b": "uv"[number % 2]} for number in range(40)]
     write_jsonl(tmp_path / "train.jsonl", [*rows, *({"text": f"blank {number}", "a": None} for number in range(25))])

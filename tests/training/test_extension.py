@@ -29,7 +29,7 @@ PLANS: dict[str, dict[str, Any]] = {
     "soft": {"strategy": "partial", "shared_layers": 1, "kind": "soft"},
     "independent": {"strategy": "independent"},
 }
-LONG = {"max_steps": None, "epochs": 20, "learning_rate": 5e-3, "log_every": 1}
+LONG = {"max_steps": None, "epochs": 20, "learning_rate": 5e-3, "logging_steps": 1}
 COPY = {"shared_layers": 1, "kind": "copy"}
 WAYS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "head": ("global", None),
@@ -37,7 +37,7 @@ WAYS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "copies": ("global", COPY),
     "copies from the embeddings": ("global", {"shared_layers": 0}),
     "lora": ("global", {"shared_layers": 1, "kind": "lora", "rank": 3}),
-    "houlsby": ("global", {"shared_layers": 0, "kind": "houlsby", "rank": 3}),
+    "adapter": ("global", {"shared_layers": 0, "kind": "adapter", "rank": 3}),
     "head on a tree": ("tree", {"follow": "topic"}),
     "copies on a tree": ("tree", {"follow": "topic", "shared_layers": 1}),
     "lora on lora": ("lora", {"follow": "sentiment", "shared_layers": 0}),

@@ -108,7 +108,7 @@ def test_lower_layers_train_by_a_rate_that_decays_from_layer_to_layer(job: Job) 
 @pytest.mark.parametrize("kind", ["linear", "cosine", "constant"])
 @pytest.mark.parametrize("floor", [0.0, 0.1])
 def test_the_rate_rises_to_its_peak_and_falls_to_the_floor(kind: Any, floor: float) -> None:
-    options = TrainOptions(warmup=0.1, lr_scheduler_type=kind, min_lr_ratio=floor)
+    options = TrainOptions(warmup_ratio=0.1, lr_scheduler_type=kind, min_lr_ratio=floor)
     factors = [rate_factor(step, 200, options) for step in range(201)]
     assert factors[:20] == pytest.approx([(step + 1) / 20 for step in range(20)])
     assert max(factors) == factors[20] == 1.0

@@ -71,7 +71,7 @@ def test_a_balancer_goes_on_where_it_was(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, balance: dict[str, Any]
 ) -> None:
     method = balance["method"]
-    values = {**job(max_steps=6, log_every=1), "balance": balance}
+    values = {**job(max_steps=6, logging_steps=1), "balance": balance}
     pt.train(values, tmp_path / "whole")
     with monkeypatch.context() as patch:
         interrupt_after(patch, 3)
@@ -106,7 +106,7 @@ def test_a_run_that_is_killed_resumes_to_the_weights_of_the_uninterrupted_run(
     job: Job, tmp_path: Path, stand_ins: Path
 ) -> None:
     config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(job(rows=160, epochs=4, checkpoint_every=1)), "utf-8")
+    config.write_text(yaml.safe_dump(job(rows=160, epochs=4, save_steps=1)), "utf-8")
     pt.train(config, tmp_path / "whole")
     for number in (signal.SIGKILL, signal.SIGINT):
         run = tmp_path / number.name
@@ -127,7 +127,7 @@ def test_a_run_that_is_killed_resumes_to_the_weights_of_the_uninterrupted_run(
 def test_a_full_disk_leaves_the_previous_checkpoint_usable(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = job(checkpoint_every=2)
+    values = job(save_steps=2)
     pt.train(values, tmp_path / "whole")
     save_file = checkpoint_module.save_file
     calls: list[Path] = []
@@ -186,7 +186,7 @@ def test_a_changed_configuration_cannot_resume(job: Job, tmp_path: Path, monkeyp
 def test_a_damaged_checkpoint_and_a_full_disk_at_the_end_cost_time_and_nothing_else(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    values = job(rows=80, epochs=3, max_steps=9, checkpoint_every=2, evaluations_per_epoch=2, best_of_each_task=True)
+    values = job(rows=80, epochs=3, max_steps=9, save_steps=2, evaluations_per_epoch=2, best_of_each_task=True)
     pt.train(values, tmp_path / "whole")
     run = tmp_path / "run"
     with monkeypatch.context() as patch:

@@ -27,7 +27,7 @@ SEQUENTIAL = {"strategy": "sequential", "replay": 0.2}
 
 def chained(job: Job, schedule: dict[str, Any], gate: dict[str, Any] | None = None, **train: Any) -> dict[str, Any]:
     """Three tasks, each of which needs the one before."""
-    values = {**job(**{"log_every": 1, **train}), "schedule": schedule}
+    values = {**job(**{"logging_steps": 1, **train}), "schedule": schedule}
     for before, task in itertools.pairwise(ORDER):
         values["tasks"][task]["needs"] = before
         if gate is not None:
@@ -67,7 +67,7 @@ def test_each_stage_trains_its_task_ends_in_an_event_and_leaves_its_scores(job: 
 def test_the_learning_rate_starts_anew_in_each_stage_or_runs_through(job: Job, tmp_path: Path) -> None:
     for restart, rises in ((True, 3), (False, 1)):
         out = tmp_path / str(restart)
-        pt.train(chained(job, {"strategy": "sequential", "restart": restart}, warmup=0.0, epochs=3), out)
+        pt.train(chained(job, {"strategy": "sequential", "restart": restart}, warmup_ratio=0.0, epochs=3), out)
         rates = [event["rate"] for event in log_of(out) if event["event"] == "step"]
         assert sum(rate == pytest.approx(1e-3) for rate in rates) == rises
         assert min(rates) > 0

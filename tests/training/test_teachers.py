@@ -23,7 +23,7 @@ from polytask.data.encode import Source
 from polytask.errors import ConfigError, Interrupted, ModelError
 from polytask.training import loop
 from polytask.training.distribution import World
-from polytask.training.optimizer import gold_share
+from polytask.training.optimizer import label_weight
 from samples import small_job
 
 Job = Callable[..., dict[str, Any]]
@@ -46,7 +46,7 @@ def school(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def schooled(school: Path, tiny: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a small job without teachers and with two: one of one task, one of two."""
-    values = without_dropout(small_job(school, tiny, max_steps=5, log_every=1))
+    values = without_dropout(small_job(school, tiny, max_steps=5, logging_steps=1))
     pt.train(only(values, "sentiment"), school / "one")
     pt.train(only(values, "topic", "entities"), school / "two")
     return values, taught(values, school / "one", school / "two" / "model")
@@ -57,8 +57,8 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def test_the_labels_weigh_nothing_at_first_and_all_at_last() -> None:
-    assert [gold_share(step, 5) for step in range(5)] == [0.0, 0.25, 0.5, 0.75, 1.0]
-    assert gold_share(0, 1) == 0.0
+    assert [label_weight(step, 5) for step in range(5)] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert label_weight(0, 1) == 0.0
 
 
 def test_teachers_answer_as_they_predict(schooled: Any) -> None:
@@ -66,7 +66,7 @@ def test_teachers_answer_as_they_predict(schooled: Any) -> None:
     _, values = schooled
     assembly = assemble(validate(values))
     (source,) = assembly.train_sources(World(0, 1))
-    assert set(source.taught) == {"sentiment", "topic", "entities"}
+    assert set(source.teacher_logits) == {"sentiment", "topic", "entities"}
     for teacher in assembly.teachers:
         model = pt.load(teacher.model.folder)
         for row in range(0, len(source), 7):
@@ -74,7 +74,7 @@ def test_teachers_answer_as_they_predict(schooled: Any) -> None:
             words = [raw["text"][start:end] for start, end in zip(raw["starts"], raw["ends"], strict=True)]
             answer = model.predict([{"text": raw["text"], "tokens": words}])[0]
             for task in teacher.tasks:
-                outputs = torch.from_numpy(np.array(source.taught[task][row]))
+                outputs = torch.from_numpy(np.array(source.teacher_logits[task][row]))
                 if task == "entities":
                     assert len(outputs) == len(words)
                     assert not outputs.isnan().any()
@@ -88,7 +88,7 @@ def test_a_teachers_words_that_it_does_not_reach_are_left_to_the_labels(job: Job
     pt.train({**values, "max_tokens": 8}, tmp_path / "short")
     assembly = assemble(validate(taught(values, tmp_path / "short")))
     (source,) = assembly.train_sources(World(0, 1))
-    assert np.isnan(source.taught["entities"].values).any()
+    assert np.isnan(source.teacher_logits["entities"].values).any()
     run = pt.train(taught(values, tmp_path / "short"))
     assert all(value.isfinite().all() for value in run.model.network.state_dict().values())
 
@@ -103,12 +103,12 @@ def test_teachers_change_the_update_and_with_full_labels_they_do_not(
         [json.loads(line) for line in (tmp_path / name / "events.jsonl").read_text().splitlines()]
         for name in ("plain", "taught")
     ]
-    shares = [[event.get("gold_share") for event in log if event["event"] == "step"] for log in logs]
+    shares = [[event.get("label_weight") for event in log if event["event"] == "step"] for log in logs]
     assert shares == [[None] * 5, [0.0, 0.25, 0.5, 0.75, 1.0]]
     changed = weights(tmp_path / "taught")
     assert any(not torch.equal(value, changed[name]) for name, value in weights(tmp_path / "plain").items())
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "gold_share", lambda step, total: 1.0)
+        patch.setattr(loop, "label_weight", lambda step, total: 1.0)
         pt.train(values, tmp_path / "gold")
     for name, value in weights(tmp_path / "plain").items():
         assert torch.equal(value, weights(tmp_path / "gold")[name]), name

@@ -23,7 +23,7 @@ def events(run: Path) -> list[dict[str, Any]]:
 
 
 def test_training_lowers_every_tasks_loss(job: Job, tmp_path: Path) -> None:
-    pt.train(job(rows=60, epochs=25, learning_rate=5e-3, log_every=5), tmp_path / "run")
+    pt.train(job(rows=60, epochs=25, learning_rate=5e-3, logging_steps=5), tmp_path / "run")
     steps = [event for event in events(tmp_path / "run") if event["event"] == "step"]
     for task in ("sentiment", "topic", "entities"):
         assert steps[-1]["losses"][task] < 0.75 * steps[0]["losses"][task], task
@@ -102,7 +102,7 @@ def test_more_processes_than_rows_is_an_error(job: Job, monkeypatch: pytest.Monk
     from polytask.training.distribution import World
 
     class Many(World):
-        def from_leader(self, value: object) -> object:
+        def broadcast(self, value: object) -> object:
             return value
 
     from contextlib import contextmanager
@@ -120,7 +120,7 @@ def test_more_processes_than_rows_is_an_error(job: Job, monkeypatch: pytest.Monk
 
 def test_tensorboard_files_are_written_when_asked_for(job: Job, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    pt.train(job(max_steps=2, tensorboard=True), tmp_path / "run")
+    pt.train(job(max_steps=2, report_to=["tensorboard"]), tmp_path / "run")
     assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
 
 

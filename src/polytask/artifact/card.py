@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from polytask.model.origin import PACKAGES
+from polytask.model.loading import PACKAGES
 from polytask.tasks import Task
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from polytask.heads import POOLINGS
 from polytask.tasks import METRICS, TASKS, Task, require_readable
 from polytask.terms import Precision
 
-FORM = 3
+FORM = 4
 # An earlier form, in which every family had the heads of bert: it is read where they are the same today.
 BERT_HEADS = 2
 FILE = "polytask.json"
@@ -123,25 +123,25 @@ def _hint(folder: Path) -> str:
     return f"; did you mean {inner[0]}?" if inner else "; name the folder of a finished run, or a model folder"
 
 
-def _fault(found: Description) -> str | None:
+def _fault(description: Description) -> str | None:
     """Say what in a description cannot be; None where all is well. Raises ConfigError for tasks that read in vain."""
-    if found.runtime not in WEIGHTS:
-        return f"found the runtime {found.runtime!r}; {nearest(str(found.runtime), WEIGHTS)}"
-    for name in (WEIGHTS[found.runtime], TOKENIZER):
-        if name not in found.data["sha256"]:
+    if description.runtime not in WEIGHTS:
+        return f"found the runtime {description.runtime!r}; {nearest(str(description.runtime), WEIGHTS)}"
+    for name in (WEIGHTS[description.runtime], TOKENIZER):
+        if name not in description.data["sha256"]:
             return f"the hash of {name} is missing; copy the folder again"
-    if found.precision not in get_args(Precision):
-        return f"precision: found {found.precision!r}; {nearest(str(found.precision), get_args(Precision))}"
-    most = found.max_tokens
+    if description.precision not in get_args(Precision):
+        return f"precision: found {description.precision!r}; {nearest(str(description.precision), get_args(Precision))}"
+    most = description.max_tokens
     if not isinstance(most, int) or isinstance(most, bool) or not 4 <= most <= MOST_TOKENS:  # pyright: ignore[reportUnnecessaryIsInstance]
         return f"max_tokens: found {most!r}; expected a whole number from 4 to {MOST_TOKENS:,}"
-    if not found.tasks:
+    if not description.tasks:
         return "tasks: found none"
-    for name in found.tasks:
+    for name in description.tasks:
         if _UNSAFE_NAME.search(name):
             return f"tasks: found the name {name[:100]!r}; a name holds no dot, colon, slash or control character"
-    options = {name: task.options for name, task in found.tasks.items()}
-    require_readable(options, {name: task.level for name, task in found.tasks.items()})
+    options = {name: task.options for name, task in description.tasks.items()}
+    require_readable(options, {name: task.level for name, task in description.tasks.items()})
     return None
 
 

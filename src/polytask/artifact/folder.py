@@ -23,8 +23,8 @@ from polytask.errors import ModelError
 from polytask.files import new_folder
 from polytask.model.encoder import Backbone
 from polytask.model.heads import changed_since_form_2
+from polytask.model.loading import forget_attention, load_tokenizer, quiet
 from polytask.model.multitask import MultiTaskModel
-from polytask.model.origin import forget_attention, load_tokenizer, quiet
 from polytask.model.trust import require_plain_encoder, require_sizes, shapes_in
 from polytask.sharing.sharing import Sharing
 from polytask.tasks import head_specs
@@ -53,30 +53,32 @@ def load_bundle(folder: Path) -> Bundle:
     return load_described(read_description(folder))
 
 
-def load_described(found: Description) -> Bundle:
+def load_described(description: Description) -> Bundle:
     """Read the model of a folder whose description was read."""
-    folder = found.folder
-    if found.runtime != "torch":
+    folder = description.folder
+    if description.runtime != "torch":
         raise ModelError(
-            f"{folder}: found a model for {found.runtime}, and this needs one for torch; name the folder that it was "
-            "exported from"
+            f"{folder}: found a model for {description.runtime}, and this needs one for torch; name the folder that it "
+            "was exported from"
         )
     file = folder / WEIGHTS["torch"]
     try:
-        heads = head_specs(found.tasks)
-        sharing = Sharing.from_json(found.data["sharing"])
-        require_plain_encoder(found.data["encoder"], f"{folder}: encoder")
-        if found.data["form"] == BERT_HEADS:
-            require_same_heads(folder, found.data["encoder"]["model_type"], heads)
+        heads = head_specs(description.tasks)
+        sharing = Sharing.from_json(description.data["sharing"])
+        require_plain_encoder(description.data["encoder"], f"{folder}: encoder")
+        if description.data["form"] == BERT_HEADS:
+            require_same_heads(folder, description.data["encoder"]["model_type"], heads)
         shapes = shapes_in(file)
-        require_sizes(found.data["encoder"], shapes, f"{folder}: encoder")
+        require_sizes(description.data["encoder"], shapes, f"{folder}: encoder")
         require_parts(sharing, heads, len(shapes), folder)
         with torch.device("meta"):  # without memory: what the description asks for, to be compared with what is there
-            asked = MultiTaskModel(Backbone.build(_config_of(found.data["encoder"])), sharing, heads)
+            asked = MultiTaskModel(Backbone.build(_config_of(description.data["encoder"])), sharing, heads)
         require_shapes({name: tuple(value.shape) for name, value in asked.state_dict().items()}, shapes, folder)
-        backbone = Backbone.build(_config_of(found.data["encoder"]))
-        if found.max_tokens > backbone.longest:
-            raise ModelError(f"{folder}: max_tokens: found {found.max_tokens}; the encoder reads {backbone.longest}")
+        backbone = Backbone.build(_config_of(description.data["encoder"]))
+        if description.max_tokens > backbone.longest:
+            raise ModelError(
+                f"{folder}: max_tokens: found {description.max_tokens}; the encoder reads {backbone.longest}"
+            )
         model = MultiTaskModel(backbone, sharing, heads)
         weights = load_file(file)
         require_finite(weights, file)
@@ -84,7 +86,9 @@ def load_described(found: Description) -> Bundle:
     except _UNFIT as error:
         raise ModelError(f"{folder}: the description and the weights do not fit together ({error})") from None
     tokenizer = load_tokenizer(str(folder))
-    return Bundle(model.eval(), found.tasks, tokenizer, found.max_tokens, found.precision, found.about)
+    return Bundle(
+        model.eval(), description.tasks, tokenizer, description.max_tokens, description.precision, description.about
+    )
 
 
 def require_parts(sharing: Sharing, heads: Mapping[str, HeadSpec], tensors: int, folder: Path) -> None:

@@ -52,8 +52,8 @@ def _alone(task: Task, tasks: Sequence[str]) -> Task:
 def _about(about: Mapping[str, Any], tasks: Mapping[str, Task]) -> dict[str, Any]:
     """Leave out what is told of other tasks."""
 
-    def own(found: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in found.items() if name in tasks}
+    def own(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if name in tasks}
 
     kept = dict(about)
     kept |= {key: own(about[key]) for key in _BY_TASK if key in about}

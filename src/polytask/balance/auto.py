@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import ClassVar, Literal
 
-from polytask.balance.balancer import BalanceOptions, Shape, Weigher
+from polytask.balance.balancer import BalanceOptions, Shape, Weighting
 from polytask.balance.by_gram import EqualNormsOptions
 from polytask.balance.sum import SumOptions
 
@@ -16,7 +16,7 @@ class AutoOptions(BalanceOptions):
     shape: ClassVar[Shape] = "nothing"
     method: Literal["auto"] = "auto"  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def build(self, tasks: tuple[str, ...]) -> Weigher:
+    def build(self, tasks: tuple[str, ...]) -> Weighting:
         del tasks
         raise AssertionError("auto is resolved before a run is built")
 

@@ -52,7 +52,7 @@ class Statistic:
     errors: tuple[tuple[Floats, Floats], ...] = ()
 
 
-class Weigher(ABC):
+class Weighting(ABC):
     """Turns what a step measured into a weight for each task."""
 
     # Whether it wants the losses of the same rows again, after the update.
@@ -75,11 +75,11 @@ class Weigher(ABC):
         del state
 
 
-class Combiner(ABC):
+class Aggregator(ABC):
     """Turns the tasks' gradients into one, element by element."""
 
     @abstractmethod
-    def combine(self, gradients: Tensor) -> Tensor:
+    def aggregate(self, gradients: Tensor) -> Tensor:
         """Return the gradient of the shared parameters: tasks x parameters -> parameters."""
 
 
@@ -108,7 +108,7 @@ class BalanceOptions(Options, ABC):
     method: str
 
     @abstractmethod
-    def build(self, tasks: tuple[str, ...]) -> Weigher | Combiner:
+    def build(self, tasks: tuple[str, ...]) -> Weighting | Aggregator:
         """Make the method for these tasks."""
 
     def check(self, tasks: tuple[str, ...]) -> None:
@@ -133,12 +133,14 @@ class GramOptions(BalanceOptions):
 
     measure: Literal["all", "top"] = Field(
         default="all",
-        description="shared layers whose gradients are compared: all, or only the highest one, which keeps one layer's "
-        "gradient a task in memory",
+        description="shared layers whose gradients are compared: all, or only the highest one, which keeps "
+        "one layer's gradient per task in memory",
     )
 
     every: int = Field(
-        default=1, ge=1, description="updates from one comparison to the next; in between the weights stay"
+        default=1,
+        ge=1,
+        description="updates between two comparisons of the gradients; the weights stay the same in between",
     )
 
     @property
@@ -181,7 +183,7 @@ class Balancer:
     @property
     def wants_after(self) -> bool:
         """Whether it wants the losses of the same rows again, after the update."""
-        return isinstance(self._core, Weigher) and self._core.wants_after
+        return isinstance(self._core, Weighting) and self._core.wants_after
 
     def weigh(
         self,
@@ -213,7 +215,7 @@ class Balancer:
             return plain
         counts = np.array([1.0 if rows is None else rows[name] for name in losses])
         chosen = np.zeros((0, 0)) if gram is None else _settled(gram[np.ix_(places, places)])
-        assert isinstance(self._core, Weigher)
+        assert isinstance(self._core, Weighting)
         with _drawing(self._seed, self._step):
             known = tuple(self._tasks.index(names[place]) for place in places)
             wrong = () if errors is None else tuple(errors[names[place]] for place in places)
@@ -244,7 +246,7 @@ class Balancer:
             return weights.tolist()
         return (weights * len(weights) / (1.0 if self.options.scale == "mean" else weights.sum())).tolist()
 
-    def combine(self, gradients: Tensor) -> Tensor:
+    def aggregate(self, gradients: Tensor) -> Tensor:
         """Return the gradient of parameters that some tasks share: tasks x parameters -> parameters.
 
         It is the sum where `weigh` would return 1 for all.
@@ -252,27 +254,27 @@ class Balancer:
         self._step += 1
         if len(gradients) < self._least or not bool(gradients.isfinite().all()):
             return gradients.sum(0)
-        assert isinstance(self._core, Combiner)
+        assert isinstance(self._core, Aggregator)
         with _drawing(self._seed, self._step, gradients.device):
-            found = self._core.combine(gradients)
+            found = self._core.aggregate(gradients)
         return found * len(gradients) if self.options.scale == "mean" else found
 
     def after(self, losses: Mapping[str, float]) -> None:
         """Take in the losses of the step's rows after the update, where the step was weighed."""
         values = np.array([losses[name] * self.weights[name] for name in losses])
-        if isinstance(self._core, Weigher) and self._weighed and np.isfinite(values).all():
+        if isinstance(self._core, Weighting) and self._weighed and np.isfinite(values).all():
             self._core.after(values)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as JSON."""
-        core = self._core.state_dict() if isinstance(self._core, Weigher) else {}
+        core = self._core.state_dict() if isinstance(self._core, Weighting) else {}
         return {"step": self._step, "held": dict(self._held), "core": core}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state."""
         self._step = state["step"]
         self._held = dict(state["held"])
-        if isinstance(self._core, Weigher):
+        if isinstance(self._core, Weighting):
             self._core.load_state_dict(state["core"])
 
 
@@ -327,7 +329,7 @@ def require_balanceable(
     if options.every_task and together < len(tasks):
         raise ConfigError(
             f"balance.method: {options.method} needs all {len(tasks)} tasks in a step, and this schedule trains at "
-            f"most {together} together; use schedule.strategy=parallel, a greater train.batch_rows, or "
+            f"most {together} together; use schedule.strategy=parallel, a greater train.batch_size, or "
             "balance.method=sum"
         )
     if not sharing:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from polytask.balance.balancer import BalanceOptions, Combiner, Scale, Shape
+from polytask.balance.balancer import Aggregator, BalanceOptions, Scale, Shape
 from polytask.errors import ConfigError
 
 
@@ -24,13 +24,13 @@ class GraddropOptions(GradientOptions):
 
     method: Literal["graddrop"]  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def build(self, tasks: tuple[str, ...]) -> Combiner:
+    def build(self, tasks: tuple[str, ...]) -> Aggregator:
         del tasks
         from torchjd.aggregation import GradDrop
 
-        from polytask.balance.weighted import Elementwise
+        from polytask.balance.weighted import JdElementwise
 
-        return Elementwise(GradDrop())
+        return JdElementwise(GradDrop())
 
 
 class TrimmedMeanOptions(GradientOptions):
@@ -39,15 +39,15 @@ class TrimmedMeanOptions(GradientOptions):
     every_task: ClassVar[bool] = True
     scale: ClassVar[Scale] = "mean"
     method: Literal["trimmed_mean"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    trim: int = Field(default=1, ge=1, description="greatest and smallest values that are left out, each")
+    trim: int = Field(default=1, ge=1, description="number of greatest values, and of smallest values, to leave out")
 
-    def build(self, tasks: tuple[str, ...]) -> Combiner:
+    def build(self, tasks: tuple[str, ...]) -> Aggregator:
         del tasks
         from torchjd.aggregation import TrimmedMean
 
-        from polytask.balance.weighted import Elementwise
+        from polytask.balance.weighted import JdElementwise
 
-        return Elementwise(TrimmedMean(self.trim))
+        return JdElementwise(TrimmedMean(self.trim))
 
     def check(self, tasks: tuple[str, ...]) -> None:
         if len(tasks) < 2 * self.trim + 1:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from polytask.balance.balancer import GramOptions, Scale, Weigher
+from polytask.balance.balancer import GramOptions, Scale, Weighting
 from polytask.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ class WeightingOptions(GramOptions):
         del tasks
         return 0
 
-    def build(self, tasks: tuple[str, ...]) -> Weigher:
-        from polytask.balance.weighted import Weighted
+    def build(self, tasks: tuple[str, ...]) -> Weighting:
+        from polytask.balance.weighted import JdWeighting
 
-        return Weighted(self.weighting(), self.first(tasks))
+        return JdWeighting(self.weighting(), self.first(tasks))
 
 
 class UpgradOptions(WeightingOptions):
@@ -66,12 +66,12 @@ class MgdaOptions(GramOptions):
     scale: ClassVar[Scale] = "mean"
     method: Literal["mgda"]  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def build(self, tasks: tuple[str, ...]) -> Weigher:
+    def build(self, tasks: tuple[str, ...]) -> Weighting:
         del tasks
         from polytask.balance.solvers import shortest_mixture
-        from polytask.balance.weighted import Solved
+        from polytask.balance.weighted import SolvedWeighting
 
-        return Solved(shortest_mixture)
+        return SolvedWeighting(shortest_mixture)
 
 
 class PcgradOptions(WeightingOptions):
@@ -90,7 +90,7 @@ class GradvacOptions(WeightingOptions):
 
     every_task: ClassVar[bool] = True
     method: Literal["gradvac"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    beta: float = Field(default=0.01, ge=0, le=1, description="pace of the remembered likeness")
+    beta: float = Field(default=0.01, ge=0, le=1, description="update rate of the running target similarity")
 
     def weighting(self) -> nn.Module:
         from torchjd.aggregation import GradVacWeighting
@@ -103,14 +103,16 @@ class CagradOptions(GramOptions):
 
     scale: ClassVar[Scale] = "mean"
     method: Literal["cagrad"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    c: float = Field(default=0.4, ge=0, description="how far it may move, as a share of the mean gradient's length")
+    c: float = Field(
+        default=0.4, ge=0, description="radius of the search around the mean gradient, relative to its length"
+    )
 
-    def build(self, tasks: tuple[str, ...]) -> Weigher:
+    def build(self, tasks: tuple[str, ...]) -> Weighting:
         del tasks
         from polytask.balance.solvers import conflict_averse
-        from polytask.balance.weighted import Solved
+        from polytask.balance.weighted import SolvedWeighting
 
-        return Solved(lambda gram: conflict_averse(gram, self.c))
+        return SolvedWeighting(lambda gram: conflict_averse(gram, self.c))
 
 
 class NashMtlOptions(GramOptions):
@@ -119,12 +121,12 @@ class NashMtlOptions(GramOptions):
     scale: ClassVar[Scale] = "direction"
     method: Literal["nash_mtl"]  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def build(self, tasks: tuple[str, ...]) -> Weigher:
+    def build(self, tasks: tuple[str, ...]) -> Weighting:
         del tasks
         from polytask.balance.solvers import fair_share
-        from polytask.balance.weighted import Solved
+        from polytask.balance.weighted import SolvedWeighting
 
-        return Solved(lambda gram: fair_share(gram, alpha=1.0))
+        return SolvedWeighting(lambda gram: fair_share(gram, alpha=1.0))
 
 
 class AlignedMtlOptions(WeightingOptions):
@@ -159,13 +161,13 @@ class ConfigMethodOptions(GramOptions):
 
     method: Literal["config"]  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def build(self, tasks: tuple[str, ...]) -> Weigher:
+    def build(self, tasks: tuple[str, ...]) -> Weighting:
         del tasks
         from torchjd.aggregation import ConFIG
 
-        from polytask.balance.weighted import Aggregated
+        from polytask.balance.weighted import AggregatorWeighting
 
-        return Aggregated(ConFIG())
+        return AggregatorWeighting(ConFIG())
 
 
 class FairgradOptions(GramOptions):
@@ -174,15 +176,15 @@ class FairgradOptions(GramOptions):
     scale: ClassVar[Scale] = "direction"
     method: Literal["fairgrad"]  # pyright: ignore[reportIncompatibleVariableOverride]
     alpha: float = Field(
-        default=2.0, gt=0, description="1 is the Nash bargaining solution; great favours the worst-off"
+        default=2.0, gt=0, description="1 gives the Nash bargaining solution; greater values favour the worst-off task"
     )
 
-    def build(self, tasks: tuple[str, ...]) -> Weigher:
+    def build(self, tasks: tuple[str, ...]) -> Weighting:
         del tasks
         from polytask.balance.solvers import fair_share
-        from polytask.balance.weighted import Solved
+        from polytask.balance.weighted import SolvedWeighting
 
-        return Solved(lambda gram: fair_share(gram, self.alpha))
+        return SolvedWeighting(lambda gram: fair_share(gram, self.alpha))
 
 
 class PcdOptions(WeightingOptions):
@@ -190,9 +192,9 @@ class PcdOptions(WeightingOptions):
 
     every_task: ClassVar[bool] = True
     method: Literal["pcd"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    primary: str | None = Field(default=None, description="the task that comes first; by default the file's first")
-    tau: float = Field(default=0.02, ge=0, le=1, description="share of its own progress that each other task keeps")
-    beta: float = Field(default=0.999, ge=0, lt=1, description="decay of the gradients' remembered lengths")
+    primary: str | None = Field(default=None, description="the primary task; the first of the file by default")
+    tau: float = Field(default=0.02, ge=0, le=1, description="share of its own progress that every other task keeps")
+    beta: float = Field(default=0.999, ge=0, lt=1, description="decay of the running gradient lengths")
 
     def weighting(self) -> nn.Module:
         from torchjd.aggregation import PCDWeighting
@@ -213,8 +215,8 @@ class KrumOptions(WeightingOptions):
     every_task: ClassVar[bool] = True
     scale: ClassVar[Scale] = "mean"
     method: Literal["krum"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    outliers: int = Field(default=0, ge=0, description="gradients that may be far off")
-    selected: int = Field(default=1, ge=1, description="gradients that are averaged")
+    outliers: int = Field(default=0, ge=0, description="number of gradients that may be outliers")
+    selected: int = Field(default=1, ge=1, description="number of gradients that are averaged")
 
     def weighting(self) -> nn.Module:
         from torchjd.aggregation import KrumWeighting
@@ -241,14 +243,18 @@ class EqualNormsOptions(GramOptions):
     reads_errors: ClassVar[bool] = True
     method: Literal["equal_norms"] = "equal_norms"  # pyright: ignore[reportIncompatibleVariableOverride]
     every: int = Field(
-        default=8, ge=1, description="updates from one comparison to the next; in between the weights stay"
+        default=8,
+        ge=1,
+        description="updates between two comparisons of the gradients; the weights stay the same in between",
     )
-    decay: float = Field(default=0.5, ge=0, lt=1, description="of the running mean of the squared norms")
+    decay: float = Field(default=0.5, ge=0, lt=1, description="decay of the running mean of the squared norms")
     priority: float = Field(
-        default=1.0, ge=0, description="power of a task's training error in the length of its gradient; 0: all alike"
+        default=1.0,
+        ge=0,
+        description="exponent of a task's training error in the length of its gradient; 0 treats all tasks alike",
     )
 
-    def build(self, tasks: tuple[str, ...]) -> Weigher:
+    def build(self, tasks: tuple[str, ...]) -> Weighting:
         from polytask.balance.weighted import EqualNorms
 
         return EqualNorms(len(tasks), self.decay, self.priority)
@@ -259,11 +265,13 @@ class GradnormOptions(GramOptions):
 
     every_task: ClassVar[bool] = True
     method: Literal["gradnorm"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    measure: Literal["all", "top"] = Field(default="top", description="as the paper does: the highest shared layer")
+    measure: Literal["all", "top"] = Field(
+        default="top", description="shared layers whose gradients are compared; as in the paper, the highest one"
+    )
     alpha: float = Field(default=1.5, ge=0, description="strength of the pull towards a common training rate")
     rate: float = Field(default=0.025, gt=0, description="learning rate of the weights (Adam)")
 
-    def build(self, tasks: tuple[str, ...]) -> Weigher:
+    def build(self, tasks: tuple[str, ...]) -> Weighting:
         from polytask.balance.weighted import GradNorm
 
         return GradNorm(len(tasks), self.alpha, self.rate)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from polytask.balance.balancer import BalanceOptions, Scale, Shape, Weigher
+from polytask.balance.balancer import BalanceOptions, Scale, Shape, Weighting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +26,7 @@ class ScalarizerOptions(LossOptions):
     def scalarize(self, losses: Tensor) -> Tensor:
         """Return one number from the losses."""
 
-    def build(self, tasks: tuple[str, ...]) -> Weigher:
+    def build(self, tasks: tuple[str, ...]) -> Weighting:
         del tasks
         from polytask.balance.scalarized import Scalarized
 
@@ -40,7 +40,7 @@ class UncertaintyOptions(LossOptions):
     method: Literal["uncertainty"]  # pyright: ignore[reportIncompatibleVariableOverride]
     rate: float = Field(default=0.01, gt=0, description="learning rate of the variances (Adam)")
 
-    def build(self, tasks: tuple[str, ...]) -> Weigher:
+    def build(self, tasks: tuple[str, ...]) -> Weighting:
         from torchjd.scalarization import UW
 
         from polytask.balance.scalarized import Learned
@@ -55,7 +55,7 @@ class ImtlLOptions(LossOptions):
     method: Literal["imtl_l"]  # pyright: ignore[reportIncompatibleVariableOverride]
     rate: float = Field(default=0.01, gt=0, description="learning rate of the scales (Adam)")
 
-    def build(self, tasks: tuple[str, ...]) -> Weigher:
+    def build(self, tasks: tuple[str, ...]) -> Weighting:
         from torchjd.scalarization import IMTLL
 
         from polytask.balance.scalarized import Learned
@@ -68,12 +68,14 @@ class DwaOptions(LossOptions):
 
     every_task: ClassVar[bool] = True
     method: Literal["dwa"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    temperature: float = Field(default=2.0, gt=0, description="great is uniform")
+    temperature: float = Field(
+        default=2.0, gt=0, description="temperature of the softmax; the greater, the more uniform the weights"
+    )
     window: int = Field(
-        default=20, ge=1, le=100_000, description="updates that a loss is averaged over; the paper's epoch"
+        default=20, ge=1, le=100_000, description="updates over which a loss is averaged (an epoch in the paper)"
     )
 
-    def build(self, tasks: tuple[str, ...]) -> Weigher:
+    def build(self, tasks: tuple[str, ...]) -> Weighting:
         del tasks
         from torchjd.scalarization import DWA
 
@@ -91,7 +93,7 @@ class FamoOptions(LossOptions):
     rate: float = Field(default=0.025, gt=0, description="learning rate of the weights (Adam)")
     decay: float = Field(default=0.001, ge=0, description="weight decay of the weights")
 
-    def build(self, tasks: tuple[str, ...]) -> Weigher:
+    def build(self, tasks: tuple[str, ...]) -> Weighting:
         from torchjd.scalarization import FAMO
 
         from polytask.balance.scalarized import Famo
@@ -104,7 +106,7 @@ class StchOptions(ScalarizerOptions):
 
     scale: ClassVar[Scale] = "mean"
     method: Literal["stch"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    mu: float = Field(default=0.5, gt=0, description="smoothing; small is the greatest loss alone")
+    mu: float = Field(default=0.5, gt=0, description="smoothing; towards 0 only the greatest loss counts")
 
     def scalarize(self, losses: Tensor) -> Tensor:
         import torch
@@ -141,7 +143,9 @@ class CosmosOptions(ScalarizerOptions):
     """The sum, minus a reward for losses that are alike (COSMOS; Ruchte and Grabocka 2021, section 4)."""
 
     method: Literal["cosmos"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    reward: float = Field(default=1.0, ge=0, description="of the cosine between the losses and equal losses")
+    reward: float = Field(
+        default=1.0, ge=0, description="weight of the cosine similarity between the losses and equal losses"
+    )
 
     def scalarize(self, losses: Tensor) -> Tensor:
         import torch
@@ -154,7 +158,7 @@ class PbiOptions(ScalarizerOptions):
     """The losses' common part, plus a penalty for what differs (PBI; Zhang and Li 2007, section III)."""
 
     method: Literal["pbi"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    penalty: float = Field(default=1.0, ge=0, description="of the distance from equal losses")
+    penalty: float = Field(default=1.0, ge=0, description="weight of the distance from equal losses")
 
     def scalarize(self, losses: Tensor) -> Tensor:
         import torch

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from polytask.balance.balancer import BalanceOptions, Floats, Scale, Shape, Statistic, Weigher
+from polytask.balance.balancer import BalanceOptions, Floats, Scale, Shape, Statistic, Weighting
 
 
-class RowShares(Weigher):
+class RowShares(Weighting):
     """A task's share of the step's rows."""
 
     def weigh(self, statistic: Statistic) -> Floats:
@@ -26,6 +26,6 @@ class RowsOptions(BalanceOptions):
     reads_rows: ClassVar[bool] = True
     method: Literal["rows"]  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def build(self, tasks: tuple[str, ...]) -> Weigher:
+    def build(self, tasks: tuple[str, ...]) -> Weighting:
         del tasks
         return RowShares()

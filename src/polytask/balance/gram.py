@@ -25,15 +25,15 @@ class GradientMeter:
 
     Args:
         order: all tasks, in the order of the statistic.
-        add_up: adds a tensor up over all processes, in place; none where there is one process.
+        all_reduce_sum: adds a tensor up over all processes, in place; none where there is one process.
     """
 
     def __init__(
-        self, groups: Sequence[Group], order: Sequence[str], add_up: Callable[[Tensor], object] | None = None
+        self, groups: Sequence[Group], order: Sequence[str], all_reduce_sum: Callable[[Tensor], object] | None = None
     ) -> None:
         self._groups = groups
         self._order = list(order)
-        self._add_up = add_up
+        self._all_reduce_sum = all_reduce_sum
         self._all = list(dict.fromkeys(one for group in groups for found in group.values() for one in found))
         self._taken: dict[str, dict[nn.Parameter, Tensor]] = {}
 
@@ -61,16 +61,16 @@ class GradientMeter:
         if not others:
             return []
         reached = torch.tensor([float(one.grad is not None) for one in others], device=others[0].device)
-        if self._add_up is not None:
-            self._add_up(reached)
+        if self._all_reduce_sum is not None:
+            self._all_reduce_sum(reached)
         return [one for one, count in zip(others, reached.tolist(), strict=True) if count]
 
     def _summed(self, gradients: list[Tensor]) -> list[Tensor]:
         """Add a group's gradients up over all processes, in one exchange."""
-        if not gradients or self._add_up is None:
+        if not gradients or self._all_reduce_sum is None:
             return gradients
         flat = torch.cat(gradients)
-        self._add_up(flat)
+        self._all_reduce_sum(flat)
         return list(flat.split([gradient.numel() for gradient in gradients]))
 
     @cached_property
@@ -109,11 +109,11 @@ class GradientMeter:
             if terms:
                 _add(parameter, _sum(terms))
 
-    def put_back_combined(self, combine: Callable[[Tensor], Tensor], shared: Collection[nn.Parameter]) -> None:
+    def put_back_aggregated(self, aggregate: Callable[[Tensor], Tensor], shared: Collection[nn.Parameter]) -> None:
         """Put back one gradient for all tasks where parameters are shared, and the tasks' own ones elsewhere.
 
         Args:
-            combine: tasks x parameters -> parameters; asked once for each set of tasks that train the same ones.
+            aggregate: tasks x parameters -> parameters; asked once for each set of tasks that train the same ones.
         """
         sets: dict[tuple[str, ...], list[nn.Parameter]] = {}
         for parameter in self._all:
@@ -126,7 +126,7 @@ class GradientMeter:
         for tasks, parameters in sets.items():
             if tasks:
                 rows = [torch.cat([self._taken[task][one] for one in parameters]) for task in tasks]
-                pieces = combine(torch.stack(rows)).split([one.numel() for one in parameters])
+                pieces = aggregate(torch.stack(rows)).split([one.numel() for one in parameters])
                 for parameter, piece in zip(parameters, pieces, strict=True):
                     _add(parameter, piece)
 

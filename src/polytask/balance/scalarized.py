@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polytask.balance.balancer import Floats, Statistic, Weigher
+from polytask.balance.balancer import Floats, Statistic, Weighting
 from polytask.balance.state import from_json, module_state, restore_module, to_json
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _LEAST = 1e-8
 
 
-class Scalarized(Weigher):
+class Scalarized(Weighting):
     """A scalarizer without a state."""
 
     def __init__(self, scalarize: Callable[[Tensor], Tensor]) -> None:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from polytask.balance.balancer import BalanceOptions, Floats, Shape, Statistic, Weigher
+from polytask.balance.balancer import BalanceOptions, Floats, Shape, Statistic, Weighting
 
 
 class SumOptions(BalanceOptions):
@@ -15,11 +15,11 @@ class SumOptions(BalanceOptions):
     shape: ClassVar[Shape] = "nothing"
     method: Literal["sum"] = "sum"  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def build(self, tasks: tuple[str, ...]) -> Weigher:
+    def build(self, tasks: tuple[str, ...]) -> Weighting:
         del tasks
         return _Ones()
 
 
-class _Ones(Weigher):
+class _Ones(Weighting):
     def weigh(self, statistic: Statistic) -> Floats:
         return np.ones(len(statistic.losses))

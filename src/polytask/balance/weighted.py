@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torchjd import Stateful
 
-from polytask.balance.balancer import Combiner, Floats, Statistic, Weigher
+from polytask.balance.balancer import Aggregator, Floats, Statistic, Weighting
 from polytask.balance.solvers import vectors_of
 from polytask.balance.state import from_json, module_state, restore_module, to_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from torchjd.aggregation import Aggregator
+    from torchjd.aggregation import Aggregator as JdAggregator
 
 # How fast the error of a class is forgotten, by each of its examples, and by how many of one step at most.
 ERROR_DECAY = 0.9
@@ -24,7 +24,7 @@ _AT_MOST = 20
 _LEAST_ERROR = 1e-3
 
 
-class Solved(Weigher):
+class SolvedWeighting(Weighting):
     """A function of the inner products."""
 
     def __init__(self, solve: Callable[[Floats], Floats]) -> None:
@@ -34,7 +34,7 @@ class Solved(Weigher):
         return self._solve(statistic.gram)
 
 
-class Weighted(Weigher):
+class JdWeighting(Weighting):
     """One of TorchJD's weightings.
 
     Args:
@@ -59,13 +59,13 @@ class Weighted(Weigher):
         restore_module(self._weighting, state)
 
 
-class Aggregated(Weigher):
+class AggregatorWeighting(Weighting):
     """One of TorchJD's aggregators whose result lies in the span of the gradients, and turns with them.
 
     It is given vectors with the same inner products, and its answer told as weights of these.
     """
 
-    def __init__(self, aggregator: Aggregator) -> None:
+    def __init__(self, aggregator: JdAggregator) -> None:
         self._aggregator = aggregator
 
     def weigh(self, statistic: Statistic) -> Floats:
@@ -74,17 +74,17 @@ class Aggregated(Weigher):
         return np.asarray(np.linalg.pinv(rows.T, rcond=1e-8) @ found, np.float64)
 
 
-class Elementwise(Combiner):
+class JdElementwise(Aggregator):
     """One of TorchJD's aggregators that looks at every element of the gradients."""
 
-    def __init__(self, aggregator: Aggregator) -> None:
+    def __init__(self, aggregator: JdAggregator) -> None:
         self._aggregator = aggregator
 
-    def combine(self, gradients: Tensor) -> Tensor:
+    def aggregate(self, gradients: Tensor) -> Tensor:
         return self._aggregator(gradients)
 
 
-class EqualNorms(Weigher):
+class EqualNorms(Weighting):
     """Makes the tasks' gradients as long as their errors say, going by a running mean of their squared norms.
 
     Without errors, or where `priority` is 0, they are as long as the tasks' own weights say. The weights that are found
@@ -132,7 +132,7 @@ class EqualNorms(Weigher):
         self._errors = {place: (np.array(means), np.array(seen)) for place, means, seen in state["errors"]}
 
 
-class GradNorm(Weigher):
+class GradNorm(Weighting):
     """Moves the weights until the weighted gradients are as long as the tasks' training rates ask for.
 
     Source: Chen et al. 2018, "GradNorm: Gradient Normalization for Adaptive Loss Balancing in Deep Multitask Networks",

@@ -30,14 +30,14 @@ class Arm:
         name: in the tables and in the names of the run folders.
         parts: its models: the name of a run and its configuration.
         overrides: what a person gave for it.
-        taught: whether the single models of the same seed are its teachers.
+        has_teachers: whether the single models of the same seed are its teachers.
         answers: whether it has one score a task; pairs have several.
     """
 
     name: str
     parts: Mapping[str, Config]
     overrides: tuple[str, ...] = ()
-    taught: bool = False
+    has_teachers: bool = False
     answers: bool = True
 
 
@@ -112,7 +112,7 @@ def _pairs(config: Config, budget: Budget) -> Arm:
 def _distill(config: Config, budget: Budget) -> Arm:
     """Return the joint model with the single ones of its seed as teachers; they are named once they are trained."""
     del budget
-    return Arm("distill", {"distill": with_train(config, teachers=[])}, taught=True)
+    return Arm("distill", {"distill": with_train(config, teachers=[])}, has_teachers=True)
 
 
 _ARMS: dict[str, Callable[[Config, Budget], Arm]] = {
@@ -126,10 +126,10 @@ _ARMS: dict[str, Callable[[Config, Budget], Arm]] = {
 ARMS = Table("arm of a comparison", _ARMS)
 
 
-def read_named(given: Sequence[str]) -> dict[str, list[str]]:
+def read_named(arguments: Sequence[str]) -> dict[str, list[str]]:
     """Read `NAME=PATH=VALUE`; a name that comes again gets one more override. Raises ConfigError."""
     named: dict[str, list[str]] = {}
-    for text in given:
+    for text in arguments:
         name, equals, override = text.partition("=")
         if not equals or "=" not in override:
             raise ConfigError(

@@ -24,7 +24,7 @@ class Budget:
         sizes: the training rows that carry each task's label.
         steps: updates.
         evaluations: times that a model may be chosen.
-        batch_rows: rows that go through the encoder in one update.
+        batch_size: rows that go through the encoder in one update.
         sources: for each source its strata: rows that carry the labels of the same tasks.
     """
 
@@ -32,7 +32,7 @@ class Budget:
     sizes: Mapping[str, int]
     steps: int
     evaluations: int
-    batch_rows: int
+    batch_size: int
     sources: tuple[tuple[Stratum, ...], ...]
 
     def alone(self, task: str) -> dict[str, float]:
@@ -43,14 +43,14 @@ class Budget:
         return self._lasting(self.rows[task], self.sizes[task])
 
     def _lasting(self, rows: float, size: int) -> dict[str, float]:
-        steps, epoch = max(1, round(rows / self.batch_rows)), math.ceil(size / self.batch_rows)
+        steps, epoch = max(1, round(rows / self.batch_size)), math.ceil(size / self.batch_size)
         return {"epochs": steps / epoch, "evaluations_per_epoch": max(1, self.evaluations * epoch // steps)}
 
-    def pair(self, one: str, other: str) -> dict[str, float]:
+    def pair(self, first: str, second: str) -> dict[str, float]:
         """Return the training options under which a model of two tasks sees as many rows of each."""
         strata = [stratum for found in self.sources for stratum in found]
-        size = sum(stratum.rows for stratum in strata if one in stratum.tasks or other in stratum.tasks)
-        seen = passed(self.sources, self.sizes, {task: self.rows[task] for task in (one, other)})
+        size = sum(stratum.rows for stratum in strata if first in stratum.tasks or second in stratum.tasks)
+        seen = passed(self.sources, self.sizes, {task: self.rows[task] for task in (first, second)})
         return self._lasting(seen, size)
 
 
@@ -62,7 +62,7 @@ def planned(assembly: Assembly) -> Budget:
     rows = dict.fromkeys(workload.sizes, 0)
     made = _count(schedule, steps, rows)
     evaluations = max(1, math.ceil(made / often))
-    return Budget(rows, workload.sizes, made, evaluations, options.batch_rows, workload.sources)
+    return Budget(rows, workload.sizes, made, evaluations, options.batch_size, workload.sources)
 
 
 def _count(schedule: Schedule, steps: int, rows: dict[str, int]) -> int:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from polytask.api import as_config
-from polytask.comparison.answers import read_answers
 from polytask.comparison.arms import BASELINE, values_of
 from polytask.comparison.grid import axes_of, grid_arms, read_arms_file, read_axes
 from polytask.comparison.matrix import to_csv, to_latex, to_markdown
 from polytask.comparison.merging import CONFIG, FEWEST_SEEDS, RECORD, is_of, keep_other, merge, read_earlier
+from polytask.comparison.predictions import read_predictions
 from polytask.comparison.preparation import Prepared, prepare
 from polytask.comparison.record import Findings, to_json
-from polytask.comparison.runs import Shelf, run_arms
+from polytask.comparison.runs import RunStore, run_arms
 from polytask.comparison.statistics import compare_arms
 from polytask.config import Config
 from polytask.errors import ConfigError, OutputError
@@ -119,14 +119,14 @@ def compare(
         wanted, variants = before.with_arms(asked, named)
         prepared = prepare(checked, wanted, variants)
         notes = open_comparison(folder, checked)
-        shelf = Shelf(folder / "runs")
-        merged = merge(prepared, [*asked, *named], chosen, before, shelf)
-        runs = run_arms(merged.prepared, merged.seeds, shelf, jobs)
+        store = RunStore(folder / "runs")
+        merged = merge(prepared, [*asked, *named], chosen, before, store)
+        runs = run_arms(merged.prepared, merged.seeds, store, jobs)
         found = _findings(checked, merged.prepared, runs, merged.all_seeds, floor, [*notes, *merged.notes])
         record = to_json(found, folder)
         write_json(folder / RECORD, record)
     return Comparison(
-        folder, record["tasks"], record["arms"], record["recommended"], record["reason"], shelf.trained, shelf.reused,
+        folder, record["tasks"], record["arms"], record["recommended"], record["reason"], store.trained, store.reused,
         record,
     )  # fmt: skip
 
@@ -190,7 +190,7 @@ def _findings(
 ) -> Findings:
     judged = {task: found for part in prepared[BASELINE].parts for task, found in part.judged.items()}
     answering = {name: folders for name, folders in runs.items() if prepared[name].arm.answers}
-    answers = read_answers(answering, list(config.tasks))
+    answers = read_predictions(answering, list(config.tasks))
     differences = {
         task: compare_arms(
             judged[task].metric, judged[task].level, found, baseline=BASELINE, resamples=RESAMPLES, seed=0

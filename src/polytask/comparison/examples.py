@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from polytask.comparison.answers import Answers
-from polytask.terms import Gold
+from polytask.comparison.predictions import ArmPredictions
+from polytask.terms import Label
 
 MOST = 5
 
 
-def examples(single: Answers, arm: Answers) -> dict[str, list[dict[str, Any]]]:
+def examples(single: ArmPredictions, arm: ArmPredictions) -> dict[str, list[dict[str, Any]]]:
     """Return up to five rows that the single model gets wrong and the arm right in most seeds, and the reverse.
 
     A number is right where the arm's is closer than the single model's in most seeds; the greatest changes come first.
     """
-    gains = _closer(single, arm) if isinstance(single.golds[0], float) else _righter(single, arm)
+    gains = _closer(single, arm) if isinstance(single.labels[0], float) else _righter(single, arm)
     order = sorted(range(len(gains)), key=lambda row: -abs(gains[row]))
     fixed = [row for row in order if gains[row] > 0][:MOST]
     broken = [row for row in order if gains[row] < 0][:MOST]
@@ -30,14 +30,20 @@ def examples(single: Answers, arm: Answers) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _righter(single: Answers, arm: Answers) -> list[float]:
+def _righter(single: ArmPredictions, arm: ArmPredictions) -> list[float]:
     """Return 1 for rows that most of the arm's models alone get right, -1 for the reverse, and else 0."""
     right = [
-        [2 * sum(found[row] == gold for found in one.found) > len(one.found) for row, gold in enumerate(one.golds)]
+        [
+            2 * sum(found[row] == label for found in one.predictions) > len(one.predictions)
+            for row, label in enumerate(one.labels)
+        ]
         for one in (single, arm)
     ]
     wrong = [
-        [2 * sum(found[row] != gold for found in one.found) > len(one.found) for row, gold in enumerate(one.golds)]
+        [
+            2 * sum(found[row] != label for found in one.predictions) > len(one.predictions)
+            for row, label in enumerate(one.labels)
+        ]
         for one in (single, arm)
     ]
     return [
@@ -46,25 +52,25 @@ def _righter(single: Answers, arm: Answers) -> list[float]:
     ]
 
 
-def _closer(single: Answers, arm: Answers) -> list[float]:
-    golds = np.asarray(single.golds, dtype=float)
-    before, after = (np.abs(np.asarray(one.found, dtype=float) - golds) for one in (single, arm))
+def _closer(single: ArmPredictions, arm: ArmPredictions) -> list[float]:
+    labels = np.asarray(single.labels, dtype=float)
+    before, after = (np.abs(np.asarray(one.predictions, dtype=float) - labels) for one in (single, arm))
     change = before - after
     agreed = np.abs(np.sign(change).sum(0)) * 2 > len(change)
     return [float(value) for value in np.where(agreed, change.mean(0), 0.0)]
 
 
-def _example(single: Answers, arm: Answers, row: int) -> dict[str, Any]:
+def _example(single: ArmPredictions, arm: ArmPredictions, row: int) -> dict[str, Any]:
     return {
         "row": single.rows[row],
         "text": single.texts[row],
-        "gold": single.golds[row],
-        "single": _usual([found[row] for found in single.found]),
-        "found": _usual([found[row] for found in arm.found]),
+        "label": single.labels[row],
+        "single": _usual([found[row] for found in single.predictions]),
+        "prediction": _usual([found[row] for found in arm.predictions]),
     }
 
 
-def _usual(answers: Sequence[Gold]) -> Gold:
+def _usual(answers: Sequence[Label]) -> Label:
     """Return the answer that most seeds give, or the mean of numbers."""
     numbers = [answer for answer in answers if isinstance(answer, float)]
     if len(numbers) == len(answers):

@@ -10,7 +10,7 @@ from typing import Any
 
 from polytask.comparison.arms import ARMS, BASELINE, values_of
 from polytask.comparison.preparation import Planned, Prepared
-from polytask.comparison.runs import Shelf, plan_arm
+from polytask.comparison.runs import RunStore, plan_arm
 from polytask.config import Config
 from polytask.files import file_digest, parse_json
 
@@ -20,7 +20,7 @@ FEWEST_SEEDS = 2
 
 
 @dataclass(frozen=True)
-class Earlier:
+class StoredComparison:
     """What the folder of a comparison already holds.
 
     Attributes:
@@ -81,21 +81,25 @@ def keep_other(folder: Path) -> Path | None:
     return kept
 
 
-def read_earlier(folder: Path, config: Config) -> Earlier:
+def read_earlier(folder: Path, config: Config) -> StoredComparison:
     """Read the arms and seeds of an earlier comparison of the same configuration; nothing where there is none."""
-    nothing = Earlier({}, ())
+    nothing = StoredComparison({}, ())
     if not is_of(folder, config):
         return nothing
     try:
         record: Any = parse_json((folder / RECORD).read_text("utf-8"))
         arms = {str(name): tuple(map(str, arm["overrides"])) for name, arm in record["arms"].items()}
-        return Earlier(arms, tuple(int(seed) for seed in record["seeds"]))
+        return StoredComparison(arms, tuple(int(seed) for seed in record["seeds"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return nothing
 
 
 def merge(
-    prepared: Mapping[str, Prepared], asked: Sequence[str], seeds: Sequence[int], earlier: Earlier, shelf: Shelf
+    prepared: Mapping[str, Prepared],
+    asked: Sequence[str],
+    seeds: Sequence[int],
+    earlier: StoredComparison,
+    store: RunStore,
 ) -> Merged:
     """Add the earlier seeds with which all arms that are asked for are complete, then the earlier arms.
 
@@ -108,7 +112,7 @@ def merge(
     """
     wanted = {BASELINE, *asked}
     others = [seed for seed in earlier.seeds if seed not in seeds]
-    there = _There(prepared, shelf)
+    there = _There(prepared, store)
     added = [seed for seed in others if all(there.is_complete(name, seed) for name in wanted)]
     chosen = sorted([*seeds, *added]) if added else list(seeds)
     there.count_in(wanted, seeds)
@@ -124,9 +128,9 @@ def merge(
 class _There:
     """Which runs are complete, or will be."""
 
-    def __init__(self, prepared: Mapping[str, Prepared], shelf: Shelf) -> None:
+    def __init__(self, prepared: Mapping[str, Prepared], store: RunStore) -> None:
         self._prepared = prepared
-        self._shelf = shelf
+        self._store = store
         self._coming: set[str] = set()
 
     def count_in(self, names: Iterable[str], seeds: Iterable[int]) -> None:
@@ -135,9 +139,9 @@ class _There:
 
     def is_complete(self, name: str, seed: int) -> bool:
         """Whether all runs of an arm with a seed are there, and those of its teachers."""
-        taught = self._prepared[name].arm.taught
-        runs = [*(self._runs(BASELINE, seed) if taught else ()), *self._runs(name, seed)]
-        return all(run.identity in self._coming or self._shelf.complete(self._shelf.place(run)) for run in runs)
+        has_teachers = self._prepared[name].arm.has_teachers
+        runs = [*(self._runs(BASELINE, seed) if has_teachers else ()), *self._runs(name, seed)]
+        return all(run.identity in self._coming or self._store.complete(self._store.place(run)) for run in runs)
 
     def complete_seeds(self, name: str, seeds: Iterable[int]) -> tuple[int, ...]:
         """Return the seeds with which an arm is complete, and its baseline."""
@@ -145,11 +149,13 @@ class _There:
 
     def _runs(self, name: str, seed: int) -> list[Planned]:
         arm = self._prepared[name]
-        teachers = [self._shelf.place(run) for run in self._runs(BASELINE, seed)] if arm.arm.taught else []
+        teachers = [self._store.place(run) for run in self._runs(BASELINE, seed)] if arm.arm.has_teachers else []
         return plan_arm(arm, seed, teachers)
 
 
-def _notes(prepared: Mapping[str, Prepared], kept: Mapping[str, tuple[int, ...]], earlier: Earlier) -> Iterator[str]:
+def _notes(
+    prepared: Mapping[str, Prepared], kept: Mapping[str, tuple[int, ...]], earlier: StoredComparison
+) -> Iterator[str]:
     """Say which arms have fewer seeds than others, and what of an earlier comparison does not take part."""
     left = [name for name in prepared if name not in kept]
     if left:

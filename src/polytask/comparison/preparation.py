@@ -14,9 +14,9 @@ from polytask.config import Config
 from polytask.data.cache import file_digest, key_of
 from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError, UserError
-from polytask.evaluation.scoring import truth
-from polytask.model.origin import locate
-from polytask.terms import Gold
+from polytask.evaluation.scoring import labels_of
+from polytask.model.loading import locate
+from polytask.terms import Label
 
 _ENCODER_FILES = ("config.json", "model.safetensors", "pytorch_model.bin", "tokenizer.json")
 
@@ -27,11 +27,11 @@ class Judged:
 
     metric: str
     level: Any
-    golds: tuple[Gold, ...]
+    labels: tuple[Label, ...]
 
 
 @dataclass(frozen=True)
-class Part:
+class ArmModel:
     """One model of an arm, ready to be trained with any seed.
 
     Attributes:
@@ -52,11 +52,11 @@ class Part:
         hashed = with_train(self.config, seed=seed)
         config = with_train(hashed, teachers=[str(folder.resolve()) for folder in teachers]) if teachers else hashed
         # Of a teacher counts what determines it, which its folder is named after, and not where the folder lies.
-        taught_by = [folder.name.rpartition("-")[2] for folder in teachers]
+        teacher_ids = [folder.name.rpartition("-")[2] for folder in teachers]
         values = hashed.to_json()
         tasks = {name: {**task, "data": None} for name, task in values["tasks"].items()}
         # A dict has no order in JSON, and the order of the tasks is that of the heads' first weights.
-        identity = key_of({**values, "tasks": tasks, "encoder": None}, list(tasks), taught_by, *self.content)[:12]
+        identity = key_of({**values, "tasks": tasks, "encoder": None}, list(tasks), teacher_ids, *self.content)[:12]
         return Planned(self.label, identity, config)
 
 
@@ -74,7 +74,7 @@ class Prepared:
     """An arm whose models are all ready for their first step."""
 
     arm: Arm
-    parts: tuple[Part, ...]
+    parts: tuple[ArmModel, ...]
 
     @property
     def shares(self) -> bool:
@@ -103,23 +103,23 @@ def prepare(config: Config, chosen: Sequence[str], named: Mapping[str, Sequence[
     return prepared
 
 
-def _known(label: str, config: Config, known: dict[str, Part]) -> Part:
+def _known(label: str, config: Config, known: dict[str, ArmModel]) -> ArmModel:
     """Assemble each configuration once, whatever the arms are called."""
     key = str(config.to_json())
     if key not in known:
         known[key] = _part(label, assemble(config))
     found = known[key]
-    return Part(label, config, found.content, found.judged, found.shares)
+    return ArmModel(label, config, found.content, found.judged, found.shares)
 
 
-def _part(label: str, assembly: Assembly) -> Part:
+def _part(label: str, assembly: Assembly) -> ArmModel:
     tables = assembly.tables.tables
     digests = [
         (split, list(table.feed.tasks), table.feed.content()) for split, found in tables.items() for table in found
     ]
     tokens = Tokenization.of(assembly.tokenizer, assembly.config.max_tokens).fingerprint
     content = (digests, _encoder(assembly.config.encoder), tokens, assembly.model.sharing.to_json())
-    return Part(label, assembly.config, content, _judged(assembly), bool(assembly.model.sharing_tasks()))
+    return ArmModel(label, assembly.config, content, _judged(assembly), bool(assembly.model.sharing_tasks()))
 
 
 def _encoder(name: str) -> Any:  # noqa: ANN401
@@ -137,11 +137,11 @@ def _judged(assembly: Assembly) -> dict[str, Judged]:
         sources = [
             source for split in ("test", "dev") for source in assembly.sources[split] if name in source.tasks
         ]  # fmt: skip
-        found[name] = Judged(task.metric, task.level, tuple(truth(sources[0], name)))
+        found[name] = Judged(task.metric, task.level, tuple(labels_of(sources[0], name)))
     return found
 
 
-def _require_same(name: str, arm: Arm, parts: Sequence[Part], expected: Mapping[str, Judged]) -> None:
+def _require_same(name: str, arm: Arm, parts: Sequence[ArmModel], expected: Mapping[str, Judged]) -> None:
     """Raise ConfigError unless an arm answers the tasks of the configuration, scored on the same rows."""
     judged = {task: found for part in parts for task, found in part.judged.items()}
     if set(judged) != set(expected) and arm.answers:
@@ -155,7 +155,7 @@ def _require_same(name: str, arm: Arm, parts: Sequence[Part], expected: Mapping[
                 f"arm {name!r}: {task!r} is scored by {found.metric}, and its baseline by {expected[task].metric}; "
                 "leave the metric out of the arm, and set it for all with --set"
             )
-        if found.golds != expected[task].golds:
+        if found.labels != expected[task].labels:
             raise ConfigError(
                 f"arm {name!r}: {task!r} is scored on other rows or labels than its baseline; "
                 "baselines of another data set compare with nothing: leave the data out of the arm"

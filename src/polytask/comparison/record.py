@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from polytask.comparison.answers import Answers
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.examples import examples
+from polytask.comparison.predictions import ArmPredictions
 from polytask.comparison.preparation import Prepared
 from polytask.comparison.statistics import LEVEL, Difference, holm, mean_of, overall
 from polytask.comparison.transfer import transfer
-from polytask.comparison.verdict import Candidate, Evidence, judge, recommend
+from polytask.comparison.verdict import Candidate, VerdictInputs, judge, recommend
 from polytask.files import read_json
 from polytask.tasks.metric import smaller_is_better
 from polytask.tasks.task import rounded
@@ -39,69 +39,76 @@ class Findings:
     metrics: Mapping[str, str]
     prepared: Mapping[str, Prepared]
     runs: Mapping[str, Folders]
-    answers: Mapping[str, Mapping[str, Answers]]
+    answers: Mapping[str, Mapping[str, ArmPredictions]]
     differences: Mapping[str, Mapping[str, Difference]]
     seeds: tuple[int, ...]
     floor: float
     notes: tuple[str, ...]
 
 
-def to_json(found: Findings, folder: Path) -> dict[str, Any]:
+def to_json(findings: Findings, folder: Path) -> dict[str, Any]:
     """Return comparison.json.
 
     Args:
         folder: that the paths of runs are relative to.
     """
-    arms = {name: _arm(one, found.runs[name], folder, found) for name, one in found.prepared.items()}
+    arms = {name: _arm(one, findings.runs[name], folder, findings) for name, one in findings.prepared.items()}
     sharing = sorted(
-        (name for name, one in found.prepared.items() if one.shares), key=lambda name: arms[name]["parameters"]
+        (name for name, one in findings.prepared.items() if one.shares), key=lambda name: arms[name]["parameters"]
     )
-    candidates = [_candidate(name, arms[name]["parameters"], found) for name in sharing]
-    recommended, reason = recommend(candidates, arms[BASELINE]["parameters"], found.floor)
+    candidates = [_candidate(name, arms[name]["parameters"], findings) for name in sharing]
+    recommended, reason = recommend(candidates, arms[BASELINE]["parameters"], findings.floor)
     shown = recommended if recommended in sharing else max(candidates, key=lambda one: one.mean).name
     return {
-        "tasks": {task: _task(task, sharing, found) for task in found.metrics},
+        "tasks": {task: _task(task, sharing, findings) for task in findings.metrics},
         "arms": arms,
         "recommended": recommended,
         "reason": reason,
-        "floor": found.floor,
-        "seeds": list(found.seeds),
+        "floor": findings.floor,
+        "seeds": list(findings.seeds),
         "level": LEVEL,
-        "notes": list(found.notes),
+        "notes": list(findings.notes),
         "overall": {one.name: _overall(one) for one in candidates},
-        "transfer": transfer(found.metrics, found.runs, found.prepared, found.differences, sharing),
+        "transfer": transfer(findings.metrics, findings.runs, findings.prepared, findings.differences, sharing),
         "examples": {
             task: {"arm": shown, **examples(by_arm[BASELINE].over(by_arm[shown].seeds), by_arm[shown])}
-            for task, by_arm in found.answers.items()
+
+            for task, by_arm in findings.answers.items()
         },
     }  # fmt: skip
 
 
-def _overall(one: Candidate) -> dict[str, float] | None:
+def _overall(candidate: Candidate) -> dict[str, float] | None:
     """Return an arm's mean relative difference over tasks."""
-    return None if one.overall is None else dict(zip(("mean", "low", "high"), map(rounded, one.overall), strict=True))
+    return (
+        None
+        if candidate.overall is None
+        else dict(zip(("mean", "low", "high"), map(rounded, candidate.overall), strict=True))
+    )
 
 
-def _candidate(name: str, parameters: int, found: Findings) -> Candidate:
-    differences = {task: by_arm[name] for task, by_arm in found.differences.items()}
+def _candidate(name: str, parameters: int, findings: Findings) -> Candidate:
+    differences = {task: by_arm[name] for task, by_arm in findings.differences.items()}
     # Of the seeds that the arm was trained with.
-    at = [list(found.runs[BASELINE]).index(seed) for seed in found.runs[name]]
-    values = [by_arm[BASELINE].values for by_arm in found.differences.values()]
+    at = [list(findings.runs[BASELINE]).index(seed) for seed in findings.runs[name]]
+    values = [by_arm[BASELINE].values for by_arm in findings.differences.values()]
     singles = [mean_of([scores[index] for index in at]) for scores in values]
-    floors = dict.fromkeys(differences, found.floor / 100)
+    floors = dict.fromkeys(differences, findings.floor / 100)
     return Candidate(name, differences, floors, overall(list(differences.values()), singles), parameters)
 
 
-def _task(task: str, sharing: Sequence[str], found: Findings) -> dict[str, Any]:
-    by_arm, rows = found.differences[task], len(found.answers[task][BASELINE].rows)
+def _task(task: str, sharing: Sequence[str], findings: Findings) -> dict[str, Any]:
+    by_arm, rows = findings.differences[task], len(findings.answers[task][BASELINE].rows)
     chosen = {name: by_arm[name] for name in sharing}
-    metric = found.metrics[task]
+    metric = findings.metrics[task]
     means = [one.mean for one in by_arm.values() if one.mean is not None]
     best = min if smaller_is_better(metric) else max
-    reached, majority = best(means) if means else None, _majority(task, metric, found)
-    fewer = {name: len(found.runs[name]) for name in chosen if len(found.runs[name]) < len(found.seeds)}
-    verdict = judge(Evidence(task, metric, chosen, found.floor / 100, rows, len(found.seeds), reached, majority, fewer))
-    corrected = _corrected(by_arm, found)
+    reached, majority = best(means) if means else None, _majority(task, metric, findings)
+    fewer = {name: len(findings.runs[name]) for name in chosen if len(findings.runs[name]) < len(findings.seeds)}
+    verdict = judge(
+        VerdictInputs(task, metric, chosen, findings.floor / 100, rows, len(findings.seeds), reached, majority, fewer)
+    )
+    corrected = _corrected(by_arm, findings)
     return {
         "metric": metric,
         "rows": rows,
@@ -127,21 +134,27 @@ def _corrected(by_arm: Mapping[str, Difference], found: Findings) -> dict[str, d
     }
 
 
-def _majority(task: str, metric: str, found: Findings) -> float | None:
+def _majority(task: str, metric: str, findings: Findings) -> float | None:
     """Return what the majority baseline scores on the rows that were compared."""
-    for run in next(iter(found.runs[BASELINE].values())):
+    for run in next(iter(findings.runs[BASELINE].values())):
         split = _read(run / "run.json")["predicted_split"].get(task)
         if split is not None:
             return _read(run / "baselines.json").get(split, {}).get(task, {}).get(metric)
     return None
 
 
-def _difference(one: Difference) -> dict[str, Any]:
-    values = {"mean": one.mean, "std": one.std, "delta": one.delta, "low": one.low, "high": one.high}
-    spread = {"from_rows": math.sqrt(one.from_rows), "from_seeds": math.sqrt(one.from_seeds)}
+def _difference(difference: Difference) -> dict[str, Any]:
+    values = {
+        "mean": difference.mean,
+        "std": difference.std,
+        "delta": difference.delta,
+        "low": difference.low,
+        "high": difference.high,
+    }
+    spread = {"from_rows": math.sqrt(difference.from_rows), "from_seeds": math.sqrt(difference.from_seeds)}
     return {
-        **{key: _rounded(value) for key, value in {**values, "relative": one.relative, **spread}.items()},
-        "values": [_rounded(value) for value in one.values],
+        **{key: _rounded(value) for key, value in {**values, "relative": difference.relative, **spread}.items()},
+        "values": [_rounded(value) for value in difference.values],
     }
 
 
@@ -149,21 +162,21 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else rounded(value)
 
 
-def _arm(one: Prepared, runs: Folders, folder: Path, found: Findings) -> dict[str, Any]:
+def _arm(prepared: Prepared, runs: Folders, folder: Path, findings: Findings) -> dict[str, Any]:
     """Return what an arm is made of and what it takes; of the single models all of them together."""
     records = [[_read(run / "run.json") for run in listed] for listed in runs.values()]
     exposure = {
         task: round(float(np.mean(seen)))
-        for task in found.metrics
+        for task in findings.metrics
         if (seen := [run["exposure"][task]["rows"] for listed in records for run in listed if task in run["exposure"]])
     }
     return {
-        "overrides": list(one.arm.overrides),
+        "overrides": list(prepared.arm.overrides),
         "parameters": _mean([sum(run["parameters"]["total"] for run in listed) for listed in records]),
         "train_seconds": round(float(np.mean([sum(run["seconds"] for run in listed) for listed in records])), 1),
-        "predict_rows_per_second": _speed(one, runs, records),
+        "predict_rows_per_second": _speed(prepared, runs, records),
         "exposure": exposure,
-        "shares": one.shares,
+        "shares": prepared.shares,
         "runs": {str(seed): [str(run.relative_to(folder)) for run in listed] for seed, listed in runs.items()},
     }
 
@@ -172,12 +185,12 @@ def _mean(values: Sequence[float]) -> int:
     return round(sum(values) / len(values))
 
 
-def _speed(one: Prepared, runs: Folders, records: Sequence[Sequence[Mapping[str, Any]]]) -> float | None:
+def _speed(prepared: Prepared, runs: Folders, records: Sequence[Sequence[Mapping[str, Any]]]) -> float | None:
     """Return test rows answered a second for all of their tasks: several models pass a row one after another."""
     speeds: list[float] = []
     for folders, listed in zip(runs.values(), records, strict=True):
         rates = [run.get("predict_rows_per_second") for run in listed]
-        if not one.arm.answers or not all(rates):
+        if not prepared.arm.answers or not all(rates):
             return None
         passed = [_test_rows(run) for run in folders]
         distinct = sum({source: rows for found in passed for source, rows in found.items()}.values())

@@ -26,7 +26,7 @@ _GO_ON = "the same command goes on from there"
 
 
 @dataclass
-class Shelf:
+class RunStore:
     """The folder of all runs of comparisons, each named by what it is and by the hash of what determines it.
 
     Attributes:
@@ -161,7 +161,7 @@ def plan_arm(arm: Prepared, seed: int, teachers: Sequence[Path]) -> list[Planned
 
 
 def run_arms(
-    prepared: Mapping[str, Prepared], seeds: Mapping[str, Sequence[int]], shelf: Shelf, jobs: int
+    prepared: Mapping[str, Prepared], seeds: Mapping[str, Sequence[int]], store: RunStore, jobs: int
 ) -> dict[str, dict[int, list[Path]]]:
     """Train every arm with each of its seeds, and return the folders: by arm, by seed, one a model of the arm.
 
@@ -179,8 +179,10 @@ def run_arms(
         return {seed: [places[run.identity] for run in runs] for seed, runs in planned[name].items()}
 
     # Teachers first: what they teach cannot begin before they are done.
-    first = [run for name, found in prepared.items() if not found.arm.taught for run in plan(name, {})]
-    places |= shelf.train_all(first, jobs)
-    second = [run for name, found in prepared.items() if found.arm.taught for run in plan(name, folders("single"))]
-    places |= shelf.train_all(second, jobs) if second else {}
+    first = [run for name, found in prepared.items() if not found.arm.has_teachers for run in plan(name, {})]
+    places |= store.train_all(first, jobs)
+    second = [
+        run for name, found in prepared.items() if found.arm.has_teachers for run in plan(name, folders("single"))
+    ]
+    places |= store.train_all(second, jobs) if second else {}
     return {name: folders(name) for name in prepared}

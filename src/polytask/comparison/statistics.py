@@ -15,10 +15,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from polytask.comparison.answers import Answers
+from polytask.comparison.predictions import ArmPredictions
 from polytask.evaluation.bootstrap import Floats, interval, resampled, weights
 from polytask.tasks.metric import METRICS, smaller_is_better
-from polytask.terms import Gold
+from polytask.terms import Label
 
 LEVEL = 0.95
 
@@ -120,7 +120,7 @@ def holm(values: Sequence[float]) -> list[float]:
 def compare_arms(
     metric: str,
     level: Literal["row", "word"],
-    answers: Mapping[str, Answers],
+    answers: Mapping[str, ArmPredictions],
     *,
     baseline: str,
     resamples: int,
@@ -132,10 +132,10 @@ def compare_arms(
     # Tasks on the same texts draw the same rows, others others.
     rows_seed = zlib.crc32("\0".join(base.texts).encode("utf-8", "replace")) + seed
     replicates = _replicates(metric, level, answers, resamples, rows_seed)
-    scores = {arm: _scores(metric, level, base.golds, one.found) for arm, one in answers.items()}
+    scores = {arm: _scores(metric, level, base.labels, one.predictions) for arm, one in answers.items()}
     found: dict[str, Difference] = {}
     for arm, one in answers.items():
-        paired = [base.seeds.index(seed) for seed in one.seeds] if one.seeds else list(range(len(base.found)))
+        paired = [base.seeds.index(seed) for seed in one.seeds] if one.seeds else list(range(len(base.predictions)))
         each = sign * (replicates[arm] - replicates[baseline][:, paired])
         middle, stretched = combine(each, drawn_seeds(len(paired), resamples, seed))
         ends = interval(middle + stretched, LEVEL)
@@ -156,17 +156,17 @@ def compare_arms(
 
 
 def _scores(
-    metric: str, level: Literal["row", "word"], golds: Sequence[Gold], found: Sequence[Sequence[Gold]]
+    metric: str, level: Literal["row", "word"], labels: Sequence[Label], predictions: Sequence[Sequence[Label]]
 ) -> tuple[float | None, ...]:
-    return tuple(METRICS[level][metric](list(golds), list(one)) for one in found)
+    return tuple(METRICS[level][metric](list(labels), list(one)) for one in predictions)
 
 
 def _replicates(
-    metric: str, level: Literal["row", "word"], answers: Mapping[str, Answers], resamples: int, seed: int
+    metric: str, level: Literal["row", "word"], answers: Mapping[str, ArmPredictions], resamples: int, seed: int
 ) -> dict[str, Floats]:
     """Return each arm's scores: replicates x seeds, under the same rows' weights for all."""
     measures = {
-        arm: [resampled(level, metric, list(one.golds), list(found)) for found in one.found]
+        arm: [resampled(level, metric, list(one.labels), list(found)) for found in one.predictions]
         for arm, one in answers.items()
     }
     blocks: dict[str, list[Floats]] = {arm: [] for arm in measures}

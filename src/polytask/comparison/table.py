@@ -36,21 +36,21 @@ def print_table(folder: Path, form: str | None) -> None:
     sys.stdout.write(FORMATS[form](read_json(folder / RECORD)))
 
 
-def show_comparison(found: Comparison, out: Console) -> None:
+def show_comparison(comparison: Comparison, out: Console) -> None:
     """Print the scores with their intervals, the arms, the verdicts and the recommendation."""
-    table = _scores(found)
+    table = _scores(comparison)
     if out.measure(table, options=out.options.update(width=10 * out.width)).maximum <= out.width:
         out.print(table)
     else:
-        _print_lines(found, out)
+        _print_lines(comparison, out)
     _say(out, _READING)
-    out.print(_arms(found))
-    for task in found.tasks.values():
+    out.print(_arms(comparison))
+    for task in comparison.tasks.values():
         _say(out, task["sentence"])
     out.print()
-    _say(out, f"Recommended: {found.recommended}")
-    _say(out, found.reason)
-    for note in found.record["notes"]:
+    _say(out, f"Recommended: {comparison.recommended}")
+    _say(out, comparison.reason)
+    for note in comparison.record["notes"]:
         _say(out, f"To know: {note}")
 
 
@@ -64,13 +64,13 @@ def _say(out: Console, text: str) -> None:
     out.print(text, soft_wrap=True)
 
 
-def _scores(found: Comparison) -> Table:
-    seeds = found.record["seeds"]
+def _scores(comparison: Comparison) -> Table:
+    seeds = comparison.record["seeds"]
     title = f"Test scores over {len(seeds)} seeds; differences to single in points"
     table = grid("task", "arm", title=title)
     for name in ("mean and std", "difference [95 %]", "relative", "p (Holm)"):
         add_number(table, name)
-    for task, one in found.tasks.items():
+    for task, one in comparison.tasks.items():
         margin = [task, f"({one['metric']})"]
         for index, (arm, values) in enumerate(one["arms"].items()):
             cells = _cells(values, baseline=arm == BASELINE, best=entry_of(one, arm).best)
@@ -107,11 +107,11 @@ def _number(value: float | None, form: str, scale: float) -> str:
     return "undefined" if value is None else format(scale * value, form)
 
 
-def _arms(found: Comparison) -> Table:
+def _arms(comparison: Comparison) -> Table:
     table = grid("arm", title="What each arm takes (single: all its models)")
     for name in ("parameters", "training seconds", "test rows/s", "models"):
         add_number(table, name)
-    for name, arm in found.arms.items():
+    for name, arm in comparison.arms.items():
         speed = arm["predict_rows_per_second"]
         models = len(next(iter(arm["runs"].values())))
         table.add_row(

@@ -7,8 +7,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from polytask.comparison.answers import read_answers
 from polytask.comparison.arms import BASELINE
+from polytask.comparison.predictions import read_predictions
 from polytask.comparison.preparation import Prepared
 from polytask.comparison.statistics import Difference
 from polytask.tasks.metric import METRICS, smaller_is_better
@@ -54,8 +54,8 @@ def _change(task: str, metric: str, level: Any, runs: Mapping[str, Mapping[int, 
     """Return the mean change of a task's score over seeds."""
     sign = -1.0 if smaller_is_better(metric) else 1.0
     means: list[float] = []
-    for answers in read_answers(runs, [task])[task].values():
-        values = [METRICS[level][metric](list(answers.golds), list(found)) for found in answers.found]
+    for answers in read_predictions(runs, [task])[task].values():
+        values = [METRICS[level][metric](list(answers.labels), list(found)) for found in answers.predictions]
         defined = [value for value in values if value is not None]
         if len(defined) < len(values):
             return None

@@ -11,7 +11,7 @@ from polytask.comparison.arms import BASELINE
 from polytask.comparison.statistics import Difference
 from polytask.tasks.metric import smaller_is_better
 
-Word: TypeAlias = Literal["share", "share_partly", "keep_apart", "cannot_tell"]
+VerdictName: TypeAlias = Literal["share", "share_partly", "keep_apart", "cannot_tell"]
 # More seeds than this nobody trains.
 _MOST_SEEDS = 200
 
@@ -36,13 +36,13 @@ class Verdict:
         needed: for cannot_tell.
     """
 
-    word: Word
+    word: VerdictName
     sentence: str
     needed: Needed | None = None
 
 
 @dataclass(frozen=True)
-class Evidence:
+class VerdictInputs:
     """What a task's verdict rests on.
 
     Attributes:
@@ -73,44 +73,44 @@ class Evidence:
         return (-gain if smaller_is_better(self.metric) else gain) > self.floor
 
 
-def is_safe(one: Difference, floor: float) -> bool:
+def is_safe(difference: Difference, floor: float) -> bool:
     """Whether an arm costs no more than the floor, with 95 % confidence, or gains."""
-    return one.low is not None and (one.low > -floor or one.low > 0)
+    return difference.low is not None and (difference.low > -floor or difference.low > 0)
 
 
-def is_worse(one: Difference, floor: float = 0.0) -> bool:
+def is_worse(difference: Difference, floor: float = 0.0) -> bool:
     """Whether an arm is more than the floor below the single model, beyond noise."""
-    return one.high is not None and one.high < -floor
+    return difference.high is not None and difference.high < -floor
 
 
-def judge(evidence: Evidence) -> Verdict:
+def judge(inputs: VerdictInputs) -> Verdict:
     """Return a task's verdict."""
-    arms, task = evidence.differences, evidence.task
-    if not evidence.learned:
+    arms, task = inputs.differences, inputs.task
+    if not inputs.learned:
         return Verdict(
             "cannot_tell",
-            f"cannot tell: no arm has learned {task}: the best {evidence.metric} is {evidence.reached:.4f}, and the "
-            f"majority baseline's {evidence.majority:.4f}; train longer (train.epochs, train.learning_rate) or with "
+            f"cannot tell: no arm has learned {task}: the best {inputs.metric} is {inputs.reached:.4f}, and the "
+            f"majority baseline's {inputs.majority:.4f}; train longer (train.epochs, train.learning_rate) or with "
             "more rows, then compare",
             Needed(None, None),
         )
-    safe = [arm for arm, one in arms.items() if is_safe(one, evidence.floor)]
+    safe = [arm for arm, one in arms.items() if is_safe(one, inputs.floor)]
     most = next(iter(arms))
     if safe and safe[0] == most:
-        return Verdict("share", f"share: {_told(task, most, evidence)}")
+        return Verdict("share", f"share: {_told(task, most, inputs)}")
     if safe:
         best = max(safe, key=lambda arm: arms[arm].delta or 0.0)
         return Verdict(
             "share_partly",
-            f"share partly: {_told(task, best, evidence)}; with {most}, which shares most, it is {_span(arms[most])}",
+            f"share partly: {_told(task, best, inputs)}; with {most}, which shares most, it is {_span(arms[most])}",
         )
     if all(is_worse(one) for one in arms.values()):
         best = max(arms, key=lambda arm: arms[arm].delta or 0.0)
         which = f"with {most}" if len(arms) == 1 else f"with every arm that shares, the best of them {best}"
         return Verdict(
-            "keep_apart", f"keep apart: {which}, {task} is {_span(arms[best])} of {evidence.metric} from its own model"
+            "keep_apart", f"keep apart: {which}, {task} is {_span(arms[best])} of {inputs.metric} from its own model"
         )
-    return _cannot_tell(evidence)
+    return _cannot_tell(inputs)
 
 
 def points(value: float) -> str:
@@ -118,42 +118,42 @@ def points(value: float) -> str:
     return f"{100 * value:+.1f}"
 
 
-def _span(one: Difference) -> str:
-    if one.delta is None or one.low is None or one.high is None:
+def _span(difference: Difference) -> str:
+    if difference.delta is None or difference.low is None or difference.high is None:
         return "undefined"
-    return f"{points(one.delta)} points [{points(one.low)}, {points(one.high)}]"
+    return f"{points(difference.delta)} points [{points(difference.low)}, {points(difference.high)}]"
 
 
-def _told(task: str, arm: str, evidence: Evidence) -> str:
-    one = evidence.differences[arm]
+def _told(task: str, arm: str, inputs: VerdictInputs) -> str:
+    one = inputs.differences[arm]
     if one.low is not None and one.low > 0:
-        return f"{task} gains with {arm}: {_span(one)} of {evidence.metric}"
+        return f"{task} gains with {arm}: {_span(one)} of {inputs.metric}"
     return (
-        f"with {arm}, {task} is {_span(one)} of {evidence.metric} from its own model, "
-        f"so it loses no more than {100 * evidence.floor:g} points"
+        f"with {arm}, {task} is {_span(one)} of {inputs.metric} from its own model, "
+        f"so it loses no more than {100 * inputs.floor:g} points"
     )
 
 
-def _cannot_tell(evidence: Evidence) -> Verdict:
-    defined = {arm: one for arm, one in evidence.differences.items() if one.low is not None}
+def _cannot_tell(inputs: VerdictInputs) -> Verdict:
+    defined = {arm: one for arm, one in inputs.differences.items() if one.low is not None}
     if not defined:
-        mend = f"choose another tasks.{evidence.task}.metric"
-        sentence = f"cannot tell: {evidence.metric} of {evidence.task} is undefined; {mend}"
+        mend = f"choose another tasks.{inputs.task}.metric"
+        sentence = f"cannot tell: {inputs.metric} of {inputs.task} is undefined; {mend}"
         return Verdict("cannot_tell", sentence, Needed(None, None))
-    arm = min(defined, key=lambda name: _times(defined[name], evidence.floor))
+    arm = min(defined, key=lambda name: _times(defined[name], inputs.floor))
     one = defined[arm]
-    evidence = replace(evidence, seeds=evidence.fewer_seeds.get(arm, evidence.seeds))
-    needed = needed_for(one, evidence.floor, evidence.rows, evidence.seeds)
+    inputs = replace(inputs, seeds=inputs.fewer_seeds.get(arm, inputs.seeds))
+    needed = needed_for(one, inputs.floor, inputs.rows, inputs.seeds)
     return Verdict(
         "cannot_tell",
-        f"cannot tell: with {arm}, {evidence.task} is {_span(one)} of {evidence.metric} from its own model; "
-        f"{_needed_words(needed, evidence)}",
+        f"cannot tell: with {arm}, {inputs.task} is {_span(one)} of {inputs.metric} from its own model; "
+        f"{_needed_words(needed, inputs)}",
         needed,
     )
 
 
-def _needed_words(needed: Needed, evidence: Evidence) -> str:
-    kinds = ((needed.rows, "test rows", evidence.rows), (needed.seeds, "seeds", evidence.seeds))
+def _needed_words(needed: Needed, inputs: VerdictInputs) -> str:
+    kinds = ((needed.rows, "test rows", inputs.rows), (needed.seeds, "seeds", inputs.seeds))
     ways = [f"{found:,} {what} in all (now {now:,})" for found, what, now in kinds if found is not None]
     beyond = [f"more {what} alone" for found, what, _ in kinds if found is None]
     if not ways:
@@ -162,35 +162,38 @@ def _needed_words(needed: Needed, evidence: Evidence) -> str:
     return f"about {' or '.join(ways)} would tell, if the difference stays as it is{rest}"
 
 
-def _aim(one: Difference, floor: float) -> float:
+def _aim(difference: Difference, floor: float) -> float:
     """Return the half width at which the interval tells: free of the floor, or of zero for what is below the floor."""
-    assert one.delta is not None
-    return one.delta + floor if one.delta > -floor else -one.delta
+    assert difference.delta is not None
+    return difference.delta + floor if difference.delta > -floor else -difference.delta
 
 
-def _half(one: Difference) -> float:
-    assert one.low is not None
-    assert one.high is not None
-    return (one.high - one.low) / 2
+def _half(difference: Difference) -> float:
+    assert difference.low is not None
+    assert difference.high is not None
+    return (difference.high - difference.low) / 2
 
 
-def _times(one: Difference, floor: float) -> float:
+def _times(difference: Difference, floor: float) -> float:
     """Return how many times too wide an interval is."""
-    aim = _aim(one, floor)
-    return _half(one) / aim if aim > 0 else math.inf
+    aim = _aim(difference, floor)
+    return _half(difference) / aim if aim > 0 else math.inf
 
 
-def needed_for(one: Difference, floor: float, rows: int, seeds: int) -> Needed:
+def needed_for(difference: Difference, floor: float, rows: int, seeds: int) -> Needed:
     """Return how many test rows, or how many seeds, would make an interval narrow enough.
 
     The variance is a / rows + b / seeds; the half width goes with its root.
     """
-    variance, half, aim = one.from_rows + one.from_seeds, _half(one), _aim(one, floor)
+    variance, half, aim = difference.from_rows + difference.from_seeds, _half(difference), _aim(difference, floor)
     if aim <= 0 or half <= 0 or variance <= 0:
         return Needed(None, None)
     wanted = variance * (aim / half) ** 2
     found: list[int | None] = []
-    for part, other, now in ((one.from_rows, one.from_seeds, rows), (one.from_seeds, one.from_rows, seeds)):
+    for part, other, now in (
+        (difference.from_rows, difference.from_seeds, rows),
+        (difference.from_seeds, difference.from_rows, seeds),
+    ):
         left = wanted - other
         found.append(max(now + 1, math.ceil(now * part / left - 1e-9)) if left > 0 and part > 0 else None)
     most_rows, most_seeds = found

@@ -264,7 +264,7 @@ def path_like(name: str) -> str | None:
     """Return the path of the key whose name is nearest to one; None where none is near.
 
     >>> path_like("epoch"), path_like("batch_size"), path_like("xyz")
-    ('train.epochs', 'train.batch_rows', None)
+    ('train.epochs', 'train.batch_size', None)
     """
     names = {path.rpartition(".")[2]: path for path in reversed(_all_paths())}
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.7)

@@ -65,14 +65,16 @@ class Config(Options):
     """A complete run."""
 
     encoder: str = Field(min_length=1, description="hub id, folder, or an installed model package")
-    max_tokens: int = Field(default=128, ge=4, le=2**20, description="per text; truncation is counted and reported")
+    max_tokens: int = Field(
+        default=128, ge=4, le=2**20, description="maximum number of tokens per text; truncation is counted and reported"
+    )
     tasks: dict[TaskName, SerializeAsAny[AnyTask]] = Field(min_length=1, description="what to predict, by name")
     sharing: SerializeAsAny[AnySharing] = GlobalOptions(strategy="global")
     schedule: SerializeAsAny[AnySchedule] = ParallelOptions()
     balance: SerializeAsAny[AnyBalance] = AutoOptions()
     train: TrainOptions = TrainOptions()
     extend: ExtendOptions | None = Field(
-        default=None, description="of `polytask extend`: where the new tasks stand in the model"
+        default=None, description="for `polytask extend`: where the new tasks join the model"
     )
     extensions: Names = Field(
         default=(), description="modules with methods of your own, imported before all else is read: they run code"

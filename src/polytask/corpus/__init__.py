@@ -21,7 +21,7 @@ _MARK = re.compile(r"\[([^\[\]]+)\]\((PER|ORG|LOC|WORK)\)")
 
 
 @dataclass(frozen=True)
-class Text:
+class CorpusText:
     """One text of the corpus.
 
     Attributes:
@@ -59,7 +59,7 @@ class Text:
         return "train" if drawn < 180 else "dev" if drawn < 210 else "test"
 
 
-def texts() -> Iterator[Text]:
+def texts() -> Iterator[CorpusText]:
     """Yield the texts of the corpus, file by file."""
     for file in sorted(files("polytask.corpus").iterdir(), key=lambda item: item.name):
         if file.name.endswith(".txt"):
@@ -68,7 +68,7 @@ def texts() -> Iterator[Text]:
                     yield read_line(line, f"{file.name}:{number}")
 
 
-def read_line(line: str, place: str) -> Text:
+def read_line(line: str, place: str) -> CorpusText:
     """Read `kind | sentiment | topic | text with [Ang Lee](PER) marks`; "-" is an empty cell, "~ " before the text
     says that its entities are not labelled.
     """
@@ -83,7 +83,7 @@ def read_line(line: str, place: str) -> Text:
         last = match.end()
     plain += marked[last:]
     empty = {"-": None}
-    return Text(
+    return CorpusText(
         place, kind, empty.get(sentiment, sentiment), empty.get(topic, topic), plain,
         tuple(entities) if labelled else None,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from typing import Any
 from polytask.data.words import find_words, split_words
 from polytask.options import Offsets
 from polytask.tasks.cells import brief
-from polytask.terms import Word
+from polytask.terms import WordSpan
 
 _STARTS = ("start", "start_offset")
 _ENDS = ("end", "end_offset")
@@ -142,7 +142,7 @@ def tag_words(
     return Tagged([text[start:end] for start, end in words], tags, remarks)
 
 
-def _words(text: str, tokens: Any) -> list[Word]:  # noqa: ANN401
+def _words(text: str, tokens: Any) -> list[WordSpan]:  # noqa: ANN401
     if tokens is None:
         return split_words(text)
     if isinstance(tokens, str):
@@ -218,7 +218,9 @@ def _number(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _require_characters(text: str, words: Sequence[Word], spans: Sequence[Annotation], offsets: Offsets | None) -> None:
+def _require_characters(
+    text: str, words: Sequence[WordSpan], spans: Sequence[Annotation], offsets: Offsets | None
+) -> None:
     """Raise ValueError where spans are whole words in another unit than the one that they are said to count.
 
     As characters they would be widened to words that they do not mean.
@@ -308,19 +310,19 @@ def _units(text: str, offsets: Offsets) -> Sequence[int]:
     return list(accumulate(sizes, initial=0))
 
 
-def _alike(one: str, other: str) -> bool:
+def _alike(first: str, second: str) -> bool:
     """Whether two texts are the same but for white space, which tools write in their own way."""
-    return "".join(one.split()) == "".join(other.replace("\\n", "\n").split())
+    return "".join(first.split()) == "".join(second.replace("\\n", "\n").split())
 
 
-def _covered(words: Sequence[Word], span: Annotation) -> tuple[int, int]:
+def _covered(words: Sequence[WordSpan], span: Annotation) -> tuple[int, int]:
     """Return the words that a span touches: the first, and the one after the last."""
     first = bisect_right(words, span.start, key=lambda word: word[1])
     end = bisect_left(words, span.end, key=lambda word: word[0])
     return first, end
 
 
-def _cut_word(words: Sequence[Word], first: int, end: int, span: Annotation) -> Word:
+def _cut_word(words: Sequence[WordSpan], first: int, end: int, span: Annotation) -> WordSpan:
     return words[first] if words[first][0] < span.start else words[end - 1]
 
 

@@ -16,7 +16,7 @@ from polytask.tasks import Task
 
 if TYPE_CHECKING:
     from polytask.data.encode import Source
-    from polytask.data.stream import Drawn
+    from polytask.data.stream import DrawnRow
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,14 @@ class Chunk:
         ids: rows x tokens, int64.
         mask: rows x tokens, 1 for a token and 0 for padding.
         type_ids: rows x tokens, or None where the encoder takes none.
-        silent: the tasks of which nothing is asked but what others read of them without a gradient.
+        no_grad_tasks: the tasks of which nothing is asked but what others read of them without a gradient.
     """
 
     ids: Tensor
     mask: Tensor
     type_ids: Tensor | None
     tasks: Mapping[str, TaskRows]
-    silent: frozenset[str] = frozenset()
+    no_grad_tasks: frozenset[str] = frozenset()
 
     def only(self, wanted: Collection[str]) -> Chunk | None:
         """Return the rows that some tasks read, or None where there are none."""
@@ -89,14 +89,14 @@ class Chunk:
         needed = torch.unique(torch.cat([rows.rows for rows in tasks.values()]))
         type_ids = None if self.type_ids is None else self.type_ids[needed]
         moved = {task: rows.within(needed) for task, rows in tasks.items()}
-        return Chunk(self.ids[needed], self.mask[needed], type_ids, moved, self.silent)
+        return Chunk(self.ids[needed], self.mask[needed], type_ids, moved, self.no_grad_tasks)
 
     def to(self, device: torch.device) -> Chunk:
         """Move to a device."""
         type_ids = None if self.type_ids is None else self.type_ids.to(device, non_blocking=True)
         tasks = {name: rows.to(device) for name, rows in self.tasks.items()}
         ids, mask = self.ids.to(device, non_blocking=True), self.mask.to(device, non_blocking=True)
-        return Chunk(ids, mask, type_ids, tasks, self.silent)
+        return Chunk(ids, mask, type_ids, tasks, self.no_grad_tasks)
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ class Batch:
         rows: number of rows.
         tokens: number of tokens that are not padding.
         padded: number of tokens with padding.
-        taught: for each task that has a teacher the teacher's outputs, beside the targets: n x size.
-        gold_share: what the labels weigh in the losses of these tasks; the teachers weigh the rest.
+        teacher_logits: for each task that has a teacher the teacher's outputs, beside the targets: n x size.
+        label_weight: what the labels weigh in the losses of these tasks; the teachers weigh the rest.
     """
 
     chunks: tuple[Chunk, ...]
@@ -120,31 +120,31 @@ class Batch:
     rows: int
     tokens: int
     padded: int
-    taught: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
-    gold_share: float = 1.0
+    teacher_logits: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    label_weight: float = 1.0
 
     def only(self, task: str) -> Batch:
         """Return what one task reads and learns from; `order` and the counts stay those of the whole batch."""
         chunks = tuple(found for chunk in self.chunks if (found := chunk.only((task,))) is not None)
-        taught = {task: self.taught[task]} if task in self.taught else {}
-        return replace(self, chunks=chunks, targets={task: self.targets[task]}, taught=taught)
+        teacher_logits = {task: self.teacher_logits[task]} if task in self.teacher_logits else {}
+        return replace(self, chunks=chunks, targets={task: self.targets[task]}, teacher_logits=teacher_logits)
 
     def count(self, task: str) -> int:
         """Return how many rows a task reads."""
         return sum(len(chunk.tasks[task].rows) for chunk in self.chunks if task in chunk.tasks)
 
-    def weighing(self, gold_share: float) -> Batch:
+    def with_label_weight(self, label_weight: float) -> Batch:
         """Return the same batch with another weight of the labels against the teachers, if there are any."""
-        return replace(self, gold_share=gold_share) if self.taught else self
+        return replace(self, label_weight=label_weight) if self.teacher_logits else self
 
     def to(self, device: torch.device) -> Batch:
         """Move to a device."""
         if device.type == "cpu":
             return self
         targets = {name: target.to(device, non_blocking=True) for name, target in self.targets.items()}
-        taught = {name: found.to(device, non_blocking=True) for name, found in self.taught.items()}
+        teacher_logits = {name: found.to(device, non_blocking=True) for name, found in self.teacher_logits.items()}
         chunks = tuple(chunk.to(device) for chunk in self.chunks)
-        return replace(self, chunks=chunks, targets=targets, taught=taught)
+        return replace(self, chunks=chunks, targets=targets, teacher_logits=teacher_logits)
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Item:
     """A row to be put into a batch, with the tasks that read it.
 
     Attributes:
-        taught: a teacher's outputs by task: one line, or one a word.
+        teacher_logits: a teacher's outputs by task: one line, or one a word.
     """
 
     ids: Sequence[int] | NDArray[Any]
@@ -160,7 +160,7 @@ class Item:
     word_tokens: Sequence[int] | NDArray[Any]
     tasks: tuple[str, ...]
     targets: Mapping[str, Any]
-    taught: Mapping[str, NDArray[np.float32]] = field(default_factory=dict[str, NDArray[np.float32]])
+    teacher_logits: Mapping[str, NDArray[np.float32]] = field(default_factory=dict[str, NDArray[np.float32]])
 
 
 @dataclass(frozen=True)
@@ -185,19 +185,19 @@ class Collator:
         ends = cut([len(items[index].ids) for index in order], self.overhead, most)
         chunks: list[Chunk] = []
         targets: dict[str, list[Any]] = {}
-        taught: dict[str, list[Any]] = {}
+        teacher_logits: dict[str, list[Any]] = {}
         start = 0
         for end in ends:
             chosen = [items[index] for index in order[start:end]]
             chunks.append(self._chunk(chosen, targets))
             for item in chosen:
-                self._read_taught(item, taught)
+                self._read_teacher_logits(item, teacher_logits)
             start = end
         tokens = sum(len(item.ids) for item in items)
         padded = sum(chunk.ids.numel() for chunk in chunks)
         joined = {name: _tensor(values) for name, values in targets.items()}
-        heard = {name: _tensor(values) for name, values in taught.items()}
-        return Batch(tuple(chunks), tuple(order), joined, len(items), tokens, padded, heard)
+        taught_tensors = {name: _tensor(values) for name, values in teacher_logits.items()}
+        return Batch(tuple(chunks), tuple(order), joined, len(items), tokens, padded, taught_tensors)
 
     def _chunk(self, items: Sequence[Item], targets: dict[str, list[Any]]) -> Chunk:
         width = max(len(item.ids) for item in items)
@@ -233,18 +233,18 @@ class Collator:
         elif target is not None:
             targets.setdefault(name, []).append(np.asarray([target]))
 
-    def _read_taught(self, item: Item, taught: dict[str, list[Any]]) -> None:
+    def _read_teacher_logits(self, item: Item, teacher_logits: dict[str, list[Any]]) -> None:
         """Add what teachers answer for a row: for its words only where they have a token, as the targets."""
-        for name, found in item.taught.items():
+        for name, found in item.teacher_logits.items():
             by_word = self.tasks[name].level == "word"
-            taught.setdefault(name, []).append(found[np.asarray(item.word_tokens) >= 0] if by_word else found)
+            teacher_logits.setdefault(name, []).append(found[np.asarray(item.word_tokens) >= 0] if by_word else found)
 
-    def from_sources(self, sources: Sequence[Source], drawn: Sequence[Drawn], most: int | None = None) -> Batch:
+    def from_sources(self, sources: Sequence[Source], drawn: Sequence[DrawnRow], most: int | None = None) -> Batch:
         """Build a batch from drawn rows."""
         return self.batch([_item(sources[one.source], one) for one in drawn], most)
 
 
-def _item(source: Source, drawn: Drawn) -> Item:
+def _item(source: Source, drawn: DrawnRow) -> Item:
     row = drawn.row
     return Item(
         ids=source.ids[row],
@@ -252,12 +252,14 @@ def _item(source: Source, drawn: Drawn) -> Item:
         word_tokens=source.word_tokens[row],
         tasks=drawn.tasks,
         targets={name: source.targets[name][row] for name in drawn.tasks},
-        taught={name: source.taught[name][row] for name in drawn.tasks if name in source.taught},
+        teacher_logits={
+            name: source.teacher_logits[name][row] for name in drawn.tasks if name in source.teacher_logits
+        },
     )
 
 
-def _pairs(found: list[Any] | None) -> Tensor | None:
-    return None if found is None else torch.from_numpy(np.concatenate(found, axis=1))
+def _pairs(pairs: list[Any] | None) -> Tensor | None:
+    return None if pairs is None else torch.from_numpy(np.concatenate(pairs, axis=1))
 
 
 def _tensor(values: list[Any]) -> Tensor:

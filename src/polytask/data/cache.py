@@ -21,7 +21,7 @@ from polytask.files import file_digest as file_digest
 from polytask.lock import in_use
 
 # Raised whenever the form or the making of cached files changes.
-FORM = 9
+FORM = 10
 # The cached file in the folder of its name.
 DATA = "data"
 LOG = logging.getLogger(__name__)

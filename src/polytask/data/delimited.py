@@ -190,11 +190,11 @@ def _quoted(separator: str) -> str:
     return '"\\t"' if separator == "\t" else f'"{separator}"'
 
 
-def _wrong_width(file: DataFile, lines: tuple[int, int], found: int, expected: int, quoting: Quoting) -> str:
+def _wrong_width(file: DataFile, lines: tuple[int, int], width: int, expected: int, quoting: Quoting) -> str:
     start, end = lines
     where = f" (the row goes on to line {end})" if end > start else ""
     if quoting == "none":
         mend = "quotes are ordinary characters here; where they hold cells together, give `quoting: standard`"
     else:
         mend = "put quotes around a cell that holds the separator"
-    return f"{file.place(start)}: found {found} columns{where}, and the header has {expected}; {mend}"
+    return f"{file.place(start)}: found {width} columns{where}, and the header has {expected}; {mend}"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from polytask.data.cache import cached, key_of
 from polytask.data.columns import Matrices, Ragged, flat
-from polytask.data.rows import Table
+from polytask.data.rows import DataTable
 from polytask.data.tokens import Tokenization, TokenRow
 from polytask.tasks import Task
 from polytask.terms import Split
@@ -32,7 +32,7 @@ class Source:
         lengths: tokens of each row.
         carries: for each task the rows that carry its label, ascending.
         targets: for each task a column of what the loss takes.
-        taught: for each task that has a teacher, what the teacher answers: a line a row, or a line a word.
+        teacher_logits: for each task that has a teacher, what the teacher answers: a line a row, or a line a word.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Source:
     word_tokens: Ragged
     targets: Mapping[str, Any]
     carries: Mapping[str, NDArray[np.int32]]
-    taught: Mapping[str, Matrices] = field(default_factory=dict[str, Matrices])
+    teacher_logits: Mapping[str, Matrices] = field(default_factory=dict[str, Matrices])
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -63,7 +63,7 @@ class Source:
 
 
 def encode_table(
-    table: Table,
+    table: DataTable,
     tasks: Mapping[str, Task],
     tokens: Tokenization,
 ) -> Source:
@@ -136,6 +136,6 @@ def _encode(
         "truncated": [row.truncated for row in encoded],
     }
     for name, task in tasks.items():
-        golds = rows[f"gold.{name}"]
-        data[f"target.{name}"] = [None if gold is None else task.encode(gold) for gold in golds]
+        labels = rows[f"label.{name}"]
+        data[f"target.{name}"] = [None if label is None else task.encode(label) for label in labels]
     return pa.RecordBatch.from_pydict(data, schema=schema)

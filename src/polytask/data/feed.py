@@ -196,6 +196,6 @@ def _parts(value: Any) -> list[str]:  # noqa: ANN401
     return [part for part in parts if isinstance(part, str)]
 
 
-def missing_column(place: str, found: str, columns: Mapping[str, Any] | list[str]) -> str:
+def missing_column(place: str, name: str, columns: Mapping[str, Any] | list[str]) -> str:
     """Say that a column is not there, and which are."""
-    return f"{place}: no column {found!r} ({nearest(found, columns)})"
+    return f"{place}: no column {name!r} ({nearest(name, columns)})"

@@ -59,8 +59,8 @@ class Remarks:
         found: count and first place, by the message, which has {count} and {place} in it.
     """
 
-    def __init__(self, found: Iterable[tuple[str, int, str]] = ()) -> None:
-        self.found: dict[str, tuple[int, str]] = {message: (count, place) for message, count, place in found}
+    def __init__(self, remarks: Iterable[tuple[str, int, str]] = ()) -> None:
+        self.found: dict[str, tuple[int, str]] = {message: (count, place) for message, count, place in remarks}
 
     def add(self, message: str, place: str) -> None:
         """Count one more case of what a message says."""

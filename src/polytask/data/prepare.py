@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from polytask.data.data_warnings import Finding, label_findings, merged, spelling_warnings
 from polytask.data.encode import Source, encode_table
 from polytask.data.feed import feeds_of, require_apart
-from polytask.data.notes import Finding, label_findings, merged, spelling_notes
-from polytask.data.rows import Table, read_table
+from polytask.data.rows import DataTable, read_table
 from polytask.data.tokens import SHARED, Tokenization
 from polytask.errors import ConfigError
-from polytask.tasks import TASKS, Tally, Task, TaskOptions
-from polytask.terms import Note, Split
+from polytask.tasks import TASKS, LabelStats, Task, TaskOptions
+from polytask.terms import DataWarning, Split
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 # From this share of unknown tokens on the texts are not in the encoder's language.
@@ -24,20 +24,20 @@ _UNKNOWN_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class Tables:
+class DataTables:
     """The rows of every split, and the tasks fitted to the training rows."""
 
-    tables: Mapping[Split, tuple[Table, ...]]
+    tables: Mapping[Split, tuple[DataTable, ...]]
     tasks: Mapping[str, Task]
-    notes: tuple[Note, ...]
+    notes: tuple[DataWarning, ...]
 
     @property
-    def tallies(self) -> dict[str, Tally]:
+    def label_stats(self) -> dict[str, LabelStats]:
         """What the training rows of each task hold."""
-        return {name: tally for table in self.tables["train"] for name, tally in table.tallies.items()}
+        return {name: stats for table in self.tables["train"] for name, stats in table.label_stats.items()}
 
 
-def read_tables(options: Mapping[str, TaskOptions]) -> Tables:
+def read_tables(options: Mapping[str, TaskOptions]) -> DataTables:
     """Read every split of every task and fit the tasks. Raises DataError or ConfigError naming the place."""
     feeds = {split: feeds_of(options, split) for split in SPLITS}
     require_apart(options)
@@ -45,30 +45,30 @@ def read_tables(options: Mapping[str, TaskOptions]) -> Tables:
     tasks = {name: _fit(name, chosen, train) for name, chosen in options.items()}
     # The other splits are read as the training rows were.
     settled = {name: task.reading_options for name, task in tasks.items()}
-    tables: dict[Split, tuple[Table, ...]] = {"train": train}
+    tables: dict[Split, tuple[DataTable, ...]] = {"train": train}
     for split in SPLITS[1:]:
         tables[split] = tuple(read_table(feed) for feed in feeds_of(settled, split))
     for split, found in tables.items():
         for table in found:
-            for name in (name for name in table.feed.tasks if table.tallies[name].present == 0):
+            for name in (name for name in table.feed.tasks if table.label_stats[name].present == 0):
                 raise ConfigError(
                     f"tasks.{name}: {table.feed.name}: no {split} row carries a label; "
                     "check the column, or name another file",
                     option=("tasks", name, "data", split),
                 )
-    return Tables(tables, tasks, tuple(_notes(tables, tasks)))
+    return DataTables(tables, tasks, tuple(_notes(tables, tasks)))
 
 
-def _fit(name: str, options: TaskOptions, tables: Sequence[Table]) -> Task:
+def _fit(name: str, options: TaskOptions, tables: Sequence[DataTable]) -> Task:
     """Fit a task to its training rows."""
     table = next(table for table in tables if name in table.feed.tasks)
     try:
-        return TASKS[options.type].fit(name, options, table.tallies[name])
+        return TASKS[options.type].fit(name, options, table.label_stats[name])
     except ValueError as error:
         raise ConfigError(f"tasks.{name} ({table.feed.name}): {error}", option=("tasks", name)) from None
 
 
-def encode_tables(tables: Tables, tokens: Tokenization) -> dict[Split, tuple[Source, ...]]:
+def encode_tables(tables: DataTables, tokens: Tokenization) -> dict[Split, tuple[Source, ...]]:
     """Tokenise every split, or find it in the cache."""
     return {
         split: tuple(encode_table(table, tables.tasks, tokens) for table in found)
@@ -76,16 +76,16 @@ def encode_tables(tables: Tables, tokens: Tokenization) -> dict[Split, tuple[Sou
     }
 
 
-def task_facts(task: Task, tally: Tally, sources: Iterable[Source]) -> dict[str, Any]:
+def task_facts(task: Task, stats: LabelStats, sources: Iterable[Source]) -> dict[str, Any]:
     """Return a task's rows by split, and its labels' counts (or the range of its numbers) in training."""
     return {
         "rows": {source.split: len(source.carries[task.name]) for source in sources if task.name in source.tasks},
-        "labels": dict(tally.labels.most_common()) if task.labels else None,
-        "range": None if task.labels else [tally.low, tally.mean, tally.high],
+        "labels": dict(stats.labels.most_common()) if task.labels else None,
+        "range": None if task.labels else [stats.low, stats.mean, stats.high],
     }
 
 
-def truncation_notes(sources: Mapping[Split, tuple[Source, ...]], max_tokens: int) -> list[Note]:
+def truncation_warnings(sources: Mapping[Split, tuple[Source, ...]], max_tokens: int) -> list[DataWarning]:
     """Say how many texts are longer than the limit."""
     return merged(
         Finding(
@@ -100,7 +100,9 @@ def truncation_notes(sources: Mapping[Split, tuple[Source, ...]], max_tokens: in
     )
 
 
-def unknown_notes(sources: Mapping[Split, tuple[Source, ...]], unknown: int | None, tokens: Tokenization) -> list[Note]:
+def unknown_warnings(
+    sources: Mapping[Split, tuple[Source, ...]], unknown: int | None, tokens: Tokenization
+) -> list[DataWarning]:
     """Say where the encoder's vocabulary does not know the texts: they are in another language or script.
 
     Args:
@@ -119,19 +121,19 @@ def unknown_notes(sources: Mapping[Split, tuple[Source, ...]], unknown: int | No
     return merged(findings)
 
 
-def shared_token_notes(sources: Mapping[Split, tuple[Source, ...]], tasks: Mapping[str, Task]) -> list[Note]:
+def shared_token_warnings(sources: Mapping[Split, tuple[Source, ...]], tasks: Mapping[str, Task]) -> list[DataWarning]:
     """Say how many words share a token with the word before, and how many of them lose their tag by it."""
-    notes: list[Note] = []
+    notes: list[DataWarning] = []
     for split, found in sources.items():
         for source in found:
             for name in source.tasks:
                 task = tasks[name]
                 if task.level == "word" and source.word_tokens.holds(SHARED):
-                    notes += _shared_token_notes(f"{split} of {name}", task, source)
+                    notes += _shared_token_warnings(f"{split} of {name}", task, source)
     return notes
 
 
-def _shared_token_notes(place: str, task: Task, source: Source) -> Iterator[Note]:
+def _shared_token_warnings(place: str, task: Task, source: Source) -> Iterator[DataWarning]:
     words = shared = 0
     lost: list[int] = []
     for row in source.carries[task.name].tolist():
@@ -146,21 +148,23 @@ def _shared_token_notes(place: str, task: Task, source: Source) -> Iterator[Note
     if lost:
         first = source.raw[lost[0]]["place"]
         text += f"; {len(lost)} tags say otherwise and count as errors, the first at {first}"
-    yield Note(place, text)
+    yield DataWarning(place, text)
 
 
-def _notes(tables: Mapping[Split, tuple[Table, ...]], tasks: Mapping[str, Task]) -> Iterator[Note]:
+def _notes(tables: Mapping[Split, tuple[DataTable, ...]], tasks: Mapping[str, Task]) -> Iterator[DataWarning]:
     yield from merged(finding for split in SPLITS for table in tables[split] for finding in _row_findings(split, table))
     for name, task in tasks.items():
-        tallies: dict[Split, Tally] = {
-            split: table.tallies[name] for split in SPLITS for table in tables[split] if name in table.tallies
+        label_stats: dict[Split, LabelStats] = {
+            split: table.label_stats[name] for split in SPLITS for table in tables[split] if name in table.label_stats
         }
-        yield from merged(finding for split, tally in tallies.items() for finding in label_findings(split, task, tally))
-        yield from spelling_notes(task, tallies)
+        yield from merged(
+            finding for split, stats in label_stats.items() for finding in label_findings(split, task, stats)
+        )
+        yield from spelling_warnings(task, label_stats)
     yield from merged(leaks(tables))
 
 
-def _row_findings(split: Split, table: Table) -> Iterator[Finding]:
+def _row_findings(split: Split, table: DataTable) -> Iterator[Finding]:
     names = ", ".join(table.feed.tasks)
     for message, cases, place in table.remarks.to_json():
         text = message.replace("{place}", "{first}").replace("{{", "{").replace("}}", "}")
@@ -178,12 +182,12 @@ def _row_findings(split: Split, table: Table) -> Iterator[Finding]:
         yield Finding(split, names, text, str(count), first)
 
 
-def fingerprints(table: Table) -> NDArray[np.uint64]:
+def fingerprints(table: DataTable) -> NDArray[np.uint64]:
     """Return the hash of each row's text: equal for equal texts, whatever their case and white space."""
     return table.rows.data.column("fingerprint").to_numpy()
 
 
-def leaks(tables: Mapping[Split, tuple[Table, ...]]) -> Iterator[Finding]:
+def leaks(tables: Mapping[Split, tuple[DataTable, ...]]) -> Iterator[Finding]:
     """Find dev and test texts that also stand in the training rows of any task: all train the shared encoder.
 
     And test texts that also stand in the dev rows of a task of their own, which choose the model.
@@ -198,7 +202,7 @@ def leaks(tables: Mapping[Split, tuple[Table, ...]]) -> Iterator[Finding]:
                     yield from _leak(split, table, other, hashes, "dev rows (which choose the model)")
 
 
-def _leak(split: Split, table: Table, other: Table, known: NDArray[np.uint64], where: str) -> Iterator[Finding]:
+def _leak(split: Split, table: DataTable, other: DataTable, known: NDArray[np.uint64], where: str) -> Iterator[Finding]:
     hashes = fingerprints(table)
     seen = np.isin(hashes, known)
     count = int(seen.sum())

@@ -20,17 +20,17 @@ from polytask.data.garbled import damage_in
 from polytask.data.words import find_words, join_words
 from polytask.errors import ConfigError, DataError, UserError
 from polytask.tabular import cells_of
-from polytask.tasks import TASKS, Tally, TaskOptions
+from polytask.tasks import TASKS, LabelStats, TaskOptions
 from polytask.tasks.cells import brief
 from polytask.tasks.tagging import as_words
 from polytask.tasks.task import BadLabel, GoldType, Rereading
 from polytask.tasks.word import WordOptions
-from polytask.terms import Gold, Word
+from polytask.terms import Label, WordSpan
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_GOLD_TYPES: dict[GoldType, pa.DataType] = {
+_LABEL_TYPES: dict[GoldType, pa.DataType] = {
     "string": pa.string(),
     "double": pa.float64(),
     "list<string>": pa.list_(pa.string()),
@@ -50,17 +50,17 @@ class RawRow:
     place: str
     text: str
     pair: str | None
-    words: list[Word] | None
-    golds: dict[str, Gold] = field(default_factory=dict[str, Gold])
+    words: list[WordSpan] | None
+    labels: dict[str, Label] = field(default_factory=dict[str, Label])
 
 
 @dataclass(frozen=True)
-class Table:
+class DataTable:
     """The rows of a feed, memory-mapped, and what was counted while they were read.
 
     Attributes:
-        rows: columns place, text, pair, fingerprint, starts, ends, and gold.<task>.
-        tallies: counts by task.
+        rows: columns place, text, pair, fingerprint, starts, ends, and label.<task>.
+        label_stats: counts by task.
         empty: rows whose text is empty or holds no visible character, and where the first is.
         apart: rows encoded on their own because a task's tokens do not spell out the text, and where the first is.
         remarks: what a person should know of how the files were read.
@@ -69,7 +69,7 @@ class Table:
     feed: Feed
     digest: str
     rows: Dataset
-    tallies: Mapping[str, Tally]
+    label_stats: Mapping[str, LabelStats]
     empty: tuple[int, str]
     apart: tuple[int, str]
     remarks: Remarks
@@ -81,7 +81,7 @@ def fingerprint(text: str, pair: str | None) -> int:
     return int.from_bytes(hashlib.blake2b(plain.encode(), digest_size=8).digest())
 
 
-def read_table(feed: Feed) -> Table:
+def read_table(feed: Feed) -> DataTable:
     """Read a feed, or find it in the cache. Raises DataError or ConfigError naming the place of what is wrong."""
     from datasets import Dataset
 
@@ -99,9 +99,9 @@ def read_table(feed: Feed) -> Table:
     arrow = cached(f"{digest}.rows.arrow", make)
     notes = cached(f"{digest}.rows.json", lambda path: _write_counts(path, feed, counted))
     summary = json.loads(notes.read_text("utf-8"))
-    tallies = {name: Tally.from_json(data) for name, data in summary["tallies"].items()}
+    label_stats = {name: LabelStats.from_json(data) for name, data in summary["label_stats"].items()}
     empty, apart, remarks = tuple(summary["empty"]), tuple(summary["apart"]), Remarks(summary["remarks"])
-    return Table(feed, digest, Dataset.from_file(str(arrow)), tallies, empty, apart, remarks)
+    return DataTable(feed, digest, Dataset.from_file(str(arrow)), label_stats, empty, apart, remarks)
 
 
 def _write_counts(path: Path, feed: Feed, counted: dict[str, Any]) -> None:
@@ -140,21 +140,21 @@ class _Reading:
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
-        self.tallies = {name: Tally() for name in feed.tasks}
+        self.label_stats = {name: LabelStats() for name in feed.tasks}
         self.columns: dict[str, None] = {}
         self.empty, self.empty_at = 0, ""
         self.apart, self.apart_at = 0, ""
         self.remarks = Remarks()
         # Rows of each task whose words are one word of text.
         self.single = dict.fromkeys(feed.tasks, 0)
-        golds = [(f"gold.{name}", _GOLD_TYPES[TASKS[task.type].gold_type]) for name, task in feed.tasks.items()]
+        labels = [(f"label.{name}", _LABEL_TYPES[TASKS[task.type].label_type]) for name, task in feed.tasks.items()]
         numbers = pa.list_(pa.int32())
         texts = [("place", pa.string()), ("text", pa.string()), ("pair", pa.string()), ("fingerprint", pa.uint64())]
-        self.schema = pa.schema([*texts, ("starts", numbers), ("ends", numbers), *golds])
+        self.schema = pa.schema([*texts, ("starts", numbers), ("ends", numbers), *labels])
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "tallies": {name: tally.to_json() for name, tally in self.tallies.items()},
+            "label_stats": {name: stats.to_json() for name, stats in self.label_stats.items()},
             "empty": [self.empty, self.empty_at],
             "apart": [self.apart, self.apart_at],
             "remarks": self.remarks.to_json(),
@@ -183,7 +183,7 @@ class _Reading:
             "fingerprint": [fingerprint(row.text, row.pair) for row in rows],
             "starts": [None if row.words is None else [start for start, _ in row.words] for row in rows],
             "ends": [None if row.words is None else [end for _, end in row.words] for row in rows],
-            **{f"gold.{name}": [row.golds.get(name) for row in rows] for name in self.feed.tasks},
+            **{f"label.{name}": [row.labels.get(name) for row in rows] for name in self.feed.tasks},
         }
         return pa.RecordBatch.from_pydict(data, schema=self.schema)
 
@@ -197,16 +197,18 @@ class _Reading:
         for name, options in self.feed.tasks.items():
             if isinstance(options, WordOptions):
                 own = self.with_words(place, name, options, values, text)
-                gold = self.gold(place, name, options, own)
+                label = self.label(place, name, options, own)
                 words = self.words(place, name, options, own)
                 if words is not None and len(words) > 2 and len(set(words)) == 1:
                     self.remarks.add(_REPEATED, place)
-                self.single[name] += gold is not None and isinstance(own[options.tokens], str) and len(words or ()) == 1
-                self.add_words(found, place, pair, words, name, gold)
+                self.single[name] += (
+                    label is not None and isinstance(own[options.tokens], str) and len(words or ()) == 1
+                )
+                self.add_words(found, place, pair, words, name, label)
             else:
-                found[0].golds[name] = self.gold(place, name, options, values)
+                found[0].labels[name] = self.label(place, name, options, values)
         if len(found) > 1:  # a text that no task reads or labels, beside tokens that do not spell it out
-            found = [row for row in found if any(gold is not None for gold in row.golds.values())]
+            found = [row for row in found if any(label is not None for label in row.labels.values())]
         for row in found:
             if not any(character.isprintable() and not character.isspace() for character in row.text):
                 self.empty, self.empty_at = self.empty + 1, self.empty_at or place
@@ -296,56 +298,56 @@ class _Reading:
         found: dict[str, Rereading] = {}
         for name, options in self.feed.tasks.items():
             try:
-                rereading = TASKS[options.type].rereading(options, self.tallies[name])
+                rereading = TASKS[options.type].rereading(options, self.label_stats[name])
             except BadLabel as error:
                 raise DataError(f"{error.place}: task {name!r}: {error}") from None
             if rereading is not None:
                 found[name] = rereading
-                self.tallies[name].labels.clear()
-                self.tallies[name].places.clear()
+                self.label_stats[name].labels.clear()
+                self.label_stats[name].places.clear()
         return found
 
     def read_again(self, batch: pa.RecordBatch, again: Mapping[str, Rereading]) -> pa.RecordBatch:
         """Return rows with the labels as they are meant, and count these."""
         places: list[str] = batch.column("place").to_pylist()
         for name, rereading in again.items():
-            tally = self.tallies[name]
-            golds: list[list[str] | None] = []
-            for place, gold in zip(places, batch.column(f"gold.{name}").to_pylist(), strict=True):
-                meant = None if gold is None else rereading.read(gold, place)
-                golds.append(meant)
-                tally.labels.update(meant or ())
+            stats = self.label_stats[name]
+            labels: list[list[str] | None] = []
+            for place, as_written in zip(places, batch.column(f"label.{name}").to_pylist(), strict=True):
+                meant = None if as_written is None else rereading.read(as_written, place)
+                labels.append(meant)
+                stats.labels.update(meant or ())
                 for label in meant or ():
-                    tally.places.setdefault(label, place)
-            at = batch.schema.get_field_index(f"gold.{name}")
-            batch = batch.set_column(at, batch.schema.field(at), pa.array(golds, batch.schema.field(at).type))
+                    stats.places.setdefault(label, place)
+            at = batch.schema.get_field_index(f"label.{name}")
+            batch = batch.set_column(at, batch.schema.field(at), pa.array(labels, batch.schema.field(at).type))
         return batch
 
     def finish(self, again: Mapping[str, Rereading]) -> None:
         """Note what was read in another way than it is written."""
         for name, rereading in again.items():
             try:
-                rereading.finish(self.tallies[name])
+                rereading.finish(self.label_stats[name])
             except BadLabel as error:
                 raise DataError(f"{error.place}: task {name!r}: {error}") from None
 
-    def gold(self, place: str, name: str, options: TaskOptions, values: Mapping[str, Any]) -> Gold:
-        tally = self.tallies[name]
-        respelled = len(tally.respelled)
+    def label(self, place: str, name: str, options: TaskOptions, values: Mapping[str, Any]) -> Label:
+        stats = self.label_stats[name]
+        respelled = len(stats.respelled)
         try:
-            gold = TASKS[options.type].read(options, values, tally)
+            value = TASKS[options.type].read(options, values, stats)
         except ValueError as error:
             raise DataError(f"{place}: task {name!r}: {error}") from None
-        if len(tally.respelled) > respelled:
-            tally.respelled_at = tally.respelled_at or place
-        labels = [label for label in (gold if isinstance(gold, list) else [gold]) if isinstance(label, str)]
+        if len(stats.respelled) > respelled:
+            stats.respelled_at = stats.respelled_at or place
+        labels = [label for label in (value if isinstance(value, list) else [value]) if isinstance(label, str)]
         for label in labels:
-            if label not in tally.places:
+            if label not in stats.places:
                 self.require_characters(place, TASKS[options.type].columns(options)[-1], label)
-                tally.places[label] = self.place_of_label(place, labels.index(label), options, values)
-        tally.present += gold is not None
-        tally.missing += gold is None
-        return gold
+                stats.places[label] = self.place_of_label(place, labels.index(label), options, values)
+        stats.present += value is not None
+        stats.missing += value is None
+        return value
 
     def place_of_label(self, place: str, at: int, options: TaskOptions, values: Mapping[str, Any]) -> str:
         """Say where a label stands: its row, and for a word's tag the word."""
@@ -355,23 +357,23 @@ class _Reading:
         return f"{place}: word {at + 1}" + (f" ({words[at][:40]!r})" if at < len(words) else "")
 
     def add_words(
-        self, found: list[RawRow], place: str, pair: str | None, tokens: list[str] | None, name: str, gold: Gold
+        self, rows: list[RawRow], place: str, pair: str | None, tokens: list[str] | None, name: str, label: Label
     ) -> None:
         """Give a tagging task's label to a row whose words are its tokens, or to a row of its own."""
         if tokens is None:
             return
         text, spelled = join_words(tokens)
-        for row in found:
+        for row in rows:
             words = spelled if row.text == text else find_words(row.text, tokens)
             if words is not None and row.words in (None, words):
                 row.words = words
-                row.golds[name] = gold
+                row.labels[name] = label
                 return
-        if found and gold is None:
+        if rows and label is None:
             return
-        if found:
+        if rows:
             self.apart, self.apart_at = self.apart + 1, self.apart_at or place
-        found.append(RawRow(place, text, pair, spelled, {name: gold}))
+        rows.append(RawRow(place, text, pair, spelled, {name: label}))
 
     def hint(self, options: TaskOptions) -> str:
         """Say which column may hold spans, where a tagging task finds no tags."""
@@ -390,7 +392,7 @@ class _Reading:
                     raise self.no_column(ConfigError, self.feed.name, column, list(self.columns), name)
             # A few rows to score may well be one word each.
             fewest = 2 if self.feed.split == "train" else 10
-            if fewest <= self.tallies[name].present == self.single[name]:
+            if fewest <= self.label_stats[name].present == self.single[name]:
                 raise ConfigError(
                     f"tasks.{name}: {self.feed.name}: each of the {self.single[name]} rows holds one word; where a row "
                     "is one token of a sentence, name the column that tells the sentences apart: `sentence: COLUMN` "

@@ -253,7 +253,7 @@ class _Draw:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnRow:
     """A row of a batch to be: where it stands and which tasks it serves."""
 
     source: int
@@ -279,16 +279,16 @@ class Streams:
                 for stratum, (tasks, rows) in enumerate(found)
             ])  # fmt: skip
 
-    def draw(self, portions: Iterable[Portion]) -> list[Drawn]:
+    def draw(self, portions: Iterable[Portion]) -> list[DrawnRow]:
         """Draw what a step asks for; a row serves every task that draws it together with others."""
         return [
-            Drawn(portion.source, int(rows[one.row]), tuple(sorted(one.tasks, key=self._places.__getitem__)))
+            DrawnRow(portion.source, int(rows[one.row]), tuple(sorted(one.tasks, key=self._places.__getitem__)))
             for portion in portions
             for rows in [self._rows[portion.source][portion.stratum]]
             for one in self._streams[portion.source][portion.stratum].draw(portion.rows)
         ]
 
-    def draw_each(self, rows: Mapping[str, int]) -> list[Drawn]:
+    def draw_each(self, rows: Mapping[str, int]) -> list[DrawnRow]:
         """Draw so many rows for each task, of each stratum by what the task has still to see of it."""
         return self.draw(self._portions(rows))
 

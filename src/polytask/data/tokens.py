@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from polytask.errors import ModelError
-from polytask.terms import NO_TOKEN, OWN_TOKEN, SHARED_TOKEN, Word
+from polytask.terms import NO_TOKEN, OWN_TOKEN, SHARED_TOKEN, WordSpan
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -112,7 +112,7 @@ class Tokenization:
         return hashlib.sha256(told.encode()).hexdigest()
 
     def rows(
-        self, texts: Sequence[str], pairs: Sequence[str | None] | None, words: Sequence[Sequence[Word] | None]
+        self, texts: Sequence[str], pairs: Sequence[str | None] | None, words: Sequence[Sequence[WordSpan] | None]
     ) -> list[TokenRow]:
         """Tokenise texts (or pairs of them) and find each word's first token by its characters.
 
@@ -128,13 +128,13 @@ class Tokenization:
             found.update(zip(at, backend.encode_batch(inputs), strict=True))
         return [self._row(found[place], spans) for place, spans in enumerate(words)]
 
-    def _row(self, encoding: Any, words: Sequence[Word] | None) -> TokenRow:  # noqa: ANN401
+    def _row(self, encoding: Any, words: Sequence[WordSpan] | None) -> TokenRow:  # noqa: ANN401
         found = [] if words is None else first_tokens(encoding, words)
         type_ids = encoding.type_ids if self.type_ids else None
         return TokenRow(encoding.ids, type_ids, found, bool(encoding.overflowing))
 
 
-def first_tokens(encoding: Any, words: Sequence[Word]) -> list[int]:  # noqa: ANN401
+def first_tokens(encoding: Any, words: Sequence[WordSpan]) -> list[int]:  # noqa: ANN401
     """Return for each word the index of the first token that covers a part of it, or DROPPED, or SHARED."""
     inside, offsets = _first_text(encoding)
     if not len(offsets) or not words:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from polytask.terms import Word
+from polytask.terms import WordSpan
 
 # One Chinese character or Japanese kana is one word; Korean is written with spaces.
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
@@ -20,7 +20,7 @@ _ENDS_IN_CJK = re.compile(rf"[{_CJK}\u3000-\u303f\uff00-\uff65]$")
 _BEGINS_WITH_CJK = re.compile(rf"^[{_CJK}\u3000-\u303f\uff00-\uff65]")
 
 
-def split_words(text: str) -> list[Word]:
+def split_words(text: str) -> list[WordSpan]:
     """Cut a raw text into words: letters and digits, each punctuation mark, each Chinese character, URLs, @ and #.
 
     >>> split_words("Lee's film")
@@ -29,13 +29,13 @@ def split_words(text: str) -> list[Word]:
     return [match.span() for match in _WORD.finditer(text)]
 
 
-def find_words(text: str, tokens: Sequence[str]) -> list[Word] | None:
+def find_words(text: str, tokens: Sequence[str]) -> list[WordSpan] | None:
     """Find tokens one after another in a text; None unless they spell out all of it, white space aside.
 
     >>> find_words("it's so", ["it", "'s", "so"])
     [(0, 2), (2, 4), (5, 7)]
     """
-    words: list[Word] = []
+    words: list[WordSpan] = []
     position = 0
     for token in tokens:
         while position < len(text) and text[position].isspace() and not token.startswith(text[position]):
@@ -47,14 +47,14 @@ def find_words(text: str, tokens: Sequence[str]) -> list[Word] | None:
     return None if text[position:].strip() else words
 
 
-def join_words(tokens: Sequence[str]) -> tuple[str, list[Word]]:
+def join_words(tokens: Sequence[str]) -> tuple[str, list[WordSpan]]:
     """Write tokens as one text: a space between two, but none between two Chinese or Japanese characters.
 
     >>> join_words(["a", "b"])
     ('a b', [(0, 1), (2, 3)])
     """
     parts: list[str] = []
-    words: list[Word] = []
+    words: list[WordSpan] = []
     length = 0
     before = ""
     for token in tokens:

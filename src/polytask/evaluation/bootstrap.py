@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from polytask.tasks import METRICS, Task
 from polytask.tasks.metric import Floats, Level, Resampled
-from polytask.terms import Gold
+from polytask.terms import Label
 
 BLOCK = 100  # replicates at once
 _CELLS = 4_000_000  # weights at once: a block of long splits holds fewer replicates
@@ -39,19 +39,19 @@ def interval(values: Sequence[float] | Floats, level: float = 0.95) -> tuple[flo
     return float(low), float(high)
 
 
-def resampled(level: Level, metric: str, truth: Sequence[Any], found: Sequence[Any]) -> Resampled:
+def resampled(level: Level, metric: str, labels: Sequence[Any], predictions: Sequence[Any]) -> Resampled:
     """Return a metric of METRICS as a function of the rows' weights."""
-    return METRICS[level][metric].over_weights(truth, found)
+    return METRICS[level][metric].over_weights(labels, predictions)
 
 
 def score_intervals(
-    task: Task, golds: Sequence[Gold], found: Sequence[Gold], *, resamples: int = 1000, seed: int = 0
+    task: Task, labels: Sequence[Label], predictions: Sequence[Label], *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, tuple[float, float] | None]:
     """Return the 95 % interval of every metric of a task; None where it is undefined, and of metrics without one."""
     given = [metric for metric in task.metrics if METRICS[task.level][metric].interval]
-    measures = {metric: resampled(task.level, metric, golds, found) for metric in given}
+    measures = {metric: resampled(task.level, metric, labels, predictions) for metric in given}
     values: dict[str, list[Floats]] = {metric: [] for metric in measures}
-    for block in weights(len(golds), resamples, seed):
+    for block in weights(len(labels), resamples, seed):
         for metric, measure in measures.items():
             values[metric].append(measure(block))
     told = {metric: interval(np.concatenate(blocks)) if blocks else None for metric, blocks in values.items()}

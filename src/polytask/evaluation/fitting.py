@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from polytask.evaluation.scoring import Answers, calibration_error
+from polytask.evaluation.scoring import TaskPredictions, calibration_error
 from polytask.tasks import Task
-from polytask.terms import Note
+from polytask.terms import DataWarning
 
 
 @dataclass(frozen=True)
@@ -22,21 +22,21 @@ class Fitted:
     """
 
     tasks: Mapping[str, Task]
-    answers: Mapping[str, Answers]
-    notes: tuple[Note, ...]
+    answers: Mapping[str, TaskPredictions]
+    notes: tuple[DataWarning, ...]
 
 
-def fit_on_dev(tasks: Mapping[str, Task], answers: Mapping[str, Answers]) -> Fitted:
+def fit_on_dev(tasks: Mapping[str, Task], answers: Mapping[str, TaskPredictions]) -> Fitted:
     """Fit every task that asks for it to its dev answers."""
-    fitted, decided, notes = dict(tasks), dict(answers), list[Note]()
+    fitted, decided, notes = dict(tasks), dict(answers), list[DataWarning]()
     for name, found in answers.items():
-        fitted[name], more = tasks[name].tuned(found.outputs, found.golds, found.words)
-        decided[name] = replace(found, found=fitted[name].decode(found.outputs, found.words))
-        notes += [Note(f"tasks.{name}", message) for message in more]
+        fitted[name], more = tasks[name].tuned(found.outputs, found.labels, found.words)
+        decided[name] = replace(found, predictions=fitted[name].decode(found.outputs, found.words))
+        notes += [DataWarning(f"tasks.{name}", message) for message in more]
     return Fitted(fitted, decided, tuple(notes))
 
 
-def describe_fitted(tasks: Mapping[str, Task], answers: Mapping[str, Mapping[str, Answers]]) -> dict[str, Any]:
+def describe_fitted(tasks: Mapping[str, Task], answers: Mapping[str, Mapping[str, TaskPredictions]]) -> dict[str, Any]:
     """Return by task what was fitted on dev, and the expected calibration error without it and with it.
 
     Args:
@@ -55,5 +55,5 @@ def describe_fitted(tasks: Mapping[str, Task], answers: Mapping[str, Mapping[str
     return told
 
 
-def _error(task: Task, answers: Answers) -> float | None:
+def _error(task: Task, answers: TaskPredictions) -> float | None:
     return calibration_error(task, answers)["ece"]

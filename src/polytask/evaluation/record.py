@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from polytask.evaluation.scoring import Answers
+from polytask.evaluation.scoring import TaskPredictions
 from polytask.tasks import Task
 
 # Characters of a text that stand beside its prediction.
@@ -18,22 +18,22 @@ MOST_LABELS = 20
 OTHER = "other"
 
 
-def prediction_lines(answers: Answers) -> Iterator[dict[str, Any]]:
+def prediction_lines(answers: TaskPredictions) -> Iterator[dict[str, Any]]:
     """Yield for each row its number, its label, its prediction, and the beginning of its text."""
     rows = answers.rows
     raw = answers.source.raw.select_columns(["text", "pair"])[rows]
     texts = zip(raw["text"], raw["pair"], strict=True)
-    for row, gold, found, (text, pair) in zip(rows, answers.golds, answers.found, texts, strict=True):
+    for row, label, found, (text, pair) in zip(rows, answers.labels, answers.predictions, texts, strict=True):
         shown = text if pair is None else f"{text} | {pair}"
-        yield {"row": row, "gold": gold, "found": found, "text": shown[:TEXT_LENGTH]}
+        yield {"row": row, "label": label, "prediction": found, "text": shown[:TEXT_LENGTH]}
 
 
-def confusion(task: Task, answers: Answers) -> dict[str, Any] | None:
+def confusion(task: Task, answers: TaskPredictions) -> dict[str, Any] | None:
     """Return {"labels", "counts"} with a row for each true label, a column for each found one; None without classes.
 
     For entities `O` is the last label: a row of those that are not there, a column of those that were missed.
     """
-    pairs = task.confused(answers.golds, answers.found)
+    pairs = task.confusion_pairs(answers.labels, answers.predictions)
     if pairs is None:
         return None
     none = task.absent
@@ -45,6 +45,6 @@ def confusion(task: Task, answers: Answers) -> dict[str, Any] | None:
     if none is not None:
         place[none] = len(labels) - 1
     counts = np.zeros((len(labels), len(labels)), dtype=np.int64)
-    for (gold, found), count in Counter(pairs).items():
-        counts[place.get(gold, len(kept)), place.get(found, len(kept))] += count
+    for (true_label, found), count in Counter(pairs).items():
+        counts[place.get(true_label, len(kept)), place.get(found, len(kept))] += count
     return {"labels": labels, "counts": counts.tolist()}

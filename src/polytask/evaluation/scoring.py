@@ -1,4 +1,4 @@
-"""Scoring: one pass over a split answers all its tasks; golds are read as they were found in the files."""
+"""Scoring: one pass over a split answers all its tasks; labels are read as they were found in the files."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from polytask.evaluation.calibration import expected_calibration_error
 from polytask.tasks import Task
 from polytask.tasks.metric import METRICS, smaller_is_better
 from polytask.tasks.task import Outputs
-from polytask.terms import Gold, Intervals, Scores
+from polytask.terms import Intervals, Label, Scores
 
 
 @dataclass(frozen=True)
-class Answers:
+class TaskPredictions:
     """What a model said about the rows of a source that carry a task's label, in their order.
 
     Attributes:
-        golds: the labels as they stand in the files.
-        found: the predictions.
+        labels: the labels as they stand in the files.
+        predictions: the predictions.
         outputs: what the model's head says: rows (or words that have a token of their own) x size.
         words: for word level, for each row and each of its words NO_TOKEN, OWN_TOKEN or SHARED_TOKEN.
     """
 
     task: str
     source: Source
-    golds: list[Gold]
-    found: list[Gold]
+    labels: list[Label]
+    predictions: list[Label]
     outputs: Outputs
     words: list[list[int]] | None = None
 
@@ -65,9 +65,9 @@ class Scorer:
                     found[task][row] = output
         return {task: [found[task][row] for row in source.carries[task].tolist()] for task in source.tasks}
 
-    def answers(self, engine: Engine, sources: Sequence[Source]) -> dict[str, Answers]:
+    def answers(self, engine: Engine, sources: Sequence[Source]) -> dict[str, TaskPredictions]:
         """Predict every task on the rows of its source, in one pass over each source."""
-        found: dict[str, Answers] = {}
+        found: dict[str, TaskPredictions] = {}
         for source in sources:
             for name, parts in self._outputs(engine, source).items():
                 task, words = self._tasks[name], None
@@ -79,21 +79,26 @@ class Scorer:
                     else (np.empty((0, task.head.size), np.float32))
                 )
                 require_finite(name, outputs, source)
-                found[name] = Answers(name, source, truth(source, name), task.decode(outputs, words), outputs, words)
+                found[name] = TaskPredictions(
+                    name, source, labels_of(source, name), task.decode(outputs, words), outputs, words
+                )
         return {task: found[task] for task in self._tasks if task in found}
 
-    def scores_of(self, answers: Mapping[str, Answers]) -> Scores:
+    def scores_of(self, answers: Mapping[str, TaskPredictions]) -> Scores:
         """Score answers; where a task has probabilities, with their expected calibration error."""
         return {
-            task: {**score(self._tasks[task], found.golds, found.found), **calibration_error(self._tasks[task], found)}
+            task: {
+                **score(self._tasks[task], found.labels, found.predictions),
+                **calibration_error(self._tasks[task], found),
+            }
             for task, found in answers.items()
         }
 
-    def intervals_of(self, answers: Mapping[str, Answers]) -> Intervals:
+    def intervals_of(self, answers: Mapping[str, TaskPredictions]) -> Intervals:
         """Return the 95 % intervals of the scores of answers, from a bootstrap over rows; None for NO_INTERVAL."""
         return {
             task: {
-                **score_intervals(self._tasks[task], found.golds, found.found),
+                **score_intervals(self._tasks[task], found.labels, found.predictions),
                 **dict.fromkeys(calibration_error(self._tasks[task], found)),
             }
             for task, found in answers.items()
@@ -108,8 +113,8 @@ class Scorer:
         scores: Scores = {}
         for source in sources:
             for task in source.tasks:
-                golds = truth(source, task)
-                scores[task] = score(self._tasks[task], golds, self._tasks[task].baseline(golds))
+                labels = labels_of(source, task)
+                scores[task] = score(self._tasks[task], labels, self._tasks[task].baseline(labels))
         return {task: scores[task] for task in self._tasks if task in scores}
 
 
@@ -121,15 +126,15 @@ def require_finite(task: str, outputs: Outputs, source: Source) -> None:
         )
 
 
-def calibration_error(task: Task, answers: Answers) -> dict[str, float | None]:
+def calibration_error(task: Task, answers: TaskPredictions) -> dict[str, float | None]:
     """Return {"ece": the expected calibration error of a task's answers}; nothing where it has no probabilities."""
-    found = task.certainty(answers.outputs, answers.golds, answers.words)
+    found = task.certainty(answers.outputs, answers.labels, answers.words)
     return {} if found is None else {"ece": expected_calibration_error(*found)}
 
 
-def truth(source: Source, task: str) -> list[Gold]:
+def labels_of(source: Source, task: str) -> list[Label]:
     """Return the labels of the rows that carry a task's label, in their order."""
-    return source.raw.select_columns([f"gold.{task}"])[source.carries[task]][f"gold.{task}"]
+    return source.raw.select_columns([f"label.{task}"])[source.carries[task]][f"label.{task}"]
 
 
 def rows_scored(sources: Sequence[Source]) -> int:
@@ -137,10 +142,10 @@ def rows_scored(sources: Sequence[Source]) -> int:
     return sum(len(source.labelled) for source in sources)
 
 
-def score(task: Task, golds: Sequence[Gold], predictions: Sequence[Gold]) -> dict[str, float | None]:
+def score(task: Task, labels: Sequence[Label], predictions: Sequence[Label]) -> dict[str, float | None]:
     """Return every metric of a task."""
     table = METRICS[task.level]
-    return {name: table[name](golds, predictions) for name in task.metrics}
+    return {name: table[name](labels, predictions) for name in task.metrics}
 
 
 def normalised(task: Task, value: float | None, baseline: float | None) -> float:

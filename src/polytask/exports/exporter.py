@@ -37,9 +37,9 @@ class Exporter(Options, ABC):
     """One form to export a model to; its options are its fields."""
 
     push: str | None = Field(
-        default=None, description="OWNER/NAME: upload to this repository of the hub; of several folders one for each"
+        default=None, description="OWNER/NAME: hub repository to upload to; several folders go to one repository each"
     )
-    private: bool = Field(default=False, description="whether new repositories can be seen by their owner only")
+    private: bool = Field(default=False, description="create new repositories as private")
 
     @field_validator("push")
     @classmethod

@@ -62,7 +62,7 @@ def output_name(task: str) -> str:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class GraphFiles:
     """A graph that was written.
 
     Attributes:
@@ -75,7 +75,7 @@ class Drawn:
     precise: tuple[str, ...]
 
 
-def draw(model: MultiTaskModel, path: Path) -> Drawn:
+def draw(model: MultiTaskModel, path: Path) -> GraphFiles:
     """Write a model as an ONNX graph of any batch size and length.
 
     Args:
@@ -98,7 +98,7 @@ def draw(model: MultiTaskModel, path: Path) -> Drawn:
     precise = _clean(program.model)
     bytes_of_weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     program.save(str(path), external_data=bytes_of_weights > MOST_BYTES_INSIDE)
-    return Drawn(graph.inputs, {task: output_name(task) for task in graph.tasks}, precise)
+    return GraphFiles(graph.inputs, {task: output_name(task) for task in graph.tasks}, precise)
 
 
 def _clean(model: Any) -> tuple[str, ...]:  # noqa: ANN401

@@ -23,7 +23,7 @@ class HfExport(Exporter):
         from polytask.artifact.card import plain_card
         from polytask.exports.plain import averages, encoder_obstacle, plain_model, plain_tokenizer, require_held
         from polytask.exports.sentence_transformers import fill_averaging
-        from polytask.model.origin import quiet
+        from polytask.model.loading import quiet
 
         require_held(bundle, encoder_obstacle, "hf")
 

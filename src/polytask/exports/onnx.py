@@ -70,7 +70,7 @@ class OnnxExport(Exporter):
         from polytask.exports.graph import draw
         from polytask.exports.parity import compare
         from polytask.exports.quantise import quantise
-        from polytask.model.origin import pad_id
+        from polytask.model.loading import pad_id
         from polytask.predict.load import model_of
         from polytask.predict.onnx_engine import GraphForm, OnnxEngine, open_session
         from polytask.predict.predictor import Model

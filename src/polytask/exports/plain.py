@@ -18,10 +18,10 @@ from polytask.errors import ModelError
 from polytask.heads import POOLINGS
 from polytask.model.family import FAMILIES, HeadForm
 from polytask.model.heads import Head
-from polytask.model.origin import quiet
+from polytask.model.loading import quiet
 from polytask.model.plain import plain_state
 from polytask.tasks import Task, head_specs
-from polytask.terms import Note
+from polytask.terms import DataWarning
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -50,19 +50,21 @@ def averages(bundle: Bundle, name: str) -> bool:
     return pools and head_specs(bundle.tasks)[name].head is None
 
 
-def export_notes(bundle: Bundle) -> list[Note]:
+def export_notes(bundle: Bundle) -> list[DataWarning]:
     """Say before anything trains which tasks will have no plain form, or another one than pipelines load."""
     found: dict[str, list[str]] = {}
     for name in bundle.tasks:
         reason = encoder_obstacle(bundle, name)
         if reason is not None:
             found.setdefault(reason, []).append(name)
-    notes = [Note("export --to hf", f"cannot hold {', '.join(names)}: {reason}") for reason, names in found.items()]
+    notes = [
+        DataWarning("export --to hf", f"cannot hold {', '.join(names)}: {reason}") for reason, names in found.items()
+    ]
     averaging = [name for name in bundle.tasks if averages(bundle, name) and encoder_obstacle(bundle, name) is None]
     if averaging:
         option = f"tasks.{averaging[0] if len(averaging) == 1 else 'NAME'}.pooling: cls"
         notes.append(
-            Note(
+            DataWarning(
                 "export --to hf",
                 f"{', '.join(averaging)}: written for sentence-transformers, since the heads average the states of all "
                 f"tokens (pooling: mean) and the family's own classes read the first token; with {option} pipelines of "
@@ -85,8 +87,8 @@ def encoder_obstacle(bundle: Bundle, name: str) -> str | None:
     if sharing.mixing is not None:
         return f"{sharing.mixing.method} combines several towers; train with sharing.strategy global or partial"
     divided = (sharing.kind.adds(number, len(level)) for number, level in enumerate(sharing.plan.levels))
-    if sharing.kind.name == "houlsby" and any(divided):
-        return "its layers have houlsby adapters, which are no layers of the family; train with kind lora or copy"
+    if sharing.kind.name == "adapter" and any(divided):
+        return "its layers have bottleneck adapters, which are no layers of the family; train with kind lora or copy"
     if task.options.reads:
         return f"its head reads the answers of {', '.join(task.options.reads)}; train it without reads"
     return None

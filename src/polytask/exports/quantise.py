@@ -90,13 +90,13 @@ class _Quantiser:
         self._add("Concat", [f"{rows}.shape", width], f"{own}.shape", axis=0)
         self._add("Reshape", [f"{own}.scaled", f"{own}.shape"], node.output[0])
 
-    def _quantised(self, given: str, width: int) -> str:
+    def _quantised(self, name: str, width: int) -> str:
         """Quantise states, each token by its greatest feature, once for all that read them; return the names' stem."""
-        if given not in self._states:
-            self._states[given] = stem = f"{given}.rows"
+        if name not in self._states:
+            self._states[name] = stem = f"{name}.rows"
             flat = self._constant(f"{stem}.flat", np.array([-1, width], np.int64))
             last = self._constant("last", np.array([-1], np.int64))
-            self._add("Reshape", [given, flat], stem)
+            self._add("Reshape", [name, flat], stem)
             self._add("Abs", [stem], f"{stem}.size")
             self._add("ReduceMax", [f"{stem}.size", last], f"{stem}.most", keepdims=0)
             self._add("Mul", [f"{stem}.most", self._constant("step", np.float32(1 / 127))], f"{stem}.step")
@@ -105,8 +105,8 @@ class _Quantiser:
             self._add("Expand", [self._constant("centre", np.uint8(CENTRE)), f"{stem}.count"], f"{stem}.centre")
             self._add("QuantizeLinear", [stem, f"{stem}.scale", f"{stem}.centre"], f"{stem}.q", axis=0)
             self._add("Unsqueeze", [f"{stem}.scale", last], f"{stem}.column")
-            self._add("Shape", [given], f"{stem}.shape", start=0, end=-1)
-        return self._states[given]
+            self._add("Shape", [name], f"{stem}.shape", start=0, end=-1)
+        return self._states[name]
 
     def _look_up(self, node: NodeProto) -> None:
         """Replace a look-up in a table of floats by one of whole numbers, each line with its own scale."""

@@ -56,7 +56,7 @@ def fill_averaging(bundle: Bundle, name: str, folder: Path) -> None:
 
     from polytask.artifact.card import sentence_card
     from polytask.exports.plain import fill_encoder, output_layer, plain_config, plain_tokenizer
-    from polytask.model.origin import quiet
+    from polytask.model.loading import quiet
 
     task, head = bundle.tasks[name], bundle.model.head(name)
     with quiet():

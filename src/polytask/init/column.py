@@ -10,11 +10,11 @@ from functools import cached_property
 from typing import Any
 
 from polytask.data.words import split_words
-from polytask.tasks import Tally
+from polytask.tasks import LabelStats
 from polytask.tasks.cells import listed
 from polytask.tasks.regression import Regression, RegressionOptions
 from polytask.tasks.task import label_text
-from polytask.terms import Word
+from polytask.terms import WordSpan
 
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}([T ].*)?")
 _ADDRESS = re.compile(r"https?://\S+|\S+@\S+\.\S+|[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}\S*")
@@ -48,7 +48,7 @@ class Column:
         return bool(self.values) and all(isinstance(value, str) for value in self.values)
 
     @cached_property
-    def words(self) -> list[list[Word]]:
+    def words(self) -> list[list[WordSpan]]:
         """The words of each text."""
         return [split_words(text[:5000]) for text in self.texts]
 
@@ -71,16 +71,16 @@ class Column:
         return len(self.labels) if self.labels is not None else len({repr(value) for value in self.values})
 
     @cached_property
-    def numbers(self) -> Tally | None:
+    def numbers(self) -> LabelStats | None:
         """What the values are as scores; None where one of them is none."""
-        tally = Tally()
+        stats = LabelStats()
         try:
             for value in self.values:
-                Regression.read(_READ_ALL, {"value": value}, tally)
-                tally.present += 1
+                Regression.read(_READ_ALL, {"value": value}, stats)
+                stats.present += 1
         except ValueError:
             return None
-        return tally if self.values and tally.low <= tally.high else None
+        return stats if self.values and stats.low <= stats.high else None
 
     @cached_property
     def is_whole(self) -> bool:

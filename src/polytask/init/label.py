@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from polytask.data.notes import few
+from polytask.data.data_warnings import few
 from polytask.init.column import Column
 
 _RATING = re.compile(r".*(score|rating|stars?|grade|points?|age|price|likes?|count|intensity|similarity|overall).*")
@@ -92,8 +92,8 @@ def _classes_or_numbers(column: Column) -> Labels | str:
     """Return classes for few whole numbers and truth values, a number for others; nothing where there is text."""
     if column.labels is not None and all(isinstance(value, bool) for value in column.values):
         return _classification(column)
-    tally = column.numbers
-    if tally is None:
+    stats = column.numbers
+    if stats is None:
         if column.texts and all(_DECIMAL_COMMA.fullmatch(text.strip()) for text in column.texts):
             return "numbers with a decimal comma; write them with a point"
         return ""
@@ -103,7 +103,7 @@ def _classes_or_numbers(column: Column) -> Labels | str:
         return _classification(column)
     if column.is_called_identifier and column.is_whole:
         return "an identifier, by its name"
-    why = f"numbers from {tally.low:g} to {tally.high:g}"
+    why = f"numbers from {stats.low:g} to {stats.high:g}"
     grades = "; with `type: classification` each is a class of its own" if column.distinct <= _MOST_GRADES else ""
     return Labels({"type": "regression"}, {"label": column.name}, f"{why}{grades if column.is_whole else ''}")
 

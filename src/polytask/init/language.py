@@ -12,7 +12,7 @@ from typing import Any
 
 from polytask.data.words import split_words
 from polytask.errors import PolytaskError
-from polytask.model.origin import PACKAGES, locate
+from polytask.model.loading import PACKAGES, locate
 
 ENGLISH = next(iter(PACKAGES))
 MULTILINGUAL = "intfloat/multilingual-e5-small"

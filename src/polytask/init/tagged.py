@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from polytask.data.annotations import spans_in, tag_words
-from polytask.data.notes import few
+from polytask.data.data_warnings import few
 from polytask.data.words import join_words
 from polytask.init.column import Column
 from polytask.init.sample import Sample

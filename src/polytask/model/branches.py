@@ -1,4 +1,4 @@
-"""The layers of a sharing plan: at each one, every part of the tasks has its own copy, or its own small addition."""
+"""The layers of a sharing plan: at each one, every part of the tasks has its own copy, or its own small adapter."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polytask.model.additions import ADDITIONS
+from polytask.model.adapters import ADAPTERS
 from polytask.model.family import Family
-from polytask.model.lanes import Lane, Pass, Route, first_of, joined, like
-from polytask.model.slot import Extras, Origins, Slot, divided, size
+from polytask.model.forward_context import ContextHolder, ForwardContext, RowGroup, first_of, joined, like
+from polytask.model.shared_layer import LayerArguments, Origins, SharedLayer, divided, size
 from polytask.sharing.plan import Part, Partition
-from polytask.sharing.sharing import Kind
+from polytask.sharing.sharing import PartKind
 
 
-class Level(Slot):
+class BranchedLayer(SharedLayer):
     """One layer under a plan."""
 
     partition: Partition
@@ -27,18 +27,25 @@ class Level(Slot):
         """Run each part once, on exactly the rows that its tasks read.
 
         Args:
-            states: rows of the lanes below x tokens x width.
+            states: rows of the groups below x tokens x width.
         """
-        now = self.route.current
-        found = now.present(self.partition)
-        lanes = tuple(lane for _, lane in found)
-        output = self._run(now, [part for part, _ in found], lanes, states, Extras(args, options))
-        now.lanes = lanes
+        context = self.holder.current
+        found = context.groups_of(self.partition)
+        groups = tuple(group for _, group in found)
+        output = self._run(context, [part for part, _ in found], groups, states, LayerArguments(args, options))
+        context.groups = groups
         return output
 
     @abstractmethod
-    def _run(self, now: Pass, parts: Sequence[Part], lanes: tuple[Lane, ...], states: Tensor, extras: Extras) -> Any:  # noqa: ANN401
-        """Return the states of the lanes, one after another."""
+    def _run(
+        self,
+        context: ForwardContext,
+        parts: Sequence[Part],
+        groups: tuple[RowGroup, ...],
+        states: Tensor,
+        extras: LayerArguments,
+    ) -> Any:  # noqa: ANN401
+        """Return the states of the groups, one after another."""
 
     @abstractmethod
     def follow(self, partition: Partition) -> Origins:
@@ -52,9 +59,9 @@ class Level(Slot):
     def own(self, part: Part) -> list[nn.Parameter]:
         """Return the parameters that a part shares with no other."""
 
-    def distance(self, one: Part, other: Part) -> float:
+    def distance(self, left: Part, right: Part) -> float:
         """Return how far apart two parts' own weights are, relative to their mean length; 0 where they are all zero."""
-        first, second = (torch.cat([w.detach().flatten() for w in self.own(part)]) for part in (one, other))
+        first, second = (torch.cat([w.detach().flatten() for w in self.own(part)]) for part in (left, right))
         length = float(first.norm() + second.norm()) / 2
         return float((first - second).norm()) / length if length else 0.0
 
@@ -63,27 +70,34 @@ class Level(Slot):
         """Return the number of parameters with so many parts."""
 
 
-class CopyLevel(Level):
+class CopiedLayer(BranchedLayer):
     """Each part has its own copy of the layer."""
 
-    def __init__(self, layer: nn.Module, partition: Partition, route: Route) -> None:
-        super().__init__(layer, route)
+    def __init__(self, layer: nn.Module, partition: Partition, holder: ContextHolder) -> None:
+        super().__init__(layer, holder)
         self.partition = partition
         self.parts = nn.ModuleList([layer, *(copy.deepcopy(layer) for _ in partition[1:])])
 
-    def _run(self, now: Pass, parts: Sequence[Part], lanes: tuple[Lane, ...], states: Tensor, extras: Extras) -> Any:  # noqa: ANN401
+    def _run(
+        self,
+        context: ForwardContext,
+        parts: Sequence[Part],
+        groups: tuple[RowGroup, ...],
+        states: Tensor,
+        extras: LayerArguments,
+    ) -> Any:  # noqa: ANN401
         outputs = [
-            self.call_lane(self.layer_of(part), now, lane, now.take(states, lane), extras)
-            for part, lane in zip(parts, lanes, strict=True)
+            self.call_group(self.layer_of(part), context, group, context.take(states, group), extras)
+            for part, group in zip(parts, groups, strict=True)
         ]
-        return like(outputs[0], joined(lanes, map(first_of, outputs)))
+        return like(outputs[0], joined(groups, map(first_of, outputs)))
 
     def layer_of(self, part: Part) -> nn.Module:
         """Return the layer of a part."""
         return self.parts[self.partition.index(part)]
 
-    def take(self, other: Slot) -> None:
-        assert isinstance(other, CopyLevel)
+    def take(self, other: SharedLayer) -> None:
+        assert isinstance(other, CopiedLayer)
         for part, sources in zip(self.partition, _sources(other.partition, self.partition), strict=True):
             if sources:
                 self.layer_of(part).load_state_dict(other.parts[sources[0]].state_dict())
@@ -108,20 +122,20 @@ class CopyLevel(Level):
             yield list(layer.parameters()), part
 
 
-class DeltaLevel(Level):
-    """One layer for all parts, and a small addition for each: rows of all parts pass through the layer at once."""
+class AdapterLayer(BranchedLayer):
+    """One layer for all parts, and a small adapter for each: rows of all parts pass through the layer at once."""
 
     def __init__(
-        self, layer: nn.Module, partition: Partition, route: Route, kind: Kind, family: Family, number: int
+        self, layer: nn.Module, partition: Partition, holder: ContextHolder, kind: PartKind, family: Family, number: int
     ) -> None:
-        super().__init__(layer, route)
+        super().__init__(layer, holder)
         self.partition = partition
         self.layer = layer
         self.number = number
         self.kind = kind
-        self.additions = ADDITIONS[kind.name].into(layer, kind, family)
-        for addition in self.additions:
-            addition.grow(len(partition) if self._adds(len(partition)) else 0)
+        self.adapters = ADAPTERS[kind.name].insert(layer, kind, family)
+        for adapter in self.adapters:
+            adapter.grow(len(partition) if self._adds(len(partition)) else 0)
         self._freeze()
 
     def _adds(self, parts: int) -> bool:
@@ -133,20 +147,27 @@ class DeltaLevel(Level):
 
     def base_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that all parts share."""
-        own = {parameter for addition in self.additions for parameter in addition.own_parameters()}
+        own = {parameter for adapter in self.adapters for parameter in adapter.own_parameters()}
         return [parameter for parameter in self.layer.parameters() if parameter not in own]
 
-    def _run(self, now: Pass, parts: Sequence[Part], lanes: tuple[Lane, ...], states: Tensor, extras: Extras) -> Any:  # noqa: ANN401
-        index = now.indices(lanes)
+    def _run(
+        self,
+        context: ForwardContext,
+        parts: Sequence[Part],
+        groups: tuple[RowGroup, ...],
+        states: Tensor,
+        extras: LayerArguments,
+    ) -> Any:  # noqa: ANN401
+        index = context.indices(groups)
         given = states if index is None else states[index]
-        picked = extras.map(lambda value: now.pick_all(lanes, value))
+        picked = extras.map(lambda value: context.pick_all(groups, value))
         places = [self.partition.index(part) for part in parts]
-        return self.call(_Divided(self, places, lanes), given, picked)
+        return self.call(_Divided(self, places, groups), given, picked)
 
-    def take(self, other: Slot) -> None:
-        assert isinstance(other, DeltaLevel)
+    def take(self, other: SharedLayer) -> None:
+        assert isinstance(other, AdapterLayer)
         sources = _sources(other.partition, self.partition)
-        for own, old in zip(self.additions, other.additions, strict=True):
+        for own, old in zip(self.adapters, other.adapters, strict=True):
             for part, found in zip(own.parts, sources, strict=False):
                 if found:
                     part.load_state_dict(old.parts[found[0]].state_dict())
@@ -157,8 +178,8 @@ class DeltaLevel(Level):
     def follow(self, partition: Partition) -> Origins:
         origins: Origins = {}
         sources = _sources(self.partition, partition) if self._adds(len(partition)) else []
-        for addition in self.additions:
-            addition.follow(sources, origins)
+        for adapter in self.adapters:
+            adapter.follow(sources, origins)
         self.partition = partition
         self._freeze()
         return origins
@@ -169,10 +190,10 @@ class DeltaLevel(Level):
 
     def own(self, part: Part) -> list[nn.Parameter]:
         index = self.partition.index(part)
-        return [parameter for addition in self.additions for parameter in addition.parameters_of(index)]
+        return [parameter for adapter in self.adapters for parameter in adapter.parameters_of(index)]
 
     def size(self, parts: int) -> int:
-        own = sum(addition.size_of_part for addition in self.additions)
+        own = sum(adapter.size_of_part for adapter in self.adapters)
         return sum(parameter.numel() for parameter in self.base_parameters()) + (
             parts * own if self._adds(parts) else 0
         )
@@ -185,16 +206,16 @@ class DeltaLevel(Level):
 
 
 class _Divided:
-    """A layer with additions, told which rows belong to which part: also when it is called again for gradients."""
+    """A layer with adapters, told which rows belong to which part: also when it is called again for gradients."""
 
-    def __init__(self, level: DeltaLevel, places: Sequence[int], lanes: Sequence[Lane]) -> None:
+    def __init__(self, level: AdapterLayer, places: Sequence[int], groups: Sequence[RowGroup]) -> None:
         self._level = level
-        self._sections = tuple((place, lane.count) for place, lane in zip(places, lanes, strict=True))
-        self._silent = frozenset(place for place, lane in zip(places, lanes, strict=True) if lane.silent)
+        self._sections = tuple((place, group.count) for place, group in zip(places, groups, strict=True))
+        self._no_grad_parts = frozenset(place for place, group in zip(places, groups, strict=True) if group.no_grad)
 
     def __call__(self, states: Tensor, *args: Any, **options: Any) -> Any:  # noqa: ANN401
-        for addition in self._level.additions:
-            addition.sections, addition.silent = self._sections, self._silent
+        for adapter in self._level.adapters:
+            adapter.sections, adapter.no_grad_parts = self._sections, self._no_grad_parts
         return self._level.layer(states, *args, **options)
 
 
@@ -203,8 +224,10 @@ def _sources(old: Partition, new: Partition) -> list[list[int]]:
     return [[index for index, before in enumerate(old) if before & part] for part in new]
 
 
-def build_level(layer: nn.Module, partition: Partition, route: Route, kind: Kind, family: Family, number: int) -> Level:
+def build_branched_layer(
+    layer: nn.Module, partition: Partition, holder: ContextHolder, kind: PartKind, family: Family, number: int
+) -> BranchedLayer:
     """Put one layer, of this number from 1, under a plan."""
     if kind.shares_layer:
-        return DeltaLevel(layer, partition, route, kind, family, number)
-    return CopyLevel(layer, partition, route)
+        return AdapterLayer(layer, partition, holder, kind, family, number)
+    return CopiedLayer(layer, partition, holder)

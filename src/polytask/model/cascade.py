@@ -55,8 +55,8 @@ class Cascade:
             if seen and self._readers_of[task]:
                 tokens = chunk.ids.shape[1] if self._heads[task].level == "word" else None
                 tasks[task] = TaskRows.union(seen, tokens)
-        silent = (task for task in tasks if not self.trained_by(frozenset([task])) & chunk.tasks.keys())
-        return replace(chunk, tasks=tasks, silent=frozenset(silent))
+        no_grad_tasks = (task for task in tasks if not self.trained_by(frozenset([task])) & chunk.tasks.keys())
+        return replace(chunk, tasks=tasks, no_grad_tasks=frozenset(no_grad_tasks))
 
     def read(self, reader: str, wide: Batch, outputs: Mapping[str, Tensor]) -> Tensor:
         """Return what a task's head is given of others: its rows (or words) x the sizes of all that it reads.

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polytask.model.branches import CopyLevel, DeltaLevel, Level
+from polytask.model.branches import AdapterLayer, BranchedLayer, CopiedLayer
 from polytask.model.encoder import Backbone, Encoder
 from polytask.model.multitask import MultiTaskModel
 from polytask.sharing.plan import Part, Partition, Plan
-from polytask.sharing.sharing import Kind, Sharing
+from polytask.sharing.sharing import PartKind, Sharing
 from polytask.terms import HeadSpec
 
 
@@ -70,27 +70,27 @@ def _described(encoder: Encoder, sharing: Sharing) -> _Trunk:
         return _Trunk(sharing, encoder)
     below = _digest([encoder.trunk_state()])
     if not sharing.kind.shares_layer:
-        return _Trunk(replace(sharing, kind=Kind()), (Kind(), below), tuple(map(_copies, encoder.levels)))
+        return _Trunk(replace(sharing, kind=PartKind()), (PartKind(), below), tuple(map(_copies, encoder.levels)))
     # All parts of a level stand on its one layer, so trunks are one where all of these are equal.
     bases = _digest({str(i): one for i, one in enumerate(_delta(level).base_parameters())} for level in encoder.levels)
     counted = enumerate(sharing.plan.levels)
     adds = tuple(sharing.kind.adds(number, len(partition)) for number, partition in counted)
     kind = replace(sharing.kind, alone_from=adds.index(True) if any(adds) else None)
-    return _Trunk(replace(sharing, kind=kind), (kind, adds, below, bases), tuple(map(_additions, encoder.levels)))
+    return _Trunk(replace(sharing, kind=kind), (kind, adds, below, bases), tuple(map(_adapters, encoder.levels)))
 
 
-def _copies(level: Level) -> dict[Part, str]:
-    assert isinstance(level, CopyLevel)
+def _copies(level: BranchedLayer) -> dict[Part, str]:
+    assert isinstance(level, CopiedLayer)
     return {part: _digest([level.layer_of(part).state_dict()]) for part in level.partition}
 
 
-def _additions(level: Level) -> dict[Part, str]:
+def _adapters(level: BranchedLayer) -> dict[Part, str]:
     found = _delta(level)
     return {part: _digest([dict(enumerate(found.own(part)))]) for part in found.partition}
 
 
-def _delta(level: Level) -> DeltaLevel:
-    assert isinstance(level, DeltaLevel)
+def _delta(level: BranchedLayer) -> AdapterLayer:
+    assert isinstance(level, AdapterLayer)
     return level
 
 

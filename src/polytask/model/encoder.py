@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from polytask.model.branches import Level, build_level
+from polytask.model.branches import BranchedLayer, build_branched_layer
+from polytask.model.cpu_kernels import quicken
 from polytask.model.family import FAMILIES, Family, layers_of, replace_layers, take_convolution
-from polytask.model.lanes import Encoded, Pass, Route, WholePass
+from polytask.model.forward_context import ContextHolder, Encoded, ExportContext, ForwardContext
+from polytask.model.loading import explained, load_config, quiet
 from polytask.model.mixing import MIXERS, Towers
-from polytask.model.origin import explained, load_config, quiet
-from polytask.model.slot import Origins, Slot
-from polytask.model.speed import quicken
+from polytask.model.shared_layer import Origins, SharedLayer
 from polytask.model.trust import require_no_adapter, require_sizes, require_whole, shapes_in
 from polytask.sharing.plan import Plan
 from polytask.sharing.sharing import Sharing
@@ -96,7 +96,7 @@ class Backbone(nn.Module):
 class Encoder(nn.Module):
     """One trunk: the tasks that share its embeddings, and whatever tree or mixture stands on them.
 
-    A slot takes the place of each layer; embeddings, masks, relative positions and a final norm stay the original
+    A shared layer replaces each layer; embeddings, masks, relative positions and a final norm stay the original
     model's, and are shared by all tasks of the trunk.
 
     Args:
@@ -109,19 +109,19 @@ class Encoder(nn.Module):
         self.model = backbone.model
         self.family = backbone.family
         self.tasks = frozenset(sharing.plan.tasks)
-        self.route = Route()
+        self.holder = ContextHolder()
         layers = list(layers_of(self.model, self.family))
         below = len(layers) if sharing.mixing is None else sharing.mixing.from_layer - 1
         levels = sharing.plan.levels[1:]
-        self._slots: list[Slot] = [
-            build_level(layer, levels[number - 1], self.route, sharing.kind, self.family, number)
+        self._layers: list[SharedLayer] = [
+            build_branched_layer(layer, levels[number - 1], self.holder, sharing.kind, self.family, number)
             for number, layer in enumerate(layers[:below], start=1)
         ]
         if sharing.mixing is not None:
-            self._slots += MIXERS[sharing.mixing.method].slots(
-                layers[below:], _towers(sharing), backbone.width, self.route, sharing.mixing.options
+            self._layers += MIXERS[sharing.mixing.method].replacements(
+                layers[below:], _towers(sharing), backbone.width, self.holder, sharing.mixing.options
             )
-        replace_layers(self.model, self.family, nn.ModuleList(self._slots))
+        replace_layers(self.model, self.family, nn.ModuleList(self._layers))
         self._freeze()
 
     def _freeze(self) -> None:
@@ -147,7 +147,7 @@ class Encoder(nn.Module):
         mask: Tensor,
         type_ids: Tensor | None,
         reads: Mapping[str, Tensor],
-        silent: frozenset[str] = frozenset(),
+        no_grad_tasks: frozenset[str] = frozenset(),
     ) -> Encoded:
         """Encode.
 
@@ -156,23 +156,23 @@ class Encoder(nn.Module):
             mask: rows x tokens, 1 for a token and 0 for padding.
             type_ids: rows x tokens, or None.
             reads: for each task the rows that it reads, ascending.
-            silent: the tasks that ask for no gradient.
+            no_grad_tasks: the tasks that ask for no gradient.
 
         Returns:
             For each task the states of (at least) its rows: rows x tokens x width.
         """
-        return self._encode(Pass(len(words), reads, silent), words, mask, type_ids)
+        return self._encode(ForwardContext(len(words), reads, no_grad_tasks), words, mask, type_ids)
 
     def whole(self, words: Tensor, mask: Tensor, type_ids: Tensor | None) -> Encoded:
         """Encode rows that all tasks read, without a look at their number: for drawing a graph of any size."""
-        return self._encode(WholePass(words.shape[0], sorted(self.tasks), words.device), words, mask, type_ids)
+        return self._encode(ExportContext(words.shape[0], sorted(self.tasks), words.device), words, mask, type_ids)
 
-    def _encode(self, now: Pass, words: Tensor, mask: Tensor, type_ids: Tensor | None) -> Encoded:
+    def _encode(self, context: ForwardContext, words: Tensor, mask: Tensor, type_ids: Tensor | None) -> Encoded:
         extra = {"token_type_ids": type_ids} if self.family.type_ids and type_ids is not None else {}
-        self.route.now = now
+        self.holder.context = context
         states = self.model(inputs_embeds=words, attention_mask=mask, **extra).last_hidden_state
-        self.route.now = None
-        return Encoded(states, now.lanes)
+        self.holder.context = None
+        return Encoded(states, context.groups)
 
     def follow(self, plan: Plan) -> Origins:
         """Divide the layers anew, by a plan of this trunk's tasks."""
@@ -184,33 +184,33 @@ class Encoder(nn.Module):
         return origins
 
     @property
-    def levels(self) -> tuple[Level, ...]:
+    def levels(self) -> tuple[BranchedLayer, ...]:
         """The layers that follow the plan, from layer 1."""
-        return tuple(slot for slot in self._slots if isinstance(slot, Level))
+        return tuple(layer for layer in self._layers if isinstance(layer, BranchedLayer))
 
     def freeze(self, layers: int) -> None:
         """Let the embeddings and so many layers, from the lowest, stay as they are; 0 trains all of them."""
-        for slot in self._slots[:layers]:
-            for parameter in slot.parameters():
+        for layer in self._layers[:layers]:
+            for parameter in layer.parameters():
                 parameter.requires_grad_(False)
         for parameter in self.trunk_parameters() if layers else ():
             parameter.requires_grad_(False)
 
     def checkpointing(self, on: bool) -> None:
         """Compute activations again in the backward pass instead of keeping them."""
-        for slot in self._slots:
-            slot.checkpointing = on
+        for layer in self._layers:
+            layer.checkpointing = on
 
     def trunk_parameters(self) -> list[nn.Parameter]:
         """Return the parameters outside of the layers."""
-        inside = {parameter for slot in self._slots for parameter in slot.parameters()}
+        inside = {parameter for layer in self._layers for parameter in layer.parameters()}
         return [parameter for parameter in self.model.parameters() if parameter not in inside]
 
     def users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:
         """Yield the parameters with the tasks whose outputs depend on them."""
         yield self.trunk_parameters(), self.tasks
-        for slot in self._slots:
-            yield from ((parameters, tasks & self.tasks) for parameters, tasks in slot.users())
+        for layer in self._layers:
+            yield from ((parameters, tasks & self.tasks) for parameters, tasks in layer.users())
 
     def size(self, level: int, parts: int) -> int:
         """Return the parameters of a level with so many parts; level 0 is everything outside of the layers."""
@@ -221,7 +221,7 @@ class Encoder(nn.Module):
     def take(self, other: Encoder) -> None:
         """Take the weights over from a trunk of another model, for the tasks that it has."""
         self.model.load_state_dict(other.trunk_state(), strict=False)
-        for own, old in zip(self._slots, other._slots, strict=True):
+        for own, old in zip(self._layers, other._layers, strict=True):
             own.take(old)
 
     def trunk_state(self) -> dict[str, Tensor]:
@@ -235,12 +235,12 @@ class Encoder(nn.Module):
         Args:
             layer_decay: from each layer to the one below it, from the highest down to the embeddings.
         """
-        own = {parameter: factor for slot in self._slots for parameter, factor in slot.rate_factors().items()}
+        own = {parameter: factor for layer in self._layers for parameter, factor in layer.rate_factors().items()}
         if layer_decay == 1.0:
             return own
-        layers = [self.trunk_parameters(), *(list(slot.parameters()) for slot in self._slots)]
+        layers = [self.trunk_parameters(), *(list(layer.parameters()) for layer in self._layers)]
         return {
-            parameter: own.get(parameter, 1.0) * layer_decay ** (len(self._slots) - number)
+            parameter: own.get(parameter, 1.0) * layer_decay ** (len(self._layers) - number)
             for number, parameters in enumerate(layers)
             for parameter in parameters
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 
-from polytask.model.branches import CopyLevel
+from polytask.model.branches import CopiedLayer
 from polytask.model.encoder import Backbone
 from polytask.model.family import layers_of
 from polytask.model.multitask import MultiTaskModel
@@ -22,7 +22,7 @@ def extended(old: MultiTaskModel, growth: Growth, heads: Mapping[str, HeadSpec])
     backbone = Backbone.build(copy.deepcopy(old.config))
     weights = dict(old.state_dict())
     if growth.joined.kind.shares_layer != old.sharing.kind.shares_layer:
-        _fill(backbone, old)  # before the layers take additions in, which move their weights
+        _fill(backbone, old)  # before the layers take adapters in, which move their weights
         weights = {name: value for name, value in weights.items() if name.startswith("heads.")}
     model = MultiTaskModel(backbone, growth.joined, heads)
     odd = model.load_state_dict(weights, strict=False)
@@ -39,5 +39,5 @@ def _fill(backbone: Backbone, old: MultiTaskModel) -> None:
     outside = {name: value for name, value in trunk.model.state_dict().items() if not name.startswith(inside)}
     backbone.model.load_state_dict(outside, strict=False)
     for layer, level in zip(layers_of(backbone.model, backbone.family), trunk.levels, strict=True):
-        assert isinstance(level, CopyLevel)
+        assert isinstance(level, CopiedLayer)
         layer.load_state_dict(level.parts[0].state_dict())

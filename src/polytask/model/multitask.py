@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from polytask.data.batch import Batch, Chunk, TaskRows
-from polytask.model.branches import Level
+from polytask.model.branches import BranchedLayer
 from polytask.model.cascade import Cascade
+from polytask.model.cpu_kernels import keep_rounded
 from polytask.model.encoder import Backbone, Encoder
+from polytask.model.forward_context import Encoded
 from polytask.model.heads import Head, build_head
-from polytask.model.lanes import Encoded
-from polytask.model.slot import Origins, size
-from polytask.model.speed import keep_rounded
+from polytask.model.shared_layer import Origins, size
 from polytask.sharing.plan import Plan, encoder_size
 from polytask.sharing.sharing import Sharing
 from polytask.terms import HeadSpec
@@ -42,30 +42,30 @@ class ParameterCount:
 
 
 # What a head runs on in a chunk: states, mask and the task's rows.
-_Given: TypeAlias = tuple[Tensor, Tensor, TaskRows]
+_HeadInputs: TypeAlias = tuple[Tensor, Tensor, TaskRows]
 
 
 @dataclass(frozen=True)
-class Passed:
+class EncodedChunk:
     """A chunk and the states that its trunk's encoder made of it, float32."""
 
     chunk: Chunk
     encoded: Encoded
 
-    def given(self, task: str) -> _Given:
+    def head_inputs(self, task: str) -> _HeadInputs:
         """Return what a task's head runs on."""
-        states, lane = self.encoded.of(task)
-        if lane.rows is None:
+        states, group = self.encoded.of(task)
+        if group.rows is None:
             return states, self.chunk.mask, self.chunk.tasks[task]
-        return states, self.chunk.mask[lane.rows], self.chunk.tasks[task].within(lane.rows)
+        return states, self.chunk.mask[group.rows], self.chunk.tasks[task].within(group.rows)
 
 
 @dataclass(frozen=True)
-class _Made:
+class _HeadResults:
     """What the heads made, chunk by chunk: outputs of heads, and what heads run on that wait for other outputs."""
 
     outputs: dict[str, list[Tensor]]
-    waiting: dict[str, list[_Given]]
+    waiting: dict[str, list[_HeadInputs]]
 
 
 class MultiTaskModel(nn.Module):
@@ -99,17 +99,17 @@ class MultiTaskModel(nn.Module):
             words: what `embed` returned for the batch; by default it is looked up.
         """
         wide = self.cascade.widen(batch)
-        made = _Made({}, {})
+        results = _HeadResults({}, {})
         for one in self.encode(batch, words):
             # Heads are small: full precision costs nothing there and keeps probabilities exact.
             with torch.autocast(one.encoded.states.device.type, enabled=False):
-                self._answer(one, made)
-        outputs = {task: torch.cat(found) for task, found in made.outputs.items()}
-        for task in (task for task in self.cascade.readers if task in made.waiting):
-            outputs[task] = self._read(task, made.waiting[task], self.cascade.read(task, wide, outputs))
+                self._answer(one, results)
+        outputs = {task: torch.cat(found) for task, found in results.outputs.items()}
+        for task in (task for task in self.cascade.readers if task in results.waiting):
+            outputs[task] = self._read(task, results.waiting[task], self.cascade.read(task, wide, outputs))
         return self.cascade.own(batch, wide, outputs)
 
-    def encode(self, batch: Batch, words: Mapping[frozenset[str], Tensor] | None = None) -> list[Passed]:
+    def encode(self, batch: Batch, words: Mapping[frozenset[str], Tensor] | None = None) -> list[EncodedChunk]:
         """Return what the encoders make of a batch, chunk by chunk, before any head.
 
         Args:
@@ -117,7 +117,7 @@ class MultiTaskModel(nn.Module):
         """
         read = self._chunks(self.cascade.widen(batch))
         found = self._look_up(read) if words is None else words
-        made: list[Passed] = []
+        made: list[EncodedChunk] = []
         for trunk, encoder in zip(self.plan.trunks, self.trunks, strict=True):
             if trunk in read:
                 made += self._encode(encoder, read[trunk], found[trunk])
@@ -128,7 +128,7 @@ class MultiTaskModel(nn.Module):
         found: dict[str, list[Tensor]] = {}
         for one in self.encode(batch):
             for task in one.chunk.tasks:
-                found.setdefault(task, []).append(self.head(task).pool(*one.given(task)))
+                found.setdefault(task, []).append(self.head(task).pool(*one.head_inputs(task)))
         return {task: torch.cat(pieces) for task, pieces in found.items()}
 
     def embed(self, batch: Batch) -> dict[frozenset[str], Tensor]:
@@ -150,23 +150,23 @@ class MultiTaskModel(nn.Module):
         encoders = zip(self.plan.trunks, self.trunks, strict=True)
         return {trunk: encoder.embed(_ids(read[trunk])) for trunk, encoder in encoders if trunk in read}
 
-    def _encode(self, encoder: Encoder, chunks: Sequence[Chunk], flat: Tensor) -> Iterator[Passed]:
+    def _encode(self, encoder: Encoder, chunks: Sequence[Chunk], flat: Tensor) -> Iterator[EncodedChunk]:
         """Run one encoder over chunks."""
         embedded = flat.split([chunk.ids.numel() for chunk in chunks])
         for chunk, words in zip(chunks, embedded, strict=True):
             reads = {task: rows.rows for task, rows in chunk.tasks.items()}
-            encoded = encoder(words.view(*chunk.ids.shape, -1), chunk.mask, chunk.type_ids, reads, chunk.silent)
-            yield Passed(chunk, Encoded(encoded.states.float(), encoded.lanes))
+            encoded = encoder(words.view(*chunk.ids.shape, -1), chunk.mask, chunk.type_ids, reads, chunk.no_grad_tasks)
+            yield EncodedChunk(chunk, Encoded(encoded.states.float(), encoded.groups))
 
-    def _answer(self, passed: Passed, made: _Made) -> None:
+    def _answer(self, encoded: EncodedChunk, results: _HeadResults) -> None:
         """Run the heads that read the encoder alone; those that read others wait."""
-        for task in passed.chunk.tasks:
+        for task in encoded.chunk.tasks:
             if task in self.cascade.readers:
-                made.waiting.setdefault(task, []).append(passed.given(task))
+                results.waiting.setdefault(task, []).append(encoded.head_inputs(task))
             else:
-                made.outputs.setdefault(task, []).append(self.head(task)(*passed.given(task)))
+                results.outputs.setdefault(task, []).append(self.head(task)(*encoded.head_inputs(task)))
 
-    def _read(self, task: str, waiting: Sequence[_Given], read: Tensor) -> Tensor:
+    def _read(self, task: str, waiting: Sequence[_HeadInputs], read: Tensor) -> Tensor:
         """Run a head that reads others, over all chunks."""
         pieces = read.split([len(rows) for _, _, rows in waiting])
         with torch.autocast(read.device.type, enabled=False):
@@ -270,7 +270,7 @@ class MultiTaskModel(nn.Module):
         """Return how far apart the copies of two parts of a layer are, relative to their mean length."""
         return {(level, one, other): self._level(level, one).distance(one, other) for level, one, other in cuts}
 
-    def _level(self, level: int, part: frozenset[str]) -> Level:
+    def _level(self, level: int, part: frozenset[str]) -> BranchedLayer:
         encoder = next(encoder for encoder in self.trunks if part <= encoder.tasks)
         return encoder.levels[level - 1]
 

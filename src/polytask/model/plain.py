@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from polytask.model.additions import Addition, Lora
-from polytask.model.branches import CopyLevel, DeltaLevel, Level
+from polytask.model.adapters import Adapter, LoraAdapter
+from polytask.model.branches import AdapterLayer, BranchedLayer, CopiedLayer
 from polytask.model.family import Convolved
 from polytask.model.multitask import MultiTaskModel
 
@@ -16,7 +16,7 @@ from polytask.model.multitask import MultiTaskModel
 def plain_state(model: MultiTaskModel, task: str) -> dict[str, Tensor]:
     """Return the weights of the encoder that a task reads, by their names in the family's own encoder class.
 
-    Low-rank deltas are added to the weights that they stand on; for other additions and for mixing methods there is
+    Low-rank deltas are added to the weights that they stand on; for other adapters and for mixing methods there is
     no such encoder.
     """
     assert model.sharing.way_of(task).mixing is None
@@ -31,40 +31,40 @@ def plain_state(model: MultiTaskModel, task: str) -> dict[str, Tensor]:
     return found
 
 
-def _layer_state(level: Level, task: str) -> Iterator[tuple[str, Tensor]]:
+def _layer_state(level: BranchedLayer, task: str) -> Iterator[tuple[str, Tensor]]:
     """Yield the weights of the layer that a task's rows run through, by the names of the plain layer."""
-    assert isinstance(level, CopyLevel | DeltaLevel)
+    assert isinstance(level, CopiedLayer | AdapterLayer)
     place = next(index for index, part in enumerate(level.partition) if task in part)
-    layer = level.parts[place] if isinstance(level, CopyLevel) else level.layer
+    layer = level.parts[place] if isinstance(level, CopiedLayer) else level.layer
     merged = _merged(layer, place)
-    # Names of the weights below an addition: `query.base.weight` is `query.weight` of the plain layer.
+    # Names of the weights below an adapter: `query.base.weight` is `query.weight` of the plain layer.
     state: dict[str, Tensor] = layer.state_dict()
     for name, value in state.items():
         above, _, last = name.rpartition(".")
         if above.endswith(".base"):
             above = above.removesuffix(".base")
             value = merged.get(f"{above}.{last}", value)
-        elif any(name.startswith(f"{addition}.parts.") for addition in _additions(layer)):
+        elif any(name.startswith(f"{adapter}.parts.") for adapter in _adapters(layer)):
             continue
         plain = f"{above}.{last}" if above else last
         yield (plain.removeprefix("layer.") if isinstance(layer, Convolved) else plain), value
 
 
-def _additions(layer: nn.Module) -> dict[str, Addition]:
-    return {name: module for name, module in layer.named_modules() if isinstance(module, Addition)}
+def _adapters(layer: nn.Module) -> dict[str, Adapter]:
+    return {name: module for name, module in layer.named_modules() if isinstance(module, Adapter)}
 
 
 def _merged(layer: nn.Module, place: int) -> dict[str, Tensor]:
     """Return the weights to which a part's deltas are added: W + alpha / rank x B A."""
     found: dict[str, Tensor] = {}
-    for name, addition in _additions(layer).items():
-        if not len(addition.parts):
+    for name, adapter in _adapters(layer).items():
+        if not len(adapter.parts):
             continue
-        assert isinstance(addition, Lora)
-        down, up = addition.parts[place].children()
+        assert isinstance(adapter, LoraAdapter)
+        down, up = adapter.parts[place].children()
         assert isinstance(down, nn.Linear)
         assert isinstance(up, nn.Linear)
         with torch.no_grad():
-            delta = up.weight.double() @ down.weight.double() * (addition.kind.alpha / addition.kind.rank)
-            found[f"{name}.weight"] = (addition.base.weight.double() + delta).to(addition.base.weight.dtype)
+            delta = up.weight.double() @ down.weight.double() * (adapter.kind.alpha / adapter.kind.rank)
+            found[f"{name}.weight"] = (adapter.base.weight.double() + delta).to(adapter.base.weight.dtype)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from polytask.page.block import Block, Missing, Table, Text, answer, count, drawn
+from polytask.page.block import Block, Missing, TableBlock, TextBlock, answer, count, drawn
 from polytask.page.chart import heat_map
 from polytask.page.folder import RunFolder
 from polytask.page.form import ConfusionForm, PredictionForm
@@ -63,17 +63,17 @@ def answers(run: RunFolder) -> Iterator[Block]:
         wrong = _wrong(found.values)
         split = run.record.predicted_split.get(task, run.final_split)
         if not wrong:
-            yield Text(f"{task}: all {count(len(found.values))} answers on the {split} rows are right.")
+            yield TextBlock(f"{task}: all {count(len(found.values))} answers on the {split} rows are right.")
             continue
-        rows = [[f"{one.row}", answer(one.gold), answer(one.found), one.text] for one in wrong[:SHOWN]]
+        rows = [[f"{one.row}", answer(one.label), answer(one.prediction), one.text] for one in wrong[:SHOWN]]
         caption = (
             f"{task}: {len(rows)} of {count(len(wrong))} wrong answers, of {count(len(found.values))} {split} rows"
         )
-        yield Table(caption, ["row", "truth", "answer", "text"], rows, words=4, wide=True)
+        yield TableBlock(caption, ["row", "truth", "answer", "text"], rows, words=4, wide=True)
 
 
 def _wrong(predictions: Sequence[PredictionForm]) -> list[PredictionForm]:
-    wrong = [one for one in predictions if one.gold != one.found]
-    if all(isinstance(one.gold, int | float) and isinstance(one.found, int | float) for one in wrong):
-        wrong.sort(key=lambda one: -abs(one.gold - one.found))
+    wrong = [one for one in predictions if one.label != one.prediction]
+    if all(isinstance(one.label, int | float) and isinstance(one.prediction, int | float) for one in wrong):
+        wrong.sort(key=lambda one: -abs(one.label - one.prediction))
     return wrong

@@ -41,7 +41,7 @@ Cell: TypeAlias = "str | Link | Mark"
 
 
 @dataclass(frozen=True)
-class Text:
+class TextBlock:
     """A paragraph."""
 
     template: ClassVar[str] = "text.html"
@@ -65,7 +65,7 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Table:
+class TableBlock:
     """A table in a box that scrolls by itself.
 
     Attributes:
@@ -112,7 +112,7 @@ class Code:
     text: str
 
 
-Block: TypeAlias = "Text | Missing | Listed | Table | Charts | Code"
+Block: TypeAlias = "TextBlock | Missing | Listed | TableBlock | Charts | Code"
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def isolated(text: str) -> str:
 
 
 def answer(value: Any) -> str:  # noqa: ANN401
-    """Write a gold label or an answer of any task: a class, classes, a number, tags or spans."""
+    """Write a label or an answer of any task: a class, classes, a number, tags or spans."""
     if isinstance(value, float):
         return number(value)
     if isinstance(value, list) and value and all(isinstance(tag, str) and re.match(r"O$|[BI]-", tag) for tag in value):

@@ -17,8 +17,8 @@ from polytask.page.block import (
     Missing,
     Page,
     Section,
-    Table,
-    Text,
+    TableBlock,
+    TextBlock,
     answer,
     count,
     drawn,
@@ -77,9 +77,9 @@ def comparison_page(folder: Path) -> Page:
 
 def _lead(value: ComparisonForm) -> Iterator[Block]:
     if value.recommended:
-        yield Text(f"Recommended: {value.recommended}.")
+        yield TextBlock(f"Recommended: {value.recommended}.")
         if value.reason:
-            yield Text(f"{value.reason.rstrip('.')}.")
+            yield TextBlock(f"{value.reason.rstrip('.')}.")
     else:
         yield Missing("comparison.json recommends no arm.")
     if value.notes:
@@ -91,9 +91,9 @@ def _verdicts(value: ComparisonForm) -> Iterator[Block]:
     for task, found in value.tasks.items():
         name, tone = VERDICTS.get(found.verdict or "", (found.verdict or "none", "open"))
         rows.append([task, Mark(name, tone), found.sentence or ""])
-    yield Table("Each task", ["task", "verdict", "why"], rows, words=3, wide=True)
+    yield TableBlock("Each task", ["task", "verdict", "why"], rows, words=3, wide=True)
     if value.floor is not None:
-        yield Text(
+        yield TextBlock(
             f"An arm is recommended only if no task lies more than {value.floor:g} points (hundredths) below single "
             "models, beyond noise."
         )
@@ -111,16 +111,16 @@ def _differences(value: ComparisonForm) -> Iterator[Block]:
     )
 
 
-def _difference_chart(task: str, found: VerdictForm, floor: list[tuple[float, str]]) -> Chart | None:
+def _difference_chart(task: str, verdict: VerdictForm, floor: list[tuple[float, str]]) -> Chart | None:
     dots: list[Dot] = []
-    for arm, score in found.arms.items():
+    for arm, score in verdict.arms.items():
         if arm == "single":
             continue
         apart = score.low is not None and score.high is not None and (score.low > 0 or score.high < 0)
         shown = signed(score.delta, 3)
         shown += "" if score.low is None else f"  ({signed(score.low, 3)} to {signed(score.high, 3)})"
         dots.append(Dot(arm, score.delta, shown, score.low, score.high, None, apart))
-    return dot_chart(f"{task}: {found.metric}", dots, lines=[(0.0, "no difference"), *floor])
+    return dot_chart(f"{task}: {verdict.metric}", dots, lines=[(0.0, "no difference"), *floor])
 
 
 def _scores(value: ComparisonForm) -> Iterator[Block]:
@@ -142,7 +142,7 @@ def _scores(value: ComparisonForm) -> Iterator[Block]:
                 ]
             )
         columns = ["arm", "mean", "spread", "difference", f"{100 * value.level:g} % interval", "relative", "each seed"]
-        yield Table(f"{task}: {found.metric}", columns, rows)
+        yield TableBlock(f"{task}: {found.metric}", columns, rows)
 
 
 def _costs(value: ComparisonForm) -> Iterator[Block]:
@@ -161,9 +161,9 @@ def _costs(value: ComparisonForm) -> Iterator[Block]:
         for name, arm in value.arms.items()
     ]
     columns = ["arm", "parameters", "training", "rows answered a second", *(f"rows of {task}" for task in tasks)]
-    yield Table("Parameters, time, and the rows of each task that were seen", columns, rows)
+    yield TableBlock("Parameters, time, and the rows of each task that were seen", columns, rows)
     rows = [[name, ", ".join(arm.overrides) or ARMS.get(name, "")] for name, arm in value.arms.items()]
-    yield Table("What each arm changes", ["arm", "what it is"], rows, words=2)
+    yield TableBlock("What each arm changes", ["arm", "what it is"], rows, words=2)
 
 
 def _transfer(value: ComparisonForm) -> Block:
@@ -185,14 +185,15 @@ def _examples(value: ComparisonForm) -> Iterator[Block]:
             if rows:
                 yield _example_table(f"{task}: rows that {found.arm} {name}", found.arm, rows)
             else:
-                yield Text(f"{task}: {found.arm} {name} no row.")
+                yield TextBlock(f"{task}: {found.arm} {name} no row.")
 
 
-def _example_table(caption: str, arm: str, examples: list[ExampleForm]) -> Table:
+def _example_table(caption: str, arm: str, examples: list[ExampleForm]) -> TableBlock:
     rows = [
-        [f"{one.row}", answer(one.gold), answer(one.single), answer(one.found), one.text] for one in examples[:SHOWN]
+        [f"{one.row}", answer(one.label), answer(one.single), answer(one.prediction), one.text]
+        for one in examples[:SHOWN]
     ]
-    return Table(caption, ["row", "truth", "single", arm, "text"], rows, words=5, wide=True)
+    return TableBlock(caption, ["row", "truth", "single", arm, "text"], rows, words=5, wide=True)
 
 
 def _runs(folder: Path, value: ComparisonForm) -> Iterator[Block]:
@@ -201,7 +202,9 @@ def _runs(folder: Path, value: ComparisonForm) -> Iterator[Block]:
         for seed, paths in found.runs.items():
             rows.extend([arm, seed, _link(folder, path)] for path in paths)
     if rows:
-        yield Table("The runs; polytask report RUN writes the page of one", ["arm", "seed", "folder"], rows, words=3)
+        yield TableBlock(
+            "The runs; polytask report RUN writes the page of one", ["arm", "seed", "folder"], rows, words=3
+        )
     else:
         yield from _runs_in(folder)
 
@@ -221,7 +224,7 @@ def _runs_in(folder: Path) -> Iterator[Block]:
         [_link(folder, f"runs/{one.name}"), "finished" if (one / "scores.json").is_file() else "not finished"]
         for one in found
     ]
-    yield Table("The runs so far; polytask report RUN writes the page of one", ["folder", "state"], rows, words=2)
+    yield TableBlock("The runs so far; polytask report RUN writes the page of one", ["folder", "state"], rows, words=2)
 
 
 def _repeat(folder: Path, value: ComparisonForm) -> Iterator[Block]:
@@ -233,7 +236,7 @@ def _repeat(folder: Path, value: ComparisonForm) -> Iterator[Block]:
     floor = "" if value.floor is None else f" --floor {value.floor:g}"
     command = f"polytask compare {config} --arms {arms}{named} --seeds {seeds}{floor} --out {name}-again"
     yield Code("Command, in the folder that holds this one", command)
-    yield Text(
+    yield TextBlock(
         "The configuration of every run is the file config.yaml in its folder, its versions are in its run.json."
     )
     text = read_text(folder, "config.json")

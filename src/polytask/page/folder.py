@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from polytask.page.form import BySplit, ConfusionForm, DataForm, EventForm, Intervals, RunForm, SharingForm
-from polytask.page.reading import Found, read, read_config, read_events, read_text
+from polytask.page.reading import ReadResult, read, read_config, read_events, read_text
 
 # What the names of selection rules mean; another name is a task's.
 RULES = {
@@ -29,13 +29,13 @@ class RunFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.name = folder.resolve().name
-        self.config: Found[dict[str, Any]] = read_config(folder)
+        self.config: ReadResult[dict[str, Any]] = read_config(folder)
         self.config_text = read_text(folder, self.config_name)
-        self.scores: Found[BySplit] = read(folder, "scores.json", BySplit)
-        self.baselines: Found[BySplit] = read(folder, "baselines.json", BySplit)
-        self.intervals: Found[Intervals] = read(folder, "intervals.json", Intervals)
-        self.confusion: Found[dict[str, ConfusionForm]] = read(folder, "confusion.json", dict[str, ConfusionForm])
-        self.data: Found[DataForm] = read(folder, "data.json", DataForm)
+        self.scores: ReadResult[BySplit] = read(folder, "scores.json", BySplit)
+        self.baselines: ReadResult[BySplit] = read(folder, "baselines.json", BySplit)
+        self.intervals: ReadResult[Intervals] = read(folder, "intervals.json", Intervals)
+        self.confusion: ReadResult[dict[str, ConfusionForm]] = read(folder, "confusion.json", dict[str, ConfusionForm])
+        self.data: ReadResult[DataForm] = read(folder, "data.json", DataForm)
         run = read(folder, "run.json", RunForm)
         self.record = run.value or RunForm()
         log = read_events(folder)

@@ -158,8 +158,8 @@ class PredictionForm(Form):
     """A line of predictions/TASK.jsonl."""
 
     row: int
-    gold: Any = None
-    found: Any = None
+    label: Any = None
+    prediction: Any = None
     text: str = ""
 
 
@@ -207,9 +207,9 @@ class ExampleForm(Form):
 
     row: int
     text: str = ""
-    gold: Any = None
+    label: Any = None
     single: Any = None
-    found: Any = None
+    prediction: Any = None
 
 
 class ExamplesForm(Form):

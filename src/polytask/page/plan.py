@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from polytask.page.block import Block, Chart, Code, Missing, Table, Text, count, drawn, number
+from polytask.page.block import Block, Chart, Code, Missing, TableBlock, TextBlock, count, drawn, number
 from polytask.page.chart import tree
 from polytask.page.folder import RunFolder
 
@@ -22,7 +22,7 @@ def sharing(run: RunFolder) -> Iterator[Block]:
         charts.append(tree("At the end" if charts else "All through the run", end))
     strategy = run.option("sharing", "strategy")
     if isinstance(strategy, str):
-        yield Text(f"Strategy: {strategy}.{_beside(run)}")
+        yield TextBlock(f"Strategy: {strategy}.{_beside(run)}")
     yield drawn(
         charts,
         "the plan: run.json does not hold it" + (" yet." if not run.finished else "."),
@@ -53,9 +53,9 @@ def sharing(run: RunFolder) -> Iterator[Block]:
             "measurements",
             "parameters then",
         ]
-        yield Table("How the plan changed", columns, rows, words=2)
+        yield TableBlock("How the plan changed", columns, rows, words=2)
     elif strategy == "adaptive":
-        yield Text(
+        yield TextBlock(
             "The plan has not changed: no conflict between the tasks was strong and lasting enough, or a split was "
             "beyond the budget."
         )

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Found(Generic[T]):
+class ReadResult(Generic[T]):
     """What a file holds, or why it is not known.
 
     Attributes:
@@ -37,16 +37,16 @@ class Lines(Generic[T]):
     problem: str = ""
 
 
-def read(folder: Path, name: str, form: type[T]) -> Found[T]:
+def read(folder: Path, name: str, form: type[T]) -> ReadResult[T]:
     """Read a JSON file of a known form."""
     try:
         value = parse_json((folder / name).read_text("utf-8"))
     except FileNotFoundError:
-        return Found(None, f"{name} is not in the folder.")
+        return ReadResult(None, f"{name} is not in the folder.")
     except OSError as error:
-        return Found(None, f"{name} cannot be read ({error.strerror}).")
+        return ReadResult(None, f"{name} cannot be read ({error.strerror}).")
     except ValueError as error:
-        return Found(None, f"{name} is not JSON ({error}).")
+        return ReadResult(None, f"{name} is not JSON ({error}).")
     return _shaped(name, value, TypeAdapter(form))
 
 
@@ -61,19 +61,19 @@ def read_predictions(folder: Path, task: str) -> Lines[PredictionForm]:
     return _read_lines(folder / name, name, TypeAdapter(PredictionForm))
 
 
-def read_config(folder: Path) -> Found[dict[str, Any]]:
+def read_config(folder: Path) -> ReadResult[dict[str, Any]]:
     """Read config.yaml as plain values."""
     try:
         value = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
     except FileNotFoundError:
-        return Found(None, "config.yaml is not in the folder.")
+        return ReadResult(None, "config.yaml is not in the folder.")
     except RecursionError:
-        return Found(None, "config.yaml is nested too deeply.")
+        return ReadResult(None, "config.yaml is nested too deeply.")
     except (OSError, ValueError, yaml.YAMLError) as error:
-        return Found(None, f"config.yaml cannot be read ({' '.join(str(error).split())}).")
+        return ReadResult(None, f"config.yaml cannot be read ({' '.join(str(error).split())}).")
     if not isinstance(value, dict):
-        return Found(None, "config.yaml does not hold a configuration.")
-    return Found({str(key): found for key, found in value.items()})
+        return ReadResult(None, "config.yaml does not hold a configuration.")
+    return ReadResult({str(key): found for key, found in value.items()})
 
 
 def read_text(folder: Path, name: str) -> str | None:
@@ -84,13 +84,13 @@ def read_text(folder: Path, name: str) -> str | None:
         return None
 
 
-def _shaped(name: str, value: Any, form: TypeAdapter[T]) -> Found[T]:  # noqa: ANN401
+def _shaped(name: str, value: Any, form: TypeAdapter[T]) -> ReadResult[T]:  # noqa: ANN401
     try:
-        return Found(form.validate_python(value))
+        return ReadResult(form.validate_python(value))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the whole file"
-        return Found(None, f"{name} is not of the form that this version reads ({place}: {first['msg'].lower()}).")
+        return ReadResult(None, f"{name} is not of the form that this version reads ({place}: {first['msg'].lower()}).")
 
 
 def _read_lines(path: Path, name: str, form: TypeAdapter[T]) -> Lines[T]:

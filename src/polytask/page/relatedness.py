@@ -13,8 +13,8 @@ from polytask.page.block import (
     Missing,
     Page,
     Section,
-    Table,
-    Text,
+    TableBlock,
+    TextBlock,
     count,
     drawn,
     duration,
@@ -46,7 +46,7 @@ def relatedness_page(folder: Path) -> Page:
 def _groups(folder: Path, value: RelatednessForm) -> Iterator[Block]:
     by = f", grouped by {value.grouped_by.replace('_', ' ')}" if value.grouped_by else ""
     if value.groups:
-        yield Text(f"{len(value.groups)} group{'s' if len(value.groups) > 1 else ''}{by}:")
+        yield TextBlock(f"{len(value.groups)} group{'s' if len(value.groups) > 1 else ''}{by}:")
         yield Listed([", ".join(group) for group in value.groups])
     else:
         yield Missing("the groups are not in relatedness.json.")
@@ -119,7 +119,9 @@ def _predictions(value: RelatednessForm) -> Block:
         [name.replace("_", " "), number(found.spearman, 2), count(found.pairs)]
         for name, found in value.rank_correlation.items()
     ]
-    return Table("Rank correlation with the measured transfer (Spearman)", ["measure", "correlation", "pairs"], rows)
+    return TableBlock(
+        "Rank correlation with the measured transfer (Spearman)", ["measure", "correlation", "pairs"], rows
+    )
 
 
 def _cost(value: RelatednessForm) -> Block:
@@ -133,4 +135,4 @@ def _cost(value: RelatednessForm) -> Block:
         ["rows of one joint run", count(cost.joint_row_passes)],
         ["time", duration(cost.seconds)],
     ]
-    return Table("What the measurement cost", ["measure", "value"], rows)
+    return TableBlock("What the measurement cost", ["measure", "value"], rows)

@@ -20,7 +20,7 @@ NAME = "report.html"
 
 
 @dataclass(frozen=True)
-class Kind:
+class FolderKind:
     """A kind of folder that a page can be made of.
 
     Attributes:
@@ -36,10 +36,10 @@ class Kind:
 
 
 # In the order in which they are looked for.
-KINDS = (
-    Kind((("comparison.json",), ("config.json", "runs")), comparison_page),  # the second one is not finished
-    Kind((("relatedness.json",),), relatedness_page),
-    Kind((("events.jsonl",), ("run.json",), ("scores.json",)), run_page),
+FOLDER_KINDS = (
+    FolderKind((("comparison.json",), ("config.json", "runs")), comparison_page),  # the second one is not finished
+    FolderKind((("relatedness.json",),), relatedness_page),
+    FolderKind((("events.jsonl",), ("run.json",), ("scores.json",)), run_page),
 )
 
 
@@ -78,11 +78,11 @@ def render(page: Page) -> str:
     return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", "\ufffd", text)
 
 
-def _kind_of(folder: Path) -> Kind:
+def _kind_of(folder: Path) -> FolderKind:
     if not folder.is_dir():
         found = "it is a file" if folder.exists() else "there is no such folder"
         raise UserError(f"{folder}: {found}; name the folder of a run, a comparison or a relatedness measurement")
-    for kind in KINDS:
+    for kind in FOLDER_KINDS:
         if kind.fits(folder):
             return kind
     near = [other for other in (folder.parent, *sorted(folder.iterdir())) if other.is_dir() and _is_known(other)]
@@ -100,4 +100,4 @@ def _of_model(folder: Path) -> Path:
 
 
 def _is_known(folder: Path) -> bool:
-    return any(kind.fits(folder) for kind in KINDS)
+    return any(kind.fits(folder) for kind in FOLDER_KINDS)

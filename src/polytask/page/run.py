@@ -14,8 +14,8 @@ from polytask.page.block import (
     Missing,
     Page,
     Section,
-    Table,
-    Text,
+    TableBlock,
+    TextBlock,
     count,
     drawn,
     duration,
@@ -24,28 +24,28 @@ from polytask.page.block import (
     number,
 )
 from polytask.page.chart import Dot, dot_chart
-from polytask.page.course import Course
 from polytask.page.folder import RunFolder
 from polytask.page.plan import sharing
+from polytask.page.training_curves import TrainingCurves
 
 
 def run_page(folder: Path) -> Page:
     """Return the page."""
     run = RunFolder(folder)
-    course = Course(run)
+    training_curves = TrainingCurves(run)
     sections = [
         Section("Scores", list(_scores(run))),
         Section("Tasks and data", list(_data(run))),
         Section("What the tasks share", list(sharing(run))),
-        Section("What each task has seen", list(course.exposure())),
-        Section("Learning curves", list(course.curves())),
-        Section("Evaluations", list(course.evaluations())),
-        Section("Weights of the tasks", list(course.weights())),
-        Section("Similarity of the gradients", list(course.similarity())),
-        Section("Forgetting", list(course.forgetting())),
+        Section("What each task has seen", list(training_curves.exposure())),
+        Section("Learning curves", list(training_curves.curves())),
+        Section("Evaluations", list(training_curves.evaluations())),
+        Section("Weights of the tasks", list(training_curves.weights())),
+        Section("Similarity of the gradients", list(training_curves.similarity())),
+        Section("Forgetting", list(training_curves.forgetting())),
         Section("What was confused", list(confusions(run))),
         Section("Answers on the test rows", list(answers(run))),
-        Section("Speed and memory", list(_speed(run, course))),
+        Section("Speed and memory", list(_speed(run, training_curves))),
         Section("To repeat the run", list(_repeat(run))),
     ]
     return Page(
@@ -64,7 +64,7 @@ def _lead(run: RunFolder) -> Iterator[Block]:
     for problem in run.problems:
         yield Missing(problem)
     if run.finished:
-        yield Text(_summary(run))
+        yield TextBlock(_summary(run))
 
 
 def _of(steps: int | None) -> str:
@@ -130,7 +130,7 @@ def _score_table(run: RunFolder) -> Block:
                 row += [interval(*run.interval(split, task, metric))] if run.has_intervals(split) else []
                 row += [number(run.baseline(split, task, metric))] if known else []
             rows.append(row)
-    return Table("All scores", columns, rows, words=2)
+    return TableBlock("All scores", columns, rows, words=2)
 
 
 def _data(run: RunFolder) -> Iterator[Block]:
@@ -150,7 +150,7 @@ def _data(run: RunFolder) -> Iterator[Block]:
             ]
             for name, task in data.tasks.items()
         ]
-        yield Table("Tasks", ["task", "type", "main metric", "needs", "weight", *splits], rows, words=4)
+        yield TableBlock("Tasks", ["task", "type", "main metric", "needs", "weight", *splits], rows, words=4)
         rows = [
             [
                 source.split,
@@ -164,16 +164,16 @@ def _data(run: RunFolder) -> Iterator[Block]:
             for source in data.sources
         ]
         columns = ["split", "tasks", "rows", "median", "95 % below", "longest", "truncated rows"]
-        yield Table("Rows, and their lengths in tokens", columns, rows, words=2)
-        yield Table(
+        yield TableBlock("Rows, and their lengths in tokens", columns, rows, words=2)
+        yield TableBlock(
             "Labels in training", ["task", "labels, the commonest first"], list(_labels(run)), words=2, wide=True
         )
     notes = [f"{note.place}: {note.message}" for note in data.notes] if data is not None else run.record.notes
     if notes:
-        yield Text("To know about the data (leaks between splits are among this):")
+        yield TextBlock("To know about the data (leaks between splits are among this):")
         yield Listed(notes)
     elif data is not None or run.finished:
-        yield Text("Nothing odd was found in the data: no row of dev or test stands in train.")
+        yield TextBlock("Nothing odd was found in the data: no row of dev or test stands in train.")
 
 
 def _labels(run: RunFolder) -> Iterator[list[str]]:
@@ -193,7 +193,7 @@ def _labels(run: RunFolder) -> Iterator[list[str]]:
             yield [name, "unknown"]
 
 
-def _speed(run: RunFolder, course: Course) -> Iterator[Block]:
+def _speed(run: RunFolder, training_curves: TrainingCurves) -> Iterator[Block]:
     record = run.record
     rows = [
         ["training", duration(record.seconds)],
@@ -208,7 +208,7 @@ def _speed(run: RunFolder, course: Course) -> Iterator[Block]:
         ["device", record.device or "unknown"],
         ["processes", count(record.processes)],
     ]
-    yield Table("What the run took", ["measure", "value"], rows)
+    yield TableBlock("What the run took", ["measure", "value"], rows)
     parameters = record.parameters
     if parameters is None:
         yield Missing("numbers of parameters: run.json does not hold them.")
@@ -218,10 +218,10 @@ def _speed(run: RunFolder, course: Course) -> Iterator[Block]:
             ["a model that shares the whole encoder", count(parameters.single)],
             ["one model a task", count(parameters.apart)],
         ]
-        yield Table("Parameters", ["model", "in all"], rows)
+        yield TableBlock("Parameters", ["model", "in all"], rows)
         rows = [[task, count(found), count(parameters.own.get(task))] for task, found in parameters.shared.items()]
-        yield Table("Parameters by task", ["task", "shared", "own"], rows)
-    yield drawn([course.speed()], "the log holds no speed yet.")
+        yield TableBlock("Parameters by task", ["task", "shared", "own"], rows)
+    yield drawn([training_curves.speed()], "the log holds no speed yet.")
 
 
 def _repeat(run: RunFolder) -> Iterator[Block]:
@@ -229,13 +229,13 @@ def _repeat(run: RunFolder) -> Iterator[Block]:
         "Command, in the folder that holds this one", f"polytask train {run.name}/config.yaml --out {run.name}-again"
     )
     seed = run.option("train", "seed")
-    yield Text(f"Seed: {seed}." if seed is not None else "The seed is the default one.")
+    yield TextBlock(f"Seed: {seed}." if seed is not None else "The seed is the default one.")
     if run.config_text is None:
         yield Missing("config.yaml is not in the folder.")
     else:
         yield Code("config.yaml, all values resolved", run.config_text.rstrip())
     if run.record.versions:
         rows = [[name, str(version)] for name, version in run.record.versions.items()]
-        yield Table("Versions", ["package", "version"], rows, words=2)
+        yield TableBlock("Versions", ["package", "version"], rows, words=2)
     else:
         yield Missing("versions: run.json does not hold them yet.")

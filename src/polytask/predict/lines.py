@@ -12,7 +12,7 @@ from typing import Any
 from polytask.data.windows import Long
 from polytask.errors import ConfigError, DataError
 from polytask.predict.columns import Columns
-from polytask.predict.predictor import Answer, Model
+from polytask.predict.predictor import Model, TextPrediction
 from polytask.predict.record import Record
 from polytask.predict.sink import columns_of, form_of, writing
 from polytask.predict.source import Source
@@ -69,7 +69,7 @@ def answer_lines(
     form = form_of(out, to)
     if spans is not None and form != "jsonl":
         raise ConfigError(f"spans: annotations are written as jsonl, not as {form}; name the file .jsonl")
-    shown = Answer.to_json if spans is None else span_writer(model, tasks, spans)
+    shown = TextPrediction.to_json if spans is None else span_writer(model, tasks, spans)
     if spans is not None:
         require_room(spans, () if columns is None else columns.keep)
     examples = {} if form == "jsonl" else columns_of(_chosen(model, tasks), windows=long == "windows")

@@ -60,26 +60,26 @@ def require_answers(model: Model, folder: str) -> None:
         require_finite(task, outputs, folder)
 
 
-def _load_torch(found: Description, device: str, precision: Precision | None) -> Model:
+def _load_torch(description: Description, device: str, precision: Precision | None) -> Model:
     try:
         from polytask.artifact.folder import load_described
     except ModuleNotFoundError as error:
         if missing_extra(error) is None:
             raise
-        raise MissingExtra(str(error.name), "torch", f"{found.folder}, a model for torch,") from None
-    return model_of(load_described(found), device, precision)
+        raise MissingExtra(str(error.name), "torch", f"{description.folder}, a model for torch,") from None
+    return model_of(load_described(description), device, precision)
 
 
-def _load_onnx(found: Description, device: str, precision: Precision | None) -> Model:
+def _load_onnx(description: Description, device: str, precision: Precision | None) -> Model:
     from polytask.predict.onnx_engine import load_onnx
 
     if device not in ("auto", "cpu"):
-        raise ConfigError(f"device: found {device!r}; {found.folder} is in ONNX form, which runs on the cpu")
+        raise ConfigError(f"device: found {device!r}; {description.folder} is in ONNX form, which runs on the cpu")
     if precision == "bf16":
         raise ConfigError(
-            f"precision: found 'bf16'; {found.folder} is in ONNX form, and keeps the one it was written in"
+            f"precision: found 'bf16'; {description.folder} is in ONNX form, and keeps the one it was written in"
         )
-    return load_onnx(found)
+    return load_onnx(description)
 
 
 _LOADERS: dict[Runtime, Callable[[Description, str, Precision | None], Model]] = {
@@ -95,7 +95,7 @@ def model_of(bundle: Bundle, device: str = "auto", precision: Precision | None =
     from polytask.data.tokens import Tokenization
     from polytask.model.device import choose_device, pass_overhead
     from polytask.model.engine import TorchEngine
-    from polytask.model.origin import pad_id
+    from polytask.model.loading import pad_id
 
     place = choose_device(device, "device")
     network = bundle.model.to(place).eval()

@@ -53,10 +53,10 @@ class GraphForm:
         return {**self.__dict__, "inputs": list(self.inputs), "outputs": dict(self.outputs)}
 
     @classmethod
-    def of(cls, found: Description) -> GraphForm:
+    def of(cls, description: Description) -> GraphForm:
         """Read the form of a folder's graph. Raises ModelError when the folder does not tell it."""
         try:
-            told: dict[str, Any] = found.data["graph"]
+            told: dict[str, Any] = description.data["graph"]
             form = cls(
                 inputs=tuple(told["inputs"]),
                 outputs=dict(told["outputs"]),
@@ -65,13 +65,13 @@ class GraphForm:
                 type_ids=bool(told["type_ids"]),
                 truncation_side=str(told["truncation_side"]),
             )
-            missing = found.tasks.keys() - form.outputs.keys()
+            missing = description.tasks.keys() - form.outputs.keys()
             if form.inputs not in (INPUTS, INPUTS[:2]) or form.truncation_side not in ("left", "right"):
                 raise ValueError(f"inputs {form.inputs}, truncation_side {form.truncation_side!r}")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ModelError(f"{found.folder}: the graph is not described ({error}); export it again") from None
+            raise ModelError(f"{description.folder}: the graph is not described ({error}); export it again") from None
         if missing:
-            raise ModelError(f"{found.folder}: the graph has no output for {min(missing)!r}; export it again")
+            raise ModelError(f"{description.folder}: the graph has no output for {min(missing)!r}; export it again")
         return form
 
 
@@ -89,16 +89,16 @@ class OnnxEngine:
         self._tasks = tasks
 
     @classmethod
-    def open(cls, found: Description) -> OnnxEngine:
+    def open(cls, description: Description) -> OnnxEngine:
         """Open the graph of a model folder. Raises MissingExtra without onnxruntime, ModelError for a bad graph."""
-        form = GraphForm.of(found)
-        file = found.folder / WEIGHTS["onnx"]
-        require_own_files(file, found.data["sha256"])
+        form = GraphForm.of(description)
+        file = description.folder / WEIGHTS["onnx"]
+        require_own_files(file, description.data["sha256"])
         session = open_session(file)
         names = [one.name for one in session.get_inputs()], [one.name for one in session.get_outputs()]
         if tuple(names[0]) != form.inputs or not set(form.outputs.values()) <= set(names[1]):
             raise ModelError(f"{file}: its inputs and outputs are not those that polytask.json names; copy it again")
-        return cls(session, form, found.tasks)
+        return cls(session, form, description.tasks)
 
     def run(self, rows: Sequence[TokenRow], tasks: Sequence[tuple[str, ...]]) -> list[RowOutputs]:
         """Return each row's raw outputs of the tasks that read it (see `Engine`)."""
@@ -139,12 +139,14 @@ class OnnxEngine:
         return {"runtime": "onnx", "device": "cpu", "precision": self._form.weights}
 
 
-def load_onnx(found: Description) -> Model:
+def load_onnx(description: Description) -> Model:
     """Return the model of an ONNX folder, ready to answer. Raises MissingExtra or ModelError."""
-    form = GraphForm.of(found)
-    file = found.folder / "tokenizer.json"
-    tokens = Tokenization.read(file, found.max_tokens, type_ids=form.type_ids, side=form.truncation_side)
-    return Model(found.tasks, tokens, OnnxEngine.open(found), found.about, partial(copy_model, found))
+    form = GraphForm.of(description)
+    file = description.folder / "tokenizer.json"
+    tokens = Tokenization.read(file, description.max_tokens, type_ids=form.type_ids, side=form.truncation_side)
+    return Model(
+        description.tasks, tokens, OnnxEngine.open(description), description.about, partial(copy_model, description)
+    )
 
 
 def padded(rows: Sequence[TokenRow], form: GraphForm) -> _Padded:

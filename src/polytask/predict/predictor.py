@@ -30,7 +30,7 @@ BLOCK_CHARACTERS = 16_000_000
 
 
 @dataclass(frozen=True)
-class Answer:
+class TextPrediction:
     """What the model says about one record.
 
     Attributes:
@@ -136,7 +136,7 @@ class Model(Result):
 
     def answers(
         self, records: Iterable[Record], tasks: Sequence[str] | None = None, *, long: Long = "truncate"
-    ) -> Iterator[Answer]:
+    ) -> Iterator[TextPrediction]:
         """Answer a stream of records in their order; no more than BLOCK of them are held at a time."""
         reader = self.reader(long)
         chosen = self._choose(tasks)
@@ -165,7 +165,7 @@ class Model(Result):
 
     def _answer(
         self, block: Sequence[Record], tasks: Sequence[str], number: int, reader: tuple[Tokenization, Engine]
-    ) -> Iterator[Answer]:
+    ) -> Iterator[TextPrediction]:
         tokens, engine = reader
         queries: list[Query] = []
         wrong: DataError | None = None
@@ -188,7 +188,7 @@ class Model(Result):
         for index, record in enumerate(block):
             ordered = {task: predictions[index][task] for task in tasks if task in predictions[index]}
             own = [rows[place] for place in by_record[index]]
-            yield Answer(
+            yield TextPrediction(
                 shown(record, [queries[place] for place in by_record[index]]),
                 ordered,
                 any(row.truncated for row in own),
@@ -207,7 +207,10 @@ class Model(Result):
                 require_finite(task, outputs[task])
             yield (
                 query.record,
-                {task: self.tasks[task].present(outputs[task], query.text, query.words, words) for task in query.tasks},
+                {
+                    task: self.tasks[task].format_prediction(outputs[task], query.text, query.words, words)
+                    for task in query.tasks
+                },
             )
 
 

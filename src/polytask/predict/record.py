@@ -12,7 +12,7 @@ from polytask.tabular import cells_of, plain
 from polytask.tasks import Task
 from polytask.tasks.cells import brief
 from polytask.tasks.tagging import as_words
-from polytask.terms import Word
+from polytask.terms import WordSpan
 
 # A text, a pair of texts, or a row with the columns that the tasks were trained on.
 Record: TypeAlias = "str | tuple[str, str] | Mapping[str, Any]"
@@ -29,7 +29,7 @@ class Query:
     record: int
     text: str
     pair: str | None
-    words: list[Word]
+    words: list[WordSpan]
     tasks: tuple[str, ...]
 
 
@@ -40,7 +40,7 @@ def queries_of(index: int, record: Record, tasks: Mapping[str, Task], chosen: Se
     """
     record = _read(record, place)
     found: dict[tuple[str, str | None], list[str]] = {}
-    given: dict[tuple[str, str | None], list[Word]] = {}
+    given: dict[tuple[str, str | None], list[WordSpan]] = {}
     spelled = _spelled(record, tasks, place)
     for name in chosen:
         task = tasks[name]
@@ -104,11 +104,16 @@ def _columns(task: Task) -> tuple[str, ...]:
 
 
 def _words(
-    record: Record, text: str, names: Sequence[str], tasks: Mapping[str, Task], given: list[Word] | None, place: str
-) -> list[Word]:
+    record: Record,
+    text: str,
+    names: Sequence[str],
+    tasks: Mapping[str, Task],
+    word_spans: list[WordSpan] | None,
+    place: str,
+) -> list[WordSpan]:
     tagging = [name for name in names if tasks[name].level == "word"]
-    if given is not None or not tagging:
-        return given or []
+    if word_spans is not None or not tagging:
+        return word_spans or []
     tokens = _tokens(record, tasks[tagging[0]], place)
     found = None if tokens is None else find_words(text, tokens)
     return split_words(text) if found is None else found

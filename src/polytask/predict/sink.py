@@ -70,14 +70,14 @@ class Writer(ABC):
         """Write what is still to be written."""
 
 
-class JsonLines(Writer):
+class JsonLinesWriter(Writer):
     """One JSON object a line."""
 
     def write(self, kept: Mapping[str, Any], answer: Any) -> None:  # noqa: ANN401
         self.stream.write(to_json(keep_in(answer, kept), "answer") + "\n")
 
 
-class Table(Writer):
+class TableWriter(Writer):
     """A table whose columns are those of the first row that is kept and those of the tasks' answers."""
 
     def __init__(self, stream: IO[Any], columns: Mapping[str, Any]) -> None:
@@ -112,7 +112,7 @@ class Table(Writer):
         """Write a row."""
 
 
-class Csv(Table):
+class CsvWriter(TableWriter):
     """Comma-separated (RFC 4180): lists and objects as JSON."""
 
     def head(self) -> None:
@@ -125,7 +125,7 @@ class Csv(Table):
         self.stream.write(line.getvalue().removesuffix("\r\n") + "\n")
 
 
-class Parquet(Table):
+class ParquetWriter(TableWriter):
     """Parquet with the types of the examples and of the first row that is kept."""
 
     @classmethod
@@ -172,7 +172,7 @@ class Parquet(Table):
         self._writer.close()
 
 
-WRITERS: dict[Form, type[Writer]] = {"jsonl": JsonLines, "csv": Csv, "parquet": Parquet}
+WRITERS: dict[Form, type[Writer]] = {"jsonl": JsonLinesWriter, "csv": CsvWriter, "parquet": ParquetWriter}
 
 
 @contextmanager
@@ -248,7 +248,7 @@ def _example(task: Task) -> Any:  # noqa: ANN401
     for at in range(task.head.size):
         outputs = np.full(task.head.size, -30, np.float32)
         outputs[at] = 30
-        example = task.present(outputs[None] if task.level == "word" else outputs, "a", [(0, 1)], [OWN_TOKEN])
+        example = task.format_prediction(outputs[None] if task.level == "word" else outputs, "a", [(0, 1)], [OWN_TOKEN])
         if [] not in _leaves("", example).values():
             break
     return example

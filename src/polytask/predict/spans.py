@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from polytask.errors import ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
-    from polytask.predict.predictor import Answer, Model
+    from polytask.predict.predictor import Model, TextPrediction
 
 Entities: TypeAlias = Sequence[Mapping[str, Any]]
 
@@ -82,7 +82,7 @@ def require_room(form: str, kept: Sequence[str]) -> None:
         raise ConfigError(f"keep: found {', '.join(kept)}; {form} writes pairs of a text and its spans, and no columns")
 
 
-def span_writer(model: Model, tasks: Sequence[str] | None, form: str) -> Callable[[Answer], Any]:
+def span_writer(model: Model, tasks: Sequence[str] | None, form: str) -> Callable[[TextPrediction], Any]:
     """Return what turns an answer into annotations of one tagging task's entities.
 
     Raises ConfigError for an unknown form, and unless the chosen tasks have exactly one that finds entities.
@@ -101,7 +101,7 @@ def span_writer(model: Model, tasks: Sequence[str] | None, form: str) -> Callabl
         )
     write, (task_name,) = SPAN_FORMS[form], finding
 
-    def annotated(answer: Answer) -> Any:  # noqa: ANN401
+    def annotated(answer: TextPrediction) -> Any:  # noqa: ANN401
         text = answer.text if isinstance(answer.text, str) else answer.text[0]
         return write(text, answer.predictions.get(task_name, []))
 

@@ -1,6 +1,6 @@
 """What a probe may cost, and how that is spent.
 
-The unit is a row's pass through the encoder: forward is 1, backward 2. A joint run passes `batch_rows` rows an update,
+The unit is a row's pass through the encoder: forward is 1, backward 2. A joint run passes `batch_size` rows an update,
 forward and backward; its evaluations are not counted. The probe pays 1 for a row that the heads are fitted to, 3 for a
 row of an update, 3 for a row of a gradient, and for a row that is looked ahead on 1 before the steps and 1 after each.
 """
@@ -24,7 +24,7 @@ MOST_NUMBERS = 2**30
 
 
 @dataclass(frozen=True)
-class Spending:
+class ProbeBudget:
     """What a probe does.
 
     Attributes:
@@ -45,20 +45,20 @@ class Spending:
         return _ahead(self.point_rows)
 
 
-def spend(*, joint_passes: int, tasks: int, batch_rows: int, most_rows: int, numbers: int) -> Spending:
+def plan_budget(*, joint_passes: int, tasks: int, batch_size: int, most_rows: int, numbers: int) -> ProbeBudget:
     """Divide a quarter of a joint run. Raises ConfigError where that buys too little.
 
     Args:
         joint_passes: row passes of the joint run.
-        batch_rows: of an update.
+        batch_size: of an update.
         most_rows: that the heads of one task can use.
         numbers: parameters whose gradients are kept for each task at each point.
     """
     budget = int(GREATEST_SHARE * joint_passes)
     points = max(2, min(POINTS, MOST_NUMBERS // max(1, numbers * tasks)))
     head_rows = min(int(HEADS * budget) // tasks, most_rows)
-    updates = int(UPDATES * budget) // (BOTH_WAYS * batch_rows) // (points - 1)
-    left = budget - head_rows * tasks - updates * (points - 1) * BOTH_WAYS * batch_rows
+    updates = int(UPDATES * budget) // (BOTH_WAYS * batch_size) // (points - 1)
+    left = budget - head_rows * tasks - updates * (points - 1) * BOTH_WAYS * batch_size
     point_rows = _affordable(left // (points * tasks), tasks)
     if point_rows < 1 or head_rows < 2:
         needed = int(2 * tasks / HEADS / GREATEST_SHARE) + 1
@@ -67,7 +67,7 @@ def spend(*, joint_passes: int, tasks: int, batch_rows: int, most_rows: int, num
             f"train: a joint run of {joint_passes} row passes is too short for a probe of a quarter of it, which needs "
             f"{needed} for {tasks} tasks; raise train.epochs or train.max_steps"
         )
-    return Spending(head_rows, updates, points, point_rows)
+    return ProbeBudget(head_rows, updates, points, point_rows)
 
 
 def _ahead(point_rows: int) -> int:

@@ -15,8 +15,8 @@ from polytask.data.batch import Batch, Collator, Item
 from polytask.data.encode import Source
 from polytask.errors import ModelError, UserError
 from polytask.files import parse_json
+from polytask.model.loading import pad_id
 from polytask.model.multitask import MultiTaskModel
-from polytask.model.origin import pad_id
 from polytask.probe.measuring import layer_states
 from polytask.relatedness.evidence import Floats
 

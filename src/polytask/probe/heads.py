@@ -60,10 +60,12 @@ def fit_heads(model: MultiTaskModel, tasks: Mapping[str, Task], rows: Sequence[S
 def _losses(model: MultiTaskModel, tasks: Mapping[str, Task], rows: Sequence[Stored]) -> dict[str, Tensor]:
     """Return each task's mean loss over stored rows."""
     sums: dict[str, list[Tensor]] = {}
-    masses: dict[str, float] = {}
+    denominators: dict[str, float] = {}
     for one in rows:
         for name, pooled in one.pooled.items():
             targets = one.targets[name]
             sums.setdefault(name, []).append(tasks[name].loss(model.head(name).answer(pooled), targets))
-            masses[name] = masses.get(name, 0.0) + tasks[name].mass(targets)
-    return {name: torch.stack(found).sum() / masses[name] for name, found in sums.items() if masses[name] > 0}
+            denominators[name] = denominators.get(name, 0.0) + tasks[name].loss_denominator(targets)
+    return {
+        name: torch.stack(found).sum() / denominators[name] for name, found in sums.items() if denominators[name] > 0
+    }

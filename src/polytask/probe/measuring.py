@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from polytask.balance.gram import GradientMeter
 from polytask.data.batch import Batch
-from polytask.model.lanes import first_of
+from polytask.model.forward_context import first_of
 from polytask.model.multitask import MultiTaskModel
 from polytask.relatedness.evidence import Floats
 from polytask.tasks import Task
@@ -79,7 +79,7 @@ class Probing:
 
     def _loss(self, task: str, batch: Batch) -> Tensor:
         own = self._tasks[task]
-        return own.loss(self._model(batch)[task], batch.targets[task]) / own.mass(batch.targets[task])
+        return own.loss(self._model(batch)[task], batch.targets[task]) / own.loss_denominator(batch.targets[task])
 
     def _after(self, shared: Sequence[nn.Parameter], step: Sequence[Tensor | None], batch: Batch) -> list[float]:
         with torch.no_grad(), _restored(shared):

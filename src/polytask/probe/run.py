@@ -13,11 +13,11 @@ from polytask.assemble import Assembly, assemble
 from polytask.balance import SumOptions
 from polytask.config import Config
 from polytask.data.batch import Batch
-from polytask.data.stream import Drawn
+from polytask.data.stream import DrawnRow
 from polytask.errors import ConfigError
 from polytask.model.device import autocast
-from polytask.model.slot import size
-from polytask.probe.budget import BOTH_WAYS, Spending, spend
+from polytask.model.shared_layer import size
+from polytask.probe.budget import BOTH_WAYS, ProbeBudget, plan_budget
 from polytask.probe.heads import Stored, fit_heads
 from polytask.probe.measuring import LookAhead, Probing
 from polytask.progress import Bar
@@ -40,14 +40,14 @@ class Probe:
 
     Attributes:
         layers: of the encoder.
-        spending: what it did.
+        budget: what it did.
     """
 
     assembly: Assembly
     evidence: Evidence
     layers: int
     cost: Cost
-    spending: Spending
+    budget: ProbeBudget
 
 
 def probe(config: Config) -> Probe:
@@ -56,21 +56,21 @@ def probe(config: Config) -> Probe:
         raise ConfigError(f"tasks: found {', '.join(config.tasks)} alone; relatedness is between two or more tasks")
     assembly = assemble(probe_config(config))
     joint = joint_updates(config, assembly)
-    batch_rows = config.train.batch_rows
-    joint_passes = BOTH_WAYS * joint * batch_rows
+    batch_size = config.train.batch_size
+    joint_passes = BOTH_WAYS * joint * batch_size
     model = assembly.model
     trained = model.sharing_tasks()
     if len(trained) < len(config.tasks):
         apart = ", ".join(task for task in config.tasks if task not in trained)
         raise ConfigError(f"sharing: {apart} would share nothing that is trained, so there is no gradient to compare")
-    spending = spend(
+    budget = plan_budget(
         joint_passes=joint_passes,
         tasks=len(config.tasks),
-        batch_rows=batch_rows,
+        batch_size=batch_size,
         most_rows=max(assembly.workload.sizes.values()),
         numbers=sum(size(level) for level in model.trunks[0].levels),
     )
-    return _Run(assembly, spending).run(joint_passes)
+    return _Run(assembly, budget).run(joint_passes)
 
 
 def probe_config(config: Config) -> Config:
@@ -78,7 +78,7 @@ def probe_config(config: Config) -> Config:
     free = {
         name: task.model_copy(update={"needs": (), "reads": {}, "gate": None}) for name, task in config.tasks.items()
     }
-    train = {"max_steps": None, "patience": None, "best_of_each_task": False, "tensorboard": False}
+    train = {"max_steps": None, "patience": None, "best_of_each_task": False, "report_to": ()}
     update = {
         "tasks": free,
         "sharing": GlobalOptions(strategy="global", share_heads=config.sharing.share_heads),
@@ -103,9 +103,9 @@ def joint_updates(config: Config, assembly: Assembly) -> int:
 class _Run:
     """One probe run."""
 
-    def __init__(self, assembly: Assembly, spending: Spending) -> None:
-        self.spending = spending
-        self.updates = spending.updates * (spending.points - 1)
+    def __init__(self, assembly: Assembly, budget: ProbeBudget) -> None:
+        self.budget = budget
+        self.updates = budget.updates * (budget.points - 1)
         options = assembly.config.train.model_copy(update={"max_steps": max(1, self.updates)})
         config = assembly.config.model_copy(update={"train": options})
         self.assembly = replace(assembly, config=config)
@@ -115,21 +115,19 @@ class _Run:
 
     def run(self, joint_passes: int) -> Probe:
         began = time.monotonic()
-        model, spending = self.assembly.model, self.spending
-        probing = Probing(
-            model, self.assembly.tasks, rate=peak_rate(self.assembly.config.train), points=spending.points
-        )
+        model, budget = self.assembly.model, self.budget
+        probing = Probing(model, self.assembly.tasks, rate=peak_rate(self.assembly.config.train), points=budget.points)
         found: list[LookAhead] = []
-        with Bar("relating " + ", ".join(self.tasks), 1 + self.updates + spending.points) as bar:
+        with Bar("relating " + ", ".join(self.tasks), 1 + self.updates + budget.points) as bar:
             self._fit_heads()
-            bar.advance(spending.head_rows * len(self.tasks), 0)
-            for point in range(spending.points):
-                for _ in range(spending.updates if point else 0):
+            bar.advance(budget.head_rows * len(self.tasks), 0)
+            for point in range(budget.points):
+                for _ in range(budget.updates if point else 0):
                     rows, tokens, _ = self.trainer.update()
                     self.trainer.step += 1
                     self.passes += BOTH_WAYS * rows
                     bar.advance(rows, tokens)
-                batch, ahead = self._draw(spending.point_rows), self._draw(spending.ahead_rows)
+                batch, ahead = self._draw(budget.point_rows), self._draw(budget.ahead_rows)
                 found.append(probing.measure(batch, ahead, point))
                 self.passes += BOTH_WAYS * _served(batch) + (1 + len(self.tasks)) * _served(ahead)
                 bar.advance(_served(batch), batch.tokens)
@@ -140,7 +138,7 @@ class _Run:
             np.array([one.after for one in found]),
         )
         cost = Cost(self.passes, joint_passes, time.monotonic() - began)
-        return Probe(self.assembly, evidence, model.layers, cost, spending)
+        return Probe(self.assembly, evidence, model.layers, cost, budget)
 
     def _fit_heads(self) -> None:
         """Make the states of rows of every task once, and fit the heads to them."""
@@ -148,7 +146,7 @@ class _Run:
         model.eval()
         precision = self.assembly.config.train.precision
         stored: list[Stored] = []
-        left = self.spending.head_rows
+        left = self.budget.head_rows
         at_a_time = min(HEAD_BATCH, left)
         with torch.no_grad():
             while left > 0:
@@ -162,7 +160,7 @@ class _Run:
     def _draw(self, rows: int) -> Batch:
         """Draw so many rows for each task, as training goes on to draw them."""
         parts = self.trainer.parts
-        drawn: Sequence[Drawn] = parts.streams.draw_each(dict.fromkeys(self.tasks, rows))
+        drawn: Sequence[DrawnRow] = parts.streams.draw_each(dict.fromkeys(self.tasks, rows))
         return parts.collator.from_sources(parts.sources, drawn).to(parts.device)
 
 

@@ -5,40 +5,40 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from polytask.relatedness import MEASURES, Measured
+from polytask.relatedness import MEASURES, MeasureResult
 from polytask.relatedness.record import Relatedness
 from polytask.tables import add_number, grid
 
 
-def show_relatedness(found: Relatedness, out: Console) -> None:
+def show_relatedness(relatedness: Relatedness, out: Console) -> None:
     """Print all that was found."""
-    for name, measured in found.measures.items():
-        out.print(_matrix(name, measured, found.tasks))
+    for name, measured in relatedness.measures.items():
+        out.print(_matrix(name, measured, relatedness.tasks))
         out.print(MEASURES[name].meaning, style="dim")
         out.print()
-    layered = found.measures[found.grouped_by]
+    layered = relatedness.measures[relatedness.grouped_by]
     if layered.layers:
-        out.print(_layers(found.grouped_by, layered, found.tasks))
+        out.print(_layers(relatedness.grouped_by, layered, relatedness.tasks))
         out.print()
-    out.print(f"Groups, by {MEASURES[found.grouped_by].title.lower()}:")
-    for group in found.groups:
+    out.print(f"Groups, by {MEASURES[relatedness.grouped_by].title.lower()}:")
+    for group in relatedness.groups:
         out.print(f"  {', '.join(group)}", soft_wrap=True)
     out.print("\nProposed plan:")
-    out.print(found.plan.picture())
+    out.print(relatedness.plan.picture())
     out.print()
-    for name, one in found.rank_correlation.items():
+    for name, one in relatedness.rank_correlation.items():
         told = "undefined" if one.spearman is None else f"{one.spearman:+.2f}"
         out.print(f"Rank correlation of {MEASURES[name].title} with the transfer: {told} ({one.pairs} pairs)")
-    for sentence in found.sentences:
+    for sentence in relatedness.sentences:
         out.print(f"* {sentence}", soft_wrap=True)
-    cost = found.cost
+    cost = relatedness.cost
     out.print(
         f"\nThe probe took {cost.seconds:.1f} s and {cost.row_passes:,} row passes: "
         f"{cost.share_of_joint_run:.1%} of one joint run's {cost.joint_row_passes:,}."
     )
 
 
-def _matrix(name: str, measured: Measured, tasks: tuple[str, ...]) -> Table:
+def _matrix(name: str, measured: MeasureResult, tasks: tuple[str, ...]) -> Table:
     error = measured.error
     table = grid("", title=MEASURES[name].title + (" (± standard error)" if error is not None else ""))
     for task in tasks:
@@ -52,7 +52,7 @@ def _matrix(name: str, measured: Measured, tasks: tuple[str, ...]) -> Table:
     return table
 
 
-def _layers(name: str, measured: Measured, tasks: tuple[str, ...]) -> Table:
+def _layers(name: str, measured: MeasureResult, tasks: tuple[str, ...]) -> Table:
     table = grid("pair", title=f"{MEASURES[name].title} by layer")
     for number in measured.layers:
         add_number(table, number)

@@ -3,6 +3,6 @@
 Numbers in, numbers out: `polytask.probe` collects the evidence.
 """
 
-from polytask.relatedness.measures import MEASURES, Evidence, Measure, Measured
+from polytask.relatedness.measures import MEASURES, Evidence, Measure, MeasureResult
 
-__all__ = ["MEASURES", "Evidence", "Measure", "Measured"]
+__all__ = ["MEASURES", "Evidence", "Measure", "MeasureResult"]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from polytask.relatedness.evidence import Evidence, Floats, Measured
+from polytask.relatedness.evidence import Evidence, Floats, MeasureResult
 
 
-def cka(evidence: Evidence) -> Measured | None:
+def cka(evidence: Evidence) -> MeasureResult | None:
     """Return linear CKA for each layer, and its mean over the layers."""
     if evidence.states is None:
         return None
@@ -20,15 +20,15 @@ def cka(evidence: Evidence) -> Measured | None:
         str(number + 1): np.array([[linear_cka(one[number], other[number]) for other in states] for one in states])
         for number in range(len(states[0]))
     }
-    return Measured(np.mean(list(layers.values()), axis=0), None, layers)
+    return MeasureResult(np.mean(list(layers.values()), axis=0), None, layers)
 
 
-def linear_cka(one: Floats, other: Floats) -> float:
+def linear_cka(first: Floats, second: Floats) -> float:
     """Return linear CKA, from 0 to 1; 0 where all states of one model are the same.
 
     Args:
-        one, other: texts x features, of the same texts; the numbers of features may differ.
+        first, second: texts x features, of the same texts; the numbers of features may differ.
     """
-    x, y = one - one.mean(axis=0), other - other.mean(axis=0)
+    x, y = first - first.mean(axis=0), second - second.mean(axis=0)
     lengths = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
     return float(np.square(np.linalg.norm(y.T @ x)) / lengths) if lengths else 0.0

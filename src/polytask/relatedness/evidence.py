@@ -34,7 +34,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasureResult:
     """What a measure says of each pair of tasks.
 
     Attributes:
@@ -62,7 +62,7 @@ class Measure:
     title: str
     meaning: str
     signed: bool
-    compute: Callable[[Evidence], Measured | None]
+    compute: Callable[[Evidence], MeasureResult | None]
 
 
 def jackknife(statistic: Callable[[NDArray[np.intp]], Floats], count: int) -> Floats:

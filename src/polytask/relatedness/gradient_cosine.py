@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from polytask.relatedness.evidence import Evidence, Floats, Measured, jackknife
+from polytask.relatedness.evidence import Evidence, Floats, MeasureResult, jackknife
 
 
-def gradient_cosine(evidence: Evidence) -> Measured | None:
+def gradient_cosine(evidence: Evidence) -> MeasureResult | None:
     """Return the cosines over all layers, and for each of them."""
     products = evidence.products
     if products is None:
@@ -25,7 +25,7 @@ def gradient_cosine(evidence: Evidence) -> Measured | None:
 
     layers = {str(number): cosine(found.mean(axis=(1, 3))) for number, found in enumerate(products, start=1)}
     count = whole.shape[1]
-    return Measured(over(np.arange(count)), jackknife(over, count), layers)
+    return MeasureResult(over(np.arange(count)), jackknife(over, count), layers)
 
 
 def cosine(gram: Floats) -> Floats:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from polytask.relatedness.evidence import Floats, Measured
+from polytask.relatedness.evidence import Floats, MeasureResult
 from polytask.sharing.affinity import TIE, best_tree
 from polytask.sharing.plan import Plan
 
@@ -14,7 +14,7 @@ from polytask.sharing.plan import Plan
 CONFIDENCE = 1.0
 
 
-def proven(measured: Measured) -> Floats:
+def proven(measured: MeasureResult) -> Floats:
     """Return the affinity that is left when each entry's doubt is taken off: not above 0 where nothing was shown."""
     error = np.zeros_like(measured.matrix) if measured.error is None else measured.error
     found = np.where(np.isfinite(error), measured.matrix - CONFIDENCE * error, 0.0)

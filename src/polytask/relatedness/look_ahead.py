@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from polytask.relatedness.evidence import Evidence, Floats, Measured, jackknife
+from polytask.relatedness.evidence import Evidence, Floats, MeasureResult, jackknife
 
 
-def look_ahead(evidence: Evidence) -> Measured | None:
+def look_ahead(evidence: Evidence) -> MeasureResult | None:
     """Return the mean of Z over the probe's points."""
     if evidence.before is None or evidence.after is None:
         return None
     found = affinity(evidence.before, evidence.after)
-    return Measured(found.mean(axis=0), jackknife(lambda points: found[points].mean(axis=0), len(found)))
+    return MeasureResult(found.mean(axis=0), jackknife(lambda points: found[points].mean(axis=0), len(found)))
 
 
 def affinity(before: Floats, after: Floats) -> Floats:

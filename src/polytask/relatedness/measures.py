@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from polytask.registry import Table
 from polytask.relatedness.cka import cka
-from polytask.relatedness.evidence import Evidence, Measure, Measured
+from polytask.relatedness.evidence import Evidence, Measure, MeasureResult
 from polytask.relatedness.gradient_cosine import gradient_cosine
 from polytask.relatedness.look_ahead import look_ahead
 from polytask.relatedness.transfer import transfer
@@ -23,4 +23,4 @@ _MEASURES: dict[str, Measure] = {
 }  # fmt: skip
 MEASURES = Table("relatedness measure", _MEASURES, base=Measure)
 
-__all__ = ["MEASURES", "Evidence", "Measure", "Measured"]
+__all__ = ["MEASURES", "Evidence", "Measure", "MeasureResult"]

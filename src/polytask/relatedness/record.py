@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from polytask.files import write_json
-from polytask.relatedness.evidence import Evidence, Floats, Measured
+from polytask.relatedness.evidence import Evidence, Floats, MeasureResult
 from polytask.relatedness.grouping import groups_of, plan_for, proven
 from polytask.relatedness.measures import MEASURES
 from polytask.relatedness.sentences import sentences_of
@@ -57,7 +57,7 @@ class Relatedness(Result):
     """
 
     tasks: tuple[str, ...]
-    measures: Mapping[str, Measured]
+    measures: Mapping[str, MeasureResult]
     groups: list[list[str]]
     grouped_by: str
     affinity: Floats
@@ -129,14 +129,14 @@ def conclude(evidence: Evidence, layers: int, cost: Cost, notes: Sequence[str] =
     )  # fmt: skip
 
 
-def _pair(measured: Measured, row: int, column: int) -> dict[str, float | None]:
+def _pair(measured: MeasureResult, row: int, column: int) -> dict[str, float | None]:
     """Return what the task of a row does for that of a column, and the standard error of it."""
     value = float(measured.matrix[row, column])
     error = None if measured.error is None else float(measured.error[row, column])
     return {"value": value if np.isfinite(value) else None, "error": error}
 
 
-def _measure_json(measured: Measured) -> dict[str, Any]:
+def _measure_json(measured: MeasureResult) -> dict[str, Any]:
     found: dict[str, Any] = {"matrix": _numbers(measured.matrix)}
     if measured.error is not None:
         found["error"] = _numbers(measured.error)

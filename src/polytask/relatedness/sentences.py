@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from polytask.relatedness.evidence import Measured
+from polytask.relatedness.evidence import MeasureResult
 from polytask.relatedness.grouping import CONFIDENCE
 from polytask.relatedness.transfer import RankCorrelation
 
@@ -19,7 +19,7 @@ SHOWN = 2.0
 
 def sentences_of(
     tasks: Sequence[str],
-    grouping: Measured,
+    grouping: MeasureResult,
     groups: Sequence[Sequence[str]],
     correlation: Mapping[str, RankCorrelation],
 ) -> list[str]:
@@ -40,7 +40,7 @@ def _of_groups(groups: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "All tasks belong together as far as the probe can tell: share everything, and compare."
 
 
-def _of_noise(tasks: Sequence[str], measured: Measured) -> Iterator[str]:
+def _of_noise(tasks: Sequence[str], measured: MeasureResult) -> Iterator[str]:
     assert measured.error is not None
     unsure: list[str] = []
     harmful: list[str] = []

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polytask.relatedness.evidence import Evidence, Floats, Measured
+from polytask.relatedness.evidence import Evidence, Floats, MeasureResult
 
 # A rank correlation of two pairs of tasks is always 1 or -1.
 FEWEST_PAIRS = 3
@@ -25,9 +25,9 @@ class RankCorrelation:
     pairs: int
 
 
-def transfer(evidence: Evidence) -> Measured | None:
+def transfer(evidence: Evidence) -> MeasureResult | None:
     """Return the comparison's matrix as it is."""
-    return None if evidence.transfer is None else Measured(evidence.transfer)
+    return None if evidence.transfer is None else MeasureResult(evidence.transfer)
 
 
 def rank_correlation(measure: Floats, truth: Floats) -> RankCorrelation:

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from polytask.earlier import read_scores, resolve_runs
 from polytask.errors import ConfigError
 from polytask.options import require_each
+from polytask.reference_scores import read_scores, resolve_runs
 from polytask.registry import NameOf, Table
 from polytask.schedule.parallel import Mixed, MixedOptions
 from polytask.schedule.schedule import Change, Feedback, Schedule, Workload
@@ -31,19 +31,34 @@ class DynamicOptions(MixedOptions):
         "those whose loss falls most; stop_and_go: a task that stopped improving pauses until it gets worse",
     )
     window: int = Field(
-        default=20, ge=1, le=100_000, description="updates that a loss is averaged over (loss_rate, bandit)"
+        default=20, ge=1, le=100_000, description="loss_rate, bandit: updates over which a loss is averaged"
     )
-    sharpness: float = Field(default=2.0, gt=0, description="temperature of loss_rate; great is uniform")
+    softmax_temperature: float = Field(
+        default=2.0,
+        gt=0,
+        description="loss_rate: temperature of the softmax over the loss ratios; the greater, the more uniform",
+    )
     targets: dict[str, float | str] | None = Field(
-        default=None, description="dev_gap: score to reach, by task: a number, or the folder of an earlier run"
+        default=None, description="dev_gap: target dev score by task: a number, or the folder of an earlier run"
     )
-    explore: float = Field(default=0.3, gt=0, le=1, description="bandit: share of the probability that is dealt alike")
+    explore: float = Field(
+        default=0.3, gt=0, le=1, description="bandit: share of the probability that is spread uniformly over the tasks"
+    )
     patience: int = Field(default=2, ge=1, description="stop_and_go: evaluations without improvement before a pause")
-    least_gain: float = Field(default=0.001, ge=0, description="stop_and_go: what counts as improvement (relative)")
-    loss: float = Field(
-        default=0.005, ge=0, description="stop_and_go: fall below its best that ends a pause (relative)"
+    least_gain: float = Field(
+        default=0.001,
+        ge=0,
+        description="stop_and_go: smallest relative gain of the dev score that counts as an improvement",
     )
-    refresh: int = Field(default=4, ge=2, description="stop_and_go: a pausing task trains every so many updates")
+    resume_drop: float = Field(
+        default=0.005,
+        ge=0,
+        description="stop_and_go: a paused task resumes once its dev score has dropped this far below its best, "
+        "relative to it",
+    )
+    refresh: int = Field(
+        default=4, ge=2, description="stop_and_go: a paused task still trains once in this many updates"
+    )
 
     @field_validator("targets")
     @classmethod
@@ -96,7 +111,7 @@ def at_least(factors: Mapping[str, float]) -> dict[str, float]:
     return {task: max(factor, least) for task, factor in factors.items()}
 
 
-class Windows:
+class LossWindows:
     """Mean losses over windows of updates in which a task trained."""
 
     def __init__(self, tasks: Sequence[str], length: int) -> None:
@@ -139,14 +154,16 @@ class LossRate(Policy):
 
     def __init__(self, options: DynamicOptions, workload: Workload) -> None:
         super().__init__(options, workload)
-        self._windows = Windows(self.tasks, options.window)
+        self._windows = LossWindows(self.tasks, options.window)
 
     def factors(self, step: int, ready: Sequence[str]) -> Mapping[str, float]:
         del step
         found = {task: self._windows.ratio(task) for task in ready}
         ratios = {task: 1.0 if ratio is None else ratio for task, ratio in found.items()}
         most = max(ratios.values())
-        return at_least({task: math.exp((ratio - most) / self.options.sharpness) for task, ratio in ratios.items()})
+        return at_least(
+            {task: math.exp((ratio - most) / self.options.softmax_temperature) for task, ratio in ratios.items()}
+        )
 
     def observe(self, feedback: Feedback) -> list[Change]:
         self._windows.add(feedback.losses)
@@ -208,7 +225,7 @@ class Bandit(Policy):
 
     def __init__(self, options: DynamicOptions, workload: Workload) -> None:
         super().__init__(options, workload)
-        self._windows = Windows(self.tasks, options.window)
+        self._windows = LossWindows(self.tasks, options.window)
         self._weights = dict.fromkeys(self.tasks, 1.0)
         self._greatest = 0.0
 
@@ -279,7 +296,7 @@ class StopAndGo(Policy):
         values = {"task": task, "score": score, "best": best}
         if score > best + self.options.least_gain * abs(best):
             self._best[task], self._since[task] = score, 0
-        elif task in self._pausing and score < best - self.options.loss * abs(best):
+        elif task in self._pausing and score < best - self.options.resume_drop * abs(best):
             self._pausing.discard(task)
             self._best[task], self._since[task] = score, 0
             return Change("go", values)

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from polytask.options import require_each
 from polytask.registry import NameOf
 from polytask.schedule.gate import SLACK
-from polytask.schedule.proportions import PROPORTIONS, Dial
+from polytask.schedule.proportions import PROPORTIONS, MixingParams
 from polytask.schedule.rows import passed
 from polytask.schedule.schedule import Schedule, ScheduleOptions, Stage, Workload
 
@@ -25,8 +25,10 @@ class MixedOptions(ScheduleOptions, ABC):
     proportions: Proportions | dict[str, float] = Field(
         default="proportional", description="how a step's rows are divided among the tasks, or a number for each task"
     )
-    temperature: float = Field(default=2.0, gt=0, description="for `temperature`: 1 is proportional, great is uniform")
-    cap: int = Field(default=10_000, ge=1, description="for `capped`: rows beyond which a task's size does not count")
+    temperature: float = Field(
+        default=2.0, gt=0, description="for `temperature`: 1 is proportional; the greater, the more uniform"
+    )
+    cap: int = Field(default=10_000, ge=1, description="for `capped`: greatest number of a task's rows that counts")
 
     @field_validator("proportions")
     @classmethod
@@ -50,9 +52,9 @@ class ParallelOptions(MixedOptions):
 
 
 class Mixed(Schedule):
-    """Divides `batch_rows` encoder rows among the ready tasks; a row serves every task whose label it carries.
+    """Divides `batch_size` encoder rows among the ready tasks; a row serves every task whose label it carries.
 
-    An epoch is as many steps as it takes to pass `batch_rows` at a time through as many rows as carry a label. Under
+    An epoch is as many steps as it takes to pass `batch_size` at a time through as many rows as carry a label. Under
     `proportional` each of these rows then passes once; under the others small tasks see theirs more often.
     """
 
@@ -69,7 +71,7 @@ class Mixed(Schedule):
     @property
     def together(self) -> int:
         served = sorted((len(stratum.tasks) for strata in self.workload.sources for stratum in strata), reverse=True)
-        return min(len(self.workload.sizes), sum(served[: self.workload.batch_rows]))
+        return min(len(self.workload.sizes), sum(served[: self.workload.batch_size]))
 
     @property
     def stage(self) -> Stage:
@@ -83,7 +85,7 @@ class Mixed(Schedule):
         passes = {task: work.rows / passed_rows * share / work.sizes[task] for task, share in planned.items()}
         seen = ", ".join(f"{task} {times:.2f}" for task, times in passes.items())
         return [
-            f"{self.limit} steps of {work.batch_rows} rows; an epoch is {self.steps_per_epoch} steps, for the "
+            f"{self.limit} steps of {work.batch_size} rows; an epoch is {self.steps_per_epoch} steps, for the "
             f"{work.rows} rows that carry a label",
             f"shares of the rows once all are ready: {shown}",
             f"passes through its own rows in an epoch: {seen}",
@@ -103,8 +105,8 @@ class Mixed(Schedule):
         if isinstance(chosen, dict):
             return chosen
         progress = self.step / max(1, self.limit - 1)
-        dial = Dial(self.options.temperature, self.options.cap, min(1.0, progress))
-        return PROPORTIONS[chosen](self.workload.sizes, dial)
+        params = MixingParams(self.options.temperature, self.options.cap, min(1.0, progress))
+        return PROPORTIONS[chosen](self.workload.sizes, params)
 
 
 class Parallel(Mixed):

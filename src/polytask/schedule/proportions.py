@@ -15,7 +15,7 @@ Sizes: TypeAlias = Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class Dial:
+class MixingParams:
     """What some of the proportions depend on besides the sizes.
 
     Attributes:
@@ -29,38 +29,38 @@ class Dial:
     progress: float = 0.0
 
 
-def uniform(sizes: Sizes, dial: Dial) -> dict[str, float]:
+def uniform(sizes: Sizes, params: MixingParams) -> dict[str, float]:
     """The same for every task."""
-    del dial
+    del params
     return {task: 1.0 for task in sizes}
 
 
-def proportional(sizes: Sizes, dial: Dial) -> dict[str, float]:
+def proportional(sizes: Sizes, params: MixingParams) -> dict[str, float]:
     """In proportion to the tasks' rows: every task passes through its data in the same time."""
-    del dial
+    del params
     return {task: float(size) for task, size in sizes.items()}
 
 
-def tempered(sizes: Sizes, dial: Dial) -> dict[str, float]:
+def tempered(sizes: Sizes, params: MixingParams) -> dict[str, float]:
     """In proportion to size^(1/T) (Raffel et al. 2020, section 3.5.2): T = 1 is proportional, a great T uniform."""
     most = max(sizes.values())  # of which a low temperature would make a number beyond all bounds
-    return {task: (size / most) ** (1.0 / dial.temperature) for task, size in sizes.items()}
+    return {task: (size / most) ** (1.0 / params.temperature) for task, size in sizes.items()}
 
 
-def annealed(sizes: Sizes, dial: Dial) -> dict[str, float]:
+def annealed(sizes: Sizes, params: MixingParams) -> dict[str, float]:
     """In proportion to size^a, with a falling from 1 to 0.2 over the run (Stickland and Murray 2019, section 3.2).
 
     The paper's a = 1 - 0.8 (e - 1) / (E - 1) goes by epochs; here it falls from step to step.
     """
-    return {task: size ** (1.0 - 0.8 * dial.progress) for task, size in sizes.items()}
+    return {task: size ** (1.0 - 0.8 * params.progress) for task, size in sizes.items()}
 
 
-def capped(sizes: Sizes, dial: Dial) -> dict[str, float]:
+def capped(sizes: Sizes, params: MixingParams) -> dict[str, float]:
     """In proportion to min(size, cap) (Raffel et al. 2020, section 3.5.2, examples-proportional mixing)."""
-    return {task: float(min(size, dial.cap)) for task, size in sizes.items()}
+    return {task: float(min(size, params.cap)) for task, size in sizes.items()}
 
 
-Proportioning: TypeAlias = Callable[[Sizes, Dial], dict[str, float]]
+Proportioning: TypeAlias = Callable[[Sizes, MixingParams], dict[str, float]]
 _PROPORTIONS: dict[str, Proportioning] = {
     "uniform": uniform,
     "proportional": proportional,

@@ -80,18 +80,18 @@ class _SourceDealer:
 
 
 class RowDealer:
-    """Deals `batch_rows` encoder rows a step among the sources, and those of a source among its strata."""
+    """Deals `batch_size` encoder rows a step among the sources, and those of a source among its strata."""
 
-    def __init__(self, sources: Strata, sizes: Sizes, batch_rows: int) -> None:
+    def __init__(self, sources: Strata, sizes: Sizes, batch_size: int) -> None:
         self._dealers = [_SourceDealer(strata, sizes) for strata in sources]
-        self._batch_rows = batch_rows
+        self._batch_size = batch_size
         self._sources = Apportioner(tuple(str(number) for number in range(len(sources))))
 
     def deal(self, shares: Mapping[str, float]) -> tuple[Portion, ...]:
         """Return the portions of a step for shares of any scale; a task without a share draws nothing."""
         demands = [dealer.demands(shares) for dealer in self._dealers]
         most = {str(number): float(found.max(axis=1).sum()) for number, found in enumerate(demands)}
-        given = self._sources.split(self._batch_rows, most)
+        given = self._sources.split(self._batch_size, most)
         portions = [
             portion
             for number, dealer in enumerate(self._dealers)

@@ -25,7 +25,8 @@ class ScheduleOptions(Options, ABC):
     strategy: str
     placement: Literal["mixed", "split"] = Field(
         default="mixed",
-        description="with several processes: each gets rows of all tasks, or of as few as may be; the update is one",
+        description="with several processes: mixed gives each process rows of all tasks, split rows of as "
+        "few tasks as possible; the update is the same",
     )
 
     @abstractmethod
@@ -62,7 +63,7 @@ class Workload:
     Attributes:
         sizes: for each task the training rows that carry its label.
         sources: for each source its strata: rows that carry the labels of the same tasks.
-        batch_rows: rows that go through the encoder in one step.
+        batch_size: rows that go through the encoder in one step.
         epochs: of the run.
         metrics: the tasks' main metrics.
         needs: for each task those that must be ready before it.
@@ -71,7 +72,7 @@ class Workload:
 
     sizes: Mapping[str, int]
     sources: tuple[tuple[Stratum, ...], ...]
-    batch_rows: int
+    batch_size: int
     epochs: float = 3.0
     metrics: Mapping[str, str] = field(default_factory=dict[str, str])
     needs: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
@@ -90,7 +91,7 @@ class Workload:
     @property
     def epoch_steps(self) -> int:
         """Steps that pass as many rows through the encoder as carry a label."""
-        return math.ceil(self.rows / self.batch_rows)
+        return math.ceil(self.rows / self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ class Schedule(ABC):
     def __init__(self, options: ScheduleOptions, workload: Workload) -> None:
         self.placement = options.placement
         self.workload = workload
-        self._dealer = RowDealer(workload.sources, workload.sizes, workload.batch_rows)
+        self._dealer = RowDealer(workload.sources, workload.sizes, workload.batch_size)
         self.step = 0
         self.finished: str | None = None
         self.gates = Gates(workload.sizes, workload.needs, workload.gates, default=self.default_gate())

@@ -23,10 +23,15 @@ class SequentialOptions(ScheduleOptions):
 
     strategy: Literal["sequential"]  # pyright: ignore[reportIncompatibleVariableOverride]
     replay: float = Field(
-        default=0.0, ge=0, lt=1, description="share of a step's rows from tasks of earlier stages, against forgetting"
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of a step's rows that comes from tasks of earlier stages, against forgetting",
     )
-    freeze: int = Field(default=0, ge=0, description="encoder layers, from the lowest, frozen after the first stage")
-    restart: bool = Field(default=True, description="whether the learning rate starts anew in each stage")
+    freeze: int = Field(
+        default=0, ge=0, description="number of encoder layers, from the lowest, to freeze after the first stage"
+    )
+    restart: bool = Field(default=True, description="restart the learning rate schedule in each stage")
 
     def build(self, workload: Workload) -> Schedule:
         return Sequential(self, workload)
@@ -61,7 +66,7 @@ class Sequential(Schedule):
         """Return the rows that a stage's task draws in a step, on average; a row may serve several tasks."""
         shares = self._stage_shares(number)
         rows = passed(self.workload.sources, self.workload.sizes, shares)
-        return self.workload.batch_rows * shares[self.order[number]] / rows
+        return self.workload.batch_size * shares[self.order[number]] / rows
 
     def _stage_steps(self, number: int) -> int:
         task = self.order[number]

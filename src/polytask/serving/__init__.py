@@ -62,7 +62,7 @@ def flag_of(option: str) -> str:
 
 
 def read_options(
-    given: Mapping[str, Any], key_file: Path | None = None, flag: Callable[[str], str] = flag_of
+    flags: Mapping[str, Any], key_file: Path | None = None, flag: Callable[[str], str] = flag_of
 ) -> ServeOptions:
     """Return the options of a command line; what is None was not given.
 
@@ -72,7 +72,7 @@ def read_options(
     The key is the first of: the one given, that in the file, that in the variable POLYTASK_API_KEY.
     Raises ConfigError for a value that is out of range and for a key file that cannot be read.
     """
-    values = {name: value for name, value in given.items() if value is not None}
+    values = {name: value for name, value in flags.items() if value is not None}
     if "api_key" not in values and key_file is not None:
         try:
             values["api_key"] = key_file.read_text("utf-8").strip()

@@ -14,8 +14,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from polytask.serving.batcher import Answering
-from polytask.serving.gate import Gate
 from polytask.serving.messages import Health, PredictRequest, PredictResponse, Problem, TasksResponse
+from polytask.serving.middleware import RequestMiddleware
 from polytask.serving.options import ServeOptions
 from polytask.serving.service import Service
 from polytask.version import __version__
@@ -35,7 +35,9 @@ _SCHEMAS = "#/components/schemas/"
 _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
-def create_app(model: Answering, options: ServeOptions | None = None, failed: Callable[[], None] | None = None) -> Gate:
+def create_app(
+    model: Answering, options: ServeOptions | None = None, failed: Callable[[], None] | None = None
+) -> RequestMiddleware:
     """Return an ASGI application that serves a model.
 
     Args:
@@ -78,7 +80,9 @@ def create_app(model: Answering, options: ServeOptions | None = None, failed: Ca
 
     api.add_exception_handler(Exception, _failed)
     _document(api, service, example[0])
-    return Gate(api, service.options, service.metrics, frozenset([*api.openapi()["paths"], "/openapi.json"]))
+    return RequestMiddleware(
+        api, service.options, service.metrics, frozenset([*api.openapi()["paths"], "/openapi.json"])
+    )
 
 
 def _refusals(*codes: int) -> dict[int | str, dict[str, Any]]:

@@ -20,7 +20,7 @@ from polytask.serving.log import LOG
 if TYPE_CHECKING:
     from polytask.data.tokens import Tokenization
     from polytask.data.windows import Long
-    from polytask.predict.predictor import Answer
+    from polytask.predict.predictor import TextPrediction
     from polytask.predict.record import Record
     from polytask.tasks import Task
 
@@ -43,7 +43,7 @@ class Answering(Protocol):
 
     def answers(
         self, records: Sequence[Record], tasks: Sequence[str] | None = None, *, long: Long = "truncate"
-    ) -> Iterator[Answer]:
+    ) -> Iterator[TextPrediction]:
         """Answer records in their order."""
         ...
 
@@ -76,7 +76,7 @@ class Ticket:
     records: Sequence[Record]
     tasks: tuple[str, ...]
     tokens: int
-    answered: asyncio.Future[list[Answer]]
+    answered: asyncio.Future[list[TextPrediction]]
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Batcher:
         Args:
             tasks: in the model's order, each once; requests of the same tasks run together.
         """
-        answered: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[list[TextPrediction]] = asyncio.get_running_loop().create_future()
         ticket = Ticket(records, tasks, sum(self._estimate(record) for record in records), answered)
         with self._changed:
             if self._closed:
@@ -237,7 +237,7 @@ class Batcher:
         ran = Ran(len(tickets), len(records), time.perf_counter() - began)
         self._seconds_a_text = 0.8 * self._seconds_a_text + 0.2 * ran.seconds / ran.texts
         self._ran(ran)
-        outcomes: list[list[Answer] | Exception] = []
+        outcomes: list[list[TextPrediction] | Exception] = []
         start = 0
         for ticket in tickets:
             outcomes.append(answers[start : start + len(ticket.records)])
@@ -254,7 +254,7 @@ def _ordinary(error: BaseException) -> Exception:
     return failed
 
 
-def _deliver(tickets: Sequence[Ticket], outcomes: Sequence[list[Answer] | Exception]) -> None:
+def _deliver(tickets: Sequence[Ticket], outcomes: Sequence[list[TextPrediction] | Exception]) -> None:
     """Hand the outcomes over to the event loop, all at once."""
 
     def settle() -> None:

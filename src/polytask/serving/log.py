@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 LOG = logging.getLogger("polytask.serving")
 
 
-class JsonLines(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """A record as one JSON object: time, level, event, and the fields given with it.
 
     Of an exception it tells the class and the places in the code: its message could quote a text.
@@ -34,7 +34,7 @@ def write_json_lines() -> None:
     """Send our log, and uvicorn's and Python's warnings, to stderr as JSON lines."""
     logging.captureWarnings(True)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonFormatter())
     for name, level in (
         ("polytask.serving", logging.INFO),
         ("uvicorn", logging.WARNING),

@@ -71,7 +71,9 @@ class TaskDescription(BaseModel):
     type: str
     inputs: list[str] = Field(description="the column, or the two columns of a pair, that a row object may use")
     labels: list[str] = Field(description="its labels; none for a number")
-    usual: tuple[float, float] | None = Field(description="where most numbers lie; null where labels are no numbers")
+    typical_range: tuple[float, float] | None = Field(
+        description="where most numbers lie; null where labels are no numbers"
+    )
     metric: str = Field(description="the main metric")
     scores: dict[str, dict[str, float | None]] = Field(description="by split and metric, as measured after training")
 

@@ -22,8 +22,8 @@ from polytask.predict.load import load
 from polytask.predict.predictor import Model
 from polytask.serving.app import create_app
 from polytask.serving.connection import Connection, Limits, LoopErrors, allow_descriptors
-from polytask.serving.gate import Gate
 from polytask.serving.log import LOG, told, write_json_lines
+from polytask.serving.middleware import RequestMiddleware
 from polytask.serving.options import ServeOptions
 
 # Files that the process itself holds open: its model, its log, its libraries.
@@ -117,7 +117,7 @@ def _run_until_stopped(server: Server, bound: socket.socket) -> None:
         beside.join()
 
 
-def configured(application: Gate, options: ServeOptions, **more: Any) -> uvicorn.Config:  # noqa: ANN401
+def configured(application: RequestMiddleware, options: ServeOptions, **more: Any) -> uvicorn.Config:  # noqa: ANN401
     """Return uvicorn's configuration of an application, with the limits of its connections."""
     limits = Limits(options.max_connections, options.timeout_s, application.metrics.dropped)
     connection: Any = partial(Connection, limits=limits)

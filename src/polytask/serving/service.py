@@ -20,7 +20,7 @@ from polytask.serving.metrics import Metrics
 from polytask.serving.options import ServeOptions
 
 if TYPE_CHECKING:
-    from polytask.predict.predictor import Answer
+    from polytask.predict.predictor import TextPrediction
 
 # Bytes of a body that is read in the event loop; a larger one could stop it for milliseconds.
 SMALL_BODY = 16_384
@@ -83,7 +83,7 @@ class Service:
                 "type": task.type_name,
                 "inputs": [column for column in (task.options.inputs.first, task.options.inputs.second) if column],
                 "labels": list(task.labels),
-                "usual": task.usual,
+                "typical_range": task.typical_range,
                 "metric": task.metric,
                 "scores": {split: found[name] for split, found in scores.items() if name in found},
             }
@@ -143,7 +143,7 @@ class Service:
 
     async def _answers(
         self, records: Sequence[Record], tasks: tuple[str, ...], request: Request
-    ) -> Sequence[Answer] | None:
+    ) -> Sequence[TextPrediction] | None:
         """Wait for the answers; None when the client has left."""
         try:
             ticket = self.batcher.put(records, tasks)
@@ -163,7 +163,7 @@ class Service:
             gone.cancel()
             self.batcher.drop(ticket)
 
-    async def _awaited(self, ticket: Ticket, gone: asyncio.Task[None]) -> Sequence[Answer] | None:
+    async def _awaited(self, ticket: Ticket, gone: asyncio.Task[None]) -> Sequence[TextPrediction] | None:
         limit = self.options.timeout_s
         await asyncio.wait({ticket.answered, gone}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         if ticket.answered.done():
@@ -181,7 +181,7 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def _content(answers: Sequence[Answer]) -> dict[str, Any]:
+def _content(answers: Sequence[TextPrediction]) -> dict[str, Any]:
     """Return the body of an answer."""
     predictions = [answer.predictions for answer in answers]
     return {"predictions": predictions, "truncated": [answer.truncated for answer in answers]}

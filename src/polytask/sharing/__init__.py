@@ -10,7 +10,7 @@ from polytask.sharing.mixing import CrossStitchOptions, MmoeOptions, PleOptions
 from polytask.sharing.partial import PartialOptions
 from polytask.sharing.plan import Plan
 from polytask.sharing.policy import Decision, SharingPolicy
-from polytask.sharing.sharing import Kind, Mixing, Sharing, SharingOptions
+from polytask.sharing.sharing import Mixing, PartKind, Sharing, SharingOptions
 
 _STRATEGIES: dict[str, type[SharingOptions]] = {
     "global": GlobalOptions,
@@ -29,8 +29,8 @@ __all__ = [
     "Adaptive",
     "Decision",
     "GlobalOptions",
-    "Kind",
     "Mixing",
+    "PartKind",
     "Plan",
     "Sharing",
     "SharingOptions",

@@ -41,19 +41,21 @@ class AdaptiveOptions(TreeOptions):
     strategy: Literal["adaptive"]  # pyright: ignore[reportIncompatibleVariableOverride]
     start: AnyStart = Field(default=GlobalOptions(strategy="global"), description="the plan to start from")
     interval: int | None = Field(
-        default=None, ge=1, description="updates between two measurements; by default they cost about 4 % of the time"
+        default=None,
+        ge=1,
+        description="updates between two measurements; by default chosen so that they cost about 4 % of the time",
     )
     threshold: float = Field(
-        default=0.0, ge=-1, le=1, description="a part is split where the mean cosine of two groups stays below this"
+        default=0.0, ge=-1, le=1, description="a part is split when the mean cosine of two groups stays below this"
     )
     confidence: float = Field(
-        default=1.5, ge=0, description="by so many standard errors; a few rows say little about a gradient"
+        default=1.5, ge=0, description="number of standard errors by which the cosine must stay below the threshold"
     )
-    patience: int = Field(default=3, ge=1, description="measurements in a row that must agree on a change")
-    measurements: int = Field(default=10, ge=1, description="so many before the first change")
-    smoothing: float = Field(default=0.9, gt=0, lt=1, description="share of the past in the running averages")
+    patience: int = Field(default=3, ge=1, description="consecutive measurements that must agree on a change")
+    min_measurements: int = Field(default=10, ge=1, description="measurements before the first change")
+    smoothing: float = Field(default=0.9, gt=0, lt=1, description="weight of the past in the running averages")
     max_parameters: float = Field(
-        default=2.0, gt=0, description="greatest size of the model, in sizes of the one that shares everything"
+        default=2.0, gt=0, description="maximum size of the model, relative to the one that shares everything"
     )
     merge: bool = Field(default=False, description="join copies again that stay close and agree")
     merge_similarity: float = Field(default=0.1, ge=-1, le=1, description="copies agree above this mean cosine")
@@ -74,9 +76,9 @@ class AdaptiveOptions(TreeOptions):
     def _base_is_measured(self) -> AdaptiveOptions:
         if self.base == "frozen":
             raise ValueError("found base 'frozen'; a layer that is not trained has no gradient to measure")
-        if self.merge and self.kind in ("lora", "houlsby"):
+        if self.merge and self.kind in ("lora", "adapter"):
             raise ValueError(
-                f"found merge beside kind {self.kind!r}; additions of all tasks joined into one would be dropped; "
+                f"found merge beside kind {self.kind!r}; adapters of all tasks joined into one would be dropped; "
                 "use kind copy or soft"
             )
         return self
@@ -112,9 +114,9 @@ class Similarity:
     cosine: NDArray[np.float64]
     error: NDArray[np.float64]
 
-    def between(self, level: int, one: Sequence[int], other: Sequence[int]) -> tuple[float, float]:
+    def between(self, level: int, first: Sequence[int], second: Sequence[int]) -> tuple[float, float]:
         """Return the mean cosine of two groups at a level, and its error as if their pairs erred together."""
-        where = np.ix_(one, other)
+        where = np.ix_(first, second)
         return float(self.cosine[level - 1][where].mean()), float(self.error[level - 1][where].mean())
 
 
@@ -197,7 +199,7 @@ class Adaptive(SharingPolicy):
                 continue
             streak = self._streaks.get(("split", cut), 0) + self._speaks(known, cut)
             persistent["split", cut] = streak
-            if streak < self.options.patience or self._count < self.options.measurements:
+            if streak < self.options.patience or self._count < self.options.min_measurements:
                 continue
             found = self._above(similarity, cut)
             gain = sum(self.options.threshold - value for value in found)
@@ -267,7 +269,7 @@ class Adaptive(SharingPolicy):
                 continue
             streak = self._streaks.get(("merge", cut), 0) + self._speaks(known, cut)
             persistent["merge", cut] = streak
-            late = self._count >= self.options.measurements and streak >= self.options.patience
+            late = self._count >= self.options.min_measurements and streak >= self.options.patience
             if late and (best is None or alike > best.similarity[0]):
                 plan = self.plan.merge(level, one, other)
                 best = Decision("merge", level, (one, other), (alike,), self._count, self._size(plan), plan)

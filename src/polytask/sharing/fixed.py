@@ -23,7 +23,7 @@ class GlobalOptions(SharingOptions):
 
 
 class IndependentOptions(TreeOptions):
-    """One encoder a task; with lora or houlsby, one encoder and additions for each task in every layer."""
+    """One encoder a task; with lora or adapter, one encoder and adapters for each task in every layer."""
 
     strategy: Literal["independent"]  # pyright: ignore[reportIncompatibleVariableOverride]
 

@@ -11,24 +11,27 @@ from pydantic import Field
 from polytask.errors import ConfigError
 from polytask.options import Options
 from polytask.sharing.plan import Plan
-from polytask.sharing.sharing import Kind, Sharing, require_layer, require_task
+from polytask.sharing.sharing import PartKind, Sharing, require_layer, require_task
 
 
 class ExtendOptions(Options):
     """Where the new tasks' own layers begin; by default they have none, only heads."""
 
     follow: str | None = Field(
-        default=None, description="the old task whose way through the layers the new ones take; where there are several"
+        default=None,
+        description="the old task whose path through the layers the new tasks take; required where there are several",
     )
     shared_layers: int | None = Field(
         default=None, ge=0, description="layers 1 to this one are those of the followed task, those above are new ones"
     )
-    kind: Literal["copy", "lora", "houlsby"] | None = Field(
-        default=None, description="what the new tasks' part of a layer is; by default that of the model's own parts"
+    kind: Literal["copy", "lora", "adapter"] | None = Field(
+        default=None, description="what the new tasks' parts are made of; by default as the model's own parts"
     )
-    rank: int | None = Field(default=None, ge=1, le=4096, description="of lora's deltas; width of houlsby's adapters")
+    rank: int | None = Field(
+        default=None, ge=1, le=4096, description="rank of lora's deltas, or width of the bottleneck adapters"
+    )
     alpha: float | None = Field(default=None, gt=0, description="lora's deltas are scaled by alpha / rank")
-    targets: tuple[str, ...] | None = Field(default=None, description="the linear modules with an addition")
+    targets: tuple[str, ...] | None = Field(default=None, description="the linear modules with an adapter")
 
     @property
     def part(self) -> dict[str, object]:
@@ -90,7 +93,7 @@ def _followed(plan: Plan, named: str | None) -> str:
     return plan.tasks[0]
 
 
-def _kind(old: Sharing, options: ExtendOptions) -> Kind:
+def _kind(old: Sharing, options: ExtendOptions) -> PartKind:
     """Return what the parts of a layer are: all parts of a model are of one kind."""
     said = options.part
     if said and options.shared_layers is None:
@@ -100,7 +103,7 @@ def _kind(old: Sharing, options: ExtendOptions) -> Kind:
         )
     divided = any(len(level) > 1 for level in old.plan.levels)
     if not divided and not old.kind.shares_layer:
-        return replace(Kind(), **said)  # type: ignore[arg-type]
+        return replace(PartKind(), **said)  # type: ignore[arg-type]
     for key, value in said.items():
         has = getattr(old.kind, key)
         if value != has:

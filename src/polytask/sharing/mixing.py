@@ -60,8 +60,8 @@ class CrossStitchOptions(MixingOptions):
     """A tower a task, mixed after every layer by learned units (Misra et al. 2016)."""
 
     strategy: Literal["cross_stitch"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    own_weight: float = Field(default=0.9, gt=0, le=1, description="first weight of a task's own tower")
-    rate: float = Field(default=100.0, gt=0, description="learning rate of the units, times the encoder's")
+    own_weight: float = Field(default=0.9, gt=0, le=1, description="initial weight of a task's own tower")
+    rate: float = Field(default=100.0, gt=0, description="learning rate of the units, relative to the encoder's")
 
     def own(self) -> dict[str, float]:
         return {"own_weight": self.own_weight, "rate": self.rate}

@@ -22,7 +22,7 @@ class Branch(Options):
     """From a layer on, which tasks stay together."""
 
     from_layer: int = Field(ge=1, description="the lowest layer that is divided, from 1")
-    groups: Groups = Field(description="every task in one group")
+    groups: Groups = Field(description="groups of tasks; each task is in one of them")
 
 
 class PartialOptions(TreeOptions):
@@ -32,7 +32,9 @@ class PartialOptions(TreeOptions):
     shared_layers: int | None = Field(
         default=None, ge=0, description="layers 1 to this one are shared by all tasks, those above are each task's own"
     )
-    branches: tuple[Branch, ...] | None = Field(default=None, min_length=1, description="several may be stacked")
+    branches: tuple[Branch, ...] | None = Field(
+        default=None, min_length=1, description="where the plan branches; several branches may be stacked"
+    )
     layers: dict[str, Groups] | None = Field(
         default=None, description="every layer's groups, by layer or range: {embeddings: ..., 1-4: ..., 5-6: ...}"
     )

@@ -72,12 +72,12 @@ class Plan:
         )
         return Plan(self.tasks, (*self.levels[:level], *upper))
 
-    def merge(self, level: int, one: Iterable[str], other: Iterable[str]) -> Plan:
+    def merge(self, level: int, left: Iterable[str], right: Iterable[str]) -> Plan:
         """Join two parts of a level.
 
         Raises ValueError when they are no parts of the level, or stand apart below it already.
         """
-        first, second = frozenset(one), frozenset(other)
+        first, second = frozenset(left), frozenset(right)
         for part in (first, second):
             if part not in self.levels[level] or first == second:
                 raise ValueError(f"{name_of(level)}: {sorted(part)} is not one of two parts that could be joined")

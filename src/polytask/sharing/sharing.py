@@ -14,26 +14,26 @@ from polytask.options import Options
 from polytask.sharing.plan import Part, Plan, global_plan
 from polytask.sharing.policy import SharingPolicy
 
-KindName: TypeAlias = Literal["copy", "lora", "soft", "houlsby"]
+PartKindName: TypeAlias = Literal["copy", "lora", "soft", "adapter"]
 
 
 @dataclass(frozen=True)
-class Kind:
+class PartKind:
     """What the weights of a part are, at a level that has several.
 
     Attributes:
-        name: copy: the layer itself, once a part; soft: the same, tied to each other; lora, houlsby: one layer for
-            all parts and a small addition for each.
-        rank: of lora's deltas, or the width of houlsby's adapters.
+        name: copy: the layer itself, once a part; soft: the same, tied to each other; lora, adapter: one layer for
+            all parts and a small adapter for each.
+        rank: of lora's deltas, or the width of adapters.
         alpha: lora's deltas are scaled by alpha / rank.
-        targets: names of the linear modules that get an addition; empty for the kind's own choice.
-        frozen: whether the layer below the additions stays as it was pretrained.
+        targets: names of the linear modules that get an adapter; empty for the kind's own choice.
+        frozen: whether the layer below the adapters stays as it was pretrained.
         strength: of the tie.
-        alone_from: from this layer on a part that stands alone has an addition too: it had others beside it before
+        alone_from: from this layer on a part that stands alone has an adapter too: it had others beside it before
             they were pruned away. None: nowhere.
     """
 
-    name: KindName = "copy"
+    name: PartKindName = "copy"
     rank: int = 8
     alpha: float = 16.0
     targets: tuple[str, ...] = ()
@@ -45,13 +45,13 @@ class Kind:
         object.__setattr__(self, "targets", tuple(self.targets))  # JSON has lists only
 
     def adds(self, layer: int, parts: int) -> bool:
-        """Whether each part of a layer that has so many has an addition."""
+        """Whether each part of a layer that has so many has an adapter."""
         return self.shares_layer and (parts > 1 or (self.alone_from is not None and layer >= self.alone_from))
 
     @property
     def shares_layer(self) -> bool:
         """Whether the parts of a level stand on one layer."""
-        return self.name in ("lora", "houlsby")
+        return self.name in ("lora", "adapter")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Sharing:
     """
 
     plan: Plan
-    kind: Kind = Kind()
+    kind: PartKind = PartKind()
     mixing: Mixing | None = None
     heads: tuple[tuple[str, ...], ...] = ()
     trunks: tuple[Sharing, ...] = ()
@@ -108,7 +108,7 @@ class Sharing:
         joined = tuple(tuple(part for partition in level for part in partition) for level in zip(*levels, strict=True))
         plan = Plan(tuple(order), joined)
         kinds = {trunk.kind for trunk in trunks}
-        # Additions are told by the parts of a trunk, so their trunks are told one by one.
+        # Adapters are told by the parts of a trunk, so their trunks are told one by one.
         if len(kinds) == 1 and all(trunk.mixing is None and not trunk.kind.shares_layer for trunk in trunks):
             return cls(plan, kinds.pop(), heads=heads)
         return cls(plan, heads=heads, trunks=tuple(replace(trunk, heads=()) for trunk in trunks))
@@ -133,7 +133,7 @@ class Sharing:
         return replace(self, plan=plan)
 
     def within(self, tasks: Collection[str]) -> Sharing:
-        """Return what some of the tasks share; towers of mixing methods and additions stay."""
+        """Return what some of the tasks share; towers of mixing methods and adapters stay."""
         kept = tuple(tuple(task for task in group if task in tasks) for group in self.heads)
         heads = tuple(group for group in kept if len(group) > 1)
         if self.trunks or (self.kind.shares_layer and len(self.plan.trunks) > 1):
@@ -170,7 +170,7 @@ class Sharing:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Sharing:
         """Rebuild it from `to_json`."""
-        kind = Kind(**data["kind"])
+        kind = PartKind(**data["kind"])
         mixing = None if data["mixing"] is None else Mixing(**data["mixing"])
         heads = tuple(tuple(group) for group in data["heads"])
         trunks = tuple(cls.from_json(trunk) for trunk in data.get("trunks", ()))
@@ -216,11 +216,11 @@ class SharingOptions(Options, ABC):
 
 
 # Which kind reads an option.
-_READ_BY: dict[str, tuple[KindName, ...]] = {
-    "rank": ("lora", "houlsby"),
+_READ_BY: dict[str, tuple[PartKindName, ...]] = {
+    "rank": ("lora", "adapter"),
     "alpha": ("lora",),
-    "targets": ("lora", "houlsby"),
-    "base": ("lora", "houlsby"),
+    "targets": ("lora", "adapter"),
+    "base": ("lora", "adapter"),
     "strength": ("soft",),
 }
 
@@ -228,20 +228,22 @@ _READ_BY: dict[str, tuple[KindName, ...]] = {
 class TreeOptions(SharingOptions, ABC):
     """The options of strategies that make a tree."""
 
-    kind: KindName = Field(
+    kind: PartKindName = Field(
         default="copy",
-        description="what a part's weights are: copy: its own layer; soft: its own, tied to the others; "
-        "lora, houlsby: the shared layer and a small addition",
+        description="the weights of a part: copy: its own layer; soft: its own layer, tied to the others; "
+        "lora, adapter: the shared layer and a small module of its own",
     )
-    rank: int = Field(default=Kind.rank, ge=1, le=4096, description="of lora's deltas; width of houlsby's adapters")
-    alpha: float = Field(default=Kind.alpha, gt=0, description="lora's deltas are scaled by alpha / rank")
+    rank: int = Field(
+        default=PartKind.rank, ge=1, le=4096, description="rank of lora's deltas, or width of the bottleneck adapters"
+    )
+    alpha: float = Field(default=PartKind.alpha, gt=0, description="lora's deltas are scaled by alpha / rank")
     targets: tuple[str, ...] = Field(
-        default=(), description="names of the linear modules with an addition, such as query; by default the kind's own"
+        default=(), description="names of the linear modules with an adapter, such as query; by default the kind's own"
     )
     base: Literal["trained", "frozen"] = Field(
-        default="trained", description="whether the layers below additions are trained as well"
+        default="trained", description="train or freeze the shared layers below the adapters"
     )
-    strength: float = Field(default=Kind.strength, ge=0, description="of the tie between the parts (soft)")
+    strength: float = Field(default=PartKind.strength, ge=0, description="soft: strength of the tie between the parts")
 
     @model_validator(mode="after")
     def _options_fit_the_kind(self) -> TreeOptions:
@@ -262,8 +264,8 @@ class TreeOptions(SharingOptions, ABC):
 
     def build(self, tasks: Sequence[str], layers: int) -> Sharing:
         plan = self.plan(tasks, layers)
-        kind = Kind(self.kind, self.rank, self.alpha, self.targets, self.base == "frozen", self.strength)
-        if kind.shares_layer:  # additions stand on layers; the embeddings have none, and are shared
+        kind = PartKind(self.kind, self.rank, self.alpha, self.targets, self.base == "frozen", self.strength)
+        if kind.shares_layer:  # adapters stand on layers; the embeddings have none, and are shared
             plan = Plan(plan.tasks, (global_plan(tasks, 0).levels[0], *plan.levels[1:]))
         return Sharing(plan, kind, None, self.heads(tasks))
 

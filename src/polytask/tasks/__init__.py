@@ -10,7 +10,7 @@ from polytask.tasks.reads import head_specs, require_readable
 from polytask.tasks.regression import Regression
 from polytask.tasks.table import TaskTable
 from polytask.tasks.tagging import Tagging
-from polytask.tasks.task import Tally, Task, TaskOptions
+from polytask.tasks.task import LabelStats, Task, TaskOptions
 
 _TYPES: dict[str, type[Task]] = {
     "classification": Classification,
@@ -25,8 +25,8 @@ for _level, _rows in MEASURED.items():
 __all__ = [
     "METRICS",
     "TASKS",
+    "LabelStats",
     "Metric",
-    "Tally",
     "Task",
     "TaskOptions",
     "head_specs",

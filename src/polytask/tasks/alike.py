@@ -5,14 +5,14 @@ from __future__ import annotations
 from polytask.tasks.task import Task
 
 
-def label_differences(one: Task, other: Task) -> list[str]:
+def label_differences(first: Task, second: Task) -> list[str]:
     """Say in what the types and labels of two tasks differ; nothing where they are the same."""
-    found: list[str] = []
-    if one.type_name != other.type_name:
-        found.append(f"their types are {one.type_name} and {other.type_name}")
-    if one.labels != other.labels:
-        for task, missing in ((one, other), (other, one)):
+    differences: list[str] = []
+    if first.type_name != second.type_name:
+        differences.append(f"their types are {first.type_name} and {second.type_name}")
+    if first.labels != second.labels:
+        for task, missing in ((first, second), (second, first)):
             only = [label for label in task.labels if label not in missing.labels]
             if only:
-                found.append(f"only {task.name!r} has the labels {', '.join(only)}")
-    return found
+                differences.append(f"only {task.name!r} has the labels {', '.join(only)}")
+    return differences

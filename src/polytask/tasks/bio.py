@@ -95,7 +95,7 @@ def word_tags(tags: Sequence[str], words: Sequence[int]) -> list[str]:
     return found + ["O"] * waiting
 
 
-def confused_spans(truth: Sequence[str], found: Sequence[str]) -> list[tuple[str, str]]:
+def span_confusion_pairs(labels: Sequence[str], predictions: Sequence[str]) -> list[tuple[str, str]]:
     """Return (true label, label found) of the entities of a row, `O` where there is none with these ends.
 
     An entity found with another end counts as one that was missed and as one that is not there, as in the strict F1.
@@ -103,6 +103,6 @@ def confused_spans(truth: Sequence[str], found: Sequence[str]) -> list[tuple[str
     >>> confused_spans(["B-PER", "I-PER", "O", "B-LOC"], ["B-ORG", "I-ORG", "B-LOC", "O"])
     [('PER', 'ORG'), ('O', 'LOC'), ('LOC', 'O')]
     """
-    true = {(span.first, span.end): span.label for span in spans(truth)}
-    guessed = {(span.first, span.end): span.label for span in spans(found)}
+    true = {(span.first, span.end): span.label for span in spans(labels)}
+    guessed = {(span.first, span.end): span.label for span in spans(predictions)}
     return [(true.get(ends, "O"), guessed.get(ends, "O")) for ends in sorted({*true, *guessed})]

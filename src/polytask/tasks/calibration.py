@@ -24,9 +24,7 @@ Integers: TypeAlias = NDArray[np.int64]
 class CalibratedOptions(TaskOptions):
     """Options of the task types that answer with probabilities."""
 
-    calibrate: bool = Field(
-        default=False, description="whether one temperature is fitted on dev, by which probabilities are corrected"
-    )
+    calibrate: bool = Field(default=False, description="fit a temperature on dev that corrects the probabilities")
 
 
 def fit_temperature(outputs: Outputs, targets: Integers) -> tuple[float, list[str]]:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from polytask.tasks.calibration import CalibratedOptions, fit_temperature
 from polytask.tasks.task import Bools, Floats, Outputs, Task, rounded, softmax
-from polytask.terms import Gold
+from polytask.terms import Label
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +39,7 @@ class Choice(Task):
         """Return the weight of each class, or None when all weigh the same."""
 
     @abstractmethod
-    def targets(self, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None) -> NDArray[np.int64]:
+    def targets(self, labels: Sequence[Label], words: Sequence[Sequence[int]] | None) -> NDArray[np.int64]:
         """Return the class of each decision, or -100; where words are read, those with a token of their own decide."""
 
     @property
@@ -49,11 +49,11 @@ class Choice(Task):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return cross_entropy(outputs, targets, self.weights(), self.options.label_smoothing)
 
-    def imitation(self, outputs: Tensor, targets: Tensor, taught: Tensor) -> Tensor:
-        return soft_cross_entropy(outputs, targets, taught, self.weights())
+    def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
+        return soft_cross_entropy(outputs, targets, teacher_logits, self.weights())
 
-    def mass(self, targets: Tensor) -> float:
-        return known_mass(targets, self.weights())
+    def loss_denominator(self, targets: Tensor) -> float:
+        return known_denominator(targets, self.weights())
 
     def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """What the right classes lack of probability 1."""
@@ -70,11 +70,11 @@ class Choice(Task):
         return self.options.calibrate
 
     def tuned(
-        self, outputs: Outputs, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None = None
+        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
     ) -> tuple[Self, list[str]]:
         if not self.options.calibrate:
             return self.uncalibrated(), []
-        temperature, notes = fit_temperature(outputs, self.targets(golds, words))
+        temperature, notes = fit_temperature(outputs, self.targets(labels, words))
         return replace(self, temperature=temperature), notes  # type: ignore[type-var]
 
     def describe_tuned(self) -> dict[str, Any]:
@@ -84,10 +84,10 @@ class Choice(Task):
         return replace(self, temperature=1.0)  # type: ignore[type-var]
 
     def certainty(
-        self, outputs: Outputs, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None = None
+        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
     ) -> tuple[Floats, Bools]:
         scaled = (outputs / self.temperature).astype(np.float64)
-        return softmax(scaled).max(-1, initial=0.0), scaled.argmax(-1) == self.targets(golds, words)
+        return softmax(scaled).max(-1, initial=0.0), scaled.argmax(-1) == self.targets(labels, words)
 
 
 def balanced_weights(counts: Sequence[int]) -> list[float]:
@@ -109,14 +109,14 @@ def cross_entropy(outputs: Tensor, targets: Tensor, weights: list[float] | None,
     return F.cross_entropy(outputs, targets, weight=weight, reduction="sum", label_smoothing=smoothing)
 
 
-def soft_cross_entropy(outputs: Tensor, targets: Tensor, taught: Tensor, weights: list[float] | None) -> Tensor:
+def soft_cross_entropy(outputs: Tensor, targets: Tensor, teacher_logits: Tensor, weights: list[float] | None) -> Tensor:
     """Return the summed cross-entropy against a teacher's distribution; each counts for what its target weighs.
 
     Args:
-        outputs, taught: n x classes, before the softmax.
+        outputs, teacher_logits: n x classes, before the softmax.
         targets: n class indices, or -100 for what does not count.
     """
-    each = -(taught.softmax(-1) * outputs.log_softmax(-1)).sum(-1)
+    each = -(teacher_logits.softmax(-1) * outputs.log_softmax(-1)).sum(-1)
     known = targets != -100
     factors = known.to(outputs.dtype)
     if weights is not None:
@@ -124,7 +124,7 @@ def soft_cross_entropy(outputs: Tensor, targets: Tensor, taught: Tensor, weights
     return (each * factors).sum()
 
 
-def known_mass(targets: Tensor, weights: list[float] | None) -> float:
+def known_denominator(targets: Tensor, weights: list[float] | None) -> float:
     """Return the number of targets that are not -100, or the sum of their weights."""
     known = targets[targets != -100]
     return float(len(known)) if weights is None else sum(weights[index] for index in known.tolist())

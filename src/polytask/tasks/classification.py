@@ -15,15 +15,15 @@ from polytask.tasks.choice import Choice, ChoiceOptions, balanced_weights
 from polytask.tasks.task import (
     ON_DEV,
     Floats,
+    LabelStats,
     Outputs,
     Row,
-    Tally,
     label_text,
     rounded,
     says_nothing,
     softmax,
 )  # fmt: skip
-from polytask.terms import Gold, HeadSpec, Word
+from polytask.terms import HeadSpec, Label, WordSpan
 
 
 class ClassificationOptions(ChoiceOptions):
@@ -59,7 +59,7 @@ class Classification(Choice):
         "binary", "binary-classification", "sentiment", "sentiment-analysis", "topic", "intent", "nli", "classifier",
     )  # fmt: skip
     Options = ClassificationOptions
-    gold_type = "string"
+    label_type = "string"
     target_type = "int"
     activation = "softmax"
     problem_type = "single_label_classification"
@@ -69,24 +69,24 @@ class Classification(Choice):
         return (options.label,)
 
     @classmethod
-    def read(cls, options: ClassificationOptions, row: Row, tally: Tally) -> Gold:
+    def read(cls, options: ClassificationOptions, row: Row, stats: LabelStats) -> Label:
         value = row.get(options.label)
         if says_nothing(value, options):
             return None
-        label = tally.label(value)
-        tally.labels[label] += 1
+        label = stats.label(value)
+        stats.labels[label] += 1
         return label
 
     @classmethod
-    def fit(cls, name: str, options: ClassificationOptions, tally: Tally) -> Classification:
-        classes = tuple(sorted(tally.labels))
+    def fit(cls, name: str, options: ClassificationOptions, stats: LabelStats) -> Classification:
+        classes = tuple(sorted(stats.labels))
         if len(classes) < 2:
             found = f"only the label {classes[0]!r}" if classes else "no label at all"
             raise ValueError(f"the training rows hold {found}; a classification needs at least two classes")
         if isinstance(options.class_weights, dict) and set(options.class_weights) != set(classes):
             odd = sorted(set(options.class_weights) ^ set(classes))
             raise ValueError(f"class_weights and the labels differ in {odd}; labels: {', '.join(classes)}")
-        return cls(name, options, classes, tuple(tally.labels[label] for label in classes))
+        return cls(name, options, classes, tuple(stats.labels[label] for label in classes))
 
     @property
     def head(self) -> HeadSpec:
@@ -96,8 +96,8 @@ class Classification(Choice):
     def labels(self) -> tuple[str, ...]:
         return self.classes
 
-    def encode(self, gold: Gold) -> int:
-        return self._places.get(str(gold), -100)
+    def encode(self, label: Label) -> int:
+        return self._places.get(str(label), -100)
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -112,11 +112,13 @@ class Classification(Choice):
             return [chosen[label] for label in self.classes]
         return balanced_weights(self.counts)
 
-    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
+    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
         del words
         return [self.classes[index] for index in outputs.argmax(-1).tolist()]
 
-    def present(self, outputs: Outputs, text: str, words: Sequence[Word], has_token: Sequence[int]) -> dict[str, Any]:
+    def format_prediction(
+        self, outputs: Outputs, text: str, words: Sequence[WordSpan], has_token: Sequence[int]
+    ) -> dict[str, Any]:
         del text, words, has_token
         probabilities = softmax(outputs / self.temperature).tolist()
         return {
@@ -130,13 +132,13 @@ class Classification(Choice):
         mean = np.logaddexp.reduce(logs + np.log(weights)[:, None], axis=0)
         return (self.temperature * mean).astype(np.float32)
 
-    def targets(self, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None) -> NDArray[np.int64]:
+    def targets(self, labels: Sequence[Label], words: Sequence[Sequence[int]] | None) -> NDArray[np.int64]:
         del words
-        return np.array([self.encode(gold) for gold in golds], np.int64)
+        return np.array([self.encode(label) for label in labels], np.int64)
 
-    def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
+    def baseline(self, labels: Sequence[Label]) -> list[Label]:
         majority = self.classes[self.counts.index(max(self.counts))]
-        return [majority] * len(golds)
+        return [majority] * len(labels)
 
-    def confused(self, golds: Sequence[Gold], found: Sequence[Gold]) -> list[tuple[str, str]]:
-        return [(str(gold), str(one)) for gold, one in zip(golds, found, strict=True)]
+    def confusion_pairs(self, labels: Sequence[Label], predictions: Sequence[Label]) -> list[tuple[str, str]]:
+        return [(str(label), str(prediction)) for label, prediction in zip(labels, predictions, strict=True)]

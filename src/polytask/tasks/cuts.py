@@ -30,9 +30,9 @@ class Cuts:
     positive: int
 
     @classmethod
-    def of(cls, outputs: NDArray[np.float32], gold: Bools) -> Cuts:
-        """List the cuts of outputs (at least one; flattened), of which `gold` says what is right to give."""
-        values, truth = outputs.ravel().astype(np.float64), gold.ravel()
+    def of(cls, outputs: NDArray[np.float32], label: Bools) -> Cuts:
+        """List the cuts of outputs (at least one; flattened), of which `label` says what is right to give."""
+        values, truth = outputs.ravel().astype(np.float64), label.ravel()
         order = np.argsort(-values, kind="stable")
         values, truth = values[order], truth[order]
         ends = np.flatnonzero(np.append(np.diff(values) != 0, True))  # equal outputs are given together

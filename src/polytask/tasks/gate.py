@@ -16,7 +16,7 @@ class GateOptions(Options):
         default=None, min_length=1, description="a dev score to reach, by metric: {f1: 0.9}"
     )
     plateau: int | None = Field(
-        default=None, ge=1, description="evaluations in a row without a better dev score of the main metric"
+        default=None, ge=1, description="consecutive evaluations without a better dev score of the main metric"
     )
     epochs: float | None = Field(
         default=None, gt=0, le=1_000_000, description="passes through the task's own training rows"

@@ -18,10 +18,10 @@ from polytask.tasks.task import (
     ON_DEV,
     Bools,
     Floats,
+    LabelStats,
     Names,
     Outputs,
     Row,
-    Tally,
     Task,
     label_text,
     rounded,
@@ -29,7 +29,7 @@ from polytask.tasks.task import (
     sigmoid,
 )  # fmt: skip
 from polytask.tasks.thresholds import tune_thresholds
-from polytask.terms import Gold, HeadSpec, Word
+from polytask.terms import HeadSpec, Label, WordSpan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,15 +47,18 @@ class MultilabelOptions(CalibratedOptions):
 
     type: Literal["multilabel"]  # pyright: ignore[reportIncompatibleVariableOverride]
     label: str = Field(default="labels", description="column that holds a list, or labels joined by `separator`")
-    separator: str = Field(default=",", min_length=1, description="joins several labels in one text cell")
+    separator: str = Field(default=",", min_length=1, description="separator of several labels in one text cell")
     classes: Names = Field(
         default=(), description="names of the labels, where each row marks every one of them by 1 or 0, in this order"
     )
     no_label: str | None = Field(
-        default=None, min_length=1, description="word that means: labelled with none (an empty cell is not labelled)"
+        default=None,
+        min_length=1,
+        description="word that means: labelled with none of the labels (an empty cell means: not labelled)",
     )
     threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["tuned"] = Field(
-        default="tuned", description="probability from which a label is given; tuned: each label's, best on dev"
+        default="tuned",
+        description="probability from which a label is given; tuned: the best one on dev for each label",
     )
     class_weights: Literal["balanced"] | None = Field(
         default=None, description="balanced: a label's positive cases weigh as much as its negative ones"
@@ -88,7 +91,7 @@ class Multilabel(Task):
     type_name = "multilabel"
     also_called = ("multi-label", "multilabel-classification", "multi-label-classification", "tags", "multi-hot")
     Options = MultilabelOptions
-    gold_type = "list<string>"
+    label_type = "list<string>"
     target_type = "list<float>"
     activation = "sigmoid"
     problem_type = "multi_label_classification"
@@ -99,14 +102,14 @@ class Multilabel(Task):
         return (options.label,)
 
     @classmethod
-    def read(cls, options: MultilabelOptions, row: Row, tally: Tally) -> Gold:
+    def read(cls, options: MultilabelOptions, row: Row, stats: LabelStats) -> Label:
         value = row.get(options.label)
         if says_nothing(value, options):
             return None
         cell = value
         if isinstance(value, str):
             begin = value.lstrip()[:1]
-            tally.joined += begin not in ("[", "{")
+            stats.joined += begin not in ("[", "{")
             value = _choices(value) if begin == "{" else split_cell(value, options.separator)
             if not value and begin not in ("[", "{"):
                 raise ValueError(f"found {cell!r}, which holds no label; {_EMPTY}")
@@ -114,26 +117,26 @@ class Multilabel(Task):
             raise ValueError(f"found {value!r}; labels are a list, or text joined by {options.separator!r}")
         if options.classes:
             value = _of_marks(value, options.classes)
-        tally.shortest = min(len(value), len(value) if tally.shortest is None else tally.shortest)
-        tally.longest = max(len(value), tally.longest)
-        labels = sorted({tally.label(item) for item in value})
+        stats.shortest = min(len(value), len(value) if stats.shortest is None else stats.shortest)
+        stats.longest = max(len(value), stats.longest)
+        labels = sorted({stats.label(item) for item in value})
         if options.no_label is not None and label_text(options.no_label) in labels:
             if len(labels) > 1:
                 raise ValueError(f"found {cell!r}, and {options.no_label!r} means that there is no label")
             labels = []
-        tally.labels.update(labels)
+        stats.labels.update(labels)
         return labels
 
     @classmethod
-    def fit(cls, name: str, options: MultilabelOptions, tally: Tally) -> Multilabel:
-        classes = tuple(sorted(tally.labels))
-        _require_names(options, tally)
+    def fit(cls, name: str, options: MultilabelOptions, stats: LabelStats) -> Multilabel:
+        classes = tuple(sorted(stats.labels))
+        _require_names(options, stats)
         if not classes:
             raise ValueError("the training rows hold no label at all")
-        if all(tally.labels[label] == tally.present for label in classes):
-            more = f" ({tally.missing} rows are empty: {_EMPTY})" if tally.missing else ""
+        if all(stats.labels[label] == stats.present for label in classes):
+            more = f" ({stats.missing} rows are empty: {_EMPTY})" if stats.missing else ""
             raise ValueError(f"every training row has the labels {', '.join(classes)}; there is nothing to learn{more}")
-        return cls(name, options, classes, tuple(tally.labels[label] for label in classes), tally.present)
+        return cls(name, options, classes, tuple(stats.labels[label] for label in classes), stats.present)
 
     @property
     def head(self) -> HeadSpec:
@@ -143,10 +146,10 @@ class Multilabel(Task):
     def labels(self) -> tuple[str, ...]:
         return self.classes
 
-    def only_label(self, tally: Tally) -> str | None:
-        if any(count != tally.present for count in tally.labels.values()):
+    def only_label(self, stats: LabelStats) -> str | None:
+        if any(count != stats.present for count in stats.labels.values()):
             return None
-        return f"the labels {', '.join(sorted(tally.labels))}" if tally.labels else "no label at all"
+        return f"the labels {', '.join(sorted(stats.labels))}" if stats.labels else "no label at all"
 
     def nothing_hint(self, label: str) -> str:
         word = json.dumps(label, ensure_ascii=False)
@@ -156,8 +159,8 @@ class Multilabel(Task):
     def unit(self) -> tuple[float, float]:
         return 1.0 / self.temperature, 0.0
 
-    def encode(self, gold: Gold) -> list[float]:
-        return self._targets([gold])[0].astype(np.float64).tolist()
+    def encode(self, label: Label) -> list[float]:
+        return self._targets([label])[0].astype(np.float64).tolist()
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -172,9 +175,9 @@ class Multilabel(Task):
         right = targets.to(outputs.dtype)
         return ((1 - outputs.sigmoid()) * right).sum(0), right.sum(0)
 
-    def imitation(self, outputs: Tensor, targets: Tensor, taught: Tensor) -> Tensor:
+    def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
         del targets
-        return self._binary(outputs, taught.sigmoid())
+        return self._binary(outputs, teacher_logits.sigmoid())
 
     def _binary(self, outputs: Tensor, probabilities: Tensor) -> Tensor:
         """Return the summed binary cross-entropy against probabilities: rows x labels, both."""
@@ -187,7 +190,7 @@ class Multilabel(Task):
         each = F.binary_cross_entropy_with_logits(outputs, probabilities, pos_weight=weight, reduction="none").mean(-1)
         return each.sum()
 
-    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
+    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
         del words
         found: list[list[str]] = [[] for _ in outputs]
         rows, labels = np.nonzero(self._given(outputs))
@@ -195,7 +198,9 @@ class Multilabel(Task):
             found[row].append(self.classes[label])
         return list(found)
 
-    def present(self, outputs: Outputs, text: str, words: Sequence[Word], has_token: Sequence[int]) -> dict[str, Any]:
+    def format_prediction(
+        self, outputs: Outputs, text: str, words: Sequence[WordSpan], has_token: Sequence[int]
+    ) -> dict[str, Any]:
         del text, words, has_token
         probabilities = sigmoid(outputs / self.temperature).tolist()
         return {
@@ -235,15 +240,15 @@ class Multilabel(Task):
         return self.options.calibrate or self.options.threshold == "tuned"
 
     def tuned(
-        self, outputs: Outputs, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None = None
+        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
     ) -> tuple[Multilabel, list[str]]:
         del words
         temperature, cuts, notes = 1.0, tuple[float, ...](), list[str]()
-        gold = self._targets(golds)
+        targets = self._targets(labels)
         if self.options.calibrate:
-            temperature, notes = fit_temperature(two_classes(outputs), gold.ravel().astype(np.int64))
+            temperature, notes = fit_temperature(two_classes(outputs), targets.ravel().astype(np.int64))
         if self.options.threshold == "tuned":
-            cuts, more = tune_thresholds(outputs, gold, self.classes, self.metric)
+            cuts, more = tune_thresholds(outputs, targets, self.classes, self.metric)
             notes = [*notes, *more]
         return replace(self, temperature=temperature, cuts=cuts), notes
 
@@ -255,29 +260,29 @@ class Multilabel(Task):
         return replace(self, temperature=1.0, cuts=self._cuts())
 
     def certainty(
-        self, outputs: Outputs, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None = None
+        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
     ) -> tuple[Floats, Bools]:
         """Return both for every label of every row: given or not, with the probability of what was decided."""
         del words
         given = self._given(outputs)
         probabilities = sigmoid(outputs.astype(np.float64) / self.temperature)
         found = np.where(given, probabilities, 1.0 - probabilities)
-        return found.ravel(), (given == self._targets(golds)).ravel()
+        return found.ravel(), (given == self._targets(labels)).ravel()
 
-    def _targets(self, golds: Sequence[Gold]) -> Bools:
+    def _targets(self, labels: Sequence[Label]) -> Bools:
         """Return which labels each row has: rows x labels."""
-        found = np.zeros((len(golds), len(self.classes)), np.bool_)
-        for row, gold in enumerate(golds):
-            assert isinstance(gold, list)
-            found[row, [self._places[label] for label in gold if label in self._places]] = True
-        return found
+        matrix = np.zeros((len(labels), len(self.classes)), np.bool_)
+        for row, row_labels in enumerate(labels):
+            assert isinstance(row_labels, list)
+            matrix[row, [self._places[label] for label in row_labels if label in self._places]] = True
+        return matrix
 
-    def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
+    def baseline(self, labels: Sequence[Label]) -> list[Label]:
         frequent: list[str] = [
             label for label, count in zip(self.classes, self.counts, strict=True) if 2 * count >= self.rows
         ]
         most = self.classes[self.counts.index(max(self.counts))]
-        return [frequent or [most] for _ in golds]
+        return [frequent or [most] for _ in labels]
 
 
 def _choices(cell: str) -> list[Any]:
@@ -302,16 +307,16 @@ def _of_marks(marks: list[Any], classes: tuple[str, ...]) -> list[Any]:
     return [label for label, mark in zip(classes, known, strict=True) if mark]
 
 
-def _require_names(options: MultilabelOptions, tally: Tally) -> None:
+def _require_names(options: MultilabelOptions, stats: LabelStats) -> None:
     """Raise ValueError where the labels seem to be marks, or several labels in one."""
-    labels = set(tally.labels)
+    labels = set(stats.labels)
     marks = any(labels <= names for names in ({"0", "1"}, {"false", "true"}))
-    if labels and marks and not options.classes and tally.shortest == tally.longest > 1:
+    if labels and marks and not options.classes and stats.shortest == stats.longest > 1:
         raise ValueError(
-            f"each row lists {tally.longest} times 0 or 1, which says of each label whether the row has it; name the "
+            f"each row lists {stats.longest} times 0 or 1, which says of each label whether the row has it; name the "
             "labels in their order: `classes: [first, second, ...]`"
         )
-    for other in ";|" if tally.joined and "separator" not in options.model_fields_set else "":
+    for other in ";|" if stats.joined and "separator" not in options.model_fields_set else "":
         joined = sorted(label for label in labels if other in label)
         parts = [part.strip() for label in joined for part in label.split(other)]
         if joined and (any(part in labels for part in parts) or len(set(parts)) < len(parts)):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from polytask.tasks.cells import brief
-from polytask.tasks.task import Outputs, Row, Tally, Task, TaskOptions, rounded, says_nothing
-from polytask.terms import Gold, HeadSpec, Word
+from polytask.tasks.task import LabelStats, Outputs, Row, Task, TaskOptions, rounded, says_nothing
+from polytask.terms import HeadSpec, Label, WordSpan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +49,7 @@ class Regression(Task):
     type_name = "regression"
     also_called = ("similarity", "sts", "semantic-similarity", "sentence-similarity", "score", "rating", "float")
     Options = RegressionOptions
-    gold_type = "double"
+    label_type = "double"
     target_type = "float"
     activation = "identity"
     problem_type = "regression"
@@ -59,7 +59,7 @@ class Regression(Task):
         return (options.label,)
 
     @classmethod
-    def read(cls, options: RegressionOptions, row: Row, tally: Tally) -> Gold:
+    def read(cls, options: RegressionOptions, row: Row, stats: LabelStats) -> Label:
         value = row.get(options.label)
         if says_nothing(value, options):
             return None
@@ -72,19 +72,19 @@ class Regression(Task):
             number = float("nan")
         if not math.isfinite(number):
             raise ValueError(f"found {value!r}; {_EXPECTED}")
-        tally.number(number)
+        stats.number(number)
         return number
 
     @classmethod
-    def fit(cls, name: str, options: RegressionOptions, tally: Tally) -> Regression:
-        if tally.numbers == 0:
+    def fit(cls, name: str, options: RegressionOptions, stats: LabelStats) -> Regression:
+        if stats.numbers == 0:
             raise ValueError("the training rows hold no score at all")
-        if tally.low == tally.high:
-            raise ValueError(f"every training row has the score {tally.low}; there is nothing to learn")
-        mean, deviation = tally.mean, math.sqrt(tally.spread / tally.numbers)
+        if stats.low == stats.high:
+            raise ValueError(f"every training row has the score {stats.low}; there is nothing to learn")
+        mean, deviation = stats.mean, math.sqrt(stats.spread / stats.numbers)
         if not 0 < deviation < math.inf:
             raise ValueError(
-                f"the scores lie between {tally.low} and {tally.high}, which is beyond the range of numbers"
+                f"the scores lie between {stats.low} and {stats.high}, which is beyond the range of numbers"
             )
         return cls(name, options, mean, deviation)
 
@@ -96,16 +96,16 @@ class Regression(Task):
     def labels(self) -> tuple[str, ...]:
         return ()
 
-    def only_label(self, tally: Tally) -> str | None:
-        return f"the score {tally.low:g}" if tally.low == tally.high else None
+    def only_label(self, stats: LabelStats) -> str | None:
+        return f"the score {stats.low:g}" if stats.low == stats.high else None
 
     @property
     def unit(self) -> tuple[float, float]:
         return self.deviation, self.mean
 
-    def encode(self, gold: Gold) -> float:
-        assert isinstance(gold, float)
-        return (gold - self.mean) / self.deviation
+    def encode(self, label: Label) -> float:
+        assert isinstance(label, float)
+        return (label - self.mean) / self.deviation
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs.squeeze(-1) - targets.to(outputs.dtype)).square().sum()
@@ -116,25 +116,27 @@ class Regression(Task):
         count = outputs.new_tensor([float(len(targets))])
         return squared.unsqueeze(0).clamp(max=float(len(targets))), count
 
-    def imitation(self, outputs: Tensor, targets: Tensor, taught: Tensor) -> Tensor:
+    def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
         del targets
-        return (outputs - taught).square().sum()
+        return (outputs - teacher_logits).square().sum()
 
-    def translated(self, outputs: Tensor, teacher: Task) -> Tensor:
+    def convert_teacher_logits(self, outputs: Tensor, teacher: Task) -> Tensor:
         assert isinstance(teacher, Regression)
         return (outputs * teacher.deviation + teacher.mean - self.mean) / self.deviation
 
-    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
+    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
         del words
         return [value * self.deviation + self.mean for value in outputs.squeeze(-1).tolist()]
 
-    def present(self, outputs: Outputs, text: str, words: Sequence[Word], has_token: Sequence[int]) -> dict[str, Any]:
+    def format_prediction(
+        self, outputs: Outputs, text: str, words: Sequence[WordSpan], has_token: Sequence[int]
+    ) -> dict[str, Any]:
         del text, words, has_token
         return {"value": rounded(float(outputs.item()) * self.deviation + self.mean)}
 
-    def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
-        return [self.mean] * len(golds)
+    def baseline(self, labels: Sequence[Label]) -> list[Label]:
+        return [self.mean] * len(labels)
 
     @property
-    def usual(self) -> tuple[float, float]:
+    def typical_range(self) -> tuple[float, float]:
         return rounded(self.mean - 2 * self.deviation), rounded(self.mean + 2 * self.deviation)

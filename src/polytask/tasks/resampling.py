@@ -43,26 +43,28 @@ def _mean_of(values: Floats, mass: Floats) -> Resampled:
     return measure
 
 
-def accuracy(truth: Sequence[Any], found: Sequence[Any]) -> Resampled:
+def accuracy(labels: Sequence[Any], predictions: Sequence[Any]) -> Resampled:
     """Share of rows that are right."""
-    right = np.array([a == b for a, b in zip(truth, found, strict=True)], dtype=np.float64)
+    right = np.array([a == b for a, b in zip(labels, predictions, strict=True)], dtype=np.float64)
     return _mean_of(right, np.ones_like(right))
 
 
-def mae(truth: Sequence[float], found: Sequence[float]) -> Resampled:
+def mae(labels: Sequence[float], predictions: Sequence[float]) -> Resampled:
     """Mean absolute error."""
-    distance = np.abs(np.subtract(truth, found)).astype(np.float64)
+    distance = np.abs(np.subtract(labels, predictions)).astype(np.float64)
     return _mean_of(distance, np.ones_like(distance))
 
 
-def word_accuracy(truth: Sequence[list[str]], found: Sequence[list[str]]) -> Resampled:
+def word_accuracy(labels: Sequence[list[str]], predictions: Sequence[list[str]]) -> Resampled:
     """Share of words that are right."""
-    pairs = list(zip(truth, found, strict=True))
-    right = [float(sum(a == b for a, b in zip(gold, tags, strict=True))) for gold, tags in pairs]
-    return _mean_of(np.array(right), np.array([float(len(gold)) for gold, _ in pairs]))
+    pairs = list(zip(labels, predictions, strict=True))
+    right = [float(sum(a == b for a, b in zip(label, tags, strict=True))) for label, tags in pairs]
+    return _mean_of(np.array(right), np.array([float(len(label)) for label, _ in pairs]))
 
 
-def _label_counts(truth: Sequence[Sequence[str]], found: Sequence[Sequence[str]], *, aligned: bool) -> LabelCounts:
+def _label_counts(
+    labels: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]], *, aligned: bool
+) -> LabelCounts:
     """Count for each row and label what is right, true and predicted: three sparse matrices, labels x rows.
 
     Sparse, since a row has few labels: with thousands of them dense counts of a split would fill the memory.
@@ -70,14 +72,14 @@ def _label_counts(truth: Sequence[Sequence[str]], found: Sequence[Sequence[str]]
     Args:
         aligned: labels are compared place by place (words), not as sets.
     """
-    names = sorted({label for row in (*truth, *found) for label in row})
+    names = sorted({label for row in (*labels, *predictions) for label in row})
     place = {name: index for index, name in enumerate(names)}
     if aligned:
-        pairs = zip(truth, found, strict=True)
-        right = [[a for a, b in zip(gold, guess, strict=True) if a == b] for gold, guess in pairs]
+        pairs = zip(labels, predictions, strict=True)
+        right = [[a for a, b in zip(true_set, guess, strict=True) if a == b] for true_set, guess in pairs]
     else:
-        right = [list(set(gold) & set(guess)) for gold, guess in zip(truth, found, strict=True)]
-    made = [_counts(rows, place) for rows in (right, truth, found)]
+        right = [list(set(true_set) & set(guess)) for true_set, guess in zip(labels, predictions, strict=True)]
+    made = [_counts(rows, place) for rows in (right, labels, predictions)]
     return made[0], made[1], made[2]
 
 
@@ -117,23 +119,23 @@ def micro(counts: LabelCounts, empty: float) -> Resampled:
 def f1(over: Callable[[LabelCounts, float], Resampled]) -> Build:
     """Return what builds an F1, `micro` or `macro`, for one label a row or for sets of labels."""
 
-    def build(truth: Sequence[Any], found: Sequence[Any]) -> Resampled:
-        several = bool(truth) and isinstance(truth[0], list)
-        rows = [values if several else [[value] for value in values] for values in (truth, found)]
+    def build(labels: Sequence[Any], predictions: Sequence[Any]) -> Resampled:
+        several = bool(labels) and isinstance(labels[0], list)
+        rows = [values if several else [[value] for value in values] for values in (labels, predictions)]
         # Rows without any label, and none given, are all right.
         return over(_label_counts(rows[0], rows[1], aligned=False), 1.0 if several else np.nan)
 
     return build
 
 
-def word_macro_f1(truth: Sequence[list[str]], found: Sequence[list[str]]) -> Resampled:
+def word_macro_f1(labels: Sequence[list[str]], predictions: Sequence[list[str]]) -> Resampled:
     """Mean F1 over the words' tags."""
-    return macro(_label_counts(truth, found, aligned=True), np.nan)
+    return macro(_label_counts(labels, predictions, aligned=True), np.nan)
 
 
-def mcc(truth: Sequence[str], found: Sequence[str]) -> Resampled:
+def mcc(labels: Sequence[str], predictions: Sequence[str]) -> Resampled:
     """Matthews correlation from the margins of the confusion matrix (Gorodkin, 2004)."""
-    counts = _label_counts([[value] for value in truth], [[value] for value in found], aligned=True)
+    counts = _label_counts([[value] for value in labels], [[value] for value in predictions], aligned=True)
 
     def measure(block: NDArray[Any]) -> Floats:
         right, true, predicted = (_label_sums(block, one) for one in counts)
@@ -153,9 +155,9 @@ def _varies(block: NDArray[Any], values: Floats) -> NDArray[np.bool_]:
     )
 
 
-def pearson(truth: Sequence[float], found: Sequence[float]) -> Resampled:
+def pearson(labels: Sequence[float], predictions: Sequence[float]) -> Resampled:
     """Linear correlation, from sums of products of centred values."""
-    sides = [np.asarray(side, dtype=np.float64) for side in (truth, found)]
+    sides = [np.asarray(side, dtype=np.float64) for side in (labels, predictions)]
     # Centred first: sums of squares of values far from zero would cancel.
     x, y = (side - (side.mean() if len(side) else 0.0) for side in sides)
     counts = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
@@ -185,16 +187,16 @@ def _groups(values: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray
     return order, starts, group
 
 
-def spearman(truth: Sequence[float], found: Sequence[float]) -> Resampled:
+def spearman(labels: Sequence[float], predictions: Sequence[float]) -> Resampled:
     """Rank correlation, from the average ranks among the drawn rows."""
-    sides = [np.asarray(side, dtype=np.float64) for side in (truth, found)]
+    sides = [np.asarray(side, dtype=np.float64) for side in (labels, predictions)]
     groups = [_groups(side) for side in sides]
 
     def measure(block: NDArray[Any]) -> Floats:
         if not block.shape[1]:
             return np.full(len(block), np.nan)
         middle = (block.sum(1, keepdims=True) + 1) / 2  # the mean of average ranks
-        x, y = (_ranks(block, *found) - middle for found in groups)
+        x, y = (_ranks(block, *group) - middle for group in groups)
         spread = np.sqrt((block * x * x).sum(1) * (block * y * y).sum(1))
         value = np.clip(_ratio((block * x * y).sum(1), spread, np.nan), -1.0, 1.0)
         return np.where(_varies(block, sides[0]) & _varies(block, sides[1]), value, np.nan)
@@ -203,11 +205,11 @@ def spearman(truth: Sequence[float], found: Sequence[float]) -> Resampled:
 
 
 def _entities(over: Callable[[Floats, Floats, Floats], Floats]) -> Build:
-    def build(truth: Sequence[list[str]], found: Sequence[list[str]]) -> Resampled:
-        counts = np.zeros((len(truth), 3))
-        for row, (gold_tags, tags) in enumerate(zip(truth, found, strict=True)):
-            gold, guess = set(spans(gold_tags)), set(spans(tags))
-            counts[row] = len(gold & guess), len(gold), len(guess)
+    def build(labels: Sequence[list[str]], predictions: Sequence[list[str]]) -> Resampled:
+        counts = np.zeros((len(labels), 3))
+        for row, (true_tags, tags) in enumerate(zip(labels, predictions, strict=True)):
+            true_spans, guess = set(spans(true_tags)), set(spans(tags))
+            counts[row] = len(true_spans & guess), len(true_spans), len(guess)
 
         def measure(block: NDArray[Any]) -> Floats:
             right, true, predicted = _sums(block, counts).T

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from polytask.errors import nearest
-from polytask.tasks.bio import confused_spans, continued, is_bio, spans, word_tags
+from polytask.tasks.bio import continued, is_bio, span_confusion_pairs, spans, word_tags
 from polytask.tasks.cells import split_cell
 from polytask.tasks.choice import Choice, ChoiceOptions, balanced_weights
 from polytask.tasks.tag_scheme import TagScheme, find_scheme
 from polytask.tasks.task import (
     ON_DEV,
     BadLabel,
+    LabelStats,
     Outputs,
     Rereading,
     Row,
-    Tally,
     label_text,
     per_word,
     rounded,
@@ -30,7 +30,7 @@ from polytask.tasks.task import (
     softmax,
 )  # fmt: skip
 from polytask.tasks.word import Column, WordOptions
-from polytask.terms import OWN_TOKEN, Gold, HeadSpec, Word
+from polytask.terms import OWN_TOKEN, HeadSpec, Label, WordSpan
 
 _Value = TypeVar("_Value")
 
@@ -73,7 +73,7 @@ class Tagging(Choice):
     )  # fmt: skip
     Options = TaggingOptions
     level = "word"
-    gold_type = "list<string>"
+    label_type = "list<string>"
     target_type = "list<int>"
     activation = "softmax"
     plain_form = True
@@ -83,7 +83,7 @@ class Tagging(Choice):
         return (options.tokens, options.tags)
 
     @classmethod
-    def read(cls, options: TaggingOptions, row: Row, tally: Tally) -> Gold:
+    def read(cls, options: TaggingOptions, row: Row, stats: LabelStats) -> Label:
         cell = row.get(options.tags)
         tags = None if says_nothing(cell, options) else as_words(cell, options.tags)
         words = as_words(row.get(options.tokens), options.tokens)
@@ -97,25 +97,25 @@ class Tagging(Choice):
         tags = [tag.strip() for tag in tags]
         if not all(tags):
             raise ValueError(f"found an empty tag in {options.tags!r}; each token needs one tag")
-        tally.labels.update(tags)
+        stats.labels.update(tags)
         return tags
 
     @classmethod
-    def rereading(cls, options: TaggingOptions, tally: Tally) -> Rereading | None:
+    def rereading(cls, options: TaggingOptions, stats: LabelStats) -> Rereading | None:
         if options.scheme == "plain":
             return None
-        scheme = find_scheme(tally.labels, entities=options.scheme == "bio")
+        scheme = find_scheme(stats.labels, entities=options.scheme == "bio")
         if scheme is None:
-            if "O" in tally.labels or any(tag[:2] in ("B-", "I-") for tag in tally.labels):
-                tally.scheme = _PLAIN
+            if "O" in stats.labels or any(tag[:2] in ("B-", "I-") for tag in stats.labels):
+                stats.scheme = _PLAIN
             return None
         if scheme.odd:
-            raise BadLabel(tally.places.get(scheme.odd[0], ""), _odd_tags(scheme, options, tally))
+            raise BadLabel(stats.places.get(scheme.odd[0], ""), _odd_tags(scheme, options, stats))
         return _ReadAsBio(scheme, strict=options.data.strict)
 
     @classmethod
-    def fit(cls, name: str, options: TaggingOptions, tally: Tally) -> Tagging:
-        tags = set(tally.labels)
+    def fit(cls, name: str, options: TaggingOptions, stats: LabelStats) -> Tagging:
+        tags = set(stats.labels)
         if len(tags) < 2:
             found = f"only the tag {min(tags)!r}" if tags else "no tag at all"
             raise ValueError(f"the training rows hold {found}; tagging needs at least two tags")
@@ -130,7 +130,7 @@ class Tagging(Choice):
         if options.metric in (("macro_f1",) if bio else ("f1", "precision", "recall")):
             kind = "BIO (f1, precision, recall, accuracy)" if bio else "plain (accuracy, macro_f1)"
             raise ValueError(f"the tags are {kind}, and the metric is {options.metric!r}")
-        return cls(name, options, tagset, tuple(tally.labels[tag] for tag in tagset), bio)
+        return cls(name, options, tagset, tuple(stats.labels[tag] for tag in tagset), bio)
 
     @property
     def reading_options(self) -> TaggingOptions:
@@ -156,9 +156,9 @@ class Tagging(Choice):
     def label_names(self) -> tuple[str, ...]:
         return tuple(tag for tag in self.tagset if not (self.bio and tag.startswith("I-")))
 
-    def encode(self, gold: Gold) -> list[int]:
-        assert isinstance(gold, list)
-        return [self._places.get(tag, -100) for tag in gold]
+    def encode(self, label: Label) -> list[int]:
+        assert isinstance(label, list)
+        return [self._places.get(tag, -100) for tag in label]
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -175,7 +175,7 @@ class Tagging(Choice):
         """The tag of a word that the tokenizer drops or cuts off: O, or the commonest tag."""
         return "O" if self.bio else self.tagset[self.counts.index(max(self.counts))]
 
-    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
+    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
         assert words is not None
         best = iter(outputs.argmax(-1).tolist())
         return [self._of_words([self.tagset[next(best)] for word in row if word == OWN_TOKEN], row) for row in words]
@@ -184,8 +184,8 @@ class Tagging(Choice):
         """Return the tag of each word, from those of the words that have a token of their own."""
         return word_tags(tags, words) if self.bio else per_word(tags, words, self.default_tag)
 
-    def present(
-        self, outputs: Outputs, text: str, words: Sequence[Word], has_token: Sequence[int]
+    def format_prediction(
+        self, outputs: Outputs, text: str, words: Sequence[WordSpan], has_token: Sequence[int]
     ) -> list[dict[str, Any]]:
         probabilities = softmax(outputs / self.temperature)
         tags = self._of_words([self.tagset[at] for at in outputs.argmax(-1).tolist()], has_token)
@@ -211,11 +211,11 @@ class Tagging(Choice):
             )
         return entities
 
-    def targets(self, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None) -> NDArray[np.int64]:
+    def targets(self, labels: Sequence[Label], words: Sequence[Sequence[int]] | None) -> NDArray[np.int64]:
         assert words is not None
-        pairs = zip(golds, words, strict=True)
+        pairs = zip(labels, words, strict=True)
         found = [
-            tag for gold, row in pairs for tag, word in zip(self.encode(gold), row, strict=True) if word == OWN_TOKEN
+            tag for label, row in pairs for tag, word in zip(self.encode(label), row, strict=True) if word == OWN_TOKEN
         ]
         return np.array(found, np.int64)
 
@@ -223,21 +223,21 @@ class Tagging(Choice):
         target = int(target)
         return self.tagset.index(continued(self.tagset[target])) if self.bio and target >= 0 else target
 
-    def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
+    def baseline(self, labels: Sequence[Label]) -> list[Label]:
         majority = self.tagset[self.counts.index(max(self.counts))]
-        return [[majority] * len(gold) if isinstance(gold, list) else [] for gold in golds]
+        return [[majority] * len(label) if isinstance(label, list) else [] for label in labels]
 
     @property
     def absent(self) -> str | None:
         return "O" if self.bio else None
 
-    def confused(self, golds: Sequence[Gold], found: Sequence[Gold]) -> list[tuple[str, str]]:
+    def confusion_pairs(self, labels: Sequence[Label], predictions: Sequence[Label]) -> list[tuple[str, str]]:
         """Compare entities with both ends equal, and each other one with none; plain tags word by word."""
         pairs: list[tuple[str, str]] = []
-        for gold, tags in zip(golds, found, strict=True):
-            assert isinstance(gold, list)
+        for label, tags in zip(labels, predictions, strict=True):
+            assert isinstance(label, list)
             assert isinstance(tags, list)
-            pairs.extend(confused_spans(gold, tags) if self.bio else zip(gold, tags, strict=True))
+            pairs.extend(span_confusion_pairs(label, tags) if self.bio else zip(label, tags, strict=True))
         return pairs
 
 
@@ -256,37 +256,37 @@ class _ReadAsBio(Rereading):
         self._strict = strict
         self._orphans, self._orphan_at, self._begins, self._small = 0, "", 0, 0
 
-    def read(self, gold: list[str], place: str) -> list[str]:
-        found = self._scheme.read(gold)
+    def read(self, label: list[str], place: str) -> list[str]:
+        found = self._scheme.read(label)
         if found.orphans:
             self._orphans, self._orphan_at = self._orphans + found.orphans, self._orphan_at or place
         self._begins += found.begins
-        self._small += gold.count("o")
+        self._small += label.count("o")
         return found.tags
 
-    def finish(self, tally: Tally) -> None:
+    def finish(self, stats: LabelStats) -> None:
         # In IOB1 an entity begins with I-, and with B- only right behind another one of its type.
         iob1 = bool(self._orphans) and not self._begins and self._scheme.name == "BIO"
         if not iob1:
-            tally.repaired, tally.repaired_at = self._orphans, self._orphan_at
-        if self._strict and tally.repaired:
+            stats.repaired, stats.repaired_at = self._orphans, self._orphan_at
+        if self._strict and stats.repaired:
             raise BadLabel(self._orphan_at, "an I- tag continues no entity; begin it with B-, or leave out `strict`")
-        tally.scheme = self._scheme.describe("IOB1" if iob1 else self._scheme.name)
+        stats.scheme = self._scheme.describe("IOB1" if iob1 else self._scheme.name)
         if self._small:
-            tally.scheme = f"{tally.scheme}{'; ' if tally.scheme else ''}the tag o ({self._small} words) is read as O"
+            stats.scheme = f"{stats.scheme}{'; ' if stats.scheme else ''}the tag o ({self._small} words) is read as O"
 
 
-def _odd_tags(scheme: TagScheme, options: TaggingOptions, tally: Tally) -> str:
+def _odd_tags(scheme: TagScheme, options: TaggingOptions, stats: LabelStats) -> str:
     """Say which tags do not fit the others, and how to mend that."""
     first, *others = scheme.odd
-    fitting = next((tag for tag in tally.labels if scheme.style.split(tag)), None)
-    more = ", ".join(f"{tag!r} at {tally.places.get(tag, '')}" for tag in others[:5])
+    fitting = next((tag for tag in stats.labels if scheme.style.split(tag)), None)
+    more = ", ".join(f"{tag!r} at {stats.places.get(tag, '')}" for tag in others[:5])
     told = f"; so are {more}" + (f" and {len(others) - 5} more" if len(others) > 5 else "") if others else ""
     if fitting is None:
         accepted = "O, B-x and I-x (also written as BIOES, BILOU or IOB1)"
         return f"found the tag {first!r}; scheme {options.scheme} accepts {accepted}{told}"
     return (
-        f"found the tag {first!r} ({tally.labels[first]} of {tally.labels.total()} words), which does not fit the "
+        f"found the tag {first!r} ({stats.labels[first]} of {stats.labels.total()} words), which does not fit the "
         f"others: they are {scheme.name}, such as {fitting!r}; write it as they are (or O), or set `scheme: plain` to "
         f"score every tag word by word{told}"
     )

@@ -22,7 +22,7 @@ from polytask.options import DataOptions, Options
 from polytask.registry import NameOf
 from polytask.tasks.gate import GateOptions
 from polytask.tasks.metric import Level, metrics_of_type
-from polytask.terms import NO_TOKEN, OWN_TOKEN, SHARED_TOKEN, Activation, Gold, HeadSpec, Inputs, Word
+from polytask.terms import NO_TOKEN, OWN_TOKEN, SHARED_TOKEN, Activation, HeadSpec, Inputs, Label, WordSpan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,14 +97,14 @@ class TaskOptions(Options):
     )
     needs: Names = Field(default=(), description="tasks that this one depends on: one name or several")
     reads: dict[str, Literal["probabilities"]] = Field(
-        default={}, description="needed tasks whose predictions this one's head is given: {intent: probabilities}"
+        default={}, description="needed tasks whose predictions the head of this task reads: {intent: probabilities}"
     )
-    detach_reads: bool = Field(default=True, description="whether the gradient stops at what is read")
+    detach_reads: bool = Field(default=True, description="stop the gradient at what is read")
     gate: GateOptions | None = Field(default=None, description="when the task is ready for those that need it")
-    weight: float = Field(default=1.0, gt=0, description="weight of the task's loss in the sum")
-    metric: str | None = Field(default=None, description="main metric; by default the type's first")
+    weight: float = Field(default=1.0, gt=0, description="weight of the task's loss")
+    metric: str | None = Field(default=None, description="main metric; the type's first by default")
     pooling: Annotated[str, NameOf(POOLINGS)] = Field(
-        default="mean", description="how token states become one state a row"
+        default="mean", description="how the token states become one state per row"
     )
     dropout: float = Field(default=0.1, ge=0, lt=1, description="dropout before the output layer")
     head: Annotated[str, NameOf(HEADS)] | None = Field(
@@ -151,7 +151,7 @@ class TaskOptions(Options):
 
 
 @dataclass
-class Tally:
+class LabelStats:
     """What one pass over a split counted for one task.
 
     Attributes:
@@ -210,13 +210,13 @@ class Tally:
         return label
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-ready form, read back by `Tally(**...)` with the labels as a Counter."""
+        """Return a JSON-ready form, read back by `LabelStats(**...)` with the labels as a Counter."""
         low, high = (value if math.isfinite(value) else None for value in (self.low, self.high))
         return {**self.__dict__, "labels": dict(self.labels), "low": low, "high": high}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Tally:
-        """Rebuild a tally from `to_json`."""
+    def from_json(cls, data: dict[str, Any]) -> LabelStats:
+        """Rebuild the statistics from `to_json`."""
         # Without a number there is no range, for which JSON has no word either.
         rest = {key: value for key, value in data.items() if key != "labels" and value is not None}
         return cls(labels=Counter(data["labels"]), **rest)
@@ -238,22 +238,22 @@ class Rereading(ABC):
     """How the labels of a file are meant; made once all of them have been seen."""
 
     @abstractmethod
-    def read(self, gold: list[str], place: str) -> list[str]:
+    def read(self, label: list[str], place: str) -> list[str]:
         """Return the labels of a row as they are meant."""
 
     @abstractmethod
-    def finish(self, tally: Tally) -> None:
-        """Tell the tally what a person should know. Raises BadLabel for what `strict` refuses."""
+    def finish(self, stats: LabelStats) -> None:
+        """Add to the statistics what a person should know. Raises BadLabel for what `strict` refuses."""
 
 
 class Task(ABC):
-    """One thing to predict; built from options and a tally of the training rows."""
+    """One thing to predict; built from options and the label statistics of the training rows."""
 
     type_name: ClassVar[str]
     Options: ClassVar[type[TaskOptions]]
     level: ClassVar[Level] = "row"
-    # Arrow type of a gold cell, by name: "string", "list<string>", "double".
-    gold_type: ClassVar[GoldType]
+    # Arrow type of a cell, by name: "string", "list<string>", "double".
+    label_type: ClassVar[GoldType]
     # What `encode` returns for a row: a class, a number, or a class or number for each word (or label).
     target_type: ClassVar[TargetType]
     # What the head's outputs become for the tasks that read them.
@@ -279,24 +279,24 @@ class Task(ABC):
 
     @classmethod
     @abstractmethod
-    def read(cls, options: Any, row: Row, tally: Tally) -> Gold:  # noqa: ANN401
+    def read(cls, options: Any, row: Row, stats: LabelStats) -> Label:  # noqa: ANN401
         """Return the label in a row, or None where it has none; count it. Raises ValueError on a bad cell."""
 
     @classmethod
-    def rereading(cls, options: Any, tally: Tally) -> Rereading | None:  # noqa: ANN401
+    def rereading(cls, options: Any, stats: LabelStats) -> Rereading | None:  # noqa: ANN401
         """Return how the labels of rows are meant, where only all labels of the file tell; None where they stay.
 
         Args:
-            tally: what `read` counted in the whole file.
+            stats: what `read` counted in the whole file.
 
         Raises BadLabel for one that does not fit the others.
         """
-        del options, tally
+        del options, stats
         return None
 
     @classmethod
     @abstractmethod
-    def fit(cls, name: str, options: Any, tally: Tally) -> Task:  # noqa: ANN401
+    def fit(cls, name: str, options: Any, stats: LabelStats) -> Task:  # noqa: ANN401
         """Build the task from its options and what the training rows hold. Raises ValueError when they are useless."""
 
     @property
@@ -331,12 +331,12 @@ class Task(ABC):
 
     @property
     def finds_spans(self) -> bool:
-        """Whether `present` tells spans of characters, which annotation tools read."""
+        """Whether `format_prediction` tells spans of characters, which annotation tools read."""
         return False
 
-    def only_label(self, tally: Tally) -> str | None:
-        """Name what all rows of a tally have, as in `every row has ...`; None where they differ."""
-        return f"the label {next(iter(tally.labels))!r}" if len(tally.labels) == 1 else None
+    def only_label(self, stats: LabelStats) -> str | None:
+        """Name what all counted rows have, as in `every row has ...`; None where they differ."""
+        return f"the label {next(iter(stats.labels))!r}" if len(stats.labels) == 1 else None
 
     def nothing_hint(self, label: str) -> str:
         """Say how a label that may mean nothing can be read so."""
@@ -356,7 +356,7 @@ class Task(ABC):
         return 1.0, 0.0
 
     @abstractmethod
-    def encode(self, gold: Gold) -> int | float | list[int] | list[float]:
+    def encode(self, label: Label) -> int | float | list[int] | list[float]:
         """Turn a label into what the loss takes; labels unseen in training become -100 (ignored by the loss)."""
 
     @abstractmethod
@@ -369,35 +369,37 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def imitation(self, outputs: Tensor, targets: Tensor, taught: Tensor) -> Tensor:
+    def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
         """Return the summed loss against a teacher's outputs; each counts for as much as its label does in `loss`.
 
-        So `mass` divides both; where the label is -100 (ignored), the teacher is ignored as well.
+        So `loss_denominator` divides both; where the label is -100 (ignored), the teacher is ignored as well.
 
         Args:
-            outputs, taught: rows (or words) x size, float32.
+            outputs, teacher_logits: rows (or words) x size, float32.
             targets: as for `loss`.
         """
 
-    def distilled(self, outputs: Tensor, targets: Tensor, taught: Tensor, gold_share: float) -> Tensor:
-        """Return the summed loss gold_share x labels + (1 - gold_share) x teacher.
+    def loss_with_teacher(
+        self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor, label_weight: float
+    ) -> Tensor:
+        """Return the summed loss label_weight x labels + (1 - label_weight) x teacher.
 
         Source: Clark et al. 2019, "BAM! Born-Again Multi-Task Networks", section 3 (teacher annealing). Where the
         teacher says nothing (nan: a word that its encoder does not reach), the label counts in full.
         """
-        if gold_share >= 1.0:
+        if label_weight >= 1.0:
             return self.loss(outputs, targets)
-        said = ~taught.isnan().any(-1)
-        imitated = self.imitation(outputs[said], targets[said], taught[said])
+        said = ~teacher_logits.isnan().any(-1)
+        distilled = self.distillation_loss(outputs[said], targets[said], teacher_logits[said])
         left = self.loss(outputs[~said], targets[~said])
-        return gold_share * self.loss(outputs, targets) + (1.0 - gold_share) * (imitated + left)
+        return label_weight * self.loss(outputs, targets) + (1.0 - label_weight) * (distilled + left)
 
-    def translated(self, outputs: Tensor, teacher: Task) -> Tensor:
+    def convert_teacher_logits(self, outputs: Tensor, teacher: Task) -> Tensor:
         """Return the outputs of a teacher's task, which has the same labels, as outputs of this one."""
         del teacher
         return outputs
 
-    def mass(self, targets: Tensor) -> float:
+    def loss_denominator(self, targets: Tensor) -> float:
         """Return what divides the summed loss into a mean: the number of targets, or the sum of their weights."""
         return float(len(targets))
 
@@ -415,7 +417,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Gold]:
+    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
         """Turn outputs into one label a row.
 
         Args:
@@ -424,8 +426,8 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def present(
-        self, outputs: Outputs, text: str, words: Sequence[Word], has_token: Sequence[int]
+    def format_prediction(
+        self, outputs: Outputs, text: str, words: Sequence[WordSpan], has_token: Sequence[int]
     ) -> dict[str, Any] | list[dict[str, Any]]:
         """Turn one row's outputs into what a user reads: labels with probabilities, or entities with offsets.
 
@@ -451,7 +453,7 @@ class Task(ABC):
         return False
 
     def tuned(
-        self, outputs: Outputs, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None = None
+        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
     ) -> tuple[Task, list[str]]:
         """Return the task with what is fitted on dev rows, and what a person should know about it.
 
@@ -459,9 +461,9 @@ class Task(ABC):
 
         Args:
             outputs, words: as for `decode`.
-            golds: the rows' labels.
+            labels: the rows' labels.
         """
-        del outputs, golds, words
+        del outputs, labels, words
         return self, []
 
     def describe_tuned(self) -> dict[str, Any]:
@@ -473,38 +475,38 @@ class Task(ABC):
         return self
 
     def certainty(
-        self, outputs: Outputs, golds: Sequence[Gold], words: Sequence[Sequence[int]] | None = None
+        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
     ) -> tuple[Floats, Bools] | None:
         """Return the probability of each decision and whether it is right; None where there are no probabilities.
 
         Args:
             outputs, words: as for `decode`; a word without a token of its own is no decision.
-            golds: the rows' labels.
+            labels: the rows' labels.
         """
-        del outputs, golds, words
+        del outputs, labels, words
         return None
 
     @abstractmethod
-    def baseline(self, golds: Sequence[Gold]) -> list[Gold]:
+    def baseline(self, labels: Sequence[Label]) -> list[Label]:
         """Return what the majority baseline (from training) predicts for these rows."""
 
     @property
     def absent(self) -> str | None:
-        """What stands in `confused` for a label that is not there; None where each decision has one."""
+        """What stands in `confusion_pairs` for a label that is not there; None where each decision has one."""
         return None
 
     @property
-    def usual(self) -> tuple[float, float] | None:
+    def typical_range(self) -> tuple[float, float] | None:
         """Where most numbers of the training rows lie; None where labels are no numbers."""
         return None
 
-    def confused(self, golds: Sequence[Gold], found: Sequence[Gold]) -> list[tuple[str, str]] | None:
+    def confusion_pairs(self, labels: Sequence[Label], predictions: Sequence[Label]) -> list[tuple[str, str]] | None:
         """Return each decision as (true label, label found); None where labels are no classes.
 
         Args:
-            golds, found: the labels and the predictions of the same rows.
+            labels, predictions: the labels and the predictions of the same rows.
         """
-        del golds, found
+        del labels, predictions
         return None
 
     def lost_words(self, targets: Sequence[float], words: Sequence[int]) -> int:

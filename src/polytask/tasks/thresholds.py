@@ -15,7 +15,7 @@ LEAST_POSITIVE = 10
 
 
 def tune_thresholds(
-    outputs: NDArray[np.float32], gold: Bools, labels: Sequence[str], metric: str
+    outputs: NDArray[np.float32], targets: Bools, labels: Sequence[str], metric: str
 ) -> tuple[tuple[float, ...], list[str]]:
     """Return for each label the output from which it is given, best on dev by the main metric, and what to know.
 
@@ -23,21 +23,21 @@ def tune_thresholds(
     where all of them are fewer, every cut stays at 0, which is a probability of 0.5.
 
     Args:
-        outputs, gold: rows x labels.
+        outputs, targets: rows x labels.
         metric: the main one; where it has no objective of its own, micro F1's is taken.
     """
     objective = METRICS["row"][metric].objective
-    positive = gold.sum(0)
+    positive = targets.sum(0)
     if positive.sum() < LEAST_POSITIVE:
-        found = f"{int(positive.sum())} labels in {len(gold)} dev rows"
+        found = f"{int(positive.sum())} labels in {len(targets)} dev rows"
         return (0.0,) * len(labels), [f"thresholds stay at 0.5: found {found}, and need {LEAST_POSITIVE}"]
-    together = Cuts.of(outputs, gold)
+    together = Cuts.of(outputs, targets)
     common = float(together.at[(objective or micro_f1_cuts)([together], (0, 0, 0))[0]])
     own = np.flatnonzero(positive >= LEAST_POSITIVE)
     rare = np.flatnonzero(positive < LEAST_POSITIVE)
     on = outputs[:, rare] >= common
-    fixed = (float((on & gold[:, rare]).sum()), float(on.sum()), float(positive[rare].sum()))
-    cuts = [Cuts.of(outputs[:, label], gold[:, label]) for label in own]
+    fixed = (float((on & targets[:, rare]).sum()), float(on.sum()), float(positive[rare].sum()))
+    cuts = [Cuts.of(outputs[:, label], targets[:, label]) for label in own]
     chosen = [common] * len(labels)
     for label, cut, at in zip(own.tolist(), cuts, (objective or micro_f1_cuts)(cuts, fixed), strict=True):
         chosen[label] = float(cut.at[at])

@@ -16,7 +16,7 @@ from torch import Tensor
 from polytask.errors import TrainingError
 from polytask.files import Damaged, discard, parse_json, put_in_place, remove, seal, sealed_facts, to_json, unseal
 
-FORM = 3
+FORM = 4
 LOG = logging.getLogger(__name__)
 
 

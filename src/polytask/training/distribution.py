@@ -24,7 +24,7 @@ class World:
     size: int
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes files and evaluates."""
         return self.rank == 0
 
@@ -46,7 +46,7 @@ class World:
             end = min(max(due, start + 1), max(count - (self.size - rank - 1), start + 1), count)
         return list(items[start:end])
 
-    def add_up(self, values: Sequence[float]) -> list[float]:
+    def all_reduce_sum(self, values: Sequence[float]) -> list[float]:
         """Return the sums over all processes."""
         if self.size == 1:
             return list(values)
@@ -55,12 +55,12 @@ class World:
         dist.all_reduce(tensor)
         return tensor.tolist()
 
-    def add_up_in_place(self, tensor: Tensor) -> None:
+    def all_reduce_sum_in_place(self, tensor: Tensor) -> None:
         """Replace a tensor by its sum over all processes."""
         if self.size > 1:
             dist.all_reduce(tensor)
 
-    def from_leader(self, value: object) -> object:
+    def broadcast(self, value: object) -> object:
         """Return the first process's value."""
         if self.size == 1:
             return value

@@ -119,5 +119,5 @@ def _board(folder: Path) -> Any:  # noqa: ANN401
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise MissingExtra("tensorboard", "tensorboard", "train.tensorboard") from None
+        raise MissingExtra("tensorboard", "tensorboard", "train.report_to") from None
     return SummaryWriter(str(folder))

@@ -71,23 +71,25 @@ class Differentiator:
         Args:
             wrapped: the model, or what averages its gradients over processes.
         """
-        masses, stopping = self._masses(batches, asked_to_stop)
+        denominators, stopping = self._denominators(batches, asked_to_stop)
         sums = {task: 0.0 for task in self.tasks}
         weights: dict[str, float] = {}
         if self.balancer.shape == "gram":
-            weights = _away_from_zero(self.balancer.held(task for task, mass in masses.items() if mass > 0))
+            weights = _away_from_zero(
+                self.balancer.held(task for task, denominator in denominators.items() if denominator > 0)
+            )
         for number, batch in enumerate(batches, start=1):
             with self.precision(), self._sync_after(wrapped, number == len(batches)):
                 outputs = wrapped(batch)
                 means = {
-                    task: self._loss(task, found, batch) / masses[task]
+                    task: self._loss(task, found, batch) / denominators[task]
                     for task, found in outputs.items()
-                    if masses[task] > 0
+                    if denominators[task] > 0
                 }
                 for task, mean in means.items():
                     sums[task] += float(mean.detach())
                 if self.balancer.shape == "losses":
-                    weights = _away_from_zero(self._weigh(self._losses(sums, masses), batches))
+                    weights = _away_from_zero(self._weigh(self._losses(sums, denominators), batches))
                 total = outputs_zero(outputs)
                 for task, mean in means.items():
                     # The wrapper averages over processes; the mean above is already over all of them.
@@ -95,7 +97,7 @@ class Differentiator:
                 total.backward()
         self._unweigh_own(weights)
         self._add_tie()
-        return StepGradient(self._losses(sums, masses), None, weights, stopping)
+        return StepGradient(self._losses(sums, denominators), None, weights, stopping)
 
     def by_task(self, batches: Sequence[Batch], asked_to_stop: bool, *, statistic: bool = True) -> StepGradient:
         """Take one forward and backward pass a task, over its own rows, and put the gradients together again.
@@ -105,31 +107,31 @@ class Differentiator:
         Args:
             statistic: whether the inner products are wanted: of the unweighted mean losses' gradients.
         """
-        masses, stopping = self._masses(batches, asked_to_stop)
+        denominators, stopping = self._denominators(batches, asked_to_stop)
         sums = {task: 0.0 for task in self.tasks}
         meter = self._meter(self.model.gradient_groups())
         errors: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in self.tasks}
         found: list[tuple[_Words, Tensor]] = []
         with self.precision():  # around all tasks, so that weights are rounded once
-            for task in (task for task in self.tasks if masses[task] > 0):
+            for task in (task for task in self.tasks if denominators[task] > 0):
                 for batch in (batch for batch in batches if task in batch.targets):
-                    mean, words = self._mean(task, batch.only(task), masses[task], errors[task])
+                    mean, words = self._mean(task, batch.only(task), denominators[task], errors[task])
                     gradients = self._add(self.balancer.weights[task] * mean, [one.values for one in words])
                     found += [(one, grad) for one, grad in zip(words, gradients, strict=True) if grad is not None]
                     sums[task] += float(mean.detach())
                 meter.take(task)
-        losses = self._losses(sums, masses)
+        losses = self._losses(sums, denominators)
         shared = self.model.shared_parameters()
         weights: dict[str, float] = {}
         if self.balancer.shape == "gradients" and len(meter.tasks) > 1:
-            meter.put_back_combined(self.balancer.combine, shared)
+            meter.put_back_aggregated(self.balancer.aggregate, shared)
         else:
             weights = self._weigh(losses, batches, meter, errors)
             meter.put_back(dict.fromkeys(losses, 1.0) | weights, shared)
         tables = self.model.word_embeddings()
         factors = {(one.task, one.trunk): weights.get(one.task, 1.0) for one, _ in found if tables[one.trunk] in shared}
         self._add_words([(one, gradient * factors.get((one.task, one.trunk), 1.0)) for one, gradient in found])
-        self._add_up_others(meter.parameters)
+        self._all_reduce_others(meter.parameters)
         self._add_tie()
         gram = self._unweighted(meter.grams[: self.model.layers]) if statistic else None
         return StepGradient(losses, gram, weights, stopping)
@@ -139,54 +141,56 @@ class Differentiator:
 
         The graphs of the whole step are kept until the weights are known.
         """
-        masses, stopping = self._masses(batches, asked_to_stop)
+        denominators, stopping = self._denominators(batches, asked_to_stop)
         sums = {task: 0.0 for task in self.tasks}
         meter = self._meter([self.model.top_group()])
         errors: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in self.tasks}
         means: list[tuple[str, Tensor]] = []
         found: list[_Words] = []
-        for task in (task for task in self.tasks if masses[task] > 0):
+        for task in (task for task in self.tasks if denominators[task] > 0):
             for batch in (batch for batch in batches if task in batch.targets):
-                mean, words = self._mean(task, batch.only(task), masses[task], errors[task])
+                mean, words = self._mean(task, batch.only(task), denominators[task], errors[task])
                 self._add(self.balancer.weights[task] * mean, (), meter.parameters, keep=True)
                 means.append((task, mean))
                 found += words
                 sums[task] += float(mean.detach())
             meter.take(task)
-        losses = self._losses(sums, masses)
+        losses = self._losses(sums, denominators)
         weights = _away_from_zero(self._weigh(losses, batches, meter, errors))
         if means:
             total = torch.stack([self._weight(task, weights) * mean for task, mean in means]).sum()
             gradients = self._add(total, [one.values for one in found])
             self._add_words([(one, grad) for one, grad in zip(found, gradients, strict=True) if grad is not None])
-        self._add_up_others(())
+        self._all_reduce_others(())
         self._unweigh_own(weights)
         self._add_tie()
         return StepGradient(losses, None, weights, stopping)
 
     def _meter(self, groups: Sequence[Group]) -> GradientMeter:
-        return GradientMeter(groups, list(self.tasks), self.world.add_up_in_place if self.world.size > 1 else None)
+        return GradientMeter(
+            groups, list(self.tasks), self.world.all_reduce_sum_in_place if self.world.size > 1 else None
+        )
 
     def losses(self, batches: Sequence[Batch]) -> dict[str, float]:
         """Return the tasks' mean losses with the model as it is now."""
-        masses, _ = self._masses(batches, False)
+        denominators, _ = self._denominators(batches, False)
         sums = {task: 0.0 for task in self.tasks}
         for batch in batches:
             with torch.no_grad(), self.precision():
                 for task, found in self.model(batch).items():
-                    if masses[task] > 0:
-                        sums[task] += float(self._loss(task, found, batch) / masses[task])
-        return self._losses(sums, masses)
+                    if denominators[task] > 0:
+                        sums[task] += float(self._loss(task, found, batch) / denominators[task])
+        return self._losses(sums, denominators)
 
     def _loss(self, task: str, outputs: Tensor, batch: Batch) -> Tensor:
         """Return a task's summed loss over a batch: against its labels, and against its teacher where it has one."""
-        targets, taught = batch.targets[task], batch.taught.get(task)
-        if taught is None:
+        targets, teacher_logits = batch.targets[task], batch.teacher_logits.get(task)
+        if teacher_logits is None:
             return self.tasks[task].loss(outputs, targets)
-        return self.tasks[task].distilled(outputs, targets, taught, batch.gold_share)
+        return self.tasks[task].loss_with_teacher(outputs, targets, teacher_logits, batch.label_weight)
 
     def _mean(
-        self, task: str, batch: Batch, mass: float, errors: list[tuple[Tensor, Tensor]]
+        self, task: str, batch: Batch, denominator: float, errors: list[tuple[Tensor, Tensor]]
     ) -> tuple[Tensor, list[_Words]]:
         """Return a task's mean loss over a batch of its own, and the word embeddings that it looked up.
 
@@ -196,7 +200,7 @@ class Differentiator:
         with self.precision():
             found = {trunk: values.detach().requires_grad_() for trunk, values in self.model.embed(batch).items()}
             outputs = self.model(batch, found)[task]
-            mean = self._loss(task, outputs, batch) / mass
+            mean = self._loss(task, outputs, batch) / denominator
         if self.balancer.options.reads_errors:
             errors.append(self.tasks[task].training_errors(outputs.detach(), batch.targets[task]))
         ids = self.model.ids(batch)
@@ -217,7 +221,7 @@ class Differentiator:
         wrong = None
         if errors is not None and self.balancer.options.reads_errors:
             wrong = {task: self._added(task, errors[task]) for task in losses}
-        told = self.world.from_leader(self.balancer.weigh(losses, gram, rows, wrong))
+        told = self.world.broadcast(self.balancer.weigh(losses, gram, rows, wrong))
         assert isinstance(told, dict)
         self.balancer.hold(told)
         return told
@@ -227,14 +231,14 @@ class Differentiator:
         sums = np.zeros((2, self.tasks[task].head.size))
         for pair in errors:
             sums += torch.stack(pair).double().cpu().numpy()
-        added = np.array(self.world.add_up(sums.flatten().tolist())).reshape(sums.shape)
+        added = np.array(self.world.all_reduce_sum(sums.flatten().tolist())).reshape(sums.shape)
         return added[0], added[1]
 
     def _rows(self, tasks: Iterable[str], batches: Sequence[Batch]) -> dict[str, float]:
         """Return how many rows of the step each task learns from."""
         learnt = {task: [batch for batch in batches if task in batch.targets] for task in tasks}
         own = [float(sum(batch.count(task) for batch in found)) for task, found in learnt.items()]
-        return dict(zip(learnt, self.world.add_up(own), strict=True))
+        return dict(zip(learnt, self.world.all_reduce_sum(own), strict=True))
 
     def _weight(self, task: str, weights: Mapping[str, float]) -> float:
         return self.balancer.weights[task] * weights.get(task, 1.0)
@@ -250,11 +254,11 @@ class Differentiator:
                 if parameter.grad is not None and task in weights:
                     parameter.grad /= weights[task]
 
-    def _add_words(self, found: Sequence[tuple[_Words, Tensor]]) -> None:
+    def _add_words(self, pairs: Sequence[tuple[_Words, Tensor]]) -> None:
         """Add the word embeddings' gradients, in one look-up a trunk: each adds one as great as the vocabulary."""
         encoders = dict(zip(self.model.plan.trunks, self.model.trunks, strict=True))
         for trunk, table in self.model.word_embeddings().items():
-            own = [(one, gradient) for one, gradient in found if one.trunk == trunk]
+            own = [(one, gradient) for one, gradient in pairs if one.trunk == trunk]
             if own and table.requires_grad:
                 looked_up = encoders[trunk].embed(torch.cat([one.ids for one, _ in own]))
                 self._put(table, torch.autograd.grad(looked_up, table, torch.cat([gradient for _, gradient in own]))[0])
@@ -295,30 +299,30 @@ class Differentiator:
     def _put(parameter: nn.Parameter, gradient: Tensor) -> None:
         parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
-    def _add_up_others(self, measured: Collection[nn.Parameter]) -> None:
+    def _all_reduce_others(self, measured: Collection[nn.Parameter]) -> None:
         """Add up over processes what was not taken apart."""
         if self.world.size == 1:
             return
         others = [parameter for parameter in self.model.parameters() if parameter not in measured]
-        used = self.world.add_up([float(parameter.grad is not None) for parameter in others])
+        used = self.world.all_reduce_sum([float(parameter.grad is not None) for parameter in others])
         for parameter, count in zip(others, used, strict=True):
             if count:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
-                self.world.add_up_in_place(parameter.grad)
+                self.world.all_reduce_sum_in_place(parameter.grad)
 
-    def _losses(self, sums: Mapping[str, float], masses: Mapping[str, float]) -> dict[str, float]:
-        added = self.world.add_up(list(sums.values()))
-        return {task: loss for task, loss in zip(sums, added, strict=True) if masses[task] > 0}
+    def _losses(self, sums: Mapping[str, float], denominators: Mapping[str, float]) -> dict[str, float]:
+        added = self.world.all_reduce_sum(list(sums.values()))
+        return {task: loss for task, loss in zip(sums, added, strict=True) if denominators[task] > 0}
 
-    def _masses(self, batches: Sequence[Batch], asked_to_stop: bool) -> tuple[dict[str, float], bool]:
+    def _denominators(self, batches: Sequence[Batch], asked_to_stop: bool) -> tuple[dict[str, float], bool]:
         """Return for each task what divides its summed loss, and whether any process was asked to stop."""
         own = [
-            sum(task.mass(batch.targets[name]) for batch in batches if name in batch.targets)
+            sum(task.loss_denominator(batch.targets[name]) for batch in batches if name in batch.targets)
             for name, task in self.tasks.items()
         ]
-        *masses, stopping = self.world.add_up([*own, float(asked_to_stop)])
-        return dict(zip(self.tasks, masses, strict=True)), stopping > 0
+        *denominators, stopping = self.world.all_reduce_sum([*own, float(asked_to_stop)])
+        return dict(zip(self.tasks, denominators, strict=True)), stopping > 0
 
     @contextmanager
     def _sync_after(self, wrapped: nn.Module, last: bool) -> Generator[None]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from polytask.balance import Balancer
 from polytask.data.batch import Batch, Collator
 from polytask.data.encode import Source
-from polytask.data.stream import Drawn, Streams
+from polytask.data.stream import DrawnRow, Streams
 from polytask.errors import Interrupted, TrainingError
 from polytask.model.device import autocast
 from polytask.model.multitask import MultiTaskModel
@@ -33,7 +33,7 @@ from polytask.training.events import Events
 from polytask.training.gradient import Differentiator, StepGradient
 from polytask.training.optimizer import (
     build_optimizer,
-    gold_share,
+    label_weight,
     load_optimizer_tensors,
     optimizer_tensors,
     rate_factor,
@@ -41,13 +41,13 @@ from polytask.training.optimizer import (
     set_rate,
 )
 from polytask.training.options import TrainOptions
-from polytask.training.record import Exposures, Measured, StageScores, Window
+from polytask.training.record import Exposures, StageScores, UpdateStats, Window
 from polytask.training.selection import DevScores, Rule, Selection
 from polytask.training.snapshots import Snapshots
 
 
 @dataclass(frozen=True)
-class Parts:
+class TrainerParts:
     """Everything a run is made of; the composition root builds them."""
 
     model: MultiTaskModel
@@ -70,7 +70,7 @@ class Parts:
 class Trainer:
     """Trains until the steps are used up, the patience is, or someone asks to stop."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: TrainerParts) -> None:
         self.parts = parts
         options = parts.options
         torch.manual_seed(options.seed + parts.world.rank)  # dropout differs between processes
@@ -107,7 +107,7 @@ class Trainer:
         window = Window()
         label = f"training {', '.join(self.parts.tasks)}"
         with (
-            Bar(label, self.total_steps, show=self.parts.world.leads, done=self.step) as bar,
+            Bar(label, self.total_steps, show=self.parts.world.is_main, done=self.step) as bar,
             self._stop_on_request(bar),
         ):
             self._note_start()
@@ -116,7 +116,7 @@ class Trainer:
                 self.step += 1
                 bar.advance(rows, tokens)
                 window.add(measured)
-                if self.step % self.parts.options.log_every == 0 or self.over:
+                if self.step % self.parts.options.logging_steps == 0 or self.over:
                     self._log(window, bar)
                     window = Window()
                 self._keep(bar)
@@ -131,7 +131,7 @@ class Trainer:
 
     # one update
 
-    def update(self) -> tuple[int, int, Measured]:
+    def update(self) -> tuple[int, int, UpdateStats]:
         """Make one update and return its rows, its tokens, and what was measured."""
         parts, options = self.parts, self.parts.options
         drawn = self.draw()
@@ -141,7 +141,7 @@ class Trainer:
         gradient = self._differentiate(drawn)
         losses, self.stopping = gradient.losses, gradient.stopping
         self._require_finite(losses)
-        norm = float(torch.nn.utils.clip_grad_norm_(parts.model.parameters(), options.clip_norm))
+        norm = float(torch.nn.utils.clip_grad_norm_(parts.model.parameters(), options.max_grad_norm))
         if not math.isfinite(norm):
             self._fail(f"step {self.step}: the gradient of {', '.join(losses)} is not finite")
         self.optimizer.step()
@@ -152,26 +152,26 @@ class Trainer:
         if gradient.gram is not None and parts.policy is not None:
             self._follow(parts.policy, gradient.gram)
         tokens = self.exposure.count(drawn)
-        return len(drawn), tokens, Measured(losses, gradient.weights, norm)
+        return len(drawn), tokens, UpdateStats(losses, gradient.weights, norm)
 
-    def draw(self) -> list[Drawn]:
+    def draw(self) -> list[DrawnRow]:
         """Draw the rows of the next step, the shortest first, on all processes alike."""
         parts = self.parts
         drawn = parts.streams.draw(parts.schedule.next().portions)
         drawn.sort(key=lambda one: int(parts.sources[one.source].lengths[one.row]))
         return drawn
 
-    def batches(self, drawn: Sequence[Drawn]) -> list[Batch]:
+    def batches(self, drawn: Sequence[DrawnRow]) -> list[Batch]:
         """Return the pieces of a step that this process passes."""
         return self._collate([drawn[index] for index in self._share(drawn)])
 
-    def batches_by_task(self, drawn: Sequence[Drawn]) -> list[Batch]:
+    def batches_by_task(self, drawn: Sequence[DrawnRow]) -> list[Batch]:
         """Return them with each task's rows apart: a row that serves several tasks comes once for each."""
         mine = [drawn[index] for index in self._share(drawn)]
         own = ([replace(row, tasks=(task,)) for row in mine if task in row.tasks] for task in self.parts.tasks)
         return [batch for rows in own for batch in self._collate(rows)]
 
-    def _share(self, drawn: Sequence[Drawn]) -> list[int]:
+    def _share(self, drawn: Sequence[DrawnRow]) -> list[int]:
         """Return which rows this process passes: dealt like cards, or task by task."""
         world = self.parts.world
         if self.parts.schedule.placement == "mixed":
@@ -181,17 +181,17 @@ class Trainer:
         lengths = [int(self.parts.sources[drawn[index].source].lengths[drawn[index].row]) for index in order]
         return world.stretch(order, lengths)
 
-    def _collate(self, rows: Sequence[Drawn]) -> list[Batch]:
-        parts, pieces = self.parts, self.parts.options.accumulate
+    def _collate(self, rows: Sequence[DrawnRow]) -> list[Batch]:
+        parts, pieces = self.parts, self.parts.options.gradient_accumulation_steps
         cut = [parts.collator.from_sources(parts.sources, rows[start::pieces]) for start in range(pieces)]
-        share = gold_share(self.step, self.total_steps)
-        return [batch.to(parts.device).weighing(share) for batch in cut if batch.rows]
+        share = label_weight(self.step, self.total_steps)
+        return [batch.to(parts.device).with_label_weight(share) for batch in cut if batch.rows]
 
-    def _differentiate(self, drawn: Sequence[Drawn]) -> StepGradient:
+    def _differentiate(self, drawn: Sequence[DrawnRow]) -> StepGradient:
         """Differentiate the step in the way that the balancer and the sharing policy ask for."""
         policy, balancer, asked = self.parts.policy, self.parts.balancer, self.asked_to_stop
         measures = policy is not None and policy.measures_at(self.step)
-        in_pieces = balancer.shape == "losses" and self.parts.options.accumulate > 1
+        in_pieces = balancer.shape == "losses" and self.parts.options.gradient_accumulation_steps > 1
         compares = balancer.measures_at(self.step)
         if measures or in_pieces or (compares and not balancer.options.top_only):
             return self.differentiator.by_task(self.batches_by_task(drawn), asked, statistic=measures)
@@ -216,7 +216,7 @@ class Trainer:
         """Show the policy what was measured, and change the plan where it says so."""
         model = self.parts.model
         # One matrix for all processes: a last bit that differs could make them decide differently.
-        gram = np.asarray(self.parts.world.from_leader(gram))
+        gram = np.asarray(self.parts.world.broadcast(gram))
         decision = policy.observe(gram, model.distances(policy.mergeable()) if policy.wants_distances else None)
         if decision is not None:
             self._change_plan(decision.plan)
@@ -246,7 +246,7 @@ class Trainer:
         """Evaluate and save where it is due. Raises Interrupted after saving when a stop was asked for."""
         schedule, options = self.parts.schedule, self.parts.options
         last = self.over
-        every = options.checkpoint_every
+        every = options.save_steps
         ended = schedule.stage != self.stage
         often = max(1, schedule.steps_per_epoch // options.evaluations_per_epoch)
         if (self.step - self.stage.first) % often == 0 or ended or last:
@@ -265,7 +265,7 @@ class Trainer:
         """Score the dev rows on the first process; all take over its decision."""
         parts = self.parts
         dev: DevScores | None = None
-        if parts.world.leads:
+        if parts.world.is_main:
             bar.describe("evaluating")
             try:
                 dev = parts.evaluate(parts.model)
@@ -287,8 +287,8 @@ class Trainer:
             bar.say(f"epoch {epoch:.2f}  {shown}" + ("  (best so far)" if best else ""))
             bar.describe(f"training {', '.join(parts.tasks)}")
         selection = self.snapshots.selection
-        selection.load_state_dict(parts.world.from_leader(selection.state_dict()))  # type: ignore[arg-type]
-        told = parts.world.from_leader(dev)
+        selection.load_state_dict(parts.world.broadcast(selection.state_dict()))  # type: ignore[arg-type]
+        told = parts.world.broadcast(dev)
         assert isinstance(told, DevScores)
         self._tell_schedule(Feedback(self.step, {}, told.scores, told.normalised))
 
@@ -298,7 +298,11 @@ class Trainer:
             self.step,
             {
                 **window.to_json(),
-                **({"gold_share": gold_share(self.step - 1, self.total_steps)} if self.parts.options.teachers else {}),
+                **(
+                    {"label_weight": label_weight(self.step - 1, self.total_steps)}
+                    if self.parts.options.teachers
+                    else {}
+                ),
                 "rate": self.optimizer.param_groups[0]["lr"],
                 "tokens_per_second": round(bar.tokens_per_second, 1),
                 "exposure": self.exposure.to_json(),
@@ -309,7 +313,7 @@ class Trainer:
 
     def _save(self) -> None:
         generators = self.parts.world.gather(torch.get_rng_state())
-        if self.parts.checkpoints is None or not self.parts.world.leads:
+        if self.parts.checkpoints is None or not self.parts.world.is_main:
             return
         others = optimizer_tensors(self.parts.model, self.optimizer)
         others |= {f"generator/{rank}": state for rank, state in enumerate(generators)}
@@ -335,7 +339,7 @@ class Trainer:
         checkpoints, world = self.parts.checkpoints, self.parts.world
         if checkpoints is None:
             return False
-        name = world.from_leader(checkpoints.newest() if world.leads else None)  # all go on from the same one
+        name = world.broadcast(checkpoints.newest() if world.is_main else None)  # all go on from the same one
         if name is None:
             return False
         found = checkpoints.load(str(name))
@@ -348,15 +352,15 @@ class Trainer:
         self._restore(state, found)
         return True
 
-    def _restore(self, state: dict[str, Any], found: Checkpoint) -> None:
+    def _restore(self, state: dict[str, Any], checkpoint: Checkpoint) -> None:
         plan = Plan.from_json(state["plan"])
         if plan != self.parts.model.plan:
             self._change_plan(plan)
         if self.parts.policy is not None:
             self.parts.policy.load_state_dict(state["policy"])
-        self.parts.model.load_state_dict(found.weights)
-        generators = {name: value for name, value in found.others.items() if name.startswith("generator/")}
-        tensors = {name: value for name, value in found.others.items() if name not in generators}
+        self.parts.model.load_state_dict(checkpoint.weights)
+        generators = {name: value for name, value in checkpoint.others.items() if name.startswith("generator/")}
+        tensors = {name: value for name, value in checkpoint.others.items() if name not in generators}
         load_optimizer_tensors(self.parts.model, self.optimizer, tensors)
         torch.set_rng_state(generators[f"generator/{self.parts.world.rank}"])
         if "generator/cuda" in generators:
@@ -365,7 +369,7 @@ class Trainer:
         self.parts.schedule.load_state_dict(state["schedule"])
         self._enter_stage()
         self.parts.streams.load_state_dict(state["streams"])
-        self.snapshots.load_state_dict(state["snapshots"], leads=self.parts.world.leads)
+        self.snapshots.load_state_dict(state["snapshots"], is_main=self.parts.world.is_main)
         self.stages.load(state["stages"])
         self.parts.balancer.load_state_dict(state["balancer"])
         self.exposure.load_state_dict(state["exposure"])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from polytask.model.multitask import MultiTaskModel
-from polytask.model.slot import Origins
+from polytask.model.shared_layer import Origins
 from polytask.training.options import TrainOptions
 
 
@@ -64,14 +64,14 @@ SCHEDULERS: dict[str, Callable[[float], float]] = {
 
 def rate_factor(step: int, total: int, options: TrainOptions) -> float:
     """Return the factor of the learning rate: rising over the first steps, then falling as the options say."""
-    rising = int(total * options.warmup)
+    rising = int(total * options.warmup_ratio)
     if step < rising:
         return (step + 1) / rising
     left = SCHEDULERS[options.lr_scheduler_type](min(1.0, (step - rising) / max(1, total - rising)))
     return options.min_lr_ratio + (1 - options.min_lr_ratio) * left
 
 
-def gold_share(step: int, total: int) -> float:
+def label_weight(step: int, total: int) -> float:
     """Return what the labels weigh against the teachers: from 0 in the first step to 1 in the last one, linearly.
 
     Source: Clark et al. 2019, "BAM! Born-Again Multi-Task Networks", section 3 (teacher annealing).

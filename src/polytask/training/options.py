@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from polytask.earlier import resolve_runs
 from polytask.options import Options
+from polytask.reference_scores import resolve_runs
 
 Rate: TypeAlias = Annotated[float, Field(gt=0)] | Literal["auto"]
 
@@ -17,49 +17,64 @@ class TrainOptions(Options):
     """How the weights are updated, for how long, and what is kept."""
 
     epochs: float = Field(default=3, gt=0, le=1_000_000, description="passes through as many rows as all sources hold")
-    max_steps: int | None = Field(default=None, ge=1, description="stop after so many updates, whatever the epochs")
-    batch_rows: int = Field(default=32, ge=1, le=100_000, description="rows that go through the encoder for one update")
-    accumulate: int = Field(
+    max_steps: int | None = Field(
+        default=None, ge=1, description="stop after this many updates, whatever `epochs` says"
+    )
+    batch_size: int = Field(
+        default=32,
+        ge=1,
+        le=100_000,
+        description="rows that pass the encoder in one update, over all tasks, accumulation steps and processes",
+    )
+    gradient_accumulation_steps: int = Field(
         default=1,
         ge=1,
         le=10_000,
-        description="pieces in which an update's rows pass, to save memory; the update is the same",
+        description="number of pieces in which the rows of an update are passed, to save memory; the update "
+        "stays the same, since batch_size counts the rows of all pieces",
     )
-    learning_rate: Rate = Field(default="auto", description="peak rate of the encoder; auto: by its width")
+    learning_rate: Rate = Field(
+        default="auto", description="peak learning rate of the encoder; auto: chosen by its width"
+    )
     head_learning_rate: Rate = Field(
-        default="auto", description="peak rate of the heads; auto: ten times the encoder's"
+        default="auto", description="peak learning rate of the heads; auto: ten times the encoder's"
     )
     layer_decay: float = Field(
-        default=1.0, gt=0, le=1, description="factor of the rate from each layer to the one below it"
+        default=1.0, gt=0, le=1, description="factor of the learning rate from each layer to the one below it"
     )
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = Field(
-        default="linear", description="how the rate falls after the warm-up"
+        default="linear", description="shape of the learning rate after the warmup"
     )
-    min_lr_ratio: float = Field(default=0.0, ge=0, le=1, description="rate at the end, as a share of the peak rate")
+    min_lr_ratio: float = Field(default=0.0, ge=0, le=1, description="final learning rate, relative to the peak")
     weight_decay: float = Field(default=0.01, ge=0)
     attention_dropout: float | None = Field(
         default=0.0,
         ge=0,
         lt=1,
-        description="of the encoder while it trains; 0 lets it use fused attention; null keeps the encoder's own",
+        description="attention dropout of the encoder in training; 0 allows fused attention; null keeps the "
+        "encoder's own",
     )
-    warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the updates in which the rate rises")
-    clip_norm: float = Field(default=1.0, gt=0, description="greatest norm of the gradient")
+    warmup_ratio: float = Field(
+        default=0.1, ge=0, lt=1, description="share of the updates over which the learning rate rises"
+    )
+    max_grad_norm: float = Field(default=1.0, gt=0, description="maximum norm of the gradient, which is clipped to it")
     gradient_checkpointing: bool = Field(
-        default=False, description="compute activations again in the backward pass: less memory, more time"
+        default=False, description="recompute activations in the backward pass: less memory, more time"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        default="auto", description="auto: bf16 where the processor multiplies it fast"
+        default="auto", description="auto: bf16 where the hardware is fast at it"
     )
     device: str = Field(default="auto", description="auto: cuda where there is one; or cpu, cuda, cuda:1")
     teachers: tuple[str, ...] = Field(
         default=(),
-        description="runs or model folders that teach the tasks they have: the loss goes over from their answers to "
-        "the labels in the course of training",
+        description="runs or model folders that teach the tasks they have: the loss moves from their outputs "
+        "to the labels during training",
     )
     seed: int = Field(default=13, ge=0, lt=2**63)
     evaluations_per_epoch: int = Field(default=1, ge=1)
-    patience: int | None = Field(default=None, ge=1, description="stop after so many evaluations without a better one")
+    patience: int | None = Field(
+        default=None, ge=1, description="stop after this many evaluations without a better one"
+    )
     select: str = Field(
         default="gap",
         min_length=1,
@@ -74,11 +89,13 @@ class TrainOptions(Options):
     best_of_each_task: bool = Field(
         default=False, description="also save the model of each task's best evaluation, in RUN/best/TASK"
     )
-    checkpoint_every: int | None = Field(
-        default=None, ge=1, description="updates between checkpoints; by default one at each evaluation"
+    save_steps: int | None = Field(
+        default=None, ge=1, description="updates between two checkpoints; by default one checkpoint at each evaluation"
     )
-    log_every: int = Field(default=10, ge=1, description="updates between two lines of the event log")
-    tensorboard: bool = Field(default=False, description="also write the losses and scores for TensorBoard")
+    logging_steps: int = Field(default=10, ge=1, description="updates between two lines of the event log")
+    report_to: tuple[Literal["tensorboard"], ...] = Field(
+        default=(), description="where losses and scores are written as well: [tensorboard]"
+    )
 
     @field_validator("teachers")
     @classmethod

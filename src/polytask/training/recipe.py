@@ -15,7 +15,7 @@ HEAD_CAP = 1e-2
 
 
 @dataclass(frozen=True)
-class Choice:
+class ResolvedOption:
     """One option that was left to polytask.
 
     Attributes:
@@ -29,20 +29,22 @@ class Choice:
     reason: str
 
 
-def resolve_rates(options: TrainOptions, width: int, layers: int) -> tuple[TrainOptions, tuple[Choice, ...]]:
+def resolve_rates(options: TrainOptions, width: int, layers: int) -> tuple[TrainOptions, tuple[ResolvedOption, ...]]:
     """Return the options of training with numbers in place of `auto`, and what they became.
 
     Args:
         width: features of a token's state in the encoder.
         layers: of the encoder.
     """
-    choices: list[Choice] = []
+    choices: list[ResolvedOption] = []
     rate, head_rate = options.learning_rate, options.head_learning_rate
     if rate == "auto":
         rate = float(f"{RATE_SCALE / (width * layers**0.5):.2g}")
-        choices.append(Choice("train.learning_rate", rate, f"an encoder of {layers} layers and {width} features"))
+        choices.append(
+            ResolvedOption("train.learning_rate", rate, f"an encoder of {layers} layers and {width} features")
+        )
     if head_rate == "auto":
         head_rate = float(f"{max(rate, min(HEAD_FACTOR * rate, HEAD_CAP)):.6g}")
         reason = f"{HEAD_FACTOR:g} x the encoder's rate, at most {HEAD_CAP:g}"
-        choices.append(Choice("train.head_learning_rate", head_rate, reason))
+        choices.append(ResolvedOption("train.head_learning_rate", head_rate, reason))
     return options.model_copy(update={"learning_rate": rate, "head_learning_rate": head_rate}), tuple(choices)

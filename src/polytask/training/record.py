@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from polytask.data.encode import Source
-from polytask.data.stream import Drawn
+from polytask.data.stream import DrawnRow
 from polytask.terms import Scores
 
 
@@ -20,7 +20,7 @@ class Exposure:
 
 
 @dataclass(frozen=True)
-class Measured:
+class UpdateStats:
     """What one update measured: mean losses, weights of the tasks where a balancer chose them, the gradient's norm."""
 
     losses: Mapping[str, float]
@@ -32,9 +32,9 @@ class Measured:
 class Window:
     """What was measured since the last line of the event log."""
 
-    steps: list[Measured] = field(default_factory=list[Measured])
+    steps: list[UpdateStats] = field(default_factory=list[UpdateStats])
 
-    def add(self, measured: Measured) -> None:
+    def add(self, measured: UpdateStats) -> None:
         """Count one step."""
         self.steps.append(measured)
 
@@ -45,9 +45,9 @@ class Window:
         return {**found, **({"weights": weights} if weights else {}), "norm": round(self.steps[-1].norm, 6)}
 
 
-def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def _means(records: Sequence[Mapping[str, float]]) -> dict[str, float]:
     values: dict[str, list[float]] = {}
-    for one in found:
+    for one in records:
         for task, value in one.items():
             values.setdefault(task, []).append(value)
     return {task: round(sum(listed) / len(listed), 6) for task, listed in values.items()}
@@ -85,7 +85,7 @@ class Exposures:
         self._sources = sources
         self._seen = {task: Exposure() for task in tasks}
 
-    def count(self, drawn: Sequence[Drawn]) -> int:
+    def count(self, drawn: Sequence[DrawnRow]) -> int:
         """Count the rows of a step, and return its tokens."""
         tokens = 0
         for one in drawn:

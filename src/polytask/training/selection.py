@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from polytask.earlier import read_scores, require_same_rows
 from polytask.errors import ConfigError, nearest
 from polytask.options import DataOptions, require_each
+from polytask.reference_scores import read_scores, require_same_rows
 from polytask.registry import Table
 from polytask.tasks.metric import smaller_is_better
 from polytask.terms import Scores
@@ -172,5 +172,5 @@ def pareto(evaluations: Mapping[int, Mapping[str, float]]) -> list[int]:
     ]
 
 
-def _beats(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    return one != other and all(one[task] >= score for task, score in other.items())
+def _beats(first: Mapping[str, float], second: Mapping[str, float]) -> bool:
+    return first != second and all(first[task] >= score for task, score in second.items())

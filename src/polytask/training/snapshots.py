@@ -112,10 +112,10 @@ class Snapshots:
             "evaluations": list(self.evaluations.items()),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any], *, leads: bool) -> None:
-        """Go on from a saved state; only the process that leads knows when the files go."""
+    def load_state_dict(self, state: Mapping[str, Any], *, is_main: bool) -> None:
+        """Go on from a saved state; only the main process knows when the files go."""
         self.selection.load_state_dict(state["selection"])
-        if leads:
+        if is_main:
             self.best = None if state["best"] is None else Snapshot.from_json(state["best"])
             self.by_task = {task: Snapshot.from_json(found) for task, found in state["by_task"].items()}
             self.evaluations = dict(state["evaluations"])

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polytask.model.lanes import Route, first_of, joined, like
-from polytask.model.mixing.mixer import MixingSlot, Towers, copies, mixture, rows_of
-from polytask.model.slot import Extras, Slot
+from polytask.model.forward_context import ContextHolder, first_of, joined, like
+from polytask.model.mixing.mixer import MixingLayer, Towers, copies, mixture, rows_of
+from polytask.model.shared_layer import LayerArguments, SharedLayer
 
 
-class CrossStitch(MixingSlot):
+class CrossStitch(MixingLayer):
     """One layer of every tower, and the unit above it."""
 
     def __init__(
@@ -25,12 +25,12 @@ class CrossStitch(MixingSlot):
         tasks: Sequence[str],
         own_weight: float,
         rate: float,
-        route: Route,
+        holder: ContextHolder,
         *,
         low: bool,
         top: bool,
     ) -> None:
-        super().__init__(layer, tasks, route, low=low, top=top)
+        super().__init__(layer, tasks, holder, low=low, top=top)
         self.rate = rate
         self.towers = copies(layer, len(tasks))
         others = (1.0 - own_weight) / max(1, len(tasks) - 1)
@@ -38,13 +38,18 @@ class CrossStitch(MixingSlot):
         self.unit = nn.Parameter(first.fill_diagonal_(own_weight if len(tasks) > 1 else 1.0))
 
     @classmethod
-    def slots(
-        cls, layers: Sequence[nn.Module], towers: Towers, width: int, route: Route, options: Mapping[str, float]
-    ) -> list[Slot]:
+    def replacements(
+        cls,
+        layers: Sequence[nn.Module],
+        towers: Towers,
+        width: int,
+        holder: ContextHolder,
+        options: Mapping[str, float],
+    ) -> list[SharedLayer]:
         del width
         last = len(layers) - 1
         return [
-            cls(layer, towers.tasks, options["own_weight"], options["rate"], route, low=index == 0, top=index == last)
+            cls(layer, towers.tasks, options["own_weight"], options["rate"], holder, low=index == 0, top=index == last)
             for index, layer in enumerate(layers)
         ]
 
@@ -59,19 +64,21 @@ class CrossStitch(MixingSlot):
         Args:
             states: rows x tokens x width at the lowest layer, later those of all towers one after another.
         """
-        now = self.route.current
-        everyone = self.everyone(now)
-        given = self.streams(now, states, len(self.tasks))
-        extras = Extras(args, options)
-        outputs = [self.call_lane(tower, now, everyone, x, extras) for tower, x in zip(self.towers, given, strict=True)]
+        context = self.holder.current
+        everyone = self.everyone(context)
+        given = self.streams(context, states, len(self.tasks))
+        extras = LayerArguments(args, options)
+        outputs = [
+            self.call_group(tower, context, everyone, x, extras) for tower, x in zip(self.towers, given, strict=True)
+        ]
         towers = [first_of(output) for output in outputs]
         if not self.top:
             return like(outputs[0], torch.cat([mixture(weights, towers) for weights in self.unit]))
         mixed = [
-            mixture(self.unit[self.tasks.index(task)], [rows_of(lane, everyone, tower) for tower in towers])
-            for task, lane in self.leave(now)
+            mixture(self.unit[self.tasks.index(task)], [rows_of(group, everyone, tower) for tower in towers])
+            for task, group in self.leave(context)
         ]
-        return like(outputs[0], joined(now.lanes, mixed))
+        return like(outputs[0], joined(context.groups, mixed))
 
     def users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:
         yield list(self.parameters()), frozenset(self.tasks)

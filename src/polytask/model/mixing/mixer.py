@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from polytask.model.lanes import Lane, Pass, Route
-from polytask.model.slot import Slot
+from polytask.model.forward_context import ContextHolder, ForwardContext, RowGroup
+from polytask.model.shared_layer import SharedLayer
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Towers:
     answered: tuple[str, ...]
 
 
-class MixingSlot(Slot, ABC):
+class MixingLayer(SharedLayer, ABC):
     """One replaced layer of a mixing method. Between its layers the states are several streams, one after another.
 
     Attributes:
@@ -35,16 +35,21 @@ class MixingSlot(Slot, ABC):
         low, top: whether this is the lowest of the replaced layers, and the highest.
     """
 
-    def __init__(self, layer: nn.Module, tasks: Sequence[str], route: Route, *, low: bool, top: bool) -> None:
-        super().__init__(layer, route)
+    def __init__(self, layer: nn.Module, tasks: Sequence[str], holder: ContextHolder, *, low: bool, top: bool) -> None:
+        super().__init__(layer, holder)
         self.tasks = tuple(tasks)
         self.low, self.top = low, top
 
     @classmethod
     @abstractmethod
-    def slots(
-        cls, layers: Sequence[nn.Module], towers: Towers, width: int, route: Route, options: Mapping[str, float]
-    ) -> list[Slot]:
+    def replacements(
+        cls,
+        layers: Sequence[nn.Module],
+        towers: Towers,
+        width: int,
+        holder: ContextHolder,
+        options: Mapping[str, float],
+    ) -> list[SharedLayer]:
         """Return what stands in the places of these layers.
 
         Args:
@@ -61,29 +66,29 @@ class MixingSlot(Slot, ABC):
             levels: number of replaced layers.
         """
 
-    def streams(self, now: Pass, states: Tensor, count: int) -> list[Tensor]:
+    def streams(self, context: ForwardContext, states: Tensor, count: int) -> list[Tensor]:
         """Return so many streams of all rows: below the lowest replaced layer they are all the same."""
-        everyone = self.everyone(now)
+        everyone = self.everyone(context)
         if self.low:
-            return [now.take(states, everyone)] * count
+            return [context.take(states, everyone)] * count
         # Not `chunk`: a graph of any number of rows cannot say how many chunks that makes.
         return [states.narrow(0, index * everyone.count, everyone.count) for index in range(count)]
 
-    def take(self, other: Slot) -> None:
+    def take(self, other: SharedLayer) -> None:
         found = other.state_dict()
         self.load_state_dict({name: found[name] for name in self.state_dict()})
 
-    def everyone(self, now: Pass) -> Lane:
-        """Return the lane of all rows that any task reads."""
-        lane = now.lane(frozenset(now.tasks))
-        assert lane is not None
-        return lane
+    def everyone(self, context: ForwardContext) -> RowGroup:
+        """Return the group of all rows that any task reads."""
+        group = context.group(frozenset(context.tasks))
+        assert group is not None
+        return group
 
-    def leave(self, now: Pass) -> list[tuple[str, Lane]]:
-        """Let the states lie in a lane for each task from here on, and return these lanes."""
-        found = now.present(frozenset([task]) for task in now.tasks)
-        now.lanes = tuple(lane for _, lane in found)
-        return [(task, lane) for (task,), lane in found]
+    def leave(self, context: ForwardContext) -> list[tuple[str, RowGroup]]:
+        """Let the states lie in a group for each task from here on, and return these groups."""
+        found = context.groups_of(frozenset([task]) for task in context.tasks)
+        context.groups = tuple(group for _, group in found)
+        return [(task, group) for (task,), group in found]
 
 
 def copies(layer: nn.Module, count: int) -> nn.ModuleList:
@@ -104,7 +109,7 @@ def mixture(gate: Tensor, states: Sequence[Tensor]) -> Tensor:
     return found
 
 
-class Gate(nn.Module):
+class ExpertGate(nn.Module):
     """A softmax over experts for each token: g(x) = softmax(W x). Padding gets a gate too, which nobody reads."""
 
     def __init__(self, width: int, experts: int) -> None:
@@ -117,9 +122,9 @@ class Gate(nn.Module):
         return torch.softmax(self.out(states).float(), dim=-1)
 
 
-def rows_of(lane: Lane, everyone: Lane, states: Tensor) -> Tensor:
-    """Return a lane's rows from states of the lane of all rows."""
-    if lane.count == everyone.count:
+def rows_of(group: RowGroup, everyone: RowGroup, states: Tensor) -> Tensor:
+    """Return a group's rows from states of the group of all rows."""
+    if group.count == everyone.count:
         return states
-    assert lane.rows is not None
-    return states[lane.rows if everyone.rows is None else torch.searchsorted(everyone.rows, lane.rows)]
+    assert group.rows is not None
+    return states[group.rows if everyone.rows is None else torch.searchsorted(everyone.rows, group.rows)]

@@ -13,29 +13,42 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polytask.model.lanes import Pass, Route, first_of, joined, like
-from polytask.model.mixing.mixer import Gate, MixingSlot, Towers, copies, mixture, rows_of
-from polytask.model.slot import Extras, Slot
+from polytask.model.forward_context import ContextHolder, ForwardContext, first_of, joined, like
+from polytask.model.mixing.mixer import ExpertGate, MixingLayer, Towers, copies, mixture, rows_of
+from polytask.model.shared_layer import LayerArguments, SharedLayer
 
 
-class Mmoe(MixingSlot):
-    """One layer of every expert; the lowest slot has the gates, the top one mixes."""
+class Mmoe(MixingLayer):
+    """One layer of every expert; the lowest layer has the gates, the top one mixes."""
 
     def __init__(
-        self, layer: nn.Module, tasks: Sequence[str], experts: int, width: int, route: Route, *, low: bool, top: bool
+        self,
+        layer: nn.Module,
+        tasks: Sequence[str],
+        experts: int,
+        width: int,
+        holder: ContextHolder,
+        *,
+        low: bool,
+        top: bool,
     ) -> None:
-        super().__init__(layer, tasks, route, low=low, top=top)
+        super().__init__(layer, tasks, holder, low=low, top=top)
         self.experts = copies(layer, experts)
-        self.gates = nn.ModuleDict({f"task-{task}": Gate(width, experts) for task in tasks} if low else {})
+        self.gates = nn.ModuleDict({f"task-{task}": ExpertGate(width, experts) for task in tasks} if low else {})
 
     @classmethod
-    def slots(
-        cls, layers: Sequence[nn.Module], towers: Towers, width: int, route: Route, options: Mapping[str, float]
-    ) -> list[Slot]:
+    def replacements(
+        cls,
+        layers: Sequence[nn.Module],
+        towers: Towers,
+        width: int,
+        holder: ContextHolder,
+        options: Mapping[str, float],
+    ) -> list[SharedLayer]:
         last = len(layers) - 1
         count = int(options["experts"])
         return [
-            cls(layer, towers.tasks, count, width, route, low=index == 0, top=index == last)
+            cls(layer, towers.tasks, count, width, holder, low=index == 0, top=index == last)
             for index, layer in enumerate(layers)
         ]
 
@@ -48,34 +61,34 @@ class Mmoe(MixingSlot):
         """Run every expert on all rows.
 
         Args:
-            states: rows x tokens x width at the lowest slot, later those of all experts one after another.
+            states: rows x tokens x width at the lowest layer, later those of all experts one after another.
         """
-        now = self.route.current
-        everyone = self.everyone(now)
-        given = self.streams(now, states, len(self.experts))
+        context = self.holder.current
+        everyone = self.everyone(context)
+        given = self.streams(context, states, len(self.experts))
         if self.low:
-            now.kept["gates"] = self._gates(now, given[0])
+            context.kept["gates"] = self._gates(context, given[0])
         outputs = [
-            self.call_lane(expert, now, everyone, x, Extras(args, options))
+            self.call_group(expert, context, everyone, x, LayerArguments(args, options))
             for expert, x in zip(self.experts, given, strict=True)
         ]
         found = [first_of(output) for output in outputs]
         if not self.top:
             return like(outputs[0], torch.cat(found))
-        gates = now.kept.pop("gates")
+        gates = context.kept.pop("gates")
         mixed = [
-            mixture(gates[task], [rows_of(lane, everyone, expert) for expert in found])
-            for task, lane in self.leave(now)
+            mixture(gates[task], [rows_of(group, everyone, expert) for expert in found])
+            for task, group in self.leave(context)
         ]
-        return like(outputs[0], joined(now.lanes, mixed))
+        return like(outputs[0], joined(context.groups, mixed))
 
-    def _gates(self, now: Pass, states: Tensor) -> dict[str, Tensor]:
-        everyone = self.everyone(now)
+    def _gates(self, context: ForwardContext, states: Tensor) -> dict[str, Tensor]:
+        everyone = self.everyone(context)
         found: dict[str, Tensor] = {}
-        for task in now.tasks:
-            lane = now.lane(frozenset([task]))
-            assert lane is not None
-            found[task] = self.gates[f"task-{task}"](rows_of(lane, everyone, states))
+        for task in context.tasks:
+            group = context.group(frozenset([task]))
+            assert group is not None
+            found[task] = self.gates[f"task-{task}"](rows_of(group, everyone, states))
         return found
 
     def users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:

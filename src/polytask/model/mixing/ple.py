@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polytask.model.lanes import Lane, Pass, Route, first_of, joined, like
-from polytask.model.mixing.mixer import Gate, MixingSlot, Towers, copies, mixture, rows_of
-from polytask.model.slot import Extras, Slot
+from polytask.model.forward_context import ContextHolder, ForwardContext, RowGroup, first_of, joined, like
+from polytask.model.mixing.mixer import ExpertGate, MixingLayer, Towers, copies, mixture, rows_of
+from polytask.model.shared_layer import LayerArguments, SharedLayer
 
 
-class Ple(MixingSlot):
+class Ple(MixingLayer):
     """One extraction level. Between levels the states are the tasks' streams, in their order, then the shared one."""
 
     def __init__(
@@ -29,29 +29,34 @@ class Ple(MixingSlot):
         own: int,
         shared: int,
         width: int,
-        route: Route,
+        holder: ContextHolder,
         *,
         low: bool,
         above: int,
     ) -> None:
-        super().__init__(layer, towers.tasks, route, low=low, top=above == 0)
+        super().__init__(layer, towers.tasks, holder, low=low, top=above == 0)
         self.above = above
         self.shared = copies(layer, shared)
         # Nobody reads the top streams of tasks that were pruned away.
         self.extracted = towers.answered if self.top else towers.tasks
         self.own = nn.ModuleDict({f"task-{task}": copies(layer, own) for task in self.extracted})
-        self.gates = nn.ModuleDict({f"task-{task}": Gate(width, own + shared) for task in self.extracted})
+        self.gates = nn.ModuleDict({f"task-{task}": ExpertGate(width, own + shared) for task in self.extracted})
         # Nobody reads the shared stream of the top, nor any where there are no shared experts.
-        self.shared_gate = Gate(width, own * len(self.tasks) + shared) if shared and not self.top else None
+        self.shared_gate = ExpertGate(width, own * len(self.tasks) + shared) if shared and not self.top else None
 
     @classmethod
-    def slots(
-        cls, layers: Sequence[nn.Module], towers: Towers, width: int, route: Route, options: Mapping[str, float]
-    ) -> list[Slot]:
+    def replacements(
+        cls,
+        layers: Sequence[nn.Module],
+        towers: Towers,
+        width: int,
+        holder: ContextHolder,
+        options: Mapping[str, float],
+    ) -> list[SharedLayer]:
         own, shared = int(options["task_experts"]), int(options["shared_experts"])
         last = len(layers) - 1
         return [
-            cls(layer, towers, own, shared, width, route, low=index == 0, above=last - index)
+            cls(layer, towers, own, shared, width, holder, low=index == 0, above=last - index)
             for index, layer in enumerate(layers)
         ]
 
@@ -69,20 +74,22 @@ class Ple(MixingSlot):
         Args:
             states: rows x tokens x width at the lowest level, later those of all streams one after another.
         """
-        now = self.route.current
-        everyone = self.everyone(now)
-        streams = self.streams(now, states, len(self.tasks) + 1)
+        context = self.holder.current
+        everyone = self.everyone(context)
+        streams = self.streams(context, states, len(self.tasks) + 1)
         outputs: list[Any] = []
 
-        def run(experts: nn.Module, lane: Lane, given: Tensor) -> list[Tensor]:
+        def run(experts: nn.Module, group: RowGroup, inputs: Tensor) -> list[Tensor]:
             assert isinstance(experts, nn.ModuleList)
-            found = [self.call_lane(expert, now, lane, given, Extras(args, options)) for expert in experts]
+            found = [
+                self.call_group(expert, context, group, inputs, LayerArguments(args, options)) for expert in experts
+            ]
             outputs.extend(found[:1])
             return [first_of(output) for output in found]
 
         shared = run(self.shared, everyone, streams[-1])
         if self.top:
-            made = [self._top(now, task, lane, streams, shared, run) for task, lane in self.leave(now)]
+            made = [self._top(context, task, group, streams, shared, run) for task, group in self.leave(context)]
         else:
             own = [
                 run(self.own[f"task-{task}"], everyone, stream)
@@ -93,24 +100,24 @@ class Ple(MixingSlot):
                 for task, stream, experts in zip(self.tasks, streams, own, strict=False)
             ]
             made.append(self._shared_stream(streams[-1], [expert for found in own for expert in found] + shared))
-        return like(outputs[0], joined(now.lanes, made) if self.top else torch.cat(made))
+        return like(outputs[0], joined(context.groups, made) if self.top else torch.cat(made))
 
     def _shared_stream(self, stream: Tensor, experts: Sequence[Tensor]) -> Tensor:
         return stream if self.shared_gate is None else mixture(self.shared_gate(stream), experts)
 
     def _top(
         self,
-        now: Pass,
+        context: ForwardContext,
         task: str,
-        lane: Lane,
+        group: RowGroup,
         streams: Sequence[Tensor],
         shared: Sequence[Tensor],
         run: Any,  # noqa: ANN401
     ) -> Tensor:
-        everyone = self.everyone(now)
-        stream = rows_of(lane, everyone, streams[self.tasks.index(task)])
-        experts = run(self.own[f"task-{task}"], lane, stream)
-        rows = [rows_of(lane, everyone, expert) for expert in shared]
+        everyone = self.everyone(context)
+        stream = rows_of(group, everyone, streams[self.tasks.index(task)])
+        experts = run(self.own[f"task-{task}"], group, stream)
+        rows = [rows_of(group, everyone, expert) for expert in shared]
         return mixture(self.gates[f"task-{task}"](stream), [*experts, *rows])
 
     def users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:

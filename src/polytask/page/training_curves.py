@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from polytask.page.block import Block, Chart, Mark, Missing, Table, Text, count, drawn, number
+from polytask.page.block import Block, Chart, Mark, Missing, TableBlock, TextBlock, count, drawn, number
 from polytask.page.chart import Line, heat_map, line_chart
 from polytask.page.folder import RunFolder
 
 MOST_EVALUATIONS = 60  # rows of a table, beside those that are marked
 
 
-class Course:
+class TrainingCurves:
     """The sections that draw what changed over the steps of a run."""
 
     def __init__(self, run: RunFolder) -> None:
@@ -29,7 +29,7 @@ class Course:
             return
         strategy = run.option("schedule", "strategy")
         if isinstance(strategy, str):
-            yield Text(f"Schedule: {strategy}.")
+            yield TextBlock(f"Schedule: {strategy}.")
         charts = [
             line_chart(
                 f"{name} by step",
@@ -46,14 +46,14 @@ class Course:
             [task, count(found.get("rows")), count(found.get("tokens")), number(found.get("epochs"), 2)]
             for task, found in seen.items()
         ]
-        yield Table("In all", ["task", "rows", "tokens", "epochs of its own data"], rows)
+        yield TableBlock("In all", ["task", "rows", "tokens", "epochs of its own data"], rows)
         changes = run.events_of("gate", "stop", "go", "stage_end")
         if changes:
             rows = [
                 [event.event.replace("_", " "), _decision(event.task, event.next, event.reason), f"{event.step}"]
                 for event in changes
             ]
-            yield Table("What the schedule decided", ["decision", "what it says", "step"], rows, words=2)
+            yield TableBlock("What the schedule decided", ["decision", "what it says", "step"], rows, words=2)
 
     def curves(self) -> Iterator[Block]:
         """Yield each task's dev score and train loss."""
@@ -105,11 +105,11 @@ class Course:
             rows.append([f"{event.step}", event.stage or "", mark, *scores, number(event.mean)])
         columns = ["step", "stage", "", *(f"{task}: {run.metric(task)}" for task in run.tasks), "mean, normalised"]
         some = "every evaluation" if every == 1 else f"{len(shown)} of {count(len(self._evaluations))} evaluations"
-        yield Table(f"Main dev scores at {some}", columns, rows, words=3)
+        yield TableBlock(f"Main dev scores at {some}", columns, rows, words=3)
         if run.chosen_by:
-            yield Text(f"The model to keep is chosen by {run.chosen_by}.")
+            yield TextBlock(f"The model to keep is chosen by {run.chosen_by}.")
         if pareto:
-            yield Text("Pareto: no other evaluation is at least as good in every task and better in one.")
+            yield TextBlock("Pareto: no other evaluation is at least as good in every task and better in one.")
         else:
             yield Missing("the Pareto set: run.json does not hold it" + ("." if run.finished else " yet."))
 
@@ -127,7 +127,7 @@ class Course:
             return
         fixed = {name: task.weight for name, task in run.data.value.tasks.items()} if run.data.value is not None else {}
         listed = ", ".join(f"{task} {number(weight, 2)}" for task, weight in fixed.items())
-        yield Text(
+        yield TextBlock(
             f"Method: {method}. The log holds no weights that change"
             + (f"; fixed weights: {listed}." if listed else ".")
         )
@@ -136,7 +136,7 @@ class Course:
         """Yield the similarity of the tasks' gradients where the plan changed."""
         changes = [event for event in self._run.events_of("split", "merge") if event.similarity]
         if not changes:
-            yield Text(
+            yield TextBlock(
                 "The plan did not change by measured gradients in this run, so the log holds no similarities. "
                 "polytask relate measures them for any configuration."
             )
@@ -167,7 +167,7 @@ class Course:
             yield Missing("the scores after each stage: run.json is written when the run is finished.")
             return
         if len(stages) < 2:
-            yield Text("One stage: all tasks trained to the end, so none was left behind.")
+            yield TextBlock("One stage: all tasks trained to the end, so none was left behind.")
             return
         tasks = list(dict.fromkeys(task for stage in stages for task in stage.scores))
         own = {stage.stage: stage.scores.get(stage.stage) for stage in stages}
@@ -177,7 +177,7 @@ class Course:
             lost = "" if before is None or last is None else number(before - last)
             rows.append([task, *(number(stage.scores.get(task)) for stage in stages), lost])
         columns = ["task", *(f"after {stage.stage}" for stage in stages), "lost since its own"]
-        yield Table("Main dev scores after each stage", columns, rows)
+        yield TableBlock("Main dev scores after each stage", columns, rows)
         lines = [Line(task, [(stage.step, stage.scores.get(task)) for stage in stages]) for task in tasks]
         yield drawn([line_chart("main dev score after each stage", lines)], "no score of a stage is a number.")
 

@@ -1,4 +1,4 @@
-"""A slot: what stands in the place of one layer in a Hugging Face encoder's own loop over its layers."""
+"""A shared layer: replaces one layer in a Hugging Face encoder's own loop over its layers."""
 
 from __future__ import annotations
 
@@ -12,52 +12,54 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from polytask.model.lanes import Lane, Pass, Route
+from polytask.model.forward_context import ContextHolder, ForwardContext, RowGroup
 
 # For each parameter that is new, those whose state it takes over: one after a split, several after a merge.
 Origins: TypeAlias = "dict[nn.Parameter, list[nn.Parameter]]"
 
 
 @dataclass(frozen=True)
-class Extras:
+class LayerArguments:
     """What the encoder's loop gives a layer besides the states: masks, position biases and switches."""
 
     args: Sequence[Any]
     options: Mapping[str, Any]
 
-    def map(self, change: Callable[[Any], Any]) -> Extras:
+    def map(self, change: Callable[[Any], Any]) -> LayerArguments:
         """Return each of them changed."""
         options = {key: change(value) for key, value in self.options.items()}
-        return Extras([change(value) for value in self.args], options)
+        return LayerArguments([change(value) for value in self.args], options)
 
 
-class Slot(nn.Module, ABC):
-    """Runs the rows of a pass through this layer's weights, lane by lane.
+class SharedLayer(nn.Module, ABC):
+    """Runs the rows of a pass through this layer's weights, group by group.
 
     Attributes:
         attention_type: which mask the layer asks for, where the family has several (ModernBERT).
         checkpointing: whether activations are computed again in the backward pass instead of kept.
     """
 
-    def __init__(self, layer: nn.Module, route: Route) -> None:
+    def __init__(self, layer: nn.Module, holder: ContextHolder) -> None:
         super().__init__()
-        self.route = route
+        self.holder = holder
         self.attention_type = getattr(layer, "attention_type", None)
         self.checkpointing = False
 
-    def call(self, layer: Callable[..., Any], states: Tensor, extras: Extras) -> Any:  # noqa: ANN401
+    def call(self, layer: Callable[..., Any], states: Tensor, extras: LayerArguments) -> Any:  # noqa: ANN401
         """Call a layer as the encoder's own loop does."""
         if self.checkpointing and self.training:
             return checkpoint(layer, states, *extras.args, use_reentrant=False, **extras.options)
         return layer(states, *extras.args, **extras.options)
 
-    def call_lane(self, layer: nn.Module, now: Pass, lane: Lane, states: Tensor, extras: Extras) -> Any:  # noqa: ANN401
-        """Call a layer on the states of a lane's rows, with the masks of these rows."""
-        return self.call(layer, states, extras.map(lambda value: now.pick(lane, value)))
+    def call_group(
+        self, layer: nn.Module, context: ForwardContext, group: RowGroup, states: Tensor, extras: LayerArguments
+    ) -> Any:  # noqa: ANN401
+        """Call a layer on the states of a group's rows, with the masks of these rows."""
+        return self.call(layer, states, extras.map(lambda value: context.pick(group, value)))
 
     @abstractmethod
-    def take(self, other: Slot) -> None:
-        """Take the weights over from the same slot of another model, for the tasks that it has."""
+    def take(self, other: SharedLayer) -> None:
+        """Take the weights over from the same layer of another model, for the tasks that it has."""
 
     @abstractmethod
     def users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:

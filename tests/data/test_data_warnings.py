@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from polytask.data.data_warnings import Finding, few, listed, loosely, merged
 from polytask.data.feed import feeds_of
-from polytask.data.notes import Finding, few, listed, loosely, merged
-from polytask.data.prepare import Tables, encode_tables, read_tables, unknown_notes
+from polytask.data.prepare import DataTables, encode_tables, read_tables, unknown_warnings
 from polytask.data.rows import read_table
 from polytask.data.tokens import Tokenization
 from polytask.errors import DataError
@@ -26,7 +26,7 @@ def rows_of(labels: Sequence[Any], **more: Any) -> list[dict[str, Any]]:
     return [{"text": f"text {at} {label}", "label": label, **more} for at, label in enumerate(labels)]
 
 
-def notes_of(tables: Tables) -> list[str]:
+def notes_of(tables: DataTables) -> list[str]:
     """Return the notes, those on leaks left out."""
     return [f"{note.place}: {note.message}" for note in tables.notes if "are also in" not in note.message]
 
@@ -132,8 +132,8 @@ def test_other_schemes_are_read_as_bio_in_every_split_and_scored_by_entity(optio
     assert task.metric == "f1"
     assert task.labels == ("O", "B-LOC", "I-LOC", "B-ORG", "I-ORG", "B-PER", "I-PER")
     for split in ("train", "dev"):
-        assert tables.tables[split][0].rows[0]["gold.it"] == ["B-ORG", "O", "B-PER", "I-PER", "O"]
-    assert tables.tallies["it"].labels == {"O": 35, "B-ORG": 5, "B-PER": 5, "I-PER": 5, "B-LOC": 5} | {"O": 30}
+        assert tables.tables[split][0].rows[0]["label.it"] == ["B-ORG", "O", "B-PER", "I-PER", "O"]
+    assert tables.label_stats["it"].labels == {"O": 35, "B-ORG": 5, "B-PER": 5, "I-PER": 5, "B-LOC": 5} | {"O": 30}
     assert notes_of(tables) == [
         "train of it: the tags are BIOES, written as S-x; they are read as BIO, and scored by entity",
         "dev of it: the tags are BIO, written as x-B; they are read as BIO, and scored by entity",
@@ -177,7 +177,7 @@ def test_rows_of_a_plain_task_are_never_read_as_entities(options: Build) -> None
     train = tagged(["NOUN", "VERB", "NOUN", "NOUN", "S-ADV"])
     dev = tagged(["S-ADV", "O", "S-ADV", "S-ADV", "O"])
     tables = read_tables({"it": options("tagging", train, dev=dev)})
-    assert tables.tables["dev"][0].rows[0]["gold.it"] == ["S-ADV", "O", "S-ADV", "S-ADV", "O"]
+    assert tables.tables["dev"][0].rows[0]["label.it"] == ["S-ADV", "O", "S-ADV", "S-ADV", "O"]
 
 
 def test_counts_that_were_lost_are_counted_again_as_they_were(options: Build, cache: Path) -> None:
@@ -185,9 +185,9 @@ def test_counts_that_were_lost_are_counted_again_as_they_were(options: Build, ca
     first = read_table(feed)
     shutil.rmtree(cache / f"{feed.digest()}.rows.json")
     again = read_table(feed)
-    assert again.tallies == first.tallies
-    assert first.tallies["it"].repaired == 5
-    assert first.rows[0]["gold.it"] == ["B-A", "O", "B-B", "I-B", "B-B"]
+    assert again.label_stats == first.label_stats
+    assert first.label_stats["it"].repaired == 5
+    assert first.rows[0]["label.it"] == ["B-A", "O", "B-B", "I-B", "B-B"]
     assert sorted(path.suffix for path in cache.iterdir()) == [".arrow", ".json"]
 
 
@@ -195,14 +195,14 @@ def test_text_in_a_script_that_the_encoder_does_not_know_is_noted(options: Build
     train = [{"text": f"龘靐齉 {at}", "label": "ab"[at % 2]} for at in range(20)]
     tables = read_tables({"it": options("classification", train, dev=train)})
     tokens = Tokenization.of(tokenizer, 16)
-    (note,) = unknown_notes(encode_tables(tables, tokens), tokenizer.unk_token_id, tokens)
+    (note,) = unknown_warnings(encode_tables(tables, tokens), tokenizer.unk_token_id, tokens)
     assert note.place == "train and dev of it"
     assert note.message.startswith("75 % and 75 % of the tokens are unknown to the encoder")
     assert "choose an encoder that was made for the language" in note.message
     english = [{"text": f"good film {at}", "label": "ab"[at % 2]} for at in range(20)]
     tables = read_tables({"it": options("classification", english, dev=english)})
-    assert unknown_notes(encode_tables(tables, tokens), tokenizer.unk_token_id, tokens) == []
-    assert unknown_notes(encode_tables(tables, tokens), None, tokens) == []
+    assert unknown_warnings(encode_tables(tables, tokens), tokenizer.unk_token_id, tokens) == []
+    assert unknown_warnings(encode_tables(tables, tokens), None, tokens) == []
 
 
 def test_the_same_about_several_splits_is_one_note() -> None:
@@ -240,7 +240,7 @@ def test_files_of_public_reports_are_entities(options: Build, name: str) -> None
         pytest.skip(f"the cases are not in {CASES}")
     tables = read_tables({"it": options("tagging", str(folder / f"{name}.conll"), dev=str(folder / "dev.conll"))})
     assert tables.tasks["it"].metric == "f1"
-    assert tables.tables["train"][0].rows[1]["gold.it"] == ["B-PER", "I-PER", "O", "O", "O"]
+    assert tables.tables["train"][0].rows[1]["label.it"] == ["B-PER", "I-PER", "O", "O", "O"]
 
 
 @pytest.mark.parametrize(

@@ -9,54 +9,56 @@ from typing import Any
 
 from polytask.errors import UserError
 from polytask.files import parse_json
-from polytask.terms import Gold
+from polytask.terms import Label
 
 
 @dataclass(frozen=True)
-class Answers:
+class ArmPredictions:
     """A task's test rows and what the models of one arm said, seed by seed.
 
     Attributes:
         rows: their numbers in the split.
-        found: seeds x rows.
+        predictions: seeds x rows.
         seeds: of the models; without any those of the baseline, in its order.
     """
 
     rows: tuple[int, ...]
     texts: tuple[str, ...]
-    golds: tuple[Gold, ...]
-    found: tuple[tuple[Gold, ...], ...]
+    labels: tuple[Label, ...]
+    predictions: tuple[tuple[Label, ...], ...]
     seeds: tuple[int, ...] = ()
 
-    def over(self, seeds: Sequence[int]) -> Answers:
+    def over(self, seeds: Sequence[int]) -> ArmPredictions:
         """Return the answers of the models with some of the seeds."""
         if not self.seeds or not seeds:
             return self
-        return replace(self, seeds=tuple(seeds), found=tuple(self.found[self.seeds.index(seed)] for seed in seeds))
+        return replace(
+            self, seeds=tuple(seeds), found=tuple(self.predictions[self.seeds.index(seed)] for seed in seeds)
+        )
 
 
-def read_answers(
+def read_predictions(
     runs: Mapping[str, Mapping[int, Sequence[Path]]], tasks: Sequence[str]
-) -> dict[str, dict[str, Answers]]:
+) -> dict[str, dict[str, ArmPredictions]]:
     """Return the answers by task and arm. Raises UserError when arms were scored on different rows."""
-    answers: dict[str, dict[str, Answers]] = {task: {} for task in tasks}
+    answers: dict[str, dict[str, ArmPredictions]] = {task: {} for task in tasks}
     for task in tasks:
         for arm, by_seed in runs.items():
             read = [_read(_folder_of(folders, task), task) for folders in by_seed.values()]
             for lines in read:
                 _require_same_rows(task, arm, lines, read[0])
             first = read[0]
-            found = tuple(tuple(line["found"] for line in lines) for lines in read)
-            answers[task][arm] = Answers(
+            found = tuple(tuple(line["prediction"] for line in lines) for lines in read)
+            answers[task][arm] = ArmPredictions(
                 tuple(line["row"] for line in first),
                 tuple(line.get("text", "") for line in first),
-                tuple(line["gold"] for line in first),
+                tuple(line["label"] for line in first),
                 found,
                 tuple(by_seed),
             )
         whole = next(iter(answers[task].values()))
         for arm, one in answers[task].items():
-            if (one.rows, one.golds) != (whole.rows, whole.golds):
+            if (one.rows, one.labels) != (whole.rows, whole.labels):
                 raise UserError(_another_data_set(task, arm))
     return answers
 
@@ -83,7 +85,7 @@ def _read(folder: Path, task: str) -> list[dict[str, Any]]:
 
 
 def _require_same_rows(task: str, arm: str, lines: Sequence[Mapping[str, Any]], first: Sequence[Any]) -> None:
-    if [(line["row"], line["gold"]) for line in lines] != [(line["row"], line["gold"]) for line in first]:
+    if [(line["row"], line["label"]) for line in lines] != [(line["row"], line["label"]) for line in first]:
         raise UserError(_another_data_set(task, arm))
 
 

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from polytask.tasks import Tally, Task
-from polytask.terms import Note, Split
+from polytask.tasks import LabelStats, Task
+from polytask.terms import DataWarning, Split
 
 # A score of fewer rows is chance.
 _FEW_ROWS = 10
@@ -38,17 +38,17 @@ class Finding:
     tail: str = ""
 
 
-def merged(findings: Iterable[Finding]) -> list[Note]:
+def merged(findings: Iterable[Finding]) -> list[DataWarning]:
     """Turn findings into notes: one for all splits of which the same is to be said."""
     alike: dict[tuple[str, str, str], list[Finding]] = {}
     for finding in findings:
         alike.setdefault((finding.tasks, finding.text, finding.tail), []).append(finding)
-    notes: list[Note] = []
+    notes: list[DataWarning] = []
     for (tasks, text, tail), found in alike.items():
         counts = listed([finding.count for finding in found])
         splits = listed([finding.split for finding in found])
         message = text.replace("{count}", counts).replace("{first}", found[0].first) + tail
-        notes.append(Note(f"{splits} of {tasks}", message))
+        notes.append(DataWarning(f"{splits} of {tasks}", message))
     return notes
 
 
@@ -63,63 +63,63 @@ def few(items: Sequence[str]) -> str:
     return ", ".join(items[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def label_findings(split: Split, task: Task, tally: Tally) -> Iterator[Finding]:
+def label_findings(split: Split, task: Task, stats: LabelStats) -> Iterator[Finding]:
     """Find what is to be known of a task's labels in one split."""
 
     def finding(text: str, count: str = "", first: str = "", tail: str = "") -> Finding:
         return Finding(split, task.name, text, count, first, tail)
 
-    if tally.scheme:
-        yield finding("", tail=tally.scheme)
-    if tally.repaired:
+    if stats.scheme:
+        yield finding("", tail=stats.scheme)
+    if stats.repaired:
         text = "{count} orphan I- tags were read as B-, the first at {first}"
-        yield finding(text, str(tally.repaired), tally.repaired_at)
-    if tally.respelled:
-        pairs = [f"{old!r} as {new!r}" for old, new in sorted(tally.respelled.items())]
-        yield finding("labels are read in another spelling, the first at {first}: ", "", tally.respelled_at, few(pairs))
-    if tally.missing:
-        rows = f"{tally.missing} of {tally.missing + tally.present}"
+        yield finding(text, str(stats.repaired), stats.repaired_at)
+    if stats.respelled:
+        pairs = [f"{old!r} as {new!r}" for old, new in sorted(stats.respelled.items())]
+        yield finding("labels are read in another spelling, the first at {first}: ", "", stats.respelled_at, few(pairs))
+    if stats.missing:
+        rows = f"{stats.missing} of {stats.missing + stats.present}"
         yield finding("{count} rows carry no label and are masked", rows, tail=task.missing_hint)
-    unseen = sorted(set(tally.labels).difference(task.labels))
+    unseen = sorted(set(stats.labels).difference(task.labels))
     if task.labels and unseen:
-        said = few(_unseen(task, tally, unseen))
+        said = few(_unseen(task, stats, unseen))
         yield finding("", tail=f"labels that training never has count as errors: {said}")
     if split != "train":
-        yield from (finding("", tail=message) for message in _too_little(split, task, tally))
+        yield from (finding("", tail=message) for message in _too_little(split, task, stats))
 
 
-def _unseen(task: Task, tally: Tally, labels: Iterable[str]) -> list[str]:
+def _unseen(task: Task, stats: LabelStats, labels: Iterable[str]) -> list[str]:
     """Say of labels how often they occur and where, and which label of training they may stand for."""
     known = {loosely(label): label for label in task.labels}
     found: list[str] = []
     for label in labels:
         meant = known.get(loosely(label))
         mend = "" if meant is None else f"; write it as in training: {meant!r}"
-        found.append(f"{label} ({tally.labels[label]}, the first at {tally.places.get(label, '')}{mend})")
+        found.append(f"{label} ({stats.labels[label]}, the first at {stats.places.get(label, '')}{mend})")
     return found
 
 
-def _too_little(split: Split, task: Task, tally: Tally) -> Iterator[str]:
+def _too_little(split: Split, task: Task, stats: LabelStats) -> Iterator[str]:
     """Say where the rows of dev or test are too few, or too much alike, to score anything."""
     use = "the model is chosen by them" if split == "dev" else "they tell what the model is worth"
-    if tally.present < _FEW_ROWS:
-        rows = "1 row carries" if tally.present == 1 else f"{tally.present} rows carry"
+    if stats.present < _FEW_ROWS:
+        rows = "1 row carries" if stats.present == 1 else f"{stats.present} rows carry"
         yield f"only {rows} a label, and {use}: scores of so few are chance; add rows, or hold out more training rows"
-    alone = task.only_label(tally)
-    if alone is not None and tally.present > 1:
+    alone = task.only_label(stats)
+    if alone is not None and stats.present > 1:
         yield (
             f"every row has {alone}, and {use}: scores cannot tell a model that learned something from one that did "
             "not; add rows with other labels"
         )
 
 
-def spelling_notes(task: Task, tallies: Mapping[Split, Tally]) -> Iterator[Note]:
+def spelling_warnings(task: Task, label_stats: Mapping[Split, LabelStats]) -> Iterator[DataWarning]:
     """Note labels that may be one label in several spellings, and those that may mean that there is no label."""
     counts: Counter[str] = Counter()
     places: dict[str, str] = {}
-    for tally in tallies.values():
-        counts.update(tally.labels)
-        places = {**tally.places, **places}
+    for stats in label_stats.values():
+        counts.update(stats.labels)
+        places = {**stats.places, **places}
     labels = [label for label in task.label_names if counts[label]]
 
     def told(label: str) -> str:
@@ -131,7 +131,7 @@ def spelling_notes(task: Task, tallies: Mapping[Split, Tally]) -> Iterator[Note]
     for spellings in alike.values():
         if len(spellings) > 1:
             ordered = sorted(spellings, key=lambda label: -counts[label])
-            yield Note(
+            yield DataWarning(
                 f"labels of {task.name}",
                 f"{listed([told(label) for label in ordered])} differ in spelling only, and are learned as different "
                 f"labels; if they are one, write them alike, such as {ordered[0]!r}",
@@ -141,7 +141,9 @@ def spelling_notes(task: Task, tallies: Mapping[Split, Tally]) -> Iterator[Note]
     numbered = classes == {str(number) for number in range(len(classes))}
     for label in labels:
         if label.casefold() in _NOTHING and (numbered or label != "-1") and task.level == "row":
-            yield Note(f"labels of {task.name}", f"{told(label)} is learned as a label; {task.nothing_hint(label)}")
+            yield DataWarning(
+                f"labels of {task.name}", f"{told(label)} is learned as a label; {task.nothing_hint(label)}"
+            )
 
 
 def loosely(label: str) -> str:

@@ -51,7 +51,7 @@ class _Held:
     size: int = 0
 
 
-class Gate:
+class RequestMiddleware:
     """An ASGI application around another one.
 
     Args:

@@ -1,4 +1,4 @@
-"""Small additions to a layer that several parts share: low-rank deltas, bottleneck adapters.
+"""Adapters of a layer that several parts share: low-rank deltas, bottleneck adapters.
 
 One forward serves a batch that mixes parts: each linear module adds to every part's rows what is the part's own.
 PEFT's layers refuse rows of several adapters while training, and would be needed to load a shipped model.
@@ -16,53 +16,55 @@ from torch import Tensor, nn
 
 from polytask.errors import ConfigError, nearest
 from polytask.model.family import Family
-from polytask.model.slot import Origins, divided, size
-from polytask.sharing.sharing import Kind
+from polytask.model.shared_layer import Origins, divided, size
+from polytask.sharing.sharing import PartKind
 
 
-class Addition(nn.Module, ABC):
-    """A linear module with an addition for each part.
+class Adapter(nn.Module, ABC):
+    """A linear module with an adapter for each part.
 
     Attributes:
         sections: places of the parts whose rows follow one another, with their numbers of rows.
-        silent: places of the parts whose rows are read without a gradient.
+        no_grad_parts: places of the parts whose rows are read without a gradient.
     """
 
-    def __init__(self, base: nn.Linear, kind: Kind) -> None:
+    def __init__(self, base: nn.Linear, kind: PartKind) -> None:
         super().__init__()
         self.base = base
         self.kind = kind
         self.parts = nn.ModuleList()
         self.sections: tuple[tuple[int, int], ...] = ()
-        self.silent: frozenset[int] = frozenset()
+        self.no_grad_parts: frozenset[int] = frozenset()
 
     @abstractmethod
     def make(self) -> nn.Module:
         """Return a new part's own module: one that adds nothing yet."""
 
     @abstractmethod
-    def add(self, own: nn.Module, given: Tensor, made: Tensor) -> Tensor:
+    def delta(self, own: nn.Module, inputs: Tensor, outputs: Tensor) -> Tensor:
         """Return what a part adds, from what the linear module is given and what it makes."""
 
     @classmethod
     @abstractmethod
-    def chosen(cls, family: Family, names: Sequence[str]) -> list[str]:
-        """Return the linear modules of a layer that get an addition unless others are named."""
+    def default_targets(cls, family: Family, names: Sequence[str]) -> list[str]:
+        """Return the linear modules of a layer that get an adapter unless others are named."""
 
-    def forward(self, given: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """Return rows x tokens x size."""
-        made = self.base(given)
+        outputs = self.base(inputs)
         if not len(self.parts):
-            return made
+            return outputs
         counts = [count for _, count in self.sections]
         places = [place for place, _ in self.sections]
         added = [
-            self.add(self.parts[place], rows, out)
-            for place, rows, out in zip(places, given.split(counts), made.split(counts), strict=True)
+            self.delta(self.parts[place], rows, out)
+            for place, rows, out in zip(places, inputs.split(counts), outputs.split(counts), strict=True)
         ]
-        if self.silent:
-            added = [own.detach() if place in self.silent else own for place, own in zip(places, added, strict=True)]
-        return made + (added[0] if len(added) == 1 else torch.cat(added))
+        if self.no_grad_parts:
+            added = [
+                own.detach() if place in self.no_grad_parts else own for place, own in zip(places, added, strict=True)
+            ]
+        return outputs + (added[0] if len(added) == 1 else torch.cat(added))
 
     def grow(self, count: int) -> None:
         """Make the parts' own modules."""
@@ -90,23 +92,23 @@ class Addition(nn.Module, ABC):
             return size(self.make())
 
     @classmethod
-    def into(cls, layer: nn.Module, kind: Kind, family: Family) -> list[Addition]:
+    def insert(cls, layer: nn.Module, kind: PartKind, family: Family) -> list[Adapter]:
         """Replace the chosen linear modules of a layer. Raises ConfigError when a name matches none."""
         linear = [name for name, module in layer.named_modules() if isinstance(module, nn.Linear)]
         usable = [name for name in linear if name.rpartition(".")[2] not in family.positional]
-        names = _named(kind.targets, usable) if kind.targets else cls.chosen(family, usable)
-        made: list[Addition] = []
+        names = _named(kind.targets, usable) if kind.targets else cls.default_targets(family, usable)
+        made: list[Adapter] = []
         for name in dict.fromkeys(names):  # two targets may match one module
             above, _, last = name.rpartition(".")
             parent = layer.get_submodule(above)
             base = getattr(parent, last)
-            addition = cls(base, kind)
-            setattr(parent, last, addition)
-            made.append(addition)
+            adapter = cls(base, kind)
+            setattr(parent, last, adapter)
+            made.append(adapter)
         return made
 
 
-class Lora(Addition):
+class LoraAdapter(Adapter):
     """Adds alpha / rank x B A x, with B zero at first (Hu et al. 2021, section 4.1)."""
 
     def make(self) -> nn.Module:
@@ -116,17 +118,17 @@ class Lora(Addition):
         nn.init.zeros_(up.weight)
         return nn.Sequential(down, up)
 
-    def add(self, own: nn.Module, given: Tensor, made: Tensor) -> Tensor:
-        del made
-        return own(given) * (self.kind.alpha / self.kind.rank)
+    def delta(self, own: nn.Module, inputs: Tensor, outputs: Tensor) -> Tensor:
+        del outputs
+        return own(inputs) * (self.kind.alpha / self.kind.rank)
 
     @classmethod
-    def chosen(cls, family: Family, names: Sequence[str]) -> list[str]:
+    def default_targets(cls, family: Family, names: Sequence[str]) -> list[str]:
         del family
         return list(names)
 
 
-class Houlsby(Addition):
+class BottleneckAdapter(Adapter):
     """Adds a bottleneck with a skip around it after attention and feed-forward (Houlsby et al. 2019, section 2.1)."""
 
     def make(self) -> nn.Module:
@@ -138,17 +140,17 @@ class Houlsby(Addition):
         nn.init.zeros_(up.bias)
         return nn.ModuleList([down, up])
 
-    def add(self, own: nn.Module, given: Tensor, made: Tensor) -> Tensor:
-        del given
+    def delta(self, own: nn.Module, inputs: Tensor, outputs: Tensor) -> Tensor:
+        del inputs
         assert isinstance(own, nn.ModuleList)
-        return own[1](F.gelu(own[0](made)))
+        return own[1](F.gelu(own[0](outputs)))
 
     @classmethod
-    def chosen(cls, family: Family, names: Sequence[str]) -> list[str]:
+    def default_targets(cls, family: Family, names: Sequence[str]) -> list[str]:
         return list(_named(family.outputs, names))
 
 
-ADDITIONS: dict[str, type[Addition]] = {"lora": Lora, "houlsby": Houlsby}
+ADAPTERS: dict[str, type[Adapter]] = {"lora": LoraAdapter, "adapter": BottleneckAdapter}
 
 
 def _named(targets: Sequence[str], names: Sequence[str]) -> Iterator[str]:

@@ -13,14 +13,14 @@ import numpy as np
 from polytask.assemble import Assembly
 from polytask.data.encode import Source
 from polytask.data.prepare import task_facts
-from polytask.data.rows import Table
+from polytask.data.rows import DataTable
 from polytask.evaluation.fitting import describe_fitted, fit_on_dev
 from polytask.evaluation.record import confusion, prediction_lines
-from polytask.evaluation.scoring import Answers, rows_scored
+from polytask.evaluation.scoring import TaskPredictions, rows_scored
 from polytask.files import write_json, write_lines
 from polytask.model.device import name_of, peak_mib
 from polytask.sharing import Plan
-from polytask.tasks import Tally, Task
+from polytask.tasks import LabelStats, Task
 from polytask.terms import Intervals, Scores, Split
 from polytask.training.selection import TestScores
 
@@ -29,7 +29,7 @@ HELD_OUT = "held_out.json"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResults:
     """What the chosen model says about the rows that did not train it.
 
     Attributes:
@@ -43,7 +43,7 @@ class Outcome:
     scores: dict[str, Scores]
     baselines: dict[str, Scores]
     intervals: dict[str, Intervals]
-    answers: Mapping[str, Answers]
+    answers: Mapping[str, TaskPredictions]
     rows_per_second: float | None
     fitted: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -53,7 +53,7 @@ class Outcome:
         return {task: found.source.split for task, found in self.answers.items()}
 
 
-def fit_run(assembly: Assembly) -> tuple[Assembly, Mapping[str, Answers]]:
+def fit_run(assembly: Assembly) -> tuple[Assembly, Mapping[str, TaskPredictions]]:
     """Fit what tasks ask to be fitted on dev to the chosen model, and return its dev answers; none where no task asks.
 
     Test rows have not been seen by then.
@@ -66,7 +66,9 @@ def fit_run(assembly: Assembly) -> tuple[Assembly, Mapping[str, Answers]]:
     return replace(assembly, tasks=fitted.tasks, notes=(*assembly.notes, *fitted.notes)), fitted.answers
 
 
-def score_run(assembly: Assembly, dev: Scores | None, on_dev: Mapping[str, Answers], *, answer_dev: bool) -> Outcome:
+def score_run(
+    assembly: Assembly, dev: Scores | None, on_dev: Mapping[str, TaskPredictions], *, answer_dev: bool
+) -> RunResults:
     """Score the chosen model on test, once, and on dev where that is not known yet, beside the majority baseline.
 
     Args:
@@ -92,18 +94,18 @@ def score_run(assembly: Assembly, dev: Scores | None, on_dev: Mapping[str, Answe
     ordered = {task: answers[task] for task in assembly.tasks if task in answers}
     speed = round(rows / seconds, 2) if rows and seconds else None
     fitted = describe_fitted(assembly.tasks, {"dev": on_dev, "test": on_test})
-    return Outcome(scores, baselines, {"test": scorer.intervals_of(on_test)}, ordered, speed, fitted)
+    return RunResults(scores, baselines, {"test": scorer.intervals_of(on_test)}, ordered, speed, fitted)
 
 
-def write_outcome(folder: Path, assembly: Assembly, outcome: Outcome) -> None:
+def write_results(folder: Path, assembly: Assembly, results: RunResults) -> None:
     """Write scores, intervals, baselines, predictions and confusion matrices into the folder of a run."""
-    write_json(folder / "baselines.json", outcome.baselines)
-    write_json(folder / "scores.json", outcome.scores)
-    write_json(folder / "intervals.json", outcome.intervals)
+    write_json(folder / "baselines.json", results.baselines)
+    write_json(folder / "scores.json", results.scores)
+    write_json(folder / "intervals.json", results.intervals)
     (folder / "predictions").mkdir(exist_ok=True)
-    for task, answers in outcome.answers.items():
+    for task, answers in results.answers.items():
         write_lines(folder / "predictions" / f"{task}.jsonl", prediction_lines(answers))
-    found = {task: confusion(assembly.tasks[task], answers) for task, answers in outcome.answers.items()}
+    found = {task: confusion(assembly.tasks[task], answers) for task, answers in results.answers.items()}
     write_json(folder / "confusion.json", {task: one for task, one in found.items() if one is not None})
 
 
@@ -126,10 +128,10 @@ def describe_model(assembly: Assembly, start: Plan) -> dict[str, Any]:
 
 def describe_data(assembly: Assembly) -> dict[str, Any]:
     """Return the tasks with their rows and labels, the sources with their lengths in tokens, and what to know."""
-    tallies = assembly.tables.tallies
+    label_stats = assembly.tables.label_stats
     everything = [source for sources in assembly.sources.values() for source in sources]
     return {
-        "tasks": {name: _describe_task(task, tallies[name], everything) for name, task in assembly.tasks.items()},
+        "tasks": {name: _describe_task(task, label_stats[name], everything) for name, task in assembly.tasks.items()},
         "sources": [describe_source(source) for source in everything],
         "notes": [asdict(note) for note in assembly.notes],
     }
@@ -145,18 +147,18 @@ def describe_held_out(assembly: Assembly) -> dict[str, list[str]]:
     }
 
 
-def places_of(table: Table) -> list[str]:
+def places_of(table: DataTable) -> list[str]:
     """Return where the rows of a table stand: file and line."""
     return table.rows.data.column("place").to_pylist()
 
 
-def _describe_task(task: Task, tally: Tally, sources: Iterable[Source]) -> dict[str, Any]:
+def _describe_task(task: Task, stats: LabelStats, sources: Iterable[Source]) -> dict[str, Any]:
     return {
         "type": task.type_name,
         "metric": task.metric,
         "needs": list(task.options.needs),
         "weight": task.options.weight,
-        **task_facts(task, tally, sources),
+        **task_facts(task, stats, sources),
     }
 
 

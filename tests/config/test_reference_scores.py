@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from polytask.earlier import changes, read_scores, require_same_rows
 from polytask.errors import ConfigError
 from polytask.options import DataOptions
+from polytask.reference_scores import changes, read_scores, require_same_rows
 from polytask.schedule.dynamic import DynamicOptions
 
 METRICS = {"intent": "accuracy", "slots": "f1"}

@@ -10,44 +10,44 @@ from torch import nn
 
 from families import CONFIGS, original
 from polytask.errors import ConfigError
-from polytask.model.additions import ADDITIONS, Addition, Lora
-from polytask.model.branches import DeltaLevel
+from polytask.model.adapters import ADAPTERS, Adapter, LoraAdapter
+from polytask.model.branches import AdapterLayer
 from polytask.model.family import FAMILIES, layers_of
 from polytask.model.multitask import MultiTaskModel
-from polytask.sharing.sharing import Kind
+from polytask.sharing.sharing import PartKind
 from stacks import LAYERS, READS, TREES, batch_of, gradients, perturb, stack, total
 
-NAMES = list(ADDITIONS)
+NAMES = list(ADAPTERS)
 DIVIDED: dict[str, Any] = {"strategy": "partial", "shared_layers": 0}
 
 
-def addition(name: str, parts: int = 3) -> Addition:
+def adapter(name: str, parts: int = 3) -> Adapter:
     torch.manual_seed(1)
-    made = ADDITIONS[name](nn.Linear(8, 6), Kind(name, rank=4, alpha=6.0))  # type: ignore[arg-type]
+    made = ADAPTERS[name](nn.Linear(8, 6), PartKind(name, rank=4, alpha=6.0))  # type: ignore[arg-type]
     made.grow(parts)
     return made
 
 
-def at(model: MultiTaskModel) -> dict[str, Addition]:
-    """Return the additions by their places in the encoder, such as `1.attention.self.query`."""
+def at(model: MultiTaskModel) -> dict[str, Adapter]:
+    """Return the adapters by their places in the encoder, such as `1.attention.self.query`."""
     return {
         f"{number}.{name}": module
         for number, level in enumerate(model.trunks[0].levels, start=1)
-        if isinstance(level, DeltaLevel)
+        if isinstance(level, AdapterLayer)
         for name, module in level.layer.named_modules()
-        if isinstance(module, Addition)
+        if isinstance(module, Adapter)
     }
 
 
 def test_every_addition_is_a_kind_that_shares_its_layer() -> None:
-    assert len(ADDITIONS) == 2
-    assert all(Kind(name).shares_layer for name in ADDITIONS)  # type: ignore[arg-type]
+    assert len(ADAPTERS) == 2
+    assert all(PartKind(name).shares_layer for name in ADAPTERS)  # type: ignore[arg-type]
 
 
 def test_lora_is_pefts_lora() -> None:
     peft = pytest.importorskip("peft", reason="PEFT is an oracle only, and is not installed", exc_type=ImportError)
-    ours = addition("lora", parts=1)
-    assert isinstance(ours, Lora)
+    ours = adapter("lora", parts=1)
+    assert isinstance(ours, LoraAdapter)
     perturb(ours, 2)
     theirs = peft.inject_adapter_in_model(
         peft.LoraConfig(r=4, lora_alpha=6, target_modules=["0"]), nn.Sequential(nn.Linear(8, 6))
@@ -73,7 +73,7 @@ def _differentiated(module: nn.Module, states: torch.Tensor) -> nn.Module:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_new_addition_adds_nothing(name: str) -> None:
-    made = addition(name)
+    made = adapter(name)
     made.sections = ((2, 1), (0, 3))
     states = torch.randn(4, 7, 8)
     assert torch.equal(made(states), made.base(states))
@@ -81,7 +81,7 @@ def test_a_new_addition_adds_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_section_gets_its_own_parts_addition(name: str) -> None:
-    made = addition(name)
+    made = adapter(name)
     perturb(made, 3)
     states = torch.randn(4, 7, 8)
     made.sections = ((2, 1), (0, 3))
@@ -122,7 +122,7 @@ def test_what_lies_below_the_lowest_divided_layer_is_not_frozen(name: str) -> No
     frozen = [
         {parameter.requires_grad for parameter in level.base_parameters()}
         for level in trunk.levels
-        if isinstance(level, DeltaLevel)
+        if isinstance(level, AdapterLayer)
     ]
     assert frozen == [{True}, {False}, {False}]
     model.follow(model.plan.split(1, ["a"]))
@@ -136,11 +136,11 @@ def test_lora_adds_to_every_linear_module_and_houlsby_to_the_end_of_each_half(fa
     layers = layers_of(original(family), FAMILIES[family])
     linear = {name for name, module in layers.named_modules() if type(module) is nn.Linear}
     positional = {name for name in linear if name.rpartition(".")[2] in FAMILIES[family].positional}
-    lora, houlsby = (at(stack(DIVIDED | {"kind": name}, family)) for name in ("lora", "houlsby"))
+    lora, adapter = (at(stack(DIVIDED | {"kind": name}, family)) for name in ("lora", "adapter"))
     assert len(linear) >= 6 * LAYERS or family == "modernbert"
     assert len(lora) == len(linear - positional)
-    assert len(houlsby) == 2 * LAYERS
-    assert houlsby.keys() <= lora.keys()
+    assert len(adapter) == 2 * LAYERS
+    assert adapter.keys() <= lora.keys()
 
 
 def test_targets_are_named_by_their_own_name_or_more_of_their_path() -> None:
@@ -156,7 +156,7 @@ def test_targets_are_named_by_their_own_name_or_more_of_their_path() -> None:
 
 def test_a_target_that_matches_nothing_is_an_error_that_names_the_nearest() -> None:
     with pytest.raises(ConfigError) as caught:
-        stack(DIVIDED | {"kind": "houlsby", "targets": ["qurey"]})
+        stack(DIVIDED | {"kind": "adapter", "targets": ["qurey"]})
     assert str(caught.value) == (
         "sharing.targets: 'qurey' matches no linear module; accepted: dense, key, query, value; did you mean 'query'?"
     )
