@@ -88,7 +88,7 @@ def test_stdin_streams(config: Path, call: Call, tmp_path: Path) -> None:
         (["check", "CONFIG", "--set", "train.device=gpu"], "train.device: found 'gpu'"),
         (["check", "CONFIG", "--set", "tasks.topic.label=topics"], "no column 'topics'"),
         (["check", "CONFIG", "--set", "tasks.topic.needs=[entities]", "--set", "tasks.entities.needs=topic"],
-         "needs go in a circle"),
+         "needs form a cycle"),
         (["predict", "nowhere"], "nowhere: not a model folder"),
         (["evaluate", "nowhere", "--data", "x.jsonl"], "nowhere: not a model folder"),
         (["predict", "CONFIG", "--precision", "fp16"], "precision: found 'fp16'; accepted: auto, bf16, fp32"),

@@ -9,7 +9,7 @@ from torch import nn
 from families import CONFIGS, WIDTH
 from polytask.data.batch import TaskRows
 from polytask.model.family import FAMILIES
-from polytask.model.heads import build_head, changed_since_form_2
+from polytask.model.heads import build_head
 from polytask.terms import HeadSpec
 
 CLS, MEAN, WORD = HeadSpec("row", 3, "cls", 0.0), HeadSpec("row", 3, "mean", 0.0), HeadSpec("word", 3, "mean", 0.0)
@@ -46,19 +46,3 @@ def test_a_mean_ignores_padding() -> None:
     states, mask = torch.randn(1, 5, WIDTH), torch.tensor([[1, 1, 1, 0, 0]])
     expected = head.out(states[:, :3].mean(1))
     torch.testing.assert_close(head(states, mask, TaskRows(torch.tensor([0]), None)), expected)
-
-
-def test_what_changed_since_form_2() -> None:
-    changed = {
-        (family, spec.level, spec.pooling)
-        for family in FAMILIES
-        for spec in (CLS, MEAN, WORD)
-        if changed_since_form_2(family, spec)
-    }
-    assert changed == {
-        ("electra", "row", "cls"),
-        ("distilbert", "row", "cls"),
-        ("modernbert", "row", "cls"),
-        ("modernbert", "row", "mean"),
-        ("modernbert", "word", "mean"),
-    }

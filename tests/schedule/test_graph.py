@@ -46,7 +46,7 @@ def test_a_cycle_is_named(needs: dict[str, list[str]], data: st.DataObject) -> N
     closed = {**needs, bottom: [task]}
     with pytest.raises(ConfigError) as caught:
         waves(closed)
-    shown = re.search(r"needs go in a circle: (.+); leave out one of them", str(caught.value))
+    shown = re.search(r"needs form a cycle: (.+) \(each task needs the next one\); leave out one", str(caught.value))
     assert shown
     cycle = shown[1].split(" -> ")
     assert cycle[0] == cycle[-1]

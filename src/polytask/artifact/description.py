@@ -19,8 +19,6 @@ from polytask.tasks import METRICS, TASKS, Task, require_readable
 from polytask.terms import Precision
 
 FORM = 4
-# An earlier form, in which every family had the heads of bert: it is read where they are the same today.
-BERT_HEADS = 2
 FILE = "polytask.json"
 Runtime: TypeAlias = Literal["torch", "onnx"]
 # What holds the weights, by what runs them.
@@ -166,7 +164,7 @@ def _verified(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{folder}: not a model folder, {FILE} is missing{_hint(folder)}")
     data = _read(path)
     form = data.get("form") if isinstance(data, dict) else None
-    if form not in (FORM, BERT_HEADS):
+    if form != FORM:
         raise ModelError(
             f"{folder}: written in form {form!r}, and this version of polytask reads form {FORM}; "
             "load it with the version that wrote it"

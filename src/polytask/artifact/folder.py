@@ -12,17 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from polytask.artifact.bundle import Bundle
 from polytask.artifact.card import model_card
-from polytask.artifact.description import (
-    BERT_HEADS,
-    WEIGHTS,
-    Description,
-    read_description,
-    write_description,
-)
+from polytask.artifact.description import WEIGHTS, Description, read_description, write_description
 from polytask.errors import ModelError
 from polytask.files import new_folder
 from polytask.model.encoder import Backbone
-from polytask.model.heads import changed_since_form_2
 from polytask.model.loading import forget_attention, load_tokenizer, quiet
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.trust import require_plain_encoder, require_sizes, shapes_in
@@ -66,8 +59,6 @@ def load_described(description: Description) -> Bundle:
         heads = head_specs(description.tasks)
         sharing = Sharing.from_json(description.data["sharing"])
         require_plain_encoder(description.data["encoder"], f"{folder}: encoder")
-        if description.data["form"] == BERT_HEADS:
-            require_same_heads(folder, description.data["encoder"]["model_type"], heads)
         shapes = shapes_in(file)
         require_sizes(description.data["encoder"], shapes, f"{folder}: encoder")
         require_parts(sharing, heads, len(shapes), folder)
@@ -121,17 +112,6 @@ def require_finite(weights: Mapping[str, torch.Tensor], file: Path) -> None:
     for name, value in weights.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise ModelError(f"{file}: {name} holds values that are not finite: the training diverged; train it again")
-
-
-def require_same_heads(folder: Path, family: str, heads: Mapping[str, HeadSpec]) -> None:
-    """Raise ModelError where heads of form 2 are not those of today: a dense layer and tanh before cls heads only."""
-    changed = [task for task, spec in heads.items() if changed_since_form_2(family, spec)]
-    if changed:
-        raise ModelError(
-            f"{folder}: written in form {BERT_HEADS}, in which the heads of {family} were not yet those of its own "
-            f"classes; this concerns {', '.join(changed)}: train the model again, or load it with the version that "
-            "wrote it"
-        )
 
 
 def _config_of(data: dict[str, Any]) -> Any:  # noqa: ANN401

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from polytask.config.document import Path_
+from polytask.config.renamed import renamed_option, renamed_value
 from polytask.config.root import Config
 from polytask.errors import nearest
 from polytask.registry import OneOf
@@ -117,6 +118,8 @@ def _reason(error: ErrorDetails, data: Mapping[str, Any]) -> str:
         value = value[_discriminator(error)] if kind == "union_tag_invalid" else value
         expected = str(context.get("expected_tags") or context["expected"]).replace(" or ", ", ")
         accepted = [item.strip(" '") for item in expected.split(",")]
+        if (told := renamed_value(_real_path(error, data), value)) is not None:
+            return f"found {_shown(value)}; {told}"
         if kind == "union_tag_invalid" and (meant := _type_meant(value)) in accepted:
             return f"found {_shown(value)}; accepted: {', '.join(accepted)}; did you mean {meant!r}?"
         return f"found {_shown(value)}; {nearest(value if isinstance(value, str) else '', accepted)}"
@@ -131,6 +134,8 @@ def _reason(error: ErrorDetails, data: Mapping[str, Any]) -> str:
 
 
 def _unknown_key(path: Path_, data: Mapping[str, Any]) -> str:
+    if (told := renamed_option(path)) is not None:
+        return told
     name, accepted = str(path[-1]), accepted_keys(path[:-1], data)
     hint = _indentation_hint(path, data)
     others = paths_of(name)

@@ -120,11 +120,3 @@ def build_head(spec: HeadSpec, config: Any) -> Head:  # noqa: ANN401
     if name not in HEADS:
         raise ConfigError(f"found the head {name!r}; {nearest(name, HEADS)}")
     return HEADS[name](spec, config)
-
-
-def changed_since_form_2(family: str, spec: HeadSpec) -> bool:
-    """Whether a head of a folder of form 2, where all families had the heads of bert, is another one today."""
-    form, then = FAMILIES[family].head, FAMILIES["bert"].head
-    if not form.has_dense(spec) and not then.has_dense(spec):
-        return False
-    return (form.has_dense(spec), form.activation, form.norm) != (then.has_dense(spec), then.activation, then.norm)

@@ -25,7 +25,9 @@ def waves(needs: Mapping[str, Sequence[str]]) -> list[list[str]]:
         sorter.prepare()
     except CycleError as error:
         cycle = " -> ".join(reversed(error.args[1]))
-        raise ConfigError(f"tasks: needs go in a circle: {cycle}; leave out one of them") from None
+        raise ConfigError(
+            f"tasks: needs form a cycle: {cycle} (each task needs the next one); leave out one of these needs"
+        ) from None
     place = {task: index for index, task in enumerate(needs)}
     found: list[list[str]] = []
     while sorter.is_active():

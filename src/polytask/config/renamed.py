@@ -1,0 +1,51 @@
+"""Options that have another name now: what an old name is answered with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# By section and old name: the name of today.
+RENAMED: dict[tuple[str, str], str] = {
+    ("train", "batch_rows"): "batch_size",
+    ("train", "accumulate"): "gradient_accumulation_steps",
+    ("train", "clip_norm"): "max_grad_norm",
+    ("train", "warmup"): "warmup_ratio",
+    ("train", "log_every"): "logging_steps",
+    ("train", "checkpoint_every"): "save_steps",
+    ("train", "tensorboard"): "report_to",
+    ("schedule", "loss"): "resume_drop",
+    ("schedule", "sharpness"): "softmax_temperature",
+    ("sharing", "measurements"): "min_measurements",
+}
+# Options that take a value of another kind than before, as it is written now.
+_WRITTEN = {"report_to": "report_to: [tensorboard]"}
+# Old names that people may well mean otherwise outside of their section.
+_AMBIGUOUS = frozenset({"loss", "measurements"})
+# Values that have another name now, by the option that takes them.
+RENAMED_VALUES: dict[tuple[str, str], str] = {("kind", "houlsby"): "adapter"}
+
+
+def renamed_option(path: Sequence[str | int]) -> str | None:
+    """Say how the option at a path is called now; None unless the path ends in an old name.
+
+    >>> renamed_option(["train", "batch_rows"])
+    'this option is now called batch_size'
+    >>> renamed_option(["batch_rows"])
+    'this option is now called train.batch_size'
+    """
+    *above, old = map(str, path)
+    for (section, name), new in RENAMED.items():
+        if name == old and (above == [section] or old not in _AMBIGUOUS):
+            called = new if above == [section] else f"{section}.{new}"
+            return f"this option is now called {called}{f'; write {_WRITTEN[new]}' if new in _WRITTEN else ''}"
+    return None
+
+
+def renamed_value(path: Sequence[str | int], value: object) -> str | None:
+    """Say how a value of the option at a path is called now; None unless it is an old one.
+
+    >>> renamed_value(["sharing", "kind"], "houlsby")
+    "it is now called 'adapter'"
+    """
+    new = RENAMED_VALUES.get((str(path[-1]), str(value))) if path else None
+    return None if new is None else f"it is now called {new!r}"
