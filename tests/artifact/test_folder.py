@@ -275,7 +275,9 @@ def test_a_task_whose_name_is_a_path_is_refused(name: str, copied: Path) -> None
         pt.load(copied)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, f'{{"form": {FORM}, "max_tokens": NaN}}', "\x00", '{"form": []}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "[" * 100_000, f'{{"form": {FORM}, "max_tokens": NaN}}', "\x00", '{"form": []}']
+)
 def test_a_description_that_is_none_is_told_without_a_traceback(content: str, copied: Path) -> None:
     (copied / "polytask.json").write_text(content)
     with pytest.raises(ModelError):
