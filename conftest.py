@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 # Read when the library is first imported: no test asks the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path: Path) -> Generator[None, list[Any], list[Any]]:
+    """Look for examples in the package only: modules beside the tests are imported by the tests that need them."""
+    found = yield
+    if Path(__file__).parent / "src" in file_path.parents:
+        return found
+    return [one for one in found if type(one).__name__ != "DoctestModule"]
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -83,9 +83,10 @@ def plain_rows(rows: Iterable[Any]) -> Iterator[dict[str, Any]]:
     """Yield rows with plain Python values. Raises ValueError on what is no row, and on a cell that is none."""
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Mapping):
-            raise ValueError(
-                f"row {number}: found a value of type {type(row).__name__}; expected a mapping of columns to values"
-            )
+            if isinstance(row, str):
+                raise ValueError(f"row {number}: found a text; expected a file, a list of files, or a list of rows")
+            kind = type(row).__name__
+            raise ValueError(f"row {number}: found a value of type {kind}; expected a mapping of columns to values")
         try:
             yield plain_row(row)
         except ValueError as error:

@@ -18,7 +18,7 @@ import pytest
 import polytask as pt
 from polytask.comparison.compare import Comparison
 from polytask.config import validate
-from polytask.relatedness.evidence import Measured
+from polytask.relatedness.evidence import MeasureResult
 from polytask.relatedness.record import Cost, Relatedness
 from polytask.result import Result, html_table
 from polytask.sharing.plan import global_plan
@@ -197,7 +197,7 @@ def comparison(folder: Path) -> Comparison:
 
 def relatedness() -> Relatedness:
     matrix, error = np.array([[1.0, 0.5], [np.nan, 1.0]]), np.array([[0.0, 0.1], [0.1, 0.0]])
-    measures = {"gradient_cosine": Measured(matrix, error), "cka": Measured(matrix)}
+    measures = {"gradient_cosine": MeasureResult(matrix, error), "cka": MeasureResult(matrix)}
     plan = global_plan(["a", "b"], 2)
     return Relatedness(("a", "b"), measures, [["a"], ["b"]], "gradient_cosine", matrix, plan, Cost(1, 4, 0.1), {}, [])
 

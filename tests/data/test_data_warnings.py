@@ -274,7 +274,7 @@ def test_labels_that_differ_by_what_is_not_seen_are_noted(options: Build) -> Non
 def test_a_column_that_repeats_one_word_is_noted(options: Build, tmp_path: Path) -> None:
     path = tmp_path / "rows.conll"
     path.write_text(
-        "#begin document (a); part 000\na 0 1 EU B-ORG\na 0 2 is O\na 0 3 big O\n\na 0 1 so O\na 0 2 it O\n"
+        "#begin document (a_1); part 000\na_1 0 1 EU B-ORG\na_1 0 2 is O\na_1 0 3 big O\n\na_1 0 1 so O\na_1 0 2 it O\n"
     )
     (feed,) = feeds_of({"it": options("tagging", str(path))}, "train")
     (remark,) = read_table(feed).remarks.messages()

@@ -84,7 +84,7 @@ def test_it_trains_saves_loads_scores_and_answers(tiny: Path, tmp_path: Path) ->
     assert [(word["start"], word["end"]) for word in answer["stress"]] == [(0, 4), (5, 10), (11, 13), (14, 18)]
     data = tmp_path / "more.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows()), "utf-8")
-    again = pt.evaluate(model, {"all": str(data)})
+    again = pt.evaluate(model, {"all": str(data)}).scores
     assert again["stress"]["word_mae"] == pytest.approx(scores["word_mae"])
     assert pt.report(tmp_path / "run").is_file()
 

@@ -15,7 +15,7 @@ from polytask.custom import METRICS, TASKS, HeadSpec, LabelStats, Task
 from polytask.tasks.tagging import as_words
 from polytask.tasks.task import Outputs, Row, per_word, says_nothing
 from polytask.tasks.word import Column, WordOptions
-from polytask.terms import Label, Word
+from polytask.terms import Label, WordSpan
 
 
 @METRICS["word"].register("word_mae", smaller_is_better=True)
@@ -93,9 +93,9 @@ class WordNumbers(Task):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs.squeeze(-1) - targets.to(outputs.dtype)).square().sum()
 
-    def imitation(self, outputs: Tensor, targets: Tensor, taught: Tensor) -> Tensor:
+    def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
         del targets
-        return (outputs - taught).square().sum()
+        return (outputs - teacher_logits).square().sum()
 
     def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         squared = self.loss(outputs, targets).clamp(max=float(len(targets)))
@@ -106,8 +106,8 @@ class WordNumbers(Task):
         values = iter((outputs.squeeze(-1) * self.deviation + self.mean).tolist())
         return [per_word([next(values) for word in row if word == 1], row, self.mean) for row in words]
 
-    def present(
-        self, outputs: Outputs, text: str, words: Sequence[Word], has_token: Sequence[int]
+    def format_prediction(
+        self, outputs: Outputs, text: str, words: Sequence[WordSpan], has_token: Sequence[int]
     ) -> list[dict[str, Any]]:
         (values,) = self.decode(outputs, [has_token])
         assert isinstance(values, list)

@@ -86,9 +86,9 @@ def test_each_kind_of_column_becomes_its_kind_of_task(tmp_path: Path) -> None:
 def test_pairs_other_separators_and_class_numbers(tmp_path: Path) -> None:
     rows = [{"premise": sentence(n), "hypothesis": sentence(n + 1), "label": n % 3} for n in range(60)]
     tasks = proposed(tmp_path, write_csv(tmp_path / "pairs.csv", rows, ";"))
-    assert tasks["label"]["text_pair"] == ["premise", "hypothesis"]
-    assert tasks["label"]["data"]["separator"] == ";"
-    assert tasks["label"]["type"] == "classification"
+    assert tasks["pairs"]["text_pair"] == ["premise", "hypothesis"]
+    assert tasks["pairs"]["data"]["separator"] == ";"
+    assert tasks["pairs"]["type"] == "classification"
     rows = [{"text1": sentence(n), "text2": sentence(n + 1), "similarity": n / 7} for n in range(60)]
     assert proposed(tmp_path, write_csv(tmp_path / "sts.tsv", rows, "\t"))["similarity"]["text_pair"] == [
         "text1",

@@ -38,6 +38,7 @@ from polytask.tasks.multilabel import Multilabel, MultilabelOptions
 from polytask.tasks.regression import Regression, RegressionOptions
 from polytask.tasks.tagging import Tagging, TaggingOptions
 
+PYTHON = sys.executable  # itself, and no stand-in
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "10-predict-inputs"
 Row = dict[str, Any]
 
@@ -389,7 +390,7 @@ def test_stdin_and_pipes_are_texts_or_jsonl(given: bytes, told: list[str]) -> No
         "print([row if isinstance(row, str) else row['text'] for _, row in Source.of(sys.argv[1]).rows()])"
     )
     for name in ("-", "/dev/stdin"):
-        done = subprocess.run([sys.executable, "-c", program, name], input=given, capture_output=True, check=True)
+        done = subprocess.run([PYTHON, "-c", program, name], input=given, capture_output=True, check=True)
         assert eval(done.stdout) == told
 
 
@@ -422,7 +423,7 @@ for name in ("a.csv", "a.json", "a.parquet"):
 def test_only_parquet_needs_a_package(tmp_path: Path) -> None:
     for name in ("a.csv", "a.json", "a.parquet"):
         write(tmp_path / name)
-    command = [sys.executable, "-W", "error", "-c", WITHOUT, str(tmp_path)]
+    command = [PYTHON, "-W", "error", "-c", WITHOUT, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONUTF8": "1"})
     told = done.stdout.splitlines()
     needs = [line.split() for line in told if "needs the package 'pyarrow'" in line and "polytask[train]" in line]

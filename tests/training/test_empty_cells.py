@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from interruptions import interrupt_after
 from rich.console import Console
 
@@ -16,7 +17,7 @@ import polytask as pt
 from polytask.assemble import assemble
 from polytask.comparison.arms import ARMS
 from polytask.comparison.budget import planned
-from polytask.config import load_config, validate
+from polytask.config import Config, validate
 from polytask.errors import Interrupted
 from polytask.tables import show_assembly
 from samples import write_jsonl
@@ -88,9 +89,15 @@ def test_a_run_that_was_stopped_while_its_tasks_stood_apart_goes_on_exactly(
     assert weights[0] == weights[1]
 
 
+def case(file: Path, encoder: Path) -> Config:
+    """Read a user's configuration, which names the size of a batch as polytask did then."""
+    text = file.read_text("utf-8").replace("batch_rows:", "batch_size:")
+    return validate({**yaml.safe_load(text), "encoder": str(encoder)}, base=file.parent)
+
+
 @pytest.mark.skipif(not CASES.is_dir(), reason=f"the cases of users are not in {CASES}")
 def test_a_partly_annotated_file_has_epochs_of_its_labelled_rows(tiny: Path) -> None:
-    assembly = assemble(load_config(CASES / "19-masked-epoch" / "config.yaml", [f"encoder={tiny}"]))
+    assembly = assemble(case(CASES / "19-masked-epoch" / "config.yaml", tiny))
     assert assembly.workload.rows == 40
     assert assembly.schedule().limit == 4
 
@@ -98,7 +105,7 @@ def test_a_partly_annotated_file_has_epochs_of_its_labelled_rows(tiny: Path) -> 
 @pytest.mark.skipif(not CASES.is_dir(), reason=f"the cases of users are not in {CASES}")
 def test_sentences_whose_tokens_do_not_spell_their_text_are_one_row_each(tiny: Path) -> None:
     folder = CASES / "13-conllu-mwt"
-    assembly = assemble(load_config(folder / "mix.yaml", [f"encoder={tiny}"]))
+    assembly = assemble(case(folder / "mix.yaml", tiny))
     sentences = (folder / "train.conllu").read_text("utf-8").count("# text")
     assert [len(source) for source in assembly.sources["train"]] == [sentences, 30]
     assert assembly.workload.rows == sentences + 30

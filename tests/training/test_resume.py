@@ -19,7 +19,6 @@ from interruptions import interrupt_after
 from safetensors.torch import load_file
 
 import polytask as pt
-from polytask import api
 from polytask.assemble import assemble
 from polytask.config import validate
 from polytask.errors import ConfigError, DataError, Interrupted, OutputError, TrainingError
@@ -206,7 +205,7 @@ def test_a_damaged_checkpoint_and_a_full_disk_at_the_end_cost_time_and_nothing_e
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(api, "write_outcome", full)
+        patch.setattr("polytask.run.write_results", full)
         with pytest.raises(TrainingError, match=r"run: cannot be written \(No space left on device\); the checkpoints"):
             pt.train(values, run, resume=True)
     assert "the checkpoint is damaged" in caplog.text

@@ -33,7 +33,7 @@ class ArmPredictions:
         if not self.seeds or not seeds:
             return self
         return replace(
-            self, seeds=tuple(seeds), found=tuple(self.predictions[self.seeds.index(seed)] for seed in seeds)
+            self, seeds=tuple(seeds), predictions=tuple(self.predictions[self.seeds.index(seed)] for seed in seeds)
         )
 
 

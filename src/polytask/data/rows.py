@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -37,6 +38,8 @@ _LABEL_TYPES: dict[GoldType, pa.DataType] = {
     "list<double>": pa.list_(pa.float64()),
 }
 _BATCH = 1000
+# Names of documents have it, and words that people repeat do not.
+_NAME = re.compile(r"[0-9_/]")
 _REPEATED = (
     "{count} rows repeat one word, the first at {place}; where that is not the word but a name of the document or the "
     "like, name the column of the words in `tokens`"
@@ -199,7 +202,7 @@ class _Reading:
                 own = self.with_words(place, name, options, values, text)
                 label = self.label(place, name, options, own)
                 words = self.words(place, name, options, own)
-                if words is not None and len(words) > 2 and len(set(words)) == 1:
+                if words is not None and len(words) > 2 and len(set(words)) == 1 and _NAME.search(words[0]):
                     self.remarks.add(_REPEATED, place)
                 self.single[name] += (
                     label is not None and isinstance(own[options.tokens], str) and len(words or ()) == 1

@@ -100,7 +100,7 @@ def span_confusion_pairs(labels: Sequence[str], predictions: Sequence[str]) -> l
 
     An entity found with another end counts as one that was missed and as one that is not there, as in the strict F1.
 
-    >>> confused_spans(["B-PER", "I-PER", "O", "B-LOC"], ["B-ORG", "I-ORG", "B-LOC", "O"])
+    >>> span_confusion_pairs(["B-PER", "I-PER", "O", "B-LOC"], ["B-ORG", "I-ORG", "B-LOC", "O"])
     [('PER', 'ORG'), ('O', 'LOC'), ('LOC', 'O')]
     """
     true = {(span.first, span.end): span.label for span in spans(labels)}
