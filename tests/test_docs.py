@@ -27,7 +27,7 @@ def blocks(page: Path) -> Iterator[tuple[str, str, str]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
-    """A folder with a third of the quickstart's data and its configuration, on the tiny encoder and for sixteen steps."""
+    """A folder with a third of the quickstart's data and its configuration, on the tiny encoder, for sixteen steps."""
     from polytask import quickstart
 
     found = tmp_path_factory.mktemp("docs")
