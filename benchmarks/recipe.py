@@ -116,7 +116,7 @@ def corpus(cut: Cut) -> dict[str, Any]:
     for task in values["tasks"].values():
         task.pop("weight", None)
         task["data"] = {split: str(cut.folder / "corpus" / f"{split}.jsonl") for split in ("train", "dev", "test")}
-    return {**values, "train": {"epochs": values["train"]["epochs"]}}
+    return {**values, "train": {name: value for name, value in values["train"].items() if name != "seed"}}
 
 
 JOBS: dict[str, Callable[[Cut], dict[str, Any]]] = {

@@ -270,8 +270,10 @@ def compose(
         typer.Argument(metavar="MODEL...", help="Two or more: FOLDER, or FOLDER:task,task for some of its tasks."),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    extension: Extensions = None,
 ) -> None:
     """Put the tasks of several trained models into one; each answers exactly as it did, and equal parts run once."""
+    del extension
     from polytask.artifact.composition import compose as run_compose
 
     typer.echo(run_compose(models, out))

@@ -199,7 +199,7 @@ def test_every_command_that_reads_a_configuration_or_a_model_takes_extensions() 
     options = {
         name: {option for one in found.params for option in one.opts} for name, found in commands.commands.items()
     }
-    reading = {name for name, known in options.items() if {"config", "model"} & known}
+    reading = {name for name, known in options.items() if {"config", "model", "models"} & known}
     assert len(reading) >= 9
     assert [name for name in reading if "--extension" not in options[name]] == []
 

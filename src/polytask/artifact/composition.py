@@ -16,7 +16,7 @@ from polytask.tasks import head_specs
 # What an encoder's configuration says that its answers do not depend on.
 _NO_MATTER = frozenset(
     {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "id2label", "label2id",
-     "use_cache", "gradient_checkpointing", "pad_token_id", "problem_type"}
+     "use_cache", "gradient_checkpointing", "problem_type"}
 )  # fmt: skip
 
 
