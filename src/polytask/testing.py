@@ -256,7 +256,7 @@ class ScheduleContract:
         for build, _ in self.each():
             require_resumable_schedule(build)
 
-    def test_steps_are_numbered_and_pass_batch_rows_through_the_encoder(self) -> None:
+    def test_steps_are_numbered_and_pass_a_whole_batch_through_the_encoder(self) -> None:
         for build, run in self.each():
             require_whole_steps(build, run)
 
@@ -372,7 +372,7 @@ class TaskContract:
             assert self.kind.read(options, row, stats) is None
         assert stats == LabelStats()
 
-    def test_tallies_survive_json(self) -> None:
+    def test_label_stats_survive_json(self) -> None:
         _, _, stats = self.read()
         assert LabelStats.from_json(json.loads(json.dumps(stats.to_json()))) == stats
 

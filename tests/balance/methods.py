@@ -12,7 +12,7 @@ from polytask.balance import BALANCERS, BalanceOptions, Balancer
 from polytask.testing import FOUR, Made, made, update, weigh
 
 TASKS = FOUR
-__all__ = ["COMBINERS", "DRAWING", "METHODS", "TASKS", "WEIGHERS", "Made", "Method", "alike", "made", "update", "weigh"]
+__all__ = ["AGGREGATORS", "DRAWING", "METHODS", "TASKS", "WEIGHTINGS", "Made", "Method", "alike", "made", "update", "weigh"]
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ METHODS = (
     Method("graddrop"),
     Method("trimmed_mean"),
 )
-WEIGHERS = tuple(method for method in METHODS if method.kind.shape != "gradients")
-COMBINERS = tuple(method for method in METHODS if method.kind.shape == "gradients")
+WEIGHTINGS = tuple(method for method in METHODS if method.kind.shape != "gradients")
+AGGREGATORS = tuple(method for method in METHODS if method.kind.shape == "gradients")
 # Those that draw random numbers, and so do not know the tasks' order from another.
 DRAWING = frozenset({"random", "pcgrad", "gradvac", "graddrop"})
 

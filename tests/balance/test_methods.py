@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from methods import COMBINERS, DRAWING, METHODS, TASKS, WEIGHERS, Made, Method, alike, made, update, weigh
+from methods import AGGREGATORS, DRAWING, METHODS, TASKS, WEIGHTINGS, Made, Method, alike, made, update, weigh
 from pydantic import ValidationError
 
 from polytask import testing
@@ -18,8 +18,8 @@ from polytask.balance import BALANCERS
 from polytask.balance.balancer import Weighting
 
 every_method = pytest.mark.parametrize("method", METHODS, ids=str)
-every_weigher = pytest.mark.parametrize("method", WEIGHERS, ids=str)
-every_combiner = pytest.mark.parametrize("method", COMBINERS, ids=str)
+every_weighting = pytest.mark.parametrize("method", WEIGHTINGS, ids=str)
+every_aggregator = pytest.mark.parametrize("method", AGGREGATORS, ids=str)
 WRONG: dict[str, dict[str, Any]] = {
     "equal_norms": {"decay": 1, "priority": -1},
     "uncertainty": {"rate": 0},
@@ -105,7 +105,7 @@ def test_every_step_draws_anew(name: str) -> None:
     assert len({tuple(update(balancer, made(1))) for _ in range(6)}) > 1
 
 
-@every_weigher
+@every_weighting
 def test_a_step_that_lacks_a_task_weighs_the_rest_or_nothing(method: Method) -> None:
     step = made(2).only(("a", "c", "d"))
     found = weigh(method.build(), step)
@@ -119,7 +119,7 @@ def test_a_step_that_lacks_a_task_weighs_the_rest_or_nothing(method: Method) -> 
     assert method.build().weigh({}, np.zeros((0, 0))) == {}
 
 
-@every_combiner
+@every_aggregator
 def test_a_step_that_lacks_a_task_combines_the_rest_or_adds_it_up(method: Method) -> None:
     step = made(2).only(("a", "c", "d"))
     added = torch.from_numpy(step.jacobian).sum(0).numpy()
@@ -127,7 +127,7 @@ def test_a_step_that_lacks_a_task_combines_the_rest_or_adds_it_up(method: Method
     np.testing.assert_array_equal(update(method.build(), step.only("a")), step.jacobian[0])
 
 
-@every_weigher
+@every_weighting
 def test_a_task_without_a_gradient_is_left_alone(method: Method) -> None:
     step = made(3)
     step.jacobian[1] = 0.0
@@ -141,7 +141,7 @@ def test_a_task_without_a_gradient_is_left_alone(method: Method) -> None:
         assert weigh(method.build(), nothing) == ones(step)
 
 
-@every_weigher
+@every_weighting
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
 def test_numbers_that_are_not_finite_weigh_nothing_and_leave_the_state_alone(method: Method, odd: float) -> None:
     balancer, calm = method.build(), method.build()
@@ -163,14 +163,14 @@ def test_numbers_that_are_not_finite_weigh_nothing_and_leave_the_state_alone(met
     assert weigh(balancer, made(5)) == weigh(calm, made(5))
 
 
-@every_combiner
+@every_aggregator
 def test_gradients_that_are_not_finite_are_added_up(method: Method) -> None:
     step = made(2)
     step.jacobian[1, 3] = np.nan
     np.testing.assert_array_equal(update(method.build(), step), torch.from_numpy(step.jacobian).sum(0).numpy())
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m.name not in DRAWING or m in COMBINERS], ids=str)
+@pytest.mark.parametrize("method", [m for m in METHODS if m.name not in DRAWING or m in AGGREGATORS], ids=str)
 def test_the_order_of_the_tasks_does_not_matter(method: Method) -> None:
     """Of all methods but those that meet the tasks in a random order; GradDrop draws by element, not by task."""
     for order in (TASKS[::-1], ("c", "a", "d", "b")):
@@ -192,7 +192,7 @@ def test_equal_tasks_get_equal_weights_and_the_update_keeps_the_length_of_the_su
     factors = {"cagrad": 1.4, "uncertainty": 0.5, "pbi": len(TASKS) ** -0.5}
     for number in range(5):
         step = alike(number)
-        if method in WEIGHERS:
+        if method in WEIGHTINGS:
             found = list(weigh(balancer, step).values())
             assert max(found) - min(found) < 1e-6
         else:
@@ -202,14 +202,14 @@ def test_equal_tasks_get_equal_weights_and_the_update_keeps_the_length_of_the_su
             np.testing.assert_allclose(found, factors.get(method.name, 1.0), rtol=1e-6)
 
 
-@pytest.mark.parametrize("method", [m for m in WEIGHERS if m.name in {"krum", "random"}], ids=str)
+@pytest.mark.parametrize("method", [m for m in WEIGHTINGS if m.name in {"krum", "random"}], ids=str)
 def test_weights_of_a_mean_add_up_to_the_number_of_tasks(method: Method) -> None:
     balancer = method.build()
     for number in range(5):
         assert sum(weigh(balancer, made(number)).values()) == pytest.approx(len(TASKS))
 
 
-@pytest.mark.parametrize("method", [m for m in WEIGHERS if m.kind.shape == "gram"], ids=str)
+@pytest.mark.parametrize("method", [m for m in WEIGHTINGS if m.kind.shape == "gram"], ids=str)
 def test_weights_do_not_depend_on_the_unit_of_the_gradients(method: Method) -> None:
     # GradVac, PCD, and the optimizer of GradNorm add 1e-8 to what they divide by.
     factors = (1e-2, 1e3) if method.name in {"gradvac", "pcd", "gradnorm"} else (1e-6, 1e6)
@@ -222,7 +222,7 @@ def test_weights_do_not_depend_on_the_unit_of_the_gradients(method: Method) -> N
             assert found == pytest.approx(expected, rel=1e-3, abs=1e-5), factor
 
 
-@pytest.mark.parametrize("method", [m for m in WEIGHERS if m.kind.shape == "losses"], ids=str)
+@pytest.mark.parametrize("method", [m for m in WEIGHTINGS if m.kind.shape == "losses"], ids=str)
 def test_the_tasks_own_weights_come_before_the_method(method: Method) -> None:
     weights = {"a": 0.5, "b": 1.0, "c": 2.0, "d": 7.0}
     balancer, plain = method.build(weights), method.build()
@@ -234,7 +234,7 @@ def test_the_tasks_own_weights_come_before_the_method(method: Method) -> None:
         plain.after({task: loss / 2 for task, loss in heavy.losses.items()})
 
 
-@every_weigher
+@every_weighting
 def test_gradients_that_oppose_or_repeat_each_other_are_weighed_all_the_same(method: Method) -> None:
     one, other = made(1).jacobian[:2]
     for rows in (
@@ -249,7 +249,7 @@ def test_gradients_that_oppose_or_repeat_each_other_are_weighed_all_the_same(met
         assert np.abs(found).max() < 1e3
 
 
-@pytest.mark.parametrize("method", [m for m in WEIGHERS if m.kind.shape == "gram" and m.name != "krum"], ids=str)
+@pytest.mark.parametrize("method", [m for m in WEIGHTINGS if m.kind.shape == "gram" and m.name != "krum"], ids=str)
 def test_the_rounding_of_float32_does_not_tell_equal_gradients_apart(method: Method) -> None:
     """Krum apart, which takes one of equals."""
     one, two = made(1).jacobian[:2]
@@ -263,7 +263,7 @@ def test_the_rounding_of_float32_does_not_tell_equal_gradients_apart(method: Met
     assert max(map(abs, found.values())) < 1e3
 
 
-@every_weigher
+@every_weighting
 def test_losses_of_nothing_are_weighed_all_the_same(method: Method) -> None:
     balancer = method.build()
     for values in ([0.0, 0.5, 1.0, 2.0], [0.0] * 4, [1e-30, 1e30, 1.0, 1.0]):
@@ -277,5 +277,5 @@ def test_after_an_update_nothing_is_taken_in_that_was_not_weighed() -> None:
     weigh(balancer, made(1).only(("a", "b")))
     fresh = json.dumps(Method("famo").build().state_dict()["core"])
     assert json.dumps(balancer.state_dict()["core"]) == fresh
-    assert {m.name for m in WEIGHERS if m.build().wants_after} == {"famo"}
+    assert {m.name for m in WEIGHTINGS if m.build().wants_after} == {"famo"}
     assert isinstance(Method("famo").options.build(TASKS), Weighting)

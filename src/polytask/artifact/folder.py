@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -22,9 +22,6 @@ from polytask.model.trust import require_plain_encoder, require_sizes, shapes_in
 from polytask.sharing.sharing import Sharing
 from polytask.tasks import head_specs
 from polytask.terms import HeadSpec
-
-if TYPE_CHECKING:
-    pass
 
 # What building a model raises where its description says what cannot be.
 _UNFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, SafetensorError)
