@@ -12,7 +12,19 @@ from polytask.balance import BALANCERS, BalanceOptions, Balancer
 from polytask.testing import FOUR, Made, made, update, weigh
 
 TASKS = FOUR
-__all__ = ["AGGREGATORS", "DRAWING", "METHODS", "TASKS", "WEIGHTINGS", "Made", "Method", "alike", "made", "update", "weigh"]
+__all__ = [
+    "AGGREGATORS",
+    "DRAWING",
+    "METHODS",
+    "TASKS",
+    "WEIGHTINGS",
+    "Made",
+    "Method",
+    "alike",
+    "made",
+    "update",
+    "weigh",
+]
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def test_a_saved_state_does_not_change_with_the_schedule(variant: Variant) -> No
 
 @every_variant
 @every_workload
-def test_steps_are_numbered_and_pass_batch_rows_through_the_encoder(variant: Variant, run: Workload) -> None:
+def test_steps_are_numbered_and_pass_a_whole_batch_through_the_encoder(variant: Variant, run: Workload) -> None:
     schedule = variant.build(run)
     for number, step in enumerate(steps(schedule, 50)):
         assert step.number == number

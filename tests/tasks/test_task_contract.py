@@ -219,7 +219,7 @@ def test_missing_cells_carry_no_label(case: Case) -> None:
     assert stats == LabelStats()
 
 
-def test_tallies_survive_json(case: Case) -> None:
+def test_label_stats_survive_json(case: Case) -> None:
     _, stats = read_all(case, case.train)
     assert LabelStats.from_json(json.loads(json.dumps(stats.to_json()))) == stats
 
