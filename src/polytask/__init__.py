@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from polytask.probe import relate
     from polytask.relatedness.record import Relatedness
     from polytask.run import Run
+    from polytask.search.search import AutoResult, auto
     from polytask.serving import serve
 
 # torch and transformers take seconds to import: each name is loaded when it is first used.
@@ -53,11 +54,13 @@ _HOMES = {
     "polytask.probe": ("relate",),
     "polytask.relatedness.record": ("Relatedness",),
     "polytask.run": ("Run",),
+    "polytask.search.search": ("AutoResult", "auto"),
     "polytask.serving": ("serve",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AutoResult",
     "Check",
     "Comparison",
     "Config",
@@ -75,6 +78,7 @@ __all__ = [
     "Run",
     "TrainingError",
     "UserError",
+    "auto",
     "check",
     "compare",
     "compose",

@@ -19,6 +19,7 @@ import typer.core
 
 from polytask.errors import Interrupted, PolytaskError, UserError, missing_extra, nearest
 from polytask.launch import follow
+from polytask.search.options import AutoOptions
 from polytask.serving.options import ServeOptions
 from polytask.version import __version__
 
@@ -118,6 +119,30 @@ def options(
 ) -> None:
     """Train one text model for several tasks; choose what they share and when each one trains."""
     del version
+
+
+def _with_options(options: type[Options], *names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command, in place of `**given`, a flag for each field of a class of options: its name, help and default.
+
+    Args:
+        names: parameters of the command itself that come before the flags.
+    """
+
+    def flag(name: str, field: FieldInfo) -> inspect.Parameter:
+        hints = [hint for hint in (int, float) if hint in (field.annotation, *get_args(field.annotation))]
+        shown = "none" if field.default is None else str(field.default)
+        said = field.description or name
+        option = typer.Option(help=f"{said[:1].upper()}{said[1:].removesuffix(', ...')}.", show_default=shown)
+        annotation = Annotated[(hints[0] if hints else str) | None, option]
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [value for name, value in inspect.signature(command, eval_str=True).parameters.items() if name in names]
+        flags = [flag(name, field) for name, field in options.model_fields.items()]
+        command.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
+        return command
+
+    return decorate
 
 
 @app.command()
@@ -388,6 +413,27 @@ def compare(
 
 
 @app.command()
+@_with_options(AutoOptions, "config", "out", "overrides", "extension")
+def auto(
+    config: ConfigPath,
+    out: Annotated[Path, typer.Option(help="Folder of the search; what lies there is reused.", show_default=False)],
+    overrides: Overrides = None,
+    extension: Extensions = None,
+    **given: Any,  # noqa: ANN401
+) -> None:
+    """Find the best plan within a budget: one model, as small as may be, in which no task is worse than its own."""
+    del extension
+    from polytask.search.search import auto as run_search
+    from polytask.search.table import show_search
+    from polytask.tables import console
+
+    found = run_search(config, out, overrides=overrides or [], **given)
+    show_search(found, console())
+    for line in next_steps(out):
+        say(line)
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="A run, a comparison or a relatedness folder.", show_default=False)],
 ) -> None:
@@ -416,30 +462,6 @@ def relate(
     show_relatedness(run_probe(config, out, comparison, overrides=overrides or []), console())
     if out is not None:
         say(f"to use the plan: sharing: {{strategy: from_affinity, file: {out / 'affinity.json'}}}")
-
-
-def _with_options(options: type[Options], *names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command, in place of `**given`, a flag for each field of a class of options: its name, help and default.
-
-    Args:
-        names: parameters of the command itself that come before the flags.
-    """
-
-    def flag(name: str, field: FieldInfo) -> inspect.Parameter:
-        hints = [hint for hint in (int, float) if hint in (field.annotation, *get_args(field.annotation))]
-        shown = "none" if field.default is None else str(field.default)
-        said = field.description or name
-        option = typer.Option(help=f"{said[:1].upper()}{said[1:].removesuffix(', ...')}.", show_default=shown)
-        annotation = Annotated[(hints[0] if hints else str) | None, option]
-        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = [value for name, value in inspect.signature(command, eval_str=True).parameters.items() if name in names]
-        flags = [flag(name, field) for name, field in options.model_fields.items()]
-        command.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
-        return command
-
-    return decorate
 
 
 @app.command()

@@ -64,18 +64,25 @@ def _training(values: Mapping[str, Any], tasks: Sequence[str], limits: Mapping[s
     return {**found, **limits}
 
 
-def _single(config: Config, budget: Budget) -> Arm:
+def single_config(config: Config, task: str, limits: Mapping[str, Any]) -> Config:
+    """Return the configuration of a task's own model.
+
+    Args:
+        limits: training options in place of the joint model's, such as those of `Budget.alone`.
+    """
     values = values_of(config)
-    parts = {
-        f"{BASELINE}-{task}": validate({
-            **{key: values[key] for key in ("encoder", "max_tokens") if key in values},
-            "tasks": {task: _alone(options)},
-            "sharing": {"strategy": "global"},
-            "train": _training(values, (task,), budget.alone(task)),
-        })
-        for task, options in values["tasks"].items()
-    }  # fmt: skip
-    return Arm(BASELINE, parts)
+    return validate({
+        **{key: values[key] for key in ("encoder", "max_tokens") if key in values},
+        "tasks": {task: _alone(values["tasks"][task])},
+        "sharing": {"strategy": "global"},
+        "train": _training(values, (task,), limits),
+    })  # fmt: skip
+
+
+def _single(config: Config, budget: Budget) -> Arm:
+    return Arm(
+        BASELINE, {f"{BASELINE}-{task}": single_config(config, task, budget.alone(task)) for task in config.tasks}
+    )
 
 
 def _shared_alike(strategy: str) -> Callable[[Config, Budget], Arm]:

@@ -85,8 +85,8 @@ class Prepared:
 def prepare(config: Config, chosen: Sequence[str], named: Mapping[str, Sequence[str]]) -> dict[str, Prepared]:
     """Build and check every arm. Raises UserError naming the arm; nothing has been trained by then."""
     joint = assemble(config)
-    expected, budget = _judged(joint), planned(joint)
-    known = {str(config.to_json()): _part("config", joint)}
+    expected, budget = judged_by(joint), planned(joint)
+    known = {str(config.to_json()): part_of("config", joint)}
     del joint
     prepared: dict[str, Prepared] = {}
     for name, arm in build_arms(config, budget, chosen, named).items():
@@ -107,19 +107,20 @@ def _known(label: str, config: Config, known: dict[str, ArmModel]) -> ArmModel:
     """Assemble each configuration once, whatever the arms are called."""
     key = str(config.to_json())
     if key not in known:
-        known[key] = _part(label, assemble(config))
+        known[key] = part_of(label, assemble(config))
     found = known[key]
     return ArmModel(label, config, found.content, found.judged, found.shares)
 
 
-def _part(label: str, assembly: Assembly) -> ArmModel:
+def part_of(label: str, assembly: Assembly) -> ArmModel:
+    """Return what an arm knows of a model that was assembled."""
     tables = assembly.tables.tables
     digests = [
         (split, list(table.feed.tasks), table.feed.content()) for split, found in tables.items() for table in found
     ]
     tokens = Tokenization.of(assembly.tokenizer, assembly.config.max_tokens).fingerprint
     content = (digests, _encoder(assembly.config.encoder), tokens, assembly.model.sharing.to_json())
-    return ArmModel(label, assembly.config, content, _judged(assembly), bool(assembly.model.sharing_tasks()))
+    return ArmModel(label, assembly.config, content, judged_by(assembly), bool(assembly.model.sharing_tasks()))
 
 
 def _encoder(name: str) -> Any:  # noqa: ANN401
@@ -130,7 +131,7 @@ def _encoder(name: str) -> Any:  # noqa: ANN401
     return [file_digest(folder / file) for file in _ENCODER_FILES if (folder / file).is_file()]
 
 
-def _judged(assembly: Assembly) -> dict[str, Judged]:
+def judged_by(assembly: Assembly) -> dict[str, Judged]:
     """Return what each task is scored by: its test rows, or its dev rows where there are none."""
     found: dict[str, Judged] = {}
     for name, task in assembly.tasks.items():

@@ -47,8 +47,13 @@ class RunStore:
         """Whether a run has all that a finished one has."""
         return (folder / "scores.json").is_file() and (folder / "model").is_dir()
 
-    def train_all(self, runs: Sequence[Planned], jobs: int) -> dict[str, Path]:
+    def train_all(
+        self, runs: Sequence[Planned], jobs: int, failed: dict[str, str] | None = None
+    ) -> dict[str, Path]:
         """Train what is not complete, and return each run's folder by its hash.
+
+        Args:
+            failed: is given, by hash, why a run cannot go on, and the others are trained; without it that is raised.
 
         Raises:
             Interrupted: stopped by Ctrl-C, after saving.
@@ -64,11 +69,16 @@ class RunStore:
         self.trained += len(waiting)
         console = PlainConsole(stderr=True, soft_wrap=True)
         if jobs > 1:
-            _Crew(waiting, jobs, console).work()
+            _Crew(waiting, jobs, console, failed).work()
         else:
             for number, (place, run) in enumerate(waiting.items(), start=1):
                 _tell(console, f"run {number} of {len(waiting)}: {place.name}, seed {run.config.train.seed}")
-                _train_here(run, place)
+                try:
+                    _train_here(run, place)
+                except TrainingError as error:
+                    if failed is None:
+                        raise
+                    failed[run.identity] = str(error)
         return places
 
 
@@ -88,8 +98,12 @@ def _train_here(run: Planned, place: Path) -> None:
 class _Crew:
     """Several subprocesses, each with its part of the processor's cores."""
 
-    def __init__(self, waiting: Mapping[Path, Planned], jobs: int, console: Console) -> None:
+    def __init__(
+        self, waiting: Mapping[Path, Planned], jobs: int, console: Console, excused: dict[str, str] | None = None
+    ) -> None:
         self._left = list(waiting.items())
+        self._identities = {place: run.identity for place, run in waiting.items()}
+        self._excused = excused
         self._total, self._jobs, self._console = len(waiting), jobs, console
         self._running: dict[Path, subprocess.Popen[bytes]] = {}
         self._tied = Lifeline(None)
@@ -137,7 +151,11 @@ class _Crew:
             del self._running[place]
             if code == 0:
                 _tell(self._console, f"done: {place.name}")
-            elif not (code == 130 and self._stopping) and self._failed is None:
+            elif code == 130 and self._stopping:
+                continue
+            elif code == 1 and self._excused is not None:
+                self._excused[self._identities[place]] = self._reason(place)
+            elif self._failed is None:
                 self._failed = (place, code)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
@@ -149,10 +167,14 @@ class _Crew:
             process.send_signal(number)
 
     def _explain(self, place: Path, code: int) -> None:
+        kind = UserError if code == 2 else TrainingError
+        raise kind(self._reason(place))
+
+    def _reason(self, place: Path) -> str:
+        """Return why a run failed, as its log says."""
         lines = (place / "log.txt").read_text("utf-8", errors="replace").strip().splitlines()
         last = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "")
-        kind = UserError if code == 2 else TrainingError
-        raise kind(f"{place}: {last.removeprefix('error: ')}; all it said is in {place / 'log.txt'}")
+        return f"{place}: {last.removeprefix('error: ')}; all it said is in {place / 'log.txt'}"
 
 
 def plan_arm(arm: Prepared, seed: int, teachers: Sequence[Path]) -> list[Planned]:

@@ -23,6 +23,10 @@ class BranchedLayer(SharedLayer):
 
     partition: Partition
 
+    @property
+    def runs(self) -> int:
+        return len(self.partition)
+
     def forward(self, states: Tensor, *args: Any, **options: Any) -> Any:  # noqa: ANN401
         """Run each part once, on exactly the rows that its tasks read.
 

@@ -188,6 +188,10 @@ class Encoder(nn.Module):
         """The layers that follow the plan, from layer 1."""
         return tuple(layer for layer in self._layers if isinstance(layer, BranchedLayer))
 
+    def passes(self) -> float:
+        """Return the encoder work for a text that asks for all tasks, relative to an encoder without copies."""
+        return sum(layer.runs for layer in self._layers) / len(self._layers)
+
     def freeze(self, layers: int) -> None:
         """Let the embeddings and so many layers, from the lowest, stay as they are; 0 trains all of them."""
         for layer in self._layers[:layers]:

@@ -325,6 +325,10 @@ class MultiTaskModel(nn.Module):
         distances = [_spread(weights) for found in copies if len(found) > 1 for weights in zip(*found, strict=True)]
         return kind.strength * torch.stack(distances).sum() if distances else None
 
+    def passes(self) -> float:
+        """Return the encoder work for a text that asks for all tasks, relative to one encoder that they share."""
+        return sum(encoder.passes() for encoder in self.trunks)
+
     def count_parameters(self) -> ParameterCount:
         """Count parameters."""
         order = self.plan.tasks

@@ -57,6 +57,11 @@ class SharedLayer(nn.Module, ABC):
         """Call a layer on the states of a group's rows, with the masks of these rows."""
         return self.call(layer, states, extras.map(lambda value: context.pick(group, value)))
 
+    @property
+    @abstractmethod
+    def runs(self) -> int:
+        """How often a layer runs for a text that asks for all tasks."""
+
     @abstractmethod
     def take(self, other: SharedLayer) -> None:
         """Take the weights over from the same layer of another model, for the tasks that it has."""

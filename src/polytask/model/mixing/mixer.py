@@ -74,6 +74,10 @@ class MixingLayer(SharedLayer, ABC):
         # Not `chunk`: a graph of any number of rows cannot say how many chunks that makes.
         return [states.narrow(0, index * everyone.count, everyone.count) for index in range(count)]
 
+    @property
+    def runs(self) -> int:
+        return len(self.tasks)
+
     def take(self, other: SharedLayer) -> None:
         found = other.state_dict()
         self.load_state_dict({name: found[name] for name in self.state_dict()})

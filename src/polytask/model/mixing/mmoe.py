@@ -52,6 +52,10 @@ class Mmoe(MixingLayer):
             for index, layer in enumerate(layers)
         ]
 
+    @property
+    def runs(self) -> int:
+        return len(self.experts)
+
     @classmethod
     def needed(cls, towers: Towers, levels: int, options: Mapping[str, float]) -> tuple[str, ...]:
         del levels, options

@@ -60,6 +60,12 @@ class Ple(MixingLayer):
             for index, layer in enumerate(layers)
         ]
 
+    @property
+    def runs(self) -> int:
+        return len(self.shared) + sum(
+            len(experts) for experts in self.own.values() if isinstance(experts, nn.ModuleList)
+        )
+
     @classmethod
     def needed(cls, towers: Towers, levels: int, options: Mapping[str, float]) -> tuple[str, ...]:
         meet = levels > 1 and options["shared_experts"] > 0 and options["task_experts"] > 0

@@ -1,0 +1,107 @@
+"""The one look at test rows: the single models, the best joint model, and what is shipped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polytask.comparison.arms import BASELINE
+from polytask.comparison.predictions import ArmPredictions
+from polytask.comparison.preparation import Judged
+from polytask.comparison.statistics import Difference, compare_arms
+from polytask.config import Config
+from polytask.data.encode import encode_table
+from polytask.data.feed import feeds_of
+from polytask.data.rows import read_table
+from polytask.evaluation.record import prediction_lines
+from polytask.evaluation.scoring import Scorer, rows_scored
+from polytask.predict.load import load
+from polytask.terms import Split
+
+RESAMPLES = 2000
+Lines = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen.
+
+    Attributes:
+        splits: what each task's rows are: test, or dev for a task without test rows.
+        differences: to the single models, by task and arm.
+        rows_per_second: rows that were answered for all of their tasks, by arm.
+    """
+
+    splits: Mapping[str, Split]
+    differences: Mapping[str, Mapping[str, Difference]]
+    rows_per_second: Mapping[str, float]
+
+
+def look(config: Config, arms: Mapping[str, Sequence[Path]], judged: Mapping[str, Judged], seed: int) -> Look:
+    """Answer the test rows with each arm's models.
+
+    Args:
+        config: with the test rows.
+        arms: folders of each arm's models, which have every task once; the single models are one arm.
+    """
+    splits: dict[str, Split] = {
+        task: "dev" if options.data.test is None else "test" for task, options in config.tasks.items()
+    }
+    found: dict[str, dict[str, Lines]] = {}
+    speeds: dict[str, float] = {}
+    for arm, folders in arms.items():
+        found[arm], speeds[arm] = {}, 0.0
+        for folder in folders:
+            lines, seconds = _answers(folder, config, splits)
+            found[arm] |= lines
+            speeds[arm] += seconds
+    rows = {arm: _distinct(lines) for arm, lines in found.items()}
+    return Look(
+        splits,
+        {task: _differences(task, judged[task], found, seed) for task in config.tasks},
+        {arm: round(rows[arm] / seconds, 1) for arm, seconds in speeds.items() if seconds},
+    )
+
+
+def _answers(folder: Path, config: Config, splits: Mapping[str, Split]) -> tuple[dict[str, Lines], float]:
+    """Return a model's answers by task, and the seconds that its rows took."""
+    model = load(folder)
+    options = {
+        name: task.reading_options.model_copy(update={"data": config.tasks[name].data})
+        for name, task in model.tasks.items()
+    }
+    scorer = Scorer(model.tasks)
+    lines: dict[str, Lines] = {}
+    seconds = 0.0
+    for split in sorted(set(splits.values())):
+        asked = {name: one for name, one in options.items() if splits[name] == split}
+        sources = [encode_table(read_table(feed), model.tasks, model.tokens) for feed in feeds_of(asked, split)]
+        if rows_scored(sources):
+            began = time.monotonic()
+            answers = scorer.answers(model.engine, sources)
+            seconds += time.monotonic() - began
+            lines |= {name: list(prediction_lines(one)) for name, one in answers.items()}
+    return lines, seconds
+
+
+def _distinct(lines: Mapping[str, Lines]) -> int:
+    return len({line["text"] for found in lines.values() for line in found})
+
+
+def _differences(
+    task: str, judged: Judged, found: Mapping[str, Mapping[str, Lines]], seed: int
+) -> dict[str, Difference]:
+    answers = {
+        arm: ArmPredictions(
+            tuple(line["row"] for line in lines[task]),
+            tuple(line["text"] for line in lines[task]),
+            tuple(line["label"] for line in lines[task]),
+            (tuple(line["prediction"] for line in lines[task]),),
+            (seed,),
+        )
+        for arm, lines in found.items()
+    }
+    return compare_arms(judged.metric, judged.level, answers, baseline=BASELINE, resamples=RESAMPLES, seed=0)

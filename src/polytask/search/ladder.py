@@ -1,0 +1,239 @@
+"""The ladder: what lifts a task that the best joint model leaves below the floor, the cheapest step first.
+
+Every step but the branch leaves the answers of all other tasks as they are, bit for bit: what they use is frozen. The
+last one, the graft, gives the task the answers of its single model.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from polytask.artifact.description import model_folder, read_description
+from polytask.artifact.folder import load_bundle, save_bundle
+from polytask.artifact.pruning import pruned
+from polytask.comparison.arms import single_config, values_of
+from polytask.comparison.budget import Budget, planned
+from polytask.config import Config, validate
+from polytask.data.cache import key_of
+from polytask.errors import ConfigError, Interrupted, PolytaskError, TrainingError
+from polytask.extension import Mode, assemble_extension, extend
+
+StepName = Literal["lora", "own_third", "own_half", "branch", "graft"]
+# Part of a joint training that a branch goes on for.
+BRANCH_SHARE = 0.5
+RANK = 8
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a task stands against its single model, on dev rows.
+
+    Attributes:
+        delta: mean difference; None where it is undefined.
+        low, high: ends of its 95 % interval.
+        above: probability, over the rows, that it lies above the floor.
+    """
+
+    delta: float | None
+    low: float | None
+    high: float | None
+    above: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that was taken, or tried, or that could not be.
+
+    Attributes:
+        model: folder of the model with the task lifted, of all tasks but the grafted ones; None where there is none.
+        size, passes: of what would be shipped after it, relative to one shared encoder.
+        cost: in trainings of the configuration.
+        lifts: whether it brings the task above the floor, and no other one below it.
+        why: what kept it from being tried; empty where it was.
+    """
+
+    task: str
+    name: StepName
+    model: Path | None
+    standing: Standing | None
+    size: float
+    passes: float
+    cost: float = 0.0
+    lifts: bool = False
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the shipped model may cost."""
+
+    size: float
+    passes: float
+    certainty: float
+
+    def refuse(self, size: float, passes: float) -> str:
+        """Say which limit forbids a model, and what would allow it; empty where none does."""
+        found: list[str] = []
+        if size > self.size + 1e-9:
+            found.append(f"--max-size {_up(size)}")
+        if passes > self.passes + 1e-9:
+            found.append(f"--max-passes {_up(passes)}")
+        return f"it would need {' and '.join(found)}" if found else ""
+
+
+def _up(value: float) -> str:
+    return f"{-(-value * 100 // 1) / 100:g}"
+
+
+@dataclass
+class Ladder:
+    """Lifts tasks one by one.
+
+    Attributes:
+        config: the winner's configuration, without test rows.
+        budget: of the configuration, from which a task's own training follows.
+        layers: of the encoder.
+        folder: that what it makes lies in.
+        singles: each task's single model: the folder of its run.
+        sizes: of the single models, relative to one shared encoder.
+        shared: parameters of one model that shares everything.
+        rows: that pass the encoder in a training of the configuration.
+        standing_of: rates the answers of a run: task, folder.
+        left: of the budget.
+    """
+
+    config: Config
+    budget: Budget
+    layers: int
+    folder: Path
+    singles: Mapping[str, Path]
+    sizes: Mapping[str, float]
+    shared: int
+    rows: int
+    limits: Limits
+    standing_of: Callable[[str, Path], Standing]
+    left: float
+    say: Callable[[str], None]
+
+    def lift(self, task: str, base: Path, grafted: Sequence[str]) -> Iterator[Step]:
+        """Try steps for a task until one lifts it.
+
+        Args:
+            base: folder of the model so far, of all tasks but those that are grafted.
+
+        Yields what was tried; the last one lifts, or nothing does.
+        """
+        tasks = list(read_description(model_folder(base)).tasks)
+        others = [name for name in tasks if name != task]
+        graft = self._graft_cost(grafted)
+        try:
+            trunk = self._without(task, base, others) if others else None
+        except ConfigError as error:
+            size, passes = self._cost_of(base, graft)
+            yield Step(task, "graft", None, None, size, passes, why=str(error))
+            return
+        for name, mode, config in self._steps(task, others) if trunk is not None else ():
+            assert trunk is not None
+            step = self._try(task, name, mode, config, trunk, graft, others)
+            yield step
+            if step.lifts:
+                return
+        yield self._graft(task, trunk, [*grafted, task])
+
+    def _steps(self, task: str, others: Sequence[str]) -> Iterator[tuple[StepName, Mode, Config]]:
+        layers = self.layers
+        third, half = layers - max(1, layers // 3), layers // 2
+        alone = self._alone(task)
+        yield "lora", "frozen", self._extension(alone, others, shared_layers=half, kind="lora", rank=RANK)
+        yield "own_third", "frozen", self._extension(alone, others, shared_layers=third, kind="copy")
+        if half != third:
+            yield "own_half", "frozen", self._extension(alone, others, shared_layers=half, kind="copy")
+        values = values_of(self.config)
+        train = {key: value for key, value in values.get("train", {}).items() if key != "teachers"}
+        train["epochs"] = self.config.train.epochs * BRANCH_SHARE
+        if "max_steps" in train:
+            train["max_steps"] = max(1, round(train["max_steps"] * BRANCH_SHARE))
+        kept = {key: value for key, value in values.items() if key != "sharing"}
+        yield "branch", "joint", self._extension({**kept, "train": train}, others, shared_layers=third, kind="copy")
+
+    def _alone(self, task: str) -> dict[str, Any]:
+        values = values_of(single_config(self.config, task, self.budget.alone(task)))
+        return {key: value for key, value in values.items() if key != "sharing"}
+
+    def _extension(self, values: Mapping[str, Any], others: Sequence[str], **extend: Any) -> Config:  # noqa: ANN401
+        return validate({**values, "extend": {"follow": others[0], **extend}})
+
+    def _try(
+        self,
+        task: str,
+        name: StepName,
+        mode: Mode,
+        config: Config,
+        trunk: Path,
+        graft: tuple[float, float],
+        others: Sequence[str],
+    ) -> Step:
+        """Train one step, if budget and limits allow it."""
+        try:
+            assembly = assemble_extension(trunk, config, mode=mode)
+        except ConfigError as error:
+            return Step(task, name, None, None, 0.0, 0.0, why=str(error))
+        found = planned(assembly)
+        cost = found.steps * found.batch_size / self.rows
+        size = assembly.model.count_parameters().total / self.shared + graft[0]
+        passes = assembly.model.passes() + graft[1]
+        del assembly
+        why = self.limits.refuse(size, passes)
+        if not why and cost > self.left + 1e-9:
+            why = f"it costs {cost:.2f} trainings, and {max(0.0, self.left):.2f} of the budget are left"
+        tried = Step(task, name, None, None, size, passes, cost, why=why)
+        if why:
+            return replace(tried, cost=0.0)
+        self.left -= cost
+        place = self.folder / f"{task}-{name}-{key_of(read_description(trunk).digest, config.to_json())[:12]}"
+        self.say(f"{task}: {name.replace('_', ' ')}, {cost:.2f} trainings")
+        try:
+            if not (place / "model").is_dir():
+                extend(trunk, config, place, mode=mode, resume=place.is_dir())
+        except Interrupted:
+            raise
+        except TrainingError as error:
+            return replace(tried, why=str(error))
+        standing = self.standing_of(task, place)
+        met = standing.above >= self.limits.certainty
+        if mode == "joint":  # the others have trained as well
+            met = met and all(self.standing_of(other, place).above >= self.limits.certainty for other in others)
+        return replace(tried, model=place / "model", standing=standing, lifts=met)
+
+    def _graft(self, task: str, trunk: Path | None, grafted: Sequence[str]) -> Step:
+        """Give a task its single model as a trunk of its own."""
+        cost = self._graft_cost(grafted)
+        size, passes = self._cost_of(trunk, cost)
+        why = self.limits.refuse(size, passes)
+        exact = Standing(0.0, 0.0, 0.0, 1.0)
+        return Step(task, "graft", trunk, None if why else exact, size, passes, lifts=not why, why=why)
+
+    def _graft_cost(self, grafted: Sequence[str]) -> tuple[float, float]:
+        return sum(self.sizes[task] for task in grafted), float(len(grafted))
+
+    def _cost_of(self, base: Path | None, graft: tuple[float, float]) -> tuple[float, float]:
+        if base is None:
+            return graft
+        model = load_bundle(model_folder(base)).model
+        return model.count_parameters().total / self.shared + graft[0], model.passes() + graft[1]
+
+    def _without(self, task: str, base: Path, others: Sequence[str]) -> Path:
+        """Return the folder of the model without a task."""
+        source = model_folder(base)
+        key = key_of(read_description(source).digest, list(others))[:12]
+        place = self.folder / f"without-{task}-{key}"
+        try:
+            read_description(place)
+        except PolytaskError:
+            shutil.rmtree(place, ignore_errors=True)
+            save_bundle(place, pruned(load_bundle(source), others))
+        return place

@@ -1,0 +1,62 @@
+"""What a person says of a search: its budget, and what the model that it ships may cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from polytask.errors import ConfigError, nearest
+from polytask.options import Options
+
+BUDGET = 8.0
+
+
+class AutoOptions(Options):
+    """The options of `polytask auto`."""
+
+    budget: float | None = Field(
+        default=None, gt=0, description="trainings of the configuration that the search may cost; 8 by default"
+    )
+    hours: float | None = Field(
+        default=None, gt=0, description="hours in place of a budget; the first run tells how many trainings they are"
+    )
+    floor: float = Field(
+        default=0.5, ge=0, description="points (hundredths) of its metric that a task may lose against its own model"
+    )
+    certainty: float = Field(
+        default=0.5,
+        ge=0.5,
+        lt=1,
+        description="probability, over the dev rows, with which a task has to lie above the floor",
+    )
+    max_size: float = Field(
+        default=2.0, ge=1, description="parameters of the shipped model, relative to one that shares everything"
+    )
+    max_passes: float = Field(
+        default=2.0,
+        ge=1,
+        description="encoder work for a text that asks for all tasks, relative to one that shares everything",
+    )
+    jobs: int = Field(default=1, ge=1, le=256, description="runs that train at once")
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> AutoOptions:
+        if self.budget is not None and self.hours is not None:
+            raise ValueError("found budget and hours; give one of them")
+        return self
+
+
+def read_auto_options(given: Mapping[str, Any]) -> AutoOptions:
+    """Return the options. Raises ConfigError naming the flag."""
+    for name in given:
+        if name not in AutoOptions.model_fields:
+            raise ConfigError(f"{name}: no such option; {nearest(name, AutoOptions.model_fields)}")
+    try:
+        return AutoOptions(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        message = first["msg"].removeprefix("Value error, ")
+        flag = "".join(f"--{str(part).replace('_', '-')}: found {first['input']!r}; " for part in first["loc"])
+        raise ConfigError(f"{flag}{message}") from None

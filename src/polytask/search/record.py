@@ -1,0 +1,142 @@
+"""What a search found, as JSON and in sentences: auto.json, which the page and the terminal are drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from polytask.comparison.statistics import Difference, mean_of
+from polytask.search.final import Look
+from polytask.search.ladder import Standing, Step
+from polytask.search.stages import Found, Given, Rated
+from polytask.sharing import Sharing
+from polytask.tasks.task import rounded
+
+SHIPPED, WINNER = "shipped", "winner"
+
+
+def task_record(task: str, found: Found, look: Look, sharing: Sharing, given: Given) -> dict[str, Any]:
+    """Return what became of a task."""
+    now, seen = found.standings[task], look.differences[task][SHIPPED]
+    how = way_of(task, sharing)
+    steps = [step for step in found.steps if step.task == task]
+    below = now.above < given.options.certainty
+    record = {
+        "metric": given.metrics[task],
+        "how": how,
+        "split": look.splits[task],
+        "single": _number(mean_of(look.differences[task]["single"].values)),
+        "winner": _number(mean_of(look.differences[task][WINNER].values)),
+        "score": _number(mean_of(seen.values)),
+        "delta": _number(seen.delta),
+        "low": _number(seen.low),
+        "high": _number(seen.high),
+        "dev": _standing(now),
+        "lifted_by": next((step.name for step in steps if step.lifts), None),
+        "below_floor": below,
+        "would_need": next((step.why for step in reversed(steps) if step.name == "graft" and step.why), "")
+        if below
+        else "",
+    }
+    return {**record, "sentence": _sentence(task, record, seen)}
+
+
+def way_of(task: str, sharing: Sharing) -> str:
+    """Say what a task shares in the shipped model."""
+    way = sharing.way_of(task)
+    plan = way.plan
+    if len(plan.part(0, task)) == 1 and len(sharing.plan.tasks) > 1:
+        return "a model of its own"
+    if way.mixing is not None:
+        return f"{way.mixing.method} from layer {way.mixing.from_layer}"
+    own = [level for level in range(1, plan.layers + 1) if plan.part(level, task) == frozenset([task])]
+    apart = [level for level in range(1, plan.layers + 1) if len(plan.part(level, task)) < len(plan.part(0, task))]
+    if own:
+        what = "layers" if way.kind.name in ("copy", "soft") else f"{way.kind.name} parts in layers"
+        return (
+            f"own {what} {own[0]} to {own[-1]}" if len(own) > 1 else f"own {what.replace('layers', 'layer')} {own[0]}"
+        )
+    if apart:
+        others = ", ".join(sorted(plan.part(apart[-1], task) - {task}))
+        return f"shares with {others} from layer {apart[0]}"
+    return "shares the whole encoder"
+
+
+def _sentence(task: str, record: Mapping[str, Any], seen: Difference) -> str:
+    if seen.delta is None or seen.low is None or seen.high is None:
+        return f"{task}: {record['how']}; its {record['metric']} is undefined on {record['split']}"
+    if record["how"] == "a model of its own" and record["lifted_by"] == "graft":
+        told = "answers exactly as its own model"
+    else:
+        span = f"[{100 * seen.low:+.1f}, {100 * seen.high:+.1f}]"
+        told = f"{100 * seen.delta:+.1f} points of {record['metric']} against its own model {span} on {record['split']}"
+    below = (
+        f"; below the floor on dev, and lifting it needs more: {record['would_need']}" if record["would_need"] else ""
+    )
+    return f"{task}: {record['how']}, {told}{below}"
+
+
+def candidate_record(one: Rated, folder: Path, place: Path) -> dict[str, Any]:
+    """Return what was found of a candidate at a share of the budget."""
+    rating = one.rating
+    return {
+        "name": one.candidate.name,
+        "changes": one.candidate.overrides(),
+        "share": one.share,
+        "size": rounded(one.trial.size),
+        "passes": rounded(one.trial.passes),
+        "cost": rounded(one.trial.cost),
+        "worst": None if rating is None else rounded(rating.worst),
+        "mean": None if rating is None else rounded(rating.mean),
+        "deltas": {} if rating is None else {task: rounded(value) for task, value in rating.deltas.items()},
+        "failed": one.failed,
+        "run": str(place.relative_to(folder)),
+    }
+
+
+def rate_record(one: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was found of the learning rates of a single model, or (of "") of the joint ones."""
+    scores = {f"{factor:g}": _number(score) for factor, score in one["scores"].items()}
+    return {"of": one["of"], "scores": scores, "chosen": one["chosen"]}
+
+
+def step_record(step: Step) -> dict[str, Any]:
+    """Return what was found of a step of the ladder."""
+    return {
+        "task": step.task,
+        "step": step.name,
+        "lifts": step.lifts,
+        "why": step.why,
+        "size": rounded(step.size),
+        "passes": rounded(step.passes),
+        "cost": rounded(step.cost),
+        "dev": None if step.standing is None else _standing(step.standing),
+    }
+
+
+def answer(tasks: Mapping[str, Mapping[str, Any]], size: float, passes: float, singles: float) -> str:
+    """Return the answer in a sentence."""
+    below = [name for name, task in tasks.items() if task["below_floor"]]
+    held = "no task lies below the floor on dev rows" if not below else f"{_listed(below)} below the floor"
+    return (
+        f"One model for {len(tasks)} tasks, {size:.2f} times one shared encoder ({passes:.2f} passes) in place of "
+        f"{singles:.2f} for one model a task; {held}."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names)} {'lies' if len(names) == 1 else 'lie'}"
+
+
+def _standing(one: Standing) -> dict[str, Any]:
+    return {
+        "delta": _number(one.delta),
+        "low": _number(one.low),
+        "high": _number(one.high),
+        "above": rounded(one.above),
+    }
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None else rounded(value)

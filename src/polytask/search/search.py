@@ -1,0 +1,298 @@
+"""`polytask auto`: one command from tasks to the best plan, with a floor that holds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from polytask.api import as_config
+from polytask.artifact.bundle import Bundle
+from polytask.artifact.composition import join
+from polytask.artifact.description import model_folder
+from polytask.artifact.folder import load_bundle, save_bundle
+from polytask.assemble import assemble
+from polytask.comparison.arms import BASELINE, values_of
+from polytask.comparison.budget import planned
+from polytask.comparison.merging import CONFIG, is_of
+from polytask.comparison.preparation import judged_by
+from polytask.comparison.runs import RunStore
+from polytask.config import Config
+from polytask.errors import ConfigError, OutputError, UserError
+from polytask.files import put_in_place, read_json, write_json, write_text
+from polytask.lock import FILE as LOCK
+from polytask.lock import locked
+from polytask.probe import relate
+from polytask.result import Result, listed
+from polytask.search.candidates import Candidate, candidates
+from polytask.search.final import look
+from polytask.search.options import BUDGET, AutoOptions, read_auto_options
+from polytask.search.outline import Outline, outline_for, usable_shares
+from polytask.search.record import SHIPPED, WINNER, answer, candidate_record, rate_record, step_record, task_record
+from polytask.search.stages import Found, Given, Stages
+from polytask.search.trials import Trial, Trials, without_test
+from polytask.terminal import PlainConsole
+
+RECORD, HOURS = "auto.json", "hours.json"
+FEWEST_GROUPED = 3
+
+
+@dataclass(frozen=True, repr=False)
+class AutoResult(Result):
+    """What a search found.
+
+    Attributes:
+        folder: where model/, config.yaml, auto.json and the runs lie.
+        tasks: for each task how it stands in the shipped model, its score, and the difference to its single model.
+        size, passes: of the shipped model, relative to one that shares everything.
+        answer: the result in a sentence.
+        spent: the trainings of the configuration that it cost.
+        record: all of auto.json.
+    """
+
+    folder: Path
+    tasks: Mapping[str, Any]
+    size: float
+    passes: float
+    answer: str
+    spent: float
+    record: Mapping[str, Any]
+
+    @property
+    def model(self) -> Path:
+        """Folder of the shipped model."""
+        return self.folder / "model"
+
+    def summary(self) -> str:
+        return f"{listed(self.tasks)}: {self.size:.2f} shared encoders, {self.passes:.2f} passes, in {self.model}"
+
+    def records(self) -> list[dict[str, Any]]:
+        columns = ("metric", "how", "score", "single", "delta", "low", "high")
+        return [{"task": task, **{name: found[name] for name in columns}} for task, found in self.tasks.items()]
+
+
+def auto(
+    config: str | Path | Config | Mapping[str, Any],
+    out: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    **given: Any,  # noqa: ANN401
+) -> AutoResult:
+    """Find one model in which no task is worse than its own model, as small as may be, within a budget.
+
+    Args:
+        config: a YAML file, a mapping of the same shape, or a Config.
+        out: folder of the search; what lies there of the same configuration is reused.
+        overrides: of the configuration, such as "train.epochs=1".
+        given: budget, hours, floor, certainty, max_size, max_passes, jobs (see `AutoOptions`).
+
+    Raises:
+        UserError: the input is at fault; nothing has been trained.
+        TrainingError: no joint model, or not every single one, can be trained; what was finished stays.
+        Interrupted: stopped by Ctrl-C, after saving; the same call goes on.
+    """
+    options = read_auto_options(given)
+    checked, folder = as_config(config, overrides), Path(out)
+    if len(checked.tasks) < 2:
+        raise ConfigError(
+            f"tasks: found {', '.join(checked.tasks)} alone; with one task there is nothing to share: train it"
+        )
+    with locked(folder):
+        _require_free(folder, checked)
+        search = _Search(checked, options, folder)
+        write_json(folder / CONFIG, values_of(checked))
+        found = search.stages.run()
+        return search.finish(found)
+
+
+def _require_free(folder: Path, config: Config) -> None:
+    """Raise OutputError unless a folder is empty, or holds a search of the same configuration."""
+    held = sorted(item.name for item in folder.iterdir() if item.name != LOCK)
+    if held and not is_of(folder, config):
+        what = "the search of another configuration" if (folder / CONFIG).is_file() else f"other files ({held[0]})"
+        raise OutputError(f"{folder}: the folder holds {what}; name another one with --out")
+
+
+class _Search:
+    """One search: what it starts from, its stages, and what it ships."""
+
+    def __init__(self, config: Config, options: AutoOptions, folder: Path) -> None:
+        self.config, self.options, self.folder = config, options, folder
+        self.notes: list[str] = []
+        joint = assemble(config)  # with the test rows: what is wrong with them is found before anything trains
+        budget = planned(joint)
+        train = joint.config.train
+        assert train.learning_rate != "auto"
+        assert train.head_learning_rate != "auto"
+        bare = without_test(config)
+        self.given = Given(
+            config=bare,
+            budget=budget,
+            rates=(train.learning_rate, train.head_learning_rate),
+            layers=int(joint.model.config.num_hidden_layers),
+            parameters=joint.model.size_of_single(),
+            judged=judged_by(joint),
+            options=options,
+        )
+        del joint
+        rows = budget.steps * budget.batch_size
+        self.trials = Trials(
+            RunStore(folder / "runs"), config.train.seed, options.jobs, rows, PlainConsole(stderr=True)
+        )
+        self.outline = Outline((), (1.0,), 1, 1, False, 0.0, 0.0)
+        self.stages = self._stages()
+
+    def _stages(self) -> Stages:
+        """Check every run before the first one trains, and divide the budget among them."""
+        plain = candidates(self.given.config, self.given.layers, self.given.budget.sizes)
+        probing = Stages(self.given, self.trials, self.outline, plain, self.folder, self._say)
+        singles = {task: probing.single(task, 1.0, 1.0).cost for task in self.given.judged}
+        budget = self._budget(probing, plain[0])
+        outline_for(budget, singles, self.given.budget.steps, len(plain))  # refuses one that is too small
+        usable = self._usable(probing, candidates(*self._measured(budget, singles, len(plain))))
+        spent = self.trials.costs.get("relate", 0.0)
+        self.outline = outline_for(budget - spent, singles, self.given.budget.steps, len(usable))
+        return Stages(self.given, self.trials, self.outline, usable, self.folder, self._say)
+
+    def _measured(self, budget: float, singles: Mapping[str, float], count: int) -> tuple[Any, ...]:
+        """Return what candidates are made of, with the groups of related tasks where measuring them is worth it."""
+        given = (self.given.config, self.given.layers, self.given.budget.sizes)
+        outline = outline_for(budget, singles, self.given.budget.steps, count)
+        if len(self.given.judged) < FEWEST_GROUPED or outline.candidates < FEWEST_GROUPED:
+            return given
+        file = self.folder / "relatedness" / "relatedness.json"
+        try:
+            record = read_json(file) if file.is_file() else relate(self.given.config, file.parent).to_json()
+        except UserError as error:
+            self.notes.append(f"relatedness was not measured: {error}")
+            return given
+        self.trials.costs["relate"] = float(record["cost"]["share_of_joint_run"])
+        return (*given, record["groups"])
+
+    def _usable(self, probing: Stages, found: Sequence[Candidate]) -> list[Candidate]:
+        """Leave out the candidates that cannot be, or would be too large."""
+        usable: list[Candidate] = []
+        for candidate in found:
+            try:
+                trial = probing.joint(candidate, 1.0, 1.0)
+            except ConfigError as error:
+                self.notes.append(f"{candidate.name} is no candidate: {error}")
+                continue
+            if trial.size > self.options.max_size or trial.passes > self.options.max_passes:
+                self.notes.append(
+                    f"{candidate.name} is no candidate: {trial.size:.2f} sizes, {trial.passes:.2f} passes"
+                )
+                continue
+            usable.append(candidate)
+        if not usable:
+            raise ConfigError(f"no candidate can be trained: {'; '.join(self.notes)}")
+        return usable
+
+    def _budget(self, probing: Stages, first: Candidate) -> float:
+        """Return the budget in trainings; of hours, what the first run says that they are."""
+        if self.options.hours is None:
+            return self.options.budget or BUDGET
+        file = self.folder / HOURS
+        known: dict[str, float] = read_json(file) if file.is_file() else {}
+        if known.get("hours") == self.options.hours:
+            return known["budget"]
+        shares = usable_shares(self.given.budget.steps)
+        trial = probing.joint(first, shares[-1] if shares else 1.0, 1.0)
+        self._say(f"{first.name} at {trial.cost:.2f} of a training, to see how long one takes")
+        write_json(self.folder / CONFIG, values_of(self.config))
+        self.trials.train([trial])
+        seconds = self.trials.seconds_of_one()
+        if seconds is None:
+            raise ConfigError(f"--hours: {self.trials.failed[trial.run.identity]}")
+        budget = round(3600 * self.options.hours / seconds, 2)
+        self._say(
+            f"a training takes about {seconds / 60:.1f} min, so {self.options.hours:g} h are {budget:g} trainings"
+        )
+        write_json(file, {"hours": self.options.hours, "budget": budget})
+        return budget
+
+    def _say(self, text: str) -> None:
+        spent, total = self.trials.spent, self.outline.cost + self.outline.ladder + self.trials.costs.get("relate", 0.0)
+        seconds = self.trials.seconds_of_one()
+        left = "" if seconds is None else f", at most {max(0.0, total - spent) * seconds / 60:.0f} min left"
+        done = f" ({spent:.1f} of {total:.1f} trainings spent{left})" if self.outline.cost else ""
+        self.trials.console.print(f"auto: {text}{done}")
+
+    def finish(self, found: Found) -> AutoResult:
+        """Ship the model, look at test once, and write down what was found."""
+        bundle = self._ship(found)
+        winner = found.winner
+        assert winner is not None
+        arms = {
+            BASELINE: list(found.singles.values()),
+            WINNER: [self.trials.folder(winner.trial)],
+            SHIPPED: [self.folder / "model"],
+        }
+        seen = look(self.config, arms, self.given.judged, self.config.train.seed)
+        parameters = bundle.model.count_parameters()
+        size, passes = parameters.total / self.given.parameters, bundle.model.passes()
+        single_size = sum(self._single(found, task).size for task in self.given.judged)
+        tasks = {task: task_record(task, found, seen, bundle.model.sharing, self.given) for task in self.given.judged}
+        told = answer(tasks, size, passes, single_size)
+        record = {
+            "answer": told,
+            "tasks": tasks,
+            "size": round(size, 4),
+            "passes": round(passes, 4),
+            "parameters": parameters.total,
+            "singles": {"size": round(single_size, 4), "passes": float(len(tasks))},
+            "rows_per_second": seen.rows_per_second,
+            "winner": winner.candidate.name,
+            "options": {**self.options.model_dump(), "seed": self.config.train.seed},
+            "budget": round(self.outline.cost + self.outline.ladder + self.trials.costs.get("relate", 0.0), 4),
+            "spent": round(self.trials.spent, 4),
+            "seconds_of_one_training": self.trials.seconds_of_one(),
+            "rates": [rate_record(one) for one in found.rates],
+            "candidates": [
+                candidate_record(one, self.folder, self.trials.folder(one.trial)) for one in found.rated
+            ],
+            "ladder": [step_record(step) for step in found.steps],
+            "singles_runs": {task: str(place.relative_to(self.folder)) for task, place in found.singles.items()},
+            "picture": bundle.model.sharing.picture(),
+            "notes": self.notes,
+        }  # fmt: skip
+        self._write_config(found, told, tasks)
+        write_json(self.folder / RECORD, record)
+        self.trials.console.print(f"auto: {told}")
+        return AutoResult(self.folder, tasks, size, passes, told, self.trials.spent, record)
+
+    def _single(self, found: Found, task: str) -> Trial:
+        return self.stages.single(task, 1.0, found.factors[task])
+
+    def _ship(self, found: Found) -> Bundle:
+        """Put the model together, and write it in the place of an earlier one."""
+        grafts = [load_bundle(model_folder(found.singles[task])) for task in found.grafted]
+        base = [load_bundle(model_folder(found.base))] if found.base is not None else []
+        bundle = join([*base, *grafts]) if len(base) + len(grafts) > 1 else (base or grafts)[0]
+        made = self.folder / "model-new"
+        shutil.rmtree(made, ignore_errors=True)
+        save_bundle(made, bundle)
+        put_in_place(made, self.folder / "model")
+        return bundle
+
+    def _write_config(self, found: Found, told: str, tasks: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write the winner as a configuration that trains again, with what became of each task above it."""
+        winner = found.winner
+        assert winner is not None
+        run = yaml.safe_load((self.trials.folder(winner.trial) / "config.yaml").read_text("utf-8"))
+        for name, task in run["tasks"].items():
+            test = values_of(self.config)["tasks"][name]["data"].get("test")
+            if test is not None:
+                task["data"]["test"] = test
+        lifted = [f"{task}: {one['lifted_by']}" for task, one in tasks.items() if one["lifted_by"]]
+        head = [told, *(one["sentence"] for one in tasks.values())]
+        if lifted:
+            head.append(f"This trains the joint model; what polytask auto did to it then: {'; '.join(lifted)}.")
+        text = "".join(f"# {json.dumps(line, ensure_ascii=False)[1:-1]}\n" for line in head)
+        body = yaml.safe_dump(run, sort_keys=False, allow_unicode=True)
+        write_text(self.folder / "config.yaml", text + body)

@@ -1,0 +1,339 @@
+"""The stages of a search: rates, candidates by successive halving, teachers, the ladder. Dev rows decide everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from polytask.comparison.arms import BASELINE, single_config
+from polytask.comparison.budget import Budget
+from polytask.comparison.predictions import read_predictions
+from polytask.comparison.preparation import Judged
+from polytask.comparison.statistics import Difference, compare_arms
+from polytask.config import Config
+from polytask.errors import TrainingError
+from polytask.search.candidates import Candidate
+from polytask.search.final import RESAMPLES
+from polytask.search.ladder import Ladder, Limits, Standing, Step
+from polytask.search.options import AutoOptions
+from polytask.search.outline import Outline
+from polytask.search.rating import Rating, advantage, rate
+from polytask.search.trials import Trial, Trials
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What a search starts from.
+
+    Attributes:
+        config: without test rows.
+        budget: rows and updates of the configuration.
+        rates: its learning rates, as numbers: of the encoder and of the heads.
+        parameters: of one model that shares everything.
+    """
+
+    config: Config
+    budget: Budget
+    rates: tuple[float, float]
+    layers: int
+    parameters: int
+    judged: Mapping[str, Judged]
+    options: AutoOptions
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        """Each task's main metric."""
+        return {task: judged.metric for task, judged in self.judged.items()}
+
+
+@dataclass(frozen=True)
+class Rated:
+    """A candidate that was trained with a part of the budget, or whole.
+
+    Attributes:
+        share: of a training of the configuration.
+        failed: why it could not be trained; empty where it was.
+    """
+
+    candidate: Candidate
+    trial: Trial
+    share: float
+    rating: Rating | None
+    failed: str = ""
+
+    @property
+    def key(self) -> tuple[float, float, float]:
+        """What is compared; of equal ones the smaller model is better."""
+        if self.rating is None:
+            return (float("-inf"), float("-inf"), 0.0)
+        return (*self.rating.key, -self.trial.size)
+
+
+@dataclass
+class Found:
+    """What a search found so far.
+
+    Attributes:
+        factors: multiples of the learning rates that were chosen: by task for the single models; "" for joint ones.
+        rates: the dev scores under each multiple, by task, and the joint model's rating.
+        rated: every candidate that was rated, in order.
+        singles: folders of the single models.
+        standings: of the best joint model, by task.
+        steps: of the ladder.
+        base: folder of the model that is shipped, but for the grafted tasks.
+    """
+
+    factors: dict[str, float] = field(default_factory=dict[str, float])
+    rates: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    rated: list[Rated] = field(default_factory=list[Rated])
+    singles: dict[str, Path] = field(default_factory=dict[str, Path])
+    winner: Rated | None = None
+    standings: dict[str, Standing] = field(default_factory=dict[str, Standing])
+    steps: list[Step] = field(default_factory=list[Step])
+    base: Path | None = None
+    grafted: list[str] = field(default_factory=list[str])
+
+
+class Stages:
+    """Runs the stages one after another; every one is made of ordinary runs, which are reused and resumed."""
+
+    def __init__(
+        self,
+        given: Given,
+        trials: Trials,
+        outline: Outline,
+        candidates: Sequence[Candidate],
+        folder: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        self.given, self.trials, self.outline, self.folder = given, trials, outline, folder
+        self.candidates = list(candidates)[: outline.candidates]
+        self.found = Found()
+        self._say = say
+
+    def run(self) -> Found:
+        """Run all of them."""
+        self.choose_rates()
+        finalists = self.halve()
+        self.train_whole(finalists)
+        if self.outline.teach:
+            self.teach()
+        self.choose_winner()
+        self.climb()
+        return self.found
+
+    def choose_rates(self) -> None:
+        """Choose the learning rates of every single model and of the joint ones, each with the same care."""
+        found, share = self.found, self.outline.rate_share
+        found.factors = dict.fromkeys(["", *self.given.judged], 1.0)
+        if len(self.outline.rates) < 2:
+            return
+        singles = {
+            factor: {task: self.single(task, share, factor) for task in self.given.judged}
+            for factor in self.outline.rates
+        }
+        joint = {factor: self.joint(self.candidates[0], share, factor) for factor in self.outline.rates}
+        everything = [trial for one in singles.values() for trial in one.values()]
+        self._train("learning rates", [*everything, *joint.values()])
+        for task in self.given.judged:
+            scores = {factor: self._score(one[task], task) for factor, one in singles.items()}
+            found.factors[task] = self._best_factor(task, scores)
+            found.rates.append({"of": task, "scores": scores, "chosen": found.factors[task]})
+        own = {task: self._score(singles[found.factors[task]][task], task) for task in self.given.judged}
+        ratings = {factor: self._rating(trial, own) for factor, trial in joint.items()}
+        known = {factor: rating for factor, rating in ratings.items() if rating is not None}
+        if not known:
+            raise TrainingError(f"no joint model could be trained: {self.trials.failed[joint[1.0].run.identity]}")
+        found.factors[""] = max(known, key=lambda factor: (known[factor].key, factor == 1.0))
+        means = {factor: None if rating is None else rating.mean for factor, rating in ratings.items()}
+        found.rates.append({"of": "", "scores": means, "chosen": found.factors[""]})
+
+    def _best_factor(self, task: str, scores: Mapping[float, float | None]) -> float:
+        """Return the multiple with the best score; the configuration's own of equal ones."""
+        metric = self.given.metrics[task]
+        best = 1.0
+        for factor, score in scores.items():
+            if advantage(score, scores[best], metric) > 0:
+                best = factor
+        return best
+
+    def halve(self) -> list[Candidate]:
+        """Rate the candidates at growing shares of the budget, each time keeping the better half."""
+        alive = list(self.candidates)
+        rungs = self.outline.rungs()
+        for number, (share, _) in enumerate(rungs):
+            left = rungs[number + 1][1] if number + 1 < len(rungs) else self.outline.finalists
+            rated = self._rate(alive, share, f"{len(alive)} candidates at 1/{1 / share:g} of a training")
+            self.found.rated += rated
+            alive = [one.candidate for one in sorted(rated, key=lambda one: one.key, reverse=True)[:left]]
+        return alive[: self.outline.finalists]
+
+    def train_whole(self, finalists: Sequence[Candidate]) -> None:
+        """Train the single models and the finalists with the whole budget."""
+        what = "the single models and " + ", ".join(one.name for one in finalists)
+        self.found.rated += self._rate(finalists, 1.0, what)
+        self.found.singles = {task: self.trials.folder(self._final_single(task)) for task in self.given.judged}
+
+    def teach(self) -> None:
+        """Train the best of the finalists once more, with the single models as its teachers."""
+        best = self._best()
+        teachers = list(self.found.singles.values())
+        taught = Candidate(f"{best.candidate.name}_taught", best.candidate.changes)
+        trial = self.joint(taught, 1.0, self.found.factors[""], teachers)
+        self._train(f"{best.candidate.name}, taught by the single models", [trial])
+        self.found.rated.append(self._rated(taught, trial, 1.0))
+
+    def choose_winner(self) -> None:
+        """Take the best joint model, and see where each task stands against its single model."""
+        best = self._best()
+        place = self.trials.folder(best.trial)
+        self.found.winner, self.found.base = best, place
+        self.found.standings = {task: self.standing_of(task, place) for task in self.given.judged}
+
+    def _best(self) -> Rated:
+        whole = [one for one in self.found.rated if one.share == 1.0 and one.rating is not None]
+        if not whole:
+            why = "; ".join(one.failed for one in self.found.rated if one.share == 1.0)
+            raise TrainingError(f"no joint model could be trained: {why}")
+        return max(whole, key=lambda one: one.key)
+
+    def climb(self) -> None:
+        """Lift the tasks that lie below the floor, the worst first."""
+        found, options = self.found, self.given.options
+        limits = Limits(options.max_size, options.max_passes, options.certainty)
+        below = [task for task, one in found.standings.items() if one.above < options.certainty]
+        if not below:
+            return
+        assert found.winner is not None
+        factors = self._rate_options(found.factors[""])
+        ladder = Ladder(
+            config=found.winner.candidate.config(self.given.config, factors),
+            budget=self.given.budget,
+            layers=self.given.layers,
+            folder=self.folder / "ladder",
+            singles=found.singles,
+            sizes={task: self._final_single(task).size for task in self.given.judged},
+            shared=self.given.parameters,
+            rows=self.trials.rows,
+            limits=limits,
+            standing_of=self.standing_of,
+            left=self.outline.ladder,
+            say=self._say,
+        )
+        for task in sorted(below, key=lambda one: found.standings[one].delta or 0.0):
+            self._lift(ladder, task)
+
+    def _lift(self, ladder: Ladder, task: str) -> None:
+        found = self.found
+        assert found.base is not None
+        steps = list(ladder.lift(task, found.base, found.grafted))
+        found.steps += steps
+        for step in steps:
+            if step.cost and not step.why:
+                self.trials.costs[f"{task}-{step.name}"] = step.cost
+        last = steps[-1]
+        if last.lifts and last.name == "graft":
+            found.grafted.append(task)
+            found.base, found.standings[task] = last.model, Standing(0.0, 0.0, 0.0, 1.0)
+            return
+        taken = last if last.lifts else _nearest(steps, found.standings[task])
+        if taken is not None and taken.model is not None and taken.standing is not None:
+            found.base, found.standings[task] = taken.model, taken.standing
+            if taken.name == "branch":
+                others = [name for name in found.standings if name != task and name not in found.grafted]
+                found.standings |= {name: self.standing_of(name, taken.model.parent) for name in others}
+
+    def standing_of(self, task: str, folder: Path) -> Standing:
+        """Compare a run's dev answers for a task with those of its single model: a paired bootstrap over the rows."""
+        seed = self.trials.seed
+        arms = {BASELINE: {seed: [self.found.singles[task]]}, "joint": {seed: [folder]}}
+        answers = read_predictions(arms, [task])[task]
+        judged = self.given.judged[task]
+        found = compare_arms(
+            judged.metric, judged.level, answers, baseline=BASELINE, resamples=RESAMPLES, seed=0
+        )["joint"]  # fmt: skip
+        return standing(found, self.given.options.floor)
+
+    def single(self, task: str, share: float, factor: float) -> Trial:
+        """Return a task's single model at a share of the budget, and under a multiple of the rates."""
+        limits = self.given.budget.alone(task)
+        limits = {**limits, "epochs": limits["epochs"] * share, **self._rate_options(factor)}
+        return self.trials.plan(f"{BASELINE}-{task}", single_config(self.given.config, task, limits))
+
+    def joint(self, candidate: Candidate, share: float, factor: float, teachers: Sequence[Path] = ()) -> Trial:
+        """Return a joint model at a share of the budget, and under a multiple of the rates."""
+        train: dict[str, Any] = self._rate_options(factor)
+        options = self.given.config.train
+        if share < 1:
+            train["epochs"] = options.epochs * share
+            if options.max_steps is not None:
+                train["max_steps"] = max(1, round(options.max_steps * share))
+        return self.trials.plan(candidate.name, candidate.config(self.given.config, train), teachers)
+
+    def _final_single(self, task: str) -> Trial:
+        return self.single(task, 1.0, self.found.factors[task])
+
+    def _rate_options(self, factor: float) -> dict[str, Any]:
+        if factor == 1.0:
+            return {}
+        rate, head_rate = (float(f"{factor * one:.6g}") for one in self.given.rates)
+        return {"learning_rate": rate, "head_learning_rate": head_rate}
+
+    def _rate(self, alive: Sequence[Candidate], share: float, what: str) -> list[Rated]:
+        singles = {task: self.single(task, share, self.found.factors[task]) for task in self.given.judged}
+        joint = [self.joint(candidate, share, self.found.factors[""]) for candidate in alive]
+        self._train(what, [*singles.values(), *joint])
+        for task, trial in singles.items():
+            if self.trials.has_failed(trial):
+                raise TrainingError(f"{task}: its single model failed: {self.trials.failed[trial.run.identity]}")
+        return [self._rated(candidate, trial, share) for candidate, trial in zip(alive, joint, strict=True)]
+
+    def _rated(self, candidate: Candidate, trial: Trial, share: float) -> Rated:
+        if self.trials.has_failed(trial):
+            return Rated(candidate, trial, share, None, self.trials.failed[trial.run.identity])
+        singles = {
+            task: self._score(self.single(task, share, self.found.factors[task]), task) for task in self.given.judged
+        }
+        return Rated(candidate, trial, share, self._rating(trial, singles))
+
+    def _rating(self, trial: Trial, singles: Mapping[str, float | None]) -> Rating | None:
+        if self.trials.has_failed(trial):
+            return None
+        return rate(self.trials.scores(trial), singles, self.given.metrics, self.given.options.floor)
+
+    def _score(self, trial: Trial, task: str) -> float | None:
+        return None if self.trials.has_failed(trial) else self.trials.scores(trial)[task]
+
+    def _train(self, what: str, trials: Sequence[Trial]) -> None:
+        new = {trial.run.identity: trial.cost for trial in trials if trial.run.identity not in self.trials.costs}
+        self._say(f"{what}: {len(new)} runs, {sum(new.values()):.2f} trainings")
+        self.trials.train(trials)
+
+
+def standing(difference: Difference, floor: float) -> Standing:
+    """Return where a task stands.
+
+    Args:
+        floor: in points, hundredths of the metric's unit.
+    """
+    replicates = difference.replicates
+    above = float((replicates >= -floor / 100).mean()) if difference.delta is not None else 0.0
+    return Standing(difference.delta, difference.low, difference.high, above)
+
+
+def _nearest(steps: Sequence[Step], now: Standing) -> Step | None:
+    """Return the step that came nearest to the floor without touching other tasks; None where none is better."""
+    tried = [one for one in steps if one.model is not None and one.standing is not None and one.name != "branch"]
+    better = partial(_is_better, now=now)
+    return max(filter(better, tried), key=lambda one: _delta(one.standing), default=None)
+
+
+def _is_better(step: Step, now: Standing) -> bool:
+    return _delta(step.standing) > _delta(now)
+
+
+def _delta(one: Standing | None) -> float:
+    return float("-inf") if one is None or one.delta is None else one.delta

@@ -1,0 +1,64 @@
+"""A search on the terminal: the answer, each task, and what was tried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from polytask.search.search import AutoResult
+from polytask.tables import add_number, grid
+
+
+def show_search(found: AutoResult, out: Console) -> None:
+    """Print the answer, a table of the tasks, one of the candidates, and what there is to know."""
+    out.print(found.answer)
+    out.print()
+    table = grid("task", "metric", title="Tasks")
+    for name in ("own model", "shipped", "points", "95 %"):
+        add_number(table, name)
+    table.add_column("how", overflow="fold")
+    for task, one in found.tasks.items():
+        score, own, points = _score(one["score"]), _score(one["single"]), _points(one["delta"])
+        table.add_row(task, one["metric"], own, score, points, _span(one), one["how"])
+    out.print(table)
+    table = grid("candidate", title="Tried: points against the single models, dev rows")
+    for name in ("of a training", "worst task", "mean", "size", "passes"):
+        add_number(table, name)
+    for one in found.record["candidates"]:
+        table.add_row(
+            one["name"], f"{one['share']:.3g}", _points(one["worst"]), _points(one["mean"]), f"{one['size']:.2f}",
+            f"{one['passes']:.2f}",
+        )  # fmt: skip
+    out.print(table)
+    for one in found.record["ladder"]:
+        out.print(_step(one))
+    for one in found.tasks.values():
+        if one["would_need"]:
+            out.print(one["sentence"])
+    for note in found.record["notes"]:
+        out.print(f"To know: {note}")
+    spent, budget = found.record["spent"], found.record["budget"]
+    out.print(f"{spent:.1f} of {budget:.1f} trainings spent; all figures: {found.folder / 'auto.json'}")
+
+
+def _step(one: Mapping[str, Any]) -> str:
+    start = f"{one['task']}: {one['step'].replace('_', ' ')}"
+    if one["why"]:
+        return f"{start} was not taken: {one['why']}"
+    dev = one["dev"]
+    told = "" if dev is None else f", {_points(dev['delta'])} points on dev"
+    return f"{start}: {'lifts it above the floor' if one['lifts'] else 'does not lift it'}{told}"
+
+
+def _score(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
+
+
+def _points(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:+.1f}"
+
+
+def _span(one: Mapping[str, Any]) -> str:
+    return "" if one["low"] is None else f"{_points(one['low'])} to {_points(one['high'])}"
