@@ -59,10 +59,10 @@ class Merged:
         return self.seeds[BASELINE]
 
 
-def is_of(folder: Path, config: Config) -> bool:
-    """Whether a folder holds the comparison of a configuration."""
+def is_of(folder: Path, config: Config, name: str = CONFIG) -> bool:
+    """Whether a folder holds the comparison, or what else keeps its configuration in a file, of a configuration."""
     try:
-        before = parse_json((folder / CONFIG).read_text("utf-8"))
+        before = parse_json((folder / name).read_text("utf-8"))
     except (OSError, ValueError):
         return False
     return before == json.loads(json.dumps(values_of(config)))

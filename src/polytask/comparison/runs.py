@@ -47,9 +47,7 @@ class RunStore:
         """Whether a run has all that a finished one has."""
         return (folder / "scores.json").is_file() and (folder / "model").is_dir()
 
-    def train_all(
-        self, runs: Sequence[Planned], jobs: int, failed: dict[str, str] | None = None
-    ) -> dict[str, Path]:
+    def train_all(self, runs: Sequence[Planned], jobs: int, failed: dict[str, str] | None = None) -> dict[str, Path]:
         """Train what is not complete, and return each run's folder by its hash.
 
         Args:

@@ -271,3 +271,90 @@ class RelatednessForm(Form):
     cost: CostForm | None = None
     rank_correlation: dict[str, RankForm] = Field(default_factory=dict[str, RankForm])
     sentences: list[str] = Field(default_factory=list[str])
+
+
+class StandingForm(Form):
+    """Where a task stands against its single model on dev rows."""
+
+    delta: Number = None
+    low: Number = None
+    high: Number = None
+    above: Number = None
+
+
+class AutoTaskForm(Form):
+    """A task of auto.json."""
+
+    metric: str = "score"
+    how: str = ""
+    split: str = "test"
+    single: Number = None
+    winner: Number = None
+    score: Number = None
+    delta: Number = None
+    low: Number = None
+    high: Number = None
+    dev: StandingForm = StandingForm()
+    lifted_by: str | None = None
+    below_floor: bool = False
+    would_need: str = ""
+    sentence: str = ""
+
+
+class TriedForm(Form):
+    """A candidate of auto.json, at a share of the budget."""
+
+    name: str
+    changes: list[str] = Field(default_factory=list[str])
+    share: Number = None
+    size: Number = None
+    passes: Number = None
+    cost: Number = None
+    worst: Number = None
+    mean: Number = None
+    deltas: dict[str, Number] = Field(default_factory=dict[str, Number])
+    failed: str = ""
+    run: str = ""
+
+
+class StepForm(Form):
+    """A step of the ladder."""
+
+    task: str
+    step: str
+    lifts: bool = False
+    why: str = ""
+    size: Number = None
+    passes: Number = None
+    cost: Number = None
+    dev: StandingForm | None = None
+
+
+class RatesForm(Form):
+    """Scores under multiples of the learning rates."""
+
+    of: str = ""
+    scores: dict[str, Number] = Field(default_factory=dict[str, Number])
+    chosen: Number = None
+
+
+class AutoForm(Form):
+    """auto.json."""
+
+    answer: str = ""
+    tasks: dict[str, AutoTaskForm]
+    size: Number = None
+    passes: Number = None
+    parameters: Number = None
+    singles: dict[str, Number] = Field(default_factory=dict[str, Number])
+    rows_per_second: dict[str, Number] = Field(default_factory=dict[str, Number])
+    winner: str = ""
+    options: dict[str, Any] = Field(default_factory=dict[str, Any])
+    budget: Number = None
+    spent: Number = None
+    seconds_of_one_training: Number = None
+    rates: list[RatesForm] = Field(default_factory=list[RatesForm])
+    candidates: list[TriedForm] = Field(default_factory=list[TriedForm])
+    ladder: list[StepForm] = Field(default_factory=list[StepForm])
+    picture: str = ""
+    notes: list[str] = Field(default_factory=list[str])

@@ -10,6 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from polytask.errors import OutputError, UserError
+from polytask.page.auto import auto_page
 from polytask.page.block import Page
 from polytask.page.comparison import comparison_page
 from polytask.page.relatedness import relatedness_page
@@ -37,6 +38,7 @@ class FolderKind:
 
 # In the order in which they are looked for.
 FOLDER_KINDS = (
+    FolderKind((("auto.json",), ("search.json",)), auto_page),
     FolderKind((("comparison.json",), ("config.json", "runs")), comparison_page),  # the second one is not finished
     FolderKind((("relatedness.json",),), relatedness_page),
     FolderKind((("events.jsonl",), ("run.json",), ("scores.json",)), run_page),

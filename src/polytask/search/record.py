@@ -19,7 +19,7 @@ SHIPPED, WINNER = "shipped", "winner"
 def task_record(task: str, found: Found, look: Look, sharing: Sharing, given: Given) -> dict[str, Any]:
     """Return what became of a task."""
     now, seen = found.standings[task], look.differences[task][SHIPPED]
-    how = way_of(task, sharing)
+    how = "its own model" if task in found.grafted else way_of(task, sharing)
     steps = [step for step in found.steps if step.task == task]
     below = now.above < given.options.certainty
     record = {
@@ -47,7 +47,7 @@ def way_of(task: str, sharing: Sharing) -> str:
     way = sharing.way_of(task)
     plan = way.plan
     if len(plan.part(0, task)) == 1 and len(sharing.plan.tasks) > 1:
-        return "a model of its own"
+        return "a trunk of its own"
     if way.mixing is not None:
         return f"{way.mixing.method} from layer {way.mixing.from_layer}"
     own = [level for level in range(1, plan.layers + 1) if plan.part(level, task) == frozenset([task])]
@@ -66,7 +66,7 @@ def way_of(task: str, sharing: Sharing) -> str:
 def _sentence(task: str, record: Mapping[str, Any], seen: Difference) -> str:
     if seen.delta is None or seen.low is None or seen.high is None:
         return f"{task}: {record['how']}; its {record['metric']} is undefined on {record['split']}"
-    if record["how"] == "a model of its own" and record["lifted_by"] == "graft":
+    if record["lifted_by"] == "graft":
         told = "answers exactly as its own model"
     else:
         span = f"[{100 * seen.low:+.1f}, {100 * seen.high:+.1f}]"

@@ -19,7 +19,7 @@ from polytask.artifact.folder import load_bundle, save_bundle
 from polytask.assemble import assemble
 from polytask.comparison.arms import BASELINE, values_of
 from polytask.comparison.budget import planned
-from polytask.comparison.merging import CONFIG, is_of
+from polytask.comparison.merging import is_of
 from polytask.comparison.preparation import judged_by
 from polytask.comparison.runs import RunStore
 from polytask.config import Config
@@ -38,7 +38,8 @@ from polytask.search.stages import Found, Given, Stages
 from polytask.search.trials import Trial, Trials, without_test
 from polytask.terminal import PlainConsole
 
-RECORD, HOURS = "auto.json", "hours.json"
+# CONFIG is what the search is of, RECORD what it found.
+CONFIG, RECORD, HOURS = "search.json", "auto.json", "hours.json"
 FEWEST_GROUPED = 3
 
 
@@ -113,7 +114,7 @@ def auto(
 def _require_free(folder: Path, config: Config) -> None:
     """Raise OutputError unless a folder is empty, or holds a search of the same configuration."""
     held = sorted(item.name for item in folder.iterdir() if item.name != LOCK)
-    if held and not is_of(folder, config):
+    if held and not is_of(folder, config, CONFIG):
         what = "the search of another configuration" if (folder / CONFIG).is_file() else f"other files ({held[0]})"
         raise OutputError(f"{folder}: the folder holds {what}; name another one with --out")
 

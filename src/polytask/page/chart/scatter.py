@@ -1,0 +1,126 @@
+"""Scatter charts: things with two properties, and the frontier of those that no other beats in both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from polytask.page.block import Chart
+from polytask.page.chart.svg import (
+    LINE,
+    WIDTH,
+    canvas,
+    cut,
+    domain,
+    marker,
+    scale,
+    short,
+    tag,
+    text_width,
+    ticks,
+    write,
+)
+
+_TOP, _BOTTOM, _HEIGHT = 14, 40, 250
+
+
+@dataclass(frozen=True)
+class Point:
+    """One thing.
+
+    Attributes:
+        x: less is better.
+        y: more is better.
+        chosen: whether it stands out.
+        group: gives its shape and colour.
+    """
+
+    name: str
+    x: float | None
+    y: float | None
+    chosen: bool = False
+    group: int = 0
+
+
+def scatter_chart(
+    title: str, points: Sequence[Point], *, x: str, y: str, line: tuple[float, str] | None = None
+) -> Chart | None:
+    """Draw points with their names and the frontier; None when there is nothing to draw.
+
+    Args:
+        x, y: names of the axes.
+        line: a value of y that stands out, and what it is.
+    """
+    known = [
+        (one, one.x, one.y)
+        for one in points
+        if one.x is not None and one.y is not None and math.isfinite(one.x) and math.isfinite(one.y)
+    ]
+    if not known:
+        return None
+    low_x, high_x = domain([place for _, place, _ in known])
+    low, high = domain([place for _, _, place in known] + ([] if line is None else [line[0]]))
+    vertical = ticks(low, high, 4)
+    left = max(map(text_width, map(short, vertical))) + 10
+    to_x, to_y = scale(low_x, high_x, left + 6, WIDTH - 12), scale(low, high, _HEIGHT - _BOTTOM, _TOP)
+    drawn: list[Markup] = []
+    for value in vertical:
+        drawn.append(tag("line", x1=left, x2=WIDTH - 4, y1=to_y(value), y2=to_y(value), stroke="#ddd"))
+        drawn.append(write(left - 6, to_y(value) + 4, short(value), anchor="end", fill="#555"))
+    for value in ticks(low_x, high_x, 4):
+        drawn.append(write(to_x(value), _HEIGHT - _BOTTOM + 16, short(value), anchor="middle", fill="#555"))
+    drawn.append(write((left + WIDTH) / 2, _HEIGHT - 6, x, anchor="middle", fill="#555"))
+    if line is not None:
+        drawn.append(
+            tag(
+                "line", x1=left, x2=WIDTH - 4, y1=to_y(line[0]), y2=to_y(line[0]), stroke="#777", stroke_dasharray="5 3"
+            )
+        )
+        drawn.append(write(WIDTH - 6, to_y(line[0]) + LINE - 2, line[1], anchor="end", fill="#555"))
+    edge = frontier([(place_x, place_y) for _, place_x, place_y in known])
+    if len(edge) > 1:
+        path = " ".join(f"{to_x(place_x):.2f},{to_y(place_y):.2f}" for place_x, place_y in edge)
+        drawn.append(tag("polyline", points=path, fill="none", stroke="#777", stroke_width=1.2))
+    for one, place_x, place_y in known:
+        told = f"{one.name}: {x} {place_x:.3g}, {y} {place_y:.3g}"
+        drawn.append(
+            marker(one.group, to_x(place_x), to_y(place_y), told, 4.5 if one.chosen else 3.2, filled=one.chosen)
+        )
+    drawn.extend(_names([(one.name, to_x(place_x), to_y(place_y)) for one, place_x, place_y in known], left))
+    names = "; ".join(
+        f"{one.name} {short(place_x)}, {short(float(f'{place_y:.3g}'))}" for one, place_x, place_y in known
+    )
+    return Chart(title, canvas(f"Scatter chart, {title}, {y} over {x}: {names}.", WIDTH, _HEIGHT, *drawn))
+
+
+def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the points that no other beats, from the least x on.
+
+    >>> frontier([(1, 0), (2, 3), (2, 1), (3, 2)])
+    [(1, 0), (2, 3)]
+    """
+    found: list[tuple[float, float]] = []
+    for x, y in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not found or y > found[-1][1]:
+            found.append((x, y))
+    return found
+
+
+def _names(places: Sequence[tuple[str, float, float]], left: float) -> list[Markup]:
+    """Write each name beside its point where no other name stands; the others are in the points' titles."""
+    taken: list[tuple[float, float, float]] = []
+    drawn: list[Markup] = []
+    for name, x, y in places:
+        width = min(text_width(name), 120.0)
+        starts = (x + 7, x - 7 - width)
+        for start, line in ((start, line) for line in (y + 4, y - 8, y + 16) for start in starts):
+            inside = start >= left and start + width <= WIDTH
+            free = all(start + width < a or b < start or abs(line - other) >= LINE - 2 for a, b, other in taken)
+            if inside and free:
+                taken.append((start, start + width, line))
+                drawn.append(write(start, line, cut(name, width + 1), full=name))
+                break
+    return drawn
