@@ -125,9 +125,8 @@ def _richer(shares: tuple[float, ...], candidates: int) -> list[Outline]:
         return Outline(shares, RATES[:rates], count, min(finalists, count), teach, 0.0, 0.0)
 
     counts = range(2, candidates + 1)
-    found = [one(shares, 1, count, FINALISTS, teach=False) for count in counts if shares and count <= 3]
-    found += [one((), 1, count, count, teach=False) for count in counts if not shares and count <= 3]
-    found += [one(shares, 3, 1, 1, teach=False)] if candidates else []
+    plain = [one(shares, 1, count, FINALISTS if shares else count, teach=False) for count in counts]
+    found = [*plain[:2], *([one(shares, 3, 1, 1, teach=False)] if candidates else []), *plain[2:]]
     for teach in (False, True):
         found += [
             one(shares, 3, count, FINALISTS if shares else count, teach=teach)
