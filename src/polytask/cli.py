@@ -435,7 +435,9 @@ def auto(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="A run, a comparison or a relatedness folder.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(help="A run, a comparison, a search or a relatedness folder.", show_default=False)
+    ],
 ) -> None:
     """Write FOLDER/report.html, one page that needs no network, and print its path."""
     from polytask.page import report as write_report

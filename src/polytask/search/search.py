@@ -285,15 +285,11 @@ class _Search:
         """Write the winner as a configuration that trains again, with what became of each task above it."""
         winner = found.winner
         assert winner is not None
-        run = yaml.safe_load((self.trials.folder(winner.trial) / "config.yaml").read_text("utf-8"))
-        for name, task in run["tasks"].items():
-            test = values_of(self.config)["tasks"][name]["data"].get("test")
-            if test is not None:
-                task["data"]["test"] = test
+        values = values_of(winner.candidate.config(self.config, self.stages.options_of(winner)))
         lifted = [f"{task}: {one['lifted_by']}" for task, one in tasks.items() if one["lifted_by"]]
         head = [told, *(one["sentence"] for one in tasks.values())]
         if lifted:
             head.append(f"This trains the joint model; what polytask auto did to it then: {'; '.join(lifted)}.")
         text = "".join(f"# {json.dumps(line, ensure_ascii=False)[1:-1]}\n" for line in head)
-        body = yaml.safe_dump(run, sort_keys=False, allow_unicode=True)
+        body = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
         write_text(self.folder / "config.yaml", text + body)

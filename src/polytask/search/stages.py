@@ -24,6 +24,10 @@ from polytask.search.rating import Rating, advantage, rate
 from polytask.search.trials import Trial, Trials
 
 
+# Ends the name of a candidate that the single models teach.
+TAUGHT = "_taught"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Given:
     """What a search starts from.
@@ -181,24 +185,36 @@ class Stages:
         """Train the best of the finalists once more, with the single models as its teachers."""
         best = self._best()
         teachers = list(self.found.singles.values())
-        taught = Candidate(f"{best.candidate.name}_taught", best.candidate.changes)
+        taught = Candidate(best.candidate.name + TAUGHT, best.candidate.changes)
         trial = self.joint(taught, 1.0, self.found.factors[""], teachers)
         self._train(f"{best.candidate.name}, taught by the single models", [trial])
         self.found.rated.append(self._rated(taught, trial, 1.0))
 
     def choose_winner(self) -> None:
         """Take the best joint model, and see where each task stands against its single model."""
-        best = self._best()
+        best = self._smallest_of_the_best()
         place = self.trials.folder(best.trial)
         self.found.winner, self.found.base = best, place
         self.found.standings = {task: self.standing_of(task, place) for task in self.given.judged}
 
-    def _best(self) -> Rated:
-        whole = [one for one in self.found.rated if one.share == 1.0 and one.rating is not None]
-        if not whole:
-            why = "; ".join(one.failed for one in self.found.rated if one.share == 1.0)
+    def _whole(self) -> list[Rated]:
+        """Return the joint models that were trained whole. Raises TrainingError where none could be."""
+        whole = [one for one in self.found.rated if one.share == 1.0]
+        if all(one.rating is None for one in whole):
+            why = "; ".join(one.failed for one in whole)
             raise TrainingError(f"no joint model could be trained: {why}")
-        return max(whole, key=lambda one: one.key)
+        return [one for one in whole if one.rating is not None]
+
+    def _best(self) -> Rated:
+        return max(self._whole(), key=lambda one: one.key)
+
+    def _smallest_of_the_best(self) -> Rated:
+        """Return the smallest model that is as good as the best one: its worst task is, and its mean within the floor."""
+        best = self._best()
+        worst, mean, _ = best.key
+        floor = self.given.options.floor / 100
+        near = [one for one in self._whole() if one.key[0] >= worst and one.key[1] >= mean - floor]
+        return min(near, key=lambda one: (one.trial.passes, one.trial.size, -one.key[1]))
 
     def climb(self) -> None:
         """Lift the tasks that lie below the floor, the worst first."""
@@ -272,6 +288,12 @@ class Stages:
             if options.max_steps is not None:
                 train["max_steps"] = max(1, round(options.max_steps * share))
         return self.trials.plan(candidate.name, candidate.config(self.given.config, train), teachers)
+
+    def options_of(self, one: Rated) -> dict[str, Any]:
+        """Return the training options of a joint model that are not the configuration's own."""
+        teachers = [str(folder.resolve()) for folder in self.found.singles.values()]
+        taught = {"teachers": teachers} if one.candidate.name.endswith(TAUGHT) else {}
+        return {**self._rate_options(self.found.factors[""]), **taught}
 
     def _final_single(self, task: str) -> Trial:
         return self.single(task, 1.0, self.found.factors[task])
