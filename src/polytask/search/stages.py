@@ -23,7 +23,6 @@ from polytask.search.outline import Outline
 from polytask.search.rating import Rating, advantage, rate
 from polytask.search.trials import Trial, Trials
 
-
 # Ends the name of a candidate that the single models teach.
 TAUGHT = "_taught"
 
@@ -209,7 +208,7 @@ class Stages:
         return max(self._whole(), key=lambda one: one.key)
 
     def _smallest_of_the_best(self) -> Rated:
-        """Return the smallest model that is as good as the best one: its worst task is, and its mean within the floor."""
+        """Return the smallest model as good as the best one: its worst task is, and its mean is within the floor."""
         best = self._best()
         worst, mean, _ = best.key
         floor = self.given.options.floor / 100
