@@ -132,18 +132,18 @@ JOBS: dict[str, Callable[[Cut], dict[str, Any]]] = {
 
 OLD = {
     "balance": {"method": "sum"},
-    "train": {"learning_rate": 5e-5, "head_learning_rate": 5e-5},
+    "train": {"learning_rate": 5e-5, "head_learning_rate": 5e-5, "batch_size": 32},
 }
 # What each arm changes in the configuration.
 ARMS: dict[str, dict[str, Any]] = {
     "default": {},
     "old": OLD,
     "sum": {"balance": {"method": "sum"}},
-    "old_rates": {"train": OLD["train"]},
+    "old_rates": {"train": {"learning_rate": 5e-5, "head_learning_rate": 5e-5}},
     "aligned_mtl": {"balance": {"method": "aligned_mtl"}},
     "norms_each": {"balance": {"method": "equal_norms", "every": 1, "decay": 0.9}},
     "norms_alone": {"balance": {"method": "equal_norms", "priority": 0.0}},
-    "rows_16": {"train": {"batch_size": 16}},
+    "rows_32": {"train": {"batch_size": 32}},
     "rows_8": {"train": {"batch_size": 8}},
     "norms_each_0": {"balance": {"method": "equal_norms", "every": 1, "decay": 0.0}},
     "aligned_8": {"balance": {"method": "aligned_mtl", "every": 8}},

@@ -67,7 +67,7 @@ def server(folder: Path) -> Iterator[Path]:
         assert process.stdout.readline() == b"ready\n"
         yield folder
         process.stdin.close()  # which ends it
-        process.wait(20)
+        process.wait(120)
 
 
 def serve(address: str) -> None:

@@ -12,7 +12,7 @@ from polytask.files import to_json
 from polytask.tables import console, show_scores
 
 SAMPLES = (
-    "Ingrid Bergman is luminous in Casablanca, and I was not bored for a second.",
+    "A wonderful novel: Maria Costa writes about Lisbon with warmth, and I read it in one night.",
     "The phone died after two days, and the shop in Leeds would not take it back. Never again.",
     "Trains between Lyon and Turin resume on Monday, the operator said.",
 )

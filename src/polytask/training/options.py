@@ -21,7 +21,7 @@ class TrainOptions(Options):
         default=None, ge=1, description="stop after this many updates, whatever `epochs` says"
     )
     batch_size: int = Field(
-        default=32,
+        default=16,
         ge=1,
         le=100_000,
         description="rows that pass the encoder in one update, over all tasks, accumulation steps and processes",
@@ -37,7 +37,7 @@ class TrainOptions(Options):
         default="auto", description="peak learning rate of the encoder; auto: chosen by its width"
     )
     head_learning_rate: Rate = Field(
-        default="auto", description="peak learning rate of the heads; auto: ten times the encoder's"
+        default="auto", description="peak learning rate of the heads; auto: 25 times the encoder's, at most 0.01"
     )
     layer_decay: float = Field(
         default=1.0, gt=0, le=1, description="factor of the learning rate from each layer to the one below it"
