@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from polytask.relatedness.record import Relatedness
     from polytask.run import Run
     from polytask.serving import serve
+    from polytask.tuning import Tuning, tune
 
 # torch and transformers take seconds to import: each name is loaded when it is first used.
 _HOMES = {
@@ -54,6 +55,7 @@ _HOMES = {
     "polytask.relatedness.record": ("Relatedness",),
     "polytask.run": ("Run",),
     "polytask.serving": ("serve",),
+    "polytask.tuning": ("Tuning", "tune"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -74,6 +76,7 @@ __all__ = [
     "Relatedness",
     "Run",
     "TrainingError",
+    "Tuning",
     "UserError",
     "check",
     "compare",
@@ -86,6 +89,7 @@ __all__ = [
     "report",
     "serve",
     "train",
+    "tune",
 ]
 
 

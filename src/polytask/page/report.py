@@ -14,6 +14,7 @@ from polytask.page.block import Page
 from polytask.page.comparison import comparison_page
 from polytask.page.relatedness import relatedness_page
 from polytask.page.run import run_page
+from polytask.page.tuning import tuning_page
 from polytask.version import __version__
 
 NAME = "report.html"
@@ -39,19 +40,20 @@ class FolderKind:
 FOLDER_KINDS = (
     FolderKind((("comparison.json",), ("config.json", "runs")), comparison_page),  # the second one is not finished
     FolderKind((("relatedness.json",),), relatedness_page),
+    FolderKind((("tune.json",), ("search.json", "trials")), tuning_page),  # the second one is not finished
     FolderKind((("events.jsonl",), ("run.json",), ("scores.json",)), run_page),
 )
 
 
 def report(folder: str | Path) -> Path:
-    """Write `folder/report.html` about a run, a comparison or a relatedness folder, and return its path.
+    """Write `folder/report.html` about a run, a comparison, a search or a relatedness folder, and return its path.
 
     The model folder of a run stands for the run: nothing is written into it.
 
     What is missing in the folder, such as the scores of a run that goes on, is said on the page.
 
     Raises:
-        UserError: the folder is none of the three.
+        UserError: the folder is none of these.
         OutputError: the page cannot be written.
     """
     place = _of_model(Path(folder))
@@ -81,15 +83,15 @@ def render(page: Page) -> str:
 def _kind_of(folder: Path) -> FolderKind:
     if not folder.is_dir():
         found = "it is a file" if folder.exists() else "there is no such folder"
-        raise UserError(f"{folder}: {found}; name the folder of a run, a comparison or a relatedness measurement")
+        raise UserError(f"{folder}: {found}; name the folder of a run, a comparison, a search or a relatedness measurement")
     for kind in FOLDER_KINDS:
         if kind.fits(folder):
             return kind
     near = [other for other in (folder.parent, *sorted(folder.iterdir())) if other.is_dir() and _is_known(other)]
     hint = f"; did you mean {near[0]}?" if near else ""
     raise UserError(
-        f"{folder}: neither a run (events.jsonl), nor a comparison (comparison.json), nor a relatedness folder "
-        f"(relatedness.json); name the --out folder of train, compare or relate{hint}"
+        f"{folder}: neither a run (events.jsonl), nor a comparison (comparison.json), nor a search (tune.json), nor a "
+        f"relatedness folder (relatedness.json); name the --out folder of train, compare, tune or relate{hint}"
     )
 
 
