@@ -16,12 +16,12 @@ ENDS = st.floats(min_value=1e-9, max_value=1e9)
 
 @given(st.text())
 def test_any_text_is_a_range_choices_or_an_error_that_names_the_place(text: str) -> None:
+    told = ""
     try:
-        values = read_values(text, "--search a.b")
+        examples = read_values(text, "--search a.b").examples()
     except ConfigError as error:
-        assert str(error).startswith("--search a.b")
-    else:
-        assert len(values.examples()) >= 2
+        examples, told = [], str(error)
+    assert len(examples) >= 2 or told.startswith("--search a.b")
 
 
 @given(ENDS, ENDS, st.sampled_from(["log:", ""]))
@@ -59,11 +59,11 @@ PLAIN = st.one_of(
 
 @given(st.lists(st.one_of(PLAIN, st.lists(PLAIN, max_size=3)), min_size=2, max_size=5))
 def test_a_list_of_python_values_comes_back(values: list[Any]) -> None:
-    try:
-        (axis,) = read_search({"a.b": values})
-    except ConfigError as error:
-        assert "list a value once" in str(error)
+    if any(value in values[:place] for place, value in enumerate(values)):
+        with pytest.raises(ConfigError, match="list a value once"):
+            read_search({"a.b": values})
         return
+    (axis,) = read_search({"a.b": values})
     assert isinstance(axis.values, Choices)
     assert axis.values.examples() == values
 

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +11,7 @@ import pytest
 import yaml
 
 import polytask as pt
-from polytask.errors import ConfigError, Interrupted, OutputError, UserError
-from polytask.tuning import crew, trial
+from polytask.errors import ConfigError, OutputError, UserError
 from polytask.tuning.folder import evaluations_of, trial_folder
 
 Job = Callable[..., dict[str, Any]]
@@ -42,17 +36,17 @@ def done(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> tuple[dict[str
     from samples import small_job
 
     folder = tmp_path_factory.mktemp("tuning")
-    values = small_job(folder, tiny, rows=48, epochs=3, learning_rate=1e-9)
+    values = small_job(folder, tiny, rows=48, epochs=2, learning_rate=1e-9)
     del values["tasks"]["entities"]
     search = {"train.learning_rate": "log:1e-9:1e-2", "tasks.topic.weight": "1:5"}
     out = folder / "out"
-    return values, out, pt.tune(values, out, search=search, trials=6, keep=2)
+    return values, out, pt.tune(values, out, search=search, trials=5, keep=2)
 
 
 def test_an_obviously_better_rate_is_found(done: tuple[dict[str, Any], Path, pt.Tuning]) -> None:
-    values, out, tuning = done
+    _, out, tuning = done
     assert tuning.best["parameters"]["train.learning_rate"] > 1e-5
-    assert [found["trial"] for found in tuning.trials] == list(range(6))
+    assert [found["trial"] for found in tuning.trials] == list(range(5))
     assert tuning.trials[0]["parameters"] == {"train.learning_rate": 1e-9, "tasks.topic.weight": 1.0}
     assert tuning.record["as_it_is"] == tuning.trials[0]["value"] < tuning.best["value"]
     complete = [found for found in tuning.trials if found["state"] == "complete"]
@@ -69,7 +63,7 @@ def test_the_best_configuration_trains_again_to_the_same_scores(
     assert run.scores["dev"] == tuning.best["dev"]
     assert tuning.test is not None
     assert run.scores["test"] == tuning.test["scores"]
-    assert run.intervals["test"] == tuning.test["intervals"]
+    assert json.loads(json.dumps(run.intervals["test"])) == tuning.test["intervals"]
     text = ["A short text."]
     assert pt.load(tuning.model).predict(text) == pt.load(out).predict(text) == run.model.predict(text)
 
@@ -91,7 +85,7 @@ def test_no_trial_has_test_rows_and_only_the_best_models_are_kept(
 
 def test_the_result_is_a_table(done: tuple[dict[str, Any], Path, pt.Tuning]) -> None:
     _, out, tuning = done
-    assert repr(tuning).startswith(f"<Tuning: trial {tuning.best['trial']} of 6 is best: ")
+    assert repr(tuning).startswith(f"<Tuning: trial {tuning.best['trial']} of 5 is best: ")
     assert "<table>" in tuning._repr_html_()
     frame = tuning.to_pandas()
     columns = ["trial", "state", "value", "train.learning_rate", "tasks.topic.weight", "seconds"]
@@ -111,7 +105,7 @@ def test_the_page_leads_with_the_best_trial_and_lists_all(done: tuple[dict[str, 
 def test_more_trials_go_on_and_nothing_is_trained_twice(done: tuple[dict[str, Any], Path, pt.Tuning]) -> None:
     values, out, tuning = done
     search = {"train.learning_rate": "log:1e-9:1e-2", "tasks.topic.weight": "1:5"}
-    again = pt.tune(values, out, search=search, trials=6, keep=2)
+    again = pt.tune(values, out, search=search, trials=5, keep=2)
     assert again.trained == 0
     assert again.record == tuning.record
 
@@ -121,11 +115,11 @@ def test_another_search_or_configuration_is_refused_with_the_mend(
 ) -> None:
     values, out, _ = done
     search = {"train.learning_rate": "log:1e-9:1e-2", "tasks.topic.weight": "1:5"}
-    with pytest.raises(OutputError, match=r"topic\.weight: 1\.0:5\.0 -> 1\.0:6\.0; give what was given before, or name"):
+    with pytest.raises(OutputError, match=r"topic\.weight: 1\.0:5\.0 -> 1\.0:6\.0; give what was given"):
         pt.tune(values, out, search={**search, "tasks.topic.weight": "1:6"})
     with pytest.raises(OutputError, match=r"seed 5 -> 6; give"):
         pt.tune(values, out, search=search, seed=6)
-    with pytest.raises(OutputError, match=r"train\.epochs: 3\.0 -> 4\.0; give"):
+    with pytest.raises(OutputError, match=r"train\.epochs: 2\.0 -> 4\.0; give"):
         pt.tune(values, out, search=search, overrides=["train.epochs=4"])
 
 
@@ -168,114 +162,3 @@ def test_a_folder_with_other_files_is_refused(job: Job, tmp_path: Path) -> None:
     (tmp_path / "out" / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match=r"holds other files \(notes\.txt\) and no search; name a new folder"):
         pt.tune(one_task(job), tmp_path / "out", search=RATE)
-
-
-def test_an_interrupted_trial_goes_on_and_ends_as_without_an_interruption(
-    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    values = one_task(job, learning_rate=3e-3)
-    whole = pt.tune(values, tmp_path / "whole", search=RATE, trials=3)
-    plain, count = trial.Reporter.__call__, 0
-
-    def stopping(self: trial.Reporter, event: str, step: int, told: Mapping[str, Any], /) -> None:
-        nonlocal count
-        plain(self, event, step, told)
-        count += event == "evaluation"
-        if count == 3:  # the first evaluation of the second trial
-            count += 1
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(trial.Reporter, "__call__", stopping)
-    with pytest.raises(Interrupted, match=r"trial 1: stopped after step .*, and saved; the same command goes on"):
-        pt.tune(values, tmp_path / "cut", search=RATE, trials=3)
-    found = pt.tune(values, tmp_path / "cut", search=RATE, trials=3)
-    assert found.trained == 2
-    assert ended(found) == ended(whole)
-    assert found.best == whole.best
-    assert found.test == whole.test
-
-
-def test_a_killed_search_has_the_same_trials(job: Job, tmp_path: Path, quick_processes: None) -> None:
-    values = one_task(job, learning_rate=3e-3, epochs=8)
-    config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(values))
-    command = [
-        sys.executable, "-m", "polytask", "tune", str(config), "--out", str(tmp_path / "cut"), "--trials", "3",
-        "--search", "train.learning_rate=1e-9,3e-3", "--search", "train.weight_decay=0:0.1",
-    ]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    second = tmp_path / "cut" / "trials" / "0001" / "events.jsonl"
-    while not evaluations_of(second.parent) and process.poll() is None:
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    with (tmp_path / "cut" / "journal.log").open("ab") as journal:
-        journal.write(b'{"op_code": 4, "trial')  # as a kill while it is written leaves it
-    (tmp_path / "cut" / "journal.log.lock").symlink_to("journal.log")
-    search = ["train.learning_rate=1e-9,3e-3", "train.weight_decay=0:0.1"]
-    found = pt.tune(config, tmp_path / "cut", search=search, trials=3)
-    whole = pt.tune(config, tmp_path / "whole", search=search, trials=3)
-    assert ended(found) == ended(whole)
-
-
-def test_several_processes_train_what_one_does(job: Job, tmp_path: Path, quick_processes: None) -> None:
-    values = one_task(job, learning_rate=3e-3)
-    together = pt.tune(values, tmp_path / "out", search=RATE, trials=4, jobs=2)
-    assert [found["state"] for found in together.trials] == ["complete"] * 4
-    # Trials of equal values are equal, whoever trained them.
-    alone = pt.tune(values, tmp_path / "alone", search=RATE, trials=2)
-    known = {str(found["parameters"]): found["evaluations"] for found in together.trials}
-    for found in alone.trials:
-        assert known.get(str(found["parameters"]), found["evaluations"]) == found["evaluations"]
-    assert alone.trials[0]["parameters"] == together.trials[0]["parameters"]
-
-
-def test_what_fails_in_a_process_is_told_with_its_log(
-    job: Job, tmp_path: Path, quick_processes: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(crew, "trial_folder", lambda folder, number: folder / "trials" / "elsewhere")
-    with pytest.raises(UserError, match=r"trial 0: .*; all it said is in .*log\.txt; then the same command goes on"):
-        pt.tune(one_task(job), tmp_path / "out", search=RATE, trials=2, jobs=2)
-
-
-def test_a_trial_that_is_worse_than_the_median_ends_early(job: Job, tmp_path: Path) -> None:
-    search = {"train.learning_rate": [1e-9, 3e-3], "train.weight_decay": "0:0.1"}
-    values = one_task(job, rows=48, learning_rate=3e-3, epochs=4)
-    tuning = pt.tune(values, tmp_path / "out", search=search, trials=16, keep=1)
-    pruned = [found for found in tuning.trials if found["state"] == "pruned"]
-    assert pruned
-    for found in pruned:
-        assert "worse than the median of the trials before it" in found["reason"]
-        assert 1 <= len(found["evaluations"]) < 4
-        names = {item.name for item in (tmp_path / "out" / found["run"]).iterdir()}
-        assert names <= {"config.yaml", "data.json", "events.jsonl"}
-    assert tuning.importance is not None
-    assert sum(tuning.importance.values()) == pytest.approx(1, abs=0.01)
-
-
-def test_values_that_diverge_end_their_trial_and_not_the_search(
-    job: Job, tmp_path: Path
-) -> None:
-    values = one_task(job, learning_rate=3e-3, max_grad_norm=1e30)
-    search = {"train.learning_rate": [3e-3, 1e30]}
-    tuning = pt.tune(values, tmp_path / "out", search=search, trials=6)
-    failed = [found for found in tuning.trials if found["state"] == "failed"]
-    assert failed
-    assert all("try a lower train.learning_rate" in found["reason"] for found in failed)
-    assert {found["parameters"]["train.learning_rate"] for found in failed} == {1e30}
-
-
-def test_the_command_prints_the_trials_and_what_to_do_next(call: Call, job: Job, tmp_path: Path) -> None:
-    config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(one_task(job, max_steps=2)))
-    out = tmp_path / "out"
-    arguments = ("tune", config, "--out", out, "--trials", 2, "--search", "train.learning_rate=log:1e-4:1e-2")
-    code, shown, err = call(*arguments)
-    assert code == 0, err
-    assert "Trials, rated on dev by gap" in shown
-    assert "trial 0 (1 of 2): train.learning_rate 0.001" in err
-    assert "left" in err
-    assert f"best configuration: {out / 'best.yaml'}" in err
-    code, _, err = call(*arguments[:-1], "train.learning_rate=log:1")
-    assert code == 2
-    assert "--search train.learning_rate: found 'log:1'; expected two ends" in err

@@ -177,7 +177,7 @@ def _options(value: TuningForm) -> Block:
     return drawn(
         charts,
         "no trial is complete.",
-        "The value of each complete trial beside what it was given, in the order of the option; the best one is filled.",
+        "The value of each complete trial beside what it was given, in the order of the option; the best is filled.",
     )
 
 

@@ -37,14 +37,20 @@ def settings_of(axes: Sequence[Axis], seed: int, identity: str, *, prune: bool) 
     return {"search": search, "seed": seed, "prune": prune, "identity": identity}
 
 
-def open_search(folder: Path, config: Config, settings: Mapping[str, Any]) -> None:
-    """Write what is searched into the folder. Raises OutputError when another search, or other files, lie there."""
+def has_search(folder: Path) -> bool:
+    """Whether a search was begun in a folder. Raises OutputError when other files lie there."""
     held = sorted(item.name for item in folder.iterdir() if item.name != LOCK)
-    if (folder / SETTINGS).is_file():
-        _require_same(folder, config, settings)
-    elif held and set(held) > {CONFIG, f".{CONFIG}", f".{SETTINGS}"}:
+    begun = SETTINGS in held
+    if not begun and not set(held) <= {CONFIG, f".{CONFIG}", f".{SETTINGS}"}:  # as a kill may leave it
         listed = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
         raise OutputError(f"{folder}: the folder holds other files ({listed}) and no search; name a new folder")
+    return begun
+
+
+def open_search(folder: Path, config: Config, settings: Mapping[str, Any]) -> None:
+    """Write what is searched into the folder. Raises OutputError when another search lies there."""
+    if (folder / SETTINGS).is_file():
+        _require_same(folder, config, settings)
     else:
         text = yaml.safe_dump(config.to_json(), sort_keys=False, allow_unicode=True)
         write_text(folder / CONFIG, text)
@@ -63,7 +69,8 @@ def _require_same(folder: Path, config: Config, settings: Mapping[str, Any]) -> 
         raise OutputError(f"{folder}: another search was begun here, with other values: {told}; {mend}")
     for name in ("seed", "prune"):
         if found.get(name) != settings[name]:
-            raise OutputError(f"{folder}: another search was begun here: {name} {found.get(name)} -> {settings[name]}; {mend}")  # fmt: skip
+            told = f"{name} {found.get(name)} -> {settings[name]}"
+            raise OutputError(f"{folder}: another search was begun here: {told}; {mend}")
     if found.get("identity") != settings["identity"]:
         told = "; ".join(changes(folder / CONFIG, config.to_json())[:5])
         told = told or "the content of the data, or the encoder or its tokenizer"
@@ -105,7 +112,7 @@ def evaluations_of(run: Path) -> list[float]:
 
 
 def wait_for_orphans(folder: Path, running: Iterable[int]) -> None:
-    """Wait until the processes of a search that was killed have saved and ended. Raises OutputError when they do not."""
+    """Wait until the processes of a killed search have saved and ended. Raises OutputError when they do not."""
     ends = time.monotonic() + ORPHANS_S
     for number in running:
         run = trial_folder(folder, number)

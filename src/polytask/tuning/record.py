@@ -128,7 +128,8 @@ def best_of(trials: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def _notes(trials: Sequence[Mapping[str, Any]], asked: int, *, as_it_is: bool) -> list[str]:
     notes = [
-        "the best dev score of several trials is higher than what the model will score on new rows: it was chosen for it"
+        "the best dev score of several trials is higher than what its model will score on new rows: that is why it "
+        "was chosen"
     ]
     complete = sum(trial["state"] == "complete" for trial in trials)
     if complete < FEWEST_FOR_IMPORTANCE:

@@ -180,7 +180,7 @@ def _range(kind: str, parts: Sequence[str], text: str, place: str) -> Range:
     if kind == "log" and low <= 0:
         raise ConfigError(f"{found}; magnitudes are of numbers above 0: begin above 0, or leave `log:` out")
     step = int(numbers[2]) if len(numbers) > 2 else 1
-    if not 1 <= step <= high - low:
+    if kind == "int" and not 1 <= step <= high - low:
         raise ConfigError(f"{found}; a step is at least 1 and at most the distance of the ends, {high - low:g}")
     return Range(kind, low, high, step)
 

@@ -22,7 +22,7 @@ from polytask.tuning.crew import GO_ON, Crew
 from polytask.tuning.folder import (
     BEST,
     RECORD,
-    SETTINGS,
+    has_search,
     keep_only,
     open_search,
     place_model,
@@ -80,10 +80,8 @@ def tune(
     with locked(folder), quiet():
         ready = _prepare(folder, full, axes, chosen, prune=prune)
         trained = _Search(ready, trials, jobs, keep).run()
-        record = _conclude(ready, trials, keep)
-    return Tuning(
-        folder, record["best"], record["trials"], record["importance"], record["test"], trained, record
-    )  # fmt: skip
+        record = _conclude(ready, trials)
+    return Tuning(folder, record["best"], record["trials"], record["importance"], record["test"], trained, record)
 
 
 @dataclass(frozen=True)
@@ -108,8 +106,7 @@ class _Ready:
 def _prepare(folder: Path, full: Config, axes: Sequence[Axis], seed: int, *, prune: bool) -> _Ready:
     blind = without_test(full)
     candidates = Candidates(blind.model_dump(mode="json", exclude_unset=True), tuple(axes))
-    begun = (folder / SETTINGS).is_file()
-    if not begun:
+    if not has_search(folder):
         check_candidates(candidates)
     assembly = assemble(blind)
     settings = settings_of(axes, seed, assembly.identity, prune=prune)
@@ -159,7 +156,9 @@ class _Search:
         number = self.interrupted.pop(0) if again else study.begin(self.ready.first)
         values = study.values(number)
         told = ", ".join(f"{path} {value}" for path, value in values.items())
-        self.console.print(f"trial {number} ({number + 1} of {max(self.asked, number + 1)}){' goes on' * again}: {told}")
+        self.console.print(
+            f"trial {number} ({number + 1} of {max(self.asked, number + 1)}){' goes on' * again}: {told}"
+        )
         return number, self.ready.candidates.config(values)
 
     def _run_here(self, number: int, config: Config) -> None:
@@ -201,7 +200,7 @@ class _Search:
         keep_only(folder, [trial["trial"] for trial in best_of(trials)[: self.keep]], ended)
 
 
-def _conclude(ready: _Ready, asked: int, keep: int) -> dict[str, Any]:
+def _conclude(ready: _Ready, asked: int) -> dict[str, Any]:
     """Write best.yaml, model/ and tune.json; score the best model on test, unless that was done before."""
     folder, study = ready.folder, ready.study
     trials = [trial_record(folder, study, trial) for trial in study.trials()]
@@ -213,17 +212,22 @@ def _conclude(ready: _Ready, asked: int, keep: int) -> dict[str, Any]:
         )
     record = to_record(folder, study, ready.settings, ready.rule, asked, ready.first is not None)
     best = record["best"]
-    comment = f"# The best of {len(trials)} trials of polytask tune: trial {best['trial']}, rated {best['value']:.4f} on dev.\n"  # fmt: skip
+    of = f"of {len(trials)} trials of polytask tune: trial {best['trial']}"
+    comment = f"# The best {of}, rated {best['value']:.4f} on dev.\n"
     values = ready.candidates.written(ready.full, best["parameters"])
     write_text(folder / BEST, comment + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     earlier = _earlier_test(folder, best["trial"], ready.full)
     if earlier is None:
         write_json(folder / RECORD, record)  # before test rows are read: all that was found stays, whatever they hold
         place_model(folder, folder / best["run"])
-        earlier = {"trial": best["trial"], "of": _test_rows(ready.full), "found": score_test(folder / "model", ready.full)}
+        earlier = {
+            "trial": best["trial"],
+            "of": _test_rows(ready.full),
+            "found": score_test(folder / "model", ready.full),
+        }
     record["tested"], record["test"] = {name: earlier[name] for name in ("trial", "of")}, earlier["found"]
     write_json(folder / RECORD, record)
-    return record
+    return read_json(folder / RECORD)  # what is given now and what the next call finds are alike
 
 
 def _test_rows(config: Config) -> dict[str, Any]:
