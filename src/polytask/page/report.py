@@ -83,9 +83,7 @@ def render(page: Page) -> str:
 def _kind_of(folder: Path) -> FolderKind:
     if not folder.is_dir():
         found = "it is a file" if folder.exists() else "there is no such folder"
-        raise UserError(
-            f"{folder}: {found}; name the folder of a run, comparison, search or relatedness measurement"
-        )
+        raise UserError(f"{folder}: {found}; name the folder of a run, comparison, search or relatedness measurement")
     for kind in FOLDER_KINDS:
         if kind.fits(folder):
             return kind

@@ -16,6 +16,8 @@ from polytask.tuning.space import Axis, Choices, Range
 
 # Combinations of values that are checked together before the first trial; of more each option is checked by itself.
 MOST_CHECKED = 128
+# Sections of which an option, and not all of it, can be searched.
+_FEWEST_PARTS = {"tasks": 3, "train": 2}
 # What cannot be searched, since then dev scores say nothing about which trial is better.
 _FIXED = {
     ("train", "select"): "the rule would rate each trial by another measure",
@@ -97,13 +99,18 @@ def require_searchable(axes: Sequence[Axis], config: Config) -> None:
         parts = axis.parts
         if parts[0] == "tasks" and len(parts) > 1 and parts[1] not in config.tasks:
             raise ConfigError(f"--search {axis.path}: found the task {parts[1]!r}; {nearest(parts[1], config.tasks)}")
-        why = next((told for fixed, told in _FIXED.items() if parts[: len(fixed)] == fixed), None)
-        if parts[0] == "tasks":
-            why = _FIXED_OF_TASKS.get(parts[2]) if len(parts) > 2 else "search one of its options"
-        if parts == ("train",):
-            why = "search one of its options"
+        why = _why_fixed(axis.parts)
         if why is not None:
             raise ConfigError(f"--search {axis.path}: cannot be searched: {why}; set it with --set")
+
+
+def _why_fixed(parts: Sequence[str]) -> str | None:
+    """Return why an option cannot be searched; None where it can."""
+    if len(parts) < _FEWEST_PARTS.get(parts[0], 1):
+        return "it holds what trials are rated by, so name one of its options"
+    if parts[0] == "tasks":
+        return _FIXED_OF_TASKS.get(parts[2])
+    return next((told for fixed, told in _FIXED.items() if tuple(parts[: len(fixed)]) == fixed), None)
 
 
 def check_candidates(candidates: Candidates) -> None:
