@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from polytask.run import Run
     from polytask.search.search import AutoResult, auto
     from polytask.serving import serve
+    from polytask.tuning import Tuning, tune
 
 # torch and transformers take seconds to import: each name is loaded when it is first used.
 _HOMES = {
@@ -56,6 +57,7 @@ _HOMES = {
     "polytask.run": ("Run",),
     "polytask.search.search": ("AutoResult", "auto"),
     "polytask.serving": ("serve",),
+    "polytask.tuning": ("Tuning", "tune"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -77,6 +79,7 @@ __all__ = [
     "Relatedness",
     "Run",
     "TrainingError",
+    "Tuning",
     "UserError",
     "auto",
     "check",
@@ -90,6 +93,7 @@ __all__ = [
     "report",
     "serve",
     "train",
+    "tune",
 ]
 
 

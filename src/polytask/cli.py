@@ -434,9 +434,55 @@ def auto(
 
 
 @app.command()
+def tune(
+    config: ConfigPath,
+    out: Annotated[
+        Path, typer.Option(help="Folder of the search; trials that lie there count, and go on.", show_default=False)
+    ],
+    search: Annotated[
+        list[str],
+        typer.Option(
+            metavar="PATH=VALUES",
+            help="An option and its values: log:1e-5:1e-3, int:0:6, 1:5 or A,B. May be repeated.",
+            show_default=False,
+        ),
+    ],
+    trials: Annotated[int, typer.Option(help="How many trials there are to be in all.")] = 20,
+    jobs: Annotated[int, typer.Option(help="Trials that train at once.")] = 1,
+    seed: Annotated[int | None, typer.Option(help="Of the suggestions.", show_default="train.seed")] = None,
+    prune: Annotated[bool, typer.Option(help="End trials early that are worse than the median.")] = True,
+    keep: Annotated[int, typer.Option(help="Models that are kept, those of the best trials.")] = 3,
+    overrides: Overrides = None,
+    extension: Extensions = None,
+) -> None:
+    """Search hyper-parameters for the best dev score; the best trial's configuration and model are in OUT."""
+    del extension
+    from polytask.tables import console
+    from polytask.tuning import tune as run_tuning
+    from polytask.tuning.table import show_tuning
+
+    tuning = run_tuning(
+        config, out, search=search, trials=trials, jobs=jobs, seed=seed, prune=prune, keep=keep,
+        overrides=overrides or [],
+    )  # fmt: skip
+    show_tuning(tuning, console())
+    say(f"best configuration: {tuning.config}; its model: {tuning.model}")
+    say(f"next: polytask report {shlex.quote(str(out))}  # one page: what mattered, and every trial")
+
+
+@app.command(hidden=True)
+def tune_trial(folder: Annotated[Path, typer.Argument()], number: Annotated[int, typer.Argument()]) -> None:
+    """Train one trial of a search; `polytask tune --jobs` starts it."""
+    from polytask.tuning.crew import work_on_trial
+
+    work_on_trial(folder, number)
+
+
+@app.command()
 def report(
     folder: Annotated[
-        Path, typer.Argument(help="A run, a comparison, a search or a relatedness folder.", show_default=False)
+        Path,
+        typer.Argument(help="Folder of a run, a comparison, a search (auto, tune) or relatedness.", show_default=False),
     ],
 ) -> None:
     """Write FOLDER/report.html, one page that needs no network, and print its path."""

@@ -69,6 +69,7 @@ EXTRAS = {
     "onnxruntime": "onnx-runtime",
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
     **dict.fromkeys(("fastapi", "uvicorn", "prometheus_client"), "serve"),
+    "optuna": "tune",
 }
 
 

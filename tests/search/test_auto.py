@@ -60,7 +60,7 @@ def searched(given: tuple[dict[str, Any], Path]) -> Searched:
 
 def copied(found: polytask.AutoResult, place: Path) -> Path:
     """Copy the runs of a search, so that what another one ships does not stand in its place."""
-    for name in ("runs", "ladder", "search.json"):
+    for name in ("runs", "ladder", "auto-config.json"):
         source = found.folder / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, place / name)
     return place
@@ -117,7 +117,9 @@ def test_other_test_rows_change_no_choice(
     _, folder = given
     other = {**values, "tasks": tasks_on(folder, "other_test")}
     again = copied(found, tmp_path)
-    (again / "search.json").write_text(json.dumps(polytask.Config(**other).model_dump(mode="json", exclude_unset=True)))
+    (again / "auto-config.json").write_text(
+        json.dumps(polytask.Config(**other).model_dump(mode="json", exclude_unset=True))
+    )
     seen = polytask.auto(other, again, budget=SMALL, floor=0, certainty=0.99, max_size=3, max_passes=3)
     for key in ("winner", "candidates", "ladder", "size", "passes"):
         assert seen.record[key] == found.record[key]
@@ -276,5 +278,5 @@ def test_the_page_leads_with_the_answer(searched: Searched) -> None:
 
 
 def test_the_page_of_an_unfinished_search_says_so(tmp_path: Path) -> None:
-    (tmp_path / "search.json").write_text("{}")
+    (tmp_path / "auto-config.json").write_text("{}")
     assert "not finished" in report(tmp_path).read_text("utf-8")

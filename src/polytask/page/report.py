@@ -15,6 +15,7 @@ from polytask.page.block import Page
 from polytask.page.comparison import comparison_page
 from polytask.page.relatedness import relatedness_page
 from polytask.page.run import run_page
+from polytask.page.tuning import tuning_page
 from polytask.version import __version__
 
 NAME = "report.html"
@@ -38,16 +39,16 @@ class FolderKind:
 
 # In the order in which they are looked for.
 FOLDER_KINDS = (
-    FolderKind((("auto.json",), ("search.json",)), auto_page),
+    FolderKind((("auto.json",), ("auto-config.json",)), auto_page),
     FolderKind((("comparison.json",), ("config.json", "runs")), comparison_page),  # the second one is not finished
     FolderKind((("relatedness.json",),), relatedness_page),
+    FolderKind((("tune.json",), ("search.json", "trials")), tuning_page),  # the second one is not finished
     FolderKind((("events.jsonl",), ("run.json",), ("scores.json",)), run_page),
 )
 
 
 def report(folder: str | Path) -> Path:
-    """Write `folder/report.html` about a run, a comparison, a search or a relatedness folder, and return
-    its path.
+    """Write `folder/report.html` about a run, comparison, search, tuning or relatedness folder, and return its path.
 
     The model folder of a run stands for the run: nothing is written into it.
 
@@ -85,7 +86,7 @@ def _kind_of(folder: Path) -> FolderKind:
     if not folder.is_dir():
         found = "it is a file" if folder.exists() else "there is no such folder"
         raise UserError(
-            f"{folder}: {found}; name the folder of a run, a comparison, a search or a relatedness measurement"
+            f"{folder}: {found}; name the folder of a run, comparison, search, tuning or relatedness measurement"
         )
     for kind in FOLDER_KINDS:
         if kind.fits(folder):
@@ -93,9 +94,9 @@ def _kind_of(folder: Path) -> FolderKind:
     near = [other for other in (folder.parent, *sorted(folder.iterdir())) if other.is_dir() and _is_known(other)]
     hint = f"; did you mean {near[0]}?" if near else ""
     raise UserError(
-        f"{folder}: neither a run (events.jsonl), nor a comparison (comparison.json), nor a search "
-        f"(search.json), nor a relatedness folder (relatedness.json); name the --out folder of train, compare, auto or "
-        f"relate{hint}"
+        f"{folder}: neither a run (events.jsonl), nor a comparison (comparison.json), nor a search (auto.json), nor a "
+        f"tuning (tune.json), nor a relatedness folder (relatedness.json); name the --out folder of train, compare, "
+        f"auto, tune or relate{hint}"
     )
 
 

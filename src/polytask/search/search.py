@@ -39,7 +39,7 @@ from polytask.search.trials import Trial, Trials, without_test
 from polytask.terminal import PlainConsole
 
 # CONFIG is what the search is of, RECORD what it found.
-CONFIG, RECORD, HOURS = "search.json", "auto.json", "hours.json"
+CONFIG, RECORD, HOURS = "auto-config.json", "auto.json", "hours.json"
 FEWEST_GROUPED = 3
 
 

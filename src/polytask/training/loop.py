@@ -278,7 +278,14 @@ class Trainer:
             parts.events.write(
                 "evaluation",
                 self.step,
-                {"epoch": round(epoch, 4), "stage": self.stage.name, "dev": dev.scores, "mean": dev.mean, "best": best},
+                {
+                    "epoch": round(epoch, 4),
+                    "stage": self.stage.name,
+                    "dev": dev.scores,
+                    "mean": dev.mean,
+                    "rating": self.snapshots.selection.rule(dev),
+                    "best": best,
+                },
             )
             shown = "  ".join(
                 f"{task} {parts.tasks[task].metric} {_shown(scores[parts.tasks[task].metric])}"

@@ -1,0 +1,252 @@
+"""The page of a search: the best configuration, what mattered, how the search went, every trial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from polytask.page.block import (
+    Block,
+    Cell,
+    Chart,
+    Code,
+    Link,
+    Listed,
+    Missing,
+    Page,
+    Section,
+    TableBlock,
+    TextBlock,
+    drawn,
+    duration,
+    interval,
+    number,
+    signed,
+)
+from polytask.page.chart import Dot, Line, dot_chart, line_chart
+from polytask.page.folder import RULES
+from polytask.page.form import Form, Number, Scores, SelectionForm
+from polytask.page.reading import read, read_text
+
+# Trials in the table; all of them are in tune.json.
+MOST_ROWS = 200
+
+
+class TrialForm(Form):
+    """A trial of tune.json."""
+
+    trial: int
+    state: str
+    value: Number = None
+    parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
+    seconds: Number = None
+    reason: str | None = None
+    run: str | None = None
+
+
+class BestForm(Form):
+    """The best trial."""
+
+    trial: int
+    value: Number = None
+    parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
+    dev: Scores = Field(default_factory=dict[str, dict[str, Number]])
+
+
+class TestRowsForm(Form):
+    """What the best model scored on test rows, or why that is not known."""
+
+    scores: Scores = Field(default_factory=dict[str, dict[str, Number]])
+    intervals: dict[str, dict[str, tuple[float, float] | None]] = Field(
+        default_factory=dict[str, dict[str, tuple[float, float] | None]]
+    )
+    problem: str | None = None
+
+
+class TuningForm(Form):
+    """tune.json."""
+
+    best: BestForm
+    trials: list[TrialForm]
+    search: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])
+    selection: SelectionForm | None = None
+    as_it_is: Number = None
+    importance: dict[str, Number] | None = None
+    test: TestRowsForm | None = None
+    notes: list[str] = Field(default_factory=list[str])
+
+
+def tuning_page(folder: Path) -> Page:
+    """Return the page."""
+    title = f"Search {folder.resolve().name}"
+    found = read(folder, "tune.json", TuningForm)
+    if found.value is None:
+        going_on = not (folder / "tune.json").exists()
+        told = "The search has not ended: the same command goes on with it." if going_on else found.problem
+        sections = [Section("The trials so far", list(_runs_in(folder)))]
+        return Page(title, "Hyper-parameter search", [Missing(told)], sections)
+    value = found.value
+    sections = [
+        Section("What mattered", list(_importance(value))),
+        Section("How the search went", [_course(value)]),
+        Section("Each option", [_options(value)]),
+        Section("Trials", list(_trials(folder, value))),
+        Section("The best configuration", list(_best(folder))),
+    ]
+    return Page(title, f"{len(value.trials)} trials", list(_lead(value)), sections)
+
+
+def _lead(value: TuningForm) -> Iterator[Block]:
+    rule = value.selection.rule if value.selection is not None else ""
+    by = f" by {RULES.get(rule, f'the dev score of {rule}')}" if rule else ""
+    yield TextBlock(f"Trial {value.best.trial} is the best{by}: {number(value.best.value)}.")
+    if value.as_it_is is not None and value.best.value is not None:
+        difference = value.best.value - value.as_it_is
+        yield TextBlock(
+            f"The configuration as it was (trial 0) has {number(value.as_it_is)}, a difference of {signed(difference)}."
+        )
+    rows = [[path, _shown(chosen)] for path, chosen in value.best.parameters.items()]
+    yield TableBlock("Its values", ["option", "value"], rows, words=2)
+    yield from _scores(value)
+    if value.notes:
+        yield Listed(value.notes)
+
+
+def _scores(value: TuningForm) -> Iterator[Block]:
+    test = value.test
+    if test is not None and test.problem is not None:
+        yield Missing(test.problem)
+    scores = test.scores if test is not None else {}
+    rows = [
+        [task, metric, number(score), _test_cell(test, task, metric), _interval(test, task, metric)]
+        for task, metrics in value.best.dev.items()
+        for metric, score in metrics.items()
+    ]
+    if not scores:
+        yield TableBlock("Its scores on dev", ["task", "metric", "dev"], [row[:3] for row in rows], words=2)
+        return
+    yield TableBlock(
+        "Its scores on dev, which chose it, and on test, which nothing else was scored on",
+        ["task", "metric", "dev", "test", "95 %"],
+        rows,
+        words=2,
+    )
+
+
+def _test_cell(test: TestRowsForm | None, task: str, metric: str) -> str:
+    known = {} if test is None else test.scores.get(task, {})
+    return number(known[metric]) if metric in known else ""
+
+
+def _interval(test: TestRowsForm | None, task: str, metric: str) -> str:
+    found: Any = None if test is None else test.intervals.get(task, {}).get(metric)
+    return interval(*found) if found else ""
+
+
+def _importance(value: TuningForm) -> Iterator[Block]:
+    ordered = sorted((value.importance or {}).items(), key=lambda item: -(item[1] or 0.0))
+    dots = [Dot(path, share, number(share, 2)) for path, share in ordered]
+    yield drawn(
+        [dot_chart("importance", dots, lines=[(0.0, "nothing")])],
+        "how much each option mattered is not known: too few trials are complete, or all have the same value.",
+        "The share of the differences between complete trials that an option explains by itself and with others "
+        "(functional ANOVA on a random forest, Hutter et al. 2014). It tells about the ranges that were searched, and "
+        "little where trials are few.",
+    )
+
+
+def _course(value: TuningForm) -> Block:
+    complete = [(trial.trial, trial.value) for trial in value.trials if trial.state == "complete"]
+    best: list[tuple[float, float | None]] = []
+    for trial, rated in complete:
+        known = [found for found in (rated, best[-1][1] if best else None) if found is not None]
+        best.append((trial, max(known, default=None)))
+    lines = [Line("best so far", best), Line("complete", [*complete])]
+    return drawn(
+        [line_chart("dev value by trial", lines, x="trial")],
+        "no trial is complete.",
+        "Complete trials in the order in which they began. Those that were ended early are left out.",
+    )
+
+
+def _options(value: TuningForm) -> Block:
+    charts = [_option_chart(path, value) for path in value.search]
+    return drawn(
+        charts,
+        "no trial is complete.",
+        "The value of each complete trial beside what it was given, in the order of the option; the best is filled.",
+    )
+
+
+def _option_chart(path: str, value: TuningForm) -> Chart | None:
+    complete = [trial for trial in value.trials if trial.state == "complete" and path in trial.parameters]
+    ordered = sorted(complete, key=lambda trial: _order(trial.parameters[path]))
+    dots = [
+        Dot(
+            f"{_shown(trial.parameters[path])} (trial {trial.trial})", trial.value, number(trial.value),
+            apart=trial.trial == value.best.trial,
+        )
+        for trial in _thinned(ordered, value.best.trial)
+    ]  # fmt: skip
+    return dot_chart(path, dots)
+
+
+def _thinned(trials: Sequence[TrialForm], best: int, most: int = 24) -> list[TrialForm]:
+    """Return so many trials, evenly by their place, with the best one among them."""
+    if len(trials) <= most:
+        return list(trials)
+    last = len(trials) - 1
+    places = {round(index * last / (most - 1)) for index in range(most)}
+    return [trial for place, trial in enumerate(trials) if place in places or trial.trial == best]
+
+
+def _order(value: Any) -> tuple[int, float, str]:  # noqa: ANN401
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return (0, float(value), "") if is_number else (1, 0.0, str(value))
+
+
+def _trials(folder: Path, value: TuningForm) -> Iterator[Block]:
+    rows: list[list[Cell]] = []
+    for trial in value.trials[:MOST_ROWS]:
+        there = trial.run is not None and (folder / trial.run).is_dir()
+        name: Cell = Link(str(trial.trial), trial.run or "") if there else str(trial.trial)
+        parameters = [_shown(trial.parameters.get(path)) for path in value.search]
+        rated = "" if trial.value is None else number(trial.value)
+        rows.append([name, trial.state, *parameters, rated, duration(trial.seconds)])
+    yield TableBlock(
+        "Every trial", ["trial", "state", *value.search, "value", "time"], rows, words=2 + len(value.search)
+    )
+    if len(value.trials) > MOST_ROWS:
+        yield TextBlock(f"{len(value.trials) - MOST_ROWS} more trials are in tune.json.")
+    told = [f"Trial {trial.trial}: {trial.reason}" for trial in value.trials[:MOST_ROWS] if trial.reason]
+    if told:
+        yield TextBlock("Trials that were ended early:")
+        yield Listed(told)
+
+
+def _best(folder: Path) -> Iterator[Block]:
+    text = read_text(folder, "best.yaml")
+    if text is None:
+        yield Missing("best.yaml is not in the folder.")
+    else:
+        yield Code("best.yaml, which trains again: polytask train best.yaml --out RUN", text)
+
+
+def _runs_in(folder: Path) -> Iterator[Block]:
+    try:
+        names = sorted(item.name for item in (folder / "trials").iterdir() if item.is_dir())
+    except OSError:
+        names = []
+    if names:
+        yield Listed([Link(f"trials/{name}", f"trials/{name}") for name in names])
+    else:
+        yield Missing("no trial was begun.")
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "nothing" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

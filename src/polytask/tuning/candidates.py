@@ -1,0 +1,196 @@
+"""Configurations that a search tries: the given one without test rows, and with values of the searched options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from polytask.assemble import assemble
+from polytask.config import Config, validate
+from polytask.config.document import Path_
+from polytask.config.explain import path_like, paths_of
+from polytask.errors import ConfigError, UserError, nearest
+from polytask.tuning.space import Axis, Choices, Range
+
+# Combinations of values that are checked together before the first trial; of more each option is checked by itself.
+MOST_CHECKED = 128
+# Sections of which an option, and not all of it, can be searched.
+_FEWEST_PARTS = {"tasks": 3, "train": 2}
+# What cannot be searched, since then dev scores say nothing about which trial is better.
+_FIXED = {
+    ("train", "select"): "the rule would rate each trial by another measure",
+    ("train", "baselines"): "trials would be rated against different baselines",
+    ("train", "seed"): "the best of several seeds is luck, not a setting",
+    ("extensions",): "modules are imported once",
+}
+_FIXED_OF_TASKS = {
+    "metric": "trials would be rated by different metrics",
+    "type": "trials would be rated by different metrics",
+    "data": "trials would be rated on different rows",
+    "label": "trials would be rated on different labels",
+}
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What makes the configuration of a trial.
+
+    Attributes:
+        values: what was set in the configuration, without test rows.
+    """
+
+    values: Mapping[str, Any]
+    axes: tuple[Axis, ...]
+
+    def config(self, parameters: Mapping[str, Any]) -> Config:
+        """Return the configuration with values of the searched options, by path. Raises ConfigError."""
+        return self._validated(self.values, parameters)
+
+    def _validated(self, values: Mapping[str, Any], parameters: Mapping[str, Any]) -> Config:
+        data, places = _copied(values), dict[Path_, str]()
+        for path, value in parameters.items():
+            parts = tuple(path.split("."))
+            for length in range(1, len(parts) + 1):
+                if not _holds(values, parts[:length]):
+                    places.setdefault(parts[:length], f"--search {path}")
+            places[parts] = f"--search {path}"
+            set_at(data, parts, value)
+        return validate(data, places=places)
+
+    def written(self, full: Config, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of a configuration, test rows and all, with those of the searched options."""
+        data = _copied(full.model_dump(mode="json", exclude_unset=True))
+        for path, value in parameters.items():
+            set_at(data, tuple(path.split(".")), value)
+        return validate(data).model_dump(mode="json", exclude_unset=True)
+
+    def as_it_is(self, resolved: Config) -> dict[str, Any] | str:
+        """Return what a search would suggest for the configuration as it is; the path of an option that is outside.
+
+        Args:
+            resolved: the configuration with what `auto` became.
+        """
+        known, suggested = resolved.to_json(), dict[str, Any]()
+        for axis in self.axes:
+            value: Any = known
+            for part in axis.parts:
+                value = value.get(part) if isinstance(value, Mapping) else None
+            if isinstance(axis.values, Choices):
+                value = axis.values.text_of(value)
+            if value is None or (isinstance(axis.values, Range) and not axis.values.holds(value)):
+                return axis.path
+            suggested[axis.path] = int(value) if isinstance(axis.values, Range) and axis.values.kind == "int" else value
+        return suggested
+
+
+def without_test(config: Config) -> Config:
+    """Return a configuration whose tasks have no test rows, so that no trial can see them."""
+    values = config.model_dump(mode="json", exclude_unset=True)
+    for task in values["tasks"].values():
+        task["data"] = {key: value for key, value in task["data"].items() if key != "test"}
+    return validate(values)
+
+
+def require_searchable(axes: Sequence[Axis], config: Config) -> None:
+    """Raise ConfigError for options that cannot be searched, and for tasks that are not there."""
+    for axis in axes:
+        parts = axis.parts
+        if parts[0] == "tasks" and len(parts) > 1 and parts[1] not in config.tasks:
+            raise ConfigError(f"--search {axis.path}: found the task {parts[1]!r}; {nearest(parts[1], config.tasks)}")
+        why = _why_fixed(axis.parts)
+        if why is not None:
+            raise ConfigError(f"--search {axis.path}: cannot be searched: {why}; set it with --set")
+
+
+def _why_fixed(parts: Sequence[str]) -> str | None:
+    """Return why an option cannot be searched; None where it can."""
+    if len(parts) < _FEWEST_PARTS.get(parts[0], 1):
+        return "it holds what trials are rated by, so name one of its options"
+    if parts[0] == "tasks":
+        return _FIXED_OF_TASKS.get(parts[2])
+    return next((told for fixed, told in _FIXED.items() if tuple(parts[: len(fixed)]) == fixed), None)
+
+
+def check_candidates(candidates: Candidates) -> None:
+    """Raise UserError for a value of the search space that cannot be trained with; nothing has been trained by then.
+
+    The configuration is validated for the ends of all ranges and all choices together, and assembled (with the data
+    and the encoder) for each of them.
+    """
+    first = {axis.path: axis.values.examples()[0] for axis in candidates.axes}
+    for parameters in _combinations(candidates.axes):
+        _checked(candidates, parameters)
+    seen: set[str] = set()
+    for axis in candidates.axes:
+        for value in axis.values.examples():
+            parameters = {**first, axis.path: value}
+            config = _checked(candidates, parameters)
+            if str(config.to_json()) not in seen:
+                seen.add(str(config.to_json()))
+                _assembled(config, axis, value)
+
+
+def _combinations(axes: Sequence[Axis]) -> Iterator[dict[str, Any]]:
+    listed = [axis.values.examples() for axis in axes]
+    number = 1
+    for examples in listed:
+        number *= len(examples)
+    if number <= MOST_CHECKED:
+        yield from (dict(zip((axis.path for axis in axes), values, strict=True)) for values in product(*listed))
+
+
+def _checked(candidates: Candidates, parameters: Mapping[str, Any]) -> Config:
+    try:
+        return candidates.config(parameters)
+    except ConfigError as error:
+        raise ConfigError(_with_paths(str(error), parameters)) from None
+
+
+def _with_paths(message: str, parameters: Mapping[str, Any]) -> str:
+    """Add where an unknown option stands in a configuration, by the last name of its path, and what was combined."""
+    for path in parameters:
+        name = path.rpartition(".")[2]
+        if f"--search {path}: {path}: unknown key" in message and "did you mean" not in message:
+            place = next(iter(paths_of(name)), None) or path_like(name)
+            return message if place is None else f"{message}; did you mean {place}?"
+    others = ", ".join(f"{path}={value}" for path, value in parameters.items())
+    return message if len(parameters) == 1 else f"{message} (tried together: {others})"
+
+
+def _assembled(config: Config, axis: Axis, value: Any) -> None:  # noqa: ANN401
+    try:
+        assemble(config)
+    except UserError as error:
+        raise type(error)(f"--search {axis.path}: with the value {value}: {error}") from None
+
+
+def set_at(data: dict[str, Any], path: Sequence[str], value: Any) -> None:  # noqa: ANN401
+    """Set one value by its path. Raises ConfigError where something other than keys with values is in the way."""
+    at = data
+    for part in path[:-1]:
+        if at.get(part) is None:
+            at[part] = {}
+        at = at[part]
+        if not isinstance(at, dict):
+            kind = "a list" if isinstance(at, list) else "a single value"
+            raise ConfigError(
+                f"--search {'.'.join(path)}: {part!r} holds {kind}, so nothing below it can be searched; search "
+                f"{part!r} itself with a list of values"
+            )
+    at[path[-1]] = value
+
+
+def _holds(values: Any, path: Sequence[str]) -> bool:  # noqa: ANN401
+    for part in path:
+        if not isinstance(values, Mapping) or part not in values:
+            return False
+        values = values[part]
+    return True
+
+
+def _copied(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, Mapping):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list | tuple) else value

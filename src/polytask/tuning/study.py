@@ -1,0 +1,166 @@
+"""The trials of a search, in Optuna's journal: a file that several processes append to, and that survives a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.samplers import TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from polytask.files import write_text
+from polytask.tuning.space import Axis, Choices
+
+JOURNAL = "journal.log"
+_NAME = "polytask"
+# Trials that are drawn at random before the sampler follows what was found, and before anything is pruned.
+RANDOM_TRIALS = 8
+UNPRUNED_TRIALS = 5
+# Complete trials that an importance needs to say anything at all.
+FEWEST_FOR_IMPORTANCE = 4
+
+
+@contextmanager
+def quiet() -> Generator[None]:
+    """Keep Optuna from printing a line for each trial: what is to be known is told here."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def distribution_of(axis: Axis) -> BaseDistribution:
+    """Return an axis as Optuna knows it."""
+    values = axis.values
+    if isinstance(values, Choices):
+        return CategoricalDistribution(values.texts)
+    if values.kind == "int":
+        last = values.examples()[-1]  # the greatest number that the steps reach
+        return IntDistribution(int(values.low), int(last), step=values.step)
+    return FloatDistribution(values.low, values.high, log=values.kind == "log")
+
+
+class Study:
+    """The trials so far: proposes the next one, and takes in what became of one.
+
+    A suggestion is a function of the seed, the number of the trial and the trials before it, so a search that was
+    interrupted goes on as if it had not been.
+    """
+
+    def __init__(self, folder: Path, axes: Sequence[Axis], seed: int, *, prune: bool) -> None:
+        self.axes = tuple(axes)
+        self._seed = seed
+        storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+        self._study = optuna.create_study(
+            storage=storage, study_name=_NAME, direction="maximize", load_if_exists=True, pruner=_pruner(prune=prune)
+        )
+
+    def trials(self) -> list[FrozenTrial]:
+        """Return all trials in the order of their numbers."""
+        return self._study.get_trials(deepcopy=False)
+
+    def running(self) -> list[int]:
+        """Return the trials that were begun and not ended."""
+        return [trial.number for trial in self.trials() if trial.state == TrialState.RUNNING]
+
+    def values(self, number: int) -> dict[str, Any]:
+        """Return the values of a trial's options by path, as the configuration is given them."""
+        found = self.trials()[number].params
+        return {axis.path: axis.values.value_of(found[axis.path]) for axis in self.axes}
+
+    def begin(self, first: Mapping[str, Any] | None) -> int:
+        """Add a trial and return its number. One line of the journal holds all of it, so there is never half a trial.
+
+        Args:
+            first: what trial 0 tries; otherwise, and for all others, the sampler suggests.
+        """
+        trials = self.trials()
+        space = {axis.path: distribution_of(axis) for axis in self.axes}
+        parameters = dict(first) if first is not None and not trials else self._suggest(trials, space)
+        self._study.add_trial(create_trial(state=TrialState.RUNNING, params=parameters, distributions=space))
+        return len(trials)
+
+    def _suggest(self, trials: Sequence[FrozenTrial], space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+        digest = hashlib.sha256(f"{self._seed}/{len(trials)}".encode()).digest()
+        seed = int.from_bytes(digest[:4])
+        sampler = TPESampler(seed=seed, multivariate=True, n_startup_trials=RANDOM_TRIALS)
+        # A copy in memory: what is suggested must not reach the journal one option at a time.
+        copy = optuna.create_study(direction="maximize", sampler=sampler)
+        copy.add_trials(trials)
+        return copy.ask(dict(space)).params
+
+    def report(self, number: int, evaluation: int, value: float) -> bool:
+        """Take in what an evaluation was rated, and say whether to stop the trial."""
+        trial = Trial(self._study, self.trials()[number]._trial_id)  # pyright: ignore[reportPrivateUsage]
+        if evaluation not in self.trials()[number].intermediate_values:  # not yet, by a run that was interrupted
+            trial.report(value, evaluation)
+        return trial.should_prune()
+
+    def complete(self, number: int, value: float) -> None:
+        """End a trial with the best value of its evaluations."""
+        self._study.tell(number, value)
+
+    def prune(self, number: int, reason: str) -> None:
+        """End a trial that is not worth going on with, and say why."""
+        trial = self.trials()[number]
+        self._study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)  # pyright: ignore[reportPrivateUsage]
+        self._study.tell(number, state=TrialState.PRUNED)
+
+    def importance(self) -> dict[str, float] | None:
+        """Return the share of the values' variance over complete trials that each option explains (fANOVA).
+
+        None where too few trials are complete, or all have the same value.
+        """
+        complete = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
+        if len(complete) < FEWEST_FOR_IMPORTANCE or len({trial.value for trial in complete}) == 1:
+            return None
+        evaluator = FanovaImportanceEvaluator(seed=self._seed % 2**32)
+        try:
+            found = get_param_importances(self._study, evaluator=evaluator)
+        except RuntimeError:  # no tree of the forest found anything to divide
+            return None
+        return {path: round(float(share), 4) for path, share in found.items()}
+
+
+def _pruner(*, prune: bool) -> BasePruner:
+    # Median rather than Hyperband: a search has tens of trials with a handful of evaluations each, and Hyperband would
+    # deal these to brackets of which each is too small to compare anything.
+    return MedianPruner(n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=0) if prune else NopPruner()
+
+
+def mend_journal(folder: Path) -> None:
+    """Repair what a killed process may leave: half a line at the end of the journal, and the lock on it.
+
+    The folder is held by then, so nobody else writes.
+    """
+    path = folder / JOURNAL
+    for lock in folder.glob(f"{JOURNAL}.lock*"):
+        with suppress(OSError):
+            lock.unlink()
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return
+    kept = [line for line in text.split(b"\n")[:-1] if _is_record(line)]
+    whole = b"".join(line + b"\n" for line in kept)
+    if whole != text:
+        write_text(path, whole.decode("utf-8"))
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False

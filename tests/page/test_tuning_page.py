@@ -1,0 +1,81 @@
+"""The page of a search shows what tune.json holds, says what is missing, and lets nothing through as markup."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import polytask as pt
+from polytask.errors import UserError
+
+ODD = "<script>alert(1)</script>"
+
+
+def make_search(folder: Path, count: int = 30, **changed: Any) -> Path:
+    (folder / "trials" / "0000").mkdir(parents=True)
+    trials = [
+        {
+            "trial": number, "state": "complete" if number % 3 else "pruned", "value": number / count,
+            "parameters": {"train.learning_rate": 10 ** -(1 + number % 5), "balance.method": ODD if number % 2 else "sum"},
+            "seconds": 3.0, "reason": None if number % 3 else f"worse {ODD}", "run": f"trials/{number:04d}",
+        }
+        for number in range(count)
+    ]  # fmt: skip
+    best = {**trials[-1], "dev": {"topic": {"accuracy": 0.9, "macro_f1": None}}}
+    value: dict[str, Any] = {
+        "best": best,
+        "trials": trials,
+        "search": {"train.learning_rate": {"kind": "log"}, "balance.method": {"kind": "choice"}},
+        "selection": {"rule": "gap", "baselines": None},
+        "as_it_is": 0.5,
+        "importance": {"train.learning_rate": 0.8, "balance.method": 0.2},
+        "test": {"scores": {"topic": {"accuracy": 0.85}}, "intervals": {"topic": {"accuracy": [0.8, 0.9]}}},
+        "notes": [ODD],
+        **changed,
+    }
+    (folder / "tune.json").write_text(json.dumps(value), "utf-8")
+    (folder / "best.yaml").write_text(f"encoder: {ODD}\n", "utf-8")
+    return folder
+
+
+def page(folder: Path) -> str:
+    return pt.report(folder).read_text("utf-8")
+
+
+@pytest.mark.parametrize("count", [2, 30, 300])
+def test_the_page_shows_the_best_trial_first_and_runs_nothing(count: int, tmp_path: Path) -> None:
+    text = page(make_search(tmp_path / "search", count))
+    assert f"Trial {count - 1} is the best by the mean gap between the dev scores and their baselines" in text
+    assert "The configuration as it was (trial 0) has 0.5000" in text
+    assert "0.8000 to 0.9000" in text
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    assert ("more trials are in tune.json" in text) == (count > 200)
+    assert text.count("<svg") >= 4
+
+
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
+    folder = make_search(tmp_path / "search", importance=None, test={"problem": "the test rows could not be scored: x"})
+    (folder / "best.yaml").unlink()
+    text = page(folder)
+    assert "how much each option mattered is not known" in text
+    assert "the test rows could not be scored: x" in text
+    assert "best.yaml is not in the folder" in text
+
+
+def test_a_search_that_goes_on_and_one_that_cannot_be_read_have_a_page(tmp_path: Path) -> None:
+    folder = make_search(tmp_path / "search")
+    (folder / "search.json").write_text("{}", "utf-8")
+    (folder / "tune.json").write_text("{", "utf-8")
+    assert "tune.json is not JSON" in page(folder)
+    (folder / "tune.json").unlink()
+    assert "The search has not ended: the same command goes on with it." in page(folder)
+    assert "trials/0000" in page(folder)
+
+
+def test_a_folder_of_another_kind_is_told_of_searches(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nor a search \(tune\.json\).*train, compare, tune or relate"):
+        pt.report(tmp_path)
