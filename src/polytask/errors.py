@@ -63,7 +63,7 @@ class MissingExtra(UserError):
 # What brings each package that is not always installed.
 EXTRAS = {
     **dict.fromkeys(
-        ("torch", "transformers", "safetensors", "torchjd", "datasets", "pandas", "pyarrow", "scipy", "sklearn"),
+        ("torch", "transformers", "safetensors", "torchjd", "datasets", "pandas", "pyarrow", "scipy"),
         "train",
     ),
     "onnxruntime": "onnx-runtime",

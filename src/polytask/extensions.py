@@ -18,7 +18,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from polytask.errors import ConfigError, UserError
-from polytask.registry import importing
+from polytask.registry import allow, importing
 
 GROUP = "polytask.extensions"
 # Both are inherited by processes that polytask starts: names, and folders in which they were found.
@@ -41,6 +41,7 @@ def import_extensions(names: Iterable[str], base: Path | None = None, place: str
             continue
         require_module_name(name, place)
         _import(name, base, place)
+        allow(name)
         _done.add(name)
         known = _listed(os.environ.get(VARIABLE, ""))
         if name not in known:

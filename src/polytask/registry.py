@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Generator, Mapping
+import sys
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal, TypeVar
@@ -23,8 +24,15 @@ Row = TypeVar("Row")
 _NAME = re.compile(r"[^\W\d_][\w-]*")
 # All tables, by what their rows are.
 TABLES: dict[str, Table[Any]] = {}
+# Modules that somebody asked for: only their classes and functions are found by import path.
+_ALLOWED = set[str]()
 # The extension that is being imported: rows that its modules add belong to it.
 _importing: ContextVar[str | None] = ContextVar("importing", default=None)
+
+
+def allow(module: str) -> None:
+    """Let names such as `module:Class` of a module that was imported stand for rows."""
+    _ALLOWED.add(module)
 
 
 @contextmanager
@@ -80,6 +88,48 @@ class Table(dict[str, Row]):
         self.extensions[name] = _importing.get() or _module(row)
         return row
 
+    def adopt(self, row: Any) -> str:  # noqa: ANN401
+        """Return the name of a class or function; one that has none is added under its import path, `module:name`.
+
+        Raises ConfigError where it is not found there again, which a resumed run and a loaded model need.
+        """
+        known = self.name_of(row)
+        if known is not None:
+            return known
+        module = _module(row)
+        path = f"{module}:{getattr(row, '__qualname__', type(row).__qualname__)}"
+        if module == "__main__" or _at(path) is not row:
+            raise ConfigError(
+                f"found {path}, which is in no table of {self.noun}s and cannot be imported by that name, as resuming "
+                "and loading need; define it at the top of a module of your own, or register it: "
+                f'@TABLE.register("name"), the table of {self.noun}s'
+            )
+        allow(module)
+        self._add_path(path, row)
+        return path
+
+    def find(self, name: str) -> None:
+        """Add the row that an import path names. Raises ConfigError for none, and for a module not asked for."""
+        module, colon, rest = name.partition(":")
+        if not colon or name in self:
+            return
+        if module not in _ALLOWED:
+            raise ConfigError(
+                f"found {name!r}, and the module {module} was not asked for; add it to the configuration, `extensions: "
+                f"[{module}]`, or to the command, --extension {module}"
+            )
+        row = _at(name)
+        if row is None or _module(row) != module:
+            raise ConfigError(f"found {name!r}, and the module {module} defines no {rest}")
+        self._add_path(name, row)
+
+    def _add_path(self, path: str, row: Any) -> None:  # noqa: ANN401
+        self._require_kind(f"{self.noun} {path!r}", row)
+        if self.tag is not None:
+            set_tag(row, self.tag, path)
+        self[path] = row
+        self.extensions[path] = path.partition(":")[0]
+
     def _require_kind(self, place: str, row: Any) -> None:  # noqa: ANN401
         if inspect.isclass(row):
             missing = ", ".join(sorted(getattr(row, "__abstractmethods__", ())))
@@ -100,6 +150,23 @@ class Table(dict[str, Row]):
     def name_of(self, row: object) -> str | None:
         """Return the name of a row; None where it is not in the table."""
         return next((name for name, found in self.items() if found is row), None)
+
+
+def _at(path: str) -> Any:  # noqa: ANN401
+    """Return what stands at an import path; None where nothing does, or the module was not imported."""
+    module, _, rest = path.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in rest.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def modules_of(names: Iterable[object]) -> list[str]:
+    """Return the modules of those values that are import paths of rows."""
+    paths = [
+        name for name in names if isinstance(name, str) and any(":" in name and name in t for t in TABLES.values())
+    ]
+    return list(dict.fromkeys(path.partition(":")[0] for path in paths))
 
 
 def _home(row: Any) -> str:  # noqa: ANN401
@@ -157,20 +224,27 @@ class OneOf:
         return core_schema.with_info_plain_validator_function(validate)
 
     def _known(self, value: BaseModel) -> BaseModel:
-        """Return options as they are; those of no row of the table are refused: a run's folder could not name them."""
-        if self.classes.get(getattr(value, self.tag)) is not type(value):
+        """Return options as they are; those of a class that is in no table with its import path as the name."""
+        if self.classes.get(getattr(value, self.tag)) is type(value):
+            return value
+        if self.table.tag is None:
             raise ValueError(
                 f"found options of the class {type(value).__name__}, which is not registered; name it in its table: "
                 f"@TABLE.register(...), the table of {self.table.noun}s"
             )
-        return value
+        with _as_value_error():
+            return value.model_copy(update={self.tag: self.table.adopt(type(value))})
 
     def _read(self, value: Any, info: ValidationInfo) -> BaseModel:  # noqa: ANN401
         if not isinstance(value, Mapping):
             raise PydanticKnownError("model_attributes_type")
         if self.tag not in value:
             raise PydanticKnownError("union_tag_not_found", {"discriminator": f"'{self.tag}'"})
-        name, classes = value[self.tag], self.classes
+        name = value[self.tag]
+        if isinstance(name, str) and self.table.tag is not None:
+            with _as_value_error():
+                self.table.find(name)
+        classes = self.classes
         if not isinstance(name, str) or name not in classes:
             expected = ", ".join(f"'{known}'" for known in classes)
             told = {"discriminator": f"'{self.tag}'", "tag": str(name), "expected_tags": expected}
@@ -183,8 +257,17 @@ class OneOf:
         return handler(core_schema.tagged_union_schema(choices=choices, discriminator=self.tag))
 
 
+@contextmanager
+def _as_value_error() -> Generator[None]:
+    """Turn what a table says into what pydantic puts its place before."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
 class NameOf:
-    """The annotation of a field that holds a name of a table."""
+    """The annotation of a field that holds a name of a table; from Python also the class or function itself."""
 
     def __init__(self, table: Mapping[str, Any]) -> None:
         self.table = table
@@ -197,7 +280,18 @@ class NameOf:
                 raise PydanticKnownError("literal_error", {"expected": _listed(self.table)})
             return value
 
-        return core_schema.no_info_after_validator_function(validate, handler(source))
+        def named(value: Any) -> Any:  # noqa: ANN401
+            if not isinstance(self.table, Table):
+                return value
+            with _as_value_error():
+                if callable(value) and hasattr(value, "__qualname__"):
+                    return self.table.adopt(value)
+                if isinstance(value, str):
+                    self.table.find(value)
+            return value
+
+        checked = core_schema.no_info_after_validator_function(validate, handler(source))
+        return core_schema.no_info_before_validator_function(named, checked)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {**handler(schema), "enum": list(self.table)}

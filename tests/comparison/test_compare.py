@@ -173,6 +173,7 @@ def test_an_interrupted_comparison_goes_on(job: Job, tmp_path: Path, monkeypatch
     assert calls[3] == calls[2]
 
 
+@pytest.mark.usefixtures("quick_processes")
 def test_several_jobs_give_the_same_record(done: Done, tmp_path: Path) -> None:
     values, out, found = done
     shutil.copytree(out, tmp_path / "out")

@@ -376,7 +376,7 @@ print(json.dumps([len(table.rows), anonymous() - before]))
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from /proc")
 def test_rows_are_not_held_in_memory(jsonl: Write) -> None:
-    small = jsonl([{"text": "a", "label": "x"}], "small.jsonl")
+    small = jsonl([{"text": "a", "label": "x"}] * 3000, "small.jsonl")  # the pools of whole batches
     large = jsonl(
         ({"text": f"row {at} " + "word " * 20, "label": "xy"[at % 2]} for at in range(100_000)), "large.jsonl"
     )

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polytask.data.arrow import ArrowRows
 from polytask.data.encode import Source
 from polytask.evaluation.record import MOST_LABELS, confusion, prediction_lines
 from polytask.evaluation.scoring import TaskPredictions
@@ -25,7 +26,7 @@ TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 class Rows:
     """A source as far as answers read it."""
 
-    def __init__(self, carries: Sequence[int], raw: Dataset | None = None) -> None:
+    def __init__(self, carries: Sequence[int], raw: ArrowRows | None = None) -> None:
         self.carries = {"task": np.array(carries, dtype=np.int32)}
         self.raw = raw
 
@@ -41,7 +42,7 @@ def answers(labels: Sequence[Any], found: Sequence[Any], source: Rows | None = N
 
 
 def test_predictions_stand_in_the_order_of_the_rows_with_the_beginning_of_their_texts() -> None:
-    raw = Dataset.from_dict({"text": ["a", "b" * 400, "c"], "pair": [None, None, "d"]})
+    raw = ArrowRows(pa.table({"text": ["a", "b" * 400, "c"], "pair": [None, None, "d"]}))
     found = list(prediction_lines(answers(["no", "yes"], ["yes", "yes"], Rows([1, 2], raw))))
     assert found == [
         {"row": 1, "label": "no", "prediction": "yes", "text": "b" * 300},

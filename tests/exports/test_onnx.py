@@ -43,6 +43,7 @@ RECORDS: list[Any] = [
     {"one": "The food was cold.", "two": "A cold dish", "text": "Both of them"},
     ("A film", "about a film"),
 ]
+pytestmark = pytest.mark.usefixtures("drawn_once")
 # A program that cannot import what an ONNX folder promises to do without.
 WITHOUT = """
 import sys
@@ -95,7 +96,7 @@ def run(home: Path, tiny: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exported(run: Path, home: Path) -> Path:
+def exported(run: Path, home: Path, drawn_once: None) -> Path:
     given = ["--to", "onnx", "--data", str(home / "dev.jsonl"), "--out", str(home / "exported")]
     done = CliRunner().invoke(app, ["export", str(run), *given])
     assert done.exit_code == 0, done.output
@@ -105,7 +106,7 @@ def exported(run: Path, home: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def quantised(run: Path, home: Path) -> Path:
+def quantised(run: Path, home: Path, drawn_once: None) -> Path:
     found = pt.export(run, home / "int8", to="onnx", quantize="int8", max_loss=100)
     assert found.notes[0] == f"compared on the dev rows of {run}, which also chose its model; --data names other rows"
     assert all(re.search(r" on 2\d rows", note) for note in found.notes[1:]), found.notes

@@ -11,7 +11,7 @@ import pytest
 
 import polytask
 import polytask.custom
-from polytask import extensions
+from polytask import extensions, registry
 from polytask.registry import TABLES
 
 
@@ -20,6 +20,7 @@ def as_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Generator[None
     """Take added rows out of all tables and forget what was imported; the working folder is the test's own."""
     owners = {noun: dict(table.extensions) for noun, table in TABLES.items()}
     modules, done, path = set(sys.modules), set(extensions._done), list(sys.path)
+    allowed = set(registry._ALLOWED)
     variables = {name: os.environ.pop(name, None) for name in (extensions.VARIABLE, extensions.FOLDERS)}
     monkeypatch.chdir(tmp_path)
     # Processes start in that folder, where a relative PYTHONPATH would lead nowhere.
@@ -33,6 +34,8 @@ def as_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Generator[None
             del sys.modules[name]
     extensions._done.clear()
     extensions._done.update(done)
+    registry._ALLOWED.clear()
+    registry._ALLOWED.update(allowed)
     sys.path[:] = path
     for name, value in variables.items():
         os.environ.pop(name, None)

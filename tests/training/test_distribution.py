@@ -114,6 +114,7 @@ def balanced(values: dict[str, Any]) -> dict[str, Any]:
     return {**dealt, **pieces, **{f"{name}-split": {**case, **split} for name, case in dealt.items()}}
 
 
+@pytest.mark.usefixtures("quick_processes")
 def test_two_processes_make_balance_and_place_as_one_does(job: Job, tmp_path: Path) -> None:
     """Also where each has rows of as few tasks as may be, and where a task's gradient reaches what others own."""
     plain = {f"plain-{shared}": without_dropout(job(shared=shared)) for shared in (True, False)}

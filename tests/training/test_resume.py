@@ -87,9 +87,9 @@ def test_a_balancer_goes_on_where_it_was(
     assert (chosen[0][5] != chosen[0][0]) == (method not in ("graddrop", "auto"))
 
 
-def start(config: Path, run: Path, *more: str, python: str | Path = sys.executable) -> subprocess.Popen[str]:
+def start(config: Path, run: Path, *more: str) -> subprocess.Popen[str]:
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [str(python), "-m", "polytask", "train", str(config), "--out", str(run), *more]
+    command = [sys.executable, "-m", "polytask", "train", str(config), "--out", str(run), *more]
     return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -101,9 +101,8 @@ def wait_for_checkpoint(run: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
-def test_a_run_that_is_killed_resumes_to_the_weights_of_the_uninterrupted_run(
-    job: Job, tmp_path: Path, stand_ins: Path
-) -> None:
+@pytest.mark.usefixtures("quick_processes")  # whose process dies with its stand-in
+def test_a_run_that_is_killed_resumes_to_the_weights_of_the_uninterrupted_run(job: Job, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(job(rows=160, epochs=4, save_steps=1)), "utf-8")
     pt.train(config, tmp_path / "whole")
@@ -117,7 +116,7 @@ def test_a_run_that_is_killed_resumes_to_the_weights_of_the_uninterrupted_run(
         if number == signal.SIGINT:
             assert process.returncode == 130
             assert "and saved; go on with --resume" in told
-        resumed = start(config, run, "--resume", python=stand_ins / "python")
+        resumed = start(config, run, "--resume")
         _, told = resumed.communicate(timeout=120)
         assert resumed.returncode == 0, told
         assert weights(run) == weights(tmp_path / "whole")

@@ -105,7 +105,7 @@ class BalanceOptions(Options, ABC):
     reads_errors: ClassVar[bool] = False
     scale: ClassVar[Scale] = "own"
 
-    method: str
+    method: str = ""
 
     @abstractmethod
     def build(self, tasks: tuple[str, ...]) -> Weighting | Aggregator:

@@ -23,7 +23,7 @@ from polytask.config.document import Path_
 from polytask.errors import ConfigError, UserError
 from polytask.extensions import import_allowed, import_extensions, require_imported
 from polytask.options import NAME, Options, is_name
-from polytask.registry import OneOf
+from polytask.registry import OneOf, modules_of
 from polytask.schedule import SCHEDULES, ParallelOptions, ScheduleOptions
 from polytask.sharing import SHARING, GlobalOptions, SharingOptions
 from polytask.sharing.growth import ExtendOptions
@@ -90,6 +90,19 @@ class Config(Options):
         else:
             require_imported(names, context.get("name", "extensions"), ConfigError)
         return values
+
+    @model_validator(mode="after")
+    def _modules_of_objects_are_extensions(self) -> Config:
+        """Name the modules of classes and functions that were given as such, so that what is written can be read."""
+        chosen = [self.balance.method, self.schedule.strategy, self.sharing.strategy]
+        chosen += [name for task in self.tasks.values() for name in (task.head, task.pooling) if name is not None]
+        chosen += [getattr(self.schedule, name, None) for name in ("policy", "proportions")]
+        modules = [name for name in modules_of(chosen) if name not in self.extensions]
+        import_extensions(modules)  # as processes that are started from here have to
+        if modules:  # the options are frozen for everybody else
+            self.__dict__["extensions"] = (*self.extensions, *modules)
+            self.__pydantic_fields_set__.add("extensions")
+        return self
 
     @field_validator("encoder")
     @classmethod

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from polytask.data.arrow import ArrowRows
 from polytask.data.cache import cached, key_of
 from polytask.data.columns import Matrices, Ragged, flat
 from polytask.data.rows import DataTable
 from polytask.data.tokens import Tokenization, TokenRow
 from polytask.tasks import Task
 from polytask.terms import Split
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 _BATCH = 1000
 
@@ -38,7 +36,7 @@ class Source:
     name: str
     split: Split
     tasks: tuple[str, ...]
-    raw: Dataset
+    raw: ArrowRows
     lengths: NDArray[np.int32]
     truncated: NDArray[np.bool_]
     ids: Ragged
@@ -68,8 +66,6 @@ def encode_table(
     tokens: Tokenization,
 ) -> Source:
     """Tokenise a table and encode its labels, or find both in the cache."""
-    from datasets import Dataset
-
     own = {name: tasks[name] for name in table.feed.tasks}
     fitted = {name: task.to_json()["fitted"] for name, task in own.items()}
     key = key_of(table.digest, tokens.fingerprint, tokens.max_tokens, fitted)
@@ -80,7 +76,7 @@ def encode_table(
             for start in range(0, len(table.rows), _BATCH):
                 writer.write_batch(_encode(table.rows[start : start + _BATCH], own, tokens, schema))
 
-    data = Dataset.from_file(str(cached(f"{key}.tokens.arrow", make))).data
+    data = ArrowRows.of(cached(f"{key}.tokens.arrow", make)).data
     assert len(data) == len(table.rows), "every row is encoded once"
     targets: dict[str, Any] = {}
     carries: dict[str, NDArray[np.int32]] = {}

@@ -9,11 +9,12 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
 from polytask.data.annotations import spans_in, tag_words
+from polytask.data.arrow import ArrowRows
 from polytask.data.cache import cached
 from polytask.data.feed import Feed, missing_column
 from polytask.data.files import Remarks, require_file
@@ -27,9 +28,6 @@ from polytask.tasks.tagging import as_words
 from polytask.tasks.task import BadLabel, GoldType, Rereading
 from polytask.tasks.word import WordOptions
 from polytask.terms import Label, WordSpan
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 _LABEL_TYPES: dict[GoldType, pa.DataType] = {
     "string": pa.string(),
@@ -71,7 +69,7 @@ class DataTable:
 
     feed: Feed
     digest: str
-    rows: Dataset
+    rows: ArrowRows
     label_stats: Mapping[str, LabelStats]
     empty: tuple[int, str]
     apart: tuple[int, str]
@@ -86,8 +84,6 @@ def fingerprint(text: str, pair: str | None) -> int:
 
 def read_table(feed: Feed) -> DataTable:
     """Read a feed, or find it in the cache. Raises DataError or ConfigError naming the place of what is wrong."""
-    from datasets import Dataset
-
     for file in () if feed.hub else feed.files:
         try:
             require_file(Path(file))
@@ -104,7 +100,7 @@ def read_table(feed: Feed) -> DataTable:
     summary = json.loads(notes.read_text("utf-8"))
     label_stats = {name: LabelStats.from_json(data) for name, data in summary["label_stats"].items()}
     empty, apart, remarks = tuple(summary["empty"]), tuple(summary["apart"]), Remarks(summary["remarks"])
-    return DataTable(feed, digest, Dataset.from_file(str(arrow)), label_stats, empty, apart, remarks)
+    return DataTable(feed, digest, ArrowRows.of(arrow), label_stats, empty, apart, remarks)
 
 
 def _write_counts(path: Path, feed: Feed, counted: dict[str, Any]) -> None:

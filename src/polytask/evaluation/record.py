@@ -21,7 +21,7 @@ OTHER = "other"
 def prediction_lines(answers: TaskPredictions) -> Iterator[dict[str, Any]]:
     """Yield for each row its number, its label, its prediction, and the beginning of its text."""
     rows = answers.rows
-    raw = answers.source.raw.select_columns(["text", "pair"])[rows]
+    raw = answers.source.raw.columns(["text", "pair"], rows)
     texts = zip(raw["text"], raw["pair"], strict=True)
     for row, label, found, (text, pair) in zip(rows, answers.labels, answers.predictions, texts, strict=True):
         shown = text if pair is None else f"{text} | {pair}"

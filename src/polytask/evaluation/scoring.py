@@ -134,7 +134,7 @@ def calibration_error(task: Task, answers: TaskPredictions) -> dict[str, float |
 
 def labels_of(source: Source, task: str) -> list[Label]:
     """Return the labels of the rows that carry a task's label, in their order."""
-    return source.raw.select_columns([f"label.{task}"])[source.carries[task]][f"label.{task}"]
+    return source.raw.columns([f"label.{task}"], source.carries[task])[f"label.{task}"]
 
 
 def rows_scored(sources: Sequence[Source]) -> int:

@@ -19,7 +19,8 @@ from polytask.version import __version__
 
 if TYPE_CHECKING:
     from polytask.artifact.bundle import Bundle
-    from polytask.exports.parity import TaskParity
+    from polytask.exports.parity import Measured, TaskParity
+    from polytask.tasks import Task
 
 # A float32 graph whose outputs differ by more than this is not the same function; rounding makes 1e-5 of it.
 TOLERANCE = 1e-3
@@ -68,7 +69,7 @@ class OnnxExport(Exporter):
         from polytask.artifact.description import WEIGHTS, write_description
         from polytask.data.tokens import Tokenization
         from polytask.exports.graph import draw
-        from polytask.exports.parity import compare
+        from polytask.exports.parity import compare, measure
         from polytask.exports.quantise import quantise
         from polytask.model.loading import pad_id
         from polytask.predict.load import model_of
@@ -76,7 +77,9 @@ class OnnxExport(Exporter):
         from polytask.predict.predictor import Model
 
         path = folder / WEIGHTS["onnx"]
-        reference = model_of(bundle, "cpu", "fp32")
+        run = None if self.run is None else Path(self.run)
+        reference = measure(model_of(bundle, "cpu", "fp32"), self.data, run)
+        self._require_scored(bundle.tasks, reference)  # before the graph, which takes longer
         if self.quantize is None:
             drawn = draw(bundle.model, path)
         else:
@@ -91,14 +94,24 @@ class OnnxExport(Exporter):
             drawn.inputs, drawn.outputs, self.quantize or "fp32", pad_id(bundle.tokenizer), tokens.type_ids, tokens.side
         )
         engine = OnnxEngine(open_session(path), form, bundle.tasks)
-        run = None if self.run is None else Path(self.run)
-        parity = compare(reference, Model(bundle.tasks, tokens, engine, bundle.about), self.data, run)
+        exported = measure(Model(bundle.tasks, tokens, engine, bundle.about), self.data, run)
+        parity = compare(bundle.tasks, reference, exported)
         self._require_equal(parity)
         report = _Report(parity, self.quantize, self.max_loss if self.quantize else None, _sizes(folder), _versions())
         write_json(folder / "parity.json", report.to_json())
         (folder / "README.md").write_text(_card(bundle, report), "utf-8")
         write_description(folder, "onnx", {**bundle.to_json(), "graph": form.to_json(), "precision": "fp32"})
         return parity
+
+    def _require_scored(self, tasks: Mapping[str, Task], reference: Measured) -> None:
+        """Raise ConfigError where int8 weights are asked for, and a task has no labelled rows to tell its loss."""
+        scores = reference.scores
+        unknown = [name for name, task in tasks.items() if scores.get(name, {}).get(task.metric) is None]
+        if self.quantize is not None and unknown:
+            raise ConfigError(
+                f"data: no labelled rows to score {', '.join(unknown)} on, and int8 is written for tasks that were "
+                "measured only; add --data TASK=FILE, or leave the task out with --tasks"
+            )
 
     def _require_equal(self, parity: Mapping[str, TaskParity]) -> None:
         """Raise ModelError where the graph computes something else, or int8 costs more than is allowed."""
@@ -111,12 +124,6 @@ class OnnxExport(Exporter):
                     "written; please report it with the encoder's name"
                 )
             return
-        unknown = [task for task, found in parity.items() if found.lost is None]
-        if unknown:
-            raise ConfigError(
-                f"data: no labelled rows to score {', '.join(unknown)} on, and int8 is written for tasks that were "
-                "measured only; add --data TASK=FILE, or leave the task out with --tasks"
-            )
         lost = {task: found.lost for task, found in parity.items() if found.lost is not None}
         refused = [f"{task} loses {points:.2f}" for task, points in lost.items() if not points <= self.max_loss]
         if refused:

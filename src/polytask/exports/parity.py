@@ -60,36 +60,48 @@ class _Recorded:
         return self._engine.describe()
 
 
-def compare(
-    reference: Model, exported: Model, data: Mapping[str, str], run: Path | None = None
-) -> dict[str, TaskParity]:
-    """Compare an exported model with the one that it was made of, task by task.
+@dataclass(frozen=True)
+class Measured:
+    """What a model answers and scores.
+
+    Attributes:
+        kept: for each row the tasks that read it, and their outputs.
+        scores: of the tasks that have labelled rows.
+    """
+
+    kept: Sequence[tuple[tuple[str, ...], RowOutputs]]
+    scores: Scores
+
+
+def measure(model: Model, data: Mapping[str, str], run: Path | None = None) -> Measured:
+    """Run a model on labelled rows, and on texts of the bundled corpus for tasks that have none.
 
     Args:
-        reference: in torch, float32.
-        data: labelled files by task, or one for all tasks under "all"; tasks without any are compared on the texts
-            of the bundled corpus.
+        data: labelled files by task, or one for all tasks under "all".
         run: folder of a run whose dev rows are labelled rows as well, where there is no data.
     """
-    engines = _Recorded(reference.engine), _Recorded(exported.engine)
-    scores: list[Scores] = [{}, {}]
-    if data or run is not None:
-        from polytask.api import answer_files, score_dev_rows
+    engine = _Recorded(model.engine)
+    scores: Scores = {}
+    recorded = Model(model.tasks, model.tokens, engine, model.about)
+    if data:
+        from polytask.api import answer_files
 
-        for place, (model, engine) in enumerate(zip((reference, exported), engines, strict=True)):
-            recorded = Model(model.tasks, model.tokens, engine, model.about)
-            if data or run is None:
-                scorer, answers = answer_files(recorded, data)
-                scores[place] = scorer.scores_of(answers)
-            else:
-                scores[place] = score_dev_rows(recorded, run)
-    left = [task for task in reference.tasks if task not in scores[0]]
-    for rows, tasks in _corpus_rows(reference, left):
-        for engine in engines:
-            engine.run(rows, [tasks] * len(rows))
+        scorer, answers = answer_files(recorded, data)
+        scores = scorer.scores_of(answers)
+    elif run is not None:
+        from polytask.api import score_dev_rows
+
+        scores = score_dev_rows(recorded, run)
+    for rows, tasks in _corpus_rows(model, [task for task in model.tasks if task not in scores]):
+        engine.run(rows, [tasks] * len(rows))
+    return Measured(engine.kept, scores)
+
+
+def compare(tasks: Mapping[str, Task], before: Measured, after: Measured) -> dict[str, TaskParity]:
+    """Compare an exported model with the one that it was made of, task by task, on the same rows."""
     return {
-        name: _parity(task, engines[0].kept, engines[1].kept, scores[0].get(name, {}), scores[1].get(name, {}))
-        for name, task in reference.tasks.items()
+        name: _parity(task, before.kept, after.kept, before.scores.get(name, {}), after.scores.get(name, {}))
+        for name, task in tasks.items()
     }
 
 

@@ -22,7 +22,7 @@ from polytask.terms import Portion, Stratum
 class ScheduleOptions(Options, ABC):
     """The options that every schedule has, and what builds it."""
 
-    strategy: str
+    strategy: str = ""
     placement: Literal["mixed", "split"] = Field(
         default="mixed",
         description="with several processes: mixed gives each process rows of all tasks, split rows of as "

@@ -180,7 +180,7 @@ class Sharing:
 class SharingOptions(Options, ABC):
     """What every strategy has."""
 
-    strategy: str
+    strategy: str = ""
     share_heads: tuple[tuple[str, ...], ...] = Field(
         default=(), description="groups of tasks with the same label space that share one head"
     )

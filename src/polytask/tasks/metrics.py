@@ -6,8 +6,9 @@ are 0 where there is nothing to divide by, as in scikit-learn and seqeval.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 from typing import Any, Literal
 
@@ -15,43 +16,33 @@ import numpy as np
 
 from polytask.tasks import cuts, resampling
 from polytask.tasks.bio import spans
-from polytask.tasks.metric import Level, Metric
+from polytask.tasks.metric import Floats, Level, Metric
 
 
 def _f1(labels: Sequence[Any], predictions: Sequence[Any], average: Literal["micro", "macro"]) -> float | None:
     """F1 over the labels that occur in the truth or in the predictions, so that unseen labels count as errors."""
     if not labels:
         return None
-    if not isinstance(labels[0], list):
-        return _library_f1(labels, predictions, average)
-    names = sorted({label for row in (*labels, *predictions) for label in row})
-    if not names:
-        return 1.0  # no row has a label, and none was given
-    place = {name: index for index, name in enumerate(names)}
-    chosen = [sets_matrix(rows, place) for rows in (labels, predictions)]
-    if len(names) == 1:  # one column is no matrix of labels to the library, but a yes and no
-        return _library_f1(chosen[0].toarray()[:, 0], chosen[1].toarray()[:, 0], "binary")
-    return _library_f1(chosen[0], chosen[1], average)
+    pairs = zip(labels, predictions, strict=True)
+    if isinstance(labels[0], list):
+        right = Counter(chain.from_iterable(set(true_set) & set(guess) for true_set, guess in pairs))
+        return _f1_of(right, _occurrences(labels), _occurrences(predictions), average)
+    right = Counter(label for label, guess in pairs if label == guess)
+    return _f1_of(right, Counter(labels), Counter(predictions), average)
 
 
-def sets_matrix(rows: Sequence[Collection[str]], place: Mapping[str, int]) -> Any:  # noqa: ANN401
-    """Return sets of labels as a sparse matrix, rows x labels of 0 and 1: in the size of what the rows hold.
-
-    Args:
-        place: the column of each label.
-    """
-    sets = [sorted({place[label] for label in row}) for row in rows]
-    ends = np.cumsum([0, *map(len, sets)])
-    columns = np.fromiter(chain.from_iterable(sets), np.int64, count=int(ends[-1]))
-    from scipy import sparse
-
-    return sparse.csr_matrix((np.ones(len(columns), np.int64), columns, ends), shape=(len(sets), len(place)))
+def _occurrences(rows: Iterable[Collection[str]]) -> Counter[str]:
+    """Count in how many rows each label stands."""
+    return Counter(chain.from_iterable(map(set, rows)))
 
 
-def _library_f1(labels: Any, predictions: Any, average: str) -> float:  # noqa: ANN401
-    from sklearn import metrics as sk
-
-    return float(sk.f1_score(labels, predictions, average=average, zero_division=0))  # pyright: ignore[reportArgumentType]
+def _f1_of(right: Counter[Any], true: Counter[Any], predicted: Counter[Any], average: str) -> float:
+    if average == "micro":
+        chosen = true.total() + predicted.total()
+        return 2 * right.total() / chosen if chosen else 1.0  # no row has a label, and none was given
+    # In the order of the labels, so that the sum of their scores does not depend on that of the rows.
+    each = [2 * right[label] / (true[label] + predicted[label]) for label in sorted({*true, *predicted})]
+    return float(np.mean(each)) if each else 1.0
 
 
 def accuracy(labels: Sequence[Any], predictions: Sequence[Any]) -> float | None:
@@ -74,29 +65,45 @@ def mcc(labels: Sequence[str], predictions: Sequence[str]) -> float | None:
     """Matthews correlation coefficient; 0 where the truth or the predictions hold one class only."""
     if not labels:
         return None
-    from sklearn import metrics as sk
+    right = sum(a == b for a, b in zip(labels, predictions, strict=True))
+    true, predicted, rows = Counter(labels), Counter(predictions), len(labels)
+    shared = right * rows - _dot(true, predicted)
+    spread = (rows**2 - _dot(true, true)) * (rows**2 - _dot(predicted, predicted))
+    return shared / math.sqrt(spread) if spread else 0.0
 
-    return float(sk.matthews_corrcoef(labels, predictions)) if len({*labels, *predictions}) > 1 else 0.0
+
+def _dot(one: Counter[str], other: Counter[str]) -> int:
+    return sum(count * other[label] for label, count in one.items())
 
 
-def _correlation(name: str, labels: Sequence[float], predictions: Sequence[float]) -> float | None:
-    if len(labels) < 2 or np.ptp(labels) == 0 or np.ptp(predictions) == 0:
-        return None  # a constant has no correlation with anything
-    from scipy import stats
+def _varies(values: Sequence[float]) -> bool:
+    return len(values) > 1 and bool(np.ptp(values))
 
-    with warnings.catch_warnings(action="ignore", category=stats.NearConstantInputWarning):
-        value = float(getattr(stats, name)(labels, predictions).statistic)
-    return value if np.isfinite(value) else None
+
+def _direction(values: Any) -> Floats:  # noqa: ANN401
+    """Return values, not all of which are alike, as a vector of length 1 around their mean."""
+    scaled = np.asarray(values, np.float64) / np.abs(values).max()  # neither squares nor sums leave the range
+    centred = scaled - scaled.mean()
+    centred /= np.abs(centred).max()
+    return centred / np.linalg.norm(centred)
+
+
+def _ranks(values: Sequence[float]) -> Floats:
+    """Return the place of each value by size; equal values have the mean of theirs."""
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[group]
 
 
 def pearson(labels: Sequence[float], predictions: Sequence[float]) -> float | None:
-    """Linear correlation."""
-    return _correlation("pearsonr", labels, predictions)
+    """Linear correlation; a constant has none with anything."""
+    if not (_varies(labels) and _varies(predictions)):
+        return None
+    return float(np.clip(_direction(labels) @ _direction(predictions), -1.0, 1.0))
 
 
 def spearman(labels: Sequence[float], predictions: Sequence[float]) -> float | None:
-    """Rank correlation."""
-    return _correlation("spearmanr", labels, predictions)
+    """Rank correlation: the linear correlation of the ranks."""
+    return pearson(_ranks(labels).tolist(), _ranks(predictions).tolist())
 
 
 def mae(labels: Sequence[float], predictions: Sequence[float]) -> float | None:
