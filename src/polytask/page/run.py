@@ -120,7 +120,7 @@ def _scores(run: RunFolder) -> Iterator[Block]:
     yield from charts
     yield TextBlock(
         f"The main metric of each task on the {run.final_split} rows. Dot: score, with its 95 % interval (bootstrap "
-        "over rows) where it is known. Hollow diamond: what always answering the majority scores."
+        "over rows) where it is known. Hollow circle: what always answering the majority scores."
     )
     yield Folded("All scores", [_score_table(run)])
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from polytask.page.block import Forest, ForestRow
-from polytask.page.chart.svg import domain, finite, marker, short, tag, ticks
+from polytask.page.chart.svg import domain, finite, short, tag, ticks
 
 _HEIGHT = 26
 
@@ -19,7 +19,7 @@ class Dot:
 
     Attributes:
         shown: the value as text.
-        reference: a second value, such as a baseline's; drawn as a hollow diamond.
+        reference: a second value, such as a baseline's; drawn as a hollow circle.
         apart: whether the interval speaks for a difference; such a dot is filled.
     """
 
@@ -86,16 +86,21 @@ def _row(title: str, dot: Dot, grid: Sequence[Markup], axis: _Axis) -> Markup:
             tag("line", x1=x, x2=x, y1=y - 5, y2=y + 5, stroke="#0072B2", stroke_width=1.5) for x in (left, right)
         )
     for reference in finite([dot.reference]):
-        shape = tag(
-            "polygon", tag("title", f"{dot.label}: baseline {reference:.4f}"),
-            points=f"0,{y - 6} 6,{y} 0,{y + 6} -6,{y}", fill="#fff", stroke="#D55E00", stroke_width=1.8,
-        )  # fmt: skip
-        drawn.append(_at(axis.place(reference), shape))
-    drawn.append(_at(axis.place(dot.value), marker(0, 0, y, f"{dot.label}: {dot.shown}", 4.5, filled=dot.apart)))
+        name = f"{dot.label}: baseline {reference:.4f}"
+        drawn.append(_circle(axis.place(reference), name, fill="#fff", stroke="#D55E00"))
+    drawn.append(
+        _circle(
+            axis.place(dot.value),
+            f"{dot.label}: {dot.shown}",
+            fill="#0072B2" if dot.apart else "#fff",
+            stroke="#0072B2",
+        )
+    )
     label = f"Forest plot, {title}: {dot.label} {dot.shown}"
     return tag("svg", *drawn, role="img", aria_label=label, width="100%", height=_HEIGHT)
 
 
-def _at(place: float, shape: Markup) -> Markup:
-    """Put a shape of fixed size at a share of the width."""
-    return tag("svg", shape, x=f"{place:.2f}%", overflow="visible", aria_hidden="true")
+def _circle(place: float, name: str, *, fill: str, stroke: str) -> Markup:
+    """Draw a value: only circles and lines have places in percent."""
+    where = {"cx": f"{place:.2f}%", "cy": _HEIGHT / 2, "r": 5}
+    return tag("circle", tag("title", name), **where, fill=fill, stroke=stroke, stroke_width=1.8)

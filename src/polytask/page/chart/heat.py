@@ -10,7 +10,7 @@ from polytask.page.block import Chart, number
 from polytask.page.chart.svg import WIDTH, canvas, cut, finite, ink, mixed, tag, text_width, write
 
 _HEIGHT, _ROW_LABEL, _WHOLE, _COLUMN_LABEL = 26, 116, 600, 110
-_HIGH, _LOW, _UNKNOWN = "#0072B2", "#D55E00", "#eeeeee"
+_HIGH, _LOW, _UNKNOWN = "#0072B2", "#D55E00", "#dddddd"
 
 
 def heat_map(
