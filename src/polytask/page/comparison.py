@@ -96,8 +96,8 @@ def _verdicts(value: ComparisonForm) -> Iterator[Block]:
     for task, found in value.tasks.items():
         name, tone = VERDICTS.get(found.verdict or "", (found.verdict or "none", "open"))
         sentence = (found.sentence or "").removeprefix(f"{name}: ")
-        rows.append([task, Mark(name, tone), sentence, _what_to_do(found, value)])
-    yield TableBlock("Each task", ["task", "verdict", "why", "what to do"], rows, words=4, wide=True)
+        rows.append([task, Mark(name, tone), _what_to_do(found, value), sentence])
+    yield TableBlock("Each task", ["task", "verdict", "what to do", "why"], rows, words=4, wide=True)
     if value.floor is not None:
         yield TextBlock(
             f"An arm is recommended only if no task lies more than {value.floor:g} points (hundredths) below single "
