@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.page.chart import Dot, Line, dot_chart, heat_map, line_chart, tree
+from polytask.page.chart import Dot, Line, forest, heat_map, line_chart, tree
 from polytask.page.chart.svg import COLOURS, cut, ink, spread, text_width, ticks
 from polytask.page.form import PlanForm
 
@@ -60,7 +60,7 @@ def test_twelve_lines_differ_without_colour() -> None:
 @pytest.mark.parametrize("values", [[], [None], [float("nan")], [float("inf"), None]])
 def test_nothing_to_draw_is_no_drawing(values: list[float | None]) -> None:
     assert line_chart("title", [Line("a", list(enumerate(values)))]) is None
-    assert dot_chart("title", [Dot("a", value, "") for value in values]) is None
+    assert forest("title", [Dot("a", value, "") for value in values]) is None
     assert heat_map("title", ["a"] * len(values), ["b"], [[value] for value in values], most=1.0) is None
 
 

@@ -19,7 +19,9 @@ def make_search(folder: Path, count: int = 30, **changed: Any) -> Path:
     trials = [
         {
             "trial": number, "state": "complete" if number % 3 else "pruned", "value": number / count,
-            "parameters": {"train.learning_rate": 10 ** -(1 + number % 5), "balance.method": ODD if number % 2 else "sum"},
+            "parameters": {
+                "train.learning_rate": 10 ** -(1 + number % 5), "balance.method": ODD if number % 2 else "sum",
+            },
             "seconds": 3.0, "reason": None if number % 3 else f"worse {ODD}", "run": f"trials/{number:04d}",
         }
         for number in range(count)
@@ -77,5 +79,5 @@ def test_a_search_that_goes_on_and_one_that_cannot_be_read_have_a_page(tmp_path:
 
 
 def test_a_folder_of_another_kind_is_told_of_searches(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nor a search \(tune\.json\).*train, compare, tune or relate"):
+    with pytest.raises(UserError, match=r"nor a tuning \(tune\.json\).*train, compare, auto, tune or relate"):
         pt.report(tmp_path)

@@ -22,7 +22,7 @@ class GradientOptions(BalanceOptions):
 class GraddropOptions(GradientOptions):
     """In each element one sign is kept, by chance (GradDrop; Chen et al. 2020, algorithm 1)."""
 
-    method: Literal["graddrop"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["graddrop"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
 
     def build(self, tasks: tuple[str, ...]) -> Aggregator:
         del tasks
@@ -38,7 +38,7 @@ class TrimmedMeanOptions(GradientOptions):
 
     every_task: ClassVar[bool] = True
     scale: ClassVar[Scale] = "mean"
-    method: Literal["trimmed_mean"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["trimmed_mean"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     trim: int = Field(default=1, ge=1, description="number of greatest values, and of smallest values, to leave out")
 
     def build(self, tasks: tuple[str, ...]) -> Aggregator:

@@ -36,7 +36,7 @@ class UpgradOptions(WeightingOptions):
     """Each gradient projected to where it harms no task (UPGrad; Quinton and Rey 2024, section 3)."""
 
     scale: ClassVar[Scale] = "mean"
-    method: Literal["upgrad"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["upgrad"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
 
     def weighting(self) -> nn.Module:
         from torchjd.aggregation import UPGradWeighting
@@ -50,7 +50,7 @@ class DualprojOptions(WeightingOptions):
     """The mean gradient projected to where it harms no task (Lopez-Paz and Ranzato 2017, section 3)."""
 
     scale: ClassVar[Scale] = "mean"
-    method: Literal["dualproj"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["dualproj"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
 
     def weighting(self) -> nn.Module:
         from torchjd.aggregation import DualProjWeighting
@@ -64,7 +64,7 @@ class MgdaOptions(GramOptions):
     """The shortest mixture of the gradients (MGDA; Sener and Koltun 2018, equation 3)."""
 
     scale: ClassVar[Scale] = "mean"
-    method: Literal["mgda"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["mgda"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
 
     def build(self, tasks: tuple[str, ...]) -> Weighting:
         del tasks
@@ -77,7 +77,7 @@ class MgdaOptions(GramOptions):
 class PcgradOptions(WeightingOptions):
     """What opposes another task's gradient is taken out of each one (PCGrad; Yu et al. 2020, algorithm 1)."""
 
-    method: Literal["pcgrad"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["pcgrad"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
 
     def weighting(self) -> nn.Module:
         from torchjd.aggregation import PCGradWeighting
@@ -89,7 +89,7 @@ class GradvacOptions(WeightingOptions):
     """Gradients are turned until they are as alike as they used to be (GradVac; Wang et al. 2021, algorithm 1)."""
 
     every_task: ClassVar[bool] = True
-    method: Literal["gradvac"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["gradvac"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     beta: float = Field(default=0.01, ge=0, le=1, description="update rate of the running target similarity")
 
     def weighting(self) -> nn.Module:
@@ -102,7 +102,7 @@ class CagradOptions(GramOptions):
     """The mean gradient, moved towards the worst-off task (CAGrad; Liu et al. 2021a, algorithm 1)."""
 
     scale: ClassVar[Scale] = "mean"
-    method: Literal["cagrad"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["cagrad"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     c: float = Field(
         default=0.4, ge=0, description="radius of the search around the mean gradient, relative to its length"
     )
@@ -119,7 +119,7 @@ class NashMtlOptions(GramOptions):
     """The Nash bargaining solution; its direction only (Navon et al. 2022, section 3)."""
 
     scale: ClassVar[Scale] = "direction"
-    method: Literal["nash_mtl"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["nash_mtl"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
 
     def build(self, tasks: tuple[str, ...]) -> Weighting:
         del tasks
@@ -133,7 +133,7 @@ class AlignedMtlOptions(WeightingOptions):
     """The gradients made orthogonal and of one length (Aligned-MTL; Senushkin et al. 2023, algorithm 1)."""
 
     scale: ClassVar[Scale] = "mean"
-    method: Literal["aligned_mtl"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["aligned_mtl"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     length: Literal["min", "median", "rmse"] = Field(
         default="min", description="the common length: of the weakest principal component, the median, or the mean"
     )
@@ -148,7 +148,7 @@ class ImtlGOptions(WeightingOptions):
     """An update with equal projections on all gradients (IMTL-G; Liu et al. 2021b, section 3.1)."""
 
     scale: ClassVar[Scale] = "mean"
-    method: Literal["imtl_g"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["imtl_g"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
 
     def weighting(self) -> nn.Module:
         from torchjd.aggregation import IMTLGWeighting
@@ -159,7 +159,7 @@ class ImtlGOptions(WeightingOptions):
 class ConfigMethodOptions(GramOptions):
     """An update at equal angles to all gradients (ConFIG; Liu et al. 2024, equation 2)."""
 
-    method: Literal["config"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["config"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
 
     def build(self, tasks: tuple[str, ...]) -> Weighting:
         del tasks
@@ -174,7 +174,7 @@ class FairgradOptions(GramOptions):
     """An alpha-fair update; its direction only (FairGrad; Ban and Ji 2024, equation 4)."""
 
     scale: ClassVar[Scale] = "direction"
-    method: Literal["fairgrad"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["fairgrad"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     alpha: float = Field(
         default=2.0, gt=0, description="1 gives the Nash bargaining solution; greater values favour the worst-off task"
     )
@@ -191,7 +191,7 @@ class PcdOptions(WeightingOptions):
     """One task first, and the others' progress guaranteed (PCD; as in TorchJD 0.18, which cites its paper)."""
 
     every_task: ClassVar[bool] = True
-    method: Literal["pcd"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["pcd"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     primary: str | None = Field(default=None, description="the primary task; the first of the file by default")
     tau: float = Field(default=0.02, ge=0, le=1, description="share of its own progress that every other task keeps")
     beta: float = Field(default=0.999, ge=0, lt=1, description="decay of the running gradient lengths")
@@ -214,7 +214,7 @@ class KrumOptions(WeightingOptions):
 
     every_task: ClassVar[bool] = True
     scale: ClassVar[Scale] = "mean"
-    method: Literal["krum"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["krum"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     outliers: int = Field(default=0, ge=0, description="number of gradients that may be outliers")
     selected: int = Field(default=1, ge=1, description="number of gradients that are averaged")
 
@@ -264,7 +264,7 @@ class GradnormOptions(GramOptions):
     """Trained weights: the gradients' lengths follow the tasks' rates (GradNorm; Chen et al. 2018, section 3)."""
 
     every_task: ClassVar[bool] = True
-    method: Literal["gradnorm"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["gradnorm"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     measure: Literal["all", "top"] = Field(
         default="top", description="shared layers whose gradients are compared; as in the paper, the highest one"
     )

@@ -37,7 +37,7 @@ class UncertaintyOptions(LossOptions):
     """A learned variance a task: exp(-s) / 2 of its loss (Kendall et al. 2018, section 3.2)."""
 
     every_task: ClassVar[bool] = True
-    method: Literal["uncertainty"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["uncertainty"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     rate: float = Field(default=0.01, gt=0, description="learning rate of the variances (Adam)")
 
     def build(self, tasks: tuple[str, ...]) -> Weighting:
@@ -52,7 +52,7 @@ class ImtlLOptions(LossOptions):
     """A learned scale a task: exp(s) of its loss, minus s (IMTL-L; Liu et al. 2021b, section 3.2)."""
 
     every_task: ClassVar[bool] = True
-    method: Literal["imtl_l"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["imtl_l"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     rate: float = Field(default=0.01, gt=0, description="learning rate of the scales (Adam)")
 
     def build(self, tasks: tuple[str, ...]) -> Weighting:
@@ -67,7 +67,7 @@ class DwaOptions(LossOptions):
     """Greater weights for losses that fall slowly (dynamic weight average; Liu et al. 2019)."""
 
     every_task: ClassVar[bool] = True
-    method: Literal["dwa"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["dwa"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     temperature: float = Field(
         default=2.0, gt=0, description="temperature of the softmax; the greater, the more uniform the weights"
     )
@@ -89,7 +89,7 @@ class FamoOptions(LossOptions):
 
     every_task: ClassVar[bool] = True
     scale: ClassVar[Scale] = "mean"
-    method: Literal["famo"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["famo"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     rate: float = Field(default=0.025, gt=0, description="learning rate of the weights (Adam)")
     decay: float = Field(default=0.001, ge=0, description="weight decay of the weights")
 
@@ -105,7 +105,7 @@ class StchOptions(ScalarizerOptions):
     """A smooth maximum of the losses (smooth Tchebycheff; Lin et al. 2024, section 3)."""
 
     scale: ClassVar[Scale] = "mean"
-    method: Literal["stch"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["stch"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     mu: float = Field(default=0.5, gt=0, description="smoothing; towards 0 only the greatest loss counts")
 
     def scalarize(self, losses: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class GeometricMeanOptions(ScalarizerOptions):
     """The geometric mean of the losses (Chennupati et al. 2019, section 3.2)."""
 
     scale: ClassVar[Scale] = "mean"
-    method: Literal["geometric_mean"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["geometric_mean"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
 
     def scalarize(self, losses: Tensor) -> Tensor:
         from torchjd.scalarization import GeometricMean
@@ -131,7 +131,7 @@ class RandomOptions(ScalarizerOptions):
     """Random weights in every step, as a test of the others (Lin et al. 2022, algorithm 2)."""
 
     scale: ClassVar[Scale] = "mean"
-    method: Literal["random"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["random"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
 
     def scalarize(self, losses: Tensor) -> Tensor:
         from torchjd.scalarization import Random
@@ -142,7 +142,7 @@ class RandomOptions(ScalarizerOptions):
 class CosmosOptions(ScalarizerOptions):
     """The sum, minus a reward for losses that are alike (COSMOS; Ruchte and Grabocka 2021, section 4)."""
 
-    method: Literal["cosmos"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["cosmos"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     reward: float = Field(
         default=1.0, ge=0, description="weight of the cosine similarity between the losses and equal losses"
     )
@@ -157,7 +157,7 @@ class CosmosOptions(ScalarizerOptions):
 class PbiOptions(ScalarizerOptions):
     """The losses' common part, plus a penalty for what differs (PBI; Zhang and Li 2007, section III)."""
 
-    method: Literal["pbi"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["pbi"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     penalty: float = Field(default=1.0, ge=0, description="weight of the distance from equal losses")
 
     def scalarize(self, losses: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ class RowsOptions(BalanceOptions):
     shape: ClassVar[Shape] = "losses"
     scale: ClassVar[Scale] = "mean"
     reads_rows: ClassVar[bool] = True
-    method: Literal["rows"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    method: Literal["rows"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
 
     def build(self, tasks: tuple[str, ...]) -> Weighting:
         del tasks

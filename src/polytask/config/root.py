@@ -100,7 +100,7 @@ class Config(Options):
         modules = [name for name in modules_of(chosen) if name not in self.extensions]
         import_extensions(modules)  # as processes that are started from here have to
         if modules:  # the options are frozen for everybody else
-            self.__dict__["extensions"] = (*self.extensions, *modules)
+            object.__setattr__(self, "extensions", (*self.extensions, *modules))
             self.__pydantic_fields_set__.add("extensions")
         return self
 

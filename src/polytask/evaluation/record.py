@@ -19,13 +19,22 @@ OTHER = "other"
 
 
 def prediction_lines(answers: TaskPredictions) -> Iterator[dict[str, Any]]:
-    """Yield for each row its number, its label, its prediction, and the beginning of its text."""
+    """Yield for each row its number, its label, its prediction, and the beginning of its text.
+
+    Labels of words come with the place of each word in the text, in code points.
+    """
     rows = answers.rows
-    raw = answers.source.raw.columns(["text", "pair"], rows)
+    places = ["starts", "ends"] if answers.words is not None else []
+    raw = answers.source.raw.columns(["text", "pair", *places], rows)
     texts = zip(raw["text"], raw["pair"], strict=True)
-    for row, label, found, (text, pair) in zip(rows, answers.labels, answers.predictions, texts, strict=True):
+    words: list[dict[str, Any]] = [{} for _ in rows]
+    if places:
+        words = [{"words": list(zip(*span, strict=True))} for span in zip(raw["starts"], raw["ends"], strict=True)]
+    for row, label, found, (text, pair), word in zip(
+        rows, answers.labels, answers.predictions, texts, words, strict=True
+    ):
         shown = text if pair is None else f"{text} | {pair}"
-        yield {"row": row, "label": label, "prediction": found, "text": shown[:TEXT_LENGTH]}
+        yield {"row": row, "label": label, "prediction": found, "text": shown[:TEXT_LENGTH], **word}
 
 
 def confusion(task: Task, answers: TaskPredictions) -> dict[str, Any] | None:

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from polytask.page.block import Block, Missing, TableBlock, TextBlock, answer, count, drawn
+from polytask.page import marks
+from polytask.page.block import (
+    Block,
+    Chart,
+    Folded,
+    MarkedTexts,
+    Missing,
+    TableBlock,
+    TextBlock,
+    answer,
+    count,
+    drawn,
+    signed,
+)
 from polytask.page.chart import heat_map
 from polytask.page.folder import RunFolder
 from polytask.page.form import ConfusionForm, PredictionForm
 from polytask.page.reading import read_predictions
 
-SHOWN = 8  # rows a task
+SHOWN = 3  # errors a task that stand open
+MORE = 20  # with those behind a line
 
 
 def confusions(run: RunFolder) -> Iterator[Block]:
@@ -19,32 +33,25 @@ def confusions(run: RunFolder) -> Iterator[Block]:
     if found.value is None:
         yield Missing(f"{found.problem}" + ("" if run.finished else " It is written when the run is finished."))
         return
-    charts = [
-        heat_map(task, matrix.labels, matrix.labels, _shares(matrix), most=1.0, texts=_texts(matrix))
-        for task, matrix in found.value.items()
-        if _is_square(matrix)
-    ]
+    charts = [_confusion(task, matrix) for task, matrix in found.value.items() if matrix.is_square]
     caption = (
         "Rows are the truth, columns the answer. Numbers count texts, or spans (O: there is none). The colour is "
-        "their share of the row."
+        "their share of the row. Recall: the share of the row that was found."
     )
     yield drawn(charts, "no task has one: they are drawn for classes and for spans.", caption)
-    broken = [task for task, matrix in found.value.items() if not _is_square(matrix)]
+    broken = [task for task, matrix in found.value.items() if not matrix.is_square]
     if broken:
         yield Missing(f"the matrix of {', '.join(broken)} in confusion.json is not as large as its labels say.")
 
 
-def _is_square(matrix: ConfusionForm) -> bool:
-    size = len(matrix.labels)
-    return len(matrix.counts) == size and all(len(row) == size for row in matrix.counts)
-
-
-def _shares(matrix: ConfusionForm) -> list[list[float | None]]:
-    return [[value / (sum(row) or 1) for value in row] for row in matrix.counts]
-
-
-def _texts(matrix: ConfusionForm) -> list[list[str]]:
-    return [[str(value) for value in row] for row in matrix.counts]
+def _confusion(task: str, matrix: ConfusionForm) -> Chart | None:
+    """Draw counts, with the recall of each row as the last column."""
+    shares: list[list[float | None]] = [[*(value / (sum(row) or 1) for value in row), None] for row in matrix.counts]
+    texts = [
+        [*map(str, row), f"{100 * row[place] / sum(row):.0f} %" if sum(row) and label != "O" else "\u2013"]
+        for place, (row, label) in enumerate(zip(matrix.counts, matrix.labels, strict=True))
+    ]
+    return heat_map(task, matrix.labels, [*matrix.labels, "recall"], shares, most=1.0, texts=texts, whole=True)
 
 
 def answers(run: RunFolder) -> Iterator[Block]:
@@ -65,15 +72,44 @@ def answers(run: RunFolder) -> Iterator[Block]:
         if not wrong:
             yield TextBlock(f"{task}: all {count(len(found.values))} answers on the {split} rows are right.")
             continue
-        rows = [[f"{one.row}", answer(one.label), answer(one.prediction), one.text] for one in wrong[:SHOWN]]
-        caption = (
-            f"{task}: {len(rows)} of {count(len(wrong))} wrong answers, of {count(len(found.values))} {split} rows"
-        )
-        yield TableBlock(caption, ["row", "truth", "answer", "text"], rows, words=4, wide=True)
+        yield from _shown(task, split, wrong, len(found.values))
+
+
+def _shown(task: str, split: str, wrong: Sequence[PredictionForm], total: int) -> Iterator[Block]:
+    """Yield the first errors, and some more behind a line."""
+    numbers = all(_is_number(one.label) and _is_number(one.prediction) for one in wrong)
+    what = "largest errors, of" if numbers else "wrong answers:"
+    told = f"{count(len(wrong))} of {count(total)} {split} rows"
+    make = _marked if all(marks.fits(one) for one in wrong[:MORE]) else _numbers if numbers else _table
+    yield make(f"{task}: {what} {told}", wrong[:SHOWN])
+    if len(wrong) > SHOWN:
+        more = wrong[SHOWN:MORE]
+        yield Folded(f"{len(more)} more of {task}", [make(f"{task}: {what} {told}, more", more)])
+
+
+def _table(caption: str, wrong: Sequence[PredictionForm]) -> Block:
+    rows = [[f"{one.row}", answer(one.label), answer(one.prediction), one.text] for one in wrong]
+    return TableBlock(caption, ["row", "truth", "answer", "text"], rows, words=4, wide=True)
+
+
+def _numbers(caption: str, wrong: Sequence[PredictionForm]) -> Block:
+    rows = [
+        [f"{one.row}", answer(one.label), answer(one.prediction), signed(one.prediction - one.label, 2), one.text]
+        for one in wrong
+    ]
+    return TableBlock(caption, ["row", "truth", "answer", "error", "text"], rows, words=5, wide=True)
+
+
+def _marked(caption: str, wrong: Sequence[PredictionForm]) -> Block:
+    return MarkedTexts(caption, [marks.marked(one) for one in wrong])
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _wrong(predictions: Sequence[PredictionForm]) -> list[PredictionForm]:
     wrong = [one for one in predictions if one.label != one.prediction]
-    if all(isinstance(one.label, int | float) and isinstance(one.prediction, int | float) for one in wrong):
+    if all(_is_number(one.label) and _is_number(one.prediction) for one in wrong):
         wrong.sort(key=lambda one: -abs(one.label - one.prediction))
     return wrong

@@ -23,7 +23,7 @@ from polytask.page.block import (
     number,
     signed,
 )
-from polytask.page.chart import Dot, Point, dot_chart, scatter_chart
+from polytask.page.chart import Dot, Point, forest, scatter_chart
 from polytask.page.form import AutoForm, TriedForm
 from polytask.page.reading import read, read_text
 
@@ -102,10 +102,10 @@ def _tasks(value: AutoForm) -> Iterator[Block]:
     floor = value.options.get("floor")
     lines = [(0.0, "its own model")]
     lines += [(-floor / 100, f"floor: {floor:g} points below")] if isinstance(floor, int | float) and floor else []
-    yield drawn(
-        [dot_chart("shipped against each task's own model", dots, lines=lines)],
-        "no difference is a number.",
-        "Differences of scores with their 95 % intervals over rows, one seed; hollow where no difference is possible.",
+    chart = forest("shipped against each task's own model", dots, lines=lines)
+    yield chart or Missing("no difference is a number.")
+    yield TextBlock(
+        "Differences of scores with their 95 % intervals over rows, one seed; hollow where there may be none."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeAlias
 from urllib.parse import quote
 
@@ -37,7 +37,14 @@ class Mark:
     tone: str
 
 
-Cell: TypeAlias = "str | Link | Mark"
+@dataclass(frozen=True)
+class Strong:
+    """A value in bold, such as the best one of a row."""
+
+    strong: str
+
+
+Cell: TypeAlias = "str | Link | Mark | Strong"
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,29 @@ class Charts:
 
 
 @dataclass(frozen=True)
+class ForestRow:
+    """A value of a forest plot: its name, its drawing, and the value as text."""
+
+    name: str
+    value: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class Forest:
+    """A forest plot, as wide as the screen allows.
+
+    Attributes:
+        ticks: what the axis says, and where, in percent of its width.
+    """
+
+    template: ClassVar[str] = "forest.html"
+    title: str
+    rows: Sequence[ForestRow]
+    ticks: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
 class Code:
     """Text to be copied as it is."""
 
@@ -112,15 +142,108 @@ class Code:
     text: str
 
 
-Block: TypeAlias = "TextBlock | Missing | Listed | TableBlock | Charts | Code"
+@dataclass(frozen=True)
+class Card:
+    """What one task reached, for a person in a hurry.
+
+    Attributes:
+        metric: the name of the score.
+        facts: short lines below the score, such as its interval.
+        sentence: what the score means.
+        tone: of the edge: good, part, bad or open.
+    """
+
+    title: str
+    metric: str
+    value: str
+    facts: Sequence[str]
+    sentence: str
+    tone: str
+
+
+@dataclass(frozen=True)
+class Cards:
+    """Cards side by side, as many as fit."""
+
+    template: ClassVar[str] = "cards.html"
+    cards: Sequence[Card]
+
+
+@dataclass(frozen=True)
+class Banner:
+    """The answer of a page, in one frame."""
+
+    template: ClassVar[str] = "banner.html"
+    label: str
+    title: str
+    text: str
+    tone: str = "good"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a text: plain, or marked with a label.
+
+    Attributes:
+        label: empty where the part is plain.
+        tone: whether the mark is right, missed or wrong; shown by the frame and read aloud.
+    """
+
+    text: str
+    label: str = ""
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class MarkedText:
+    """A row whose truth stands above the answer, both marked in the text."""
+
+    row: str
+    truth: Sequence[Piece]
+    answer: Sequence[Piece]
+
+
+@dataclass(frozen=True)
+class MarkedTexts:
+    """Rows with marks in their texts."""
+
+    template: ClassVar[str] = "marked.html"
+    caption: str
+    rows: Sequence[MarkedText]
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Blocks behind one line that opens."""
+
+    template: ClassVar[str] = "folded.html"
+    title: str
+    blocks: Sequence[Block]
+
+
+Block: TypeAlias = (
+    "TextBlock | Missing | Listed | TableBlock | Charts | Code | Forest | Cards | Banner | MarkedTexts | Folded"
+)
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with what stands below it."""
+    """A heading with what stands below it.
+
+    Attributes:
+        folded: whether it is closed until a person opens it.
+        hint: what a closed section says beside its title.
+    """
 
     title: str
     blocks: Sequence[Block]
+    folded: bool = False
+    hint: str = ""
+
+    @property
+    def empty(self) -> bool:
+        """Whether it only says that there is nothing to show."""
+        return all(isinstance(block, TextBlock | Missing) for block in self.blocks)
 
     @property
     def anchor(self) -> str:
@@ -142,6 +265,15 @@ class Page:
     sections: Sequence[Section] = field(default_factory=list[Section])
 
 
+def ordered(sections: Iterable[Section]) -> list[Section]:
+    """Put open sections first, then the folded ones, then those that hold nothing: one line each."""
+    listed = list(sections)
+    shown = [section for section in listed if not section.empty]
+    empty = [replace(section, folded=True, hint="nothing to show") for section in listed if section.empty]
+    shown.sort(key=lambda section: section.folded)
+    return [*shown, *empty]
+
+
 def drawn(charts: Iterable[Chart | None], absent: str, caption: str = "") -> Block:
     """Put charts side by side, or say why there is none."""
     kept = [chart for chart in charts if chart is not None]
@@ -161,12 +293,12 @@ def signed(value: float | None, digits: int = 4) -> str:
     return f"+{shown}" if value is not None and math.isfinite(value) and round(value, digits) > 0 else shown
 
 
-def interval(low: float | None, high: float | None, *, sign: bool = False) -> str:
+def interval(low: float | None, high: float | None, *, sign: bool = False, digits: int = 4) -> str:
     """Write an interval; empty where there is none."""
     if low is None or high is None:
         return ""
     write = signed if sign else number
-    return f"{write(low)} to {write(high)}"
+    return f"{write(low, digits)} to {write(high, digits)}"
 
 
 def count(value: float | None) -> str:
@@ -204,8 +336,8 @@ def answer(value: Any) -> str:  # noqa: ANN401
     return "none" if value is None else str(value)
 
 
-def _entities(tags: Sequence[str]) -> str:
-    """Write the BIO tags of a row's words as spans: the words are counted from 1."""
+def tag_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Return the spans of the BIO tags of a row's words: label, first and last word, counted from 1."""
     spans: list[tuple[str, int, int]] = []
     for place, tag in enumerate(tags, start=1):
         label = tag[2:]
@@ -213,5 +345,10 @@ def _entities(tags: Sequence[str]) -> str:
             spans[-1] = (label, spans[-1][1], place)
         elif label:
             spans.append((label, place, place))
+    return spans
+
+
+def _entities(tags: Sequence[str]) -> str:
+    spans = tag_spans(tags)
     written = (f"{label} {first}" if first == last else f"{label} {first}\u2013{last}" for label, first, last in spans)
     return ", ".join(written) or "none"

@@ -6,11 +6,13 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from polytask.page.arm_table import arm_table
 from polytask.page.block import (
+    Banner,
     Block,
     Cell,
-    Chart,
     Code,
+    Forest,
     Link,
     Listed,
     Mark,
@@ -25,9 +27,10 @@ from polytask.page.block import (
     duration,
     interval,
     number,
+    ordered,
     signed,
 )
-from polytask.page.chart import Dot, dot_chart
+from polytask.page.chart import Dot, forest
 from polytask.page.form import ComparisonForm, ExampleForm, VerdictForm
 from polytask.page.reading import read, read_text
 from polytask.page.relatedness import task_matrix
@@ -63,23 +66,25 @@ def comparison_page(folder: Path) -> Page:
     value = found.value
     sections = [
         Section("Verdicts", list(_verdicts(value))),
+        Section("Scores of every arm", list(arm_table(value))),
         Section("Differences to single models", list(_differences(value))),
-        Section("Scores of every arm", list(_scores(value))),
         Section("What an arm costs", list(_costs(value))),
-        Section("Transfer between tasks", [_transfer(value)]),
-        Section("Rows that sharing fixed and broke", list(_examples(value))),
         Section("Runs", list(_runs(folder, value))),
-        Section("To repeat the comparison", list(_repeat(folder, value))),
+        Section("Each seed", list(_scores(value)), folded=True, hint="all figures of every arm"),
+        Section("Transfer between tasks", [_transfer(value)], folded=True, hint="how pairs of tasks change each other"),
+        Section("Rows that sharing fixed and broke", list(_examples(value)), folded=True, hint="test rows"),
+        Section("To repeat the comparison", list(_repeat(folder, value)), folded=True, hint="command, configuration"),
     ]
     kind = f"Did sharing pay off: {len(value.tasks)} tasks, {len(value.arms)} arms, {len(value.seeds)} seeds"
-    return Page(title, kind, list(_lead(value)), sections)
+    return Page(title, kind, list(_lead(value)), ordered(sections))
 
 
 def _lead(value: ComparisonForm) -> Iterator[Block]:
     if value.recommended:
-        yield TextBlock(f"Recommended: {value.recommended}.")
-        if value.reason:
-            yield TextBlock(f"{value.reason.rstrip('.')}.")
+        told = ARMS.get(value.recommended, ", ".join(getattr(value.arms.get(value.recommended), "overrides", [])))
+        title = f"Recommended: {value.recommended}" + (f" ({told})" if told else "")
+        reason = "" if not value.reason else f"{value.reason.rstrip('.')}."
+        yield Banner("Did sharing pay off?", title, reason)
     else:
         yield Missing("comparison.json recommends no arm.")
     if value.notes:
@@ -90,8 +95,9 @@ def _verdicts(value: ComparisonForm) -> Iterator[Block]:
     rows: list[list[Cell]] = []
     for task, found in value.tasks.items():
         name, tone = VERDICTS.get(found.verdict or "", (found.verdict or "none", "open"))
-        rows.append([task, Mark(name, tone), found.sentence or ""])
-    yield TableBlock("Each task", ["task", "verdict", "why"], rows, words=3, wide=True)
+        sentence = (found.sentence or "").removeprefix(f"{name}: ")
+        rows.append([task, Mark(name, tone), _what_to_do(found, value), sentence])
+    yield TableBlock("Each task", ["task", "verdict", "what to do", "why"], rows, words=4, wide=True)
     if value.floor is not None:
         yield TextBlock(
             f"An arm is recommended only if no task lies more than {value.floor:g} points (hundredths) below single "
@@ -99,19 +105,43 @@ def _verdicts(value: ComparisonForm) -> Iterator[Block]:
         )
 
 
+def _what_to_do(found: VerdictForm, value: ComparisonForm) -> str:
+    """Say what to do about a verdict."""
+    if found.verdict == "share":
+        return "Train it together with the others."
+    if found.verdict == "share_partly":
+        return "Train it together, with an arm that shares less."
+    if found.verdict == "keep_apart":
+        return "Give it a model of its own."
+    needed = found.needed
+    ways: list[str] = []
+    if needed is not None and needed.seeds is not None:
+        ways.append(f"start the same command with --seeds {needed.seeds} (now {len(value.seeds)})")
+    if needed is not None and needed.rows is not None:
+        now = "" if found.rows is None else f" (now {found.rows})"
+        ways.append(f"label test rows until there are {needed.rows}{now}")
+    if not ways:
+        return "Train longer or with more rows and compare again: more seeds or test rows alone would not tell."
+    said = "; or ".join(ways)
+    return f"{said[0].upper()}{said[1:]}."
+
+
 def _differences(value: ComparisonForm) -> Iterator[Block]:
     floor = [] if value.floor is None else [(-value.floor / 100, f"floor: {value.floor:g} points below")]
-    charts = [_difference_chart(task, found, floor) for task, found in value.tasks.items()]
-    yield drawn(
-        charts,
-        "no difference is a number.",
+    drawings = [_difference_chart(task, found, floor) for task, found in value.tasks.items()]
+    shown = [drawing for drawing in drawings if drawing is not None]
+    if not shown:
+        yield Missing("no difference is a number.")
+        return
+    yield from shown
+    yield TextBlock(
         f"Difference of an arm's score to single models, with its {100 * value.level:g} % interval. The solid line "
-        "is no difference, the dashed one the floor. A dot is hollow where its "
-        "interval holds no difference, and filled elsewhere.",
+        "is no difference, the dashed one the floor. A dot is hollow where its interval holds no difference, and "
+        "filled elsewhere."
     )
 
 
-def _difference_chart(task: str, verdict: VerdictForm, floor: list[tuple[float, str]]) -> Chart | None:
+def _difference_chart(task: str, verdict: VerdictForm, floor: list[tuple[float, str]]) -> Forest | None:
     dots: list[Dot] = []
     for arm, score in verdict.arms.items():
         if arm == "single":
@@ -120,7 +150,7 @@ def _difference_chart(task: str, verdict: VerdictForm, floor: list[tuple[float, 
         shown = signed(score.delta, 3)
         shown += "" if score.low is None else f"  ({signed(score.low, 3)} to {signed(score.high, 3)})"
         dots.append(Dot(arm, score.delta, shown, score.low, score.high, None, apart))
-    return dot_chart(f"{task}: {verdict.metric}", dots, lines=[(0.0, "no difference"), *floor])
+    return forest(f"{task}: {verdict.metric}", dots, lines=[(0.0, "no difference"), *floor])
 
 
 def _scores(value: ComparisonForm) -> Iterator[Block]:
@@ -202,9 +232,7 @@ def _runs(folder: Path, value: ComparisonForm) -> Iterator[Block]:
         for seed, paths in found.runs.items():
             rows.extend([arm, seed, _link(folder, path)] for path in paths)
     if rows:
-        yield TableBlock(
-            "The runs; polytask report RUN writes the page of one", ["arm", "seed", "folder"], rows, words=3
-        )
+        yield TableBlock("The report of every finished run", ["arm", "seed", "folder"], rows, words=3)
     else:
         yield from _runs_in(folder)
 
@@ -224,7 +252,7 @@ def _runs_in(folder: Path) -> Iterator[Block]:
         [_link(folder, f"runs/{one.name}"), "finished" if (one / "scores.json").is_file() else "not finished"]
         for one in found
     ]
-    yield TableBlock("The runs so far; polytask report RUN writes the page of one", ["folder", "state"], rows, words=2)
+    yield TableBlock("The runs so far", ["folder", "state"], rows, words=2)
 
 
 def _repeat(folder: Path, value: ComparisonForm) -> Iterator[Block]:

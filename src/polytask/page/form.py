@@ -114,6 +114,12 @@ class ConfusionForm(Form):
     labels: list[str]
     counts: list[list[int]]
 
+    @property
+    def is_square(self) -> bool:
+        """Whether the matrix is as large as its labels say."""
+        size = len(self.labels)
+        return len(self.counts) == size and all(len(row) == size for row in self.counts)
+
 
 class TaskForm(Form):
     """A task of data.json."""
@@ -161,6 +167,7 @@ class PredictionForm(Form):
     label: Any = None
     prediction: Any = None
     text: str = ""
+    words: list[tuple[int, int]] | None = None
 
 
 class ArmScoreForm(Form):
@@ -175,6 +182,13 @@ class ArmScoreForm(Form):
     values: list[Number] = Field(default_factory=list[Number])
 
 
+class NeededForm(Form):
+    """What would tell: so many test rows, or so many seeds; None where it is out of reach."""
+
+    rows: int | None = None
+    seeds: int | None = None
+
+
 class VerdictForm(Form):
     """A task of a comparison."""
 
@@ -182,6 +196,8 @@ class VerdictForm(Form):
     arms: dict[str, ArmScoreForm]
     verdict: str | None = None
     sentence: str | None = None
+    rows: int | None = None
+    needed: NeededForm | None = None
 
 
 class ArmForm(Form):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from polytask.page.block import Block, Chart, Code, Missing, TableBlock, TextBlock, count, drawn, number
+from polytask.page.block import Block, Chart, Code, Folded, Missing, TableBlock, TextBlock, count, drawn, number
 from polytask.page.chart import tree
 from polytask.page.folder import RunFolder
 
@@ -30,7 +30,7 @@ def sharing(run: RunFolder) -> Iterator[Block]:
         "it, dashed where one task has it to itself.",
     )
     if run.record.picture:
-        yield Code("The same as text, the top layer first", run.record.picture)
+        yield Folded("The same as text", [Code("The plan, the top layer first", run.record.picture)])
     if changes:
         rows = [
             [

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from polytask.page.block import (
     Block,
     Chart,
     Code,
+    Folded,
     Listed,
     Missing,
     Page,
@@ -19,10 +20,11 @@ from polytask.page.block import (
     drawn,
     duration,
     number,
+    ordered,
 )
 from polytask.page.chart import heat_map, tree
 from polytask.page.chart.svg import finite
-from polytask.page.form import Matrix, RelatednessForm
+from polytask.page.form import Matrix, MeasureForm, RelatednessForm
 from polytask.page.reading import read
 
 
@@ -35,12 +37,12 @@ def relatedness_page(folder: Path) -> Page:
     value = found.value
     lead: list[Block] = [Listed(value.sentences)] if value.sentences else []
     sections = [
-        Section("Groups and the proposed plan", list(_groups(folder, value))),
         Section("Measures", list(_measures(value))),
+        Section("Groups and the proposed plan", list(_groups(folder, value))),
         Section("What each measure predicted", [_predictions(value)]),
-        Section("Cost", [_cost(value)]),
+        Section("Cost", [_cost(value)], folded=True, hint=_share(value)),
     ]
-    return Page(title, f"How related are {len(value.tasks)} tasks", lead, sections)
+    return Page(title, f"How related are {len(value.tasks)} tasks", lead, ordered(sections))
 
 
 def _groups(folder: Path, value: RelatednessForm) -> Iterator[Block]:
@@ -57,7 +59,7 @@ def _groups(folder: Path, value: RelatednessForm) -> Iterator[Block]:
         "A box is one set of weights; dashed boxes serve one task.",
     )
     if value.picture:
-        yield Code("The same plan as text", value.picture)
+        yield Folded("The same plan as text", [Code("The plan", value.picture)])
     if (folder / "affinity.json").is_file():
         yield Code(
             "To train by it, in the configuration (the path is relative to it)",
@@ -68,16 +70,34 @@ def _groups(folder: Path, value: RelatednessForm) -> Iterator[Block]:
 def _measures(value: RelatednessForm) -> Iterator[Block]:
     if not value.measures:
         yield Missing("relatedness.json holds no measure.")
-    for name, measure in value.measures.items():
-        title = name.replace("_", " ")
-        matrices = {title: measure.matrix or []}
-        matrices |= {f"{title}, layer {layer}": found for layer, found in measure.layers.items()}
-        most = max((size_of(matrix) for matrix in matrices.values()), default=0.0)  # one scale for all of a measure
-        charts = [task_matrix(heading, value.tasks, matrix, most) for heading, matrix in matrices.items()]
-        if measure.error is not None:
-            charts.append(task_matrix(f"{title}: standard error", value.tasks, measure.error))
-        caption = "Row and column are tasks. Blue is above zero, orange below; a task beside itself has no colour."
-        yield drawn(charts, f"{title} has no value.", caption)
+    # The cosine first: it is what groups are made by, and the only measure with a sign that has been tested.
+    for name, measure in sorted(value.measures.items(), key=lambda item: "cosine" not in item[0]):
+        yield from _measure(name.replace("_", " "), measure, value.tasks)
+
+
+def _measure(title: str, measure: MeasureForm, tasks: Sequence[str]) -> Iterator[Block]:
+    matrices = [measure.matrix or [], *measure.layers.values()]
+    most = max((size_of(matrix) for matrix in matrices), default=0.0)  # one scale for all of a measure
+    noise = _noise(measure)
+    caption = "Row and column are tasks. Blue is above zero, orange below; a task beside itself has no colour."
+    caption += " Grey: within two standard errors of zero, so it may be noise." if noise else ""
+    yield drawn([task_matrix(title, tasks, measure.matrix or [], most, noise)], f"{title} has no value.", caption)
+    if measure.error is not None:
+        errors = task_matrix(f"{title}: standard error", tasks, measure.error)
+        yield Folded(f"Standard errors of {title}", [drawn([errors], "they are no matrix of the tasks.")])
+    if measure.layers:
+        charts = [task_matrix(f"{title}, layer {layer}", tasks, found, most) for layer, found in measure.layers.items()]
+        yield Folded(f"{title} in each of {len(charts)} layers", [drawn(charts, "the layers have no value.")])
+
+
+def _noise(measure: MeasureForm) -> set[tuple[int, int]]:
+    """Return the cells, by row and column, that lie within two standard errors of zero."""
+    return {
+        (row, column)
+        for row, (values, errors) in enumerate(zip(measure.matrix or [], measure.error or [], strict=False))
+        for column, (value, error) in enumerate(zip(values, errors, strict=False))
+        if row != column and value is not None and error is not None and abs(value) <= 2 * abs(error)
+    }
 
 
 def size_of(matrix: Matrix) -> float:
@@ -86,11 +106,18 @@ def size_of(matrix: Matrix) -> float:
     return max((abs(value) for value in finite(apart)), default=0.0)
 
 
-def task_matrix(title: str, tasks: Sequence[str], matrix: Matrix, most: float | None = None) -> Chart | None:
+def task_matrix(
+    title: str,
+    tasks: Sequence[str],
+    matrix: Matrix,
+    most: float | None = None,
+    grey: Collection[tuple[int, int]] = (),
+) -> Chart | None:
     """Draw a matrix of tasks; None when it is not one.
 
     Args:
         most: the size of a value that has the full colour; by default that of the greatest one.
+        grey: cells that may be noise.
     """
     if len(matrix) != len(tasks) or any(len(row) != len(tasks) for row in matrix):
         return None
@@ -100,7 +127,7 @@ def task_matrix(title: str, tasks: Sequence[str], matrix: Matrix, most: float | 
     coloured = [
         [None if row == column else value for column, value in enumerate(values)] for row, values in enumerate(matrix)
     ]
-    return heat_map(title, tasks, tasks, coloured, most=full or 1.0, texts=texts)
+    return heat_map(title, tasks, tasks, coloured, most=full or 1.0, texts=texts, grey=grey)
 
 
 def _fitting(value: float | None, most: float) -> str:
@@ -122,6 +149,11 @@ def _predictions(value: RelatednessForm) -> Block:
     return TableBlock(
         "Rank correlation with the measured transfer (Spearman)", ["measure", "correlation", "pairs"], rows
     )
+
+
+def _share(value: RelatednessForm) -> str:
+    share = value.cost.share_of_joint_run if value.cost is not None else None
+    return "" if share is None else f"{100 * share:.1f} % of one joint run"
 
 
 def _cost(value: RelatednessForm) -> Block:

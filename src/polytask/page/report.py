@@ -27,20 +27,37 @@ class FolderKind:
 
     Attributes:
         signs: groups of names; a folder that holds all of a group is of the kind.
+        inner: folders of runs in it whose pages are written too, since its own page links to them.
     """
 
     signs: tuple[tuple[str, ...], ...]
     page: Callable[[Path], Page]
+    inner: Callable[[Path], list[Path]] = lambda _: []
 
     def fits(self, folder: Path) -> bool:
         """Whether a folder is of this kind."""
         return any(all((folder / name).exists() for name in group) for group in self.signs)
 
 
+def _runs_in(folder: Path) -> list[Path]:
+    """Return the finished runs of a comparison whose page is not there or older than their scores."""
+    return [
+        scores.parent
+        for scores in sorted((folder / "runs").glob("*/scores.json"))
+        if _changed_at(scores.with_name(NAME)) < _changed_at(scores)
+    ]
+
+
+def _changed_at(path: Path) -> float:
+    return path.stat().st_mtime if path.is_file() else 0.0
+
+
 # In the order in which they are looked for.
 FOLDER_KINDS = (
     FolderKind((("auto.json",), ("auto-config.json",)), auto_page),
-    FolderKind((("comparison.json",), ("config.json", "runs")), comparison_page),  # the second one is not finished
+    FolderKind(
+        (("comparison.json",), ("config.json", "runs")), comparison_page, _runs_in
+    ),  # the second one is not finished
     FolderKind((("relatedness.json",),), relatedness_page),
     FolderKind((("tune.json",), ("search.json", "trials")), tuning_page),  # the second one is not finished
     FolderKind((("events.jsonl",), ("run.json",), ("scores.json",)), run_page),
@@ -50,7 +67,8 @@ FOLDER_KINDS = (
 def report(folder: str | Path) -> Path:
     """Write `folder/report.html` about a run, comparison, search, tuning or relatedness folder, and return its path.
 
-    The model folder of a run stands for the run: nothing is written into it.
+    The model folder of a run stands for the run: nothing is written into it. The page of a comparison links to those of
+    its finished runs, which are written with it.
 
     What is missing in the folder, such as the scores of a run that goes on, is said on the page.
 
@@ -59,7 +77,13 @@ def report(folder: str | Path) -> Path:
         OutputError: the page cannot be written.
     """
     place = _of_model(Path(folder))
-    page = _kind_of(place).page(place)
+    kind = _kind_of(place)
+    for run in kind.inner(place):
+        _write(run, run_page(run))
+    return _write(place, kind.page(place))
+
+
+def _write(place: Path, page: Page) -> Path:
     path = place / NAME
     temporary = path.with_name(f".{NAME}")
     try:

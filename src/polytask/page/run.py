@@ -8,8 +8,8 @@ from pathlib import Path
 from polytask.page.answers import answers, confusions
 from polytask.page.block import (
     Block,
-    Chart,
     Code,
+    Folded,
     Listed,
     Missing,
     Page,
@@ -22,8 +22,11 @@ from polytask.page.block import (
     interval,
     isolated,
     number,
+    ordered,
 )
-from polytask.page.chart import Dot, dot_chart
+from polytask.page.cards import ERRORS, cards
+from polytask.page.chart import Dot, forest
+from polytask.page.chart.svg import finite
 from polytask.page.folder import RunFolder
 from polytask.page.plan import sharing
 from polytask.page.training_curves import TrainingCurves
@@ -33,23 +36,27 @@ def run_page(folder: Path) -> Page:
     """Return the page."""
     run = RunFolder(folder)
     training_curves = TrainingCurves(run)
+    config = run.config_text is not None
     sections = [
         Section("Scores", list(_scores(run))),
-        Section("Tasks and data", list(_data(run))),
-        Section("What the tasks share", list(sharing(run))),
-        Section("What each task has seen", list(training_curves.exposure())),
-        Section("Learning curves", list(training_curves.curves())),
-        Section("Evaluations", list(training_curves.evaluations())),
-        Section("Weights of the tasks", list(training_curves.weights())),
-        Section("Similarity of the gradients", list(training_curves.similarity())),
-        Section("Forgetting", list(training_curves.forgetting())),
+        Section("What it gets wrong", list(answers(run))),
         Section("What was confused", list(confusions(run))),
-        Section("Answers on the test rows", list(answers(run))),
-        Section("Speed and memory", list(_speed(run, training_curves))),
-        Section("To repeat the run", list(_repeat(run))),
+        Section("Learning curves", list(training_curves.curves()), len(training_curves) < 2, _steps(run)),
+        Section("What the tasks share", list(sharing(run)), not run.events_of("split", "merge"), _strategy(run)),
+        Section("Tasks and data", list(_data(run)), folded=True, hint=_notes(run)),
+        Section("Evaluations", list(training_curves.evaluations()), folded=True, hint="the dev scores of the log"),
+        Section("What each task has seen", list(training_curves.exposure()), folded=True, hint="rows, tokens, epochs"),
+        Section("Weights of the tasks", list(training_curves.weights()), folded=True, hint="over the steps"),
+        Section("Similarity of the gradients", list(training_curves.similarity()), folded=True),
+        Section("Forgetting", list(training_curves.forgetting()), folded=True, hint="the scores after each stage"),
+        Section("Speed and memory", list(_speed(run, training_curves)), folded=True, hint=duration(run.record.seconds)),
+        Section("To repeat the run", list(_repeat(run)), True, "command, configuration, versions" if config else ""),
     ]
     return Page(
-        f"Run {run.name}", f"One model for {len(run.tasks)} tasks: {', '.join(run.tasks)}", list(_lead(run)), sections
+        f"Run {run.name}",
+        f"One model for {len(run.tasks)} tasks: {', '.join(run.tasks)}",
+        list(_lead(run)),
+        ordered(sections),
     )
 
 
@@ -64,7 +71,23 @@ def _lead(run: RunFolder) -> Iterator[Block]:
     for problem in run.problems:
         yield Missing(problem)
     if run.finished:
+        yield cards(run)
         yield TextBlock(_summary(run))
+
+
+def _steps(run: RunFolder) -> str:
+    found = len(run.events_of("evaluation"))
+    return f"{found} evaluation{'' if found == 1 else 's'}"
+
+
+def _strategy(run: RunFolder) -> str:
+    found = run.option("sharing", "strategy")
+    return found if isinstance(found, str) else ""
+
+
+def _notes(run: RunFolder) -> str:
+    notes = len(run.data.value.notes if run.data.value is not None else run.record.notes)
+    return f"{notes} thing{'' if notes == 1 else 's'} to know about the data" if notes else "sizes, labels, lengths"
 
 
 def _of(steps: int | None) -> str:
@@ -91,28 +114,31 @@ def _scores(run: RunFolder) -> Iterator[Block]:
         yield Missing(f"the majority baseline: {run.baselines.problem or 'baselines.json is empty.'}")
     if run.intervals.problem:
         yield Missing(f"intervals: {run.intervals.problem}")
-    yield drawn(
-        _score_charts(run),
-        "no main score is a number.",
-        "The main metric of each task on the "
-        + run.final_split
-        + " rows. Dot: score, with its 95 % interval (bootstrap over rows) "
-        "where it is known. Hollow diamond: what always answering the majority scores.",
+    charts = _score_charts(run)
+    if not charts:
+        yield Missing("no main score is a number.")
+    yield from charts
+    yield TextBlock(
+        f"The main metric of each task on the {run.final_split} rows. Dot: score, with its 95 % interval (bootstrap "
+        "over rows) where it is known. Hollow circle: what always answering the majority scores."
     )
-    yield _score_table(run)
+    yield Folded("All scores", [_score_table(run)])
 
 
-def _score_charts(run: RunFolder) -> list[Chart | None]:
-    """Draw one chart a metric: values of two metrics do not stand on one axis."""
-    by_metric: dict[str, list[Dot]] = {}
+def _score_charts(run: RunFolder) -> list[Block]:
+    """Draw all scores between 0 and 1 on one axis, and each other metric on its own."""
+    by_axis: dict[str, list[Dot]] = {}
     for task in run.tasks:
         metric = run.metric(task)
         value = run.score(run.final_split, task, metric)
         low, high = run.interval(run.final_split, task, metric)
+        majority = run.baseline(run.final_split, task, metric)
         shown = number(value, 3) if low is None else f"{number(value, 3)}  ({number(low, 3)} to {number(high, 3)})"
-        dot = Dot(task, value, shown, low, high, run.baseline(run.final_split, task, metric))
-        by_metric.setdefault(metric, []).append(dot)
-    return [dot_chart(metric, dots) for metric, dots in by_metric.items()]
+        named = f"{task} ({metric})"
+        one_axis = metric not in ERRORS and all(0 <= part <= 1 for part in finite([value, low, high, majority]))
+        by_axis.setdefault("" if one_axis else metric, []).append(Dot(named, value, shown, low, high, majority))
+    drawings = [forest(name, dots, limits=None if name else (0.0, 1.0)) for name, dots in by_axis.items()]
+    return [drawing for drawing in drawings if drawing is not None]
 
 
 def _score_table(run: RunFolder) -> Block:

@@ -20,6 +20,10 @@ class TrainingCurves:
         self._steps = run.events_of("step")
         self._evaluations = [event for event in run.events if event.event == "evaluation"]
 
+    def __len__(self) -> int:
+        """Return how often the run was evaluated."""
+        return len(self._evaluations)
+
     def exposure(self) -> Iterator[Block]:
         """Yield what each task has seen: rows, tokens, epochs of its own data."""
         run = self._run

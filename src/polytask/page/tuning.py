@@ -11,8 +11,8 @@ from pydantic import Field
 from polytask.page.block import (
     Block,
     Cell,
-    Chart,
     Code,
+    Forest,
     Link,
     Listed,
     Missing,
@@ -26,7 +26,7 @@ from polytask.page.block import (
     number,
     signed,
 )
-from polytask.page.chart import Dot, Line, dot_chart, line_chart
+from polytask.page.chart import Dot, Line, forest, line_chart
 from polytask.page.folder import RULES
 from polytask.page.form import Form, Number, Scores, SelectionForm
 from polytask.page.reading import read, read_text
@@ -92,7 +92,7 @@ def tuning_page(folder: Path) -> Page:
     sections = [
         Section("What mattered", list(_importance(value))),
         Section("How the search went", [_course(value)]),
-        Section("Each option", [_options(value)]),
+        Section("Each option", list(_options(value))),
         Section("Trials", list(_trials(folder, value))),
         Section("The best configuration", list(_best(folder))),
     ]
@@ -149,12 +149,13 @@ def _interval(test: TestRowsForm | None, task: str, metric: str) -> str:
 def _importance(value: TuningForm) -> Iterator[Block]:
     ordered = sorted((value.importance or {}).items(), key=lambda item: -(item[1] or 0.0))
     dots = [Dot(path, share, number(share, 2)) for path, share in ordered]
-    yield drawn(
-        [dot_chart("importance", dots, lines=[(0.0, "nothing")])],
-        "how much each option mattered is not known: too few trials are complete, or all have the same value.",
+    yield forest("importance", dots, lines=[(0.0, "nothing")]) or Missing(
+        "how much each option mattered is not known: too few trials are complete, or all have the same value."
+    )
+    yield TextBlock(
         "The share of the differences between complete trials that an option explains by itself and with others "
         "(functional ANOVA on a random forest, Hutter et al. 2014). It tells about the ranges that were searched, and "
-        "little where trials are few.",
+        "little where trials are few."
     )
 
 
@@ -172,16 +173,18 @@ def _course(value: TuningForm) -> Block:
     )
 
 
-def _options(value: TuningForm) -> Block:
-    charts = [_option_chart(path, value) for path in value.search]
-    return drawn(
-        charts,
-        "no trial is complete.",
-        "The value of each complete trial beside what it was given, in the order of the option; the best is filled.",
+def _options(value: TuningForm) -> Iterator[Block]:
+    charts = [chart for path in value.search if (chart := _option_chart(path, value)) is not None]
+    if not charts:
+        yield Missing("no trial is complete.")
+        return
+    yield from charts
+    yield TextBlock(
+        "The value of each complete trial beside what it was given, in the order of the option; the best is filled."
     )
 
 
-def _option_chart(path: str, value: TuningForm) -> Chart | None:
+def _option_chart(path: str, value: TuningForm) -> Forest | None:
     complete = [trial for trial in value.trials if trial.state == "complete" and path in trial.parameters]
     ordered = sorted(complete, key=lambda trial: _order(trial.parameters[path]))
     dots = [
@@ -191,7 +194,7 @@ def _option_chart(path: str, value: TuningForm) -> Chart | None:
         )
         for trial in _thinned(ordered, value.best.trial)
     ]  # fmt: skip
-    return dot_chart(path, dots)
+    return forest(path, dots)
 
 
 def _thinned(trials: Sequence[TrialForm], best: int, most: int = 24) -> list[TrialForm]:

@@ -24,7 +24,7 @@ POLICIES: Table[type[Policy]] = Table("schedule policy", {})
 class DynamicOptions(MixedOptions):
     """Options of the dynamic schedule."""
 
-    strategy: Literal["dynamic"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    strategy: Literal["dynamic"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     policy: Annotated[str, NameOf(POLICIES)] = Field(
         default="loss_rate",
         description="loss_rate: rows to tasks that learn slowly; dev_gap: to those far from their target; bandit: to "

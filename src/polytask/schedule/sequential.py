@@ -21,7 +21,7 @@ ROUNDING_ROWS = 3
 class SequentialOptions(ScheduleOptions):
     """Options of the sequential schedule."""
 
-    strategy: Literal["sequential"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    strategy: Literal["sequential"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     replay: float = Field(
         default=0.0,
         ge=0,

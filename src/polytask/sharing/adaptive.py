@@ -38,7 +38,7 @@ ALL_CUTS = 8
 class AdaptiveOptions(TreeOptions):
     """A plan that follows the measured similarity of the tasks' gradients."""
 
-    strategy: Literal["adaptive"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    strategy: Literal["adaptive"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     start: AnyStart = Field(default=GlobalOptions(strategy="global"), description="the plan to start from")
     interval: int | None = Field(
         default=None,

@@ -44,7 +44,7 @@ Parts: TypeAlias = tuple[Bits, ...]
 class FromAffinityOptions(TreeOptions):
     """The tree that fits a file of measured affinities best; the embeddings are always shared."""
 
-    strategy: Literal["from_affinity"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    strategy: Literal["from_affinity"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     file: str = Field(
         description='JSON: {"tasks": [names], "affinity": matrix}, or "layers": {"1": matrix, ...} with one for each '
         "layer; row i, column j is how much task i helps task j, negative where it harms"

@@ -12,7 +12,7 @@ from polytask.sharing.sharing import Sharing, SharingOptions, TreeOptions
 class GlobalOptions(SharingOptions):
     """One encoder for all tasks."""
 
-    strategy: Literal["global"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    strategy: Literal["global"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
 
     def plan(self, tasks: Sequence[str], layers: int) -> Plan:
         """Return the tree."""
@@ -25,7 +25,7 @@ class GlobalOptions(SharingOptions):
 class IndependentOptions(TreeOptions):
     """One encoder a task; with lora or adapter, one encoder and adapters for each task in every layer."""
 
-    strategy: Literal["independent"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    strategy: Literal["independent"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
 
     def plan(self, tasks: Sequence[str], layers: int) -> Plan:
         return independent_plan(tasks, layers)

@@ -36,7 +36,7 @@ class MixingOptions(SharingOptions, ABC):
 class MmoeOptions(MixingOptions):
     """Mixture of experts with one gate a task (Ma et al. 2018)."""
 
-    strategy: Literal["mmoe"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    strategy: Literal["mmoe"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     experts: int = Field(default=4, ge=1, le=64, description="copies of the replaced layers, read by every task")
 
     def own(self) -> dict[str, float]:
@@ -46,7 +46,7 @@ class MmoeOptions(MixingOptions):
 class PleOptions(MixingOptions):
     """Progressive layered extraction: shared and task experts in every replaced layer (Tang et al. 2020)."""
 
-    strategy: Literal["ple"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    strategy: Literal["ple"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     shared_experts: int = Field(default=1, ge=0, le=64, description="copies of each replaced layer, read by every task")
     task_experts: int = Field(default=1, ge=0, le=64, description="copies of each replaced layer for each task")
 
@@ -59,7 +59,7 @@ class PleOptions(MixingOptions):
 class CrossStitchOptions(MixingOptions):
     """A tower a task, mixed after every layer by learned units (Misra et al. 2016)."""
 
-    strategy: Literal["cross_stitch"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    strategy: Literal["cross_stitch"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     own_weight: float = Field(default=0.9, gt=0, le=1, description="initial weight of a task's own tower")
     rate: float = Field(default=100.0, gt=0, description="learning rate of the units, relative to the encoder's")
 

@@ -28,7 +28,7 @@ class Branch(Options):
 class PartialOptions(TreeOptions):
     """Some layers shared: `shared_layers: 4`, or `branches`, or a table of all `layers`."""
 
-    strategy: Literal["partial"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    strategy: Literal["partial"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     shared_layers: int | None = Field(
         default=None, ge=0, description="layers 1 to this one are shared by all tasks, those above are each task's own"
     )

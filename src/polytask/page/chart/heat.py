@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from markupsafe import Markup
 
 from polytask.page.block import Chart, number
 from polytask.page.chart.svg import WIDTH, canvas, cut, finite, ink, mixed, tag, text_width, write
 
-_HEIGHT, _ROW_LABEL, _COLUMN_LABEL = 26, 116, 110
-_HIGH, _LOW, _UNKNOWN = "#0072B2", "#D55E00", "#eeeeee"
+_HEIGHT, _ROW_LABEL, _WHOLE, _COLUMN_LABEL = 26, 116, 600, 110
+_HIGH, _LOW, _UNKNOWN = "#0072B2", "#D55E00", "#dddddd"
 
 
 def heat_map(
@@ -21,6 +21,8 @@ def heat_map(
     *,
     most: float,
     texts: Sequence[Sequence[str]] | None = None,
+    whole: bool = False,
+    grey: Collection[tuple[int, int]] = (),
 ) -> Chart | None:
     """Draw a matrix: blue above zero, orange below, white at zero; None when there is nothing to draw.
 
@@ -28,6 +30,8 @@ def heat_map(
         values: rows x columns; None where a value is not known.
         most: the size of a value that has the full colour.
         texts: what the cells say, where that is not the value itself.
+        whole: whether the names of rows are never cut.
+        grey: cells, by row and column, whose values say nothing.
     """
     if not rows or not columns or not finite([value for row in values for value in row]):
         return None
@@ -37,7 +41,8 @@ def heat_map(
     turned = any(text_width(name) > width - 4 for name in columns)
     names = [cut(name, _COLUMN_LABEL) for name in columns]
     top = (max(map(text_width, names)) if turned else 14) + 8
-    left = min(_ROW_LABEL, max(map(text_width, rows))) + 10
+    room = _WHOLE if whole else _ROW_LABEL
+    left = min(room, max(map(text_width, rows))) + 10
     drawn: list[Markup] = []
     for place, name in enumerate(names):
         x = left + width * (place + 0.5)
@@ -50,6 +55,7 @@ def heat_map(
         drawn.append(write(left - 6, y + 17, cut(name, left - 10), anchor="end", full=name))
         for place, value in enumerate(values[line]):
             where = f"{name}, {columns[place]}: {said[line][place]}"
+            value = None if (line, place) in grey else value
             drawn.extend(_cell(left + width * place, y, width, value, said[line][place], most, where))
     total = left + width * len(columns) + 2
     label = f"Heat map, {title}: {len(rows)} rows ({', '.join(rows)}), {len(columns)} columns."

@@ -1,0 +1,88 @@
+"""One card a task: what it scored, and what that means in a sentence."""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+
+from polytask.page.block import Card, Cards, interval, number, signed
+from polytask.page.folder import RunFolder
+from polytask.page.form import ConfusionForm
+from polytask.page.reading import read_predictions
+
+# Of the way from the majority baseline to a perfect score: the words, and the look.
+LEVELS = ((0.05, "hardly learned", "bad"), (0.3, "barely learned", "bad"), (0.6, "partly learned", "part"),
+          (0.85, "learned", "good"), (math.inf, "learned well", "good"))  # fmt: skip
+ERRORS = ("mae", "mse", "rmse", "ece")  # metrics that are smaller for a better model, and have no upper end
+
+
+def cards(run: RunFolder) -> Cards:
+    """Return a card for each task of a finished run."""
+    return Cards([_card(run, task) for task in run.tasks])
+
+
+def _card(run: RunFolder, task: str) -> Card:
+    split, metric = run.final_split, run.metric(task)
+    score, majority = run.score(split, task, metric), run.baseline(split, task, metric)
+    limits = run.interval(split, task, metric)
+    facts = [f"95 % interval {interval(*limits, digits=2)}"] if limits[0] is not None else ["interval not known"]
+    if score is not None and majority is not None:
+        facts.append(f"{signed(score - majority, 2)} over the majority ({number(majority, 2)})")
+    else:
+        facts.append("majority baseline not known")
+    words, tone = _level(metric, score, majority, limits)
+    detail = _detail(run, task)
+    value = number(score, 2)
+    sentence = f"{task} {value}: {words}{f'; {detail}' if detail else ''}."
+    return Card(task, f"{metric} on {split}", value, facts, sentence, tone)
+
+
+def _level(
+    metric: str, score: float | None, majority: float | None, limits: tuple[float | None, float | None]
+) -> tuple[str, str]:
+    if score is None or not math.isfinite(score):
+        return "the score is undefined", "open"
+    if majority is None or not math.isfinite(majority) or majority >= 1:
+        return "how much was learned is not known without the majority's score", "open"
+    low, high = limits
+    if metric in ERRORS:
+        better = score < majority and (high is None or high < majority)
+        return ("better than the majority", "good") if better else ("no better than the majority", "bad")
+    if score <= majority or (low is not None and low <= majority):
+        return "not learned: no better than the majority, as far as these rows can tell", "bad"
+    share = (score - majority) / (1 - majority)
+    return next((words, tone) for most, words, tone in LEVELS if share < most)
+
+
+def _detail(run: RunFolder, task: str) -> str:
+    """Say where most of the errors are."""
+    matrix = (run.confusion.value or {}).get(task)
+    if matrix is not None and matrix.labels and matrix.is_square:
+        return _entities(matrix) if matrix.labels[-1] == "O" else _weakest(matrix)
+    found = read_predictions(run.folder, task).values
+    pairs = [(one.label, one.prediction) for one in found]
+    errors = [abs(a - b) for a, b in pairs if isinstance(a, int | float) and isinstance(b, int | float)]
+    return f"half of the answers are within {number(median(errors), 2)} of the truth" if errors else ""
+
+
+def _entities(matrix: ConfusionForm) -> str:
+    true = sum(map(sum, matrix.counts[:-1]))
+    if not true:
+        return "there are no entities in these rows"
+    missed = sum(row[-1] for row in matrix.counts[:-1]) / true
+    right = sum(row[place] for place, row in enumerate(matrix.counts[:-1]))
+    answered = sum(sum(row[:-1]) for row in matrix.counts)
+    if missed > 0.5:
+        return "most names are missed"
+    wrong = 1 - right / answered if answered else 0.0
+    return f"{100 * missed:.0f} % of the names are missed, {100 * wrong:.0f} % of those found are wrong"
+
+
+def _weakest(matrix: ConfusionForm) -> str:
+    recalls = [(row[place] / sum(row), place) for place, row in enumerate(matrix.counts) if sum(row)]
+    if len(recalls) < 2 or min(recalls)[0] == 1:
+        return ""
+    recall, place = min(recalls)
+    others = [(count, other) for other, count in enumerate(matrix.counts[place]) if other != place]
+    taken = matrix.labels[max(others)[1]]
+    return f"weakest on {matrix.labels[place]} ({100 * recall:.0f} % found), most often taken for {taken}"
