@@ -152,7 +152,7 @@ def test_what_cannot_be_searched_is_told_before_the_first_trial(name: str, job: 
 
 
 @pytest.mark.parametrize("option", [{"trials": 0}, {"jobs": 0}, {"keep": 0}, {"seed": -1}])
-def test_counts_have_limits(option: dict[str, int], job: Job, tmp_path: Path) -> None:
+def test_counts_have_limits(option: dict[str, Any], job: Job, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"--{next(iter(option))}: found .*; expected a whole number from"):
         pt.tune(one_task(job), tmp_path / "out", search=RATE, **option)
 
