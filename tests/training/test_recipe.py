@@ -30,11 +30,12 @@ def built(job: Job, tasks: int = 3, **sections: Any) -> Assembly:
 
 
 @pytest.mark.parametrize(
-    ("width", "layers", "rate"), [(384, 6, 3e-4), (256, 12, 3.2e-4), (768, 12, 1.1e-4), (1024, 24, 5.6e-5)]
+    ("width", "layers", "rate"),
+    [(384, 6, 3e-4), (384, 12, 5.3e-5), (256, 12, 7.9e-5), (768, 12, 2.6e-5), (1024, 24, 1e-5), (128, 2, 1.6e-3)],
 )
 def test_the_rate_follows_the_size_of_the_encoder(width: int, layers: int, rate: float) -> None:
     options, choices = resolve_rates(TrainOptions(), width, layers)
-    assert (options.learning_rate, options.head_learning_rate) == (rate, pytest.approx(25 * rate))
+    assert (options.learning_rate, options.head_learning_rate) == (rate, pytest.approx(min(25 * rate, 1e-2)))
     assert [choice.option for choice in choices] == ["train.learning_rate", "train.head_learning_rate"]
     assert str(width) in choices[0].reason
 

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 from polytask.training.options import TrainOptions
 
-# The encoder's rate is this divided by its width and the square root of its layers. ELECTRA's rates for fine-tuning
-# (Clark et al. 2020, table 6) follow it within 12 %: 3e-4 (256 x 12 layers), 1e-4 (768 x 12), 5e-5 (1024 x 24).
+# The encoder's rate is this divided by its width and the square root of its layers: 3e-4 for MiniLM with 6 layers.
 RATE_SCALE = 0.282
+# Deeper encoders break at such rates: one of 12 layers and 384 features stays at chance at 1e-4 and learns at 5e-5. So
+# beyond this depth the rate falls with its square, which leads to the usual rates of base and large models.
+SHALLOW = 6
+LEAST_RATE = 1e-5
 # Heads begin from random weights. docs/recipe.md has the grid of rates that this was chosen from.
 HEAD_FACTOR = 25.0
 HEAD_CAP = 1e-2
@@ -39,7 +42,8 @@ def resolve_rates(options: TrainOptions, width: int, layers: int) -> tuple[Train
     choices: list[ResolvedOption] = []
     rate, head_rate = options.learning_rate, options.head_learning_rate
     if rate == "auto":
-        rate = float(f"{RATE_SCALE / (width * layers**0.5):.2g}")
+        scaled = RATE_SCALE / (width * layers**0.5) * min(1.0, (SHALLOW / layers) ** 2)
+        rate = float(f"{max(LEAST_RATE, scaled):.2g}")
         choices.append(
             ResolvedOption("train.learning_rate", rate, f"an encoder of {layers} layers and {width} features")
         )
