@@ -19,7 +19,9 @@ def make_search(folder: Path, count: int = 30, **changed: Any) -> Path:
     trials = [
         {
             "trial": number, "state": "complete" if number % 3 else "pruned", "value": number / count,
-            "parameters": {"train.learning_rate": 10 ** -(1 + number % 5), "balance.method": ODD if number % 2 else "sum"},
+            "parameters": {
+                "train.learning_rate": 10 ** -(1 + number % 5), "balance.method": ODD if number % 2 else "sum",
+            },
             "seconds": 3.0, "reason": None if number % 3 else f"worse {ODD}", "run": f"trials/{number:04d}",
         }
         for number in range(count)
