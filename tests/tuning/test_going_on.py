@@ -79,10 +79,11 @@ def test_a_killed_search_has_the_same_trials(job: Job, tmp_path: Path, quick_pro
         sys.executable, "-m", "polytask", "tune", str(config), "--out", str(tmp_path / "cut"), "--trials", "2",
         "--search", "train.learning_rate=1e-9,3e-3", "--search", "train.weight_decay=0:0.1",
     ]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command)
     second = tmp_path / "cut" / "trials" / "0001" / "events.jsonl"
     while not evaluations_of(second.parent) and process.poll() is None:
         time.sleep(0.02)
+    assert process.poll() is None
     process.kill()
     process.wait()
     wait_for_end(tmp_path / "cut")
