@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 import polytask as pt
-from polytask.errors import Interrupted, TrainingError, UserError
+from polytask.errors import Interrupted, OutputError, TrainingError, UserError
+from polytask.lock import locked
 from polytask.tuning import crew, study, trial
 from polytask.tuning.folder import evaluations_of
 
@@ -60,6 +61,16 @@ def test_an_interrupted_trial_goes_on_and_ends_as_without_an_interruption(
     assert found.test == whole.test
 
 
+def wait_for_end(folder: Path) -> None:
+    """Wait until the process is gone that a killed stand-in stood for, and with it its lock."""
+    while True:
+        try:
+            with locked(folder):
+                return
+        except OutputError:
+            time.sleep(0.05)
+
+
 def test_a_killed_search_has_the_same_trials(job: Job, tmp_path: Path, quick_processes: None) -> None:
     values = one_task(job, learning_rate=3e-3, epochs=6)
     config = tmp_path / "config.yaml"
@@ -68,12 +79,14 @@ def test_a_killed_search_has_the_same_trials(job: Job, tmp_path: Path, quick_pro
         sys.executable, "-m", "polytask", "tune", str(config), "--out", str(tmp_path / "cut"), "--trials", "2",
         "--search", "train.learning_rate=1e-9,3e-3", "--search", "train.weight_decay=0:0.1",
     ]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command)
     second = tmp_path / "cut" / "trials" / "0001" / "events.jsonl"
     while not evaluations_of(second.parent) and process.poll() is None:
         time.sleep(0.02)
+    assert process.poll() is None
     process.kill()
     process.wait()
+    wait_for_end(tmp_path / "cut")
     with (tmp_path / "cut" / "journal.log").open("ab") as journal:
         journal.write(b'{"op_code": 4, "trial')  # as a kill while it is written leaves it
     (tmp_path / "cut" / "journal.log.lock").symlink_to("journal.log")
@@ -110,7 +123,10 @@ def test_a_trial_that_is_worse_than_the_median_ends_early(
 ) -> None:
     monkeypatch.setattr(study, "UNPRUNED_TRIALS", 1)
     search = {"train.learning_rate": [1e-9, 2e-9, 3e-9, 3e-3]}
-    tuning = pt.tune(one_task(job, learning_rate=3e-3, epochs=3), tmp_path / "out", search=search, trials=3, keep=1)
+    values = one_task(job, learning_rate=3e-3, epochs=3, evaluations_per_epoch=1)
+    data = values["tasks"]["topic"]["data"]
+    data.update(dev=data["train"])  # so that whoever learns anything is better from the first evaluation on
+    tuning = pt.tune(values, tmp_path / "out", search=search, trials=3, keep=1)
     pruned = [found for found in tuning.trials if found["state"] == "pruned"]
     assert pruned
     for found in pruned:
@@ -118,7 +134,7 @@ def test_a_trial_that_is_worse_than_the_median_ends_early(
         assert 1 <= len(found["evaluations"]) < 3
         names = {item.name for item in (tmp_path / "out" / found["run"]).iterdir()}
         assert names <= {"config.yaml", "data.json", "events.jsonl"}
-    kept = pt.tune(one_task(job, learning_rate=3e-3, epochs=3), tmp_path / "all", search=search, trials=2, prune=False)
+    kept = pt.tune(values, tmp_path / "all", search=search, trials=2, prune=False)
     assert [found["state"] for found in kept.trials] == ["complete"] * 2
 
 
