@@ -9,7 +9,8 @@ from typing import Any
 from polytask.comparison.statistics import Difference, mean_of
 from polytask.search.final import Look
 from polytask.search.ladder import Standing, Step
-from polytask.search.stages import Found, Given, Rated
+from polytask.search.plans import Given
+from polytask.search.stages import Found, Rated
 from polytask.sharing import Sharing
 from polytask.tasks.task import rounded
 

@@ -23,7 +23,7 @@ from polytask.comparison.merging import is_of
 from polytask.comparison.preparation import judged_by
 from polytask.comparison.runs import RunStore
 from polytask.config import Config
-from polytask.errors import ConfigError, OutputError, UserError
+from polytask.errors import ConfigError, OutputError, TrainingError, UserError
 from polytask.files import put_in_place, read_json, write_json, write_text
 from polytask.lock import FILE as LOCK
 from polytask.lock import locked
@@ -33,9 +33,10 @@ from polytask.search.candidates import Candidate, candidates
 from polytask.search.final import look
 from polytask.search.options import BUDGET, AutoOptions, read_auto_options
 from polytask.search.outline import Outline, outline_for, usable_shares
+from polytask.search.plans import Given, TrialPlans
 from polytask.search.record import SHIPPED, WINNER, answer, candidate_record, rate_record, step_record, task_record
-from polytask.search.stages import Found, Given, Stages
-from polytask.search.trials import Trial, Trials, without_test
+from polytask.search.stages import Found, Stages
+from polytask.search.trials import Trials, without_test
 from polytask.terminal import PlainConsole
 
 # CONFIG is what the search is of, RECORD what it found.
@@ -105,15 +106,14 @@ def auto(
         )
     with locked(folder):
         _require_free(folder, checked)
-        search = _Search(checked, options, folder)
-        write_json(folder / CONFIG, values_of(checked))
-        found = search.stages.run()
-        return search.finish(found)
+        return _Search(checked, options, folder).run()
 
 
 def _require_free(folder: Path, config: Config) -> None:
     """Raise OutputError unless a folder is empty, or holds a search of the same configuration."""
-    held = sorted(item.name for item in folder.iterdir() if item.name != LOCK)
+    held = sorted(
+        item.name for item in folder.iterdir() if item.name not in (LOCK, f".{CONFIG}")
+    )  # as a kill leaves it
     if held and not is_of(folder, config, CONFIG):
         what = "the search of another configuration" if (folder / CONFIG).is_file() else f"other files ({held[0]})"
         raise OutputError(f"{folder}: the folder holds {what}; name another one with --out")
@@ -145,42 +145,51 @@ class _Search:
         self.trials = Trials(
             RunStore(folder / "runs"), config.train.seed, options.jobs, rows, PlainConsole(stderr=True)
         )
-        self.outline = Outline((), (1.0,), 1, 1, False, 0.0, 0.0)
-        self.stages = self._stages()
+        self.plans = TrialPlans(self.given, self.trials)
+        self.singles = {task: self.plans.single(task, 1.0, 1.0).cost for task in self.given.judged}
+        self.budget = 0.0
 
-    def _stages(self) -> Stages:
-        """Check every run before the first one trains, and divide the budget among them."""
-        plain = candidates(self.given.config, self.given.layers, self.given.budget.sizes)
-        probing = Stages(self.given, self.trials, self.outline, plain, self.folder, self._say)
-        singles = {task: probing.single(task, 1.0, 1.0).cost for task in self.given.judged}
-        budget = self._budget(probing, plain[0])
-        outline_for(budget, singles, self.given.budget.steps, len(plain))  # refuses one that is too small
-        usable = self._usable(probing, candidates(*self._measured(budget, singles, len(plain))))
-        spent = self.trials.costs.get("relate", 0.0)
-        self.outline = outline_for(budget - spent, singles, self.given.budget.steps, len(usable))
-        return Stages(self.given, self.trials, self.outline, usable, self.folder, self._say)
+    def run(self) -> AutoResult:
+        """Check every run before the first one trains, divide the budget among them, train, and ship."""
+        found = candidates(self.given.config, self.given.layers, self.given.budget.sizes)
+        hours = self.options.hours
+        self.budget = (self.options.budget or BUDGET) if hours is None else self._trainings_in(hours, found[0])
+        outline = self._outline(len(found))  # refuses a budget that is too small
+        self._open()
+        if min(len(self.given.judged), outline.candidates) >= FEWEST_GROUPED:
+            groups = self._groups(found[0])
+            found = candidates(self.given.config, self.given.layers, self.given.budget.sizes, groups)
+        usable = self._usable(found)
+        stages = Stages(self.plans, self._outline(len(usable)), usable, self.folder, self._say)
+        return self._finish(stages.run(), stages)
 
-    def _measured(self, budget: float, singles: Mapping[str, float], count: int) -> tuple[Any, ...]:
-        """Return what candidates are made of, with the groups of related tasks where measuring them is worth it."""
-        given = (self.given.config, self.given.layers, self.given.budget.sizes)
-        outline = outline_for(budget, singles, self.given.budget.steps, count)
-        if len(self.given.judged) < FEWEST_GROUPED or outline.candidates < FEWEST_GROUPED:
-            return given
-        file = self.folder / "relatedness" / "relatedness.json"
+    def _outline(self, candidates: int) -> Outline:
+        """Divide what is left of the budget."""
+        left = self.budget - sum(self.trials.others.values())
+        return outline_for(left, self.singles, self.given.budget.steps, candidates)
+
+    def _open(self) -> None:
+        """Say in the folder what is searched, before anything else is written there."""
+        write_json(self.folder / CONFIG, values_of(self.config))
+
+    def _groups(self, first: Candidate) -> Sequence[Sequence[str]]:
+        """Return the groups of related tasks, as a probe run measures them; none where it cannot."""
+        identity = self.plans.joint(first, 1.0, 1.0).run.identity
+        file = self.folder / f"relatedness-{identity}" / "relatedness.json"
         try:
             record = read_json(file) if file.is_file() else relate(self.given.config, file.parent).to_json()
         except UserError as error:
             self.notes.append(f"relatedness was not measured: {error}")
-            return given
-        self.trials.costs["relate"] = float(record["cost"]["share_of_joint_run"])
-        return (*given, record["groups"])
+            return ()
+        self.trials.others["relatedness"] = float(record["cost"]["share_of_joint_run"])
+        return record["groups"]
 
-    def _usable(self, probing: Stages, found: Sequence[Candidate]) -> list[Candidate]:
+    def _usable(self, found: Sequence[Candidate]) -> list[Candidate]:
         """Leave out the candidates that cannot be, or would be too large."""
         usable: list[Candidate] = []
         for candidate in found:
             try:
-                trial = probing.joint(candidate, 1.0, 1.0)
+                trial = self.plans.joint(candidate, 1.0, 1.0)
             except ConfigError as error:
                 self.notes.append(f"{candidate.name} is no candidate: {error}")
                 continue
@@ -194,37 +203,33 @@ class _Search:
             raise ConfigError(f"no candidate can be trained: {'; '.join(self.notes)}")
         return usable
 
-    def _budget(self, probing: Stages, first: Candidate) -> float:
-        """Return the budget in trainings; of hours, what the first run says that they are."""
-        if self.options.hours is None:
-            return self.options.budget or BUDGET
+    def _trainings_in(self, hours: float, first: Candidate) -> float:
+        """Return how many trainings fit into some hours, as one run tells, the first time only."""
         file = self.folder / HOURS
         known: dict[str, float] = read_json(file) if file.is_file() else {}
-        if known.get("hours") == self.options.hours:
+        if known.get("hours") == hours:
             return known["budget"]
         shares = usable_shares(self.given.budget.steps)
-        trial = probing.joint(first, shares[-1] if shares else 1.0, 1.0)
-        self._say(f"{first.name} at {trial.cost:.2f} of a training, to see how long one takes")
-        write_json(self.folder / CONFIG, values_of(self.config))
+        trial = self.plans.joint(first, shares[-1] if shares else 1.0, 1.0)
+        self._open()
+        self.trials.console.print(f"auto: {first.name} at {trial.cost:.2f} of a training, to see how long one takes")
         self.trials.train([trial])
         seconds = self.trials.seconds_of_one()
         if seconds is None:
-            raise ConfigError(f"--hours: {self.trials.failed[trial.run.identity]}")
-        budget = round(3600 * self.options.hours / seconds, 2)
-        self._say(
-            f"a training takes about {seconds / 60:.1f} min, so {self.options.hours:g} h are {budget:g} trainings"
+            raise TrainingError(self.trials.failed[trial.run.identity])
+        budget = round(3600 * hours / seconds, 2)
+        self.trials.console.print(
+            f"auto: a training takes about {seconds / 60:.1f} min, so {hours:g} h are {budget:g} trainings"
         )
-        write_json(file, {"hours": self.options.hours, "budget": budget})
+        write_json(file, {"hours": hours, "budget": budget})
         return budget
 
     def _say(self, text: str) -> None:
-        spent, total = self.trials.spent, self.outline.cost + self.outline.ladder + self.trials.costs.get("relate", 0.0)
-        seconds = self.trials.seconds_of_one()
-        left = "" if seconds is None else f", at most {max(0.0, total - spent) * seconds / 60:.0f} min left"
-        done = f" ({spent:.1f} of {total:.1f} trainings spent{left})" if self.outline.cost else ""
-        self.trials.console.print(f"auto: {text}{done}")
+        spent, seconds = self.trials.spent, self.trials.seconds_of_one()
+        left = "" if seconds is None else f", at most {max(0.0, self.budget - spent) * seconds / 60:.0f} min left"
+        self.trials.console.print(f"auto: {text} ({spent:.1f} of {self.budget:.1f} trainings spent{left})")
 
-    def finish(self, found: Found) -> AutoResult:
+    def _finish(self, found: Found, stages: Stages) -> AutoResult:
         """Ship the model, look at test once, and write down what was found."""
         bundle = self._ship(found)
         winner = found.winner
@@ -237,7 +242,7 @@ class _Search:
         seen = look(self.config, arms, self.given.judged, self.config.train.seed)
         parameters = bundle.model.count_parameters()
         size, passes = parameters.total / self.given.parameters, bundle.model.passes()
-        single_size = sum(self._single(found, task).size for task in self.given.judged)
+        single_size = sum(stages.final_single(task).size for task in self.given.judged)
         tasks = {task: task_record(task, found, seen, bundle.model.sharing, self.given) for task in self.given.judged}
         told = answer(tasks, size, passes, single_size)
         record = {
@@ -250,7 +255,7 @@ class _Search:
             "rows_per_second": seen.rows_per_second,
             "winner": winner.candidate.name,
             "options": {**self.options.model_dump(), "seed": self.config.train.seed},
-            "budget": round(self.outline.cost + self.outline.ladder + self.trials.costs.get("relate", 0.0), 4),
+            "budget": round(self.budget, 4),
             "spent": round(self.trials.spent, 4),
             "seconds_of_one_training": self.trials.seconds_of_one(),
             "rates": [rate_record(one) for one in found.rates],
@@ -262,13 +267,10 @@ class _Search:
             "picture": bundle.model.sharing.picture(),
             "notes": self.notes,
         }  # fmt: skip
-        self._write_config(found, told, tasks)
+        self._write_config(stages, told, tasks)
         write_json(self.folder / RECORD, record)
         self.trials.console.print(f"auto: {told}")
         return AutoResult(self.folder, tasks, size, passes, told, self.trials.spent, record)
-
-    def _single(self, found: Found, task: str) -> Trial:
-        return self.stages.single(task, 1.0, found.factors[task])
 
     def _ship(self, found: Found) -> Bundle:
         """Put the model together, and write it in the place of an earlier one."""
@@ -281,11 +283,11 @@ class _Search:
         put_in_place(made, self.folder / "model")
         return bundle
 
-    def _write_config(self, found: Found, told: str, tasks: Mapping[str, Mapping[str, Any]]) -> None:
+    def _write_config(self, stages: Stages, told: str, tasks: Mapping[str, Mapping[str, Any]]) -> None:
         """Write the winner as a configuration that trains again, with what became of each task above it."""
-        winner = found.winner
+        winner = stages.found.winner
         assert winner is not None
-        values = values_of(winner.candidate.config(self.config, self.stages.options_of(winner)))
+        values = values_of(winner.candidate.config(self.config, stages.options_of(winner)))
         lifted = [f"{task}: {one['lifted_by']}" for task, one in tasks.items() if one["lifted_by"]]
         head = [told, *(one["sentence"] for one in tasks.values())]
         if lifted:

@@ -8,48 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from polytask.comparison.arms import BASELINE, single_config
-from polytask.comparison.budget import Budget
+from polytask.comparison.arms import BASELINE
 from polytask.comparison.predictions import read_predictions
-from polytask.comparison.preparation import Judged
 from polytask.comparison.statistics import Difference, compare_arms
-from polytask.config import Config
 from polytask.errors import TrainingError
 from polytask.search.candidates import Candidate
 from polytask.search.final import RESAMPLES
 from polytask.search.ladder import Ladder, Limits, Standing, Step
-from polytask.search.options import AutoOptions
 from polytask.search.outline import Outline
+from polytask.search.plans import TrialPlans
 from polytask.search.rating import Rating, advantage, rate
-from polytask.search.trials import Trial, Trials
+from polytask.search.trials import Trial
 
 # Ends the name of a candidate that the single models teach.
 TAUGHT = "_taught"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Given:
-    """What a search starts from.
-
-    Attributes:
-        config: without test rows.
-        budget: rows and updates of the configuration.
-        rates: its learning rates, as numbers: of the encoder and of the heads.
-        parameters: of one model that shares everything.
-    """
-
-    config: Config
-    budget: Budget
-    rates: tuple[float, float]
-    layers: int
-    parameters: int
-    judged: Mapping[str, Judged]
-    options: AutoOptions
-
-    @property
-    def metrics(self) -> dict[str, str]:
-        """Each task's main metric."""
-        return {task: judged.metric for task, judged in self.judged.items()}
 
 
 @dataclass(frozen=True)
@@ -105,14 +77,14 @@ class Stages:
 
     def __init__(
         self,
-        given: Given,
-        trials: Trials,
+        plans: TrialPlans,
         outline: Outline,
         candidates: Sequence[Candidate],
         folder: Path,
         say: Callable[[str], None],
     ) -> None:
-        self.given, self.trials, self.outline, self.folder = given, trials, outline, folder
+        self.plans, self.given, self.trials = plans, plans.given, plans.trials
+        self.outline, self.folder = outline, folder
         self.candidates = list(candidates)[: outline.candidates]
         self.found = Found()
         self._say = say
@@ -135,10 +107,10 @@ class Stages:
         if len(self.outline.rates) < 2:
             return
         singles = {
-            factor: {task: self.single(task, share, factor) for task in self.given.judged}
+            factor: {task: self.plans.single(task, share, factor) for task in self.given.judged}
             for factor in self.outline.rates
         }
-        joint = {factor: self.joint(self.candidates[0], share, factor) for factor in self.outline.rates}
+        joint = {factor: self.plans.joint(self.candidates[0], share, factor) for factor in self.outline.rates}
         everything = [trial for one in singles.values() for trial in one.values()]
         self._train("learning rates", [*everything, *joint.values()])
         for task in self.given.judged:
@@ -178,14 +150,14 @@ class Stages:
         """Train the single models and the finalists with the whole budget."""
         what = "the single models and " + ", ".join(one.name for one in finalists)
         self.found.rated += self._rate(finalists, 1.0, what)
-        self.found.singles = {task: self.trials.folder(self._final_single(task)) for task in self.given.judged}
+        self.found.singles = {task: self.trials.folder(self.final_single(task)) for task in self.given.judged}
 
     def teach(self) -> None:
         """Train the best of the finalists once more, with the single models as its teachers."""
         best = self._best()
         teachers = list(self.found.singles.values())
         taught = Candidate(best.candidate.name + TAUGHT, best.candidate.changes)
-        trial = self.joint(taught, 1.0, self.found.factors[""], teachers)
+        trial = self.plans.joint(taught, 1.0, self.found.factors[""], teachers)
         self._train(f"{best.candidate.name}, taught by the single models", [trial])
         self.found.rated.append(self._rated(taught, trial, 1.0))
 
@@ -223,14 +195,14 @@ class Stages:
         if not below:
             return
         assert found.winner is not None
-        factors = self._rate_options(found.factors[""])
+        factors = self.plans.rate_options(found.factors[""])
         ladder = Ladder(
             config=found.winner.candidate.config(self.given.config, factors),
             budget=self.given.budget,
             layers=self.given.layers,
             folder=self.folder / "ladder",
             singles=found.singles,
-            sizes={task: self._final_single(task).size for task in self.given.judged},
+            sizes={task: self.final_single(task).size for task in self.given.judged},
             shared=self.given.parameters,
             rows=self.trials.rows,
             limits=limits,
@@ -248,7 +220,7 @@ class Stages:
         found.steps += steps
         for step in steps:
             if step.cost and not step.why:
-                self.trials.costs[f"{task}-{step.name}"] = step.cost
+                self.trials.others[f"{task}-{step.name}"] = step.cost
         last = steps[-1]
         if last.lifts and last.name == "graft":
             found.grafted.append(task)
@@ -272,40 +244,19 @@ class Stages:
         )["joint"]  # fmt: skip
         return standing(found, self.given.options.floor)
 
-    def single(self, task: str, share: float, factor: float) -> Trial:
-        """Return a task's single model at a share of the budget, and under a multiple of the rates."""
-        limits = self.given.budget.alone(task)
-        limits = {**limits, "epochs": limits["epochs"] * share, **self._rate_options(factor)}
-        return self.trials.plan(f"{BASELINE}-{task}", single_config(self.given.config, task, limits))
-
-    def joint(self, candidate: Candidate, share: float, factor: float, teachers: Sequence[Path] = ()) -> Trial:
-        """Return a joint model at a share of the budget, and under a multiple of the rates."""
-        train: dict[str, Any] = self._rate_options(factor)
-        options = self.given.config.train
-        if share < 1:
-            train["epochs"] = options.epochs * share
-            if options.max_steps is not None:
-                train["max_steps"] = max(1, round(options.max_steps * share))
-        return self.trials.plan(candidate.name, candidate.config(self.given.config, train), teachers)
-
     def options_of(self, one: Rated) -> dict[str, Any]:
         """Return the training options of a joint model that are not the configuration's own."""
         teachers = [str(folder.resolve()) for folder in self.found.singles.values()]
         taught = {"teachers": teachers} if one.candidate.name.endswith(TAUGHT) else {}
-        return {**self._rate_options(self.found.factors[""]), **taught}
+        return {**self.plans.rate_options(self.found.factors[""]), **taught}
 
-    def _final_single(self, task: str) -> Trial:
-        return self.single(task, 1.0, self.found.factors[task])
-
-    def _rate_options(self, factor: float) -> dict[str, Any]:
-        if factor == 1.0:
-            return {}
-        rate, head_rate = (float(f"{factor * one:.6g}") for one in self.given.rates)
-        return {"learning_rate": rate, "head_learning_rate": head_rate}
+    def final_single(self, task: str) -> Trial:
+        """Return a task's single model: whole, under the rates that were chosen for it."""
+        return self.plans.single(task, 1.0, self.found.factors[task])
 
     def _rate(self, alive: Sequence[Candidate], share: float, what: str) -> list[Rated]:
-        singles = {task: self.single(task, share, self.found.factors[task]) for task in self.given.judged}
-        joint = [self.joint(candidate, share, self.found.factors[""]) for candidate in alive]
+        singles = {task: self.plans.single(task, share, self.found.factors[task]) for task in self.given.judged}
+        joint = [self.plans.joint(candidate, share, self.found.factors[""]) for candidate in alive]
         self._train(what, [*singles.values(), *joint])
         for task, trial in singles.items():
             if self.trials.has_failed(trial):
@@ -316,7 +267,8 @@ class Stages:
         if self.trials.has_failed(trial):
             return Rated(candidate, trial, share, None, self.trials.failed[trial.run.identity])
         singles = {
-            task: self._score(self.single(task, share, self.found.factors[task]), task) for task in self.given.judged
+            task: self._score(self.plans.single(task, share, self.found.factors[task]), task)
+            for task in self.given.judged
         }
         return Rated(candidate, trial, share, self._rating(trial, singles))
 

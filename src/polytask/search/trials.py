@@ -42,6 +42,7 @@ class Trials:
     Attributes:
         rows: that pass the encoder in a training of the configuration.
         costs: of the runs so far, by identity.
+        others: costs of what is no run of the store: the measurement of relatedness, steps of the ladder.
         failed: why a run could not be trained, by identity.
     """
 
@@ -51,6 +52,7 @@ class Trials:
     rows: int
     console: Console
     costs: dict[str, float] = field(default_factory=dict[str, float])
+    others: dict[str, float] = field(default_factory=dict[str, float])
     failed: dict[str, str] = field(default_factory=dict[str, str])
     _known: dict[str, tuple[ArmModel, int, float, float]] = field(
         default_factory=dict[str, tuple[ArmModel, int, float, float]]
@@ -58,8 +60,8 @@ class Trials:
 
     @property
     def spent(self) -> float:
-        """The cost of the runs so far, those that were there already counted as well."""
-        return sum(self.costs.values())
+        """What the search has cost so far; runs that were there already count as well."""
+        return sum(self.costs.values()) + sum(self.others.values())
 
     def plan(self, name: str, config: Config, teachers: Sequence[Path] = ()) -> Trial:
         """Assemble a run and say what it costs. Raises UserError for what is wrong with it."""
