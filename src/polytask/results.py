@@ -20,7 +20,7 @@ from polytask.evaluation.scoring import TaskPredictions, rows_scored
 from polytask.files import write_json, write_lines
 from polytask.model.device import name_of, peak_mib
 from polytask.sharing import Plan
-from polytask.tasks import LabelStats, Task
+from polytask.tasks import LabelStats, Task, smaller_is_better
 from polytask.terms import Intervals, Scores, Split
 from polytask.training.selection import TestScores
 
@@ -156,6 +156,7 @@ def _describe_task(task: Task, stats: LabelStats, sources: Iterable[Source]) -> 
     return {
         "type": task.type_name,
         "metric": task.metric,
+        "smaller_is_better": smaller_is_better(task.metric),
         "needs": list(task.options.needs),
         "weight": task.options.weight,
         **task_facts(task, stats, sources),

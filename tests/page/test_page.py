@@ -230,3 +230,23 @@ def test_the_command_prints_the_path_and_loads_no_torch(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == f"{folder / 'report.html'}\n"
     assert not list(folder.glob(".report*"))
+
+
+@pytest.mark.parametrize(
+    ("score", "majority", "limits", "error", "words"),
+    [
+        (0.2, 0.5, (0.15, 0.25), True, "better than the majority"),
+        (0.2, 0.5, (0.15, 0.55), True, "no better than the majority"),
+        (1.2, 3.5, (None, None), True, "better than the majority"),
+        (0.2, 0.5, (0.15, 0.25), False, "not learned: no better than the majority, as far as these rows can tell"),
+        (0.95, 0.5, (0.9, 0.97), False, "learned well"),
+        (None, 0.5, (None, None), False, "the score is undefined"),
+        (0.5, None, (None, None), False, "how much was learned is not known without the majority's score"),
+    ],
+)
+def test_a_card_says_how_much_was_learned(
+    score: float | None, majority: float | None, limits: tuple[float | None, float | None], error: bool, words: str
+) -> None:
+    from polytask.page.cards import _level  # pyright: ignore[reportPrivateUsage]
+
+    assert _level(score, majority, limits, error=error)[0] == words

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from polytask.api import as_config
+from polytask.arm_tables import to_csv, to_latex, to_markdown
 from polytask.comparison.arms import BASELINE, values_of
 from polytask.comparison.grid import axes_of, grid_arms, read_arms_file, read_axes
-from polytask.comparison.matrix import to_csv, to_latex, to_markdown
 from polytask.comparison.merging import CONFIG, FEWEST_SEEDS, RECORD, is_of, keep_other, merge, read_earlier
 from polytask.comparison.predictions import read_predictions
 from polytask.comparison.preparation import Prepared, prepare

@@ -111,6 +111,7 @@ def _task(task: str, sharing: Sequence[str], findings: Findings) -> dict[str, An
     corrected = _corrected(by_arm, findings)
     return {
         "metric": metric,
+        "smaller_is_better": smaller_is_better(metric),
         "rows": rows,
         "majority": _rounded(majority),
         "arms": {name: {**_difference(one), **corrected.get(name, {})} for name, one in by_arm.items()},

@@ -10,9 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from polytask.arm_tables import FORMATS, entry_of, significance
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.compare import Comparison
-from polytask.comparison.matrix import FORMATS, entry_of, significance
 from polytask.comparison.merging import RECORD
 from polytask.errors import UserError, nearest
 from polytask.files import read_json

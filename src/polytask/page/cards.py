@@ -13,7 +13,6 @@ from polytask.page.reading import read_predictions
 # Of the way from the majority baseline to a perfect score: the words, and the look.
 LEVELS = ((0.05, "hardly learned", "bad"), (0.3, "barely learned", "bad"), (0.6, "partly learned", "part"),
           (0.85, "learned", "good"), (math.inf, "learned well", "good"))  # fmt: skip
-ERRORS = ("mae", "mse", "rmse", "ece")  # metrics that are smaller for a better model, and have no upper end
 
 
 def cards(run: RunFolder) -> Cards:
@@ -30,7 +29,7 @@ def _card(run: RunFolder, task: str) -> Card:
         facts.append(f"{signed(score - majority, 2)} over the majority ({number(majority, 2)})")
     else:
         facts.append("majority baseline not known")
-    words, tone = _level(metric, score, majority, limits)
+    words, tone = _level(score, majority, limits, error=run.is_error(task))
     detail = _detail(run, task)
     value = number(score, 2)
     sentence = f"{task} {value}: {words}{f'; {detail}' if detail else ''}."
@@ -38,14 +37,19 @@ def _card(run: RunFolder, task: str) -> Card:
 
 
 def _level(
-    metric: str, score: float | None, majority: float | None, limits: tuple[float | None, float | None]
+    score: float | None, majority: float | None, limits: tuple[float | None, float | None], *, error: bool
 ) -> tuple[str, str]:
+    """Return how much was learned, in words, and how that looks.
+
+    Args:
+        error: whether the metric is smaller for a better model.
+    """
     if score is None or not math.isfinite(score):
         return "the score is undefined", "open"
-    if majority is None or not math.isfinite(majority) or majority >= 1:
+    if majority is None or not math.isfinite(majority) or (majority >= 1 and not error):
         return "how much was learned is not known without the majority's score", "open"
     low, high = limits
-    if metric in ERRORS:
+    if error:
         better = score < majority and (high is None or high < majority)
         return ("better than the majority", "good") if better else ("no better than the majority", "bad")
     if score <= majority or (low is not None and low <= majority):
@@ -73,9 +77,9 @@ def _entities(matrix: ConfusionForm) -> str:
     right = sum(row[place] for place, row in enumerate(matrix.counts[:-1]))
     answered = sum(sum(row[:-1]) for row in matrix.counts)
     if missed > 0.5:
-        return "most names are missed"
+        return "most entities are missed"
     wrong = 1 - right / answered if answered else 0.0
-    return f"{100 * missed:.0f} % of the names are missed, {100 * wrong:.0f} % of those found are wrong"
+    return f"{100 * missed:.0f} % of the entities are missed, {100 * wrong:.0f} % of those found are wrong"
 
 
 def _weakest(matrix: ConfusionForm) -> str:

@@ -94,6 +94,11 @@ class RunFolder:
             return chosen
         return next(iter(self._any_scores(task)), "score")
 
+    def is_error(self, task: str) -> bool:
+        """Whether a task's main metric is smaller for a better model."""
+        known = self.data.value.tasks.get(task) if self.data.value is not None else None
+        return known is not None and known.smaller_is_better
+
     def score(self, split: str, task: str, metric: str) -> float | None:
         """Return a score of the kept model."""
         return (self.scores.value or {}).get(split, {}).get(task, {}).get(metric)

@@ -126,6 +126,7 @@ class TaskForm(Form):
 
     type: str
     metric: str | None = None
+    smaller_is_better: bool = False
     needs: list[str] = Field(default_factory=list[str])
     weight: float | None = None
     rows: dict[str, int] = Field(default_factory=dict[str, int])
@@ -179,6 +180,7 @@ class ArmScoreForm(Form):
     low: Number = None
     high: Number = None
     relative: Number = None
+    p_holm: Number = None
     values: list[Number] = Field(default_factory=list[Number])
 
 
@@ -193,6 +195,7 @@ class VerdictForm(Form):
     """A task of a comparison."""
 
     metric: str
+    smaller_is_better: bool = False
     arms: dict[str, ArmScoreForm]
     verdict: str | None = None
     sentence: str | None = None

@@ -24,7 +24,7 @@ from polytask.page.block import (
     number,
     ordered,
 )
-from polytask.page.cards import ERRORS, cards
+from polytask.page.cards import cards
 from polytask.page.chart import Dot, forest
 from polytask.page.chart.svg import finite
 from polytask.page.folder import RunFolder
@@ -135,7 +135,7 @@ def _score_charts(run: RunFolder) -> list[Block]:
         majority = run.baseline(run.final_split, task, metric)
         shown = number(value, 3) if low is None else f"{number(value, 3)}  ({number(low, 3)} to {number(high, 3)})"
         named = f"{task} ({metric})"
-        one_axis = metric not in ERRORS and all(0 <= part <= 1 for part in finite([value, low, high, majority]))
+        one_axis = not run.is_error(task) and all(0 <= part <= 1 for part in finite([value, low, high, majority]))
         by_axis.setdefault("" if one_axis else metric, []).append(Dot(named, value, shown, low, high, majority))
     drawings = [forest(name, dots, limits=None if name else (0.0, 1.0)) for name, dots in by_axis.items()]
     return [drawing for drawing in drawings if drawing is not None]

@@ -1,4 +1,4 @@
-"""The tables of a comparison for papers: arms by tasks with mean and spread, the best marked, as CSV, LaTeX, Markdown.
+"""The tables of a comparison: arms by tasks with mean and spread, the best marked; as CSV, LaTeX, Markdown.
 
 They are made of comparison.json alone. A new format is one function and one row of `FORMATS`.
 """
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from polytask.errors import OutputError
-from polytask.tasks.metric import smaller_is_better
 from polytask.terminal import visible
 
 # Corrected p-values below this are marked.
@@ -108,7 +107,7 @@ def _require_tables(record: Record) -> None:
     try:
         for found in record["tasks"].values():
             for values in found["arms"].values():
-                _ = found["metric"], values["mean"], values["std"], values["values"]
+                _ = found["metric"], found["smaller_is_better"], values["mean"], values["std"], values["values"]
         _ = record["arms"], record["seeds"]
     except (KeyError, TypeError, AttributeError):
         raise OutputError(
@@ -127,7 +126,7 @@ def _best(task: Mapping[str, Any]) -> set[str]:
     means = {arm: values["mean"] for arm, values in task["arms"].items() if values["mean"] is not None}
     if not means:
         return set()
-    best = (min if smaller_is_better(task["metric"]) else max)(means.values())
+    best = (min if task["smaller_is_better"] else max)(means.values())
     return {arm for arm, mean in means.items() if mean == best}
 
 
@@ -159,7 +158,7 @@ def _rows(record: Record) -> Iterator[tuple[str, list[Entry]]]:
 
 
 def _arrow(task: Mapping[str, Any], arrow: str) -> str:
-    return arrow if smaller_is_better(task["metric"]) else ""
+    return arrow if task["smaller_is_better"] else ""
 
 
 def _has_overall(record: Record) -> bool:

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polytask.arm_tables import FORMATS, entry_of, to_csv, to_latex, to_markdown
 from polytask.comparison.compare import Comparison
-from polytask.comparison.matrix import FORMATS, entry_of, to_csv, to_latex, to_markdown
 from polytask.comparison.merging import keep_other
 from polytask.comparison.predictions import ArmPredictions
 from polytask.comparison.statistics import compare_arms, holm, p_value
@@ -36,7 +36,7 @@ def record() -> dict[str, Any]:
     return {
         "tasks": {
             "topic_a": {
-                "metric": "macro_f1",
+                "metric": "macro_f1", "smaller_is_better": False,
                 "arms": {
                     "single": score(0.8),
                     ARM: score(0.8431, 0.0431, p=0.01, p_holm=0.02),
@@ -45,7 +45,7 @@ def record() -> dict[str, Any]:
                 "sentence": "share: topic gains",
             },
             "rating": {
-                "metric": "mae",
+                "metric": "mae", "smaller_is_better": True,
                 "arms": {
                     "single": score(0.25),
                     ARM: score(0.5, -0.25, p=0.2, p_holm=0.2),
@@ -116,7 +116,8 @@ def test_equal_means_are_all_best_and_an_arm_without_scores_is_left_out() -> Non
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_no_name_breaks_a_table(task: str, arm: str) -> None:
     found = {
-        "tasks": {task: {"metric": "accuracy", "arms": {"single": score(0.5), f"a{arm}": score(0.6, 0.1)}}},
+        "tasks": {task: {"metric": "accuracy", "smaller_is_better": False, 
+            "arms": {"single": score(0.5), f"a{arm}": score(0.6, 0.1)}}},
         "arms": {"single": {}, f"a{arm}": {}}, "seeds": [1, 2],
     }  # fmt: skip
     latex = to_latex(found)

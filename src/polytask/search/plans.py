@@ -1,0 +1,72 @@
+"""What the runs of a search are made from: a task's own model, and a joint one, at a part of the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polytask.comparison.arms import BASELINE, single_config
+from polytask.comparison.budget import Budget
+from polytask.comparison.preparation import Judged
+from polytask.config import Config
+from polytask.search.candidates import Candidate
+from polytask.search.options import AutoOptions
+from polytask.search.trials import Trial, Trials
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What a search starts from.
+
+    Attributes:
+        config: without test rows.
+        budget: rows and updates of the configuration.
+        rates: its learning rates, as numbers: of the encoder and of the heads.
+        parameters: of one model that shares everything.
+    """
+
+    config: Config
+    budget: Budget
+    rates: tuple[float, float]
+    layers: int
+    parameters: int
+    judged: Mapping[str, Judged]
+    options: AutoOptions
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        """Each task's main metric."""
+        return {task: judged.metric for task, judged in self.judged.items()}
+
+
+@dataclass(frozen=True)
+class TrialPlans:
+    """Makes runs of what a search starts from."""
+
+    given: Given
+    trials: Trials
+
+    def single(self, task: str, share: float, factor: float) -> Trial:
+        """Return a task's single model at a share of the budget, and under a multiple of the rates."""
+        limits = self.given.budget.alone(task)
+        limits = {**limits, "epochs": limits["epochs"] * share, **self.rate_options(factor)}
+        return self.trials.plan(f"{BASELINE}-{task}", single_config(self.given.config, task, limits))
+
+    def joint(self, candidate: Candidate, share: float, factor: float, teachers: Sequence[Path] = ()) -> Trial:
+        """Return a joint model at a share of the budget, and under a multiple of the rates."""
+        train: dict[str, Any] = self.rate_options(factor)
+        options = self.given.config.train
+        if share < 1:
+            train["epochs"] = options.epochs * share
+            if options.max_steps is not None:
+                train["max_steps"] = max(1, round(options.max_steps * share))
+        return self.trials.plan(candidate.name, candidate.config(self.given.config, train), teachers)
+
+    def rate_options(self, factor: float) -> dict[str, Any]:
+        """Return the training options that multiply the learning rates."""
+        if factor == 1.0:
+            return {}
+        rate, head_rate = (float(f"{factor * one:.6g}") for one in self.given.rates)
+        return {"learning_rate": rate, "head_learning_rate": head_rate}
