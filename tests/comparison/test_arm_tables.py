@@ -116,7 +116,7 @@ def test_equal_means_are_all_best_and_an_arm_without_scores_is_left_out() -> Non
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_no_name_breaks_a_table(task: str, arm: str) -> None:
     found = {
-        "tasks": {task: {"metric": "accuracy", "smaller_is_better": False, 
+        "tasks": {task: {"metric": "accuracy", "smaller_is_better": False,
             "arms": {"single": score(0.5), f"a{arm}": score(0.6, 0.1)}}},
         "arms": {"single": {}, f"a{arm}": {}}, "seeds": [1, 2],
     }  # fmt: skip
