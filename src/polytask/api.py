@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from polytask.assemble import assemble
 from polytask.balance import BalanceOptions
-from polytask.config import Config, load_config, override_values, validate
+from polytask.config import Config, load_config, override_values, validate, values_of
 from polytask.data.encode import encode_table
 from polytask.data.feed import Feed, feeds_of
 from polytask.data.rows import DataTable, read_table
@@ -52,7 +52,7 @@ def as_config(config: str | Path | Config | Mapping[str, Any], overrides: Sequen
     if isinstance(config, Config) and not overrides:
         return config
     # What was left to the defaults stays so.
-    values = config.model_dump(mode="json", exclude_unset=True) if isinstance(config, Config) else config
+    values = values_of(config) if isinstance(config, Config) else config
     if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         found = type(values).__name__
         raise ConfigError(f"config: found a value of type {found}; expected a YAML file, a mapping, or a Config")

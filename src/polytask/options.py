@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import codecs
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path, PurePath
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from annotated_types import Le, Lt
 from pydantic import (
@@ -57,6 +57,9 @@ class Options(BaseModel):
     def _leave_out_what_is_nothing_by_default(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields = type(self).model_fields
         return {key: value for key, value in dump(self).items() if value is not None or fields[key].default is not None}
+
+
+OptionsType = TypeVar("OptionsType", bound=Options)
 
 
 class FileOptions(Options):
@@ -106,6 +109,42 @@ class FileOptions(Options):
         if isinstance(value, str) and (len(value) != 1 or value in '\r\n"'):
             raise ValueError(f'found {value!r}; expected one character, such as ";" or "\\t", that is no quote')
         return value
+
+
+def flag_of(option: str) -> str:
+    """Return what the command line calls an option.
+
+    >>> flag_of("max_texts")
+    '--max-texts'
+    """
+    return f"--{option.replace('_', '-')}"
+
+
+def build_options(kind: type[OptionsType], given: Mapping[str, Any], name: Callable[[str], str]) -> OptionsType:
+    """Return options from plain values, of which None was not given.
+
+    Args:
+        name: what a message calls an option.
+
+    Raises ConfigError for an unknown option, and for all values that are not accepted.
+    """
+    for option in given:
+        if option not in kind.model_fields:
+            raise ConfigError(f"{name(option)}: unknown option; {nearest(option, kind.model_fields)}")
+    try:
+        return kind(**{option: value for option, value in given.items() if value is not None})
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        raise ConfigError("; ".join(_sentence(details, name) for details in found)) from None
+
+
+def _sentence(details: Any, name: Callable[[str], str]) -> str:  # noqa: ANN401
+    message = details["msg"].removeprefix("Value error, ")
+    if not details["loc"]:
+        return message
+    message = message.replace("Input should be", "expected")
+    told = message if message.startswith("found ") else f"found {details['input']!r}; {message}"
+    return f"{name(str(details['loc'][0]))}: {told}"
 
 
 def read_file_options(values: Mapping[str, Any]) -> FileOptions:

@@ -18,12 +18,12 @@ import yaml
 
 import polytask
 from polytask.assemble import assemble
-from polytask.comparison.arms import ARMS, build_arms, read_named, values_of, with_train
+from polytask.comparison.arms import ARMS, build_arms, read_named, with_train
 from polytask.comparison.budget import planned
 from polytask.comparison.compare import chosen_seeds
 from polytask.comparison.preparation import prepare
 from polytask.comparison.runs import RunStore
-from polytask.config import validate
+from polytask.config import validate, values_of
 from polytask.errors import ConfigError, Interrupted, UserError
 
 Job = Callable[..., dict[str, Any]]

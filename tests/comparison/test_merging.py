@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from polytask.comparison.arms import Arm, values_of
+from polytask.comparison.arms import Arm
 from polytask.comparison.merging import CONFIG, RECORD, Merged, StoredComparison, merge, read_earlier
 from polytask.comparison.preparation import Planned, Prepared
 from polytask.comparison.runs import RunStore
-from polytask.config import validate
+from polytask.config import validate, values_of
 
 Job = Callable[..., dict[str, Any]]
 

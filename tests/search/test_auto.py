@@ -233,11 +233,11 @@ def test_hours_become_trainings_once(searched: Searched, tmp_path: Path, monkeyp
     ("options", "message"),
     [
         ({"budget": 1}, r"--budget: found 1, .* give at least 2\.9"),
-        ({"budget": 0}, r"--budget: found 0; Input should be greater than 0"),
+        ({"budget": 0}, r"--budget: found 0; expected greater than 0"),
         ({"budget": 8, "hours": 1}, r"found budget and hours; give one of them"),
         ({"max_size": 0.5}, r"--max-size: found 0\.5"),
         ({"certainty": 1.0}, r"--certainty: found 1\.0"),
-        ({"flor": 1}, r"flor: no such option; .*floor"),
+        ({"flor": 1}, r"--flor: unknown option; .*floor"),
     ],
 )
 def test_options_are_refused_before_anything_is_trained(

@@ -9,7 +9,7 @@ from typing import Any
 
 from polytask.balance import BALANCERS
 from polytask.comparison.budget import Budget
-from polytask.config import Config, validate
+from polytask.config import Config, validate, values_of
 from polytask.config.document import Path_, apply_override
 from polytask.errors import ConfigError, nearest
 from polytask.options import is_name
@@ -39,11 +39,6 @@ class Arm:
     overrides: tuple[str, ...] = ()
     has_teachers: bool = False
     answers: bool = True
-
-
-def values_of(config: Config) -> dict[str, Any]:
-    """Return what was set in a configuration as plain values, so that another strategy may stand in its place."""
-    return config.model_dump(mode="json", exclude_unset=True)
 
 
 def _alone(task: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from polytask.api import as_config
 from polytask.arm_tables import to_csv, to_latex, to_markdown
-from polytask.comparison.arms import BASELINE, values_of
+from polytask.comparison.arms import BASELINE
 from polytask.comparison.grid import axes_of, grid_arms, read_arms_file, read_axes
 from polytask.comparison.merging import CONFIG, FEWEST_SEEDS, RECORD, is_of, keep_other, merge, read_earlier
 from polytask.comparison.predictions import read_predictions
@@ -17,7 +17,7 @@ from polytask.comparison.preparation import Prepared, prepare
 from polytask.comparison.record import Findings, to_json
 from polytask.comparison.runs import RunStore, run_arms
 from polytask.comparison.statistics import compare_arms
-from polytask.config import Config
+from polytask.config import Config, values_of
 from polytask.errors import ConfigError, OutputError
 from polytask.files import write_json
 from polytask.lock import locked

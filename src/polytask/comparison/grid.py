@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from polytask.comparison.arms import ARMS
-from polytask.config.document import Path_, parse
+from polytask.config.document import Path_, parse, split_values
 from polytask.errors import ConfigError, nearest
 from polytask.options import NAME, is_name
 
 # A grid of more arms than this is a slip: nobody trains it.
 MOST_ARMS = 200
-_BRACKETS = {"[": "]", "{": "}"}
 
 
 @dataclass(frozen=True)
@@ -55,34 +54,7 @@ def _read_axis(text: str) -> Axis:
     path, equals, values = text.partition("=")
     if not equals or not all(part.strip() for part in path.split(".")):
         raise ConfigError(f"--grid {text}: expected a path and its values, such as sharing.strategy=global,independent")
-    return Axis(path.strip(), tuple(_split(values, text)))
-
-
-def _split(values: str, text: str) -> Iterator[str]:
-    """Cut values at the commas that stand outside of brackets and quotes."""
-    closing: list[str] = []
-    quote, begin = "", 0
-    for at, character in enumerate(values):
-        if quote:
-            quote = "" if character == quote else quote
-        elif character in "\"'":
-            quote = character
-        elif character in _BRACKETS:
-            closing.append(_BRACKETS[character])
-        elif closing and character == closing[-1]:
-            closing.pop()
-        elif character == "," and not closing:
-            yield _value(values[begin:at], text)
-            begin = at + 1
-    if quote or closing:
-        raise ConfigError(f"--grid {text}: {quote or closing[-1]} is missing at the end of a value")
-    yield _value(values[begin:], text)
-
-
-def _value(value: str, text: str) -> str:
-    if not value.strip():
-        raise ConfigError(f"--grid {text}: a value is empty; write null for nothing")
-    return value.strip()
+    return Axis(path.strip(), tuple(split_values(values, f"--grid {text}")))
 
 
 def axes_of(grid: Mapping[str, Sequence[Any]]) -> list[Axis]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polytask.comparison.arms import ARMS, BASELINE, values_of
+from polytask.comparison.arms import ARMS, BASELINE
 from polytask.comparison.preparation import Planned, Prepared
 from polytask.comparison.runs import RunStore, plan_arm
-from polytask.config import Config
+from polytask.config import Config, values_of
 from polytask.files import file_digest, parse_json
 
 CONFIG, RECORD = "config.json", "comparison.json"

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import yaml
 from rich.console import Console
 
 from polytask.api import train
 from polytask.comparison.preparation import Planned, Prepared
-from polytask.errors import Interrupted, PolytaskError, TrainingError, UserError
+from polytask.crew import GO_ON, Crew, Job, reason_in
+from polytask.errors import Interrupted, PolytaskError, TrainingError
 from polytask.files import write_text
-from polytask.launch import Lifeline, lifeline
 from polytask.terminal import PlainConsole
-
-_GO_ON = "the same command goes on from there"
 
 
 @dataclass
@@ -67,7 +59,7 @@ class RunStore:
         self.trained += len(waiting)
         console = PlainConsole(stderr=True, soft_wrap=True)
         if jobs > 1:
-            _Crew(waiting, jobs, console, failed).work()
+            _RunCrew(waiting, jobs, console, failed).work()
         else:
             for number, (place, run) in enumerate(waiting.items(), start=1):
                 _tell(console, f"run {number} of {len(waiting)}: {place.name}, seed {run.config.train.seed}")
@@ -88,91 +80,43 @@ def _train_here(run: Planned, place: Path) -> None:
     try:
         train(run.config, place, resume=place.is_dir())
     except Interrupted as error:
-        raise Interrupted(f"{place.name}: {str(error).removesuffix('; go on with --resume')}; {_GO_ON}") from None
+        raise Interrupted(f"{place.name}: {str(error).removesuffix('; go on with --resume')}; {GO_ON}") from None
     except PolytaskError as error:
         raise type(error)(f"{place}: {error}") from None
 
 
-class _Crew:
-    """Several subprocesses, each with its part of the processor's cores."""
+class _RunCrew(Crew[Path]):
+    """Trains runs.
+
+    Args:
+        excused: is given, by hash, why a run cannot go on; without it that ends all of them.
+    """
 
     def __init__(
-        self, waiting: Mapping[Path, Planned], jobs: int, console: Console, excused: dict[str, str] | None = None
+        self, waiting: Mapping[Path, Planned], jobs: int, console: Console, excused: dict[str, str] | None
     ) -> None:
-        self._left = list(waiting.items())
-        self._identities = {place: run.identity for place, run in waiting.items()}
-        self._excused = excused
-        self._total, self._jobs, self._console = len(waiting), jobs, console
-        self._running: dict[Path, subprocess.Popen[bytes]] = {}
-        self._tied = Lifeline(None)
-        self._stopping = False
-        self._failed: tuple[Path, int] | None = None
+        super().__init__(jobs, console)
+        self._waiting, self._excused = waiting, excused
+        self._left = list(enumerate(waiting.items(), start=1))
 
-    def work(self) -> None:
-        before = [(number, signal.signal(number, self._stop)) for number in (signal.SIGINT, signal.SIGTERM)]
-        try:
-            with lifeline() as self._tied:
-                self._work()
-        finally:
-            for number, handler in before:
-                signal.signal(number, handler)
-        if self._failed is not None:
-            self._explain(*self._failed)
-        if self._stopping:
-            raise Interrupted(f"stopped, and saved; {_GO_ON}")
-
-    def _work(self) -> None:
-        while self._running or (self._left and not self._stopping and self._failed is None):
-            while self._left and len(self._running) < self._jobs and not self._stopping and self._failed is None:
-                self._start()
-            self._collect()
-            time.sleep(0.05)
-
-    def _start(self) -> None:
-        place, run = self._left.pop(0)
-        number = self._total - len(self._left)
-        _tell(self._console, f"run {number} of {self._total}: {place.name}, seed {run.config.train.seed}")
+    def next_job(self) -> Job[Path] | None:
+        if not self._left:
+            return None
+        number, (place, run) = self._left.pop(0)
+        _tell(self.console, f"run {number} of {len(self._waiting)}: {place.name}, seed {run.config.train.seed}")
         place.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(run.config.to_json(), sort_keys=False, allow_unicode=True)
-        write_text(place / "config.yaml", text)
-        threads = str(max(1, (os.cpu_count() or 1) // self._jobs))
-        command = [sys.executable, "-m", "polytask", "train", str(place / "config.yaml"), "--out", str(place)]
-        with (place / "log.txt").open("ab") as log:
-            environment = {**os.environ, "OMP_NUM_THREADS": threads}
-            self._running[place] = self._tied.start([*command, "--resume"], environment, log)
+        config = place / "config.yaml"
+        write_text(config, yaml.safe_dump(run.config.to_json(), sort_keys=False, allow_unicode=True))
+        return Job(place, ("train", str(config), "--out", str(place), "--resume"), place / "log.txt")
 
-    def _collect(self) -> None:
-        for place, process in list(self._running.items()):
-            code = process.poll()
-            if code is None:
-                continue
-            del self._running[place]
-            if code == 0:
-                _tell(self._console, f"done: {place.name}")
-            elif code == 130 and self._stopping:
-                continue
-            elif code == 1 and self._excused is not None:
-                self._excused[self._identities[place]] = self._reason(place)
-            elif self._failed is None:
-                self._failed = (place, code)
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        """Ask every run to finish its step and to save; asked twice, they stop at once."""
-        del frame
-        self._stopping = True
-        _tell(self._console, "stopping after each run's step; press Ctrl-C again to stop at once without saving")
-        for process in self._running.values():
-            process.send_signal(number)
-
-    def _explain(self, place: Path, code: int) -> None:
-        kind = UserError if code == 2 else TrainingError
-        raise kind(self._reason(place))
-
-    def _reason(self, place: Path) -> str:
-        """Return why a run failed, as its log says."""
-        lines = (place / "log.txt").read_text("utf-8", errors="replace").strip().splitlines()
-        last = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "")
-        return f"{place}: {last.removeprefix('error: ')}; all it said is in {place / 'log.txt'}"
+    def end(self, job: Job[Path], code: int) -> bool:
+        if code == 0:
+            _tell(self.console, f"done: {job.key.name}")
+        elif code == 1 and self._excused is not None:
+            self._excused[self._waiting[job.key].identity] = reason_in(job.log)
+        else:
+            return False
+        return True
 
 
 def plan_arm(arm: Prepared, seed: int, teachers: Sequence[Path]) -> list[Planned]:

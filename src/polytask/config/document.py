@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import yaml
@@ -21,6 +22,7 @@ _FLOAT = re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)[eE][-+]?[0-9]+$"
 
 
 _SHOWN_CHARACTERS = 200
+_BRACKETS = {"[": "]", "{": "}"}
 
 
 class _Loader(yaml.SafeLoader):
@@ -160,3 +162,39 @@ def apply_override(data: dict[str, Any], override: str, places: dict[Path_, str]
     for old in [path for path in places if path[: len(parts)] == parts]:
         del places[old]
     places[parts] = place
+
+
+def split_values(text: str, place: str) -> Iterator[str]:
+    """Yield the values of a list as an option has it, cut at the commas that stand outside of brackets and quotes.
+
+    Args:
+        place: what a message begins with.
+
+    Raises ConfigError for an empty value, and for a bracket or a quote without an end.
+
+    >>> list(split_values("sum, {method: stch, mu: 1}", "--grid balance"))
+    ['sum', '{method: stch, mu: 1}']
+    """
+    closing: list[str] = []
+    quote, begin = "", 0
+    for at, character in enumerate(text):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "\"'":
+            quote = character
+        elif character in _BRACKETS:
+            closing.append(_BRACKETS[character])
+        elif closing and character == closing[-1]:
+            closing.pop()
+        elif character == "," and not closing:
+            yield _not_empty(text[begin:at], place)
+            begin = at + 1
+    if quote or closing:
+        raise ConfigError(f"{place}: {quote or closing[-1]} is missing at the end of a value")
+    yield _not_empty(text[begin:], place)
+
+
+def _not_empty(value: str, place: str) -> str:
+    if not value.strip():
+        raise ConfigError(f"{place}: a value is empty; write null for nothing")
+    return value.strip()

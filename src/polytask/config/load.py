@@ -119,6 +119,19 @@ def validate(
     return config
 
 
+def values_of(config: Config) -> dict[str, Any]:
+    """Return what was set in a configuration as plain values, so that another strategy may stand in its place."""
+    return config.model_dump(mode="json", exclude_unset=True)
+
+
+def without_test(config: Config) -> Config:
+    """Return a configuration whose tasks have no test rows, so that no run of it can see them."""
+    values = values_of(config)
+    for task in values["tasks"].values():
+        task["data"].pop("test", None)
+    return validate(values)
+
+
 def override_values(values: Mapping[str, Any], overrides: Sequence[str]) -> Config:
     """Check plain values with overrides such as "train.epochs=1"; paths are relative to the working folder."""
     data, places = _copied(values), dict[Path_, str]()

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from polytask.comparison.arms import values_of
-from polytask.config import Config, validate
+from polytask.config import Config, validate, values_of
 
 # What a configuration says of these is a candidate of its own.
 SECTIONS = ("sharing", "balance", "schedule")

@@ -15,9 +15,9 @@ from typing import Any, Literal
 from polytask.artifact.description import model_folder, read_description
 from polytask.artifact.folder import load_bundle, save_bundle
 from polytask.artifact.pruning import pruned
-from polytask.comparison.arms import single_config, values_of
+from polytask.comparison.arms import single_config
 from polytask.comparison.budget import Budget, planned
-from polytask.config import Config, validate
+from polytask.config import Config, validate, values_of
 from polytask.data.cache import key_of
 from polytask.errors import ConfigError, Interrupted, PolytaskError, TrainingError
 from polytask.extension import Mode, assemble_extension, extend

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from pydantic import Field, model_validator
 
-from pydantic import Field, ValidationError, model_validator
-
-from polytask.errors import ConfigError, nearest
 from polytask.options import Options
 
 BUDGET = 8.0
@@ -46,17 +42,3 @@ class AutoOptions(Options):
         if self.budget is not None and self.hours is not None:
             raise ValueError("found budget and hours; give one of them")
         return self
-
-
-def read_auto_options(given: Mapping[str, Any]) -> AutoOptions:
-    """Return the options. Raises ConfigError naming the flag."""
-    for name in given:
-        if name not in AutoOptions.model_fields:
-            raise ConfigError(f"{name}: no such option; {nearest(name, AutoOptions.model_fields)}")
-    try:
-        return AutoOptions(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        message = first["msg"].removeprefix("Value error, ")
-        flag = "".join(f"--{str(part).replace('_', '-')}: found {first['input']!r}; " for part in first["loc"])
-        raise ConfigError(f"{flag}{message}") from None

@@ -17,26 +17,27 @@ from polytask.artifact.composition import join
 from polytask.artifact.description import model_folder
 from polytask.artifact.folder import load_bundle, save_bundle
 from polytask.assemble import assemble
-from polytask.comparison.arms import BASELINE, values_of
+from polytask.comparison.arms import BASELINE
 from polytask.comparison.budget import planned
 from polytask.comparison.merging import is_of
 from polytask.comparison.preparation import judged_by
 from polytask.comparison.runs import RunStore
-from polytask.config import Config
+from polytask.config import Config, values_of, without_test
 from polytask.errors import ConfigError, OutputError, TrainingError, UserError
 from polytask.files import put_in_place, read_json, write_json, write_text
 from polytask.lock import FILE as LOCK
 from polytask.lock import locked
+from polytask.options import build_options, flag_of
 from polytask.probe import relate
 from polytask.result import Result, listed
 from polytask.search.candidates import Candidate, candidates
 from polytask.search.final import look
-from polytask.search.options import BUDGET, AutoOptions, read_auto_options
+from polytask.search.options import BUDGET, AutoOptions
 from polytask.search.outline import Outline, outline_for, usable_shares
 from polytask.search.plans import Given, TrialPlans
 from polytask.search.record import SHIPPED, WINNER, answer, candidate_record, rate_record, step_record, task_record
 from polytask.search.stages import Found, Stages
-from polytask.search.trials import Trials, without_test
+from polytask.search.trials import Trials
 from polytask.terminal import PlainConsole
 
 # CONFIG is what the search is of, RECORD what it found.
@@ -98,7 +99,7 @@ def auto(
         TrainingError: no joint model, or not every single one, can be trained; what was finished stays.
         Interrupted: stopped by Ctrl-C, after saving; the same call goes on.
     """
-    options = read_auto_options(given)
+    options = build_options(AutoOptions, given, flag_of)
     checked, folder = as_config(config, overrides), Path(out)
     if len(checked.tasks) < 2:
         raise ConfigError(

@@ -10,11 +10,10 @@ from typing import Any
 from rich.console import Console
 
 from polytask.assemble import assemble
-from polytask.comparison.arms import values_of
 from polytask.comparison.budget import planned
 from polytask.comparison.preparation import ArmModel, Judged, Planned, part_of
 from polytask.comparison.runs import RunStore
-from polytask.config import Config, validate
+from polytask.config import Config
 from polytask.files import read_json
 
 
@@ -115,13 +114,3 @@ class Trials:
                     seconds += float(read_json(folder / "run.json")["seconds"])
                     cost += each
         return seconds / cost if cost else None
-
-
-def without_test(config: Config) -> Config:
-    """Return a configuration without its test rows."""
-    values = values_of(config)
-    tasks = {
-        name: {**task, "data": {key: value for key, value in task["data"].items() if key != "test"}}
-        for name, task in values["tasks"].items()
-    }
-    return validate({**values, "tasks": tasks})

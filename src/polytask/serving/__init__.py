@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from polytask.errors import ConfigError, missing_extra, nearest
+from polytask.errors import ConfigError, missing_extra
+from polytask.options import build_options, flag_of
 from polytask.predict.predictor import Model
 from polytask.serving.options import ServeOptions
 
@@ -32,9 +31,6 @@ def serve(model: str | Path | Model, *, api_key_file: str | Path | None = None, 
         UserError: the port is taken.
         MissingExtra: the packages of the extra `serve` are not installed.
     """
-    for name in options:
-        if name not in ServeOptions.model_fields:
-            raise ConfigError(f"{name}: unknown option; {nearest(name, ServeOptions.model_fields)}")
     key_file = None if api_key_file is None else Path(api_key_file)
     serve_model(model, read_options(options, key_file, flag=str))
 
@@ -50,15 +46,6 @@ def serve_model(model: str | Path | Model, options: ServeOptions) -> None:
     except ModuleNotFoundError as error:
         raise missing_extra(error, "polytask serve") or error from None
     run(model, options)
-
-
-def flag_of(option: str) -> str:
-    """Return what the command line calls an option.
-
-    >>> flag_of("max_texts")
-    '--max-texts'
-    """
-    return f"--{option.replace('_', '-')}"
 
 
 def read_options(
@@ -83,17 +70,4 @@ def read_options(
     if values.get("api_key") == "":
         names = f"{KEY_VARIABLE}, {flag('api_key')} and {flag('api_key_file')}"
         raise ConfigError(f"the API key is empty; leave out {names} to need none")
-    try:
-        return ServeOptions(**values)
-    except ValidationError as error:
-        found = error.errors(include_url=False)
-        raise ConfigError("; ".join(_sentence(details, flag) for details in found)) from None
-
-
-def _sentence(details: Any, flag: Callable[[str], str]) -> str:  # noqa: ANN401
-    message = details["msg"].removeprefix("Value error, ")
-    if not details["loc"]:
-        return message
-    message = message.replace("Input should be", "expected")
-    told = message if message.startswith("found ") else f"found {details['input']!r}; {message}"
-    return f"{flag(str(details['loc'][0]))}: {told}"
+    return build_options(ServeOptions, values, flag)

@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from polytask.assemble import assemble
-from polytask.config import Config, validate
+from polytask.config import Config, validate, values_of
 from polytask.config.document import Path_
 from polytask.config.explain import path_like, paths_of
 from polytask.errors import ConfigError, UserError, nearest
@@ -61,10 +61,10 @@ class Candidates:
 
     def written(self, full: Config, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of a configuration, test rows and all, with those of the searched options."""
-        data = _copied(full.model_dump(mode="json", exclude_unset=True))
+        data = values_of(full)
         for path, value in parameters.items():
             set_at(data, tuple(path.split(".")), value)
-        return validate(data).model_dump(mode="json", exclude_unset=True)
+        return values_of(validate(data))
 
     def as_it_is(self, resolved: Config) -> dict[str, Any] | str:
         """Return what a search would suggest for the configuration as it is; the path of an option that is outside.
@@ -83,14 +83,6 @@ class Candidates:
                 return axis.path
             suggested[axis.path] = int(value) if isinstance(axis.values, Range) and axis.values.kind == "int" else value
         return suggested
-
-
-def without_test(config: Config) -> Config:
-    """Return a configuration whose tasks have no test rows, so that no trial can see them."""
-    values = config.model_dump(mode="json", exclude_unset=True)
-    for task in values["tasks"].values():
-        task["data"] = {key: value for key, value in task["data"].items() if key != "test"}
-    return validate(values)
 
 
 def require_searchable(axes: Sequence[Axis], config: Config) -> None:

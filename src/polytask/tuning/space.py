@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from polytask.config.document import parse
+from polytask.config.document import parse, split_values
 from polytask.errors import ConfigError
 
 # What is searched by path: a text as behind `--search PATH=`, or a list of values.
@@ -18,7 +18,6 @@ FORMS = "log:1e-5:1e-3, int:0:6 (or int:8:64:8, in steps), 1:5, or a list such a
 # More options than this cannot be searched in any number of trials that somebody waits for.
 MOST_AXES = 20
 MOST_CHOICES = 100
-_BRACKETS = {"[": "]", "{": "}"}
 _NUMBER = r"[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"\s*{_NUMBER}\s*:\s*{_NUMBER}\s*")
 _DIGITS = 4  # of a number that is tried: more tell nothing
@@ -166,7 +165,7 @@ def read_values(text: str, place: str) -> Range | Choices:
         return _range(kind, rest.split(":"), text, place)
     if _RANGE.fullmatch(text):
         return _range("uniform", text.split(":"), text, place)
-    return _choices(list(_split(text, place)), place)
+    return _choices(list(split_values(text, place)), place)
 
 
 def _range(kind: str, parts: Sequence[str], text: str, place: str) -> Range:
@@ -211,30 +210,3 @@ def _choices(texts: Sequence[str], place: str) -> Choices:
     if len(values) > MOST_CHOICES:
         raise ConfigError(f"{place}: found {len(values)} values; at most {MOST_CHOICES}: search a range instead")
     return found
-
-
-def _split(text: str, place: str) -> Iterator[str]:
-    """Cut values at the commas that stand outside of brackets and quotes."""
-    closing: list[str] = []
-    quote, begin = "", 0
-    for at, character in enumerate(text):
-        if quote:
-            quote = "" if character == quote else quote
-        elif character in "\"'":
-            quote = character
-        elif character in _BRACKETS:
-            closing.append(_BRACKETS[character])
-        elif closing and character == closing[-1]:
-            closing.pop()
-        elif character == "," and not closing:
-            yield _not_empty(text[begin:at], place)
-            begin = at + 1
-    if quote or closing:
-        raise ConfigError(f"{place}: {quote or closing[-1]} is missing at the end of a value")
-    yield _not_empty(text[begin:], place)
-
-
-def _not_empty(value: str, place: str) -> str:
-    if not value.strip():
-        raise ConfigError(f"{place}: a value is empty; write null for nothing, or give {FORMS}")
-    return value.strip()

@@ -12,13 +12,14 @@ import yaml
 
 from polytask.api import as_config
 from polytask.assemble import assemble
-from polytask.config import Config
+from polytask.config import Config, values_of, without_test
+from polytask.crew import GO_ON
 from polytask.errors import ConfigError, Interrupted, PolytaskError, TrainingError
 from polytask.files import read_json, write_json, write_text
 from polytask.lock import locked
 from polytask.terminal import PlainConsole
-from polytask.tuning.candidates import Candidates, check_candidates, require_searchable, without_test
-from polytask.tuning.crew import GO_ON, Crew
+from polytask.tuning.candidates import Candidates, check_candidates, require_searchable
+from polytask.tuning.crew import TrialCrew
 from polytask.tuning.folder import (
     BEST,
     RECORD,
@@ -105,7 +106,7 @@ class _Ready:
 
 def _prepare(folder: Path, full: Config, axes: Sequence[Axis], seed: int, *, prune: bool) -> _Ready:
     blind = without_test(full)
-    candidates = Candidates(blind.model_dump(mode="json", exclude_unset=True), tuple(axes))
+    candidates = Candidates(values_of(blind), tuple(axes))
     if not has_search(folder):
         check_candidates(candidates)
     assembly = assemble(blind)
@@ -141,7 +142,7 @@ class _Search:
         wait_for_orphans(ready.folder, self.interrupted)
         self._clean()
         if self.jobs > 1:
-            Crew(ready.folder, self.jobs, self.console, self.next_trial, self.ended).work()
+            TrialCrew(ready.folder, self.jobs, self.console, self.next_trial, self.ended).work()
             return self.trained
         while (trial := self.next_trial()) is not None:
             self._run_here(*trial)

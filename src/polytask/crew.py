@@ -1,0 +1,112 @@
+"""Several runs at once: each a process with its part of the cores, stopped and saved together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Generic, TypeVar
+
+from rich.console import Console
+
+from polytask.errors import Interrupted, TrainingError, UserError
+from polytask.launch import Lifeline, lifeline
+
+GO_ON = "the same command goes on from there"
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Job(Generic[Key]):
+    """A process that is to run.
+
+    Attributes:
+        key: what it is known by.
+        arguments: of `polytask`.
+        log: takes what it says.
+    """
+
+    key: Key
+    arguments: tuple[str, ...]
+    log: Path
+
+
+class Crew(ABC, Generic[Key]):
+    """Runs jobs, so many at once, until there are none left; a subclass says which, and what becomes of them."""
+
+    def __init__(self, jobs: int, console: Console) -> None:
+        self._jobs, self.console = jobs, console
+        self._running: dict[subprocess.Popen[bytes], Job[Key]] = {}
+        self._tied = Lifeline(None)
+        self._over = False  # no further job is to begin
+        self._stopping = False
+        self._failed: tuple[Job[Key], int] | None = None
+
+    @abstractmethod
+    def next_job(self) -> Job[Key] | None:
+        """Return the next job; None when there is none left."""
+
+    @abstractmethod
+    def end(self, job: Job[Key], code: int) -> bool:
+        """Take in that a job has ended, and return whether the others may go on."""
+
+    def work(self) -> None:
+        """Run all jobs. Raises Interrupted after a requested stop, and what a job failed with."""
+        before = [(number, signal.signal(number, self._stop)) for number in (signal.SIGINT, signal.SIGTERM)]
+        try:
+            with lifeline() as self._tied:
+                while self._running or not self._over:
+                    self._fill()
+                    self._collect()
+                    time.sleep(0.05)
+        finally:
+            for number, handler in before:
+                signal.signal(number, handler)
+        if self._failed is not None:
+            job, code = self._failed
+            raise (UserError if code == 2 else TrainingError)(f"{reason_in(job.log)}; then {GO_ON}")
+        if self._stopping:
+            raise Interrupted(f"stopped, and saved; {GO_ON}")
+
+    def _fill(self) -> None:
+        threads = str(max(1, (os.cpu_count() or 1) // self._jobs))
+        while not self._over and len(self._running) < self._jobs:
+            job = self.next_job()
+            if job is None:
+                self._over = True
+                return
+            job.log.parent.mkdir(parents=True, exist_ok=True)
+            command = [sys.executable, "-m", "polytask", *job.arguments]
+            with job.log.open("ab") as log:
+                self._running[self._tied.start(command, {**os.environ, "OMP_NUM_THREADS": threads}, log)] = job
+
+    def _collect(self) -> None:
+        for process, job in list(self._running.items()):
+            code = process.poll()
+            if code is None:
+                continue
+            del self._running[process]
+            if not (code == 130 and self._stopping) and not self.end(job, code) and self._failed is None:
+                self._failed, self._over = (job, code), True
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        """Ask every run to finish its step and to save; asked twice, they stop at once."""
+        del frame
+        self._stopping = self._over = True
+        self.console.print("stopping after each run's step; press Ctrl-C again to stop at once without saving")
+        for process in self._running:
+            process.send_signal(number)
+
+
+def reason_in(log: Path) -> str:
+    """Return why a run failed, as its log says."""
+    lines = log.read_text("utf-8", errors="replace").strip().splitlines()
+    last = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "")
+    return f"{log.parent}: {last.removeprefix('error: ')}; all it said is in {log}"
