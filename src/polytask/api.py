@@ -31,7 +31,7 @@ from polytask.schedule import ScheduleOptions
 from polytask.sharing import SharingOptions
 from polytask.tasks import Task
 from polytask.tasks.task import label_text
-from polytask.terms import Intervals, Scores
+from polytask.terms import Intervals, Scores, Split
 from polytask.training.distribution import join_world
 from polytask.training.events import Callback
 
@@ -224,18 +224,22 @@ def answer_files(
     return scorer, {name: answers[name] for name in chosen if name in answers and answers[name].labels}
 
 
+def tables_of_split(model: Model, config: Config, split: Split) -> list[DataTable]:
+    """Read a configuration's rows of a split as the tasks of a model read rows; tasks without any are left out."""
+    options = {
+        name: task.reading_options.model_copy(update={"data": config.tasks[name].data})
+        for name, task in model.tasks.items()
+        if name in config.tasks
+    }
+    return [read_table(feed) for feed in feeds_of(options, split)]
+
+
 def score_dev_rows(model: Model, run: Path) -> Scores:
     """Score a model on the dev rows of a run; tasks that the run did not train are left out.
 
     Raises ConfigError when the rows that the run held out of its training rows are not there as they were.
     """
-    config = load_config(run / "config.yaml", trusted=False)
-    options = {
-        name: task.options.model_copy(update={"data": config.tasks[name].data})
-        for name, task in model.tasks.items()
-        if name in config.tasks
-    }
-    tables = [read_table(feed) for feed in feeds_of(options, "dev")]
+    tables = tables_of_split(model, load_config(run / "config.yaml", trusted=False), "dev")
     require_held_out(run, tables)
     scorer = Scorer(model.tasks)
     return scorer.scores(model.engine, [encode_table(table, model.tasks, model.tokens) for table in tables])

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from polytask.api import tables_of_split
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.predictions import ArmPredictions
 from polytask.comparison.preparation import Judged
 from polytask.comparison.statistics import Difference, compare_arms
 from polytask.config import Config
 from polytask.data.encode import encode_table
-from polytask.data.feed import feeds_of
-from polytask.data.rows import read_table
 from polytask.evaluation.record import prediction_lines
 from polytask.evaluation.scoring import Scorer, rows_scored
 from polytask.predict.load import load
@@ -69,22 +68,25 @@ def look(config: Config, arms: Mapping[str, Sequence[Path]], judged: Mapping[str
 def _answers(folder: Path, config: Config, splits: Mapping[str, Split]) -> tuple[dict[str, Lines], float]:
     """Return a model's answers by task, and the seconds that its rows took."""
     model = load(folder)
-    options = {
-        name: task.reading_options.model_copy(update={"data": config.tasks[name].data})
-        for name, task in model.tasks.items()
-    }
     scorer = Scorer(model.tasks)
     lines: dict[str, Lines] = {}
     seconds = 0.0
     for split in sorted(set(splits.values())):
-        asked = {name: one for name, one in options.items() if splits[name] == split}
-        sources = [encode_table(read_table(feed), model.tasks, model.tokens) for feed in feeds_of(asked, split)]
+        tables = tables_of_split(model, _of_split(config, splits, split), split)
+        sources = [encode_table(table, model.tasks, model.tokens) for table in tables]
         if rows_scored(sources):
             began = time.monotonic()
             answers = scorer.answers(model.engine, sources)
             seconds += time.monotonic() - began
             lines |= {name: list(prediction_lines(one)) for name, one in answers.items()}
     return lines, seconds
+
+
+def _of_split(config: Config, splits: Mapping[str, Split], split: Split) -> Config:
+    """Return the configuration of the tasks whose rows of this split are looked at."""
+    return config.model_copy(
+        update={"tasks": {name: task for name, task in config.tasks.items() if splits[name] == split}}
+    )
 
 
 def _distinct(lines: Mapping[str, Lines]) -> int:

@@ -9,10 +9,9 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from polytask.api import tables_of_split
 from polytask.config import Config
 from polytask.data.encode import encode_table
-from polytask.data.feed import feeds_of
-from polytask.data.rows import read_table
 from polytask.errors import UserError
 from polytask.evaluation.scoring import Scorer
 from polytask.files import read_json
@@ -156,16 +155,12 @@ def score_test(model: Path, config: Config) -> dict[str, Any] | None:
 
     What is wrong with the rows is told in the record: the search is not lost for it.
     """
-    named = {name: task.data for name, task in config.tasks.items() if task.data.test is not None}
-    if not named:
+    if all(task.data.test is None for task in config.tasks.values()):
         return None
     loaded = load(model)
     scorer = Scorer(loaded.tasks)
-    options = {
-        name: loaded.tasks[name].reading_options.model_copy(update={"data": data}) for name, data in named.items()
-    }
     try:
-        tables = [read_table(feed) for feed in feeds_of(options, "test")]
+        tables = tables_of_split(loaded, config, "test")
         sources = [encode_table(table, loaded.tasks, loaded.tokens) for table in tables]
     except UserError as error:
         return {"problem": f"the test rows could not be scored: {error}"}
