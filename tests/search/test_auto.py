@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import pytest
 import yaml
+from searching import SMALL, tasks_on, without_times
 
 import polytask
 from polytask.comparison import runs
@@ -20,42 +21,6 @@ from polytask.search.stages import Stages
 from polytask.search.trials import Trials
 
 Searched: TypeAlias = tuple[dict[str, Any], polytask.AutoResult]
-# The single models, one joint model, and one step of the ladder.
-SMALL = 4.0
-
-
-def tasks_on(folder: Path, test: str = "test") -> dict[str, Any]:
-    data = {
-        split: str(folder / f"{name}.jsonl") for split, name in (("train", "train"), ("dev", "dev"), ("test", test))
-    }
-    return {
-        "sentiment": {"type": "classification", "data": data, "label": "sentiment"},
-        "topic": {"type": "classification", "data": data, "label": "topic"},
-    }
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> tuple[dict[str, Any], Path]:
-    from samples import corpus_rows, write_jsonl
-
-    folder = tmp_path_factory.mktemp("search")
-    rows = corpus_rows(48)
-    for split, part in (("train", rows[:24]), ("dev", rows[24:36]), ("test", rows[36:])):
-        write_jsonl(folder / f"{split}.jsonl", part)
-    write_jsonl(
-        folder / "other_test.jsonl",
-        [{**row, "topic": rows[0]["topic"], "sentiment": rows[0]["sentiment"]} for row in rows[36:]],
-    )
-    train = {"epochs": 2, "batch_size": 8, "seed": 5, "precision": "fp32"}
-    return {"encoder": str(tiny), "max_tokens": 48, "tasks": tasks_on(folder), "train": train}, folder
-
-
-@pytest.fixture(scope="module")
-def searched(given: tuple[dict[str, Any], Path]) -> Searched:
-    """A search in which every task counts as below the floor unless it is far above: the ladder grafts one."""
-    values, folder = given
-    found = polytask.auto(values, folder / "out", budget=SMALL, floor=0, certainty=0.99, max_size=3, max_passes=3)
-    return values, found
 
 
 def copied(found: polytask.AutoResult, place: Path) -> Path:
@@ -64,10 +29,6 @@ def copied(found: polytask.AutoResult, place: Path) -> Path:
         source = found.folder / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, place / name)
     return place
-
-
-def without_times(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key not in ("rows_per_second", "seconds_of_one_training")}
 
 
 def answers(model: Path, texts: list[str]) -> list[dict[str, Any]]:
@@ -134,7 +95,7 @@ def test_the_same_call_trains_nothing_and_says_the_same(searched: Searched, monk
     again = polytask.auto(
         values, found.folder, budget=SMALL, floor=0, certainty=0.99, max_size=3, max_passes=3
     )  # fmt: skip
-    assert without_times(dict(again.record)) == without_times(dict(found.record))
+    assert without_times(again.record) == without_times(found.record)
 
 
 def _refuse(*arguments: Any, **options: Any) -> Any:
@@ -180,7 +141,7 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_result(
         with pytest.raises(Interrupted, match="the same command goes on from there"):
             polytask.auto(values, tmp_path / "out", budget=SMALL, floor=0, certainty=0.99, max_size=3, max_passes=3)
     again = polytask.auto(values, tmp_path / "out", budget=SMALL, floor=0, certainty=0.99, max_size=3, max_passes=3)
-    assert without_times(dict(again.record)) == without_times(dict(found.record))
+    assert without_times(again.record) == without_times(found.record)
     assert file_digest(again.model / "model.safetensors") == file_digest(found.model / "model.safetensors")
 
 

@@ -7,33 +7,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from tunings import RATE, Call, Job, ended, one_task
 
 import polytask as pt
 from polytask.errors import Interrupted, OutputError, TrainingError, UserError
 from polytask.lock import locked
 from polytask.tuning import crew, study, trial
 from polytask.tuning.folder import evaluations_of
-
-Job = Callable[..., dict[str, Any]]
-Call = Callable[..., tuple[int, str, str]]
-RATE = {"train.learning_rate": [1e-9, 3e-3]}
-
-
-def one_task(job: Job, rows: int = 32, **train: Any) -> dict[str, Any]:
-    values = job(rows=rows, **{"epochs": 2, **train})
-    values["tasks"] = {"topic": values["tasks"]["topic"]}
-    return values
-
-
-def ended(tuning: pt.Tuning) -> list[dict[str, Any]]:
-    """What does not depend on the clock."""
-    return [{key: value for key, value in found.items() if key != "seconds"} for found in tuning.trials]
 
 
 def test_an_interrupted_trial_goes_on_and_ends_as_without_an_interruption(

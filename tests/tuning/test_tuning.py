@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from tunings import RATE, Job, one_task
 
 import polytask as pt
 from polytask.errors import ConfigError, OutputError, UserError
 from polytask.tuning.folder import evaluations_of, trial_folder
-
-Job = Callable[..., dict[str, Any]]
-Call = Callable[..., tuple[int, str, str]]
-RATE = {"train.learning_rate": [1e-9, 3e-3]}
-
-
-def one_task(job: Job, rows: int = 32, **train: Any) -> dict[str, Any]:
-    values = job(rows=rows, **{"epochs": 2, **train})
-    values["tasks"] = {"topic": values["tasks"]["topic"]}
-    return values
-
-
-def ended(tuning: pt.Tuning) -> list[dict[str, Any]]:
-    """What does not depend on the clock."""
-    return [{key: value for key, value in found.items() if key != "seconds"} for found in tuning.trials]
 
 
 @pytest.fixture(scope="module")
