@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,6 +18,7 @@ from samples import write_corpus
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+CHINESE = ROOT / "README.zh-CN.md"
 BLOCK = re.compile(r"^```(\w+)?( \w+)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 KINDS = {"bash", "python", "yaml", "text"}
 
@@ -109,10 +112,72 @@ def test_the_options_table_names_every_option_of_a_task() -> None:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    for page in PAGES:
+    for page in [*PAGES, CHINESE]:
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
             if link not in ("PER", "ORG", "LOC", "WORK"):
                 assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_chinese_readme_has_the_same_commands_and_programs() -> None:
+    def without_comments(page: Path) -> list[tuple[str, str, list[str]]]:
+        return [
+            (kind, note, [re.sub(r"\s+#.*", "", line) for line in text.splitlines()])
+            for kind, note, text in blocks(page)
+        ]
+
+    assert without_comments(CHINESE) == without_comments(ROOT / "README.md")
+
+
+def test_the_chinese_readme_leads_where_the_english_one_does() -> None:
+    def links(page: Path) -> list[str]:
+        return sorted(re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8")))
+
+    assert [link for link in links(CHINESE) if link != "README.md"] == [
+        link for link in links(ROOT / "README.md") if link != "README.zh-CN.md"
+    ]
+
+
+def test_both_readmes_show_the_same_figures() -> None:
+    def figures(page: Path) -> list[str]:
+        return sorted(re.findall(r"\d+\.\d+", page.read_text("utf-8")))
+
+    assert figures(CHINESE) == figures(ROOT / "README.md")
+
+
+def lines_of(page: Path) -> list[str]:
+    """Return the example lines of the table of formats."""
+    rows = [line for line in page.read_text("utf-8").splitlines() if line.startswith("|")]
+    cells = [row.split("|")[2] for row in rows if row.count("|") == 3]
+    return [code for cell in cells for code in re.findall(r"`([^`]+)`", cell)]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", CHINESE], ids=["English", "Chinese"])
+def test_the_example_line_of_each_format_is_read(page: Path, tiny: Path, tmp_path: Path) -> None:
+    import polytask as pt
+
+    found = lines_of(page)
+    answered, pre_tokenized, spanned = (line for line in found if line.startswith("{"))
+    table, header = sorted((line for line in found if line.endswith((",5", ",stars"))), key=len, reverse=True)
+    word = next(line for line in found if line.endswith(" I-PER"))
+    first = json.loads(pre_tokenized)["tokens"][0]
+    sentence = f"{first} B-PER\n{word}\n. O\n\n"
+    tasks = {
+        "table.jsonl": (
+            f"{answered}\n{answered.replace('positive', 'negative')}\n",
+            {"type": "classification", "label": "sentiment"},
+        ),
+        "table.csv": (f"{header}\n{table}\n{table[:-1]}4\n", {"type": "regression", "label": "stars"}),
+        "tokens.jsonl": (pre_tokenized + "\n", {"type": "tagging"}),
+        "words.conll": (sentence, {"type": "tagging"}),
+        "spans.jsonl": (spanned + "\n", {"type": "tagging", "tags": "label"}),
+    }
+    config: dict[str, Any] = {"encoder": str(tiny), "tasks": {}}
+    for name, (text, options) in tasks.items():
+        (tmp_path / name).write_text(text, "utf-8")
+        data = {split: str(tmp_path / name) for split in ("train", "dev")}
+        config["tasks"][name.replace(".", "_")] = {**options, "data": data}
+    shown = str(pt.check(config))
+    assert "PER" in shown
 
 
 def test_examples_are_valid_configurations() -> None:

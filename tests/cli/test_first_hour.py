@@ -6,11 +6,12 @@ import io
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from polytask.cli import next_steps
-from polytask.tables import console, grid, show_before, show_scores
+from polytask.tables import console, grid, prediction_text, show_before, show_scores
 from polytask.terminal import PlainConsole
 from samples import corpus_rows, write_jsonl
 
@@ -95,3 +96,18 @@ def test_a_piped_table_is_whole_where_colours_are_forced(monkeypatch: pytest.Mon
     PlainConsole().print(table)
     assert "t" * 150 in sink.getvalue()
     assert "l" * 300 in sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("prediction", "shown"),
+    [
+        ({"label": "film", "probabilities": {"film": 0.914, "food": 0.086}}, "film (0.91)"),
+        ({"labels": ["calm", "glad"], "probabilities": {"calm": 0.8, "glad": 0.6}}, "calm, glad"),
+        ({"labels": [], "probabilities": {"calm": 0.2}}, "none"),
+        ({"value": 3.25}, "value 3.25"),
+        ([{"label": "PER", "start": 0, "end": 7, "text": "Ang Lee", "score": 0.9}], "Ang Lee (PER)"),
+        ([], "none"),
+    ],
+)
+def test_a_prediction_is_shown_in_words(prediction: Any, shown: str) -> None:
+    assert prediction_text(prediction) == shown
