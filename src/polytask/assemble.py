@@ -47,6 +47,7 @@ from polytask.training.checkpoint import Checkpoints
 from polytask.training.distribution import World
 from polytask.training.events import Events
 from polytask.training.loop import Trainer, TrainerParts
+from polytask.training.optimizer import build_optimizer
 from polytask.training.recipe import ResolvedOption, resolve_rates
 from polytask.training.selection import DevScores, Rule, read_rule
 from polytask.version import __version__
@@ -247,6 +248,9 @@ def compose(
     """Build a run around a model, up to step 0. Raises a UserError for everything that can be wrong with the input."""
     train, choices = resolve_rates(config.train, int(model.config.hidden_size), int(model.config.num_hidden_layers))
     config = config.model_copy(update={"train": train})
+    build_optimizer(model, train)  # whether it can be built
+    for task in tables.tasks.values():
+        task.require_usable_loss()
     metrics = {name: task.metric for name, task in tables.tasks.items()}
     rule = read_rule(config.train, metrics, {name: task.data for name, task in config.tasks.items()})
     tokens = Tokenization.of(tokenizer, config.max_tokens)

@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from polytask.sharing.sharing import Sharing, SharingOptions, TreeOptions
     from polytask.tasks import METRICS, TASKS, LabelStats, Metric, Task, TaskOptions
     from polytask.tasks.classification import Classification
+    from polytask.tasks.losses import LOSSES
     from polytask.tasks.multilabel import Multilabel
     from polytask.tasks.regression import Regression
     from polytask.tasks.tagging import Tagging
     from polytask.tasks.word import WordOptions
     from polytask.terms import HeadSpec
+    from polytask.training.optimizers import OPTIMIZERS
     from polytask.training.selection import RULES
 
 _HOMES = {
@@ -60,6 +62,8 @@ _HOMES = {
     "polytask.tasks.regression": ("Regression",),
     "polytask.tasks.tagging": ("Tagging",),
     "polytask.terms": ("HeadSpec",),
+    "polytask.tasks.losses": ("LOSSES",),
+    "polytask.training.optimizers": ("OPTIMIZERS",),
     "polytask.training.selection": ("RULES",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -69,9 +73,11 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "EXPORTS",
     "FAMILIES",
     "HEADS",
+    "LOSSES",
     "MEASURES",
     "METRICS",
     "MIXERS",
+    "OPTIMIZERS",
     "POLICIES",
     "POOLINGS",
     "PROPORTIONS",

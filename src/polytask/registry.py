@@ -294,7 +294,7 @@ class NameOf:
         return core_schema.no_info_before_validator_function(named, checked)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {**handler(schema), "enum": list(self.table)}
+        return {**handler(schema), **({"enum": list(self.table)} if self.table else {})}
 
 
 def _listed(names: Mapping[str, Any]) -> str:

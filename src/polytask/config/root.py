@@ -94,8 +94,8 @@ class Config(Options):
     @model_validator(mode="after")
     def _modules_of_objects_are_extensions(self) -> Config:
         """Name the modules of classes and functions that were given as such, so that what is written can be read."""
-        chosen = [self.balance.method, self.schedule.strategy, self.sharing.strategy]
-        chosen += [name for task in self.tasks.values() for name in (task.head, task.pooling) if name is not None]
+        chosen = [self.balance.method, self.schedule.strategy, self.sharing.strategy, self.train.optim]
+        chosen += [name for task in self.tasks.values() for name in (task.head, task.pooling, task.loss) if name]
         chosen += [getattr(self.schedule, name, None) for name in ("policy", "proportions")]
         modules = [name for name in modules_of(chosen) if name not in self.extensions]
         import_extensions(modules)  # as processes that are started from here have to

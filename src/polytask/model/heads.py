@@ -68,6 +68,10 @@ class Head(nn.Module, ABC):
     def pool(self, states: Tensor, mask: Tensor, rows: TaskRows) -> Tensor:
         """Return rows (or words) x width: all that the head takes from the encoder, and nothing that it learns."""
 
+    def squared_norm(self) -> Tensor:
+        """Return the sum of the squared weights of the output layer."""
+        return self.out.weight.square().sum()
+
     def answer(self, pooled: Tensor, read: Tensor | None = None) -> Tensor:
         """Return rows (or words) x size for what `pool` returned."""
         if self.dense is not None:
@@ -100,6 +104,44 @@ class WordHead(Head):
         return states
 
 
+class OwnHead(Head):
+    """A module of a user's own between the pooled states and the outputs.
+
+    Args:
+        module: takes rows (or words) x features and returns rows (or words) x size.
+    """
+
+    def __init__(self, spec: HeadSpec, config: Any, module: type[nn.Module], level: type[Head]) -> None:  # noqa: ANN401
+        nn.Module.__init__(self)
+        self.pooling = spec.pooling
+        self.size = spec.size
+        self.dropout = nn.Dropout(spec.dropout)
+        features = int(config.hidden_size) + sum(reading.size for reading in spec.reads)
+        place = f"head: {module.__qualname__}"
+        try:
+            self.module = module(features, spec.size)
+        except TypeError as error:
+            raise ConfigError(f"{place}: is made of the numbers of features and of outputs ({error})") from error
+        self._level = level
+        with torch.no_grad():
+            found = self.eval().answer(torch.zeros(2, features))
+        self.train()
+        if found.shape != (2, spec.size):
+            raise ConfigError(f"{place}: returned {list(found.shape)} for 2 x {features}; expected 2 x {spec.size}")
+
+    def pool(self, states: Tensor, mask: Tensor, rows: TaskRows) -> Tensor:
+        return self._level.pool(self, states, mask, rows)
+
+    def pool_everywhere(self, states: Tensor, mask: Tensor) -> Tensor:
+        return self._level.pool_everywhere(self, states, mask)
+
+    def squared_norm(self) -> Tensor:
+        return torch.stack([one.square().sum() for one in self.module.parameters() if one.ndim > 1]).sum()
+
+    def answer(self, pooled: Tensor, read: Tensor | None = None) -> Tensor:
+        return self.module(self.dropout(pooled if read is None else torch.cat([pooled, read], dim=-1)))
+
+
 def _linear(width: int, size: int, deviation: float) -> nn.Linear:
     layer = nn.Linear(width, size)
     nn.init.normal_(layer.weight, std=deviation)
@@ -107,16 +149,19 @@ def _linear(width: int, size: int, deviation: float) -> nn.Linear:
     return layer
 
 
-HEADS.base = Head
+HEADS.base = nn.Module
 HEADS.update({"row": RowHead, "word": WordHead})
 
 
 def build_head(spec: HeadSpec, config: Any) -> Head:  # noqa: ANN401
     """Build the head of a specification on an encoder's configuration.
 
-    Raises ConfigError where it names one that nobody registered.
+    Raises ConfigError where it names one that nobody registered, or a module that does not fit.
     """
     name = spec.head or spec.level
     if name not in HEADS:
         raise ConfigError(f"found the head {name!r}; {nearest(name, HEADS)}")
-    return HEADS[name](spec, config)
+    kind = HEADS[name]
+    if issubclass(kind, Head):
+        return kind(spec, config)
+    return OwnHead(spec, config, kind, HEADS[spec.level])

@@ -46,7 +46,7 @@ def fit_heads(model: MultiTaskModel, tasks: Mapping[str, Task], rows: Sequence[S
     def closure() -> Tensor:
         with torch.enable_grad():
             norms = [
-                PENALTY * variances[name] * model.head(name).out.weight.square().sum() for name in tasks
+                PENALTY * variances[name] * model.head(name).squared_norm() for name in tasks
             ]  # a head that several tasks share pays for each of them, as it earns from each
             loss = torch.stack([*_losses(model, tasks, rows).values(), *norms]).sum()
         for one, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
@@ -64,7 +64,7 @@ def _losses(model: MultiTaskModel, tasks: Mapping[str, Task], rows: Sequence[Sto
     for one in rows:
         for name, pooled in one.pooled.items():
             targets = one.targets[name]
-            sums.setdefault(name, []).append(tasks[name].loss(model.head(name).answer(pooled), targets))
+            sums.setdefault(name, []).append(tasks[name].label_loss(model.head(name).answer(pooled), targets))
             denominators[name] = denominators.get(name, 0.0) + tasks[name].loss_denominator(targets)
     return {
         name: torch.stack(found).sum() / denominators[name] for name, found in sums.items() if denominators[name] > 0

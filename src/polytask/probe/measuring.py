@@ -79,7 +79,7 @@ class Probing:
 
     def _loss(self, task: str, batch: Batch) -> Tensor:
         own = self._tasks[task]
-        return own.loss(self._model(batch)[task], batch.targets[task]) / own.loss_denominator(batch.targets[task])
+        return own.label_loss(self._model(batch)[task], batch.targets[task]) / own.loss_denominator(batch.targets[task])
 
     def _after(self, shared: Sequence[nn.Parameter], step: Sequence[Tensor | None], batch: Batch) -> list[float]:
         with torch.no_grad(), _restored(shared):

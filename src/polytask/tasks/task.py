@@ -10,17 +10,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Integral
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias, TypeVar, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema, field_validator, model_validator
 
-from polytask.errors import nearest
+from polytask.errors import ConfigError, nearest
 from polytask.heads import HEADS, POOLINGS
 from polytask.options import DataOptions, Options
 from polytask.registry import NameOf
 from polytask.tasks.gate import GateOptions
+from polytask.tasks.losses import LOSSES, own_loss
 from polytask.tasks.metric import Level, metrics_of_type
 from polytask.terms import NO_TOKEN, OWN_TOKEN, SHARED_TOKEN, Activation, HeadSpec, Inputs, Label, WordSpan
 
@@ -78,7 +79,7 @@ Cells: TypeAlias = Annotated[
 _LEARNING = frozenset(
     {
         "data", "needs", "reads", "detach_reads", "gate", "weight", "metric", "pooling", "dropout", "head",
-        "class_weights", "label_smoothing", "threshold", "calibrate",
+        "loss", "class_weights", "label_smoothing", "threshold", "calibrate",
     }
 )  # fmt: skip
 
@@ -110,6 +111,9 @@ class TaskOptions(Options):
     head: Annotated[str, NameOf(HEADS)] | None = Field(
         default=None, description="a head of your own, by its registered name; by default the one of the type"
     )
+    loss: Annotated[str, NameOf(LOSSES)] | None = Field(
+        default=None, description="a loss of your own, by its registered name; by default the one of the type"
+    )
 
     # The type's own; `known_metrics` has those too that users registered for it.
     metrics: ClassVar[tuple[str, ...]] = ()
@@ -135,6 +139,15 @@ class TaskOptions(Options):
         if value is not None and value not in cls.known_metrics():
             raise ValueError(nearest(value, cls.known_metrics()))
         return value
+
+    @model_validator(mode="after")
+    def _own_loss_stands_alone(self) -> Self:
+        beside = [name for name in ("class_weights", "label_smoothing") if self.loss and getattr(self, name, None)]
+        if beside:
+            raise ValueError(
+                f"found loss and {' and '.join(beside)}, which belong to the type's own loss; leave one out"
+            )
+        return self
 
     def reading(self) -> dict[str, Any]:
         """Return the options on which depends what is read from the rows; the cache goes by them."""
@@ -379,6 +392,31 @@ class Task(ABC):
             targets: as for `loss`.
         """
 
+    def label_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the summed loss against the labels: the type's, or the one that the options name.
+
+        Raises ConfigError where that one does not return a number for each target.
+        """
+        if self.options.loss is None:
+            return self.loss(outputs, targets)
+        return own_loss(self.options.loss, outputs, targets)
+
+    def require_usable_loss(self) -> None:
+        """Try a loss of the user's own on two outputs. Raises ConfigError where it cannot be used."""
+        import torch
+
+        if self.options.loss is None:
+            return
+        label: Label = next(iter(self.labels), 0.0)
+        target = self.encode([label] if self.label_type.startswith("list") else label)  # type: ignore[list-item]
+        one = target[0] if self.level == "word" and isinstance(target, list) else target
+        targets = torch.tensor([one, one])
+        outputs = torch.zeros(2, self.head.size, requires_grad=True)
+        try:
+            self.label_loss(outputs, targets).backward()
+        except (ConfigError, RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise ConfigError(f"tasks.{self.name}.loss: {error}") from error
+
     def loss_with_teacher(
         self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor, label_weight: float
     ) -> Tensor:
@@ -388,11 +426,11 @@ class Task(ABC):
         teacher says nothing (nan: a word that its encoder does not reach), the label counts in full.
         """
         if label_weight >= 1.0:
-            return self.loss(outputs, targets)
+            return self.label_loss(outputs, targets)
         said = ~teacher_logits.isnan().any(-1)
         distilled = self.distillation_loss(outputs[said], targets[said], teacher_logits[said])
-        left = self.loss(outputs[~said], targets[~said])
-        return label_weight * self.loss(outputs, targets) + (1.0 - label_weight) * (distilled + left)
+        left = self.label_loss(outputs[~said], targets[~said])
+        return label_weight * self.label_loss(outputs, targets) + (1.0 - label_weight) * (distilled + left)
 
     def convert_teacher_logits(self, outputs: Tensor, teacher: Task) -> Tensor:
         """Return the outputs of a teacher's task, which has the same labels, as outputs of this one."""
@@ -533,7 +571,7 @@ class Task(ABC):
         learned = [key for key in fields(self) if key.name not in ("name", "options")]  # type: ignore[arg-type]
         fitted = {key.name: getattr(self, key.name) for key in learned if key.metadata.get("fitted") != "dev"}
         tuned = {key.name: getattr(self, key.name) for key in learned if key.metadata.get("fitted") == "dev"}
-        options = self.options.model_dump(mode="json", exclude={"data"})
+        options = self.options.model_dump(mode="json", exclude={"data", "loss"})
         return {"type": self.type_name, "options": options, "fitted": fitted, "tuned": tuned}
 
     @classmethod

@@ -186,7 +186,7 @@ class Differentiator:
         """Return a task's summed loss over a batch: against its labels, and against its teacher where it has one."""
         targets, teacher_logits = batch.targets[task], batch.teacher_logits.get(task)
         if teacher_logits is None:
-            return self.tasks[task].loss(outputs, targets)
+            return self.tasks[task].label_loss(outputs, targets)
         return self.tasks[task].loss_with_teacher(outputs, targets, teacher_logits, batch.label_weight)
 
     def _mean(

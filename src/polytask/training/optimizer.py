@@ -1,16 +1,23 @@
-"""AdamW, the shape of its learning rate, and its state as plain tensors under the parameters' names."""
+"""The optimizer, the shape of its learning rate, and its state as plain tensors under the parameters' names."""
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from polytask.errors import ConfigError, TrainingError
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.shared_layer import Origins
+from polytask.training.optimizers import OPTIMIZERS
 from polytask.training.options import TrainOptions
+
+# Ends the name of a state that is a plain number.
+_NUMBER = "#number"
 
 
 def peak_rate(options: TrainOptions) -> float:
@@ -19,8 +26,11 @@ def peak_rate(options: TrainOptions) -> float:
     return options.learning_rate
 
 
-def build_optimizer(model: MultiTaskModel, options: TrainOptions) -> torch.optim.AdamW:
-    """Build fused AdamW; biases and norms are not decayed, heads may have a rate of their own."""
+def build_optimizer(model: MultiTaskModel, options: TrainOptions) -> torch.optim.Optimizer:
+    """Build the optimizer; biases and norms are not decayed, heads may have a rate of their own.
+
+    Raises ConfigError where a user's own factory returns what cannot be used.
+    """
     assert options.head_learning_rate != "auto"
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     factors = model.rate_factors(options.layer_decay)
@@ -33,12 +43,30 @@ def build_optimizer(model: MultiTaskModel, options: TrainOptions) -> torch.optim
         {"params": found, "lr": rate, "weight_decay": decay, "base_rate": rate}
         for (rate, decay), found in groups.items()
     ]
-    return torch.optim.AdamW(listed, fused=True)
+    return _built(options.optim, listed)
+
+
+def _built(name: str, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    place, rates = f"train.optim: {name}", [group["lr"] for group in groups]
+    try:
+        optimizer = OPTIMIZERS[name](groups)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{place}: cannot be made of groups of parameters ({error})") from error
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise ConfigError(f"{place}: returned {type(optimizer).__name__}; expected a torch.optim.Optimizer")
+    if any(
+        parameter.name == "closure" and parameter.default is parameter.empty
+        for parameter in inspect.signature(optimizer.step).parameters.values()
+    ):
+        raise ConfigError(f"{place}: its steps need a closure that computes the loss again, which polytask has not")
+    if [group.get("base_rate") for group in optimizer.param_groups] != rates:
+        raise ConfigError(f"{place}: its groups are not those that it was given, so their rates cannot be set")
+    return optimizer
 
 
 def rebuild_optimizer(
     optimizer: torch.optim.Optimizer, model: MultiTaskModel, options: TrainOptions, origins: Origins
-) -> torch.optim.AdamW:
+) -> torch.optim.Optimizer:
     """Build the optimizer of a model whose layers were divided anew.
 
     Args:
@@ -48,10 +76,15 @@ def rebuild_optimizer(
     for parameter in model.parameters():
         states = [optimizer.state[old] for old in origins.get(parameter, [parameter]) if old in optimizer.state]
         if states:
-            built.state[parameter] = {
-                quantity: torch.stack([state[quantity] for state in states]).mean(0) for quantity in states[0]
-            }
+            built.state[parameter] = {quantity: _mean([state[quantity] for state in states]) for quantity in states[0]}
     return built
+
+
+def _mean(values: list[Any]) -> Any:  # noqa: ANN401
+    """Return the mean of tensors; of numbers, which count steps, the greatest."""
+    if all(isinstance(value, Tensor) for value in values):
+        return torch.stack(values).mean(0)
+    return max(values) if all(isinstance(value, int | float) for value in values) else values[0]
 
 
 # What is left of the peak rate after a share of the updates between the warm-up and the end.
@@ -86,24 +119,42 @@ def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the optimizer's state as tensors named `<parameter>/<quantity>`."""
+    """Return the optimizer's state as tensors named `<parameter>/<quantity>`; plain numbers are marked as such.
+
+    Raises TrainingError for what is neither a tensor nor a number.
+    """
     found: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         for quantity, value in optimizer.state.get(parameter, {}).items():
-            found[f"{name}/{quantity}"] = value
+            if isinstance(value, Tensor):
+                found[f"{name}/{quantity}"] = value
+            elif isinstance(value, int | float):
+                kind = torch.int64 if isinstance(value, int) else torch.float64
+                found[f"{name}/{quantity}{_NUMBER}"] = torch.tensor(value, dtype=kind)
+            elif value is not None:
+                raise TrainingError(
+                    f"train.optim: {type(optimizer).__name__} keeps {type(value).__name__} as {quantity!r}; a "
+                    "checkpoint holds tensors and numbers only"
+                )
     return found
 
 
 def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Put back what `optimizer_tensors` returned."""
-    by_parameter: dict[str, dict[str, Tensor]] = {}
+    by_parameter: dict[str, dict[str, Any]] = {}
     for key, tensor in tensors.items():
         name, quantity = key.rsplit("/", 1)
-        by_parameter.setdefault(name, {})[quantity] = tensor
+        number = quantity.endswith(_NUMBER)
+        value = tensor.item() if number else tensor
+        by_parameter.setdefault(name, {})[quantity.removesuffix(_NUMBER)] = value
     for name, parameter in model.named_parameters():
         if name in by_parameter:
-            state = {
-                quantity: tensor.to(parameter.device) if tensor.ndim else tensor.to(parameter.device).clone()
-                for quantity, tensor in by_parameter[name].items()
+            optimizer.state[parameter] = {
+                quantity: _placed(value, parameter) for quantity, value in by_parameter[name].items()
             }
-            optimizer.state[parameter] = state
+
+
+def _placed(value: Any, parameter: nn.Parameter) -> Any:  # noqa: ANN401
+    if not isinstance(value, Tensor):
+        return value
+    return value.to(parameter.device) if value.ndim else value.to(parameter.device).clone()

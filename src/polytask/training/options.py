@@ -9,6 +9,8 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from polytask.options import Options
 from polytask.reference_scores import resolve_runs
+from polytask.registry import NameOf
+from polytask.training.optimizers import OPTIMIZERS
 
 Rate: TypeAlias = Annotated[float, Field(gt=0)] | Literal["auto"]
 
@@ -47,6 +49,9 @@ class TrainOptions(Options):
     )
     min_lr_ratio: float = Field(default=0.0, ge=0, le=1, description="final learning rate, relative to the peak")
     weight_decay: float = Field(default=0.01, ge=0)
+    optim: Annotated[str, NameOf(OPTIMIZERS)] = Field(
+        default="adamw", description="optimizer; its rates and weight decay are those of these options"
+    )
     attention_dropout: float | None = Field(
         default=0.0,
         ge=0,
