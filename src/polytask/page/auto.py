@@ -55,8 +55,12 @@ def auto_page(folder: Path) -> Page:
         Section("What it cost", list(_cost(value))),
         Section("The joint model as a configuration", list(_config(folder))),
     ]
-    kind = f"The best plan within a budget: {len(value.tasks)} tasks, {len(value.candidates)} trainings rated"
+    kind = f"The best plan within a budget: {len(value.tasks)} tasks, {_rated(len(value.candidates))}"
     return Page(title, kind, list(_lead(value)), sections)
+
+
+def _rated(count: int) -> str:
+    return f"{count} joint {'model' if count == 1 else 'models'} rated"
 
 
 def _lead(value: AutoForm) -> Iterator[Block]:

@@ -40,7 +40,8 @@ def task_record(task: str, found: Found, look: Look, sharing: Sharing, given: Gi
         if below
         else "",
     }
-    return {**record, "sentence": _sentence(task, record, seen)}
+    lost = 0.0 if found.winner is None or found.winner.rating is None else -found.winner.rating.deltas.get(task, 0.0)
+    return {**record, "sentence": _sentence(task, record, seen, lost)}
 
 
 def way_of(task: str, sharing: Sharing) -> str:
@@ -64,7 +65,12 @@ def way_of(task: str, sharing: Sharing) -> str:
     return "shares the whole encoder"
 
 
-def _sentence(task: str, record: Mapping[str, Any], seen: Difference) -> str:
+def _sentence(task: str, record: Mapping[str, Any], seen: Difference, lost: float) -> str:
+    """Say what became of a task.
+
+    Args:
+        lost: what it lost in the best joint model on dev.
+    """
     if seen.delta is None or seen.low is None or seen.high is None:
         return f"{task}: {record['how']}; its {record['metric']} is undefined on {record['split']}"
     if record["lifted_by"] == "graft":
@@ -75,7 +81,8 @@ def _sentence(task: str, record: Mapping[str, Any], seen: Difference) -> str:
     below = (
         f"; below the floor on dev, and lifting it needs more: {record['would_need']}" if record["would_need"] else ""
     )
-    return f"{task}: {record['how']}, {told}{below}"
+    why = f" (the best joint model lost {100 * lost:.1f} points on dev)" if record["lifted_by"] and lost > 0 else ""
+    return f"{task}: {record['how']}{why}, {told}{below}"
 
 
 def candidate_record(one: Rated, folder: Path, place: Path) -> dict[str, Any]:
