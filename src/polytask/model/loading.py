@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,10 @@ from polytask.model.trust import require_plain_encoder, require_plain_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+
+# How long the hub may take to answer at all.
+HUB_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -84,11 +89,37 @@ def quiet() -> Generator[None]:
             logging.enable_progress_bar()
 
 
+@cache
+def settle_hub(location: str) -> None:
+    """Ask once whether the hub answers; where it does not, read from its cache for as long as the process lives.
+
+    Its client would try every file again and again, for half a minute each.
+    Raises ModelError where the hub does not answer and the repository is not in its cache.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.utils import get_session
+
+    if Path(location).is_dir() or constants.HF_HUB_OFFLINE:
+        return
+    cached = isinstance(try_to_load_from_cache(location, "config.json"), str)
+    try:
+        get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
+    except Exception as error:  # noqa: BLE001  the client's own errors have no public base
+        if not cached:
+            raise ModelError(
+                f"{location}: no folder or installed package of this name, and {constants.ENDPOINT} cannot be reached "
+                f"({error}); give a folder, an installed model package ({', '.join(PACKAGES)}), or try again with a "
+                "network"
+            ) from None
+        constants.HF_HUB_OFFLINE = True
+
+
 def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
     """Load a fast tokenizer. Raises ModelError when there is none, or it asks for code of its own."""
     from transformers import AutoTokenizer
 
     with quiet(), explained(location, "tokenizer"):
+        settle_hub(location)
         require_plain_tokenizer(location)
         tokenizer = AutoTokenizer.from_pretrained(location, use_fast=True, trust_remote_code=False)
     if not tokenizer.is_fast:
@@ -110,6 +141,7 @@ def load_config(location: str) -> PretrainedConfig:
     from transformers import AutoConfig, PretrainedConfig
 
     with quiet(), explained(location, "encoder"):
+        settle_hub(location)
         # Read as it stands before transformers makes anything of it: a number of layers becomes a list.
         require_plain_encoder(PretrainedConfig.get_config_dict(location)[0], location)
         config = AutoConfig.from_pretrained(location, trust_remote_code=False)
