@@ -30,12 +30,19 @@ def built(job: Job, tasks: int = 3, **sections: Any) -> Assembly:
 
 
 @pytest.mark.parametrize(
-    ("width", "layers", "rate"),
-    [(384, 6, 3e-4), (384, 12, 5.3e-5), (256, 12, 7.9e-5), (768, 12, 2.6e-5), (1024, 24, 1e-5), (128, 2, 1.6e-3)],
+    ("width", "layers", "rate", "heads"),
+    [
+        (384, 6, 3e-4, 7.5e-3),
+        (384, 12, 5.3e-5, 5.3e-3),
+        (256, 12, 7.9e-5, 7.9e-3),
+        (768, 12, 2.6e-5, 2.6e-3),
+        (1024, 24, 1e-5, 1.41e-3),
+        (128, 2, 1.6e-3, 1e-2),
+    ],
 )
-def test_the_rate_follows_the_size_of_the_encoder(width: int, layers: int, rate: float) -> None:
+def test_the_rate_follows_the_size_of_the_encoder(width: int, layers: int, rate: float, heads: float) -> None:
     options, choices = resolve_rates(TrainOptions(), width, layers)
-    assert (options.learning_rate, options.head_learning_rate) == (rate, pytest.approx(min(25 * rate, 1e-2)))
+    assert (options.learning_rate, options.head_learning_rate) == (rate, pytest.approx(heads))
     assert [choice.option for choice in choices] == ["train.learning_rate", "train.head_learning_rate"]
     assert str(width) in choices[0].reason
 

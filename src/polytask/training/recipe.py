@@ -12,7 +12,8 @@ RATE_SCALE = 0.282
 # beyond this depth the rate falls with its square, which leads to the usual rates of base and large models.
 SHALLOW = 6
 LEAST_RATE = 1e-5
-# Heads begin from random weights. docs/recipe.md has the grid of rates that this was chosen from.
+# Heads begin from random weights, on an encoder of any depth: their rate, relative to the encoder's before the depth
+# lowers it. docs/recipe.md has the grid of rates that this was chosen from.
 HEAD_FACTOR = 25.0
 HEAD_CAP = 1e-2
 
@@ -41,14 +42,16 @@ def resolve_rates(options: TrainOptions, width: int, layers: int) -> tuple[Train
     """
     choices: list[ResolvedOption] = []
     rate, head_rate = options.learning_rate, options.head_learning_rate
+    shallow = RATE_SCALE / (width * layers**0.5)
+    usual = max(LEAST_RATE, shallow * min(1.0, (SHALLOW / layers) ** 2))
     if rate == "auto":
-        scaled = RATE_SCALE / (width * layers**0.5) * min(1.0, (SHALLOW / layers) ** 2)
-        rate = float(f"{max(LEAST_RATE, scaled):.2g}")
+        rate = float(f"{usual:.2g}")
         choices.append(
             ResolvedOption("train.learning_rate", rate, f"an encoder of {layers} layers and {width} features")
         )
     if head_rate == "auto":
-        head_rate = float(f"{max(rate, min(HEAD_FACTOR * rate, HEAD_CAP)):.6g}")
-        reason = f"{HEAD_FACTOR:g} x the encoder's rate, at most {HEAD_CAP:g}"
+        factor = round(HEAD_FACTOR * max(1.0, shallow / usual))
+        head_rate = float(f"{max(rate, min(factor * rate, HEAD_CAP)):.6g}")
+        reason = f"{factor} x the encoder's rate, at most {HEAD_CAP:g}"
         choices.append(ResolvedOption("train.head_learning_rate", head_rate, reason))
     return options.model_copy(update={"learning_rate": rate, "head_learning_rate": head_rate}), tuple(choices)
