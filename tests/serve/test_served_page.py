@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (Debian's package of that name)")
+from browsing import needs_chromium, started
+
+pytestmark = needs_chromium
 
 PERMISSIONS = ["clipboard-read", "clipboard-write"]
 EMOJI = "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467 Ann sah 日本 \U00020000 Bob, it's <b>Carl</b>"
@@ -22,11 +22,8 @@ EMOJI = "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467 Ann sah 日本 \U0
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+    with started() as browser:
+        yield browser
 
 
 @contextmanager
