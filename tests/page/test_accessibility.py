@@ -17,10 +17,10 @@ pytestmark = needs_chromium
 FOLDERS: dict[str, Callable[[Path], Path]] = {
     "run": lambda folder: make_run(folder, 2),
     "run that goes on": lambda folder: make_run(folder, 1, finished=False),
-    "comparison": lambda folder: make_comparison(folder),
-    "relatedness": lambda folder: make_relatedness(folder),
+    "comparison": lambda folder: make_comparison(folder, 2),
+    "relatedness": lambda folder: make_relatedness(folder, 2),
     "tuning": lambda folder: make_search(folder, 6),
-    "auto": lambda folder: make_auto(folder),
+    "auto": lambda folder: make_auto(folder, 2),
 }
 
 

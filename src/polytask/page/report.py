@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -114,15 +115,21 @@ def render(page: Page, live: Following | None = None) -> str:
     Args:
         live: for a page that is served and follows its folder; it has no links to files, which are not served.
     """
-    templates = Environment(
-        loader=PackageLoader("polytask.page"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    text = templates.get_template("page.html").render(
-        page=page, version=__version__, live=live, script=None if live is None else Markup(live.script)
+    text = (
+        _templates()
+        .get_template("page.html")
+        .render(page=page, version=__version__, live=live, script=None if live is None else Markup(live.script))
     )
     # Control characters are no characters of HTML.
     return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", "\ufffd", text)
+
+
+@functools.cache
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("polytask.page"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
 
 
 def kind_of(folder: Path) -> FolderKind:
