@@ -484,11 +484,23 @@ def report(
         Path,
         typer.Argument(help="Folder of a run, a comparison, a search (auto, tune) or relatedness.", show_default=False),
     ],
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Serve the page on this machine, and follow the folder until Ctrl-C.")
+    ] = False,
+    port: Annotated[
+        int | None, typer.Option(help="Port for --watch.", show_default="a free one", min=0, max=65535)
+    ] = None,
 ) -> None:
     """Write FOLDER/report.html, one page that needs no network, and print its path."""
     from polytask.page import report as write_report
+    from polytask.page.live import watch as serve_report
 
-    typer.echo(write_report(folder))
+    if watch:
+        serve_report(folder, port or 0, typer.echo)
+    elif port is not None:
+        raise UserError("--port: found without --watch, which alone listens on a port")
+    else:
+        typer.echo(write_report(folder))
 
 
 @app.command()

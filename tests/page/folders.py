@@ -205,3 +205,77 @@ def make_relatedness(folder: Path, count: int = 3) -> Path:
     write(folder, "relatedness.json", value)
     write(folder, "affinity.json", {})
     return folder
+
+
+def make_search(folder: Path, count: int = 30, **changed: Any) -> Path:
+    """Write the folder of a tuning."""
+    (folder / "trials" / "0000").mkdir(parents=True)
+    trials = [
+        {
+            "trial": number, "state": "complete" if number % 3 else "pruned", "value": number / count,
+            "parameters": {
+                "train.learning_rate": 10 ** -(1 + number % 5), "balance.method": ODD[0] if number % 2 else "sum",
+            },
+            "seconds": 3.0, "reason": None if number % 3 else f"worse {ODD[0]}", "run": f"trials/{number:04d}",
+        }
+        for number in range(count)
+    ]  # fmt: skip
+    best = {**trials[-1], "dev": {"topic": {"accuracy": 0.9, "macro_f1": None}}}
+    value: dict[str, Any] = {
+        "best": best,
+        "trials": trials,
+        "search": {"train.learning_rate": {"kind": "log"}, "balance.method": {"kind": "choice"}},
+        "selection": {"rule": "gap", "baselines": None},
+        "as_it_is": 0.5,
+        "importance": {"train.learning_rate": 0.8, "balance.method": 0.2},
+        "test": {"scores": {"topic": {"accuracy": 0.85}}, "intervals": {"topic": {"accuracy": [0.8, 0.9]}}},
+        "notes": [ODD[0]],
+        **changed,
+    }
+    write(folder, "tune.json", value)
+    (folder / "best.yaml").write_text(f"encoder: {ODD[0]}\n", "utf-8")
+    return folder
+
+
+def make_auto(folder: Path, count: int = 3) -> Path:
+    """Write the folder of `auto`: a ladder, a candidate that failed, a task below the floor."""
+    tasks = task_names(count)
+    standing = {"delta": -0.02, "low": -0.05, "high": 0.01, "above": 0.2}
+    listed = {
+        task: {
+            "metric": "macro_f1", "how": "shared" if place else "own third", "split": "test", "single": 0.8,
+            "winner": 0.78, "score": 0.79, "delta": 0.01 * place - 0.02, "low": 0.01 * place - 0.04,
+            "high": 0.01 * place, "dev": standing, "lifted_by": "own_third" if place == 0 else None,
+            "below_floor": place == count - 1, "would_need": "", "sentence": f"{task}: {ODD[1]} 0.79",
+        }
+        for place, task in enumerate(tasks)
+    }  # fmt: skip
+    candidates = [
+        {
+            "name": name, "changes": [f"sharing.strategy={ODD[0]}"] if number else [], "share": share, "size": size,
+            "passes": size, "cost": 1.0, "worst": worst, "mean": worst / 2, "deltas": dict.fromkeys(tasks, worst),
+            "failed": failed, "run": f"runs/{name}",
+        }
+        for number, (name, share, size, worst, failed) in enumerate([
+            ("global", 0.25, 1.0, -0.04, ""), ("global", 1, 1.0, -0.03, ""), ("upper_third_apart", 1, 1.6, -0.02, ""),
+            ("upper_half_apart", 1, 2.0, -0.035, ""), ("a_candidate_of_a_long_name", 0.25, None, 0.0, "out of memory"),
+        ])
+    ]  # fmt: skip
+    steps = [
+        {"task": tasks[0], "step": "lora", "lifts": False, "why": "", "size": 1.1, "passes": 1.2, "cost": 0.5,
+         "dev": standing},
+        {"task": tasks[0], "step": "own_third", "lifts": True, "why": "", "size": 1.4, "passes": 1.3, "cost": 0.5,
+         "dev": {**standing, "delta": -0.001}},
+    ]  # fmt: skip
+    value = {
+        "answer": f"One model for {count} tasks, 1.4 times the size of one encoder.", "tasks": listed, "size": 1.4,
+        "passes": 1.3, "parameters": 31_800_000, "singles": {"size": float(count), "passes": float(count)},
+        "rows_per_second": {"shipped": 120.0, "single": 48.0}, "winner": "global", "options": {"floor": 3.0},
+        "budget": 12.0, "spent": 10.5, "seconds_of_one_training": 140.0,
+        "rates": [{"of": "", "scores": {"0.5": 0.01, "1": 0.02, "2": -0.01}, "chosen": 1.0},
+                  {"of": tasks[0], "scores": {"1": 0.8, "2": None}, "chosen": 1.0}],
+        "candidates": candidates, "ladder": steps, "picture": "", "notes": ["the dev rows are few"],
+    }  # fmt: skip
+    write(folder, "auto.json", value)
+    (folder / "config.yaml").write_text("encoder: tiny\n", "utf-8")
+    return folder

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from folders import make_comparison, make_relatedness, make_run
+from folders import make_auto, make_comparison, make_relatedness, make_run, make_search
 
 import polytask
+from browsing import needs_chromium, started
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (Debian's package of that name)")
+pytestmark = needs_chromium
 
 LABELS = [f"a rather long label {index}" for index in range(20)] + ["other"]
 FOLDERS: dict[str, Callable[[Path], Path]] = {
@@ -26,6 +25,8 @@ FOLDERS: dict[str, Callable[[Path], Path]] = {
     "comparison of twelve tasks": lambda folder: make_comparison(folder, 12),
     "relatedness": lambda folder: make_relatedness(folder),
     "relatedness of twelve tasks": lambda folder: make_relatedness(folder, 12),
+    "tuning": lambda folder: make_search(folder),
+    "auto": lambda folder: make_auto(folder),
 }
 
 # What a drawing holds, as the browser laid it out.
@@ -45,14 +46,11 @@ MEASURE = """() => [...document.querySelectorAll("svg")].map(svg => ({
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+    with started() as browser:
+        yield browser
 
 
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_page_is_drawn_without_overlap_or_overflow(name: str, width: int, browser: Any, tmp_path: Path) -> None:
     path = polytask.report(FOLDERS[name](tmp_path / "folder"))

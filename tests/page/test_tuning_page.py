@@ -2,45 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from folders import make_search
 
 import polytask as pt
 from polytask.errors import UserError
-
-ODD = "<script>alert(1)</script>"
-
-
-def make_search(folder: Path, count: int = 30, **changed: Any) -> Path:
-    (folder / "trials" / "0000").mkdir(parents=True)
-    trials = [
-        {
-            "trial": number, "state": "complete" if number % 3 else "pruned", "value": number / count,
-            "parameters": {
-                "train.learning_rate": 10 ** -(1 + number % 5), "balance.method": ODD if number % 2 else "sum",
-            },
-            "seconds": 3.0, "reason": None if number % 3 else f"worse {ODD}", "run": f"trials/{number:04d}",
-        }
-        for number in range(count)
-    ]  # fmt: skip
-    best = {**trials[-1], "dev": {"topic": {"accuracy": 0.9, "macro_f1": None}}}
-    value: dict[str, Any] = {
-        "best": best,
-        "trials": trials,
-        "search": {"train.learning_rate": {"kind": "log"}, "balance.method": {"kind": "choice"}},
-        "selection": {"rule": "gap", "baselines": None},
-        "as_it_is": 0.5,
-        "importance": {"train.learning_rate": 0.8, "balance.method": 0.2},
-        "test": {"scores": {"topic": {"accuracy": 0.85}}, "intervals": {"topic": {"accuracy": [0.8, 0.9]}}},
-        "notes": [ODD],
-        **changed,
-    }
-    (folder / "tune.json").write_text(json.dumps(value), "utf-8")
-    (folder / "best.yaml").write_text(f"encoder: {ODD}\n", "utf-8")
-    return folder
 
 
 def page(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,7 +69,7 @@ class Stub:
     as a panic in Rust code does.
     """
 
-    tokens = SimpleNamespace(max_tokens=16)
+    tokens = SimpleNamespace(max_tokens=16, vocabulary=[])
 
     def __init__(self, labels: Sequence[str] = ("no", "yes")) -> None:
         self.about: dict[str, Any] = {"scores": {"test": {"mood": {"macro_f1": 0.5}}}}
@@ -132,9 +133,10 @@ class Stub:
 
 @contextmanager
 def running(model: Any, **options: Any) -> Iterator[httpx.Client]:
-    """Serve a model in a thread, and give a client of it."""
+    """Serve a model, or an application, in a thread, and give a client of it."""
     chosen = ServeOptions(**options)
-    server = uvicorn.Server(configured(create_app(model, chosen), chosen, port=0))
+    application = model if inspect.isfunction(model) else create_app(model, chosen)
+    server = uvicorn.Server(configured(application, chosen, port=0))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
-import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +15,12 @@ from typing import Any
 import httpx
 import pytest
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (Debian's package of that name)")
+from browsing import check_accessible, needs_chromium, started
+from polytask.serving.app import create_app
+from polytask.serving.examples import CHINESE, ENGLISH
+from polytask.serving.options import ServeOptions
+
+pytestmark = needs_chromium
 
 PERMISSIONS = ["clipboard-read", "clipboard-write"]
 EMOJI = "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467 Ann sah 日本 \U00020000 Bob, it's <b>Carl</b>"
@@ -22,11 +28,8 @@ EMOJI = "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467 Ann sah 日本 \U0
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+    with started() as browser:
+        yield browser
 
 
 @contextmanager
@@ -58,7 +61,7 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("width", [1280, 390])
 def test_all_answers_of_a_model_are_shown(width: int, client: httpx.Client, browser: Any) -> None:
     with opened(browser, client.base_url, width) as page:
         page.wait_for_selector("#choices input")
@@ -72,7 +75,8 @@ def test_all_answers_of_a_model_are_shown(width: int, client: httpx.Client, brow
         ]
         assert page.locator("#answers section").first.locator("tr").count() == 3
         assert page.locator("#answers section").nth(1).locator("details tr").count() == 0  # eight topics
-        assert "Most of the training texts" in page.locator("#answers section").nth(3).inner_text()
+        stars = page.locator("#answers section").nth(3).inner_text()
+        assert "The labels of the training rows go from 0.5 to 4.5. Most lie between" in stars
         total = sum(
             float(cell.split()[0]) for cell in page.locator("section:first-child td:last-child").all_inner_texts()
         )
@@ -120,16 +124,17 @@ def test_the_keyboard_reaches_everything_and_answers_are_announced(serving: Any,
     with serving(stub) as client, opened(browser, client.base_url) as page:
         page.wait_for_selector("#choices input")
         reached: list[str] = []
-        for _ in range(4):
+        for _ in range(7):
             page.keyboard.press("Tab")
             reached.append(
                 page.evaluate("document.activeElement.labels?.[0]?.textContent ?? document.activeElement.textContent")
             )
             assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-        assert reached == ["Text", "mood", "names", "Answer"]
+        assert reached == ["Text", *ENGLISH.texts, "mood", "names", "Answer"]
         page.focus("#first")
-        page.keyboard.type("Ann and Bob")
-        page.keyboard.press("Tab")
+        page.keyboard.type("Ann and Bob")  # in place of the example
+        for _ in range(4):
+            page.keyboard.press("Tab")
         page.keyboard.press("Space")  # without mood
         page.keyboard.press("Tab")
         page.keyboard.press("Tab")
@@ -142,7 +147,7 @@ def test_the_keyboard_reaches_everything_and_answers_are_announced(serving: Any,
         assert page.evaluate("document.activeElement.type") == "submit"  # the focus stays
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
-        assert page.get_attribute("#curl", "open") is None  # that was the list of entities
+        assert page.get_attribute("#code", "open") is None  # that was the list of entities
         assert page.locator("#answers details[open]").count() == 1
 
 
@@ -156,10 +161,10 @@ def test_the_curl_line_is_the_same_request(serving: Any, stub: Any, browser: Any
         assert "asks for its API key" in page.inner_text("#status")
         page.fill("#key", "k")
         ask(page, text)
-        page.click("#curl summary")
-        page.click("#copy")
-        page.wait_for_selector("text=Copied.")
-        line = page.inner_text("#line")
+        page.click("#code summary")
+        page.get_by_role("button", name="Copy the curl line").click()
+        page.wait_for_selector("text=Copied: curl line.")
+        line = page.inner_text("#curl")
         assert page.evaluate("navigator.clipboard.readText()") == line
         words = shlex.split(line.replace('"Authorization: Bearer $POLYTASK_API_KEY"', "KEY"))
         assert words[:2] == ["curl", str(client.base_url.join("/predict"))]
@@ -177,3 +182,140 @@ def test_refusals_are_told_in_words(serving: Any, stub: Any, browser: Any) -> No
         assert "found 19 characters or more; at most 10" in page.inner_text("#status")
         ask(page, "fail")
         page.wait_for_selector("text=The server failed (500).")
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
+def test_everyone_can_read_the_page(scheme: Any, width: int, client: httpx.Client, browser: Any) -> None:
+    with opened(browser, client.base_url, width, color_scheme=scheme) as page:
+        page.wait_for_selector("#choices input")
+        page.fill("#second", "It was good.")
+        ask(page, "Ann liked the film in Lyon.")
+        page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+        check_accessible(page)
+        cut = "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.outerHTML)"
+        assert page.eval_on_selector_all("button, h1, h2, td, th, p, pre, legend", cut) == []
+
+
+def test_an_example_stands_ready_and_others_are_a_click_away(serving: Any, stub: Any, browser: Any) -> None:
+    with serving(stub) as client, opened(browser, client.base_url) as page:
+        page.wait_for_selector("#chips button")
+        assert page.input_value("#first") == ENGLISH.texts[0]
+        assert page.locator("#chips button").all_inner_texts() == list(ENGLISH.texts)
+        page.click("#chips button:nth-child(2)")
+        page.wait_for_selector("#answers section")
+        assert stub.batches[-1] == [ENGLISH.texts[1]]
+        page.click("#first")
+        page.keyboard.type("mine")  # a text that was clicked is edited, not replaced
+        assert ENGLISH.texts[1] in page.input_value("#first").replace("mine", "")
+
+
+def test_examples_of_pairs_fill_both_texts(client: httpx.Client, browser: Any) -> None:
+    with opened(browser, client.base_url) as page:
+        page.wait_for_selector("#chips button")
+        page.click("#chips button:nth-child(3)")
+        until(lambda: page.locator("#answers section").count() == 6)
+        assert (page.input_value("#first"), page.input_value("#second")) == ENGLISH.pairs[0]
+        page.click("#chips button:nth-child(1)")
+        until(lambda: page.locator("#answers section").count() == 5)
+        assert page.input_value("#second") == ""
+
+
+def test_examples_are_chinese_where_a_label_is(serving: Any, browser: Any, stub: Any) -> None:
+    with serving(type(stub)(("好", "坏"))) as client, opened(browser, client.base_url) as page:
+        page.wait_for_selector("#chips button")
+        assert page.locator("#chips button").all_inner_texts() == list(CHINESE.texts)
+
+
+def test_the_scores_of_the_model_folder_stand_on_the_page(serving: Any, stub: Any, browser: Any) -> None:
+    evil = "<img src=x onerror=document.title='owned'>"
+    scores = {"test": {"mood": {"accuracy": 0.5, "macro_f1": 0.4}}}
+    stub.about = {"scores": scores, "encoder": f"/home/me/{evil}", "data": {"mood": {"rows": {"test": 321}}}}
+    with serving(stub, name=evil) as client, opened(browser, client.base_url, 390) as page:
+        page.wait_for_selector("#scores tbody tr")
+        assert page.inner_text("#title") == f"Ask {evil}"
+        assert page.title() == f"{evil} · polytask"
+        assert page.locator("main img").count() == 0
+        rows = page.eval_on_selector_all(
+            "#scores tr", "all => all.map(row => [...row.cells].map(one => one.innerText))"
+        )
+        assert rows == [
+            ["task", "metric", "dev", "test", "test rows"],
+            ["mood", "accuracy", "–", "0.500", "321"],
+            ["names", "f1", "–", "–", "–"],
+        ]
+        ask(page, "Ann")
+        assert "accuracy 0.500 on test (321 rows)" in page.inner_text("#answers section:nth-child(1)")
+        assert " on test" not in page.inner_text("#answers section:nth-child(2)")
+
+
+NUMBERS = [
+    # value, range, typical range -> ends, place of the needle and the band in percent, words
+    (3.0, (1.0, 5.0), (2.0, 6.0), ["1", "5"], 50.0, (25.0, 75.0), ["from 1 to 5.", "between 2 and 6"]),
+    (7.0, (1.0, 5.0), (2.0, 4.0), ["1", "7"], 100.0, (100 / 6, 200 / 6), ["This answer lies outside."]),
+    (-1.0, None, (0.0, 4.0), ["-1", "4"], 0.0, (20.0, 80.0), ["between 0 and 4", "outside"]),
+]
+
+
+@pytest.mark.parametrize(("value", "whole", "typical", "ends", "needle", "band", "words"), NUMBERS)
+def test_a_number_is_drawn_on_the_scale_of_its_labels(
+    value: float, whole: Any, typical: Any, ends: list[str], needle: float, band: Any, words: list[str],
+    serving: Any, stub: Any, browser: Any,
+) -> None:  # fmt: skip
+    with serving(stub) as client, opened(browser, client.base_url, 390) as page:
+        page.evaluate(
+            "([value, range, typical_range]) => at('answers').append(...number(value, {range, typical_range}))",
+            [value, whole, typical],
+        )
+        assert page.locator("#answers .ends span").all_inner_texts() == ends
+        assert float(page.eval_on_selector(".track b", "one => one.style.left")[:-1]) == pytest.approx(needle)
+        drawn = page.eval_on_selector(".track i", "one => [one.style.left, one.style.width].map(parseFloat)")
+        assert drawn == pytest.approx(list(band), rel=1e-3)
+        told = page.inner_text("#answers")
+        assert all(part in told for part in words)
+        assert math.isfinite(sum(drawn))
+
+
+def test_the_python_program_sends_the_same_request(serving: Any, stub: Any, browser: Any) -> None:
+    text = 'It\'s a "test" {of} \\n \t\nlines \u2028 \U0001f600'
+    with (
+        serving(stub, api_key="k") as client,
+        opened(browser, client.base_url, told=1, permissions=PERMISSIONS) as page,
+    ):
+        page.wait_for_selector("#key:visible")
+        page.fill("#key", "k")
+        ask(page, text)
+        page.wait_for_selector("#code:visible")
+        page.click("#code summary")
+        page.get_by_role("button", name="Copy the Python program").click()
+        page.wait_for_selector("text=Copied: Python program.")
+        program = page.evaluate("navigator.clipboard.readText()")
+        page.get_by_role("button", name="Copy the answer as JSON").click()
+        page.wait_for_selector("text=Copied: answer as JSON.")
+        answer = json.loads(page.evaluate("navigator.clipboard.readText()"))
+        assert "'k'" not in program
+        assert '"k"' not in program
+        done = subprocess.run(
+            [sys.executable, "-I", "-W", "error", "-c", program], capture_output=True, text=True, check=True,
+            env={"POLYTASK_API_KEY": "k"},
+        )  # fmt: skip
+        assert stub.batches[-2:] == [[text], [text]]
+        assert json.loads(done.stdout) == answer["predictions"]
+
+
+def test_the_page_works_below_a_path(serving: Any, stub: Any, browser: Any) -> None:
+    async def below(scope: Any, receive: Any, send: Any) -> None:
+        """Take the path from a request, as a reverse proxy does."""
+        if scope["type"] == "http":
+            assert scope["path"].startswith("/models/mood/")
+            path = scope["path"].removeprefix("/models/mood")
+            scope = {**scope, "path": path, "raw_path": path.encode()}
+        await application(scope, receive, send)
+
+    application = create_app(stub, ServeOptions())
+    vars(below)["metrics"] = application.metrics
+    with serving(below) as client, opened(browser, client.base_url.join("/models/mood/")) as page:
+        ask(page, "Ann")
+        assert page.locator("#answers section").count() == 2
+        url = str(client.base_url.join("/models/mood/predict"))
+        assert shlex.split(page.text_content("#curl"))[1] == url
+        assert json.dumps(url) in page.text_content("#python")

@@ -75,6 +75,11 @@ class Tokenization:
         self.side = side
         self.cut_texts = cut_texts
 
+    @property
+    def vocabulary(self) -> list[str]:
+        """The tokens, as the tokenizer writes them, in no order."""
+        return list(self._backend.get_vocab())
+
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> Tokenization:
         """Cut texts as a fast tokenizer of transformers does."""

@@ -201,7 +201,7 @@ def _cost(value: AutoForm) -> Iterator[Block]:
         ["one training", duration(one)],
         ["all of them", duration(hours)],
     ]
-    yield TableBlock("The cost of the search", ["", "value"], rows)
+    yield TableBlock("The cost of the search", ["measure", "value"], rows)
 
 
 def _config(folder: Path) -> Iterator[Block]:

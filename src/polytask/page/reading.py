@@ -51,8 +51,8 @@ def read(folder: Path, name: str, form: type[T]) -> ReadResult[T]:
 
 
 def read_events(folder: Path) -> Lines[EventForm]:
-    """Read events.jsonl."""
-    return _read_lines(folder / "events.jsonl", "events.jsonl", TypeAdapter(EventForm))
+    """Read events.jsonl; a last line without its end is still being written, or was cut by a kill, and says nothing."""
+    return _read_lines(folder / "events.jsonl", "events.jsonl", TypeAdapter(EventForm), grows=True)
 
 
 def read_predictions(folder: Path, task: str) -> Lines[PredictionForm]:
@@ -93,7 +93,7 @@ def _shaped(name: str, value: Any, form: TypeAdapter[T]) -> ReadResult[T]:  # no
         return ReadResult(None, f"{name} is not of the form that this version reads ({place}: {first['msg'].lower()}).")
 
 
-def _read_lines(path: Path, name: str, form: TypeAdapter[T]) -> Lines[T]:
+def _read_lines(path: Path, name: str, form: TypeAdapter[T], *, grows: bool = False) -> Lines[T]:
     if not path.is_file():
         return Lines((), f"{name} is not in the folder.")
     kept: list[T] = []
@@ -102,7 +102,8 @@ def _read_lines(path: Path, name: str, form: TypeAdapter[T]) -> Lines[T]:
         try:
             kept.append(form.validate_python(parse_json(line)))
         except ValueError:  # a ValidationError is one
-            wrong.append(number)
+            if not grows or line.endswith("\n"):
+                wrong.append(number)
     if not wrong:
         return Lines(tuple(kept), "" if kept else f"{name} is empty.")
     counted = "1 line" if len(wrong) == 1 else f"{len(wrong)} lines"

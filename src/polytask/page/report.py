@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from polytask.errors import OutputError, UserError
 from polytask.page.auto import auto_page
@@ -27,11 +30,13 @@ class FolderKind:
 
     Attributes:
         signs: groups of names; a folder that holds all of a group is of the kind.
+        finished: the file that is written last.
         inner: folders of runs in it whose pages are written too, since its own page links to them.
     """
 
     signs: tuple[tuple[str, ...], ...]
     page: Callable[[Path], Page]
+    finished: str
     inner: Callable[[Path], list[Path]] = lambda _: []
 
     def fits(self, folder: Path) -> bool:
@@ -54,13 +59,13 @@ def _changed_at(path: Path) -> float:
 
 # In the order in which they are looked for.
 FOLDER_KINDS = (
-    FolderKind((("auto.json",), ("auto-config.json",)), auto_page),
+    FolderKind((("auto.json",), ("auto-config.json",)), auto_page, "auto.json"),
     FolderKind(
-        (("comparison.json",), ("config.json", "runs")), comparison_page, _runs_in
+        (("comparison.json",), ("config.json", "runs")), comparison_page, "comparison.json", _runs_in
     ),  # the second one is not finished
-    FolderKind((("relatedness.json",),), relatedness_page),
-    FolderKind((("tune.json",), ("search.json", "trials")), tuning_page),  # the second one is not finished
-    FolderKind((("events.jsonl",), ("run.json",), ("scores.json",)), run_page),
+    FolderKind((("relatedness.json",),), relatedness_page, "relatedness.json"),
+    FolderKind((("tune.json",), ("search.json", "trials")), tuning_page, "tune.json"),  # the second one is not finished
+    FolderKind((("events.jsonl",), ("run.json",), ("scores.json",)), run_page, "scores.json"),
 )
 
 
@@ -76,8 +81,8 @@ def report(folder: str | Path) -> Path:
         UserError: the folder is none of these.
         OutputError: the page cannot be written.
     """
-    place = _of_model(Path(folder))
-    kind = _kind_of(place)
+    place = run_folder(Path(folder))
+    kind = kind_of(place)
     for run in kind.inner(place):
         _write(run, run_page(run))
     return _write(place, kind.page(place))
@@ -95,18 +100,40 @@ def _write(place: Path, page: Page) -> Path:
     return path
 
 
-def render(page: Page) -> str:
-    """Return a page as HTML. All text is escaped; the drawings escape theirs."""
-    templates = Environment(
-        loader=PackageLoader("polytask.page"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    text = templates.get_template("page.html").render(page=page, version=__version__)
+class Following(Protocol):
+    """What a page that follows a folder says of itself."""
+
+    @property
+    def script(self) -> str:
+        """What asks for the next version."""
+        ...
+
+
+def render(page: Page, live: Following | None = None) -> str:
+    """Return a page as HTML. All text is escaped; the drawings escape theirs.
+
+    Args:
+        live: for a page that is served and follows its folder; it has no links to files, which are not served.
+    """
+    text = (
+        _templates()
+        .get_template("page.html")
+        .render(page=page, version=__version__, live=live, script=None if live is None else Markup(live.script))
+    )
     # Control characters are no characters of HTML.
     return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", "\ufffd", text)
 
 
-def _kind_of(folder: Path) -> FolderKind:
+@functools.cache
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("polytask.page"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+
+
+def kind_of(folder: Path) -> FolderKind:
+    """Return the kind of a folder. Raises UserError when it is none."""
     if not folder.is_dir():
         found = "it is a file" if folder.exists() else "there is no such folder"
         raise UserError(
@@ -124,7 +151,7 @@ def _kind_of(folder: Path) -> FolderKind:
     )
 
 
-def _of_model(folder: Path) -> Path:
+def run_folder(folder: Path) -> Path:
     """Return the run's folder for the folder of its model, any other as it is."""
     run = folder.parent
     return run if folder.name == "model" and (folder / "polytask.json").is_file() and _is_known(run) else folder

@@ -107,7 +107,7 @@ class TrainingCurves:
             scores = [number(event.dev.get(task, {}).get(run.metric(task))) for task in run.tasks]
             mark = Mark(", ".join(told), "good" if "kept" in told else "part") if told else ""
             rows.append([f"{event.step}", event.stage or "", mark, *scores, number(event.mean)])
-        columns = ["step", "stage", "", *(f"{task}: {run.metric(task)}" for task in run.tasks), "mean, normalised"]
+        columns = ["step", "stage", "note", *(f"{task}: {run.metric(task)}" for task in run.tasks), "mean, normalised"]
         some = "every evaluation" if every == 1 else f"{len(shown)} of {count(len(self._evaluations))} evaluations"
         yield TableBlock(f"Main dev scores at {some}", columns, rows, words=3)
         if run.chosen_by:

@@ -71,20 +71,35 @@ class TaskDescription(BaseModel):
     type: str
     inputs: list[str] = Field(description="the column, or the two columns of a pair, that a row object may use")
     labels: list[str] = Field(description="its labels; none for a number")
+    range: tuple[float, float] | None = Field(
+        description="the least and the greatest number of the training rows; null where it is not known, and for labels"
+    )
     typical_range: tuple[float, float] | None = Field(
         description="where most numbers lie; null where labels are no numbers"
     )
     metric: str = Field(description="the main metric")
     scores: dict[str, dict[str, float | None]] = Field(description="by split and metric, as measured after training")
+    rows: dict[str, int] = Field(description="labelled rows by split; the scores are of those of their split")
+
+
+class ModelDescription(BaseModel):
+    """Which model this is."""
+
+    name: str = Field(description="as the server was told, else its folder's name; empty where it has none")
+    encoder: str = Field(description="the pretrained encoder; empty where it is not known")
 
 
 class TasksResponse(BaseModel):
-    """The model's tasks and the server's limits."""
+    """The model, its tasks and the server's limits."""
 
+    model: ModelDescription
     tasks: list[TaskDescription]
     max_tokens: int = Field(description="tokens of a text that the model reads")
     max_texts: int = Field(description="texts of a request")
     max_characters: int = Field(description="characters of a text")
+    examples: list[str | tuple[str, str]] = Field(
+        description="texts to try, which the model can read; none of them is from its training rows"
+    )
 
 
 class Health(BaseModel):

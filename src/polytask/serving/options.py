@@ -14,6 +14,11 @@ class ServeOptions(Options):
 
     host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for every network")
     port: int = Field(default=8000, ge=0, le=65535, description="port; 0 for any free one")
+    name: str | None = Field(
+        default=None,
+        max_length=200,
+        description="the model's name on the page and in /tasks; by default that of its folder",
+    )
     api_key: SecretStr | None = Field(
         default=None, description="the key that a client must send, which other users of the machine can see here"
     )

@@ -72,6 +72,8 @@ def run(model: str | Path | Model, options: ServeOptions) -> None:
     """Serve a model until SIGTERM or SIGINT. Raises UserError for a bad folder or a port that is taken."""
     if isinstance(model, Model):
         _require_as_loaded(options)
+    elif options.name is None:
+        options = options.model_copy(update={"name": _name_of(Path(model))})
     write_json_lines()
     with _bind(options.host, options.port) as bound:
         place = "a loaded model" if isinstance(model, Model) else str(model)
@@ -92,6 +94,12 @@ def run(model: str | Path | Model, options: ServeOptions) -> None:
         if server.failed:
             raise PolytaskError("the model's thread ended by an error, which the log tells; start the server again")
         told("stopped")
+
+
+def _name_of(folder: Path) -> str:
+    """Return the name of a run's folder, or that of a model folder which is not in one."""
+    folder = folder.resolve()
+    return (folder.parent if folder.name == "model" else folder).name
 
 
 def _require_as_loaded(options: ServeOptions) -> None:

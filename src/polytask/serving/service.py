@@ -6,27 +6,33 @@ import asyncio
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from fastapi import HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
 from polytask.errors import DataError, ModelError, UserError, nearest
 from polytask.predict.record import Record, queries_of
+from polytask.serving.about import encoder_of, range_of, rows_of, scores_of
 from polytask.serving.batcher import Answering, Batcher, QueueFull, Stopping, Ticket
 from polytask.serving.body import UNFORMED, Refused
-from polytask.serving.messages import PredictRequest, read_request
+from polytask.serving.examples import Example, examples_for
+from polytask.serving.messages import (
+    ModelDescription,
+    PredictRequest,
+    TaskDescription,
+    TasksResponse,
+    read_request,
+)
 from polytask.serving.metrics import Metrics
 from polytask.serving.options import ServeOptions
+from polytask.tasks import Task
 
 if TYPE_CHECKING:
     from polytask.predict.predictor import TextPrediction
 
 # Bytes of a body that is read in the event loop; a larger one could stop it for milliseconds.
 SMALL_BODY = 16_384
-# For the example of the OpenAPI document; answered once at the start, which also warms the model up.
-EXAMPLE = "A moving film by Ang Lee."
-EXAMPLE_PAIR = ("A man plays a guitar.", "Someone makes music.")
 
 
 class Service:
@@ -53,10 +59,14 @@ class Service:
 
     @functools.cached_property
     def example(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """A request that this model can answer, and its answer."""
-        single = any(task.options.inputs.second is None for task in self._model.tasks.values())
-        answers = list(self._model.answers([EXAMPLE if single else EXAMPLE_PAIR], None, long=self.options.long))
-        return {"texts": [EXAMPLE if single else list(EXAMPLE_PAIR)]}, _content(answers)
+        """A request that this model can answer, and its answer, for the OpenAPI document; the answer warms it up."""
+        first = self._examples[0]
+        answers = list(self._model.answers([first], None, long=self.options.long))
+        return {"texts": [first if isinstance(first, str) else list(first)]}, _content(answers)
+
+    @functools.cached_property
+    def _examples(self) -> list[Example]:
+        return examples_for(self._model.tasks.values(), self._model.tokens.vocabulary)
 
     async def predict(self, request: Request) -> Response:
         """Answer texts for all tasks in one pass; the predictions are in the order of the texts."""
@@ -75,22 +85,21 @@ class Service:
         return JSONResponse(_content(answers))
 
     async def tasks(self) -> Response:
-        """Tell the model's tasks with their labels and scores, and the server's limits."""
-        scores = cast("Mapping[str, Mapping[str, Any]]", self._model.about.get("scores") or {})
-        described = [
-            {
-                "name": name,
-                "type": task.type_name,
-                "inputs": [column for column in (task.options.inputs.first, task.options.inputs.second) if column],
-                "labels": list(task.labels),
-                "typical_range": task.typical_range,
-                "metric": task.metric,
-                "scores": {split: found[name] for split, found in scores.items() if name in found},
-            }
-            for name, task in self._model.tasks.items()
-        ]
-        limits = {"max_texts": self.options.max_texts, "max_characters": self.options.max_characters}
-        return JSONResponse({"tasks": described, "max_tokens": self._model.tokens.max_tokens, **limits})
+        """Tell the model, its tasks with their labels and scores, the server's limits, and texts to try."""
+        return JSONResponse(self._description)
+
+    @functools.cached_property
+    def _description(self) -> dict[str, Any]:
+        about, most = self._model.about, self.options.max_characters
+        fitting = [one for one in self._examples if max(map(len, [one] if isinstance(one, str) else one)) <= most]
+        return TasksResponse(
+            model=ModelDescription(name=self.options.name or "", encoder=encoder_of(about)),
+            tasks=[_described(name, task, about) for name, task in self._model.tasks.items()],
+            max_tokens=self._model.tokens.max_tokens,
+            max_texts=self.options.max_texts,
+            max_characters=most,
+            examples=fitting,
+        ).model_dump(mode="json")
 
     async def health(self) -> Response:
         """Tell whether the server takes requests: 200 while it does, 503 while it stops."""
@@ -179,6 +188,20 @@ async def _gone(request: Request) -> None:
     """Return when the client has closed the connection."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _described(name: str, task: Task, about: Mapping[str, Any]) -> TaskDescription:
+    return TaskDescription(
+        name=name,
+        type=task.type_name,
+        inputs=[column for column in (task.options.inputs.first, task.options.inputs.second) if column],
+        labels=list(task.labels),
+        range=range_of(about, name) if task.typical_range is not None else None,
+        typical_range=task.typical_range,
+        metric=task.metric,
+        scores=scores_of(about, name),
+        rows=rows_of(about, name),
+    )
 
 
 def _content(answers: Sequence[TextPrediction]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from markupsafe import Markup
 
 from polytask.page.block import Chart, number
-from polytask.page.chart.svg import WIDTH, canvas, cut, finite, ink, mixed, tag, text_width, write
+from polytask.page.chart.svg import WIDTH, canvas, cut, finite, ink, ink_in_dark, mixed, tag, text_width, write
 
 _HEIGHT, _ROW_LABEL, _WHOLE, _COLUMN_LABEL = 26, 116, 600, 110
 _HIGH, _LOW, _UNKNOWN = "#0072B2", "#D55E00", "#dddddd"
@@ -69,7 +69,8 @@ def _cell(
     share = min(1.0, abs(known[0]) / most) if known and most > 0 else 0.0
     colour = mixed(_LOW if known and known[0] < 0 else _HIGH, share) if known else _UNKNOWN
     box = tag("rect", tag("title", title), x=x, y=y, width=width, height=_HEIGHT, fill=colour, stroke="#fff")
-    return box, write(x + width / 2, y + 17, text, anchor="middle", fill=ink(colour))
+    style = "" if ink(colour) == ink_in_dark(colour) else "other-ink"
+    return box, write(x + width / 2, y + 17, text, anchor="middle", fill=ink(colour), style=style)
 
 
 def _said(value: float | None) -> str:

@@ -46,17 +46,20 @@ def canvas(label: str, width: float, height: float, *children: Markup) -> Markup
 
 
 def write(
-    x: float, y: float, text: str, *, anchor: str = "start", fill: str = "#222", full: str = "", turned: bool = False
-) -> Markup:
+    x: float, y: float, text: str, *, anchor: str = "start", fill: str = "#222", full: str = "", turned: bool = False,
+    style: str = "",
+) -> Markup:  # fmt: skip
     """Write a text whose baseline is at y.
 
     Args:
         full: what the text was before it was cut.
         turned: whether it reads upwards.
+        style: a class of `style.css`.
     """
     title = [tag("title", full)] if full and full != text else []
-    turn = {"transform": f"rotate(-90 {x:.2f} {y:.2f})"} if turned else {}
-    return tag("text", text, *title, x=x, y=y, text_anchor=anchor, fill=fill, **turn)
+    more = {"transform": f"rotate(-90 {x:.2f} {y:.2f})"} if turned else {}
+    more |= {"class_": style} if style else {}
+    return tag("text", text, *title, x=x, y=y, text_anchor=anchor, fill=fill, **more)
 
 
 def text_width(text: str) -> float:
@@ -167,18 +170,34 @@ _SHAPES: tuple[tuple[tuple[float, float], ...], ...] = (
 
 def mixed(colour: str, share: float) -> str:
     """Return white with a share in [0, 1] of a colour."""
-    parts = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
-    return "#" + "".join(f"{round(255 + (part - 255) * share):02x}" for part in parts)
+    return "#" + "".join(f"{round(255 + (part - 255) * share):02x}" for part in _channels(colour))
 
 
 def ink(background: str) -> str:
     """Return the colour of text that is read best on a background (contrast of WCAG 2, section 1.4.3)."""
     linear = [
         part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
-        for part in (int(background[place : place + 2], 16) / 255 for place in (1, 3, 5))
+        for part in (value / 255 for value in _channels(background))
     ]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "#000" if (luminance + 0.05) / 0.05 >= 1.05 / (luminance + 0.05) else "#fff"
+
+
+def ink_in_dark(background: str) -> str:
+    """Return the colour that becomes the best one in dark mode, where drawings are inverted with their hues kept."""
+    red, green, blue = (255 - value for value in _channels(background))
+    turned = (
+        -0.574 * red + 1.43 * green + 0.144 * blue,  # hue-rotate(180deg), by the matrix of Filter Effects Level 1
+        0.426 * red + 0.43 * green + 0.144 * blue,
+        0.426 * red + 1.43 * green - 0.856 * blue,
+    )
+    shown = "#" + "".join(f"{round(min(255, max(0, value))):02x}" for value in turned)
+    return "#fff" if ink(shown) == "#000" else "#000"
+
+
+def _channels(colour: str) -> tuple[int, int, int]:
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return red, green, blue
 
 
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:

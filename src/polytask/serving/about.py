@@ -1,0 +1,67 @@
+"""What the page and /tasks say of a model, from its folder's description; any part of that may be absent.
+
+A description that somebody wrote by hand may hold anything: what is not of the expected form is left out.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def encoder_of(about: Mapping[str, Any]) -> str:
+    """Return the encoder's hub id; of one that is known by its folder the last part alone."""
+    encoder = about.get("encoder")
+    if not isinstance(encoder, str):
+        return ""
+    return encoder if _HUB_ID.fullmatch(encoder) else PurePath(encoder.replace("\\", "/")).name
+
+
+def scores_of(about: Mapping[str, Any], task: str) -> dict[str, dict[str, float | None]]:
+    """Return a task's scores by split and metric; None for one that is undefined."""
+    return {
+        split: {metric: _number(value) for metric, value in _mapping(tasks.get(task)).items()}
+        for split, tasks in _mappings(about.get("scores")).items()
+        if task in tasks
+    }
+
+
+def rows_of(about: Mapping[str, Any], task: str) -> dict[str, int]:
+    """Return how many rows with a label of a task each split had."""
+    rows = _mapping(_facts(about, task).get("rows"))
+    return {split: count for split, count in rows.items() if isinstance(count, int) and not isinstance(count, bool)}
+
+
+def range_of(about: Mapping[str, Any], task: str) -> tuple[float, float] | None:
+    """Return the least and the greatest number of the training rows."""
+    found = _facts(about, task).get("range")
+    numbers = [_number(value) for value in found] if isinstance(found, list | tuple) else []
+    low, high = (numbers[0], numbers[-1]) if len(numbers) == 3 else (None, None)
+    return None if low is None or high is None or low >= high else (low, high)
+
+
+def _facts(about: Mapping[str, Any], task: str) -> Mapping[str, Any]:
+    return _mapping(_mapping(about.get("data")).get(task))
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    """Return a value that is a mapping with texts as keys, an empty one for any other."""
+    return {key: item for key, item in value.items() if isinstance(key, str)} if isinstance(value, Mapping) else {}
+
+
+def _mappings(value: object) -> Mapping[str, Mapping[str, Any]]:
+    return {key: _mapping(item) for key, item in _mapping(value).items()}
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # a whole number of a thousand digits
+        return None

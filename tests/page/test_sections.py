@@ -1,0 +1,159 @@
+"""Single parts of pages: cards, entities marked in their text, forest plots, tables to copy, sizes of `auto`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from folders import LONG, ODD, make_auto, make_comparison, make_run, write, write_lines
+
+import polytask
+from polytask.page.chart import Dot, Point, forest, scatter_chart
+
+
+def text_of(folder: Path) -> str:
+    return polytask.report(folder).read_text("utf-8")
+
+
+def code_of(text: str, label: str) -> str:
+    """Return what stands in the box of a label, as it is copied."""
+    found = re.search(rf'<pre [^>]*aria-label="{label}">(.*?)</pre>', text, re.DOTALL)
+    assert found is not None
+    return unescape(found[1])
+
+
+def task_of(folder: Path) -> str:
+    """Return the name of a run's only task."""
+    (task,) = json.loads((folder / "scores.json").read_text("utf-8"))["test"]
+    return task
+
+
+def sentences(folder: Path) -> list[str]:
+    return [unescape(found) for found in re.findall(r'<p class="said">(.*?)</p>', text_of(folder))]
+
+
+def test_a_card_names_the_weakest_label_and_what_it_is_taken_for(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", 1, ["good", "bad", "so-so"])
+    task = task_of(folder)
+    counts = [[9, 1, 0], [1, 5, 4], [0, 0, 10]]
+    write(folder, "confusion.json", {task: {"labels": ["good", "bad", "so-so"], "counts": counts}})
+    assert sentences(folder) == [f"{task} 0.80: learned; weakest on bad (50 % found), most often taken for so-so."]
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ([[6, 0, 4], [0, 5, 5], [2, 3, 0]], "45 % of the entities are missed, 31 % of those found are wrong"),
+        ([[1, 0, 9], [0, 1, 9], [0, 0, 0]], "most entities are missed"),
+        ([[0, 0, 0], [0, 0, 0], [2, 3, 0]], "there are no entities in these rows"),
+    ],
+)
+def test_a_card_of_entities_counts_missed_and_wrong_ones(counts: Any, words: str, tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", 1)
+    task = task_of(folder)
+    write(folder, "confusion.json", {task: {"labels": ["PER", "LOC", "O"], "counts": counts}})
+    assert sentences(folder) == [f"{task} 0.80: learned; {words}."]
+
+
+def test_a_card_of_numbers_says_how_far_off_half_of_the_answers_are(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", 1)
+    task = task_of(folder)
+    (folder / "confusion.json").unlink()
+    rows = [
+        {"row": row, "label": 1.0 * row, "prediction": row + off, "text": "x"}
+        for row, off in enumerate([0.1, -0.2, 3.0])
+    ]
+    write_lines(folder, f"predictions/{task}.jsonl", rows)
+    assert sentences(folder) == [f"{task} 0.80: learned; half of the answers are within 0.20 of the truth."]
+
+
+def test_entity_errors_are_marked_in_their_text(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", 1)
+    task = task_of(folder)
+    text = "Ann <b>Lee</b> saw \U0001f600 Lyon."
+    words = [[0, 3], [4, 14], [15, 18], [19, 20], [21, 25]]
+    row = {
+        "row": 7, "text": text, "words": words, "label": ["B-PER", "I-PER", "O", "O", "B-LOC"],
+        "prediction": ["B-PER", "I-PER", "B-ORG", "O", "O"],
+    }  # fmt: skip
+    write_lines(folder, f"predictions/{task}.jsonl", [row])
+    page = text_of(folder)
+    truth, answer = re.findall(r"<dd>(.*?)</dd>", page)
+    assert unescape(truth) == (
+        '<mark class="">Ann <b>Lee</b><span> PER</span></mark> saw \U0001f600 '
+        '<mark class="missed">Lyon<span> LOC missed</span></mark>.'
+    )
+    assert '<mark class="wrong">saw<span> ORG wrong</span></mark>' in answer
+    assert "missed" not in answer
+    assert "<b>Lee" not in page
+
+
+def test_a_forest_plot_keeps_every_dot_and_interval_on_its_axis() -> None:
+    dots = [
+        Dot("one", 0.5, "0.500", 0.4, 0.6, 0.1, True), Dot(ODD[0], -0.2, "-0.200", None, None, None, False),
+        Dot("no number", None, "undefined", None, None, None),
+    ]  # fmt: skip
+    plot = forest("differences", dots, lines=[(0.0, "none"), (-0.3, "floor")])
+    assert plot is not None
+    assert [row.name for row in plot.rows] == ["one", ODD[0]]
+    drawn = "".join(row.svg for row in plot.rows)
+    places = [float(place) for place in re.findall(r'(?:cx|x1|x2)="(-?[\d.]+)%"', drawn)]
+    assert places
+    assert all(0 <= place <= 100 for place in places)
+    assert "<script" not in drawn
+    assert "one: baseline 0.1000" in drawn
+    assert [float(place) for _, place in plot.ticks] == sorted(float(place) for _, place in plot.ticks)
+    assert forest("nothing", [dots[2]]) is None
+
+
+def test_a_comparison_is_copied_as_csv_and_latex(tmp_path: Path) -> None:
+    text = text_of(make_comparison(tmp_path / "comparison"))
+    rows = list(csv.DictReader(io.StringIO(code_of(text, "Scores as CSV").strip())))
+    assert len(rows) == 3 * 4
+    assert {row["task"] for row in rows} == {"task_0", "task_1", LONG}
+    best = {row["task"]: row["arm"] for row in rows if row["best"] == "1"}
+    assert best == dict.fromkeys(("task_0", "task_1", LONG), "lora")
+    assert float(rows[1]["delta"]) == pytest.approx(0.02)
+    latex = code_of(text, "Scores as LaTeX, with booktabs")
+    assert latex.count("\\begin") == latex.count("\\end") == 2
+    assert "an\\_arm\\_with\\_quite" in latex
+    assert "\\textbf{76.00} $\\pm$ 1.00" in latex
+
+
+def test_the_frontier_of_auto_holds_what_nothing_smaller_beats(tmp_path: Path) -> None:
+    folder = make_auto(tmp_path / "auto")
+    text = text_of(folder)
+    drawing = re.search(r'aria-label="(Scatter chart, size and the worst task[^"]*)"(.*?)</svg>', text, re.DOTALL)
+    assert drawing is not None
+    for point in (
+        "global 1, \u22123",
+        "upper_third_apart 1.6, \u22122",
+        "upper_half_apart 2, \u22123.5",
+        "shipped 1.4",
+    ):
+        assert point in drawing[1]
+    assert "one model a task 3, 0" in drawing[1]
+    assert drawing[1].count("global") == 1  # only what was trained whole
+    line = re.search(r'<polyline points="([^"]*)"', drawing[2])
+    assert line is not None
+    assert len(line[1].split()) == 3  # global, shipped, one model a task
+    assert ">floor<" in drawing[2]
+    assert "out of memory" in text
+    assert "&lt;script&gt;" in text
+    for missing in ("auto.json is not JSON", "this search is not finished"):
+        (folder / "auto.json").write_text("{", "utf-8")
+        assert missing in text_of(folder)
+
+
+def test_sizes_that_are_not_known_are_not_drawn() -> None:
+    points = [Point("a", 1.0, float("nan")), Point("b", None, 1.0), Point("c", 2.0, 1.0)]
+    chart = scatter_chart("t", points, x="size", y="points")
+    assert chart is not None
+    assert ("c 2, 1" in chart.svg, "a 1" in chart.svg) == (True, False)
+    assert scatter_chart("t", points[:2], x="size", y="points") is None
