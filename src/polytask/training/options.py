@@ -39,7 +39,7 @@ class TrainOptions(Options):
         default="auto", description="peak learning rate of the encoder; auto: chosen by its width"
     )
     head_learning_rate: Rate = Field(
-        default="auto", description="peak learning rate of the heads; auto: 25 times the encoder's or more, at most 0.01"
+        default="auto", description="peak learning rate of the heads; auto: 25 times the encoder's or more, up to 0.01"
     )
     layer_decay: float = Field(
         default=1.0, gt=0, le=1, description="factor of the learning rate from each layer to the one below it"
