@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from polytask.artifact.bundle import Bundle
-from polytask.balance import Balancer, BalanceOptions, require_balanceable, resolve_balance
+from polytask.balance import BalanceOptions, Balancer, require_balanceable, resolve_balance
 from polytask.config import Config
 from polytask.data.batch import Collator
 from polytask.data.cache import key_of

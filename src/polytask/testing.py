@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from polytask.balance.balancer import BalanceOptions, Balancer, Floats
 from polytask.schedule import Change, Feedback, Schedule, ScheduleOptions, Step, Workload

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grams import LAYERS, copies, decisions, gram
 from polytask.sharing.adaptive import Adaptive, AdaptiveOptions
 from polytask.sharing.head_evidence import HeadCut, HeadDecision, HeadEvidence
 from polytask.sharing.plan import global_plan
@@ -106,3 +107,17 @@ def test_measurements_go_with_the_balancers_comparisons_where_it_makes_any() -> 
         compares: options.policy(start, lambda plan: 3, 3, 1.0, compares).interval for compares in (None, 1, 3, 8)
     }
     assert intervals == {None: 12, 1: 4, 3: 6, 8: 8}
+
+
+def test_what_was_measured_before_a_head_was_divided_does_not_divide_layers_afterwards() -> None:
+    heads = Sharing(global_plan("abc", LAYERS), heads=ABC)
+    options = AdaptiveOptions.model_validate(
+        {"strategy": "adaptive", "confidence": 0.0, "patience": 1, "min_measurements": 6, "max_parameters": 9}
+    )
+    policy, other = (options.policy(heads, copies, LAYERS + 1, 1.0) for _ in range(2))
+    conflict, agreeing = gram("abc", "ab", "c"), gram("abc", "abc")
+    for _ in range(5):
+        assert policy.observe(conflict) is other.observe(conflict) is None
+    assert policy.observe_heads({cut("c", "ab"): 9.0}) is not None
+    assert not decisions(policy, [agreeing] * 12)
+    assert decisions(other, [conflict])

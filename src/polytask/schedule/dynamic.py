@@ -27,7 +27,7 @@ class DynamicOptions(MixedOptions):
 
     strategy: Literal["dynamic"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     policy: Annotated[str, NameOf(POLICIES)] = Field(
-        default="loss_rate",
+        default="training_error",
         description="training_error: rows to tasks by their errors on training rows; loss_rate: to tasks that learn "
         "slowly; dev_gap: to those far from their target; bandit: to "
         "those whose loss falls most; stop_and_go: a task that stopped improving pauses until it gets worse",

@@ -46,8 +46,8 @@ class AdaptiveOptions(TreeOptions):
     interval: int | None = Field(
         default=None,
         ge=1,
-        description="updates between two measurements; by default those in which the balancer compares gradients anyway, "
-        "or else as many as cost about 4 % of the time",
+        description="updates between two measurements; by default those in which the balancer compares gradients "
+        "anyway, or else as many as cost about 4 % of the time",
     )
     threshold: float = Field(
         default=0.0, ge=-1, le=1, description="a part is split when the mean cosine of two groups stays below this"
@@ -218,7 +218,12 @@ class Adaptive(SharingPolicy):
         return self._heads.cuts()
 
     def observe_heads(self, gains: Mapping[HeadCut, float]) -> HeadDecision | None:
-        return self._heads.observe(gains)
+        decision = self._heads.observe(gains)
+        if decision is not None:  # gradients through the common head say nothing of those through two
+            for average in self._averages.values():
+                average[...] = 0.0
+            self._count, self._streaks = 0, {}
+        return decision
 
     # splitting
 
