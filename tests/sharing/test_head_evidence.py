@@ -42,7 +42,7 @@ def test_a_head_is_divided_once_the_evidence_reaches_what_the_risk_asks_for() ->
     assert written == {"groups": [["c"], ["a", "b"]], "evidence": 5.8, "threshold": 5.704, "share_heads": [["a", "b"]]}
     # What is left is judged anew.
     assert evidence.observe({cut("b", "a"): 4.0}) is None
-    assert evidence.observe({cut("b", "a"): 1.0}) is not None
+    assert evidence.observe({cut("b", "a"): 2.0}) is not None
     assert evidence.heads == ()
 
 
@@ -51,7 +51,7 @@ def test_a_division_leaves_other_heads_and_their_evidence_alone() -> None:
     evidence.observe({cut("b", "a"): 4.0})
     assert evidence.observe({cut("e", "d"): 9.0}) is not None
     assert evidence.heads == (("a", "b"),)
-    assert evidence.observe({cut("b", "a"): 1.0}) is not None
+    assert evidence.observe({cut("b", "a"): 2.0}) is not None
 
 
 def test_evidence_that_is_not_a_number_or_of_no_cut_is_left_out() -> None:

@@ -56,6 +56,9 @@ class HeadDecision:
 class HeadEvidence:
     """Adds up the evidence against each shared head, and decides at most one division a step.
 
+    Attributes:
+        threshold: the evidence at which a head is divided.
+
     Args:
         heads: groups of tasks that share a head.
         risk: bound on the probability that tasks lose a common head that is right; 0 keeps all heads.
@@ -65,15 +68,12 @@ class HeadEvidence:
         self.heads = heads
         self._risk = risk
         self._sums: dict[HeadCut, float] = dict.fromkeys(self.cuts(), 0.0)
+        # The risk is shared among all cuts that there were; what is left of a group is judged as strictly.
+        self.threshold = math.log(max(1, len(self._sums)) / risk) if risk else math.inf
 
     def cuts(self) -> list[HeadCut]:
         """Return the ways to part one task from the others of its head."""
         return [cut for group in self.heads for cut in _cuts(group)] if self._risk else []
-
-    @property
-    def threshold(self) -> float:
-        """The evidence at which a head is divided: the risk is shared among all cuts."""
-        return math.log(max(1, len(self._sums)) / self._risk) if self._risk else math.inf
 
     def observe(self, gains: Mapping[HeadCut, float]) -> HeadDecision | None:
         """Take in what a step's rows say.

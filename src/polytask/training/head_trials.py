@@ -7,7 +7,7 @@ They read what the shared head reads, detached, so the model and its random numb
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -80,8 +80,15 @@ class HeadTrials:
         for task, pooled in self._model.take_pooled().items():
             self._seen[task].append(_Seen(pooled, batch.targets[task], batch.count(task)))
 
-    def step(self) -> dict[HeadCut, float]:
-        """Forecast a step's rows, learn from them, and return by cut how much better two heads foretold than one."""
+    def step(self, new: Collection[str]) -> dict[HeadCut, float]:
+        """Forecast a step's rows, learn from them, and return by cut how much better two heads foretold than one.
+
+        Args:
+            new: tasks whose rows were not seen before. Others' are no evidence: a head of few rows soon knows them by
+                heart. Once no task has new rows the trial is over.
+        """
+        if not any(task in new for task in self._seen):
+            self.follow([])
         if not self._cuts:
             return {}
         rows, denominators = self._counts()
@@ -90,7 +97,7 @@ class HeadTrials:
         self._model.take_pooled()  # of passes that were not for learning
         gains: dict[HeadCut, float] = {}
         for one, other in self._cuts:
-            sides = [(part, task) for part in (one, other) for task in part if denominators[task] > 0]
+            sides = [(part, task) for part in (one, other) for task in part if task in new and denominators[task] > 0]
             gains[one, other] = sum(
                 rows[task] * (means[one | other, task] - means[part, task]) for part, task in sorted(sides, key=_order)
             )
@@ -169,7 +176,9 @@ class HeadTrials:
         return found
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what `tensors` returned; the cuts are those of then."""
+        """Put back what `tensors` returned; the cuts are those of then, or none where the trial was over."""
+        if not any(key.startswith("trial/") for key in tensors):
+            self.follow([])
         for number, trial in enumerate(self._trials.values()):
             for name, parameter in trial.head.named_parameters():
                 start = f"trial/{number}/{name}/"

@@ -163,9 +163,9 @@ class Trainer:
         self._tell_schedule(Feedback(self.step, losses, errors=gradient.errors))
         if gradient.gram is not None and parts.policy is not None:
             self._follow(parts.policy, gradient.gram)
+        tokens = self.exposure.count(drawn)
         if parts.policy is not None:
             self._try_heads(parts.policy)
-        tokens = self.exposure.count(drawn)
         return len(drawn), tokens, UpdateStats(losses, gradient.weights, norm)
 
     def draw(self) -> list[DrawnRow]:
@@ -239,7 +239,7 @@ class Trainer:
 
     def _try_heads(self, policy: SharingPolicy) -> None:
         """Let heads on trial learn from the step, and give tasks those that proved themselves."""
-        gains = self.parts.world.broadcast(self.trials.step())
+        gains = self.parts.world.broadcast(self.trials.step(self.exposure.in_first_pass()))
         assert isinstance(gains, dict)
         decision = policy.observe_heads(gains) if gains else None
         if decision is not None:
