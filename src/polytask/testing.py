@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from polytask.balance.balancer import BalanceOptions, Balancer, Floats
 from polytask.schedule import Change, Feedback, Schedule, ScheduleOptions, Step, Workload
@@ -170,6 +171,12 @@ def score(task: str, number: int) -> float:
     return 0.3 + 0.6 * math.sin(number / 31 + sum(map(ord, task)))
 
 
+def errors(task: str, number: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return a step's training errors by class and their counts; a class is missing at times."""
+    counts = np.array([2.0, float(number % 3)])
+    return counts * (0.5 + 0.5 * math.sin(number / 7 + sum(map(ord, task)))), counts
+
+
 def evaluation(tasks: Sequence[str], number: int) -> Feedback:
     """Return what an evaluation tells: metrics that are undefined at times, and their normalised scores."""
     found = {task: score(task, number) for task in tasks}
@@ -183,7 +190,9 @@ def play(schedule: Schedule, count: int) -> Iterator[tuple[Step, list[Change]]]:
         if schedule.finished is not None or schedule.step >= schedule.limit:
             return
         step = schedule.next()
-        changes = schedule.observe(Feedback(step.number, {task: loss(task, step.number) for task in step.rows}))
+        losses = {task: loss(task, step.number) for task in step.rows}
+        wrong = {task: errors(task, step.number) for task in step.rows} if schedule.reads_errors else {}
+        changes = schedule.observe(Feedback(step.number, losses, errors=wrong))
         if schedule.step % EVALUATE_EVERY == 0:
             changes += schedule.observe(evaluation(list(schedule.workload.sizes), schedule.step))
         yield step, changes

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from polytask.schedule import Change, Feedback, Schedule, Stage, Step
 
 
@@ -88,9 +90,14 @@ def teach(
         step = schedule.next()
         lesson.steps.append(step)
         losses = {task: curves[task].loss for task in step.rows}
+        errors = {
+            task: (np.array([rows * curves[task].left, 0.0]), np.array([float(rows), 0.0]))
+            for task, rows in step.rows.items()
+        }
         for task, curve in curves.items():
             curve.train(step.rows.get(task, 0), step.number)
-        lesson.changes += [(number, change) for change in schedule.observe(Feedback(step.number, losses))]
+        told = Feedback(step.number, losses, errors=errors if schedule.reads_errors else {})
+        lesson.changes += [(number, change) for change in schedule.observe(told)]
         if number % every == 0:
             scores = {task: curve.score for task, curve in curves.items()}
             lesson.scores.append((number, scores))

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 from curves import Curve, Lesson, teach
 from hypothesis import given, settings
@@ -112,6 +113,52 @@ def test_every_task_goes_on_being_measured_whatever_becomes_of_the_others(varian
 def test_a_single_task_gets_all_rows(variant: Variant) -> None:
     found = list(steps(variant.build(workload({"a": 30}, 4, epochs=4)), LONG))
     assert [dict(step.rows) for step in found] == [{"a": 4}] * 32
+
+
+# training_error
+
+
+def tell_errors(schedule: Schedule, **errors: float) -> None:
+    schedule.next()
+    told = {task: (np.array([8 * error, 0.0]), np.array([8.0, 0.0])) for task, error in errors.items()}
+    schedule.observe(Feedback(schedule.step, {}, errors=told))
+
+
+def test_training_error_deals_by_the_error_to_a_power() -> None:
+    for power in (0.0, 1.0, 2.0):
+        schedule = dynamic("training_error", run_of("a", "b", "c"), error_power=power)
+        assert shares(schedule) == pytest.approx(dict.fromkeys("abc", 1 / 3))
+        tell_errors(schedule, a=0.8, b=0.4, c=0.2)
+        assert shares(schedule) == pytest.approx(relative({"a": 0.8**power, "b": 0.4**power, "c": 0.2**power}))
+
+
+def test_training_error_leaves_a_little_to_who_errs_no_more_and_deals_alike_when_nobody_does() -> None:
+    schedule = dynamic("training_error", run_of("a", "b"))
+    tell_errors(schedule, a=0.0, b=0.7)
+    assert shares(schedule) == pytest.approx(relative({"a": LEAST, "b": 1.0}))
+    for _ in range(400):
+        tell_errors(schedule, a=0.0, b=0.0)
+    assert shares(schedule) == pytest.approx({"a": 0.5, "b": 0.5})
+
+
+def test_training_error_is_the_mean_over_classes_so_that_a_frequent_one_hides_no_rare_one() -> None:
+    schedule = dynamic("training_error", run_of("tags", "texts"))
+    found = {"tags": (np.array([0.0, 1.0]), np.array([99.0, 1.0])), "texts": (np.array([4.0]), np.array([16.0]))}
+    schedule.next()
+    schedule.observe(Feedback(0, {}, errors=found))
+    assert shares(schedule) == pytest.approx(relative({"tags": 0.5, "texts": 0.25}))
+
+
+def test_training_error_reaches_all_targets_sooner_than_equal_shares() -> None:
+    targets = {"quick": 0.8, "slow": 0.8, "mid": 0.8}
+    run = run_of(*targets)
+
+    def curves() -> dict[str, Curve]:
+        return {"quick": Curve(100), "slow": Curve(4000), "mid": Curve(800)}
+
+    assert reach(dynamic("training_error", run), targets, curves()) < 0.7 * reach(
+        PARALLEL[0].build(run), targets, curves()
+    )
 
 
 # loss_rate

@@ -48,6 +48,8 @@ PARALLEL = [
     Variant("parallel", {"proportions": "numbers"}),
 ]
 DYNAMIC = [
+    Variant("dynamic", {"policy": "training_error", "proportions": "uniform"}),
+    Variant("dynamic", {"policy": "training_error", "proportions": "proportional", "error_power": 2.0}),
     Variant("dynamic", {"policy": "loss_rate", "proportions": "uniform", "window": 3, "softmax_temperature": 0.1}),
     Variant("dynamic", {"policy": "dev_gap", "proportions": "temperature"}),
     Variant("dynamic", {"policy": "bandit", "proportions": "numbers", "window": 2}),

@@ -12,14 +12,12 @@ from torchjd import Stateful
 from polytask.balance.balancer import Aggregator, Floats, Statistic, Weighting
 from polytask.balance.solvers import vectors_of
 from polytask.balance.state import from_json, module_state, restore_module, to_json
+from polytask.tasks.class_errors import ClassErrors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torchjd.aggregation import Aggregator as JdAggregator
 
-# How fast the error of a class is forgotten, by each of its examples, and by how many of one step at most.
-ERROR_DECAY = 0.9
-_AT_MOST = 20
 # A task that errs no more keeps a little of its gradient, so that it does not forget.
 _LEAST_ERROR = 1e-3
 
@@ -100,7 +98,7 @@ class EqualNorms(Weighting):
         self._priority = priority
         self._squares = np.zeros(tasks)
         self._steps = np.zeros(tasks, np.int64)
-        self._errors: dict[int, tuple[Floats, Floats]] = {}
+        self._errors: dict[int, ClassErrors] = {}
 
     def weigh(self, statistic: Statistic) -> Floats:
         places = list(statistic.tasks)
@@ -109,27 +107,20 @@ class EqualNorms(Weighting):
         norms = np.sqrt(self._squares[places] / (1 - self._decay ** self._steps[places]))
         lengths = statistic.weights.copy()
         for number, (place, (sums, counts)) in enumerate(zip(places, statistic.errors, strict=False)):
-            lengths[number] *= self._error(place, sums, counts) ** self._priority
+            error = self._errors.setdefault(place, ClassErrors())
+            error.add(sums, counts)
+            lengths[number] *= max(error.mean, _LEAST_ERROR) ** self._priority
         weights = lengths / norms
         return weights / weights.max()
 
-    def _error(self, place: int, sums: Floats, counts: Floats) -> float:
-        """Return a task's error: the mean over the classes that were seen, each a running mean of its own."""
-        means, seen = self._errors.get(place, (np.zeros_like(sums), np.zeros_like(counts)))
-        keep = np.where(seen > 0, ERROR_DECAY ** np.minimum(counts, _AT_MOST), np.where(counts > 0, 0.0, 1.0))
-        means = keep * means + (1 - keep) * sums / np.maximum(counts, 1)
-        seen = seen + counts
-        self._errors[place] = means, seen
-        return max(float(means[seen > 0].mean()) if (seen > 0).any() else 1.0, _LEAST_ERROR)
-
     def state_dict(self) -> dict[str, Any]:
-        errors = [[place, means.tolist(), seen.tolist()] for place, (means, seen) in self._errors.items()]
+        errors = [[place, *error.to_json()] for place, error in self._errors.items()]
         return {"squares": self._squares.tolist(), "steps": self._steps.tolist(), "errors": errors}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._squares = np.array(state["squares"])
         self._steps = np.array(state["steps"], np.int64)
-        self._errors = {place: (np.array(means), np.array(seen)) for place, means, seen in state["errors"]}
+        self._errors = {place: ClassErrors.from_json(error) for place, *error in state["errors"]}
 
 
 class GradNorm(Weighting):

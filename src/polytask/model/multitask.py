@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -18,6 +18,7 @@ from polytask.model.encoder import Backbone, Encoder
 from polytask.model.forward_context import Encoded
 from polytask.model.heads import Head, build_head
 from polytask.model.shared_layer import Origins, size
+from polytask.sharing.head_evidence import HeadGroups
 from polytask.sharing.plan import Plan, encoder_size
 from polytask.sharing.sharing import Sharing
 from polytask.terms import HeadSpec
@@ -83,14 +84,8 @@ class MultiTaskModel(nn.Module):
             Encoder(one, sharing.trunk(trunk)) for one, trunk in zip(reversed(copies), trunks, strict=True)
         )
         keep_rounded(self.encoders)
-        # A bare name such as "type" or "values" would hide an attribute of the module.
-        self.heads = nn.ModuleDict(
-            {
-                f"task-{task}": build_head(heads[task], backbone.config)
-                for task in sharing.plan.tasks
-                if sharing.head_of(task) == task
-            }
-        )
+        self.heads = nn.ModuleDict({_place(task): build_head(heads[task], backbone.config) for task in self.head_names})
+        self._pooled: dict[str, list[Tensor]] = {}
 
     def forward(self, batch: Batch, words: Mapping[frozenset[str], Tensor] | None = None) -> dict[str, Tensor]:
         """Return for each task its outputs, in the order of the batch's chunks: rows (or words) x size, float32.
@@ -158,10 +153,24 @@ class MultiTaskModel(nn.Module):
             encoded = encoder(words.view(*chunk.ids.shape, -1), chunk.mask, chunk.type_ids, reads, chunk.no_grad_tasks)
             yield EncodedChunk(chunk, Encoded(encoded.states.float(), encoded.groups))
 
+    def keep_pooled(self, tasks: Collection[str]) -> None:
+        """Keep from now on what these tasks' heads take from the encoder while they train, until it is taken."""
+        self._pooled = {task: [] for task in tasks if task not in self.cascade.readers}
+
+    def take_pooled(self) -> dict[str, Tensor]:
+        """Return what was kept since the last time, detached: by task, in the order of the targets."""
+        found = {task: torch.cat(pieces) for task, pieces in self._pooled.items() if pieces}
+        self._pooled = {task: [] for task in self._pooled}
+        return found
+
     def _answer(self, encoded: EncodedChunk, results: _HeadResults) -> None:
         """Run the heads that read the encoder alone; those that read others wait."""
         for task in encoded.chunk.tasks:
-            if task in self.cascade.readers:
+            if self.training and task in self._pooled:
+                pooled = self.head(task).pool(*encoded.head_inputs(task))
+                self._pooled[task].append(pooled.detach())
+                results.outputs.setdefault(task, []).append(self.head(task).answer(pooled))
+            elif task in self.cascade.readers:
                 results.waiting.setdefault(task, []).append(encoded.head_inputs(task))
             else:
                 results.outputs.setdefault(task, []).append(self.head(task)(*encoded.head_inputs(task)))
@@ -194,9 +203,34 @@ class MultiTaskModel(nn.Module):
 
     def head(self, task: str) -> Head:
         """Return a task's head, which may be other tasks' as well."""
-        found = self.heads[f"task-{self.sharing.head_of(task)}"]
+        found = self.heads[_place(self.sharing.head_of(task))]
         assert isinstance(found, Head)
         return found
+
+    @property
+    def head_names(self) -> list[str]:
+        """The tasks under whose names the heads stand."""
+        return [task for task in self.plan.tasks if self.sharing.head_of(task) == task]
+
+    def share_heads(self, groups: HeadGroups) -> Origins:
+        """Let these groups of tasks share a head from now on; a head that is new is a copy of the one before.
+
+        Returns:
+            For each parameter that is new, the one whose optimizer state it takes over.
+        """
+        before = {task: self.head(task) for task in self.plan.tasks}
+        self.sharing = replace(self.sharing, heads=groups)
+        origins: Origins = {}
+        heads: dict[str, nn.Module] = {}
+        for task in self.head_names:
+            old = before[task]
+            if any(old is head for head in heads.values()):
+                heads[_place(task)] = copy.deepcopy(old)
+                origins |= zip(heads[_place(task)].parameters(), ([one] for one in old.parameters()), strict=True)
+            else:
+                heads[_place(task)] = old
+        self.heads = nn.ModuleDict(heads)
+        return origins
 
     def follow(self, plan: Plan) -> Origins:
         """Divide the layers anew in the midst of training; the embeddings stay as they are.
@@ -353,6 +387,11 @@ class MultiTaskModel(nn.Module):
             if self.sharing.head_of(task) == task:
                 readers = frozenset(other for other in self.plan.tasks if self.sharing.head_of(other) == task)
                 yield list(self.head(task).parameters()), self.cascade.trained_by(readers)
+
+
+def _place(task: str) -> str:
+    """Name a head's place: a bare name such as "type" or "values" would hide an attribute of the module."""
+    return f"task-{task}"
 
 
 def _ids(chunks: Sequence[Chunk]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -15,6 +15,7 @@ from polytask.reference_scores import read_scores, resolve_runs
 from polytask.registry import NameOf, Table
 from polytask.schedule.parallel import Mixed, MixedOptions
 from polytask.schedule.schedule import Change, Feedback, Schedule, Workload
+from polytask.tasks.class_errors import ClassErrors
 from polytask.tasks.metric import smaller_is_better
 
 # Filled below. A row is a class that is made from the options and the workload.
@@ -26,8 +27,9 @@ class DynamicOptions(MixedOptions):
 
     strategy: Literal["dynamic"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     policy: Annotated[str, NameOf(POLICIES)] = Field(
-        default="loss_rate",
-        description="loss_rate: rows to tasks that learn slowly; dev_gap: to those far from their target; bandit: to "
+        default="training_error",
+        description="training_error: rows to tasks by their errors on training rows; loss_rate: to tasks that learn "
+        "slowly; dev_gap: to those far from their target; bandit: to "
         "those whose loss falls most; stop_and_go: a task that stopped improving pauses until it gets worse",
     )
     window: int = Field(
@@ -40,6 +42,9 @@ class DynamicOptions(MixedOptions):
     )
     targets: dict[str, float | str] | None = Field(
         default=None, description="dev_gap: target dev score by task: a number, or the folder of an earlier run"
+    )
+    error_power: float = Field(
+        default=1.0, ge=0, description="training_error: exponent of the error; 0 treats all tasks alike"
     )
     explore: float = Field(
         default=0.3, gt=0, le=1, description="bandit: share of the probability that is spread uniformly over the tasks"
@@ -77,6 +82,9 @@ MEMORY, SHARED = 0.8, 0.05
 
 class Policy(ABC):
     """From feedback to factors of the tasks' shares."""
+
+    # Whether it reads the training errors of each step.
+    reads_errors: ClassVar[bool] = False
 
     def __init__(self, options: DynamicOptions, workload: Workload) -> None:
         self.options = options
@@ -174,6 +182,38 @@ class LossRate(Policy):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._windows.load_state_dict(state)
+
+
+class TrainingError(Policy):
+    """Rows in proportion to how much a task still errs on the rows that it trains on.
+
+    A task that was learned, and one that knows its few rows by heart, leave their rows to the others. The error is the
+    mean over a task's classes of what the right class lacks of probability 1: between 0 and 1 for every task type.
+    Source: the priorities of dynamic task prioritization (Guo et al. 2018, section 3.1), there of losses and by a key
+    performance index, here of rows and by the training error, which needs no dev rows.
+    """
+
+    reads_errors: ClassVar[bool] = True
+
+    def __init__(self, options: DynamicOptions, workload: Workload) -> None:
+        super().__init__(options, workload)
+        self._errors = {task: ClassErrors() for task in self.tasks}
+
+    def factors(self, step: int, ready: Sequence[str]) -> Mapping[str, float]:
+        del step
+        power = self.options.error_power
+        return at_least({task: max(self._errors[task].mean, 1e-9) ** power for task in ready})
+
+    def observe(self, feedback: Feedback) -> list[Change]:
+        for task, (sums, counts) in feedback.errors.items():
+            self._errors[task].add(sums, counts)
+        return []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"errors": {task: error.to_json() for task, error in self._errors.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._errors = {task: ClassErrors.from_json(error) for task, error in state["errors"].items()}
 
 
 class DevGap(Policy):
@@ -321,7 +361,15 @@ class StopAndGo(Policy):
 
 
 POLICIES.base = Policy
-POLICIES.update({"loss_rate": LossRate, "dev_gap": DevGap, "bandit": Bandit, "stop_and_go": StopAndGo})
+POLICIES.update(
+    {
+        "training_error": TrainingError,
+        "loss_rate": LossRate,
+        "dev_gap": DevGap,
+        "bandit": Bandit,
+        "stop_and_go": StopAndGo,
+    }
+)
 
 
 class Dynamic(Mixed):
@@ -333,6 +381,10 @@ class Dynamic(Mixed):
     def __init__(self, options: DynamicOptions, workload: Workload) -> None:
         super().__init__(options, workload)
         self._policy = POLICIES[options.policy](options, workload)
+
+    @property
+    def reads_errors(self) -> bool:
+        return self._policy.reads_errors
 
     def shares(self) -> Mapping[str, float]:
         usual, awaited = relative(super().shares()), self.gates.awaited()

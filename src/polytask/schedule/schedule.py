@@ -15,6 +15,7 @@ from polytask.options import Options
 from polytask.schedule.gate import DevTable, Gates, Opening
 from polytask.schedule.graph import waves
 from polytask.schedule.rows import RowDealer
+from polytask.tasks.class_errors import Floats
 from polytask.tasks.gate import GateOptions
 from polytask.terms import Portion, Stratum
 
@@ -102,12 +103,15 @@ class Feedback:
         losses: by task; empty after an evaluation.
         dev: every metric of every task.
         normalised: each task's main metric, 0 at the majority baseline and 1 at perfect.
+        errors: of the step, where the schedule reads them: each task's training errors between 0 and 1, added up by
+            class, and how many there are of each class.
     """
 
     step: int
     losses: Mapping[str, float]
     dev: DevTable | None = None
     normalised: Mapping[str, float] = field(default_factory=dict[str, float])
+    errors: Mapping[str, tuple[Floats, Floats]] = field(default_factory=dict[str, tuple[Floats, Floats]])
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,11 @@ class Schedule(ABC):
     def default_gate(self) -> float:
         """Return the epochs of its own rows after which a task without a gate is ready: the run's, by its waves."""
         return self.workload.epochs / len(self.workload.waves)
+
+    @property
+    def reads_errors(self) -> bool:
+        """Whether the training errors of each step are read."""
+        return False
 
     @property
     @abstractmethod

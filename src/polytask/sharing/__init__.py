@@ -6,6 +6,7 @@ from polytask.registry import Table
 from polytask.sharing.adaptive import Adaptive, AdaptiveOptions
 from polytask.sharing.affinity import FromAffinityOptions
 from polytask.sharing.fixed import GlobalOptions, IndependentOptions
+from polytask.sharing.head_evidence import HeadGroups, groups_of
 from polytask.sharing.mixing import CrossStitchOptions, MmoeOptions, PleOptions
 from polytask.sharing.partial import PartialOptions
 from polytask.sharing.plan import Plan
@@ -29,10 +30,12 @@ __all__ = [
     "Adaptive",
     "Decision",
     "GlobalOptions",
+    "HeadGroups",
     "Mixing",
     "PartKind",
     "Plan",
     "Sharing",
     "SharingOptions",
     "SharingPolicy",
+    "groups_of",
 ]

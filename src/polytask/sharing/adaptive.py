@@ -20,6 +20,7 @@ from pydantic import Field, field_validator, model_validator
 from polytask.errors import ConfigError
 from polytask.sharing.affinity import FromAffinityOptions, linkage_cuts, members_of
 from polytask.sharing.fixed import GlobalOptions, IndependentOptions
+from polytask.sharing.head_evidence import HeadCut, HeadDecision, HeadEvidence
 from polytask.sharing.partial import PartialOptions
 from polytask.sharing.plan import Part, Plan
 from polytask.sharing.policy import Cut, Decision, Gram, SharingPolicy
@@ -31,6 +32,8 @@ AnyStart: TypeAlias = Annotated[
 
 # Share of the training time that measuring may cost when no interval is given.
 COST_SHARE = 0.04
+# The interval at least, where measuring costs nothing: measurements that follow closely say the same.
+LEAST_INTERVAL = 4
 # Up to so many tasks in a part all ways to divide it are looked at.
 ALL_CUTS = 8
 
@@ -43,7 +46,8 @@ class AdaptiveOptions(TreeOptions):
     interval: int | None = Field(
         default=None,
         ge=1,
-        description="updates between two measurements; by default chosen so that they cost about 4 % of the time",
+        description="updates between two measurements; by default those in which the balancer compares gradients "
+        "anyway, or else as many as cost about 4 % of the time",
     )
     threshold: float = Field(
         default=0.0, ge=-1, le=1, description="a part is split when the mean cosine of two groups stays below this"
@@ -54,6 +58,13 @@ class AdaptiveOptions(TreeOptions):
     patience: int = Field(default=3, ge=1, description="consecutive measurements that must agree on a change")
     min_measurements: int = Field(default=10, ge=1, description="measurements before the first change")
     smoothing: float = Field(default=0.9, gt=0, lt=1, description="weight of the past in the running averages")
+    head_risk: float = Field(
+        default=0.01,
+        ge=0,
+        lt=1,
+        description="bound on the probability that tasks which agree lose the head that they share; the smaller, the "
+        "more rows it takes to divide one; 0 keeps shared heads",
+    )
     max_parameters: float = Field(
         default=2.0, gt=0, description="maximum size of the model, relative to the one that shares everything"
     )
@@ -89,17 +100,24 @@ class AdaptiveOptions(TreeOptions):
         except ConfigError as error:
             raise ConfigError(f"sharing.start.{str(error).removeprefix('sharing.')}") from None
 
-    def policy(self, start: Sharing, size: Callable[[Plan], int], single: int, passes: float) -> Adaptive:
+    def policy(
+        self, start: Sharing, size: Callable[[Plan], int], single: int, passes: float, compares: int | None = None
+    ) -> Adaptive:
         has = size(start.plan) / single
         if has > self.max_parameters:
             raise ConfigError(
                 f"sharing.max_parameters: found {self.max_parameters:g}, and the starting plan has {has:.2f} times the "
                 "parameters of the model that shares everything; allow at least that, or start from a smaller plan"
             )
-        # A measured update encodes each row once for every task that reads it; the rest costs about 0.45 updates.
+        # A measured update encodes each row once for every task that reads it; the rest costs about 0.45 updates. Where
+        # the balancer takes the gradients apart anyway, measuring them costs next to nothing.
         costs = passes - 1.0 + 0.45
-        interval = self.interval or math.ceil(costs / COST_SHARE)
-        return Adaptive(self, start.plan, size, budget=int(self.max_parameters * single), interval=interval)
+        often = compares and compares * math.ceil(LEAST_INTERVAL / compares)
+        interval = self.interval or often or math.ceil(costs / COST_SHARE)
+        heads = HeadEvidence(start.heads, self.head_risk)
+        return Adaptive(
+            self, start.plan, size, budget=int(self.max_parameters * single), interval=interval, heads=heads
+        )
 
 
 @dataclass(frozen=True)
@@ -127,14 +145,23 @@ class Adaptive(SharingPolicy):
         size: the model's parameters under a plan.
         budget: the greatest number of them.
         interval: updates between two measurements.
+        heads: the evidence against shared heads.
     """
 
     def __init__(
-        self, options: AdaptiveOptions, plan: Plan, size: Callable[[Plan], int], *, budget: int, interval: int
+        self,
+        options: AdaptiveOptions,
+        plan: Plan,
+        size: Callable[[Plan], int],
+        *,
+        budget: int,
+        interval: int,
+        heads: HeadEvidence,
     ) -> None:
         self.options = options
         self.interval = interval
         self.plan = plan
+        self._heads = heads
         self._size = size
         self._budget = budget
         shape = (plan.layers, len(plan.tasks), len(plan.tasks))
@@ -183,6 +210,19 @@ class Adaptive(SharingPolicy):
         if decision is not None:
             self.plan = decision.plan
             self._streaks = {}
+        return decision
+
+    # shared heads
+
+    def head_cuts(self) -> list[HeadCut]:
+        return self._heads.cuts()
+
+    def observe_heads(self, gains: Mapping[HeadCut, float]) -> HeadDecision | None:
+        decision = self._heads.observe(gains)
+        if decision is not None:  # gradients through the common head say nothing of those through two
+            for average in self._averages.values():
+                average[...] = 0.0
+            self._count, self._streaks = 0, {}
         return decision
 
     # splitting
@@ -297,6 +337,7 @@ class Adaptive(SharingPolicy):
             "averages": {name: average.tolist() for name, average in self._averages.items()},
             "count": self._count,
             "streaks": streaks,
+            "heads": self._heads.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -304,6 +345,7 @@ class Adaptive(SharingPolicy):
         for name, average in self._averages.items():
             average[...] = state["averages"][name]
         self._count = state["count"]
+        self._heads.load_state_dict(state["heads"])
         self._streaks = {
             (action, (level, frozenset(one), frozenset(other))): streak
             for action, level, one, other, streak in state["streaks"]

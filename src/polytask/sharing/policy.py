@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from polytask.sharing.head_evidence import HeadCut, HeadDecision
 from polytask.sharing.plan import Part, Plan
 
 # Layers x tasks x tasks; a task that was not measured has nan in its row and column.
@@ -76,6 +77,19 @@ class SharingPolicy(ABC):
             gram: inner products of the tasks' gradients at each layer, each task's in the copy that it uses.
             distances: between copies that could be joined, relative to their length.
         """
+
+    def head_cuts(self) -> list[HeadCut]:
+        """Return the ways to divide a shared head that are on trial; a policy that keeps all heads has none."""
+        return []
+
+    def observe_heads(self, gains: Mapping[HeadCut, float]) -> HeadDecision | None:
+        """Take in what a step's rows say of the heads on trial, and say which head is divided, if any.
+
+        Args:
+            gains: by cut the sum over rows of the loss under one head less that under two.
+        """
+        del gains
+        return None
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:

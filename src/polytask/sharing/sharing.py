@@ -189,15 +189,19 @@ class SharingOptions(Options, ABC):
     def build(self, tasks: Sequence[str], layers: int) -> Sharing:
         """Return what these tasks share in an encoder of so many layers. Raises ConfigError naming the place."""
 
-    def policy(self, start: Sharing, size: Callable[[Plan], int], single: int, passes: float) -> SharingPolicy | None:
+    def policy(
+        self, start: Sharing, size: Callable[[Plan], int], single: int, passes: float, compares: int | None = None
+    ) -> SharingPolicy | None:
         """Return what changes the plan in training; most strategies have nothing of the kind.
 
         Args:
             size: the parameters of the model under a plan.
             single: those of the model in which all tasks share everything.
             passes: tasks that read an encoded row, on average.
+            compares: updates from one to the next for which the balancer takes the tasks' gradients apart anyway; None
+                where it does not.
         """
-        del start, size, single, passes
+        del start, size, single, passes, compares
         return None
 
     def heads(self, tasks: Sequence[str]) -> tuple[tuple[str, ...], ...]:

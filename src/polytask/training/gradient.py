@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -30,12 +30,14 @@ class StepGradient:
         gram: layers x tasks x tasks inner products of the tasks' gradients, where they were asked for.
         weights: of the tasks in the update of what they share, where a method chose them.
         stopping: whether any process was asked to stop.
+        errors: each task's training errors by class, added up, and how many there are, where they are read.
     """
 
     losses: Mapping[str, float]
     gram: NDArray[np.float64] | None
     weights: Mapping[str, float]
     stopping: bool
+    errors: Mapping[str, tuple[Floats, Floats]] = field(default_factory=dict[str, tuple[Floats, Floats]])
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,20 @@ class _Words:
     values: Tensor
 
 
+def _look_away(batch: Batch) -> None:
+    del batch
+
+
 @dataclass(frozen=True)
 class Differentiator:
     """Differentiates steps.
 
     A task's mean is over all its labels in the step, on every process and in every piece: cutting a step into pieces,
     or dealing it to processes, changes nothing.
+
+    Attributes:
+        seen: told of each batch that the model has just passed.
+        reads_errors: whether each step's training errors are wanted.
     """
 
     model: MultiTaskModel
@@ -61,6 +71,8 @@ class Differentiator:
     balancer: Balancer
     world: World
     precision: Callable[[], AbstractContextManager[object]]
+    seen: Callable[[Batch], object] = _look_away
+    reads_errors: bool = False
 
     def whole(self, wrapped: nn.Module, batches: Sequence[Batch], asked_to_stop: bool) -> StepGradient:
         """Take one backward pass a piece, through the wrapped model.
@@ -73,6 +85,7 @@ class Differentiator:
         """
         denominators, stopping = self._denominators(batches, asked_to_stop)
         sums = {task: 0.0 for task in self.tasks}
+        errors: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in self.tasks}
         weights: dict[str, float] = {}
         if self.balancer.shape == "gram":
             weights = _away_from_zero(
@@ -81,6 +94,7 @@ class Differentiator:
         for number, batch in enumerate(batches, start=1):
             with self.precision(), self._sync_after(wrapped, number == len(batches)):
                 outputs = wrapped(batch)
+                self.seen(batch)
                 means = {
                     task: self._loss(task, found, batch) / denominators[task]
                     for task, found in outputs.items()
@@ -88,6 +102,10 @@ class Differentiator:
                 }
                 for task, mean in means.items():
                     sums[task] += float(mean.detach())
+                    if self.reads_errors:
+                        errors[task].append(
+                            self.tasks[task].training_errors(outputs[task].detach(), batch.targets[task])
+                        )
                 if self.balancer.shape == "losses":
                     weights = _away_from_zero(self._weigh(self._losses(sums, denominators), batches))
                 total = outputs_zero(outputs)
@@ -97,7 +115,8 @@ class Differentiator:
                 total.backward()
         self._unweigh_own(weights)
         self._add_tie()
-        return StepGradient(self._losses(sums, denominators), None, weights, stopping)
+        losses = self._losses(sums, denominators)
+        return StepGradient(losses, None, weights, stopping, self._errors(losses, errors))
 
     def by_task(self, batches: Sequence[Batch], asked_to_stop: bool, *, statistic: bool = True) -> StepGradient:
         """Take one forward and backward pass a task, over its own rows, and put the gradients together again.
@@ -134,7 +153,7 @@ class Differentiator:
         self._all_reduce_others(meter.parameters)
         self._add_tie()
         gram = self._unweighted(meter.grams[: self.model.layers]) if statistic else None
-        return StepGradient(losses, gram, weights, stopping)
+        return StepGradient(losses, gram, weights, stopping, self._errors(losses, errors))
 
     def by_top(self, batches: Sequence[Batch], asked_to_stop: bool) -> StepGradient:
         """Take one forward pass a task, its gradient in the highest shared layer only, and one backward pass of all.
@@ -164,7 +183,13 @@ class Differentiator:
         self._all_reduce_others(())
         self._unweigh_own(weights)
         self._add_tie()
-        return StepGradient(losses, None, weights, stopping)
+        return StepGradient(losses, None, weights, stopping, self._errors(losses, errors))
+
+    def _errors(
+        self, tasks: Iterable[str], errors: Mapping[str, Sequence[tuple[Tensor, Tensor]]]
+    ) -> dict[str, tuple[Floats, Floats]]:
+        """Return the errors of tasks over all pieces and processes, where they are wanted."""
+        return {task: self._added(task, errors[task]) for task in tasks} if self.reads_errors else {}
 
     def _meter(self, groups: Sequence[Group]) -> GradientMeter:
         return GradientMeter(
@@ -200,8 +225,9 @@ class Differentiator:
         with self.precision():
             found = {trunk: values.detach().requires_grad_() for trunk, values in self.model.embed(batch).items()}
             outputs = self.model(batch, found)[task]
+            self.seen(batch)
             mean = self._loss(task, outputs, batch) / denominator
-        if self.balancer.options.reads_errors:
+        if self.balancer.options.reads_errors or self.reads_errors:
             errors.append(self.tasks[task].training_errors(outputs.detach(), batch.targets[task]))
         ids = self.model.ids(batch)
         return mean, [_Words(task, trunk, ids[trunk], values) for trunk, values in found.items()]

@@ -25,12 +25,13 @@ from polytask.model.device import autocast
 from polytask.model.multitask import MultiTaskModel
 from polytask.progress import Bar
 from polytask.schedule import Feedback, Schedule
-from polytask.sharing import Plan, SharingPolicy
+from polytask.sharing import HeadGroups, Plan, SharingPolicy, groups_of
 from polytask.tasks import Task
 from polytask.training.checkpoint import Checkpoint, Checkpoints
 from polytask.training.distribution import World
 from polytask.training.events import Events
 from polytask.training.gradient import Differentiator, StepGradient
+from polytask.training.head_trials import HeadTrials
 from polytask.training.optimizer import (
     build_optimizer,
     label_weight,
@@ -77,7 +78,18 @@ class Trainer:
         self.wrapped = parts.world.wrap(parts.model, parts.device)
         self.optimizer = build_optimizer(parts.model, options)
         precision = partial(autocast, parts.device, options.precision)
-        self.differentiator = Differentiator(parts.model, parts.tasks, parts.balancer, parts.world, precision)
+        assert options.head_learning_rate != "auto"
+        self.trials = HeadTrials(parts.model, parts.tasks, parts.world, options.head_learning_rate)
+        self.trials.follow(parts.policy.head_cuts() if parts.policy is not None else [])
+        self.differentiator = Differentiator(
+            parts.model,
+            parts.tasks,
+            parts.balancer,
+            parts.world,
+            precision,
+            self.trials.see,
+            parts.schedule.reads_errors,
+        )
         selection = Selection(options.patience, parts.rule)
         self.snapshots = Snapshots(parts.checkpoints, selection, each_task=options.best_of_each_task)
         self.stages = StageScores({name: task.metric for name, task in parts.tasks.items()})
@@ -148,10 +160,12 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         if parts.balancer.wants_after:
             parts.balancer.after(self.differentiator.losses(self.batches(drawn)))
-        self._tell_schedule(Feedback(self.step, losses))
+        self._tell_schedule(Feedback(self.step, losses, errors=gradient.errors))
         if gradient.gram is not None and parts.policy is not None:
             self._follow(parts.policy, gradient.gram)
         tokens = self.exposure.count(drawn)
+        if parts.policy is not None:
+            self._try_heads(parts.policy)
         return len(drawn), tokens, UpdateStats(losses, gradient.weights, norm)
 
     def draw(self) -> list[DrawnRow]:
@@ -222,6 +236,23 @@ class Trainer:
             self._change_plan(decision.plan)
             # It belongs to the update that ends now: a run resumed from before it decides, and logs, once more.
             self.parts.events.write(decision.action, self.step + 1, decision.to_json())
+
+    def _try_heads(self, policy: SharingPolicy) -> None:
+        """Let heads on trial learn from the step, and give tasks those that proved themselves."""
+        gains = self.parts.world.broadcast(self.trials.step(self.exposure.in_first_pass()))
+        assert isinstance(gains, dict)
+        decision = policy.observe_heads(gains) if gains else None
+        if decision is not None:
+            self._change_heads(decision.heads)
+            self.trials.hand_over(decision.groups, self.optimizer)
+            self.trials.follow(policy.head_cuts())
+            self.parts.events.write("head_split", self.step + 1, decision.to_json())
+
+    def _change_heads(self, groups: HeadGroups) -> None:
+        """Let these groups of tasks share a head from now on."""
+        origins = self.parts.model.share_heads(groups)
+        self.optimizer = rebuild_optimizer(self.optimizer, self.parts.model, self.parts.options, origins)
+        self.wrapped = self.parts.world.wrap(self.parts.model, self.parts.device)
 
     def _change_plan(self, plan: Plan) -> None:
         """Divide the layers anew; new copies take over the optimizer's state of those that they come from."""
@@ -323,6 +354,7 @@ class Trainer:
         if self.parts.checkpoints is None or not self.parts.world.is_main:
             return
         others = optimizer_tensors(self.parts.model, self.optimizer)
+        others |= self.trials.tensors()
         others |= {f"generator/{rank}": state for rank, state in enumerate(generators)}
         if self.parts.device.type == "cuda":
             others["generator/cuda"] = torch.cuda.get_rng_state()
@@ -334,6 +366,7 @@ class Trainer:
             "snapshots": self.snapshots.state_dict(),
             "stages": self.stages.to_json(),
             "plan": self.parts.model.plan.to_json(),
+            "heads": [list(group) for group in self.parts.model.sharing.heads],
             "policy": None if self.parts.policy is None else self.parts.policy.state_dict(),
             "balancer": self.parts.balancer.state_dict(),
             "exposure": self.exposure.state_dict(),
@@ -363,11 +396,18 @@ class Trainer:
         plan = Plan.from_json(state["plan"])
         if plan != self.parts.model.plan:
             self._change_plan(plan)
+        heads = groups_of(state["heads"])
+        if heads != self.parts.model.sharing.heads:
+            self._change_heads(heads)
         if self.parts.policy is not None:
             self.parts.policy.load_state_dict(state["policy"])
+            self.trials.follow(self.parts.policy.head_cuts())
+            self.trials.load(checkpoint.others)
         self.parts.model.load_state_dict(checkpoint.weights)
         generators = {name: value for name, value in checkpoint.others.items() if name.startswith("generator/")}
-        tensors = {name: value for name, value in checkpoint.others.items() if name not in generators}
+        tensors = {
+            name: value for name, value in checkpoint.others.items() if not name.startswith(("generator/", "trial/"))
+        }
         load_optimizer_tensors(self.parts.model, self.optimizer, tensors)
         torch.set_rng_state(generators[f"generator/{self.parts.world.rank}"])
         if "generator/cuda" in generators:

@@ -104,6 +104,11 @@ class Exposures:
             for task, seen in self._seen.items()
         }
 
+    def in_first_pass(self) -> set[str]:
+        """Return the tasks that have seen no row twice."""
+        sizes = {task: len(source.carries[task]) for source in self._sources for task in source.tasks}
+        return {task for task, seen in self._seen.items() if seen.rows <= sizes[task]}
+
     def state_dict(self) -> dict[str, list[int]]:
         """Return the counts as JSON."""
         return {task: [seen.rows, seen.tokens] for task, seen in self._seen.items()}

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from polytask.model.multitask import MultiTaskModel
-from polytask.sharing import Plan
+from polytask.sharing import HeadGroups, Plan, groups_of
 from polytask.terms import Scores
 from polytask.training.checkpoint import Checkpoints
 from polytask.training.selection import DevScores, Selection
@@ -23,6 +23,7 @@ class Snapshot:
         score: what it was the best by.
         dev: its dev scores.
         plan: what the tasks shared then.
+        heads: the groups of tasks that shared a head then.
         name: of its weights among the checkpoints; None where they are not on disk.
     """
 
@@ -30,6 +31,7 @@ class Snapshot:
     score: float
     dev: Scores
     plan: Plan
+    heads: HeadGroups
     name: str | None
 
     def to_json(self) -> dict[str, Any]:
@@ -40,7 +42,7 @@ class Snapshot:
     def from_json(cls, data: Mapping[str, Any]) -> Snapshot:
         """Rebuild a snapshot from `to_json`."""
         plan = Plan.from_json(data["plan"])
-        return cls(data["step"], data["score"], data["dev"], plan, data["name"])
+        return cls(data["step"], data["score"], data["dev"], plan, groups_of(data["heads"]), data["name"])
 
 
 class Snapshots:
@@ -74,9 +76,11 @@ class Snapshots:
         elif best:
             self._in_memory = {key: value.clone() for key, value in model.state_dict().items()}
         if best:
-            self.best = Snapshot(step, self.selection.rule(dev), dev.scores, model.plan, name)
-        kept = name if self._each_task else None
-        self.by_task |= {task: Snapshot(step, dev.normalised[task], dev.scores, model.plan, kept) for task in better}
+            self.best = Snapshot(step, self.selection.rule(dev), dev.scores, model.plan, model.sharing.heads, name)
+        kept, heads = name if self._each_task else None, model.sharing.heads
+        self.by_task |= {
+            task: Snapshot(step, dev.normalised[task], dev.scores, model.plan, heads, kept) for task in better
+        }
         return best
 
     def _improves(self, task: str, score: float) -> bool:
@@ -95,6 +99,8 @@ class Snapshots:
             return
         if model.plan != found.plan:
             model.follow(found.plan)
+        if model.sharing.heads != found.heads:
+            model.share_heads(found.heads)
         model.load_state_dict(weights)
 
     @property
