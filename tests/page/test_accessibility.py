@@ -16,7 +16,6 @@ pytestmark = needs_chromium
 
 FOLDERS: dict[str, Callable[[Path], Path]] = {
     "run": lambda folder: make_run(folder, 2),
-    "run that goes on": lambda folder: make_run(folder, 1, finished=False),
     "comparison": lambda folder: make_comparison(folder, 2),
     "relatedness": lambda folder: make_relatedness(folder, 2),
     "tuning": lambda folder: make_search(folder, 6),

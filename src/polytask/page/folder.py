@@ -38,7 +38,7 @@ class RunFolder:
         self.data: ReadResult[DataForm] = read(folder, "data.json", DataForm)
         run = read(folder, "run.json", RunForm)
         self.record = run.value or RunForm()
-        log = read_events(folder)
+        log = read_events(folder, grows=not self.finished)
         self.events: tuple[EventForm, ...] = log.values
         absent = "run.json is not in the folder."
         told = [log.problem, self.config.problem, "" if run.problem == absent and not self.finished else run.problem]

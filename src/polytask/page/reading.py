@@ -50,9 +50,13 @@ def read(folder: Path, name: str, form: type[T]) -> ReadResult[T]:
     return _shaped(name, value, TypeAdapter(form))
 
 
-def read_events(folder: Path) -> Lines[EventForm]:
-    """Read events.jsonl; a last line without its end is still being written, or was cut by a kill, and says nothing."""
-    return _read_lines(folder / "events.jsonl", "events.jsonl", TypeAdapter(EventForm), grows=True)
+def read_events(folder: Path, *, grows: bool = False) -> Lines[EventForm]:
+    """Read events.jsonl.
+
+    Args:
+        grows: whether the run may still write it; a last line without its end is then no problem.
+    """
+    return _read_lines(folder / "events.jsonl", "events.jsonl", TypeAdapter(EventForm), grows=grows)
 
 
 def read_predictions(folder: Path, task: str) -> Lines[PredictionForm]:
