@@ -156,6 +156,11 @@ ARMS: dict[str, dict[str, Any]] = {
     "double_rate": {"train": {"learning_rate": 4e-4, "head_learning_rate": 4e-3}},
     "head_x5": {"train": {"head_learning_rate": 1e-3}},
     "head_x25": {"train": {"head_learning_rate": 5e-3}},
+    "heads_1.3e-3": {"train": {"head_learning_rate": 1.325e-3}},
+    "heads_5e-3": {"train": {"head_learning_rate": 5e-3}},
+    "heads_1e-2": {"train": {"head_learning_rate": 1e-2}},
+    "rate_2.1e-4": {"train": {"learning_rate": 2.1e-4, "head_learning_rate": 5.25e-3}},
+    "rate_2.1e-4_rows_32": {"train": {"learning_rate": 2.1e-4, "head_learning_rate": 5.25e-3, "batch_size": 32}},
 }
 # Peak rates of the encoder and of the heads, under the sum and under the default.
 RATES = {

@@ -134,7 +134,7 @@ class HeadTrials:
         return dict(zip(sums, told, strict=True))
 
     def _loss(self, head: Head, task: str) -> Tensor:
-        found = [self._tasks[task].loss(head.answer(one.pooled), one.targets) for one in self._seen[task]]
+        found = [self._tasks[task].label_loss(head.answer(one.pooled), one.targets) for one in self._seen[task]]
         return torch.stack(found).sum() if found else torch.zeros(())
 
     def _exchange(self) -> None:
@@ -151,14 +151,14 @@ class HeadTrials:
                 gradient.copy_(summed.view_as(gradient))
 
     def hand_over(self, parts: Iterable[Part], optimizer: torch.optim.Optimizer) -> None:
-        """Make heads on trial the model's, with the state of what trained them."""
+        """Make heads on trial the model's, with the state of what trained them where that is the optimizer's own."""
         for part in parts:
             trial = self._trials[part]
             own = self._model.head(min(part))
             own.load_state_dict(trial.head.state_dict())
             for parameter, tried in zip(own.parameters(), trial.head.parameters(), strict=True):
                 state = trial.optimizer.state.get(tried)
-                if state:
+                if state and isinstance(optimizer, torch.optim.Adam):
                     optimizer.state[parameter] = {
                         name: value.clone().to(parameter.device) for name, value in state.items()
                     }

@@ -12,8 +12,8 @@ RATE_SCALE = 0.282
 # beyond this depth the rate falls with its square, which leads to the usual rates of base and large models.
 SHALLOW = 6
 LEAST_RATE = 1e-5
-# Heads begin from random weights, on an encoder of any depth: their rate, relative to the encoder's before the depth
-# lowers it. docs/recipe.md has the grid of rates that this was chosen from.
+# Heads begin from random weights, on an encoder of any depth: their rate relative to that of an encoder of the same
+# width and at most SHALLOW layers. docs/recipe.md has the grid of rates that this was chosen from.
 HEAD_FACTOR = 25.0
 HEAD_CAP = 1e-2
 
@@ -42,14 +42,14 @@ def resolve_rates(options: TrainOptions, width: int, layers: int) -> tuple[Train
     """
     choices: list[ResolvedOption] = []
     rate, head_rate = options.learning_rate, options.head_learning_rate
-    shallow = RATE_SCALE / (width * layers**0.5)
-    usual = max(LEAST_RATE, shallow * min(1.0, (SHALLOW / layers) ** 2))
+    usual = max(LEAST_RATE, RATE_SCALE / (width * layers**0.5) * min(1.0, (SHALLOW / layers) ** 2))
     if rate == "auto":
         rate = float(f"{usual:.2g}")
         choices.append(
             ResolvedOption("train.learning_rate", rate, f"an encoder of {layers} layers and {width} features")
         )
     if head_rate == "auto":
+        shallow = RATE_SCALE / (width * min(layers, SHALLOW) ** 0.5)
         factor = round(HEAD_FACTOR * max(1.0, shallow / usual))
         head_rate = float(f"{max(rate, min(factor * rate, HEAD_CAP)):.6g}")
         reason = f"{factor} x the encoder's rate, at most {HEAD_CAP:g}"
