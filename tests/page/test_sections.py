@@ -157,3 +157,14 @@ def test_sizes_that_are_not_known_are_not_drawn() -> None:
     assert chart is not None
     assert ("c 2, 1" in chart.svg, "a 1" in chart.svg) == (True, False)
     assert scatter_chart("t", points[:2], x="size", y="points") is None
+
+
+def test_a_divided_head_is_told_with_its_evidence(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    event = {"event": "head_split", "step": 26, "groups": [["opposed"], ["other", "plain"]], "evidence": 6.648,
+             "threshold": 5.704, "share_heads": [["plain", "other"]]}  # fmt: skip
+    with (folder / "events.jsonl").open("a", encoding="utf-8") as log:
+        log.write(json.dumps(event) + "\n")
+    shown = unescape(text_of(folder))
+    assert "Step 26: opposed | other, plain have heads of their own" in shown
+    assert "6.6 nats, of which 5.7 were needed" in shown

@@ -102,6 +102,8 @@ class EventForm(Form):
     similarity: list[Number] = Field(default_factory=list[Number])
     measurements: int | None = None
     parameters: int | None = None
+    evidence: Number = None
+    threshold: Number = None
     plan: PlanForm | None = None
     task: str | None = None
     next: str | None = None

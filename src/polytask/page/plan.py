@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from polytask.page.block import Block, Chart, Code, Folded, Missing, TableBlock, TextBlock, count, drawn, number
+from polytask.page.block import Block, Chart, Code, Folded, Listed, Missing, TableBlock, TextBlock, count, drawn, number
 from polytask.page.chart import tree
 from polytask.page.folder import RunFolder
+
+# Events that change what the tasks share.
+CHANGES = ("split", "merge", "head_split")
 
 
 def sharing(run: RunFolder) -> Iterator[Block]:
@@ -54,7 +57,17 @@ def sharing(run: RunFolder) -> Iterator[Block]:
             "parameters then",
         ]
         yield TableBlock("How the plan changed", columns, rows, words=2)
-    elif strategy == "adaptive":
+    heads = run.events_of("head_split")
+    if heads:
+        yield Listed(
+            [
+                f"Step {event.step}: {' | '.join(', '.join(group) for group in event.groups)} have heads of their own, "
+                f"which foretold the labels better than one head: {number(event.evidence, 1)} nats, of which "
+                f"{number(event.threshold, 1)} were needed."
+                for event in heads
+            ]
+        )
+    elif strategy == "adaptive" and not changes:
         yield TextBlock(
             "The plan has not changed: no conflict between the tasks was strong and lasting enough, or a split was "
             "beyond the budget."

@@ -42,7 +42,12 @@ def run_page(folder: Path) -> Page:
         Section("What it gets wrong", list(answers(run))),
         Section("What was confused", list(confusions(run))),
         Section("Learning curves", list(training_curves.curves()), len(training_curves) < 2, _steps(run)),
-        Section("What the tasks share", list(sharing(run)), not run.events_of("split", "merge"), _strategy(run)),
+        Section(
+            "What the tasks share",
+            list(sharing(run)),
+            not run.events_of("split", "merge", "head_split"),
+            _strategy(run),
+        ),
         Section("Tasks and data", list(_data(run)), folded=True, hint=_notes(run)),
         Section("Evaluations", list(training_curves.evaluations()), folded=True, hint="the dev scores of the log"),
         Section("What each task has seen", list(training_curves.exposure()), folded=True, hint="rows, tokens, epochs"),
