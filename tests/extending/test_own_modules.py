@@ -33,6 +33,16 @@ class Deep(nn.Module):
         return self.layers(states)
 
 
+class Scales(nn.Module):
+    # Without a matrix.
+    def __init__(self, features, outputs):
+        super().__init__()
+        self.outputs, self.scales = outputs, nn.Parameter(torch.ones(outputs))
+
+    def forward(self, states):
+        return states[:, : self.outputs] * self.scales
+
+
 class Narrow(nn.Module):
     def __init__(self, features, outputs):
         super().__init__()
@@ -49,6 +59,14 @@ def focal(outputs, targets):
 
 def usual(outputs, targets):
     return F.cross_entropy(outputs, targets, reduction="none")
+
+
+def multilabel(outputs, targets):
+    return F.binary_cross_entropy_with_logits(outputs, targets, reduction="none").mean(-1)
+
+
+def regression(outputs, targets):
+    return (outputs.squeeze(-1) - targets).square()
 
 
 def mean(outputs, targets):
@@ -79,7 +97,8 @@ class Signs(torch.optim.Optimizer):
                 state["steps"] = state.get("steps", 0) + 1
                 mean = state.setdefault("mean", torch.zeros_like(parameter))
                 mean.lerp_(parameter.grad, 1 / min(state["steps"], 10))
-                parameter.add_(mean.sign(), alpha=-group["lr"])
+                parameter.add_(mean.sign(), alpha=-group["lr"] * group.get("pace", 1.0))
+            group["pace"] = group.get("pace", 1.0) * 0.9
 
 
 def momentum(groups):
@@ -164,6 +183,22 @@ def test_the_usual_loss_by_hand_trains_what_the_type_does(job: Job, own: ModuleT
         assert {task: pytest.approx(scores) for task, scores in found.items()} == by_hand.scores[split]
 
 
+@pytest.mark.parametrize("kind", ["multilabel", "regression"])
+def test_the_usual_loss_by_hand_is_that_of_other_types_too(kind: str, tiny: Path, own: ModuleType) -> None:
+    rows = [{"text": f"row {place}", "label": ["a", "b"][: 1 + place % 2] if kind == "multilabel" else place % 5}
+            for place in range(24)]  # fmt: skip
+    task = {"type": kind, "data": {"train": rows, "dev": rows}, "label": "label"}
+    values = {
+        "encoder": str(tiny),
+        "max_tokens": 16,
+        "tasks": {"one": task},
+        "train": {"max_steps": 3, "batch_size": 8},
+    }
+    plain = pt.train(values)
+    by_hand = pt.train({**values, "tasks": {"one": {**task, "loss": getattr(own, kind)}}})
+    assert by_hand.scores["dev"]["one"] == pytest.approx(plain.scores["dev"]["one"], nan_ok=True)
+
+
 def test_a_loss_counts_for_nothing_where_a_word_has_no_token(own: ModuleType) -> None:
     from polytask.tasks.losses import LOSSES, own_loss
 
@@ -246,3 +281,11 @@ def test_processes_of_a_comparison_find_the_objects(
     del values["tasks"]["sentiment"]
     found = pt.compare(values, tmp_path / "compared", arms=["config"], seeds=2, jobs=2)
     assert set(found.tasks) == {"topic", "entities"}
+
+
+def test_a_head_without_a_matrix_is_probed(job: Job, own: ModuleType, tmp_path: Path) -> None:
+    values = job(rows=48, max_steps=20)
+    for name in ("sentiment", "topic"):
+        values["tasks"][name]["head"] = own.Scales
+    del values["tasks"]["entities"]
+    assert set(pt.relate(values, tmp_path / "related").groups[0]) <= {"sentiment", "topic"}

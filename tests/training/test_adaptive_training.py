@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from several_processes import start, wait, without_dropout
 from torch import Tensor
 
 import polytask as pt
@@ -61,18 +58,6 @@ def weights(run: Path) -> bytes:
 
 def plan_of(run: Path) -> Plan:
     return Plan.from_json(json.loads((run / "model" / "polytask.json").read_text("utf-8"))["sharing"]["plan"])
-
-
-def without_dropout(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    encoder = Path(values["encoder"])
-    folder.mkdir()
-    for file in encoder.iterdir():
-        (folder / file.name).symlink_to(file)
-    config = json.loads((encoder / "config.json").read_text())
-    (folder / "config.json").unlink()
-    (folder / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.0}))
-    tasks = {name: {**task, "dropout": 0.0} for name, task in values["tasks"].items()}
-    return {**values, "encoder": str(folder), "tasks": tasks}
 
 
 # At a change
@@ -343,27 +328,11 @@ def test_a_process_that_does_not_lead_reads_no_best_weights_that_the_leader_may_
 
 @pytest.mark.usefixtures("quick_processes")
 def test_two_processes_decide_and_learn_as_one(job: Job, tmp_path: Path) -> None:
-    values = without_dropout({**job(max_steps=6, logging_steps=1), "sharing": SPLITS}, tmp_path / "encoder")
+    values = without_dropout({**job(max_steps=6, logging_steps=1), "sharing": SPLITS})
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), "utf-8")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "polytask", "train", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "two")]
-    running = [
-        subprocess.Popen(
-            command,
-            env={**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
+    running = start(["-m", "polytask", "train", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "two")])
     pt.train(values, tmp_path / "one")
-    for process in running:
-        _, told = process.communicate(timeout=120)
-        assert process.returncode == 0, told
+    wait(running)
     logs = [tmp_path / "one", tmp_path / "two"]
     assert [event["processes"] for log in logs for event in events(log, "start")] == [1, 2]
     one, two = (changes(log) for log in logs)

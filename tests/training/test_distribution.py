@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import runpy
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +15,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from several_processes import start, wait, without_dropout
 
 from polytask.api import train
 from polytask.training.distribution import World
@@ -32,42 +31,8 @@ def gradients(cases: Mapping[str, Any], folder: Path, processes: int) -> dict[st
     if processes == 1:  # here: starting another one takes seconds
         runpy.run_path(str(WORKER))["main"](folder / "cases.json", folder)
     else:
-        start(folder, processes)
+        wait(start([str(WORKER), str(folder / "cases.json"), str(folder)], processes))
     return {name: [load_file(folder / f"{name}-{rank}.safetensors") for rank in range(processes)] for name in cases}
-
-
-def start(folder: Path, processes: int) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    world = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    running = [
-        subprocess.Popen(
-            [sys.executable, str(WORKER), str(folder / "cases.json"), str(folder)],
-            env={**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(processes)
-    ]
-    for process in running:
-        _, told = process.communicate(timeout=600)
-        assert process.returncode == 0, told
-
-
-def without_dropout(values: dict[str, Any]) -> dict[str, Any]:
-    """Dropout draws differ between processes on purpose; the arithmetic must not."""
-    encoder = Path(values["encoder"])
-    config = json.loads((encoder / "config.json").read_text())
-    folder = encoder.parent / "no-dropout"
-    if not folder.exists():
-        folder.mkdir()
-        for file in encoder.iterdir():
-            (folder / file.name).symlink_to(file)
-        (folder / "config.json").unlink()
-        (folder / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.0}))
-    tasks = {name: {**task, "dropout": 0.0} for name, task in values["tasks"].items()}
-    return {**values, "encoder": str(folder), "tasks": tasks}
 
 
 def in_pieces(values: dict[str, Any], pieces: int) -> dict[str, Any]:

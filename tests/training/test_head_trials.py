@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +10,7 @@ import pytest
 import torch
 import yaml
 from interruptions import interrupt_after
+from several_processes import start, wait, without_dropout
 
 import polytask as pt
 from polytask.errors import Interrupted
@@ -136,7 +133,7 @@ def test_the_trial_is_over_once_rows_come_back_and_a_run_resumed_after_that_goes
     with monkeypatch.context() as patch:
         patch.setattr(HeadTrials, "step", watching)
         pt.train(values, tmp_path / "whole")
-    assert new == [True] * 5 + [False] * 3
+    assert new == [True] * 5 + [False]  # and is not asked again
     with monkeypatch.context() as patch:
         interrupt_after(patch, 6)
         with pytest.raises(Interrupted):
@@ -169,33 +166,11 @@ def test_the_best_model_comes_back_with_the_heads_that_it_had(
 
 @pytest.mark.usefixtures("quick_processes")
 def test_two_processes_divide_a_head_as_one_does(planted: dict[str, Any], tmp_path: Path) -> None:
-    encoder = tmp_path / "encoder"
-    encoder.mkdir()
-    for file in Path(planted["encoder"]).iterdir():
-        (encoder / file.name).write_bytes(file.read_bytes())
-    config = json.loads((encoder / "config.json").read_text())
-    (encoder / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.0}))
-    values = {**planted, "encoder": str(encoder)}
+    values = without_dropout(planted)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), "utf-8")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "polytask", "train", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "two")]
-    running = [
-        subprocess.Popen(
-            command,
-            env={**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
+    running = start(["-m", "polytask", "train", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "two")])
     pt.train(values, tmp_path / "one")
-    for process in running:
-        _, told = process.communicate(timeout=200)
-        assert process.returncode == 0, told
+    wait(running)
     one, two = (events(tmp_path / name, "head_split") for name in ("one", "two"))
     assert len(one) == len(two) > 0
     for alone, together in zip(one, two, strict=True):

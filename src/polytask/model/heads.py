@@ -136,7 +136,8 @@ class OwnHead(Head):
         return self._level.pool_everywhere(self, states, mask)
 
     def squared_norm(self) -> Tensor:
-        return torch.stack([one.square().sum() for one in self.module.parameters() if one.ndim > 1]).sum()
+        norms = [one.square().sum() for one in self.module.parameters() if one.ndim > 1]
+        return torch.stack(norms).sum() if norms else torch.zeros(())
 
     def answer(self, pooled: Tensor, read: Tensor | None = None) -> Tensor:
         return self.module(self.dropout(pooled if read is None else torch.cat([pooled, read], dim=-1)))

@@ -16,11 +16,11 @@ LOSSES: Table[Any] = Table("loss", {})
 
 
 def own_loss(name: str, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the summed loss of a registered function, without the targets that say nothing (-100).
+    """Return the summed loss of a registered function, which sees no targets that say nothing (-100).
 
     Args:
         outputs: rows (or words) x size, float32.
-        targets: rows (or words), or rows x size for several labels.
+        targets: rows (or words), or rows x size for several labels, which the function sees as 0.0 and 1.0.
 
     Raises ConfigError where it does not return one number for each target.
     """
@@ -29,6 +29,8 @@ def own_loss(name: str, outputs: Tensor, targets: Tensor) -> Tensor:
     if targets.ndim == 1 and not targets.is_floating_point():
         known = targets != -100
         outputs, targets = outputs[known], targets[known]
+    else:
+        targets = targets.to(outputs.dtype)
     function = LOSSES[name]
     if isinstance(function, type):
         function = function()

@@ -75,6 +75,11 @@ class HeadTrials:
         self._model.keep_pooled(watched)
         self._seen = {task: [] for task in self._model.plan.tasks if task in watched}
 
+    @property
+    def under_way(self) -> bool:
+        """Whether any heads are on trial."""
+        return bool(self._cuts)
+
     def see(self, batch: Batch) -> None:
         """Take in what the model's heads have read of a batch that it has just passed."""
         for task, pooled in self._model.take_pooled().items():
@@ -89,7 +94,6 @@ class HeadTrials:
         """
         if not any(task in new for task in self._seen):
             self.follow([])
-        if not self._cuts:
             return {}
         rows, denominators = self._counts()
         means = self._learn(denominators)

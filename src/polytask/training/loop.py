@@ -87,8 +87,8 @@ class Trainer:
             parts.balancer,
             parts.world,
             precision,
-            self.trials.see,
-            parts.schedule.reads_errors,
+            seen=self.trials.see,
+            reads_errors=parts.schedule.reads_errors,
         )
         selection = Selection(options.patience, parts.rule)
         self.snapshots = Snapshots(parts.checkpoints, selection, each_task=options.best_of_each_task)
@@ -164,7 +164,7 @@ class Trainer:
         if gradient.gram is not None and parts.policy is not None:
             self._follow(parts.policy, gradient.gram)
         tokens = self.exposure.count(drawn)
-        if parts.policy is not None:
+        if parts.policy is not None and self.trials.under_way:
             self._try_heads(parts.policy)
         return len(drawn), tokens, UpdateStats(losses, gradient.weights, norm)
 

@@ -18,6 +18,10 @@ from polytask.training.options import TrainOptions
 
 # Ends the name of a state that is a plain number.
 _NUMBER = "#number"
+# Begins the name of what an optimizer keeps for a whole group of parameters.
+_GROUP = "group-"
+# What a group is given anew in every run and every update.
+_GIVEN = frozenset({"params", "lr", "base_rate", "weight_decay"})
 
 
 def peak_rate(options: TrainOptions) -> float:
@@ -77,7 +81,19 @@ def rebuild_optimizer(
         states = [optimizer.state[old] for old in origins.get(parameter, [parameter]) if old in optimizer.state]
         if states:
             built.state[parameter] = {quantity: _mean([state[quantity] for state in states]) for quantity in states[0]}
+    before = {(group["base_rate"], group["weight_decay"]): _kept(optimizer, group) for group in optimizer.param_groups}
+    for group in built.param_groups:
+        group.update(before.get((group["base_rate"], group["weight_decay"]), {}))
     return built
+
+
+def _kept(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers that an optimizer has come to in a group, such as a step size that it estimates."""
+    return {
+        key: value
+        for key, value in group.items()
+        if key not in _GIVEN and type(value) in (int, float) and value != optimizer.defaults.get(key)
+    }
 
 
 def _mean(values: list[Any]) -> Any:  # noqa: ANN401
@@ -129,14 +145,20 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
             if isinstance(value, Tensor):
                 found[f"{name}/{quantity}"] = value
             elif isinstance(value, int | float):
-                kind = torch.int64 if isinstance(value, int) else torch.float64
-                found[f"{name}/{quantity}{_NUMBER}"] = torch.tensor(value, dtype=kind)
+                found[f"{name}/{quantity}{_NUMBER}"] = _as_tensor(value)
             elif value is not None:
                 raise TrainingError(
                     f"train.optim: {type(optimizer).__name__} keeps {type(value).__name__} as {quantity!r}; a "
                     "checkpoint holds tensors and numbers only"
                 )
+    for number, group in enumerate(optimizer.param_groups):
+        for key, value in _kept(optimizer, group).items():
+            found[f"{_GROUP}{number}/{key}{_NUMBER}"] = _as_tensor(value)
     return found
+
+
+def _as_tensor(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.int64 if isinstance(value, int) else torch.float64)
 
 
 def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
@@ -147,6 +169,8 @@ def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, t
         number = quantity.endswith(_NUMBER)
         value = tensor.item() if number else tensor
         by_parameter.setdefault(name, {})[quantity.removesuffix(_NUMBER)] = value
+    for number, group in enumerate(optimizer.param_groups):
+        group.update(by_parameter.get(f"{_GROUP}{number}", {}))
     for name, parameter in model.named_parameters():
         if name in by_parameter:
             optimizer.state[parameter] = {
