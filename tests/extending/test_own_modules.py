@@ -284,7 +284,7 @@ def test_processes_of_a_comparison_find_the_objects(
 
 
 def test_a_head_without_a_matrix_is_probed(job: Job, own: ModuleType, tmp_path: Path) -> None:
-    values = job(rows=48, max_steps=20)
+    values = job(rows=48, epochs=30)
     for name in ("sentiment", "topic"):
         values["tasks"][name]["head"] = own.Scales
     del values["tasks"]["entities"]
