@@ -21,6 +21,7 @@ COMMANDS = [
     ["balancing"],
     ["conflict"],
     ["planted"],
+    ["showcase"],
     ["relatedness"],
     ["payoff"],
     *(["strategies", "--vary", section] for section in ("sharing", "schedule", "balance")),

@@ -35,7 +35,7 @@ from polytask.evaluation.scoring import Scorer, normalised
 from polytask.model.device import choose_device, pass_overhead
 from polytask.model.encoder import Backbone
 from polytask.model.engine import TorchEngine
-from polytask.model.loading import load_tokenizer, locate, pad_id
+from polytask.model.loading import at_hand, load_tokenizer, locate, pad_id
 from polytask.model.multitask import MultiTaskModel
 from polytask.schedule import Schedule, Workload, require_reachable, waves
 from polytask.sharing import SharingPolicy
@@ -221,7 +221,7 @@ def assemble(config: Config) -> Assembly:
     require_readable(config.tasks, {name: TASKS[task.type].level for name, task in config.tasks.items()})
     waves({name: task.needs for name, task in config.tasks.items()})
     device = choose_device(config.train.device)
-    location = locate(config.encoder)
+    location = at_hand(locate(config.encoder))
     tokenizer = load_tokenizer(location)
     with config.at_its_line():
         tables = read_tables(config.tasks)

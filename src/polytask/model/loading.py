@@ -7,7 +7,6 @@ import importlib.util
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,29 +88,29 @@ def quiet() -> Generator[None]:
             logging.enable_progress_bar()
 
 
-@cache
-def settle_hub(location: str) -> None:
-    """Ask once whether the hub answers; where it does not, read from its cache for as long as the process lives.
+def at_hand(location: str) -> str:
+    """Return where an encoder is read from: its hub id, or its folder in the hub's cache where the hub does not answer.
 
-    Its client would try every file again and again, for half a minute each.
+    The hub's client would try each file again and again, for half a minute each.
     Raises ModelError where the hub does not answer and the repository is not in its cache.
     """
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.utils import get_session
 
     if Path(location).is_dir() or constants.HF_HUB_OFFLINE:
-        return
-    cached = isinstance(try_to_load_from_cache(location, "config.json"), str)
+        return location
+    with explained(location, "encoder"):
+        cached = try_to_load_from_cache(location, "config.json")
     try:
         get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
     except Exception as error:  # noqa: BLE001  the client's own errors have no public base
-        if not cached:
-            raise ModelError(
-                f"{location}: no folder or installed package of this name, and {constants.ENDPOINT} cannot be reached "
-                f"({error}); give a folder, an installed model package ({', '.join(PACKAGES)}), or try again with a "
-                "network"
-            ) from None
-        constants.HF_HUB_OFFLINE = True
+        if isinstance(cached, str):
+            return str(Path(cached).parent)
+        raise ModelError(
+            f"{location}: no folder or installed package of this name, and {constants.ENDPOINT} cannot be reached "
+            f"({error}); give a folder, an installed model package ({', '.join(PACKAGES)}), or try again with a network"
+        ) from None
+    return location
 
 
 def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
@@ -119,7 +118,6 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     with quiet(), explained(location, "tokenizer"):
-        settle_hub(location)
         require_plain_tokenizer(location)
         tokenizer = AutoTokenizer.from_pretrained(location, use_fast=True, trust_remote_code=False)
     if not tokenizer.is_fast:
@@ -141,7 +139,6 @@ def load_config(location: str) -> PretrainedConfig:
     from transformers import AutoConfig, PretrainedConfig
 
     with quiet(), explained(location, "encoder"):
-        settle_hub(location)
         # Read as it stands before transformers makes anything of it: a number of layers becomes a list.
         require_plain_encoder(PretrainedConfig.get_config_dict(location)[0], location)
         config = AutoConfig.from_pretrained(location, trust_remote_code=False)
