@@ -30,7 +30,7 @@ from polytask.run import Run, assemble_together, run_assembly
 from polytask.schedule import ScheduleOptions
 from polytask.sharing import SharingOptions
 from polytask.tasks import Task
-from polytask.tasks.task import label_text
+from polytask.tasks.labels import label_text
 from polytask.terms import Intervals, Scores, Split
 from polytask.training.distribution import join_world
 from polytask.training.events import Callback

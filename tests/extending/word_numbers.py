@@ -12,8 +12,10 @@ from pydantic import Field
 from torch import Tensor
 
 from polytask.custom import METRICS, TASKS, HeadSpec, LabelStats, Task
+from polytask.tasks.arrays import Outputs, per_word
+from polytask.tasks.labels import says_nothing
+from polytask.tasks.reader import Row
 from polytask.tasks.tagging import as_words
-from polytask.tasks.task import Outputs, Row, per_word, says_nothing
 from polytask.tasks.word import Column, WordOptions
 from polytask.terms import Label, WordSpan
 

@@ -19,7 +19,7 @@ from polytask.data.windows import OVERLAP, WindowEngine, count_windows, cut, sta
 from polytask.data.words import split_words
 from polytask.errors import ConfigError
 from polytask.tasks import TASKS, LabelStats, Task
-from polytask.tasks.task import sigmoid, softmax
+from polytask.tasks.arrays import sigmoid, softmax
 from samples import corpus_rows, write_jsonl
 
 MOST = 16

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from polytask.evaluation.calibration import BINS, expected_calibration_error
 from polytask.tasks import TASKS, LabelStats, Task
+from polytask.tasks.arrays import Outputs, sigmoid, softmax
 from polytask.tasks.calibration import fit_temperature, negative_log_likelihood, two_classes
-from polytask.tasks.task import Outputs, sigmoid, softmax
 
 WORDS = ["Ann", "met", "Bo", "Li"]
 CELLS: dict[str, list[Any]] = {

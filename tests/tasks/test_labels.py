@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from polytask.tasks import TASKS, LabelStats
 from polytask.tasks.classification import Classification, ClassificationOptions
+from polytask.tasks.labels import label_text
 from polytask.tasks.multilabel import Multilabel, MultilabelOptions
 from polytask.tasks.regression import Regression, RegressionOptions
-from polytask.tasks.task import label_text
 from polytask.terms import Label
 
 

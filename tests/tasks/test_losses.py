@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polytask.tasks import TASKS, LabelStats
+from polytask.tasks.arrays import sigmoid, softmax
 from polytask.tasks.classification import Classification, ClassificationOptions
 from polytask.tasks.multilabel import Multilabel, MultilabelOptions
 from polytask.tasks.regression import Regression, RegressionOptions
 from polytask.tasks.tagging import Tagging, TaggingOptions
-from polytask.tasks.task import sigmoid, softmax
 
 CLASSES = ("a", "b", "c")
 WEIGHTS: dict[str, Any] = {"none": None, "balanced": "balanced", "given": {"a": 0.5, "b": 2.0, "c": 1.0}}

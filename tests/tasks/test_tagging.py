@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from polytask.tasks import LabelStats
 from polytask.tasks.bio import spans
+from polytask.tasks.label_stats import BadLabel
 from polytask.tasks.tagging import Tagging, TaggingOptions
-from polytask.tasks.task import BadLabel
 from polytask.terms import Label
 
 

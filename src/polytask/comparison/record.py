@@ -19,8 +19,8 @@ from polytask.comparison.statistics import LEVEL, Difference, holm, mean_of, ove
 from polytask.comparison.transfer import transfer
 from polytask.comparison.verdict import Candidate, VerdictInputs, judge, recommend
 from polytask.files import read_json
+from polytask.tasks.arrays import rounded
 from polytask.tasks.metric import smaller_is_better
-from polytask.tasks.task import rounded
 
 Folders = Mapping[int, Sequence[Path]]
 

@@ -11,8 +11,8 @@ from polytask.comparison.arms import BASELINE
 from polytask.comparison.predictions import read_predictions
 from polytask.comparison.preparation import Prepared
 from polytask.comparison.statistics import Difference
+from polytask.tasks.arrays import rounded
 from polytask.tasks.metric import METRICS, smaller_is_better
-from polytask.tasks.task import rounded
 
 
 def transfer(

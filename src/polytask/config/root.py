@@ -28,7 +28,7 @@ from polytask.schedule import SCHEDULES, ParallelOptions, ScheduleOptions
 from polytask.sharing import SHARING, GlobalOptions, SharingOptions
 from polytask.sharing.growth import ExtendOptions
 from polytask.tasks import TASKS, TaskOptions
-from polytask.tasks.task import Names
+from polytask.tasks.task_options import Names
 from polytask.training.options import TrainOptions
 
 # What a name means is looked up in its table when a configuration is validated: users add rows.

@@ -24,8 +24,9 @@ from polytask.errors import ConfigError, DataError, UserError
 from polytask.tabular import cells_of
 from polytask.tasks import TASKS, LabelStats, TaskOptions
 from polytask.tasks.cells import brief
+from polytask.tasks.label_stats import BadLabel, Rereading
+from polytask.tasks.reader import GoldType
 from polytask.tasks.tagging import as_words
-from polytask.tasks.task import BadLabel, GoldType, Rereading
 from polytask.tasks.word import WordOptions
 from polytask.terms import Label, WordSpan
 

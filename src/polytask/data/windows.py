@@ -16,7 +16,7 @@ from polytask.data.engine import Engine, RowOutputs
 from polytask.data.groups import groups_by_length
 from polytask.data.tokens import Tokenization, TokenRow
 from polytask.tasks import Task
-from polytask.tasks.task import Outputs
+from polytask.tasks.arrays import Outputs
 
 # What becomes of a text that is longer than the model reads.
 Long: TypeAlias = Literal["truncate", "windows"]

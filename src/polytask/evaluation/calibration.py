@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from polytask.tasks.task import Bools, Floats, rounded
+from polytask.tasks.arrays import Bools, Floats, rounded
 
 BINS = 15
 

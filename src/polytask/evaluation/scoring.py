@@ -14,8 +14,8 @@ from polytask.errors import TrainingError
 from polytask.evaluation.bootstrap import score_intervals
 from polytask.evaluation.calibration import expected_calibration_error
 from polytask.tasks import Task
+from polytask.tasks.arrays import Outputs
 from polytask.tasks.metric import METRICS, smaller_is_better
-from polytask.tasks.task import Outputs
 from polytask.terms import Intervals, Label, Scores
 
 

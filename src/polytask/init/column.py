@@ -12,8 +12,8 @@ from typing import Any
 from polytask.data.words import split_words
 from polytask.tasks import LabelStats
 from polytask.tasks.cells import listed
+from polytask.tasks.labels import label_text
 from polytask.tasks.regression import Regression, RegressionOptions
-from polytask.tasks.task import label_text
 from polytask.terms import WordSpan
 
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}([T ].*)?")

@@ -20,7 +20,7 @@ from polytask.init.sample import Sample, read_sample
 from polytask.init.splits import DataSet, data_sets
 from polytask.init.text import Draft, as_yaml, scalar
 from polytask.options import FileOptions, is_name, read_file_options
-from polytask.tasks.task import says_nothing
+from polytask.tasks.labels import says_nothing
 from polytask.terms import Split
 
 # Shares of the training rows to hold out where there is no dev file: of few rows a greater one.

@@ -18,7 +18,7 @@ from polytask.predict.record import Query, Record, queries_of, shown
 from polytask.result import Result, listed
 from polytask.tabular import rows_in
 from polytask.tasks import Task
-from polytask.tasks.task import Outputs
+from polytask.tasks.arrays import Outputs
 
 if TYPE_CHECKING:
     from polytask.model.multitask import MultiTaskModel

@@ -12,7 +12,7 @@ from polytask.search.ladder import Standing, Step
 from polytask.search.plans import Given
 from polytask.search.stages import Found, Rated
 from polytask.sharing import Sharing
-from polytask.tasks.task import rounded
+from polytask.tasks.arrays import rounded
 
 SHIPPED, WINNER = "shipped", "winner"
 

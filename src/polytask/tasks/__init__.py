@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from polytask.tasks.classification import Classification
+from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.metric import METRICS, Metric, smaller_is_better
 from polytask.tasks.metrics import MEASURED
 from polytask.tasks.multilabel import Multilabel
@@ -10,7 +11,8 @@ from polytask.tasks.reads import head_specs, require_readable
 from polytask.tasks.regression import Regression
 from polytask.tasks.table import TaskTable
 from polytask.tasks.tagging import Tagging
-from polytask.tasks.task import LabelStats, Task, TaskOptions
+from polytask.tasks.task import Task
+from polytask.tasks.task_options import TaskOptions
 
 _TYPES: dict[str, type[Task]] = {
     "classification": Classification,

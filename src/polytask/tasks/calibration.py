@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from polytask.tasks.task import Floats, Outputs, TaskOptions
+from polytask.tasks.arrays import Floats, Outputs
+from polytask.tasks.task_options import TaskOptions
 
 # Outputs are divided by a temperature between these; one that runs to the upper end is none.
 LOWEST, HIGHEST = 0.05, 20.0

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from polytask.tasks.arrays import Bools, Floats, Outputs, rounded, softmax
 from polytask.tasks.calibration import CalibratedOptions, fit_temperature
-from polytask.tasks.task import Bools, Floats, Outputs, Task, rounded, softmax
+from polytask.tasks.task import Task
 from polytask.terms import Label
 
 if TYPE_CHECKING:

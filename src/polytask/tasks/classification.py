@@ -11,18 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from polytask.tasks.arrays import Floats, Outputs, rounded, softmax
 from polytask.tasks.choice import Choice, ChoiceOptions, balanced_weights
-from polytask.tasks.task import (
-    ON_DEV,
-    Floats,
-    LabelStats,
-    Outputs,
-    Row,
-    label_text,
-    rounded,
-    says_nothing,
-    softmax,
-)  # fmt: skip
+from polytask.tasks.label_stats import LabelStats
+from polytask.tasks.labels import label_text, says_nothing
+from polytask.tasks.reader import Row
+from polytask.tasks.task import ON_DEV  # fmt: skip
 from polytask.terms import HeadSpec, Label, WordSpan
 
 

@@ -102,3 +102,8 @@ def metrics_of_type(own: Sequence[str], level: Level, type_name: str = "") -> tu
     """Return the metrics that score a task type: its own, and those that were registered for it."""
     added = [name for name, metric in METRICS[level].items() if type_name in metric.types]
     return tuple(dict.fromkeys([*own, *added]))
+
+
+def ordered_metrics(metrics: tuple[str, ...], main: str | None) -> tuple[str, ...]:
+    """Put the main metric first."""
+    return metrics if main is None else (main, *(name for name in metrics if name != main))

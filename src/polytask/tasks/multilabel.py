@@ -12,22 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
+from polytask.tasks.arrays import Bools, Floats, Outputs, rounded, sigmoid
 from polytask.tasks.calibration import CalibratedOptions, fit_temperature, two_classes
 from polytask.tasks.cells import brief, split_cell
-from polytask.tasks.task import (
-    ON_DEV,
-    Bools,
-    Floats,
-    LabelStats,
-    Names,
-    Outputs,
-    Row,
-    Task,
-    label_text,
-    rounded,
-    says_nothing,
-    sigmoid,
-)  # fmt: skip
+from polytask.tasks.label_stats import LabelStats
+from polytask.tasks.labels import label_text, says_nothing
+from polytask.tasks.reader import Row
+from polytask.tasks.task import ON_DEV, Task
+from polytask.tasks.task_options import Names  # fmt: skip
 from polytask.tasks.thresholds import tune_thresholds
 from polytask.terms import HeadSpec, Label, WordSpan
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Literal
 
 from polytask.errors import ConfigError, nearest
-from polytask.tasks.task import Task, TaskOptions
+from polytask.tasks.task import Task
+from polytask.tasks.task_options import TaskOptions
 from polytask.terms import HeadSpec, Reading
 
 

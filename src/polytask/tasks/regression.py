@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from polytask.tasks.arrays import Outputs, rounded
 from polytask.tasks.cells import brief
-from polytask.tasks.task import LabelStats, Outputs, Row, Task, TaskOptions, rounded, says_nothing
+from polytask.tasks.label_stats import LabelStats
+from polytask.tasks.labels import says_nothing
+from polytask.tasks.objective import Objective
+from polytask.tasks.reader import Row
+from polytask.tasks.task import Task
+from polytask.tasks.task_options import TaskOptions
 from polytask.terms import HeadSpec, Label, WordSpan
 
 if TYPE_CHECKING:
@@ -120,7 +126,7 @@ class Regression(Task):
         del targets
         return (outputs - teacher_logits).square().sum()
 
-    def convert_teacher_logits(self, outputs: Tensor, teacher: Task) -> Tensor:
+    def convert_teacher_logits(self, outputs: Tensor, teacher: Objective) -> Tensor:
         assert isinstance(teacher, Regression)
         return (outputs * teacher.deviation + teacher.mean - self.mean) / self.deviation
 

@@ -12,23 +12,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from polytask.errors import nearest
+from polytask.tasks.arrays import Outputs, per_word, rounded, softmax
 from polytask.tasks.bio import continued, is_bio, span_confusion_pairs, spans, word_tags
 from polytask.tasks.cells import split_cell
 from polytask.tasks.choice import Choice, ChoiceOptions, balanced_weights
+from polytask.tasks.label_stats import BadLabel, LabelStats, Rereading
+from polytask.tasks.labels import label_text, says_nothing
+from polytask.tasks.reader import Row
 from polytask.tasks.tag_scheme import TagScheme, find_scheme
-from polytask.tasks.task import (
-    ON_DEV,
-    BadLabel,
-    LabelStats,
-    Outputs,
-    Rereading,
-    Row,
-    label_text,
-    per_word,
-    rounded,
-    says_nothing,
-    softmax,
-)  # fmt: skip
+from polytask.tasks.task import ON_DEV  # fmt: skip
 from polytask.tasks.word import Column, WordOptions
 from polytask.terms import OWN_TOKEN, HeadSpec, Label, WordSpan
 

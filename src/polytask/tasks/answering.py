@@ -1,0 +1,137 @@
+"""What a task type knows of answers: labels out of a head's outputs, how sure they are, and how a person reads them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from polytask.tasks.arrays import Bools, Floats, Outputs
+from polytask.terms import Label, WordSpan
+
+
+class Answering(ABC):
+    """The side of a task that answers."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> tuple[str, ...]:
+        """The label space; empty for a number."""
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels that people wrote; of two tags of one entity type the first."""
+        return self.labels
+
+    @property
+    def finds_spans(self) -> bool:
+        """Whether `format_prediction` tells spans of characters, which annotation tools read."""
+        return False
+
+    @property
+    def unit(self) -> tuple[float, float]:
+        """Factor and summand that turn the head's outputs into what another program expects: logits, or the number.
+
+        An export folds them into the output layer.
+        """
+        return 1.0, 0.0
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The probability, as it is shown, from which each label is given; empty where labels exclude one another."""
+        return {}
+
+    @property
+    def typical_range(self) -> tuple[float, float] | None:
+        """Where most numbers of the training rows lie; None where labels are no numbers."""
+        return None
+
+    @property
+    def absent(self) -> str | None:
+        """What stands in `confusion_pairs` for a label that is not there; None where each decision has one."""
+        return None
+
+    @abstractmethod
+    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
+        """Turn outputs into one label a row.
+
+        Args:
+            outputs: rows (or words that have a token of their own) x size.
+            words: for word level, for each row and each of its words NO_TOKEN, OWN_TOKEN or SHARED_TOKEN.
+        """
+
+    @abstractmethod
+    def format_prediction(
+        self, outputs: Outputs, text: str, words: Sequence[WordSpan], has_token: Sequence[int]
+    ) -> dict[str, Any] | list[dict[str, Any]]:
+        """Turn one row's outputs into what a user reads: labels with probabilities, or entities with offsets.
+
+        Args:
+            outputs: size, or words that have a token of their own x size.
+            has_token: for each word NO_TOKEN, OWN_TOKEN or SHARED_TOKEN.
+        """
+
+    def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
+        """Return the outputs that stand for the mean answer of several, such as the windows of a long text.
+
+        At row level: the mean of what is shown, probabilities or values.
+
+        Args:
+            outputs: answers x size.
+            weights: of the answers; they add up to 1.
+        """
+        return (weights @ outputs).astype(np.float32)
+
+    def certainty(
+        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Floats, Bools] | None:
+        """Return the probability of each decision and whether it is right; None where there are no probabilities.
+
+        Args:
+            outputs, words: as for `decode`; a word without a token of its own is no decision.
+            labels: the rows' labels.
+        """
+        del outputs, labels, words
+        return None
+
+    @property
+    def fits_on_dev(self) -> bool:
+        """Whether `tuned` has anything to do."""
+        return False
+
+    def tuned(
+        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Self, list[str]]:
+        """Return the task with what is fitted on dev rows, and what a person should know about it.
+
+        What was fitted before is forgotten. No dev row is needed; what then stays as it is, is among the notes.
+
+        Args:
+            outputs, words: as for `decode`.
+            labels: the rows' labels.
+        """
+        del outputs, labels, words
+        return self, []
+
+    def describe_tuned(self) -> dict[str, Any]:
+        """Return what was fitted on dev, as a person reads it."""
+        return {}
+
+    def uncalibrated(self) -> Self:
+        """Return the task as it decides, with the probabilities that the model was trained to give."""
+        return self
+
+    @abstractmethod
+    def baseline(self, labels: Sequence[Label]) -> list[Label]:
+        """Return what the majority baseline (from training) predicts for these rows."""
+
+    def confusion_pairs(self, labels: Sequence[Label], predictions: Sequence[Label]) -> list[tuple[str, str]] | None:
+        """Return each decision as (true label, label found); None where labels are no classes.
+
+        Args:
+            labels, predictions: the labels and the predictions of the same rows.
+        """
+        del labels, predictions
+        return None

@@ -1,0 +1,49 @@
+"""Cells that hold a label: one spelling for what is certainly the same, and what means that there is none."""
+
+from __future__ import annotations
+
+import math
+import re
+from numbers import Integral
+from typing import Any
+
+from polytask.tasks.task_options import TaskOptions
+
+_TRUTH = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
+# A whole number as pandas writes it where a column has gaps; `01` and `1.` may be codes.
+_WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0+")
+
+
+def label_text(value: Any) -> str:  # noqa: ANN401
+    """Return a label cell as text: one spelling for what is certainly the same label, in every file.
+
+    Outer spaces go, truth values are `true` and `false`, and `1.0` is `1`. Raises ValueError unless the cell is text, a
+    whole number or a truth value.
+
+    >>> label_text(" pos "), label_text("True"), label_text("1.0"), label_text(1.0), label_text("1.5")
+    ('pos', 'true', '1', '1', '1.5')
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        whole = _WHOLE.fullmatch(text)
+        return str(int(whole[1])) if whole else _TRUTH.get(text, text)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, Integral):  # NumPy's whole numbers too
+        return str(value)
+    raise ValueError(f"found {value!r}; a label is text or a whole number")
+
+
+def says_nothing(value: Any, options: TaskOptions) -> bool:  # noqa: ANN401
+    """Whether a label cell is not labelled: absent, null, blank, or a word that the options name."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return True
+    if isinstance(value, str):
+        text = value.strip()
+    elif isinstance(value, Integral):
+        text = str(value)
+    else:
+        return False
+    return not text or text in options.unlabelled

@@ -1,0 +1,105 @@
+"""What a task type knows of training: targets, losses, and the errors that balancers read."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+
+from polytask.tasks.losses import own_loss
+from polytask.tasks.metric import Level
+from polytask.terms import HeadSpec, Label
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TargetType: TypeAlias = Literal["int", "float", "list<int>", "list<float>"]
+
+
+class Objective(ABC):
+    """The side of a task that is trained."""
+
+    level: ClassVar[Level] = "row"
+    # What `encode` returns for a row: a class, a number, or a class or number for each word (or label).
+    target_type: ClassVar[TargetType]
+
+    name: str
+    options: Any
+
+    @property
+    @abstractmethod
+    def head(self) -> HeadSpec:
+        """What the task asks of its head; what it reads of other tasks is added by `head_specs`."""
+
+    @abstractmethod
+    def encode(self, label: Label) -> int | float | list[int] | list[float]:
+        """Turn a label into what the loss takes; labels unseen in training become -100 (ignored by the loss)."""
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the summed loss of the targets.
+
+        Args:
+            outputs: rows (or words) x size, float32.
+            targets: rows (or words), or rows x size for several labels.
+        """
+
+    @abstractmethod
+    def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
+        """Return the summed loss against a teacher's outputs; each counts for as much as its label does in `loss`.
+
+        So `loss_denominator` divides both; where the label is -100 (ignored), the teacher is ignored as well.
+
+        Args:
+            outputs, teacher_logits: rows (or words) x size, float32.
+            targets: as for `loss`.
+        """
+
+    @abstractmethod
+    def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return errors between 0 and 1, added up by class, and how many there are of each class.
+
+        Balancers read them: unlike losses they compare across task types, and no frequent class hides a rare one.
+
+        Args:
+            outputs, targets: as for `loss`; without a gradient.
+
+        Returns:
+            Two tensors: as many elements as the head has outputs.
+        """
+
+    def loss_denominator(self, targets: Tensor) -> float:
+        """Return what divides the summed loss into a mean: the number of targets, or the sum of their weights."""
+        return float(len(targets))
+
+    def convert_teacher_logits(self, outputs: Tensor, teacher: Objective) -> Tensor:
+        """Return the outputs of a teacher's task, which has the same labels, as outputs of this one."""
+        del teacher
+        return outputs
+
+    def label_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the summed loss against the labels: the type's, or the one that the options name.
+
+        Raises ConfigError where that one does not return a number for each target.
+        """
+        if self.options.loss is None:
+            return self.loss(outputs, targets)
+        return own_loss(self.options.loss, outputs, targets)
+
+    def loss_with_teacher(
+        self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor, label_weight: float
+    ) -> Tensor:
+        """Return the summed loss label_weight x labels + (1 - label_weight) x teacher.
+
+        Source: Clark et al. 2019, "BAM! Born-Again Multi-Task Networks", section 3 (teacher annealing). Where the
+        teacher says nothing (nan: a word that its encoder does not reach), the label counts in full.
+        """
+        if label_weight >= 1.0:
+            return self.label_loss(outputs, targets)
+        said = ~teacher_logits.isnan().any(-1)
+        distilled = self.distillation_loss(outputs[said], targets[said], teacher_logits[said])
+        left = self.label_loss(outputs[~said], targets[~said])
+        return label_weight * self.label_loss(outputs, targets) + (1.0 - label_weight) * (distilled + left)
+
+    def continued(self, target: float) -> float:
+        """Return the target that the words after the first have that share a token with it."""
+        return target
