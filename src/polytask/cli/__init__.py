@@ -1,0 +1,52 @@
+"""The command line: results to stdout, progress and messages to stderr.
+
+Exit codes: 0 done, 1 our fault, 2 the input, 130 stopped after saving.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# They add their commands, which `--help` lists in this order.
+from polytask.cli import begin, train  # noqa: F401
+
+# isort: split
+from polytask.cli import choose, use  # noqa: F401
+
+# isort: split
+from polytask.cli.app import app, say
+from polytask.errors import Interrupted, PolytaskError, UserError, missing_extra
+from polytask.launch import follow
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Run the command line with the exit codes of the contract."""
+    follow()
+    try:
+        app()
+    except UserError as error:
+        say(f"error: {error}")
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        found = missing_extra(error, "this command")
+        if found is None:
+            raise
+        say(f"error: {found}")
+        sys.exit(2)
+    except Interrupted as error:
+        say(str(error))
+        sys.exit(130)
+    except PolytaskError as error:
+        say(f"error: {error}")
+        sys.exit(1)
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # what the system refuses, where no message of its own says what to do
+        place = "" if error.filename is None else f"{error.filename}: "
+        say(f"error: {place}{error.strerror or error}")
+        sys.exit(2 if place else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,198 @@
+"""Commands that train many models to find what the tasks should share, and what they found as a page."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from polytask.cli.app import CHOOSE, app, say
+from polytask.cli.arguments import (
+    ConfigPath,
+    Extensions,
+    Overrides,
+    read_seeds,
+    split_names,
+    with_options,
+)
+from polytask.cli.next_steps import next_steps
+from polytask.errors import UserError
+from polytask.search.options import AutoOptions
+
+
+@app.command(rich_help_panel=CHOOSE)
+@with_options(AutoOptions, "config", "out", "overrides", "extension")
+def auto(
+    config: ConfigPath,
+    out: Annotated[Path, typer.Option(help="Folder of the search; what lies there is reused.", show_default=False)],
+    overrides: Overrides = None,
+    extension: Extensions = None,
+    **given: Any,  # noqa: ANN401
+) -> None:
+    """Find the best plan within a budget: one model, as small as may be, in which no task is worse than its own."""
+    del extension
+    from polytask.search.search import auto as run_search
+    from polytask.search.table import show_search
+    from polytask.tables import console
+
+    found = run_search(config, out, overrides=overrides or [], **given)
+    show_search(found, console())
+    for line in next_steps(out):
+        say(line)
+
+
+@app.command(rich_help_panel=CHOOSE)
+def compare(
+    config: Annotated[
+        Path, typer.Argument(help="Configuration (YAML); with --to also a comparison's folder.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the comparison; complete runs in it are reused.", show_default=False)
+    ] = None,
+    arms: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="single, global, config, independent, pairs, distill, or names of --arm.",
+            show_default="single,global,config; with --grid or --arms-file single",
+        ),
+    ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option("--arm", metavar="NAME=PATH=VALUE", help="A variant; the same name adds a value to it."),
+    ] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option("--grid", metavar="PATH=A,B", help="Every combination of the values is an arm; may be repeated."),
+    ] = None,
+    arms_file: Annotated[
+        Path | None, typer.Option(help="YAML file with the options of each arm by its name.", show_default=False)
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option(help="Print the table as csv, latex or markdown.", show_default=False)
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="How many, from train.seed on; or a list: 13,14,15.")] = "3",
+    floor: Annotated[float, typer.Option(help="Points (hundredths) of its metric that a task may lose.")] = 0.5,
+    jobs: Annotated[int, typer.Option(help="Runs that train at once.")] = 1,
+    overrides: Overrides = None,
+    extension: Extensions = None,
+) -> None:
+    """Train single models and joint ones under one budget, and say for each task whether sharing pays off."""
+    del extension
+    from polytask.comparison import compare as run_comparison
+    from polytask.comparison.arms import read_named
+    from polytask.comparison.table import print_table, read_format, show_comparison
+    from polytask.tables import console
+
+    written = read_format(to)
+    if out is None:
+        if arms or arm or grid or arms_file or overrides:
+            raise UserError(
+                "--out: name the folder of the comparison; without it only --to is taken, for what is there"
+            )
+        print_table(config, written)
+        return
+    found = run_comparison(
+        config, out, arms=None if arms is None else split_names(arms), named=read_named(arm or []), grid=grid,
+        arms_file=arms_file, seeds=read_seeds(seeds), floor=floor, jobs=jobs, overrides=overrides or [],
+    )  # fmt: skip
+    if written is None:
+        show_comparison(found, console())
+    else:
+        print_table(out, written)
+        for note in found.record["notes"]:
+            say(f"To know: {note}")
+    say(f"{found.trained} runs trained, {found.reused} reused; all figures: {out / 'comparison.json'}")
+
+
+@app.command(rich_help_panel=CHOOSE)
+def relate(
+    config: ConfigPath,
+    out: Annotated[Path | None, typer.Option(help="Folder for relatedness.json and affinity.json.")] = None,
+    comparison: Annotated[
+        Path | None, typer.Option(help="Folder of a comparison of the same tasks, to see what foretold it.")
+    ] = None,
+    overrides: Overrides = None,
+    extension: Extensions = None,
+) -> None:
+    """Say how related the tasks are, from one short probe run (at most a quarter of a joint run)."""
+    del extension
+    from polytask.probe import relate as run_probe
+    from polytask.probe.table import show_relatedness
+    from polytask.tables import console
+
+    show_relatedness(run_probe(config, out, comparison, overrides=overrides or []), console())
+    if out is not None:
+        say(f"to use the plan: sharing: {{strategy: from_affinity, file: {out / 'affinity.json'}}}")
+
+
+@app.command(rich_help_panel=CHOOSE)
+def tune(
+    config: ConfigPath,
+    out: Annotated[
+        Path, typer.Option(help="Folder of the search; trials that lie there count, and go on.", show_default=False)
+    ],
+    search: Annotated[
+        list[str],
+        typer.Option(
+            metavar="PATH=VALUES",
+            help="An option and its values: log:1e-5:1e-3, int:0:6, 1:5 or A,B. May be repeated.",
+            show_default=False,
+        ),
+    ],
+    trials: Annotated[int, typer.Option(help="How many trials there are to be in all.")] = 20,
+    jobs: Annotated[int, typer.Option(help="Trials that train at once.")] = 1,
+    seed: Annotated[int | None, typer.Option(help="Of the suggestions.", show_default="train.seed")] = None,
+    prune: Annotated[bool, typer.Option(help="End trials early that are worse than the median.")] = True,
+    keep: Annotated[int, typer.Option(help="Models that are kept, those of the best trials.")] = 3,
+    overrides: Overrides = None,
+    extension: Extensions = None,
+) -> None:
+    """Search hyper-parameters for the best dev score; the best trial's configuration and model are in OUT."""
+    del extension
+    from polytask.tables import console
+    from polytask.tuning import tune as run_tuning
+    from polytask.tuning.table import show_tuning
+
+    tuning = run_tuning(
+        config, out, search=search, trials=trials, jobs=jobs, seed=seed, prune=prune, keep=keep,
+        overrides=overrides or [],
+    )  # fmt: skip
+    show_tuning(tuning, console())
+    say(f"best configuration: {tuning.config}; its model: {tuning.model}")
+    say(f"next: polytask report {shlex.quote(str(out))}  # one page: what mattered, and every trial")
+
+
+@app.command(hidden=True)
+def tune_trial(folder: Annotated[Path, typer.Argument()], number: Annotated[int, typer.Argument()]) -> None:
+    """Train one trial of a search; `polytask tune --jobs` starts it."""
+    from polytask.tuning.crew import work_on_trial
+
+    work_on_trial(folder, number)
+
+
+@app.command(rich_help_panel=CHOOSE)
+def report(
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Folder of a run, a comparison, a search (auto, tune) or relatedness.", show_default=False),
+    ],
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Serve the page on this machine, and follow the folder until Ctrl-C.")
+    ] = False,
+    port: Annotated[
+        int | None, typer.Option(help="Port for --watch.", show_default="a free one", min=0, max=65535)
+    ] = None,
+) -> None:
+    """Write FOLDER/report.html, one page that needs no network, and print its path."""
+    from polytask.page import report as write_report
+    from polytask.page.live import watch as serve_report
+
+    if watch:
+        serve_report(folder, port or 0, typer.echo)
+    elif port is not None:
+        raise UserError("--port: found without --watch, which alone listens on a port")
+    else:
+        typer.echo(write_report(folder))

@@ -1,0 +1,79 @@
+"""Commands that train one model."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, cast, get_args
+
+import typer
+
+from polytask.cli.app import TRAIN, app, say
+from polytask.cli.arguments import (
+    ConfigPath,
+    EveryMetric,
+    Extensions,
+    ModelPath,
+    Overrides,
+)
+from polytask.cli.next_steps import next_steps
+from polytask.errors import UserError, nearest
+
+
+@app.command(rich_help_panel=TRAIN)
+def train(
+    config: ConfigPath,
+    out: Annotated[Path, typer.Option(help="Folder of the run.", show_default=False)],
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that train together.")] = 1,
+    extension: Extensions = None,
+    every: EveryMetric = False,
+) -> None:
+    """Train one model for all tasks, evaluate it, and save it in OUT/model."""
+    del extension
+    if processes > 1 and "WORLD_SIZE" not in os.environ:
+        from polytask.launch import launch
+
+        raise typer.Exit(launch(sys.argv[1:], processes))
+    from polytask.api import train as run_training
+    from polytask.tables import console, show_scores, show_stages
+
+    run = run_training(config, out, resume=resume, overrides=overrides or [])
+    if run.scores:
+        show_stages(run.stages, console())
+        show_scores(run.scores, run.baselines, console(), run.intervals, every=every)
+        say(f"model: {out / 'model'}")
+        for line in next_steps(out):
+            say(line)
+
+
+@app.command(rich_help_panel=TRAIN)
+def extend(
+    model: ModelPath,
+    config: ConfigPath,
+    out: Annotated[Path, typer.Option(help="Folder of the new run.", show_default=False)],
+    mode: Annotated[str, typer.Option(help="frozen: old answers stay; joint: everything trains.")] = "frozen",
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    extension: Extensions = None,
+    every: EveryMetric = False,
+) -> None:
+    """Add the tasks of a configuration to a trained model, and save both in OUT/model."""
+    del extension
+    from polytask.extension import Mode
+    from polytask.extension import extend as run_extension
+    from polytask.tables import console, show_before, show_scores
+
+    if mode not in get_args(Mode):
+        raise UserError(f"--mode: found {mode!r}; {nearest(mode, get_args(Mode))}")
+    run = run_extension(model, config, out, mode=cast("Mode", mode), resume=resume, overrides=overrides or [])
+    if run.scores:
+        show_scores(run.scores, run.baselines, console(), run.intervals, every=every)
+        show_before(run.before, run.scores, console(), every=every)
+        notes = json.loads((out / "run.json").read_text("utf-8"))["notes"]
+        for note in (note for note in notes if note.startswith("extend: ")):
+            say(note)
+        say(f"model: {out / 'model'}")

@@ -1,0 +1,181 @@
+"""Commands that use trained models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from polytask.cli.app import USE, app, say
+from polytask.cli.arguments import (
+    Device,
+    EveryMetric,
+    Extensions,
+    LongTexts,
+    ModelPath,
+    PrecisionName,
+    Tasks,
+    Written,
+    load_model,
+    read_files,
+    read_long,
+    read_written,
+    split_names,
+    with_options,
+)
+from polytask.serving.options import ServeOptions
+
+
+@app.command(rich_help_panel=USE)
+def predict(
+    model: ModelPath,
+    file: Annotated[
+        str,
+        typer.Argument(help="Texts (one a line), jsonl, json, csv, tsv, parquet or CoNLL, also .gz; - reads stdin."),
+    ] = "-",
+    tasks: Tasks = None,
+    long: LongTexts = "truncate",
+    out: Annotated[Path | None, typer.Option(help="File for the answers, which appears when it is whole.")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="jsonl, csv or parquet.", show_default="by the name of --out, or jsonl")
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", metavar="COLUMN", help="Column of the text; twice for a pair of texts."),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", metavar="COLUMN", help="Column that the answers keep beside id; may be repeated."),
+    ] = None,
+    written: Written = None,
+    spans: Annotated[
+        str | None, typer.Option(help="Write entities as annotations for doccano, label-studio, prodigy or spacy.")
+    ] = None,
+    device: Device = "auto",
+    precision: PrecisionName = None,
+    extension: Extensions = None,
+) -> None:
+    """Answer texts: one JSON object a line, all tasks from one pass through the encoder."""
+    del extension
+    from polytask.predict.columns import Columns
+    from polytask.predict.lines import answer_lines
+
+    chosen = None if tasks is None else split_names(tasks)
+    how = read_long(long)
+    columns = Columns(tuple(text or ()), tuple(keep or ()))
+    answer_lines(
+        load_model(model, device, precision), file, chosen, long=how, out=out, to=to, spans=spans, columns=columns,
+        written=read_written(written), say=say,
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=USE)
+def evaluate(
+    model: ModelPath,
+    data: Annotated[list[str], typer.Option(help="A file for all tasks, or TASK=FILE; may be repeated.")],
+    tasks: Tasks = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    intervals: Annotated[
+        bool, typer.Option("--intervals", help="With --json: print the scores and their 95 % intervals.")
+    ] = False,
+    every: EveryMetric = False,
+    long: LongTexts = "truncate",
+    written: Written = None,
+    device: Device = "auto",
+    precision: PrecisionName = None,
+    extension: Extensions = None,
+) -> None:
+    """Score a model on new labelled files, with 95 % intervals from a bootstrap over their rows."""
+    del extension
+    from polytask.api import evaluate as run_evaluation
+    from polytask.tables import console, show_scores
+
+    chosen = None if tasks is None else split_names(tasks)
+    how = read_long(long)
+    ready = load_model(model, device, precision)
+    files = read_written(written)
+    found = run_evaluation(ready, read_files(data), tasks=chosen, long=how, files=files)
+    if as_json:
+        shown = {"scores": found.scores, "intervals": found.intervals} if intervals else found.scores
+        typer.echo(json.dumps(shown, indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        show_scores({"score": found.scores}, {}, console(), {"score": found.intervals}, every=every)
+
+
+@app.command(rich_help_panel=USE)
+@with_options(ServeOptions, "model", "api_key_file", "extension")
+def serve(
+    model: ModelPath,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="File with the API key; or set POLYTASK_API_KEY.", show_default="no key")
+    ] = None,
+    extension: Extensions = None,
+    **given: Any,  # noqa: ANN401
+) -> None:
+    """Answer texts over HTTP, with a page to try the model on; SIGTERM lets running requests finish."""
+    del extension
+    from polytask.serving import read_options, serve_model
+
+    serve_model(model, read_options(given, api_key_file))
+
+
+@app.command(rich_help_panel=USE)
+def export(
+    model: ModelPath,
+    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="model: polytask's own; onnx: one graph; hf, sentence-transformers: a folder a task that these load."
+        ),
+    ] = "model",
+    tasks: Tasks = None,
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Upload to this repository of the hub.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="With --push: make new repositories private.")] = False,
+    quantize: Annotated[str | None, typer.Option(help="onnx: int8, for smaller and faster weights.")] = None,
+    max_loss: Annotated[
+        float | None, typer.Option(help="onnx: points (hundredths) of its metric that a task may lose to int8.")
+    ] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(help="onnx: labelled rows to compare on: a file for all tasks, or TASK=FILE.")
+    ] = None,
+    extension: Extensions = None,
+) -> None:
+    """Write a trained model with fewer tasks, or in the form of other programs; print the folders."""
+    del extension
+    from polytask.exports import export as run_export
+
+    chosen = None if tasks is None else split_names(tasks)
+    options = {
+        "push": push,
+        "private": private or None,
+        "quantize": quantize,
+        "max_loss": max_loss,
+        "data": read_files(data) if data else None,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    found = run_export(model, out, to=to, tasks=chosen, **given)
+    for note in (*found.notes, *(f"uploaded: {place}" for place in found.pushed)):
+        say(note)
+    for folder in found.folders.values():
+        typer.echo(folder)
+
+
+@app.command(rich_help_panel=USE)
+def compose(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="Two or more: FOLDER, or FOLDER:task,task for some of its tasks."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    extension: Extensions = None,
+) -> None:
+    """Put the tasks of several trained models into one; each answers exactly as it did, and equal parts run once."""
+    del extension
+    from polytask.artifact.composition import compose as run_compose
+
+    typer.echo(run_compose(models, out))
