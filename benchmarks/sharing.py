@@ -37,6 +37,7 @@ from polytask.model.encoder import Backbone
 from polytask.model.family import layers_of
 from polytask.model.loading import locate
 from polytask.model.multitask import MultiTaskModel
+from polytask.model.parameters import count_parameters
 from polytask.sharing import SHARING, Sharing
 from polytask.terms import HeadSpec
 
@@ -151,7 +152,7 @@ def time_training(name: str, count: int, rounds: int) -> dict[str, Any]:
         "ratio": statistics.median(ratios),
         "low": min(ratios),
         "high": max(ratios),
-        "parameters": model.count_parameters().total,
+        "parameters": count_parameters(model).total,
     }
 
 

@@ -30,6 +30,7 @@ from benchmarks.training import RATE, SETS, write_job
 from polytask.api import train
 from polytask.balance import BALANCERS
 from polytask.config import load_config
+from polytask.model.parameters import count_parameters
 
 UPDATES = 24  # adaptive sharing measures twice in them
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples" / "sharing").glob("*.yaml"))
@@ -129,7 +130,7 @@ def measure(values: dict[str, Any], file: Path) -> None:
         file.unlink()
         raise
     kept = {key: record[key] for key in ("seconds", "steps", "best_step", "stages", "exposure")}
-    size = run.model.network.count_parameters().total
+    size = count_parameters(run.model.network).total
     text = json.dumps({"scores": run.scores, "parameters": size, **kept})
     partial = file.with_suffix(".partial")
     partial.write_text(text, "utf-8")

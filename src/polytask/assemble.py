@@ -37,6 +37,7 @@ from polytask.model.encoder import Backbone
 from polytask.model.engine import TorchEngine
 from polytask.model.loading import at_hand, load_tokenizer, locate, pad_id
 from polytask.model.multitask import MultiTaskModel
+from polytask.model.parameters import sharing_tasks
 from polytask.schedule import Schedule, Workload, require_reachable, waves
 from polytask.sharing import SharingPolicy
 from polytask.tasks import TASKS, Task, head_specs, require_readable
@@ -277,12 +278,12 @@ def compose(
     )
     schedule = config.schedule.build(workload)
     balance, reason = resolve_balance(
-        config.balance, list(config.tasks), together=schedule.together, sharing=model.sharing_tasks()
+        config.balance, list(config.tasks), together=schedule.together, sharing=sharing_tasks(model)
     )
     if reason is not None:
         config = config.model_copy(update={"balance": balance})
         choices = (*choices, ResolvedOption("balance.method", balance.method, reason))
-    require_balanceable(config.balance, list(config.tasks), together=schedule.together, sharing=model.sharing_tasks())
+    require_balanceable(config.balance, list(config.tasks), together=schedule.together, sharing=sharing_tasks(model))
     require_one_piece(config)
     require_reachable(schedule)
     passes = sum(workload.sizes.values()) / workload.rows

@@ -21,6 +21,7 @@ from polytask.data.prepare import DataTables, read_tables
 from polytask.errors import ConfigError
 from polytask.model.device import choose_device
 from polytask.model.growth import extended
+from polytask.model.parameters import train_only
 from polytask.results import RunResults
 from polytask.run import Run, assemble_together, run_assembly
 from polytask.schedule import waves
@@ -106,7 +107,7 @@ def assemble_extension(home: Path, config: Config, *, mode: Mode) -> Assembly:
     _require_same_heads(bundle, tables.tasks)
     model = extended(bundle.model, growth, heads)
     if mode == "frozen":
-        model.train_only(new)
+        train_only(model, new)
     kept = [name for name in bundle.tasks if name not in config.tasks]
     scores: Mapping[str, Scores] = bundle.about.get("scores", {}) if mode == "frozen" else {}
     data: Mapping[str, Any] = bundle.about.get("data", {})

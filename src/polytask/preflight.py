@@ -11,6 +11,7 @@ from polytask.api import as_config
 from polytask.assemble import Assembly, assemble
 from polytask.config import Config
 from polytask.exports.plain import export_notes
+from polytask.model.parameters import count_parameters
 from polytask.result import Result, listed
 from polytask.tables import assembly_text, row_counts
 from polytask.terms import DataWarning
@@ -45,7 +46,7 @@ class Check(Result):
     def summary(self) -> str:
         count = len(self.notes)
         notes = "nothing to know" if not count else f"{count} note{'s' if count > 1 else ''}"
-        return f"{listed(self.assembly.tasks)}; {self.assembly.model.count_parameters().total:,} parameters; {notes}"
+        return f"{listed(self.assembly.tasks)}; {count_parameters(self.assembly.model).total:,} parameters; {notes}"
 
     def records(self) -> list[dict[str, Any]]:
         return [

@@ -19,6 +19,7 @@ from polytask.evaluation.record import confusion, prediction_lines
 from polytask.evaluation.scoring import TaskPredictions, rows_scored
 from polytask.files import write_json, write_lines
 from polytask.model.device import name_of, peak_mib
+from polytask.model.parameters import count_parameters
 from polytask.sharing import Plan
 from polytask.tasks import LabelStats, Task, smaller_is_better
 from polytask.terms import Intervals, Scores, Split
@@ -120,7 +121,7 @@ def describe_model(assembly: Assembly, start: Plan) -> dict[str, Any]:
         "sharing": sharing.to_json(),
         "start_plan": start.to_json(),
         "picture": sharing.picture(),
-        "parameters": asdict(assembly.model.count_parameters()),
+        "parameters": asdict(count_parameters(assembly.model)),
         "peak_mib": peak_mib(assembly.device),
         "device": name_of(assembly.device),
     }

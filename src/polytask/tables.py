@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rich.console import Console
 from rich.table import Table
 
+from polytask.model.parameters import count_parameters
 from polytask.tasks.metric import has_interval
 from polytask.terminal import PlainConsole
 from polytask.terms import Intervals, Scores, Split
@@ -189,7 +190,7 @@ def show_assembly(assembly: Assembly, out: Console) -> None:
     out.print(_tasks(assembly))
     out.print(_sources(assembly))
     out.print(_labels(assembly))
-    count = assembly.model.count_parameters()
+    count = count_parameters(assembly.model)
     out.print(_parameters(count))
     out.print(f"{count.total:,} in all:")
     out.print(f"  {count.total / count.single:.2f} times those of a model that shares the whole encoder")

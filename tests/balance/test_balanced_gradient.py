@@ -17,6 +17,7 @@ from polytask.assemble import Assembly
 from polytask.balance import Balancer
 from polytask.balance.balancer import Floats
 from polytask.data.batch import Batch
+from polytask.model.parameters import gradient_groups, top_group
 from polytask.training.gradient import Differentiator, StepGradient
 
 TOP = {"measure": "top"}
@@ -64,7 +65,7 @@ class Explicit:
         """Return what is compared of the shared parameters, in the order in which they are: no word embeddings."""
         model = self.assembly.model
         names = {parameter: name for name, parameter in model.named_parameters()}
-        groups = [model.top_group()] if top else model.gradient_groups()
+        groups = [top_group(model)] if top else gradient_groups(model)
         listed = (names[one] for group in groups for found in group.values() for one in found)
         return [name for name in dict.fromkeys(listed) if len(self.own[name]) > 1]
 

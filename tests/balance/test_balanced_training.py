@@ -13,6 +13,7 @@ import polytask as pt
 from polytask.assemble import assemble
 from polytask.config import validate
 from polytask.errors import ConfigError
+from polytask.model.parameters import gradient_groups, top_group
 
 SEQUENTIAL = {"strategy": "sequential"}
 
@@ -127,10 +128,10 @@ def test_the_top_is_the_highest_layer_in_which_most_tasks_meet_and_train(
     job: Job, sharing: dict[str, Any], level: int
 ) -> None:
     model = assemble(validate({**job(), "sharing": sharing})).model
-    top = model.top_group()
+    top = top_group(model)
     assert set(top) == set(TASKS)
     found, expected = (
         {task: [id(one) for one in listed] for task, listed in group.items()}
-        for group in (top, model.gradient_groups()[level])
+        for group in (top, gradient_groups(model)[level])
     )
     assert found == expected

@@ -27,6 +27,7 @@ from torch import Tensor
 from polytask.assemble import Assembly
 from polytask.data.batch import Batch
 from polytask.model.branches import AdapterLayer
+from polytask.model.parameters import compared_parameters
 from polytask.training.gradient import StepGradient
 
 EACH_SHARING = pytest.mark.parametrize("name", SHARINGS)
@@ -140,7 +141,7 @@ def test_a_request_to_stop_is_passed_on_by_measured_steps_too(job: Job) -> None:
 
 def test_word_embeddings_and_heads_are_not_measured_and_still_learn(job: Job) -> None:
     assembly = build(job, "global")
-    measured = {id(p) for task in TASKS for layer in assembly.model.measured(task) for p in layer}
+    measured = {id(p) for task in TASKS for layer in compared_parameters(assembly.model, task) for p in layer}
     measure(assembly, batches_of(assembly))
     for name, parameter in assembly.model.named_parameters():
         assert parameter.grad is not None, name

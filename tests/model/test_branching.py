@@ -14,6 +14,7 @@ from torch import Tensor
 from families import CONFIGS, original
 from polytask.data.batch import Batch
 from polytask.model.multitask import MultiTaskModel
+from polytask.model.parameters import parameters_by_tasks
 from polytask.sharing import PartKind, Plan, Sharing
 from polytask.sharing.sharing import PartKindName
 from stacks import (
@@ -111,7 +112,7 @@ def test_the_oracle_tells_paths_apart() -> None:
 def test_gradient_of_a_task_reaches_its_own_parts_only(options: dict[str, Any]) -> None:
     model = stack(options, seed=6)
     rows = batch_of(*READS)
-    users = {parameter: tasks for parameters, tasks in model._users() for parameter in parameters}
+    users = {parameter: tasks for parameters, tasks in parameters_by_tasks(model) for parameter in parameters}
     assert set(users) == set(model.parameters())
     for task in "abcd":
         found = gradients(model, model(rows)[task].square().sum())

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from polytask.model.branches import CopiedLayer
 from polytask.model.multitask import MultiTaskModel
+from polytask.model.parameters import count_parameters, parameters_by_tasks
 from polytask.terms import Activation, HeadSpec, Reading
 from stacks import HEADS, MIXTURES, READS, TREES, batch_of, gradients, length_of, require_near, stack, total
 
@@ -179,7 +180,7 @@ def test_what_is_read_is_out_of_the_optimizers_sight_while_a_detached_reader_tra
 ) -> None:
     model = cascade(options, CHAIN).train()
     model.checkpointing(again)
-    users = {parameter: tasks for parameters, tasks in model._users() for parameter in parameters}
+    users = {parameter: tasks for parameters, tasks in parameters_by_tasks(model) for parameter in parameters}
     model(batch_of({"d": [0, 1]}, {"d": [2]}))["d"].square().sum().backward()
     for name, parameter in model.named_parameters():
         # A gradient of zeros would let the optimizer decay what another task has learned.
@@ -193,7 +194,7 @@ def test_own_and_shared_are_counted_where_gradients_flow(options: dict[str, Any]
     if "share_heads" in options:
         specs["d"] = specs["b"] = specs_of({"b": ["c"]}, detach)["b"]
     model = stack(options, seed=3, specs=specs)
-    users = {parameter: tasks for parameters, tasks in model._users() for parameter in parameters}
+    users = {parameter: tasks for parameters, tasks in parameters_by_tasks(model) for parameter in parameters}
     assert set(users) == set(model.parameters())
     for task in "abcd":
         found = gradients(model, model(batch_of(*READS))[task].square().sum())
@@ -203,7 +204,7 @@ def test_own_and_shared_are_counted_where_gradients_flow(options: dict[str, Any]
 
 def test_a_path_that_a_reader_trains_is_no_longer_its_tasks_own() -> None:
     apart, joined = (
-        cascade(TREES["independent"], {"c": ["a"]}, detach=detach).count_parameters() for detach in (True, False)
+        count_parameters(cascade(TREES["independent"], {"c": ["a"]}, detach=detach)) for detach in (True, False)
     )
     assert not any(apart.shared.values())
     assert joined.own == apart.own | {"a": 0}

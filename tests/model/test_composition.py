@@ -11,6 +11,7 @@ import torch
 from polytask.model.composition import composed
 from polytask.model.growth import extended
 from polytask.model.multitask import MultiTaskModel
+from polytask.model.parameters import parameters_by_tasks
 from polytask.model.pruning import pruned
 from polytask.model.shared_layer import size
 from polytask.sharing.growth import ExtendOptions, grow
@@ -99,7 +100,7 @@ def test_two_extensions_of_a_model_stand_on_one_trunk(kind: str) -> None:
     for task in "cd":
         growth = grow(base.sharing, [task], ExtendOptions.model_validate({"kind": kind, "shared_layers": 1}))
         grown = extended(base, growth, {name: HEADS[name] for name in ("a", "b", task)})
-        new = {id(value) for parameters, users in grown._users() if users == {task} for value in parameters}
+        new = {id(value) for parameters, users in parameters_by_tasks(grown) if users == {task} for value in parameters}
         generator = torch.Generator().manual_seed(ord(task))
         for value in grown.parameters():
             if id(value) in new:

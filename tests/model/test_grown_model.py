@@ -11,6 +11,7 @@ import torch
 
 from polytask.model.family import FAMILIES
 from polytask.model.growth import extended
+from polytask.model.parameters import train_only
 from polytask.sharing.growth import ExtendOptions, grow
 from stacks import HEADS, READS, TREES, batch_of, sharing_of, stack, takes_types
 
@@ -76,7 +77,7 @@ def test_only_what_new_tasks_alone_use_trains(way: str) -> None:
     plan, options = WAYS[way]
     old = stack(sharing_of(plan, OLD), seed=3)
     new = extended(old, grow(old.sharing, NEW, ExtendOptions.model_validate(options)), SPECS)
-    new.train_only(NEW)
+    train_only(new, NEW)
     new(batch_of(READS[3]))["d"].sum().backward()
     moving = {name for name, one in new.named_parameters() if one.requires_grad}
     assert {name for name, one in new.named_parameters() if one.grad is not None} <= moving

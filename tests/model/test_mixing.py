@@ -18,6 +18,7 @@ from polytask.model.mixing import MIXERS
 from polytask.model.mixing.mixer import ExpertGate
 from polytask.model.mixing.ple import Ple
 from polytask.model.multitask import MultiTaskModel
+from polytask.model.parameters import count_parameters, parameters_by_tasks, rate_factors
 from stacks import (
     MIXTURES,
     READS,
@@ -236,7 +237,7 @@ def test_a_task_expert_runs_on_all_rows_below_the_top_and_on_its_tasks_rows_ther
 @pytest.mark.parametrize("options", ALL.values(), ids=ALL)
 def test_own_and_shared_are_counted_where_gradients_flow(options: dict[str, Any]) -> None:
     model = stack(options, seed=6)
-    users = {parameter: tasks for parameters, tasks in model._users() for parameter in parameters}
+    users = {parameter: tasks for parameters, tasks in parameters_by_tasks(model) for parameter in parameters}
     assert set(users) == set(model.parameters())
     rows = batch_of(*READS)
     own, shared = dict.fromkeys(TASKS, 0), dict.fromkeys(TASKS, 0)
@@ -249,16 +250,16 @@ def test_own_and_shared_are_counted_where_gradients_flow(options: dict[str, Any]
         assert reached[name] == set(users[parameter]), name
         for task in reached[name]:
             (own if len(reached[name]) == 1 else shared)[task] += parameter.numel()
-    found = model.count_parameters()
+    found = count_parameters(model)
     assert (found.own, found.shared) == (own, shared)
     assert found.total == sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_units_of_stitches_learn_at_a_rate_of_their_own() -> None:
     model = stack(MIXTURES["cross_stitch"] | {"rate": 30.0})
-    assert {tuple(unit.shape): factor for unit, factor in model.rate_factors().items()} == {(4, 4): 30.0}
-    assert len(model.rate_factors()) == 2
-    assert stack(MIXTURES["ple"]).rate_factors() == {}
+    assert {tuple(unit.shape): factor for unit, factor in rate_factors(model).items()} == {(4, 4): 30.0}
+    assert len(rate_factors(model)) == 2
+    assert rate_factors(stack(MIXTURES["ple"])) == {}
 
 
 @EACH

@@ -18,6 +18,7 @@ from polytask.assemble import assemble
 from polytask.config import validate
 from polytask.data.stream import DrawnRow
 from polytask.errors import Interrupted
+from polytask.model.parameters import compared_parameters
 from polytask.sharing import Plan
 from polytask.sharing.plan import global_plan
 from polytask.training.distribution import World
@@ -91,7 +92,7 @@ class Watched:
             outputs = model(batch)
             losses = {name: trainer.parts.tasks[name].loss(outputs[name], batch.targets[name]) for name in TASKS}
         model.train(training)
-        used = {task: model.measured(task) for task in TASKS}  # layers x parameters
+        used = {task: compared_parameters(model, task) for task in TASKS}  # layers x parameters
         return {
             "plan": model.plan,
             "losses": losses,

@@ -16,6 +16,7 @@ from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError, UserError
 from polytask.evaluation.scoring import labels_of
 from polytask.model.loading import locate
+from polytask.model.parameters import sharing_tasks
 from polytask.terms import Label
 
 _ENCODER_FILES = ("config.json", "model.safetensors", "pytorch_model.bin", "tokenizer.json")
@@ -120,7 +121,7 @@ def part_of(label: str, assembly: Assembly) -> ArmModel:
     ]
     tokens = Tokenization.of(assembly.tokenizer, assembly.config.max_tokens).fingerprint
     content = (digests, _encoder(assembly.config.encoder), tokens, assembly.model.sharing.to_json())
-    return ArmModel(label, assembly.config, content, judged_by(assembly), bool(assembly.model.sharing_tasks()))
+    return ArmModel(label, assembly.config, content, judged_by(assembly), bool(sharing_tasks(assembly.model)))
 
 
 def _encoder(name: str) -> Any:  # noqa: ANN401

@@ -19,28 +19,10 @@ from polytask.model.forward_context import Encoded
 from polytask.model.heads import Head, build_head
 from polytask.model.shared_layer import Origins, size
 from polytask.sharing.head_evidence import HeadGroups
-from polytask.sharing.plan import Plan, encoder_size
+from polytask.sharing.plan import Plan
+from polytask.sharing.plan import encoder_size as size_of_encoders
 from polytask.sharing.sharing import Sharing
 from polytask.terms import HeadSpec
-
-
-@dataclass(frozen=True)
-class ParameterCount:
-    """Numbers of parameters.
-
-    Attributes:
-        total: of the model.
-        single: of the model in which all tasks share the whole encoder.
-        apart: of one model a task.
-        shared, own: for each task those that other tasks' losses train as well, and those that its own alone does.
-    """
-
-    total: int
-    single: int
-    apart: int
-    shared: Mapping[str, int]
-    own: Mapping[str, int]
-
 
 # What a head runs on in a chunk: states, mask and the task's rows.
 _HeadInputs: TypeAlias = tuple[Tensor, Tensor, TaskRows]
@@ -77,7 +59,7 @@ class MultiTaskModel(nn.Module):
         self.sharing = sharing
         self.cascade = Cascade(heads)
         self.config: Any = backbone.config
-        self._encoder_size = size(backbone)
+        self.encoder_size = size(backbone)
         trunks = sharing.plan.trunks
         copies = [*(copy.deepcopy(backbone) for _ in trunks[1:]), backbone]
         self.encoders = nn.ModuleList(
@@ -247,55 +229,6 @@ class MultiTaskModel(nn.Module):
         self.sharing = self.sharing.following(plan)
         return origins
 
-    def measured(self, task: str) -> list[list[nn.Parameter]]:
-        """Return for each layer that follows the plan the parameters in which tasks' gradients are compared."""
-        encoder = next(encoder for encoder in self.trunks if task in encoder.tasks)
-        return [level.measured(self.plan.part(number, task)) for number, level in enumerate(encoder.levels, start=1)]
-
-    def gradient_groups(self) -> list[dict[str, list[nn.Parameter]]]:
-        """Return the parameters in which tasks' gradients are compared or weighed, by task, group by group.
-
-        First come the layers that follow the plan, each with the copies of all tasks; then whatever else several tasks
-        train, without the word embeddings, whose gradients are as great as all layers' and nearly empty.
-        """
-        layers = {task: self.measured(task) for task in self.plan.tasks}
-        groups = [{task: found[number] for task, found in layers.items()} for number in range(self.layers)]
-        left_out = {parameter for group in groups for found in group.values() for parameter in found}
-        left_out |= set(self.word_embeddings().values())
-        for parameters, tasks in self._users():
-            others = [one for one in parameters if one not in left_out and one.requires_grad]
-            if len(tasks) > 1 and others:
-                groups.append(dict.fromkeys(sorted(tasks), others))
-        return groups
-
-    def top_group(self) -> dict[str, list[nn.Parameter]]:
-        """Return the highest layer in which most tasks meet, or what else they train where they share no layer."""
-        groups = self.gradient_groups()
-        met = [_meeting(group) for group in groups]
-        layers = [number for number in range(self.layers) if met[number]] or list(range(self.layers, len(groups)))
-        return groups[max(layers, key=lambda number: (met[number], number))]
-
-    def shared_parameters(self) -> set[nn.Parameter]:
-        """Return the parameters that several tasks train."""
-        return {one for parameters, tasks in self._trained() for one in parameters if len(tasks) > 1}
-
-    def sharing_tasks(self) -> set[str]:
-        """Return the tasks that train any parameter which another one trains as well."""
-        return {task for _, tasks in self._trained() for task in tasks if len(tasks) > 1}
-
-    def _trained(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:
-        """Yield the parameters that are not frozen, with the tasks whose losses train them."""
-        for parameters, tasks in self._users():
-            trained = [parameter for parameter in parameters if parameter.requires_grad]
-            if trained:
-                yield trained, tasks
-
-    def own_parameters(self) -> Iterator[tuple[str, list[nn.Parameter]]]:
-        """Yield the parameters that one task alone trains, with the task."""
-        for parameters, tasks in self._users():
-            if len(tasks) == 1:
-                yield next(iter(tasks)), parameters
-
     def word_embeddings(self) -> dict[frozenset[str], nn.Parameter]:
         """Return each trunk's word embeddings: vocabulary x features."""
         return {trunk: encoder.words for trunk, encoder in zip(self.plan.trunks, self.trunks, strict=True)}
@@ -310,12 +243,12 @@ class MultiTaskModel(nn.Module):
 
     def size_under(self, plan: Plan) -> int:
         """Return the number of parameters that the model has under another plan with the same trunks."""
-        encoders = sum(encoder_size(plan.within(encoder.tasks), encoder.size) for encoder in self.trunks)
+        encoders = sum(size_of_encoders(plan.within(encoder.tasks), encoder.size) for encoder in self.trunks)
         return encoders + size(self.heads)
 
     def size_of_single(self) -> int:
         """Return the number of parameters of the model in which all tasks share the whole encoder."""
-        return self._encoder_size + size(self.heads)
+        return self.encoder_size + size(self.heads)
 
     def checkpointing(self, on: bool) -> None:
         """Compute activations again in the backward pass instead of keeping them."""
@@ -326,24 +259,6 @@ class MultiTaskModel(nn.Module):
         """Let the embeddings and so many layers, from the lowest, stay as they are; 0 trains all of them."""
         for encoder in self.trunks:
             encoder.freeze(layers)
-
-    def train_only(self, tasks: Collection[str]) -> None:
-        """Freeze all that any other task's outputs depend on; what is frozen already stays so."""
-        for parameters, users in self._users():
-            for parameter in parameters:
-                parameter.requires_grad_(parameter.requires_grad and users <= set(tasks))
-
-    def rate_factors(self, layer_decay: float = 1.0) -> dict[nn.Parameter, float]:
-        """Return factors of the learning rate of the encoders' parameters; those that have none are missing.
-
-        Args:
-            layer_decay: from each layer to the one below it, from the highest down to the embeddings.
-        """
-        return {
-            parameter: factor
-            for encoder in self.trunks
-            for parameter, factor in encoder.rate_factors(layer_decay).items()
-        }
 
     def tie(self) -> Tensor | None:
         """Return what is added to the loss to keep the parts of soft sharing close, if anything.
@@ -363,31 +278,6 @@ class MultiTaskModel(nn.Module):
         """Return the encoder work for a text that asks for all tasks, relative to one encoder that they share."""
         return sum(encoder.passes() for encoder in self.trunks)
 
-    def count_parameters(self) -> ParameterCount:
-        """Count parameters."""
-        order = self.plan.tasks
-        shared, own = dict.fromkeys(order, 0), dict.fromkeys(order, 0)
-        for parameters, tasks in self._users():
-            number = sum(parameter.numel() for parameter in parameters)
-            for task in tasks:
-                (own if len(tasks) == 1 else shared)[task] += number
-        total = size(self)
-        heads = sum(size(self.head(task)) for task in order)
-        return ParameterCount(total, self.size_of_single(), len(order) * self._encoder_size + heads, shared, own)
-
-    def _users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:
-        """Yield the parameters with the tasks whose losses train them.
-
-        These are the tasks whose outputs depend on them, save those that depend through a detached reading only.
-        """
-        for encoder in self.trunks:
-            for parameters, tasks in encoder.users():
-                yield parameters, self.cascade.trained_by(tasks)
-        for task in self.plan.tasks:
-            if self.sharing.head_of(task) == task:
-                readers = frozenset(other for other in self.plan.tasks if self.sharing.head_of(other) == task)
-                yield list(self.head(task).parameters()), self.cascade.trained_by(readers)
-
 
 def _place(task: str) -> str:
     """Name a head's place: a bare name such as "type" or "values" would hide an attribute of the module."""
@@ -396,12 +286,6 @@ def _place(task: str) -> str:
 
 def _ids(chunks: Sequence[Chunk]) -> Tensor:
     return torch.cat([chunk.ids.flatten() for chunk in chunks])
-
-
-def _meeting(group: Mapping[str, Sequence[nn.Parameter]]) -> int:
-    """Return how many tasks train parameters of a group that another one trains as well."""
-    first = [id(found[0]) for found in group.values() if found and found[0].requires_grad]
-    return sum(first.count(one) > 1 for one in first)
 
 
 def _spread(weights: Sequence[Tensor]) -> Tensor:

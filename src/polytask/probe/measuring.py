@@ -14,6 +14,7 @@ from polytask.balance.gram import GradientMeter
 from polytask.data.batch import Batch
 from polytask.model.forward_context import first_of
 from polytask.model.multitask import MultiTaskModel
+from polytask.model.parameters import gradient_groups, shared_parameters
 from polytask.relatedness.evidence import Floats
 from polytask.tasks import Task
 
@@ -45,7 +46,7 @@ class Probing:
         self._tasks = tasks
         self._rate = rate
         self._points = points
-        layers = model.gradient_groups()[: model.layers]
+        layers = gradient_groups(model)[: model.layers]
         # Each task at each point is one row of the statistic: products of different points share no noise.
         order = [_name(task, point) for task in tasks for point in range(points)]
         groups = [
@@ -56,7 +57,7 @@ class Probing:
     def measure(self, batch: Batch, ahead: Batch, point: int) -> LookAhead:
         """Take each task's gradient over its rows of a batch, and look one step ahead on those of another."""
         model = self._model
-        together = model.shared_parameters()
+        together = shared_parameters(model)
         shared = [one for one in model.parameters() if one in together]
         model.eval()
         before: list[float] = []

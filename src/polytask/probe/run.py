@@ -16,6 +16,7 @@ from polytask.data.batch import Batch
 from polytask.data.stream import DrawnRow
 from polytask.errors import ConfigError
 from polytask.model.device import autocast
+from polytask.model.parameters import sharing_tasks
 from polytask.model.shared_layer import size
 from polytask.probe.budget import BOTH_WAYS, ProbeBudget, plan_budget
 from polytask.probe.heads import Stored, fit_heads
@@ -59,7 +60,7 @@ def probe(config: Config) -> Probe:
     batch_size = config.train.batch_size
     joint_passes = BOTH_WAYS * joint * batch_size
     model = assembly.model
-    trained = model.sharing_tasks()
+    trained = sharing_tasks(model)
     if len(trained) < len(config.tasks):
         apart = ", ".join(task for task in config.tasks if task not in trained)
         raise ConfigError(f"sharing: {apart} would share nothing that is trained, so there is no gradient to compare")

@@ -21,6 +21,7 @@ from polytask.config import Config, validate, values_of
 from polytask.data.cache import key_of
 from polytask.errors import ConfigError, Interrupted, PolytaskError, TrainingError
 from polytask.extension import Mode, assemble_extension, extend
+from polytask.model.parameters import count_parameters
 
 StepName = Literal["lora", "own_third", "own_half", "branch", "graft"]
 # Part of a joint training that a branch goes on for.
@@ -184,7 +185,7 @@ class Ladder:
             return Step(task, name, None, None, 0.0, 0.0, why=str(error))
         found = planned(assembly)
         cost = found.steps * found.batch_size / self.rows
-        size = assembly.model.count_parameters().total / self.shared + graft[0]
+        size = count_parameters(assembly.model).total / self.shared + graft[0]
         passes = assembly.model.passes() + graft[1]
         del assembly
         why = self.limits.refuse(size, passes)
@@ -224,7 +225,7 @@ class Ladder:
         if base is None:
             return graft
         model = load_bundle(model_folder(base)).model
-        return model.count_parameters().total / self.shared + graft[0], model.passes() + graft[1]
+        return count_parameters(model).total / self.shared + graft[0], model.passes() + graft[1]
 
     def _without(self, task: str, base: Path, others: Sequence[str]) -> Path:
         """Return the folder of the model without a task."""

@@ -27,6 +27,7 @@ from polytask.errors import ConfigError, OutputError, TrainingError, UserError
 from polytask.files import put_in_place, read_json, write_json, write_text
 from polytask.lock import FILE as LOCK
 from polytask.lock import locked
+from polytask.model.parameters import count_parameters
 from polytask.options import build_options, flag_of
 from polytask.probe import relate
 from polytask.result import Result, listed
@@ -241,7 +242,7 @@ class _Search:
             SHIPPED: [self.folder / "model"],
         }
         seen = look(self.config, arms, self.given.judged, self.config.train.seed)
-        parameters = bundle.model.count_parameters()
+        parameters = count_parameters(bundle.model)
         size, passes = parameters.total / self.given.parameters, bundle.model.passes()
         single_size = sum(stages.final_single(task).size for task in self.given.judged)
         tasks = {task: task_record(task, found, seen, bundle.model.sharing, self.given) for task in self.given.judged}

@@ -15,6 +15,7 @@ from polytask.comparison.preparation import ArmModel, Judged, Planned, part_of
 from polytask.comparison.runs import RunStore
 from polytask.config import Config
 from polytask.files import read_json
+from polytask.model.parameters import count_parameters
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Trials:
         if key not in self._known:
             assembly = assemble(config)
             budget = planned(assembly)
-            counted = assembly.model.count_parameters()
+            counted = count_parameters(assembly.model)
             single = counted.single or counted.total
             found = (
                 part_of(name, assembly),

@@ -17,6 +17,7 @@ from polytask.balance.balancer import Floats
 from polytask.balance.gram import GradientMeter, Group
 from polytask.data.batch import Batch
 from polytask.model.multitask import MultiTaskModel
+from polytask.model.parameters import gradient_groups, own_parameters, shared_parameters, top_group
 from polytask.tasks import Task
 from polytask.training.distribution import World
 
@@ -128,7 +129,7 @@ class Differentiator:
         """
         denominators, stopping = self._denominators(batches, asked_to_stop)
         sums = {task: 0.0 for task in self.tasks}
-        meter = self._meter(self.model.gradient_groups())
+        meter = self._meter(gradient_groups(self.model))
         errors: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in self.tasks}
         found: list[tuple[_Words, Tensor]] = []
         with self.precision():  # around all tasks, so that weights are rounded once
@@ -140,7 +141,7 @@ class Differentiator:
                     sums[task] += float(mean.detach())
                 meter.take(task)
         losses = self._losses(sums, denominators)
-        shared = self.model.shared_parameters()
+        shared = shared_parameters(self.model)
         weights: dict[str, float] = {}
         if self.balancer.shape == "gradients" and len(meter.tasks) > 1:
             meter.put_back_aggregated(self.balancer.aggregate, shared)
@@ -162,7 +163,7 @@ class Differentiator:
         """
         denominators, stopping = self._denominators(batches, asked_to_stop)
         sums = {task: 0.0 for task in self.tasks}
-        meter = self._meter([self.model.top_group()])
+        meter = self._meter([top_group(self.model)])
         errors: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in self.tasks}
         means: list[tuple[str, Tensor]] = []
         found: list[_Words] = []
@@ -275,7 +276,7 @@ class Differentiator:
 
     def _unweigh_own(self, weights: Mapping[str, float]) -> None:
         """Take the method's weights out of what one task alone trains."""
-        for task, parameters in self.model.own_parameters() if weights else ():
+        for task, parameters in own_parameters(self.model) if weights else ():
             for parameter in parameters:
                 if parameter.grad is not None and task in weights:
                     parameter.grad /= weights[task]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from polytask.errors import ConfigError, TrainingError
 from polytask.model.multitask import MultiTaskModel
+from polytask.model.parameters import rate_factors
 from polytask.model.shared_layer import Origins
 from polytask.training.optimizers import OPTIMIZERS
 from polytask.training.options import TrainOptions
@@ -37,7 +38,7 @@ def build_optimizer(model: MultiTaskModel, options: TrainOptions) -> torch.optim
     """
     assert options.head_learning_rate != "auto"
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    factors = model.rate_factors(options.layer_decay)
+    factors = rate_factors(model, options.layer_decay)
     for name, parameter in model.named_parameters():
         of_head = name.startswith("heads.")
         rate = options.head_learning_rate if of_head else peak_rate(options) * factors.get(parameter, 1.0)
