@@ -37,8 +37,8 @@ def trainer_of(values: dict[str, Any], **changed: dict[str, Any]) -> Trainer:
 def naive_update(trainer: Trainer) -> None:
     """An update with a backward pass a task through the mixed batch."""
     parts = trainer.parts
-    batch = trainer.batches(trainer.draw())[0]
-    trainer.wrapped.train()
+    batch = trainer.rows.batches(trainer.rows.draw())[0]
+    trainer.state.wrapped.train()
     parameters = list(parts.model.parameters())
     with autocast(parts.device, parts.options.precision):
         outputs = parts.model(batch)
@@ -55,8 +55,8 @@ def naive_update(trainer: Trainer) -> None:
     for parameter, gradient in zip(parameters, combined.split([p.numel() for p in parameters]), strict=True):
         parameter.grad = gradient.view_as(parameter)
     torch.nn.utils.clip_grad_norm_(parameters, parts.options.max_grad_norm)
-    trainer.optimizer.step()
-    trainer.optimizer.zero_grad(set_to_none=True)
+    trainer.state.optimizer.step()
+    trainer.state.optimizer.zero_grad(set_to_none=True)
 
 
 def timed(update: Callable[[], object]) -> float:

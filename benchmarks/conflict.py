@@ -73,10 +73,10 @@ def followed(values: dict[str, Any], part: float) -> dict[str, Any]:
         events.append({**found, "event": event, "step": step})
 
     trainer = assemble(validate(values)).trainer(World(0, 1), None, Events(None, callbacks=[keep]))
-    while trainer.step < part * trainer.total_steps:
+    while trainer.state.step < part * trainer.total_steps:
         trainer.update()
-        trainer.step += 1
-    return {"updates": trainer.total_steps, "seen": trainer.step, "changes": changes(events)}
+        trainer.state.step += 1
+    return {"updates": trainer.total_steps, "seen": trainer.state.step, "changes": changes(events)}
 
 
 def changes(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -280,7 +280,7 @@ def time_updates(data: Path) -> None:
             for trainer, found in zip(trainers, seconds, strict=True):
                 began = time.perf_counter()
                 trainer.update()
-                trainer.step += 1
+                trainer.state.step += 1
                 if number >= 8:
                     found.append(time.perf_counter() - began)
     # Sums over eight updates, of which one compares.

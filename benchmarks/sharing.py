@@ -207,20 +207,20 @@ def time_measuring(rows: str, rounds: int) -> dict[str, Any]:
         trainer = assembly.trainer(World(0, 1), None, Events(None))
     assert assembly.policy is not None
     assembly.model.train()
-    drawn = [trainer.draw() for _ in range(rounds)]
-    steps = [(trainer.batches(rows), trainer.batches_by_task(rows)) for rows in drawn]
+    drawn = [trainer.rows.draw() for _ in range(rounds)]
+    steps = [(trainer.rows.batches(rows), trainer.rows.batches_by_task(rows)) for rows in drawn]
 
     def timed(call: Callable[[], Any]) -> float:
         began = time.perf_counter()
         call()
-        trainer.optimizer.step()
-        trainer.optimizer.zero_grad()
+        trainer.state.optimizer.step()
+        trainer.state.optimizer.zero_grad()
         return time.perf_counter() - began
 
     pairs: list[tuple[float, float]] = []
     for together, apart in [steps[0], *steps]:
         measured = timed(partial(trainer.differentiator.by_task, apart, False))
-        whole = timed(partial(trainer.differentiator.whole, trainer.wrapped, together, False))
+        whole = timed(partial(trainer.differentiator.whole, trainer.state.wrapped, together, False))
         pairs.append((measured, whole))
     ratio = statistics.median(one / other for one, other in pairs[1:])
     return {"ratio": ratio, "interval": assembly.policy.interval, "share": (ratio - 1) / assembly.policy.interval}

@@ -69,7 +69,7 @@ def time_polytask(values: dict[str, Any]) -> tuple[float, int]:
         trainer = Trainer(replace(trainer.parts, evaluate=lambda model: fixed))
         began = time.perf_counter()
         trainer.run()
-        return time.perf_counter() - began, sum(seen["tokens"] for seen in trainer.exposure.to_json().values())
+        return time.perf_counter() - began, sum(seen["tokens"] for seen in trainer.state.exposure.to_json().values())
 
 
 def time_equal(values: dict[str, Any]) -> tuple[float, int]:
@@ -78,6 +78,7 @@ def time_equal(values: dict[str, Any]) -> tuple[float, int]:
     from transformers import AutoConfig, AutoModel
 
     from benchmarks.plain import encoder_folder
+    from polytask.model.device import autocast
     from polytask.training.distribution import World
     from polytask.training.events import Events
 
@@ -104,7 +105,7 @@ def time_equal(values: dict[str, Any]) -> tuple[float, int]:
         for group in optimizer.param_groups:
             group["lr"] = RATE * (1 - step / len(batches))
         outputs: dict[str, list[torch.Tensor]] = {name: [] for name in assembly.tasks}
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(torch.device("cpu"), "auto"):
             for chunk in batch.chunks:
                 states = encoder(chunk.ids, chunk.mask, token_type_ids=chunk.type_ids).last_hidden_state
                 for name, rows in chunk.tasks.items():

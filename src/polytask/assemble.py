@@ -47,8 +47,9 @@ from polytask.terms import DataWarning, HeadSpec, Scores, Split
 from polytask.training.checkpoint import Checkpoints
 from polytask.training.distribution import World
 from polytask.training.events import Events
-from polytask.training.loop import Trainer, TrainerParts
+from polytask.training.loop import Trainer
 from polytask.training.optimizer import build_optimizer
+from polytask.training.parts import TrainerParts
 from polytask.training.recipe import ResolvedOption, resolve_rates
 from polytask.training.selection import DevScores, Rule, read_rule
 from polytask.version import __version__

@@ -190,20 +190,20 @@ def run_assembly(
     with Events(main_folder, tensorboard="tensorboard" in assembly.config.train.report_to, callbacks=told) as events:
         trainer = assembly.trainer(world, folder, events)
         if resume:
-            events.cut_after(trainer.step if trainer.resume() else -1)
+            events.cut_after(trainer.state.step if trainer.state.resume() else -1)
         trainer.run()
         if main_folder is not None and assembly.config.train.best_of_each_task:
             with kept_for_resume(main_folder):
-                save_best_of_each_task(assembly, trainer.snapshots, main_folder / "best")
-        best = trainer.snapshots.best
-        trainer.snapshots.load(assembly.model)
+                save_best_of_each_task(assembly, trainer.state.snapshots, main_folder / "best")
+        best = trainer.state.snapshots.best
+        trainer.state.snapshots.load(assembly.model)
         results = RunResults({}, {}, {}, {}, None)
         if world.is_main:
             assembly, on_dev = fit_run(assembly)
             known = None if best is None else best.dev
             results = score_run(assembly, known, on_dev, answer_dev=main_folder is not None)
         assembly = tell_fitted(assembly, world)
-        events.write("scores", trainer.step, {"scores": results.scores})
+        events.write("scores", trainer.state.step, {"scores": results.scores})
     bundle = assembly.bundle(results.scores)
     if main_folder is not None:
         record = {
@@ -223,7 +223,7 @@ def run_assembly(
             write_results(main_folder, assembly, results)
             save_bundle(main_folder / "model", bundle)  # last: its folder says that the run is complete
         shutil.rmtree(main_folder / "checkpoints", ignore_errors=True)
-    stages = trainer.stages.to_json()
+    stages = trainer.state.stages.to_json()
     model = model_of(bundle, str(assembly.device))
     return Run(folder, model, results.scores, results.baselines, results.intervals, stages)
 
@@ -251,15 +251,15 @@ def tell_fitted(assembly: Assembly, world: World) -> Assembly:
 
 def describe_training(trainer: Trainer) -> dict[str, Any]:
     """Return how long the run was, what each task has seen, and how the model was chosen."""
-    snapshots = trainer.snapshots
+    snapshots = trainer.state.snapshots
     return {
-        "steps": trainer.step,
+        "steps": trainer.state.step,
         "best_step": snapshots.selection.best_step,
         "best_step_by_task": {task: found.step for task, found in snapshots.by_task.items()},
         "selection": snapshots.selection.rule.to_json(),
         "pareto": pareto(snapshots.evaluations),
-        "stages": trainer.stages.to_json(),
-        "exposure": trainer.exposure.to_json(),
+        "stages": trainer.state.stages.to_json(),
+        "exposure": trainer.state.exposure.to_json(),
     }
 
 

@@ -33,10 +33,10 @@ def gradient(trainer: Trainer) -> dict[str, torch.Tensor]:
         for name, parameter in trainer.parts.model.named_parameters():
             kept[name] = None if parameter.grad is None else parameter.grad.clone()
 
-    trainer.optimizer.step = keep  # type: ignore[method-assign]
+    trainer.state.optimizer.step = keep  # type: ignore[method-assign]
     for _ in range(2):
         trainer.update()
-        trainer.step += 1
+        trainer.state.step += 1
     missing = [name for name, found in kept.items() if found is None]
     assert not missing, f"{missing} have no gradient"
     return {name: found for name, found in kept.items() if found is not None}

@@ -14,8 +14,8 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     update = Trainer.update
 
     def stopping(self: Trainer) -> Any:
-        if self.step == step:
-            self.asked_to_stop = True
+        if self.state.step == step:
+            self.stop_request.asked = True
         return update(self)
 
     monkeypatch.setattr(Trainer, "update", stopping)

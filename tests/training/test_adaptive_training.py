@@ -25,6 +25,7 @@ from polytask.training.distribution import World
 from polytask.training.events import Events
 from polytask.training.loop import Trainer
 from polytask.training.selection import DevScores
+from polytask.training.state import TrainingState
 
 Job = Callable[..., dict[str, Any]]
 TASKS = ("sentiment", "topic", "entities")
@@ -69,28 +70,28 @@ class Watched:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seen: list[dict[str, Any]] = []
-        change = Trainer._change_plan
+        change = TrainingState.change_plan
 
-        def watching(trainer: Trainer, plan: Plan) -> None:
-            before = self.look(trainer)
-            change(trainer, plan)
-            self.seen.append({"before": before, "after": self.look(trainer)})
+        def watching(state: TrainingState, plan: Plan) -> None:
+            before = self.look(state)
+            change(state, plan)
+            self.seen.append({"before": before, "after": self.look(state)})
 
-        monkeypatch.setattr(Trainer, "_change_plan", watching)
+        monkeypatch.setattr(TrainingState, "change_plan", watching)
 
     @staticmethod
-    def look(trainer: Trainer) -> dict[str, Any]:
-        model, training = trainer.parts.model, trainer.parts.model.training
-        sources = trainer.parts.sources
+    def look(state: TrainingState) -> dict[str, Any]:
+        model, training = state.parts.model, state.parts.model.training
+        sources = state.parts.sources
         rows = [
             DrawnRow(0, row, tuple(task for task in TASKS if row in sources[0].carries[task]))
             for row in range(len(sources[0]))
         ]
-        batch = trainer.parts.collator.from_sources(sources, [row for row in rows if row.tasks])
+        batch = state.parts.collator.from_sources(sources, [row for row in rows if row.tasks])
         model.eval()
         with torch.inference_mode():
             outputs = model(batch)
-            losses = {name: trainer.parts.tasks[name].loss(outputs[name], batch.targets[name]) for name in TASKS}
+            losses = {name: state.parts.tasks[name].loss(outputs[name], batch.targets[name]) for name in TASKS}
         model.train(training)
         used = {task: compared_parameters(model, task) for task in TASKS}  # layers x parameters
         return {
@@ -98,16 +99,16 @@ class Watched:
             "losses": losses,
             "weights": {task: [[p.detach().clone() for p in layer] for layer in used[task]] for task in TASKS},
             "places": {task: [layer[0].data_ptr() for layer in used[task]] for task in TASKS},
-            "averages": {task: _state(trainer, used[task], "exp_avg") for task in TASKS},
-            "squares": {task: _state(trainer, used[task], "exp_avg_sq") for task in TASKS},
-            "states": [value.data_ptr() for state in trainer.optimizer.state.values() for value in state.values()],
-            "optimized": {id(p) for group in trainer.optimizer.param_groups for p in group["params"]},
+            "averages": {task: _state(state, used[task], "exp_avg") for task in TASKS},
+            "squares": {task: _state(state, used[task], "exp_avg_sq") for task in TASKS},
+            "states": [value.data_ptr() for state in state.optimizer.state.values() for value in state.values()],
+            "optimized": {id(p) for group in state.optimizer.param_groups for p in group["params"]},
             "parameters": {id(p) for p in model.parameters()},
         }
 
 
-def _state(trainer: Trainer, layers: list[list[Any]], quantity: str) -> list[list[Tensor]]:
-    return [[trainer.optimizer.state[p][quantity].clone() for p in layer] for layer in layers]
+def _state(state: TrainingState, layers: list[list[Any]], quantity: str) -> list[list[Tensor]]:
+    return [[state.optimizer.state[p][quantity].clone() for p in layer] for layer in layers]
 
 
 def require_equal(one: Mapping[str, list[list[Tensor]]], other: Mapping[str, list[list[Tensor]]]) -> None:
@@ -184,11 +185,11 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, killed: bool) -> type[Ba
     update, keep = Trainer.update, Trainer._keep
 
     def asking(self: Trainer) -> Any:
-        self.asked_to_stop = self.step == step
+        self.stop_request.asked = self.state.step == step
         return update(self)
 
     def dying(self: Trainer, bar: Any) -> None:
-        if self.step == step + 1:
+        if self.state.step == step + 1:
             raise Killed
         keep(self, bar)
 
@@ -240,7 +241,7 @@ def stage(monkeypatch: pytest.MonkeyPatch, best: int) -> dict[int, dict[str, Any
 
     def staged(self: Trainer, bar: Any) -> None:
         model = self.parts.model
-        seen[self.step] = {"plan": model.plan, "weights": {k: v.clone() for k, v in model.state_dict().items()}}
+        seen[self.state.step] = {"plan": model.plan, "weights": {k: v.clone() for k, v in model.state_dict().items()}}
         score = 0.9 if len(seen) == best else 0.1
         scores = {name: {task.metric: 0.5} for name, task in self.parts.tasks.items()}
         object.__setattr__(self.parts, "evaluate", lambda model: DevScores(scores, {"topic": score}))
@@ -321,10 +322,10 @@ def test_a_process_that_does_not_lead_reads_no_best_weights_that_the_leader_may_
     assert other.parts.checkpoints is not None
     newest = other.parts.checkpoints.newest()
     monkeypatch.setattr(Follower, "broadcast", lambda self, value: newest if value is None else value)
-    assert other.resume()
+    assert other.state.resume()
     (best,) = (tmp_path / "run" / "checkpoints").glob("best-*")
     best.rename(best.with_name("best-00000009"))
-    other.snapshots.load(other.parts.model)
+    other.state.snapshots.load(other.parts.model)
 
 
 @pytest.mark.usefixtures("quick_processes")

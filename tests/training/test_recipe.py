@@ -77,7 +77,7 @@ def test_auto_weighs_tasks_only_where_they_train_together_in_what_they_share(job
 def test_the_run_trains_by_what_auto_became_and_writes_it_down(job: Job) -> None:
     assembly = built(job)
     trainer = assembly.trainer(World(0, 1), None, Events(None))
-    rates = {group["base_rate"] for group in trainer.optimizer.param_groups}
+    rates = {group["base_rate"] for group in trainer.state.optimizer.param_groups}
     assert rates == {assembly.config.train.learning_rate, assembly.config.train.head_learning_rate}
     written = assembly.config.to_json()
     assert "auto" not in (written["train"]["learning_rate"], written["balance"]["method"])

@@ -48,7 +48,7 @@ def test_the_best_evaluation_is_kept_not_the_last(job: Job, tmp_path: Path, monk
 
     def staged(self: Trainer, bar: Any) -> None:
         score = {1: 0.2, 2: 0.9, 3: 0.4}[len(kept) + 1]
-        kept[self.step] = self.parts.model.state_dict()["heads.task-topic.out.weight"].clone()
+        kept[self.state.step] = self.parts.model.state_dict()["heads.task-topic.out.weight"].clone()
         object.__setattr__(self.parts, "evaluate", lambda model: DevScores(self_scores(self), {"topic": score}))
         evaluate(self, bar)
 

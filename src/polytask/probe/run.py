@@ -125,7 +125,7 @@ class _Run:
             for point in range(budget.points):
                 for _ in range(budget.updates if point else 0):
                     rows, tokens, _ = self.trainer.update()
-                    self.trainer.step += 1
+                    self.trainer.state.step += 1
                     self.passes += BOTH_WAYS * rows
                     bar.advance(rows, tokens)
                 batch, ahead = self._draw(budget.point_rows), self._draw(budget.ahead_rows)

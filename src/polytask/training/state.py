@@ -1,0 +1,141 @@
+"""What a run has come to: all that a checkpoint holds, and how it is changed, saved and restored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from polytask.errors import TrainingError
+from polytask.sharing import HeadGroups, Plan, groups_of
+from polytask.training.checkpoint import Checkpoint
+from polytask.training.head_trials import HeadTrials
+from polytask.training.optimizer import build_optimizer, load_optimizer_tensors, optimizer_tensors, rebuild_optimizer
+from polytask.training.parts import TrainerParts
+from polytask.training.record import Exposures, StageScores
+from polytask.training.selection import Selection
+from polytask.training.snapshots import Snapshots
+
+
+class TrainingState:
+    """What a run has come to.
+
+    Attributes:
+        step: number of updates made.
+        stage: of the schedule.
+        optimizer: of the parameters that the model has now.
+        wrapped: the model as the processes run it together.
+        trials: of heads that tasks may get of their own.
+        snapshots: the best weights.
+        stages: dev scores at the end of each stage.
+        exposure: what each task has seen.
+    """
+
+    def __init__(self, parts: TrainerParts) -> None:
+        options = parts.options
+        assert options.head_learning_rate != "auto"
+        self.parts = parts
+        self.step = 0
+        self.stage = parts.schedule.stage
+        self.wrapped = parts.world.wrap(parts.model, parts.device)
+        self.optimizer = build_optimizer(parts.model, options)
+        self.trials = HeadTrials(parts.model, parts.tasks, parts.world, options.head_learning_rate)
+        self.trials.follow(parts.policy.head_cuts() if parts.policy is not None else [])
+        selection = Selection(options.patience, parts.rule)
+        self.snapshots = Snapshots(parts.checkpoints, selection, each_task=options.best_of_each_task)
+        self.stages = StageScores({name: task.metric for name, task in parts.tasks.items()})
+        self.exposure = Exposures(list(parts.tasks), parts.sources)
+
+    def enter_stage(self) -> None:
+        """Begin the schedule's next stage: freeze what it freezes. The learning rate follows by itself."""
+        stage = self.parts.schedule.stage
+        if stage.frozen != self.stage.frozen:
+            self.parts.model.freeze(stage.frozen)
+            self.wrapped = self.parts.world.wrap(self.parts.model, self.parts.device)
+        self.stage = stage
+
+    def change_heads(self, groups: HeadGroups) -> None:
+        """Let these groups of tasks share a head from now on."""
+        origins = self.parts.model.share_heads(groups)
+        self.optimizer = rebuild_optimizer(self.optimizer, self.parts.model, self.parts.options, origins)
+        self.wrapped = self.parts.world.wrap(self.parts.model, self.parts.device)
+
+    def change_plan(self, plan: Plan) -> None:
+        """Divide the layers anew; new copies take over the optimizer's state of those that they come from."""
+        origins = self.parts.model.follow(plan)
+        self.optimizer = rebuild_optimizer(self.optimizer, self.parts.model, self.parts.options, origins)
+        self.wrapped = self.parts.world.wrap(self.parts.model, self.parts.device)
+
+    def save(self) -> None:
+        """Write a checkpoint, where the run has a folder: the first process with the generators of all."""
+        parts = self.parts
+        generators = parts.world.gather(torch.get_rng_state())
+        if parts.checkpoints is None or not parts.world.is_main:
+            return
+        others = optimizer_tensors(parts.model, self.optimizer)
+        others |= self.trials.tensors()
+        others |= {f"generator/{rank}": state for rank, state in enumerate(generators)}
+        if parts.device.type == "cuda":
+            others["generator/cuda"] = torch.cuda.get_rng_state()
+        state = {
+            "step": self.step,
+            "processes": parts.world.size,
+            "schedule": parts.schedule.state_dict(),
+            "streams": parts.streams.state_dict(),
+            "snapshots": self.snapshots.state_dict(),
+            "stages": self.stages.to_json(),
+            "plan": parts.model.plan.to_json(),
+            "heads": [list(group) for group in parts.model.sharing.heads],
+            "policy": None if parts.policy is None else parts.policy.state_dict(),
+            "balancer": parts.balancer.state_dict(),
+            "exposure": self.exposure.state_dict(),
+        }
+        weights = parts.model.state_dict()
+        parts.checkpoints.save(self.step, Checkpoint(state, weights, others, self.snapshots.names))
+
+    def resume(self) -> bool:
+        """Go on from the newest checkpoint that is whole; False when there is none. Raises TrainingError."""
+        checkpoints, world = self.parts.checkpoints, self.parts.world
+        if checkpoints is None:
+            return False
+        name = world.broadcast(checkpoints.newest() if world.is_main else None)  # all go on from the same one
+        if name is None:
+            return False
+        checkpoint = checkpoints.load(str(name))
+        if checkpoint.state["processes"] != world.size:
+            raise TrainingError(
+                f"the checkpoint was written by {checkpoint.state['processes']} processes and this is {world.size}; "
+                f"resume with --processes {checkpoint.state['processes']}"
+            )
+        self._restore(checkpoint.state, checkpoint)
+        return True
+
+    def _restore(self, state: dict[str, Any], checkpoint: Checkpoint) -> None:
+        parts = self.parts
+        plan = Plan.from_json(state["plan"])
+        if plan != parts.model.plan:
+            self.change_plan(plan)
+        heads = groups_of(state["heads"])
+        if heads != parts.model.sharing.heads:
+            self.change_heads(heads)
+        if parts.policy is not None:
+            parts.policy.load_state_dict(state["policy"])
+            self.trials.follow(parts.policy.head_cuts())
+            self.trials.load(checkpoint.others)
+        parts.model.load_state_dict(checkpoint.weights)
+        generators = {name: value for name, value in checkpoint.others.items() if name.startswith("generator/")}
+        tensors = {
+            name: value for name, value in checkpoint.others.items() if not name.startswith(("generator/", "trial/"))
+        }
+        load_optimizer_tensors(parts.model, self.optimizer, tensors)
+        torch.set_rng_state(generators[f"generator/{parts.world.rank}"])
+        if "generator/cuda" in generators:
+            torch.cuda.set_rng_state(generators["generator/cuda"])
+        self.step = state["step"]
+        parts.schedule.load_state_dict(state["schedule"])
+        self.enter_stage()
+        parts.streams.load_state_dict(state["streams"])
+        self.snapshots.load_state_dict(state["snapshots"], is_main=parts.world.is_main)
+        self.stages.load(state["stages"])
+        parts.balancer.load_state_dict(state["balancer"])
+        self.exposure.load_state_dict(state["exposure"])

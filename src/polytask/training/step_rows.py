@@ -1,0 +1,53 @@
+"""The rows of an update: drawn alike on all processes, and cut into the pieces that each passes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from polytask.data.batch import Batch
+from polytask.data.stream import DrawnRow
+from polytask.training.parts import TrainerParts
+
+
+class StepRows:
+    """Draws the rows of updates, and makes batches of those that this process passes."""
+
+    def __init__(self, parts: TrainerParts) -> None:
+        self._parts = parts
+
+    def draw(self) -> list[DrawnRow]:
+        """Draw the rows of the next step, the shortest first, on all processes alike."""
+        parts = self._parts
+        drawn = parts.streams.draw(parts.schedule.next().portions)
+        drawn.sort(key=lambda one: int(parts.sources[one.source].lengths[one.row]))
+        return drawn
+
+    def batches(self, drawn: Sequence[DrawnRow], label_weight: float = 1.0) -> list[Batch]:
+        """Return the pieces of a step that this process passes.
+
+        Args:
+            label_weight: share of the labels beside what teachers answer, from 0 to 1.
+        """
+        return self._collate([drawn[index] for index in self._mine(drawn)], label_weight)
+
+    def batches_by_task(self, drawn: Sequence[DrawnRow], label_weight: float = 1.0) -> list[Batch]:
+        """Return them with each task's rows apart: a row that serves several tasks comes once for each."""
+        mine = [drawn[index] for index in self._mine(drawn)]
+        own = ([replace(row, tasks=(task,)) for row in mine if task in row.tasks] for task in self._parts.tasks)
+        return [batch for rows in own for batch in self._collate(rows, label_weight)]
+
+    def _mine(self, drawn: Sequence[DrawnRow]) -> list[int]:
+        """Return which rows this process passes: dealt like cards, or task by task."""
+        world = self._parts.world
+        if self._parts.schedule.placement == "mixed":
+            return world.share(range(len(drawn)))
+        first = {task: number for number, task in enumerate(self._parts.tasks)}
+        order = sorted(range(len(drawn)), key=lambda index: first[drawn[index].tasks[0]])
+        lengths = [int(self._parts.sources[drawn[index].source].lengths[drawn[index].row]) for index in order]
+        return world.stretch(order, lengths)
+
+    def _collate(self, rows: Sequence[DrawnRow], label_weight: float) -> list[Batch]:
+        parts, pieces = self._parts, self._parts.options.gradient_accumulation_steps
+        cut = [parts.collator.from_sources(parts.sources, rows[start::pieces]) for start in range(pieces)]
+        return [batch.to(parts.device).with_label_weight(label_weight) for batch in cut if batch.rows]
