@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def test_the_encoding_that_a_file_seems_to_have_is_named_and_reads_it(
     told = ["init", str(tmp_path / "data.csv"), "--written", f"encoding={named}", "--out", str(out)]
     assert RUNNER.invoke(app, told, catch_exceptions=False).exit_code == 0
     (task,) = yaml.safe_load(out.read_text("utf-8"))["tasks"].values()
-    assert task["data"]["encoding"] == named
+    assert codecs.lookup(task["data"]["encoding"]) == codecs.lookup(named)
 
 
 def test_the_separator_of_the_message_is_one_that_the_command_line_takes(tmp_path: Path) -> None:

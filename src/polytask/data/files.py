@@ -59,9 +59,9 @@ def _likely_encoding(line: bytes) -> str:
     own; Cyrillic letters are runs of bytes from 0xc0; the letters of western Europe stand alone.
     """
     high = sum(byte >= 0x80 for byte in line)
-    for encoding, pair in (("euc-kr", rb"[\xb0-\xc8][\xa1-\xfe]"), ("gb18030", rb"[\xb0-\xd7][\xa1-\xfe]")):
-        if high > 3 and 2 * len(re.findall(pair, line)) > 0.75 * high:
-            return encoding
+    pairs = re.findall(rb"[\xb0-\xd7][\xa1-\xfe]", line)
+    if high > 3 and 2 * len(pairs) > 0.75 * high:
+        return "euc-kr" if all(pair[0] <= 0xC8 for pair in pairs) else "gb18030"
     in_runs = sum(map(len, re.findall(rb"[\xc0-\xff]{3,}", line)))
     return "cp1251" if in_runs > 0.6 * high else "cp1252"
 
