@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from polytask.tasks.classification import Classification
+from polytask.tasks.embedding import Embedding
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.metric import METRICS, Metric, smaller_is_better
 from polytask.tasks.metrics import MEASURED
@@ -16,6 +17,7 @@ from polytask.tasks.task_options import TaskOptions
 
 _TYPES: dict[str, type[Task]] = {
     "classification": Classification,
+    "embedding": Embedding,
     "multilabel": Multilabel,
     "regression": Regression,
     "tagging": Tagging,

@@ -19,6 +19,7 @@ from polytask.data.batch import Batch
 from polytask.model.multitask import MultiTaskModel
 from polytask.tasks import Task
 from polytask.training.distribution import World
+from polytask.training.joined import StepRows, step_loss
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Differentiator:
             wrapped: the model, or what averages its gradients over processes.
         """
         denominators, stopping = self._denominators(batches, asked_to_stop)
+        batches = self._shown(batches)
         sums = {task: 0.0 for task in self.tasks}
         errors: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in self.tasks}
         weights: dict[str, float] = {}
@@ -96,7 +98,7 @@ class Differentiator:
                 outputs = wrapped(batch)
                 self.seen(batch)
                 means = {
-                    task: self._loss(task, found, batch) / denominators[task]
+                    task: step_loss(self.tasks[task], found, batch) / denominators[task]
                     for task, found in outputs.items()
                     if denominators[task] > 0
                 }
@@ -127,6 +129,7 @@ class Differentiator:
             statistic: whether the inner products are wanted: of the unweighted mean losses' gradients.
         """
         denominators, stopping = self._denominators(batches, asked_to_stop)
+        batches = self._shown(batches)
         sums = {task: 0.0 for task in self.tasks}
         meter = self._meter(self.model.gradient_groups())
         errors: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in self.tasks}
@@ -161,6 +164,7 @@ class Differentiator:
         The graphs of the whole step are kept until the weights are known.
         """
         denominators, stopping = self._denominators(batches, asked_to_stop)
+        batches = self._shown(batches)
         sums = {task: 0.0 for task in self.tasks}
         meter = self._meter([self.model.top_group()])
         errors: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in self.tasks}
@@ -199,20 +203,18 @@ class Differentiator:
     def losses(self, batches: Sequence[Batch]) -> dict[str, float]:
         """Return the tasks' mean losses with the model as it is now."""
         denominators, _ = self._denominators(batches, False)
+        batches = self._shown(batches)
         sums = {task: 0.0 for task in self.tasks}
         for batch in batches:
             with torch.no_grad(), self.precision():
                 for task, found in self.model(batch).items():
                     if denominators[task] > 0:
-                        sums[task] += float(self._loss(task, found, batch) / denominators[task])
+                        sums[task] += float(step_loss(self.tasks[task], found, batch) / denominators[task])
         return self._losses(sums, denominators)
 
-    def _loss(self, task: str, outputs: Tensor, batch: Batch) -> Tensor:
-        """Return a task's summed loss over a batch: against its labels, and against its teacher where it has one."""
-        targets, teacher_logits = batch.targets[task], batch.teacher_logits.get(task)
-        if teacher_logits is None:
-            return self.tasks[task].label_loss(outputs, targets)
-        return self.tasks[task].loss_with_teacher(outputs, targets, teacher_logits, batch.label_weight)
+    def _shown(self, batches: Sequence[Batch]) -> list[Batch]:
+        """Return a step's batches with what their losses compare them with."""
+        return StepRows(self.model, self.tasks, self.world, self.precision).shown(batches)
 
     def _mean(
         self, task: str, batch: Batch, denominator: float, errors: list[tuple[Tensor, Tensor]]
@@ -226,7 +228,7 @@ class Differentiator:
             found = {trunk: values.detach().requires_grad_() for trunk, values in self.model.embed(batch).items()}
             outputs = self.model(batch, found)[task]
             self.seen(batch)
-            mean = self._loss(task, outputs, batch) / denominator
+            mean = step_loss(self.tasks[task], outputs, batch) / denominator
         if self.balancer.options.reads_errors or self.reads_errors:
             errors.append(self.tasks[task].training_errors(outputs.detach(), batch.targets[task]))
         ids = self.model.ids(batch)
