@@ -26,7 +26,8 @@ def prediction_lines(answers: TaskPredictions) -> Iterator[dict[str, Any]]:
     rows = answers.rows
     places = ["starts", "ends"] if answers.words is not None else []
     raw = answers.source.raw.columns(["text", "pair", *places], rows)
-    texts = zip(raw["text"], raw["pair"], strict=True)
+    others = raw["pair"] if answers.places is None else _others(answers)
+    texts = zip(raw["text"], others, strict=True)
     words: list[dict[str, Any]] = [{} for _ in rows]
     if places:
         words = [{"words": list(zip(*span, strict=True))} for span in zip(raw["starts"], raw["ends"], strict=True)]
@@ -35,6 +36,13 @@ def prediction_lines(answers: TaskPredictions) -> Iterator[dict[str, Any]]:
     ):
         shown = text if pair is None else f"{text} | {pair}"
         yield {"row": row, "label": label, "prediction": found, "text": shown[:TEXT_LENGTH], **word}
+
+
+def _others(answers: TaskPredictions) -> list[str | None]:
+    """Return for each row the text that its own is compared with."""
+    source = answers.source
+    beside = [next(source.companions(row, (answers.task,)), None) for row in answers.rows]
+    return [None if one is None else str(source.raw[one[0]]["text"]) for one in beside]
 
 
 def confusion(task: Task, answers: TaskPredictions) -> dict[str, Any] | None:

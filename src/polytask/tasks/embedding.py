@@ -38,9 +38,9 @@ class EmbeddingOptions(TaskOptions):
     positive: str = Field(
         default="positive", description="column of the text that belongs to the text, or that it is compared with"
     )
-    negative: str = Field(
-        default="negative",
-        description="column of a text, or a list of texts, that does not belong to it; may be missing",
+    negative: str | None = Field(
+        default=None,
+        description="column of a text, or a list of texts, that does not belong to it; `negative` where there is one",
     )
     score: str | None = Field(
         default=None, description="column of a number: how similar the two texts are; without it they belong together"
@@ -108,8 +108,7 @@ class Embedding(Task):
 
     @classmethod
     def columns(cls, options: EmbeddingOptions) -> tuple[str, ...]:
-        asked = (options.negative,) if "negative" in options.model_fields_set else ()
-        return (*asked, *([] if options.score is None else [options.score]), options.positive)
+        return (*(name for name in (options.negative, options.score) if name is not None), options.positive)
 
     @classmethod
     def read(cls, options: EmbeddingOptions, row: Row, stats: LabelStats) -> Label:
@@ -123,7 +122,7 @@ class Embedding(Task):
                 return None
             if len(others) > 1:
                 raise ValueError(
-                    f"found {options.negative!r} beside {options.score!r}; a row with a score is a pair: leave one out"
+                    f"found {_negative(options)!r} beside {options.score!r}; a row with a score is a pair: leave one out"
                 )
             score = number_in(found)
         stats.number(score)
@@ -256,12 +255,17 @@ def _others(options: EmbeddingOptions, row: Row) -> list[tuple[str, int]]:
     positive = row.get(options.positive)
     if says_nothing(positive, options):
         return []
-    negative = row.get(options.negative)
+    column = _negative(options)
+    negative = row.get(column)
     many = negative if isinstance(negative, list) else [] if says_nothing(negative, options) else [negative]
-    for column, text in [(options.positive, positive), *((options.negative, text) for text in many)]:
+    for name, text in [(options.positive, positive), *((column, text) for text in many)]:
         if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"{column!r} holds {brief(text)}; a text is expected")
+            raise ValueError(f"{name!r} holds {brief(text)}; a text is expected")
     return [(str(text), OTHER + place) for place, text in enumerate([positive, *many])]
+
+
+def _negative(options: EmbeddingOptions) -> str:
+    return "negative" if options.negative is None else options.negative
 
 
 def _identity(text: Any) -> int:  # noqa: ANN401
