@@ -30,7 +30,9 @@ def scored(count: int, *, start: int = 0) -> Rows:
     return rows
 
 
-def config(encoder: Path, rows: Rows, dev: Rows, *, others: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+def config(
+    encoder: Path, rows: Rows, dev: Rows, *, others: dict[str, Any] | None = None, **options: Any
+) -> dict[str, Any]:
     """Return the configuration of a run with one embedding task; `train` holds options of training."""
     train = {"epochs": 2, "batch_size": 8, "device": "cpu", "precision": "fp32", **options.pop("train", {})}
     task = {"type": "embedding", "data": {"train": rows, "dev": dev, "test": dev}, **options}

@@ -30,6 +30,9 @@ class Rows:
         self.carries = {"task": np.array(carries, dtype=np.int32)}
         self.raw = raw
 
+    def numbered(self, rows: Sequence[int]) -> list[int]:
+        return list(rows)
+
 
 def task(kind: str, labels: Sequence[str] = (), **fitted: float) -> Task:
     options = TASKS[kind].Options.model_validate({"type": kind})

@@ -54,13 +54,13 @@ def cosine(one: torch.Tensor, other: torch.Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(one, other, dim=0))
 
 
-def test_in_batch_negatives_are_the_formula(scale: float = 20.0) -> None:
+def test_in_batch_negatives_are_the_formula() -> None:
     task, labels = read(TRIPLETS)
     found = vectors(len(labels))
     anchors, others, candidates = [0, 3, 7], [1, 4, 8], [1, 2, 4, 5, 6, 8]
     expected = 0.0
     for anchor, other in zip(anchors, others, strict=True):
-        logits = {place: scale * cosine(found[anchor], found[place]) for place in candidates}
+        logits = {place: 20 * cosine(found[anchor], found[place]) for place in candidates}
         expected += math.log(sum(map(math.exp, logits.values()))) - logits[other]
     told = targets(task, labels)
     assert float(task.loss(found, told)) == pytest.approx(expected, rel=1e-5)
@@ -92,10 +92,7 @@ def test_cosent_is_the_formula() -> None:
     cosines = [20 * cosine(found[2 * row], found[2 * row + 1]) for row in range(4)]
     scores = [row["score"] for row in SCORED]
     terms = [
-        math.exp(cosines[low] - cosines[high])
-        for high in range(4)
-        for low in range(4)
-        if scores[high] > scores[low]
+        math.exp(cosines[low] - cosines[high]) for high in range(4) for low in range(4) if scores[high] > scores[low]
     ]
     loss = task.loss(found, targets(task, labels))
     assert float(loss) == pytest.approx(4 * math.log(1 + sum(terms)), rel=1e-5)
@@ -164,17 +161,19 @@ def test_perfect_vectors_score_1_and_a_constant_one_scores_the_least() -> None:
     graded, told = read(SCORED, score="score")
     assert graded.metrics == ("spearman", "pearson")
     angles = [math.acos(row["score"]) for row in SCORED]
-    right = torch.tensor([line for angle in angles for line in ([1.0, 0, 0, 0], [math.cos(angle), math.sin(angle), 0, 0])])
+    right = torch.tensor(
+        [line for angle in angles for line in ([1.0, 0, 0, 0], [math.cos(angle), math.sin(angle), 0, 0])]
+    )
     assert judged(graded, told, right)["spearman"] == pytest.approx(1.0)
     assert judged(graded, told, torch.ones(8, 4))["spearman"] is None
 
 
-def test_recall_is_counted_over_the_texts_that_do_not_belong_as_well(seed: int = 7) -> None:
+def test_recall_is_counted_over_the_texts_that_do_not_belong_as_well() -> None:
     rows: Rows = [
         {"text": f"a{n % 5}", "positive": f"b{n % 7}", "negative": f"c{n}"} for n in range(12)
     ]  # texts with several others, and others of several texts
     task, labels = read(rows)
-    found = vectors(len(labels), seed)
+    found = vectors(len(labels), 7)
     texts = [text for row in rows for text in (row["text"], row["positive"], row["negative"])]
     place = {text: found[index] for index, text in reversed(list(enumerate(texts)))}
     for index, text in enumerate(texts):
@@ -239,7 +238,11 @@ def test_an_answer_is_a_vector_of_length_1() -> None:
         ({"text": "a", "positive": 3}, {}, "'positive' holds 3; a text is expected"),
         ({"text": "a", "positive": "b", "negative": ["c", ""]}, {}, "'negative' holds ''; a text is expected"),
         ({"text": "a", "positive": "b", "score": "high"}, {"score": "score"}, "a score is a finite number"),
-        ({"text": "a", "positive": "b", "score": 1, "negative": "c"}, {"score": "score"}, "a row with a score is a pair"),
+        (
+            {"text": "a", "positive": "b", "score": 1, "negative": "c"},
+            {"score": "score"},
+            "a row with a score is a pair",
+        ),
     ],
 )
 def test_bad_cells_are_refused(row: dict[str, Any], more: dict[str, Any], message: str) -> None:

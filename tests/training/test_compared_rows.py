@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from several_processes import without_dropout
 from test_distribution import gradients, in_pieces, require_same
-from vectors import config, pairs, scored
 
 import polytask as pt
+from vectors import config, pairs, scored
 
 
 def cases(tiny: Path) -> dict[str, Any]:

@@ -65,6 +65,13 @@ class Source:
             return self.carries
         return {task: rows[self.companion_of[rows] < 0] for task, rows in self.carries.items()}
 
+    def numbered(self, rows: Sequence[int]) -> list[int]:
+        """Return the numbers of rows, counted without companions: the same whichever tasks read the rows."""
+        if self.companion_of is None:
+            return list(rows)
+        before = np.cumsum(self.companion_of >= 0)
+        return [row - int(before[row]) for row in rows]
+
     def companions(self, row: int, tasks: Collection[str]) -> Iterator[tuple[int, str]]:
         """Yield the rows that some tasks read beside a row, each with its task."""
         if self.companion_of is None:

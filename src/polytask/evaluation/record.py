@@ -24,6 +24,7 @@ def prediction_lines(answers: TaskPredictions) -> Iterator[dict[str, Any]]:
     Labels of words come with the place of each word in the text, in code points.
     """
     rows = answers.rows
+    numbers = answers.source.numbered(rows)
     places = ["starts", "ends"] if answers.words is not None else []
     raw = answers.source.raw.columns(["text", "pair", *places], rows)
     others = raw["pair"] if answers.places is None else _others(answers)
@@ -32,7 +33,7 @@ def prediction_lines(answers: TaskPredictions) -> Iterator[dict[str, Any]]:
     if places:
         words = [{"words": list(zip(*span, strict=True))} for span in zip(raw["starts"], raw["ends"], strict=True)]
     for row, label, found, (text, pair), word in zip(
-        rows, answers.labels, answers.predictions, texts, words, strict=True
+        numbers, answers.labels, answers.predictions, texts, words, strict=True
     ):
         shown = text if pair is None else f"{text} | {pair}"
         yield {"row": row, "label": label, "prediction": found, "text": shown[:TEXT_LENGTH], **word}

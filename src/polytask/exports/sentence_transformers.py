@@ -1,8 +1,8 @@
 """One folder a task that sentence-transformers loads: for vectors, and for heads that average.
 
 `SentenceTransformer(folder).encode(texts)` returns the task's vector, its logits or the number: an encoder, what the
-pooling makes of the tokens' states, and the head as a dense layer without an activation, where it has one. It is written by hand, for small JSON files say it
-all: only loading needs the package.
+pooling makes of the tokens' states, and the head as a dense layer without an activation, where it has one. It is
+written by hand, for small JSON files say it all: only loading needs the package.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Losses of vectors that are compared with one another: a row's texts lie in one batch, and so do other rows'.
 
-Targets say which row each text is of, which part of it, and which texts are the same; so the order of the texts, and how
-many passes made their vectors, does not matter.
+Targets say which row each text is of, which part of it, and which texts are the same; so the order of the texts, and
+how many passes made their vectors, does not matter.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from polytask.tasks.contrast import ANCHOR, OTHER, Texts, as_targets, cosent_los
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import says_nothing
 from polytask.tasks.reader import Row
-from polytask.tasks.regression import number_in
+from polytask.tasks.regression import Regression, RegressionOptions
 from polytask.tasks.task import Task
 from polytask.tasks.task_options import TaskOptions
 from polytask.terms import HeadSpec, Label, WordSpan
@@ -112,20 +112,18 @@ class Embedding(Task):
 
     @classmethod
     def read(cls, options: EmbeddingOptions, row: Row, stats: LabelStats) -> Label:
-        score = 1.0
-        others = [text for text, _ in _others(options, row)]
+        others = _others(options, row)
         if not others:
             return None
+        score: Label = 1.0
         if options.score is not None:
-            found = row.get(options.score)
-            if says_nothing(found, options):
+            numbers = RegressionOptions(type="regression", label=options.score, unlabelled=options.unlabelled)
+            score = Regression.read(numbers, row, stats)
+            if score is None:
                 return None
             if len(others) > 1:
-                raise ValueError(
-                    f"found {_negative(options)!r} beside {options.score!r}; a row with a score is a pair: leave one out"
-                )
-            score = number_in(found)
-        stats.number(score)
+                found = f"found {_negative(options)!r} beside {options.score!r}"
+                raise ValueError(f"{found}; a row with a score is a pair: leave one out")
         return [float(stats.present), float(ANCHOR), score, float(_identity(row.get(options.text)))]
 
     @classmethod

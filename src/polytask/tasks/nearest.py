@@ -21,12 +21,16 @@ def unit(vectors: Floats) -> Floats:
 
 
 def ranks(
-    vectors: Floats, texts: NDArray[np.int64], anchors: NDArray[np.intp], others: NDArray[np.intp], candidates: NDArray[np.intp]
+    vectors: Floats,
+    texts: NDArray[np.int64],
+    anchors: NDArray[np.intp],
+    others: NDArray[np.intp],
+    candidates: NDArray[np.intp],
 ) -> Floats:
     """Return at which place each anchor's other text is found among the candidates, from 1; ties count against it.
 
-    Candidates with the same text count once; whatever else belongs to the anchor's text in another row is left out, and so
-    is the text itself.
+    Candidates with the same text count once; whatever else belongs to the anchor's text in another row is left out, and
+    so is the text itself.
 
     Args:
         vectors: texts x size.
@@ -55,7 +59,7 @@ def ranks(
 
 
 def found_within(places: int) -> Metric:
-    """Return the metric recall@places: the share of texts whose other one is found so early. The true rank is always 1."""
+    """Return the metric recall@places: the share of texts whose other one is found so early (the true rank is 1)."""
 
     def measure(truth: Sequence[float], predictions: Sequence[float]) -> float | None:
         del truth

@@ -31,20 +31,6 @@ _EXPECTED = (
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
 
-def number_in(value: Any) -> float:  # noqa: ANN401
-    """Return the number that a cell holds. Raises ValueError for a cell that holds none."""
-    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()) is None:
-        hint = "; write decimals with a point" if re.fullmatch(r"\s*[-+]?[0-9]+,[0-9]+\s*", value) else ""
-        raise ValueError(f"found {brief(value)}; {_EXPECTED}{hint}")
-    try:
-        number = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = float("nan")
-    if not math.isfinite(number):
-        raise ValueError(f"found {value!r}; {_EXPECTED}")
-    return number
-
-
 class RegressionOptions(TaskOptions):
     """Options of a regression task."""
 
@@ -83,7 +69,15 @@ class Regression(Task):
         value = row.get(options.label)
         if says_nothing(value, options):
             return None
-        number = number_in(value)
+        if isinstance(value, str) and _NUMBER.fullmatch(value.strip()) is None:
+            hint = "; write decimals with a point" if re.fullmatch(r"\s*[-+]?[0-9]+,[0-9]+\s*", value) else ""
+            raise ValueError(f"found {brief(value)}; {_EXPECTED}{hint}")
+        try:
+            number = float("nan") if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError, OverflowError):
+            number = float("nan")
+        if not math.isfinite(number):
+            raise ValueError(f"found {value!r}; {_EXPECTED}")
         stats.number(number)
         return number
 
