@@ -259,7 +259,21 @@ class Collator:
 
     def from_sources(self, sources: Sequence[Source], drawn: Sequence[DrawnRow], most: int | None = None) -> Batch:
         """Build a batch from drawn rows, with the texts that belong to them."""
-        return self.batch([item for one in drawn for item in _items(sources[one.source], one)], most)
+        items = [item for one in drawn for item in _items(sources[one.source], one)]
+        asked = {task for one in drawn for task in one.tasks}
+        for source in (source for source in sources if not asked.isdisjoint(source.label_rows)):
+            for name in (name for name in source.label_rows if name in asked):
+                items += self._label_items(name, source)
+        return self.batch(items, most)
+
+    def _label_items(self, task: str, source: Source) -> list[Item]:
+        """Return the texts of a task's labels, of which a teacher says nothing."""
+        pairs = zip(self.tasks[task].label_targets, source.label_rows[task], strict=False)
+        unknown = np.full((1, self.tasks[task].head.size), np.nan, dtype=np.float32)
+        taught = {task: unknown} if task in source.teacher_logits else {}
+        return [
+            Item(row.ids, row.type_ids, row.word_tokens, (task,), {task: target}, taught) for target, row in pairs
+        ]
 
 
 def _items(source: Source, drawn: DrawnRow) -> Iterator[Item]:

@@ -34,6 +34,7 @@ class Source:
         teacher_logits: for each task that has a teacher, what the teacher answers: a line a row, or a line a word.
         companion_of: for each row the place in `tasks` of the task that reads it beside the row that it follows; -1 for
             a row that stands for itself. None where all do.
+        label_rows: for each task whose labels are texts these texts.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Source:
     carries: Mapping[str, NDArray[np.int32]]
     teacher_logits: Mapping[str, Matrices] = field(default_factory=dict[str, Matrices])
     companion_of: NDArray[np.int16] | None = None
+    label_rows: Mapping[str, Sequence[TokenRow]] = field(default_factory=dict[str, "Sequence[TokenRow]"])
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -117,6 +119,11 @@ def encode_table(
     type_ids = data.column("type_ids")
     return Source(
         companion_of=_companions(table, tuple(own)),
+        label_rows={
+            name: tokens.rows(task.label_texts, None, [None] * len(task.label_texts))
+            for name, task in own.items()
+            if task.label_texts
+        },
         name=table.feed.name,
         split=table.feed.split,
         tasks=tuple(own),

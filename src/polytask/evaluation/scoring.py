@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from polytask.data.encode import Source
-from polytask.data.engine import Engine
+from polytask.data.engine import Engine, outputs_of
 from polytask.data.groups import groups_by_length
 from polytask.errors import TrainingError
 from polytask.evaluation.bootstrap import score_intervals
@@ -82,6 +82,8 @@ class Scorer:
                     else (np.empty((0, task.head.size), np.float32))
                 )
                 require_finite(name, outputs, source)
+                if name in source.label_rows:
+                    outputs = task.against(outputs, outputs_of(engine, name, source.label_rows[name]))
                 labels, predictions, places = scored(task, labels_of(source, name), task.decode(outputs, words))
                 found[name] = TaskPredictions(name, source, labels, predictions, outputs, words, places)
         return {task: found[task] for task in self._tasks if task in found}

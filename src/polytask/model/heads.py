@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -122,6 +123,18 @@ class VectorHead(RowHead):
         return torch.stack(weights).sum() if weights else torch.zeros(())
 
 
+class MatchingHead(VectorHead):
+    """Vectors of one length: their product is their cosine times a factor that is learned within bounds."""
+
+    def __init__(self, spec: HeadSpec, config: Any) -> None:  # noqa: ANN401
+        super().__init__(spec, config)
+        self.log_scale = nn.Parameter(torch.tensor([math.log(20.0)]))
+
+    def answer(self, pooled: Tensor, read: Tensor | None = None) -> Tensor:
+        length = torch.exp(0.5 * self.log_scale.clamp(0.0, math.log(100.0)))
+        return length * nn.functional.normalize(super().answer(pooled, read), dim=-1)
+
+
 class OwnHead(Head):
     """A module of a user's own between the pooled states and the outputs.
 
@@ -169,7 +182,7 @@ def _linear(width: int, size: int, deviation: float) -> nn.Linear:
 
 
 HEADS.base = nn.Module
-HEADS.update({"row": RowHead, "vector": VectorHead, "word": WordHead})
+HEADS.update({"row": RowHead, "matching": MatchingHead, "vector": VectorHead, "word": WordHead})
 
 
 def build_head(spec: HeadSpec, config: Any) -> Head:  # noqa: ANN401

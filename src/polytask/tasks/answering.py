@@ -46,6 +46,21 @@ class Answering(ABC):
         return False
 
     @property
+    def label_texts(self) -> tuple[str, ...]:
+        """The texts of the labels, where the model reads them as it reads rows; empty where it knows its labels."""
+        return ()
+
+    def against(self, outputs: Outputs, labels: Outputs) -> Outputs:
+        """Return the outputs that `decode` takes: rows x answer_size.
+
+        Args:
+            outputs: what the head says of rows.
+            labels: what it says of `label_texts`.
+        """
+        del labels
+        return outputs
+
+    @property
     def gives_vectors(self) -> bool:
         """Whether an answer is a vector to compare texts by, and no label."""
         return False

@@ -32,6 +32,11 @@ class Objective(ABC):
     def head(self) -> HeadSpec:
         """What the task asks of its head; what it reads of other tasks is added by `head_specs`."""
 
+    @property
+    def label_targets(self) -> tuple[int, ...]:
+        """Targets that mark the texts of labels, in the order of `label_texts`: these pass beside the rows of a batch."""
+        return ()
+
     def on_encoder(self, width: int) -> Self:
         """Return the task on an encoder whose states have so many numbers. Raises ValueError where it does not fit."""
         del width

@@ -256,7 +256,7 @@ class Differentiator:
 
     def _added(self, task: str, errors: Sequence[tuple[Tensor, Tensor]]) -> tuple[Floats, Floats]:
         """Return a task's errors by class and their counts, over all pieces and processes."""
-        sums = np.zeros((2, self.tasks[task].head.size))
+        sums = np.zeros((2, self.tasks[task].answer_size))
         for pair in errors:
             sums += torch.stack(pair).double().cpu().numpy()
         added = np.array(self.world.all_reduce_sum(sums.flatten().tolist())).reshape(sums.shape)
