@@ -17,8 +17,8 @@ from polytask.tasks.bio import is_bio
 from polytask.terms import Label
 
 WORDS = ["Ann", "met", "Bo", "Li"]
-# Their rows are of several texts, which are judged together: test_embedding.py has their laws.
-OF_SEVERAL_TEXTS = {"embedding"}
+# Their losses compare texts with one another: test_embedding.py and test_matching.py have their laws.
+OF_SEVERAL_TEXTS = {"embedding", "matching"}
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def random_outputs(task: Task, rows: int) -> Tensor:
 
 
 def test_every_task_type_has_a_case() -> None:
-    assert len(TASKS) == 5
+    assert len(TASKS) == 6
     assert {case.type for case in CASES.values()} | OF_SEVERAL_TEXTS == set(TASKS)
     for name, kind in TASKS.items():
         assert kind.type_name == name
