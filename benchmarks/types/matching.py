@@ -3,10 +3,10 @@
     python -m benchmarks.types.matching --data ../shared/data
     python -m benchmarks.types.matching --data ../shared/data --sets ag_news --rows 400 --seeds 13
 
-`seen`: AG News (4 topics) and the intents of SNIPS (7), as `matching` and as `classification`, on the same rows with the
-same seed. `unseen`: trained without the rows of the held-out labels, which are added when the model answers; recall is
-over the test rows of these labels, with all labels to choose from, and `among` with the held-out ones alone (chance: one
-in their number). Runs are kept under benchmarks/results/types/.
+AG News (4 topics) and the intents of SNIPS (7) as `matching` and as `classification`, on the same rows with the same
+seed. `unseen`: trained without the rows of the held-out labels, which are added when the model answers; recall is over
+the test rows of these labels, with all labels to choose from, and `among` with the held-out ones alone (chance: one in
+their number). Runs are kept under benchmarks/results/types/.
 """
 
 from __future__ import annotations

@@ -287,8 +287,10 @@ def predict(
     how = read_long(long)
     columns = Columns(tuple(text or ()), tuple(keep or ()))
     loaded = load_model(model, device, precision)
+    if labels is not None:
+        loaded = loaded.with_labels(read_labels(labels))
     answer_lines(
-        loaded if labels is None else loaded.with_labels(read_labels(labels)), file, chosen, long=how, out=out, to=to, spans=spans, columns=columns,
+        loaded, file, chosen, long=how, out=out, to=to, spans=spans, columns=columns,
         written=read_written(written), say=say,
     )  # fmt: skip
 

@@ -271,9 +271,7 @@ class Collator:
         pairs = zip(self.tasks[task].label_targets, source.label_rows[task], strict=False)
         unknown = np.full((1, self.tasks[task].head.size), np.nan, dtype=np.float32)
         taught = {task: unknown} if task in source.teacher_logits else {}
-        return [
-            Item(row.ids, row.type_ids, row.word_tokens, (task,), {task: target}, taught) for target, row in pairs
-        ]
+        return [Item(row.ids, row.type_ids, row.word_tokens, (task,), {task: target}, taught) for target, row in pairs]
 
 
 def _items(source: Source, drawn: DrawnRow) -> Iterator[Item]:

@@ -7,7 +7,9 @@ from typing import Any
 
 from polytask.errors import ConfigError
 
-_EXPECTED = "expected labels with their texts, such as `sports: news about sport`; under the task's name where several ask"
+_EXPECTED = (
+    "expected labels with their texts, such as `sports: news about sport`; under the task's name where several ask"
+)
 
 
 def read_labels(file: Path) -> dict[str, Any]:

@@ -124,7 +124,7 @@ class Model(Result):
         """Return a model that answers with other labels, where a task's labels are texts (`type: matching`).
 
         Args:
-            labels: for each task its labels with their texts, which are added, or described anew; None takes a label out.
+            labels: for each task its labels with their texts, which are added, or described anew; None takes one out.
                 Of a model with one such task the labels alone.
 
         Raises ConfigError naming what cannot be.

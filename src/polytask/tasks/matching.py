@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -122,7 +122,7 @@ class Matching(Classification):
         return None if chosen is None else balanced_weights(self.counts[:trained])
 
     def logits(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits of the texts for the labels of training, and their targets; the labels' texts are among them.
+        """Return the texts' logits for the labels of training, and their targets.
 
         Args:
             outputs, targets: of texts and of labels' texts, in any order.
@@ -187,7 +187,9 @@ def described(value: Mapping[Any, Any]) -> dict[str, Any]:
         if name in found:
             raise ValueError(f"found the label {name!r} twice")
         if text is not None and (not isinstance(text, str) or not text.strip()):
-            raise ValueError(f"the label {name!r} is described by {text!r}; expected a text, such as `{name}: news about it`")
+            raise ValueError(
+                f"the label {name!r} is described by {text!r}; expected a text, such as `{name}: news about it`"
+            )
         found[name] = text
     return found
 

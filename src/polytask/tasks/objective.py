@@ -34,7 +34,7 @@ class Objective(ABC):
 
     @property
     def label_targets(self) -> tuple[int, ...]:
-        """Targets that mark the texts of labels, in the order of `label_texts`: these pass beside the rows of a batch."""
+        """Targets that mark the labels' texts, in the order of `label_texts`: they pass beside the rows of a batch."""
         return ()
 
     def on_encoder(self, width: int) -> Self:

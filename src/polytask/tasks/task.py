@@ -40,7 +40,7 @@ class Task(LabelReader, Objective, Answering):
 
     @property
     def answer_size(self) -> int:
-        """How many numbers stand for a row's (or word's) answer: those of the head, unless it is compared with labels."""
+        """How many numbers stand for a row's (or word's) answer: as many as the head has, or as there are labels."""
         return self.head.size
 
     @property
