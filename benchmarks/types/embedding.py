@@ -74,11 +74,13 @@ def measure(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]
     rows = {split: rows_of(options.data, name, split, few) for split in ("dev", "test")}
     rows["train"] = rows_of(options.data, name, "train", options.rows)
     found: dict[str, Any] = {"set": name, "seed": seed, "rows": {split: len(one) for split, one in rows.items()}}
+    rate: Row = {} if options.learning_rate is None else {"learning_rate": options.learning_rate}
+    found["learning_rate"] = options.learning_rate
     with tempfile.TemporaryDirectory() as folder:
         data = {split: str(Path(folder, f"{split}.jsonl")) for split in rows}
         for split, listed in rows.items():
             Path(data[split]).write_text("".join(json.dumps(row) + "\n" for row in listed), "utf-8")
-        for when, more in (("before", {"max_steps": 1, "learning_rate": 1e-12}), ("after", {})):
+        for when, more in (("before", {"max_steps": 1, "learning_rate": 1e-12}), ("after", rate)):
             values = {
                 "encoder": options.encoder,
                 "max_tokens": 64,
@@ -99,12 +101,14 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[13, 14, 15])
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--learning-rate", type=float, help="by default the recipe's")
     parser.add_argument("--rows", type=int, help="only so many training rows, and half as many dev and test rows")
     parser.add_argument("--out", type=Path, default=HERE)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     for name in options.sets:
         part = "" if options.rows is None else f"-{options.rows}"
+        part += "" if options.learning_rate is None else f"-{options.learning_rate:g}"
         files = [options.out / f"embedding-{name}{part}-{seed}.json" for seed in options.seeds]
         for file, seed in zip(files, options.seeds, strict=True):
             keep(file, measure, options, name, seed)

@@ -209,4 +209,4 @@ def test_tasks_are_measured_and_compared_with_it(tiny: Path, tmp_path: Path) -> 
     pt.compare(given, tmp_path / "compared", arms=["single", "global"], seeds=2)
     told = json.loads((tmp_path / "compared" / "comparison.json").read_text("utf-8"))
     assert told["tasks"]["near"]["metric"] == "recall@1"
-    pt.relate(given, tmp_path / "related")
+    pt.relate({**given, "train": {**given["train"], "epochs": 12, "max_steps": None}}, tmp_path / "related")
