@@ -29,7 +29,7 @@ from polytask.tasks.arrays import sigmoid, softmax
 from polytask.tasks.question import TypedQuestion, between_levels
 from samples import close
 
-with mock.patch.object(import_utils, "is_serve_available", return_value=True):  # it asks for a package that this needs not
+with mock.patch.object(import_utils, "is_serve_available", return_value=True):  # it asks for one more package
     from transformers.cli.serving import systemone
 
 TEXT = "Ingrid's café in Lyon was not bad at all."

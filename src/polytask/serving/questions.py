@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
@@ -180,7 +180,7 @@ def read_asking(body: bytes, options: ServeOptions) -> Asking:
 
 
 @contextmanager
-def _at(*places: str) -> Iterator[None]:
+def _at(*places: str) -> Generator[None]:
     """Tell where a value was refused."""
     try:
         yield

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from polytask.tasks.arrays import Outputs, rounded
+from polytask.tasks.arrays import Floats, Outputs, rounded
 from polytask.tasks.cells import brief
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import says_nothing
@@ -158,7 +158,13 @@ class Regression(Task):
             )
         low, high = self._ends
         count = len(question.options)
-        return lambda outputs: between_levels((float(self.decode(outputs[None])[0]) - low) / (high - low), count)
+
+        def answer(outputs: Outputs) -> Floats:
+            (value,) = self.decode(outputs[None])
+            assert isinstance(value, float)
+            return between_levels((value - low) / (high - low), count)
+
+        return answer
 
     @property
     def _ends(self) -> tuple[float, float] | None:
