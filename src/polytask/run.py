@@ -16,6 +16,7 @@ import yaml
 from polytask.artifact.folder import save_bundle
 from polytask.assemble import Assembly, versions
 from polytask.config import Config
+from polytask.config.row_files import ROWS, with_row_files
 from polytask.errors import ConfigError, OutputError, PolytaskError, TrainingError, UserError
 from polytask.files import reason, sweep, write_json, write_text
 from polytask.lock import FILE as LOCK
@@ -98,6 +99,7 @@ def assemble_together(
                 held.enter_context(locked(folder))
                 sweep_run(folder)
                 require_free(folder, resume=resume)
+                config = with_row_files(config, folder, write=True)
             if world.size > config.train.batch_size:
                 found = f"found {config.train.batch_size}, fewer than the {world.size} processes"
                 raise ConfigError(f"train.batch_size: {found}")
@@ -112,7 +114,9 @@ def assemble_together(
         raise error
     if told is not None:
         raise UserError(str(told))
-    return assembly if assembly is not None else build(config)
+    if assembly is not None:
+        return assembly
+    return build(config if folder is None else with_row_files(config, folder, write=False))
 
 
 def require_free(folder: Path, *, resume: bool) -> None:
@@ -121,11 +125,11 @@ def require_free(folder: Path, *, resume: bool) -> None:
         raise OutputError(f"{folder}: this run is complete; its model is in {folder / 'model'}; name another folder")
     held = sorted(item.name for item in folder.iterdir() if item.name != LOCK)
     # What is written before all else; a run that was stopped then has nothing to go on from, and begins.
-    begun = resume and set(held) <= {"config.yaml", "log.txt", "events.jsonl"}
+    begun = set(held) <= {ROWS} or (resume and set(held) <= {"config.yaml", "log.txt", "events.jsonl", ROWS})
     if held and not begun and not is_run(folder):
         listed = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
         raise OutputError(f"{folder}: the folder holds other files ({listed}) and no run; name a new folder")
-    if held and not resume:
+    if held and not resume and set(held) != {ROWS}:
         raise OutputError(f"{folder}: a run was begun here; add --resume to go on with it, or name another folder")
 
 

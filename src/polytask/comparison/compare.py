@@ -18,6 +18,7 @@ from polytask.comparison.record import Findings, to_json
 from polytask.comparison.runs import RunStore, run_arms
 from polytask.comparison.statistics import compare_arms
 from polytask.config import Config, values_of
+from polytask.config.row_files import with_row_files
 from polytask.errors import ConfigError, OutputError
 from polytask.files import write_json
 from polytask.lock import locked
@@ -115,6 +116,7 @@ def compare(
         raise ConfigError(f"--jobs: found {jobs}; at least one run trains at a time")
     asked, named = asked_arms(arms, named or {}, grid, arms_file)
     with locked(folder):
+        checked = with_row_files(checked, folder, write=True)
         before = read_earlier(folder, checked)
         wanted, variants = before.with_arms(asked, named)
         prepared = prepare(checked, wanted, variants)

@@ -23,6 +23,7 @@ from polytask.comparison.merging import is_of
 from polytask.comparison.preparation import judged_by
 from polytask.comparison.runs import RunStore
 from polytask.config import Config, values_of, without_test
+from polytask.config.row_files import ROWS, with_row_files
 from polytask.errors import ConfigError, OutputError, TrainingError, UserError
 from polytask.files import put_in_place, read_json, write_json, write_text
 from polytask.lock import FILE as LOCK
@@ -107,14 +108,16 @@ def auto(
             f"tasks: found {', '.join(checked.tasks)} alone; with one task there is nothing to share: train it"
         )
     with locked(folder):
+        checked = with_row_files(checked, folder, write=False)
         _require_free(folder, checked)
+        checked = with_row_files(checked, folder, write=True)
         return _Search(checked, options, folder).run()
 
 
 def _require_free(folder: Path, config: Config) -> None:
     """Raise OutputError unless a folder is empty, or holds a search of the same configuration."""
     held = sorted(
-        item.name for item in folder.iterdir() if item.name not in (LOCK, f".{CONFIG}")
+        item.name for item in folder.iterdir() if item.name not in (LOCK, f".{CONFIG}", ROWS)
     )  # as a kill leaves it
     if held and not is_of(folder, config, CONFIG):
         what = "the search of another configuration" if (folder / CONFIG).is_file() else f"other files ({held[0]})"

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from polytask.config import Config
+from polytask.config.row_files import ROWS
 from polytask.errors import OutputError
 from polytask.files import discard, parse_json, put_in_place, read_json, remove, sweep, write_json, write_text
 from polytask.lock import FILE as LOCK
@@ -41,7 +42,7 @@ def has_search(folder: Path) -> bool:
     """Whether a search was begun in a folder. Raises OutputError when other files lie there."""
     held = sorted(item.name for item in folder.iterdir() if item.name != LOCK)
     begun = SETTINGS in held
-    if not begun and not set(held) <= {CONFIG, f".{CONFIG}", f".{SETTINGS}"}:  # as a kill may leave it
+    if not begun and not set(held) <= {CONFIG, f".{CONFIG}", f".{SETTINGS}", ROWS}:  # as a kill may leave it
         listed = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
         raise OutputError(f"{folder}: the folder holds other files ({listed}) and no search; name a new folder")
     return begun

@@ -13,6 +13,7 @@ import yaml
 from polytask.api import as_config
 from polytask.assemble import assemble
 from polytask.config import Config, values_of, without_test
+from polytask.config.row_files import with_row_files
 from polytask.crew import GO_ON
 from polytask.errors import ConfigError, Interrupted, PolytaskError, TrainingError
 from polytask.files import read_json, write_json, write_text
@@ -79,6 +80,7 @@ def tune(
         raise ConfigError(f"--seed: found {chosen}; expected a whole number from 0 to {2**63 - 1}")
     require_searchable(axes, full)
     with locked(folder), quiet():
+        full = with_row_files(full, folder, write=True)
         ready = _prepare(folder, full, axes, chosen, prune=prune)
         trained = _Search(ready, trials, jobs, keep).run()
         record = _conclude(ready, trials)
