@@ -14,6 +14,7 @@ from torch import Tensor
 
 from polytask.tasks import METRICS, TASKS, LabelStats, Task, smaller_is_better
 from polytask.tasks.bio import is_bio
+from polytask.tasks.question import TypedQuestion
 from polytask.terms import Label
 
 WORDS = ["Ann", "met", "Bo", "Li"]
@@ -335,3 +336,23 @@ def test_training_errors_lie_between_0_and_1_and_are_those_of_the_outputs(case: 
         assert counts.sum() > 0
         perfect = torch.equal(outputs, perfect_outputs(task, labels))
         assert (float((sums / counts.clamp(min=1)).max()) < 0.01) == perfect
+
+
+def test_every_typed_question_that_a_task_lists_is_answered(case: Case) -> None:
+    task, labels = fit(case)
+    outputs = random_outputs(task, len(labels)).numpy()
+    for question in task.typed_questions:
+        found = task.asked(question)(outputs[0])
+        assert found.shape == (len(question.options),)
+        assert found.sum() == pytest.approx(1.0)
+        assert (found >= 0).all()
+        assert question.answer(found)["type"] == question.type
+    listed = {question.type for question in task.typed_questions}
+    for other in (
+        TypedQuestion("choice", ("nothing",)),
+        TypedQuestion("noul", label="nothing"),
+        TypedQuestion.score(["a"]),
+    ):
+        if other.type != "score" or "score" not in listed:
+            with pytest.raises(ValueError, match=r"\w"):
+                task.asked(other)

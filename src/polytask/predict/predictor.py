@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from polytask.data.groups import groups_by_length
 from polytask.data.tokens import Tokenization, TokenRow
 from polytask.data.windows import Long, WindowEngine, count_windows
 from polytask.errors import ConfigError, DataError, ModelError, OutputError, UserError, nearest
+from polytask.predict.asking import answer_questions, plan_questions, require_state
 from polytask.predict.record import Query, Record, queries_of, shown
 from polytask.result import Result, listed
 from polytask.tabular import rows_in
@@ -39,12 +40,16 @@ class TextPrediction:
         predictions: by task: a class, labels, a value, or entities.
         truncated: whether a part of the text was left out, since it was longer than the model reads.
         windows: how many windows it was read in; 1 where it fits.
+        tokens: how many the encoder was given, those of all encodings of the record together.
+        outputs: of the heads of tasks on texts, before they became predictions.
     """
 
     text: str | tuple[str, str]
     predictions: dict[str, Any]
     truncated: bool
     windows: int = 1
+    tokens: int = 0
+    outputs: Mapping[str, Outputs] = field(default_factory=dict[str, Outputs], repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `polytask predict` prints."""
@@ -158,6 +163,25 @@ class Model(Result):
         model = self if labels is None else self.with_labels(labels)
         return [answer.predictions for answer in model.answers(texts, tasks, long=long)]
 
+    def ask(
+        self, state: Record, questions: Mapping[str, Mapping[str, Any]], *, long: Long = "truncate"
+    ) -> dict[str, dict[str, Any]]:
+        """Answer typed questions about one text (pair, row), all of them in one pass, and return the answers by name.
+
+        >>> model.ask("A moving film.", {"sentiment": {"type": "noul"}})  # doctest: +SKIP
+        {"sentiment": {"type": "noul", "noul": 0.97}}
+
+        Args:
+            questions: by name, as `POST /v1/systemone` takes them: `choice`, `score` or `noul`; each is named after the
+                task that answers it, or names one in its instructions.
+
+        Raises DataError for a question that no head answers, with the list of what can be asked.
+        """
+        planned = plan_questions(self.tasks, questions)
+        require_state(state, self.tasks, planned)
+        (found,) = self.answers([state], list(dict.fromkeys(one.task for one in planned)), long=long)
+        return answer_questions(planned, found.outputs)
+
     def answers(
         self, records: Iterable[Record], tasks: Sequence[str] | None = None, *, long: Long = "truncate"
     ) -> Iterator[TextPrediction]:
@@ -203,9 +227,11 @@ class Model(Result):
             [query.text for query in queries], [query.pair for query in queries], [query.words for query in queries]
         )
         predictions: list[dict[str, Any]] = [{} for _ in block]
+        outputs: list[dict[str, Outputs]] = [{} for _ in block]
         for group in groups_by_length([len(row.ids) for row in rows]):
-            for index, found in self._run(engine, [queries[i] for i in group], [rows[i] for i in group]):
+            for index, found, said in self._run(engine, [queries[i] for i in group], [rows[i] for i in group]):
                 predictions[index].update(found)
+                outputs[index].update(said)
         by_record: list[list[int]] = [[] for _ in block]
         for place, query in enumerate(queries):
             by_record[query.record].append(place)
@@ -217,13 +243,15 @@ class Model(Result):
                 ordered,
                 any(row.truncated for row in own),
                 max(count_windows(row, tokens) for row in own),
+                sum(len(row.ids) for row in own),
+                outputs[index],
             )
         if wrong is not None:
             raise wrong
 
     def _run(
         self, engine: Engine, queries: Sequence[Query], rows: Sequence[TokenRow]
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
+    ) -> Iterator[tuple[int, dict[str, Any], dict[str, Outputs]]]:
         said = engine.run(rows, [query.tasks for query in queries])
         for query, row, outputs in zip(queries, rows, said, strict=True):
             words = row.words
@@ -237,6 +265,7 @@ class Model(Result):
                     )
                     for task in query.tasks
                 },
+                {task: outputs[task] for task in query.tasks if self.tasks[task].level == "row"},
             )
 
     def _against(self, name: str, outputs: Outputs) -> Outputs:

@@ -17,6 +17,7 @@ from polytask.serving.batcher import Answering
 from polytask.serving.messages import Health, PredictRequest, PredictResponse, Problem, TasksResponse
 from polytask.serving.middleware import RequestMiddleware
 from polytask.serving.options import ServeOptions
+from polytask.serving.questions import Faults, SystemOneRequest, SystemOneResponse
 from polytask.serving.service import Service
 from polytask.version import __version__
 
@@ -62,9 +63,13 @@ def create_app(
     answers = _refusals(400, 401, 408, 413, 422, 429, 500, 503, 504)
     answers[200] = {"content": {"application/json": {"example": example[1]}}}
     # The route reads the body itself: sizes first, and beside the event loop.
-    body = {"required": True, "content": {"application/json": {"schema": {"$ref": f"{_SCHEMAS}PredictRequest"}}}}
-    route = api.post("/predict", response_model=PredictResponse, responses=answers, openapi_extra={"requestBody": body})
-    route(service.predict)
+    body = {"requestBody": _body("PredictRequest")}
+    api.post("/predict", response_model=PredictResponse, responses=answers, openapi_extra=body)(service.predict)
+    faulty: dict[int | str, dict[str, Any]] = {422: {"model": Faults, "description": "no head answers the questions"}}
+    refusals = _refusals(400, 401, 408, 413, 429, 500, 503, 504) | faulty
+    body = {"requestBody": _body("SystemOneRequest")}
+    route = api.post("/v1/systemone", response_model=SystemOneResponse, responses=refusals, openapi_extra=body)
+    route(service.ask)
     api.get("/tasks", response_model=TasksResponse, responses=_refusals(401))(service.tasks)
     unready: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": _REFUSALS[503]}}
     api.get("/health", response_model=Health, responses=unready)(service.health)
@@ -83,6 +88,11 @@ def create_app(
     return RequestMiddleware(
         api, service.options, service.metrics, frozenset([*api.openapi()["paths"], "/openapi.json"])
     )
+
+
+def _body(form: str) -> dict[str, Any]:
+    """Return what the OpenAPI document says of a body."""
+    return {"required": True, "content": {"application/json": {"schema": {"$ref": f"{_SCHEMAS}{form}"}}}}
 
 
 def _refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
@@ -109,13 +119,17 @@ def _document(api: FastAPI, service: Service, example: dict[str, Any]) -> None:
     form["properties"]["texts"]["maxItems"] = service.options.max_texts
     names = next(part for part in form["properties"]["tasks"]["anyOf"] if part["type"] == "array")
     names["items"]["enum"] = list(service.names)
+    asked = SystemOneRequest.model_json_schema(ref_template=_SCHEMAS + "{model}")
+    found["components"]["schemas"] |= {**asked.pop("$defs", {}), "SystemOneRequest": asked}
+    if service.typed_example is not None:
+        asked["examples"] = [service.typed_example]
     if service.options.api_key is not None:
         keys = {
             "bearer": {"type": "http", "scheme": "bearer"},
             "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         }
         found["components"]["securitySchemes"] = keys
-        for path in ("/predict", "/tasks", "/metrics"):
+        for path in ("/predict", "/v1/systemone", "/tasks", "/metrics"):
             for operation in found["paths"][path].values():
                 operation["security"] = [{name: []} for name in keys]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 from polytask.errors import PolytaskError, nearest
 from polytask.serving.options import ServeOptions
@@ -24,6 +24,7 @@ _OTHERS = frozenset("-0123456789tfnNI")
 # Reads the one value that begins somewhere; here never an object or a list.
 _DECODER: Any = json.JSONDecoder()
 _scan: Callable[[str, int], tuple[Any, int]] = _DECODER.scan_once
+Reader: TypeAlias = "Callable[[Values, ServeOptions], Any]"
 
 
 class Refused(PolytaskError):
@@ -39,20 +40,32 @@ def read_body(body: bytes, options: ServeOptions) -> dict[str, Any]:
 
     Raises Refused where it is of another form or too large, ValueError where it is no JSON in UTF-8.
     """
-    values = _Values(body.decode(json.detect_encoding(body), "surrogatepass"))
+    return read_fields(body, _READERS, options, UNFORMED)
+
+
+def read_fields(body: bytes, readers: Mapping[str, Reader], options: ServeOptions, unformed: str) -> dict[str, Any]:
+    """Return the object that a body holds, each of its values as its reader takes it.
+
+    Args:
+        readers: by key; others are refused.
+        unformed: what is told where the body is no object.
+
+    Raises Refused and ValueError as `read_body` does.
+    """
+    values = Values(body.decode(json.detect_encoding(body), "surrogatepass"))
     if values.next() in _OTHERS | {"[", '"'}:
-        raise Refused(422, UNFORMED)
+        raise Refused(422, unformed)
     found: dict[str, Any] = {}
     for key in values.names():
-        if key not in _READERS:
-            raise Refused(422, f"found the key {key[:80]!r}; {nearest(key[:80], _READERS)}")
-        found[key] = _READERS[key](values, options)
+        if key not in readers:
+            raise Refused(422, f"found the key {key[:80]!r}; {nearest(key[:80], readers)}")
+        found[key] = readers[key](values, options)
     if values.next():
         raise json.JSONDecodeError("Extra data", values.text, values.at)
     return found
 
 
-class _Values:
+class Values:
     """The values of a JSON text, one after another.
 
     Attributes:
@@ -127,18 +140,18 @@ class _Values:
         self.at += 1
 
 
-def _read_texts(values: _Values, options: ServeOptions) -> list[Any]:
+def _read_texts(values: Values, options: ServeOptions) -> list[Any]:
     if values.next() != "[":
         values.refuse("texts", "input should be a valid list")
     found: list[Any] = []
     for _ in values.items():
         if len(found) == options.max_texts:
             raise Refused(422, f"texts: found more than {len(found)}; at most {len(found)} a request")
-        found.append(_read_record(values, f"texts[{len(found)}]", options.max_characters))
+        found.append(read_record(values, f"texts[{len(found)}]", options.max_characters))
     return found
 
 
-def _read_record(values: _Values, place: str, most: int) -> Any:  # noqa: ANN401
+def read_record(values: Values, place: str, most: int) -> Any:  # noqa: ANN401
     """Take a text, a pair, or a row of texts and lists of texts, of so many characters at most."""
     kind = values.next()
     if kind == '"':
@@ -164,7 +177,7 @@ def _read_record(values: _Values, place: str, most: int) -> Any:  # noqa: ANN401
     return row
 
 
-def _read_list(values: _Values, place: str, size: int, most: int) -> list[str]:
+def _read_list(values: Values, place: str, size: int, most: int) -> list[str]:
     """Take a list of texts, of which each counts for a character more, so that empty ones count too."""
     found: list[str] = []
     for item in values.texts(place, f"expected {KINDS}"):
@@ -180,7 +193,7 @@ def _counted(text: str, size: int, place: str, most: int) -> str:
     return text
 
 
-def _read_tasks(values: _Values, options: ServeOptions) -> list[str] | None:
+def _read_tasks(values: Values, options: ServeOptions) -> list[str] | None:
     del options
     if values.next() == "n":
         return values.scalar()
@@ -194,4 +207,4 @@ def _read_tasks(values: _Values, options: ServeOptions) -> list[str] | None:
     return found
 
 
-_READERS: dict[str, Callable[[_Values, ServeOptions], Any]] = {"texts": _read_texts, "tasks": _read_tasks}
+_READERS: dict[str, Reader] = {"texts": _read_texts, "tasks": _read_tasks}

@@ -14,14 +14,14 @@ from polytask.serving.options import ServeOptions
 Row: TypeAlias = dict[str, str | list[str]]
 
 
-def _clean(value: Any) -> Any:  # noqa: ANN401
+def clean(value: Any) -> Any:  # noqa: ANN401
     """Put a question mark for half of a surrogate pair, which JSON can write and no text holds."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "replace").decode()
     if isinstance(value, list):
-        return [_clean(item) for item in value]
+        return [clean(item) for item in value]
     if isinstance(value, dict):
-        return {_clean(key): _clean(item) for key, item in value.items()}
+        return {clean(key): clean(item) for key, item in value.items()}
     return value
 
 
@@ -35,7 +35,7 @@ def _one_of_three(value: Any) -> Any:  # noqa: ANN401
     row = isinstance(value, dict) and all(isinstance(item, str) or _is_texts(item) for item in value.values())
     if not (isinstance(value, str) or pair or row):
         raise ValueError(f"expected {KINDS}")
-    return _clean(value)
+    return clean(value)
 
 
 Text: TypeAlias = Annotated[str | tuple[str, str] | Row, BeforeValidator(_one_of_three)]
@@ -80,6 +80,9 @@ class TaskDescription(BaseModel):
     metric: str = Field(description="the main metric")
     scores: dict[str, dict[str, float | None]] = Field(description="by split and metric, as measured after training")
     rows: dict[str, int] = Field(description="labelled rows by split; the scores are of those of their split")
+    questions: list[dict[str, Any]] = Field(
+        default=[], description="a typed question of each kind that it answers, as POST /v1/systemone takes it"
+    )
 
 
 class ModelDescription(BaseModel):

@@ -6,12 +6,13 @@ import asyncio
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
 from polytask.errors import DataError, ModelError, UserError, nearest
+from polytask.predict.asking import QuestionError, answer_questions, plan_questions, require_state
 from polytask.predict.record import Record, queries_of
 from polytask.serving.about import encoder_of, range_of, rows_of, scores_of
 from polytask.serving.batcher import Answering, Batcher, QueueFull, Stopping, Ticket
@@ -19,18 +20,19 @@ from polytask.serving.body import UNFORMED, Refused
 from polytask.serving.examples import Example, examples_for
 from polytask.serving.messages import (
     ModelDescription,
-    PredictRequest,
     TaskDescription,
     TasksResponse,
     read_request,
 )
 from polytask.serving.metrics import Metrics
 from polytask.serving.options import ServeOptions
+from polytask.serving.questions import UNASKED, Fault, Misplaced, read_asking
 from polytask.tasks import Task
 
 if TYPE_CHECKING:
     from polytask.predict.predictor import TextPrediction
 
+_Read = TypeVar("_Read")
 # Bytes of a body that is read in the event loop; a larger one could stop it for milliseconds.
 SMALL_BODY = 16_384
 
@@ -68,10 +70,18 @@ class Service:
     def _examples(self) -> list[Example]:
         return examples_for(self._model.tasks.values(), self._model.tokens.vocabulary)
 
+    @functools.cached_property
+    def typed_example(self) -> dict[str, Any] | None:
+        """A request of typed questions that this model can answer; None where no task of it answers any."""
+        state = self._examples[0]
+        reading = {name: task for name, task in self._model.tasks.items() if _reads(task, state)}
+        asked = {name: found[0] for name, task in reading.items() if (found := _questions(name, task))}
+        return {"state": state if isinstance(state, str) else list(state), "questions": asked} if asked else None
+
     async def predict(self, request: Request) -> Response:
         """Answer texts for all tasks in one pass; the predictions are in the order of the texts."""
         try:
-            body = await self._read(request)
+            body = await self._read(request, read_request, UNFORMED)
         except Refused as error:
             raise HTTPException(error.status, str(error)) from None
         tasks = self._chosen(body.tasks)
@@ -83,6 +93,47 @@ class Service:
         self.metrics.answered(len(answers), truncated)
         request.state.log = {"texts": len(answers), "truncated": truncated}
         return JSONResponse(_content(answers))
+
+    async def ask(self, request: Request) -> Response:
+        """Answer typed questions (choice, score, noul) about one state; one pass answers all of them.
+
+        The protocol is that of decision servers. A question is answered by the task that it is named after, or that its
+        instructions name; of them nothing else is read, since a head knows what it was trained for.
+        """
+        try:
+            asking = await self._read(request, read_asking, UNASKED)
+            name = self._served(asking.model)
+            planned = plan_questions(self._model.tasks, asking.questions)
+            require_state(asking.state, self._model.tasks, planned)
+        except Refused as error:
+            return _refusal(error)
+        except QuestionError as error:
+            places = {one: ["body", "questions", one] if one else ["body", "questions"] for one in error.found}
+            return _faults(
+                [Fault(loc=[*places[one]], msg=told, type="value_error") for one, told in error.found.items()]
+            )
+        except DataError as error:
+            return _faults([Fault(loc=["body", "state"], msg=str(error), type="value_error")])
+        try:
+            answers = await self._answers([asking.state], self._chosen([one.task for one in planned]), request)
+        except HTTPException as error:
+            if error.status_code != 422:
+                raise
+            return _faults([Fault(loc=["body", "state"], msg=error.detail, type="value_error")])
+        if answers is None:
+            return Response(status_code=499)  # nobody reads it
+        (found,) = answers
+        self.metrics.answered(1, found.truncated)
+        request.state.log = {"questions": len(planned), "truncated": int(found.truncated)}
+        usage = {"input_tokens": found.tokens, "output_tokens": 0}
+        return JSONResponse({"model": name, "answers": answer_questions(planned, found.outputs), "usage": usage})
+
+    def _served(self, wanted: str | None) -> str:
+        """Return the model's name. Raises Refused where another one is asked for: none is put in its place."""
+        name = self.options.name or ""
+        if wanted is not None and name and wanted != name:
+            raise Refused(400, f"this server has the model {name!r}; requested {wanted[:80]!r}")
+        return name or wanted or ""
 
     async def tasks(self) -> Response:
         """Tell the model, its tasks with their labels and scores, the server's limits, and texts to try."""
@@ -111,15 +162,15 @@ class Service:
         """Tell the figures for Prometheus."""
         return Response(self.metrics.exposed(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    async def _read(self, request: Request) -> PredictRequest:
+    async def _read(self, request: Request, read: Callable[[bytes, ServeOptions], _Read], unformed: str) -> _Read:
         """Read a request's body: a large one beside the event loop, which goes on answering. Raises Refused."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-            raise Refused(422, UNFORMED)
+            raise Refused(422, unformed)
         body = await request.body()
         if len(body) <= SMALL_BODY:
-            return read_request(body, self.options)
-        return await asyncio.get_running_loop().run_in_executor(self._reader, read_request, body, self.options)
+            return read(body, self.options)
+        return await asyncio.get_running_loop().run_in_executor(self._reader, read, body, self.options)
 
     def close(self) -> None:
         """Answer what waits, and end the threads."""
@@ -184,6 +235,19 @@ class Service:
         raise HTTPException(504, f"the model did not answer within {limit:g} s; send fewer texts, or try again later")
 
 
+def _refusal(error: Refused) -> Response:
+    """Return the answer to a request of typed questions that has another form, or is too large."""
+    if error.status != 422:
+        return JSONResponse({"detail": str(error)}, error.status)
+    return _faults(
+        [error.fault if isinstance(error, Misplaced) else Fault(loc=["body"], msg=str(error), type="value_error")]
+    )
+
+
+def _faults(found: Sequence[Fault]) -> Response:
+    return JSONResponse({"detail": [fault.model_dump() for fault in found]}, 422)
+
+
 async def _gone(request: Request) -> None:
     """Return when the client has closed the connection."""
     while (await request.receive())["type"] != "http.disconnect":
@@ -201,7 +265,18 @@ def _described(name: str, task: Task, about: Mapping[str, Any]) -> TaskDescripti
         metric=task.metric,
         scores=scores_of(about, name),
         rows=rows_of(about, name),
+        questions=_questions(name, task),
     )
+
+
+def _questions(name: str, task: Task) -> list[dict[str, Any]]:
+    """Return a typed question of each kind that a task answers."""
+    found = {(one.type, one.label is None): one for one in reversed(task.typed_questions)}
+    return [one.to_json(name) for one in reversed(found.values())]
+
+
+def _reads(task: Task, state: Example) -> bool:
+    return (task.options.inputs.second is None) == isinstance(state, str)
 
 
 def _content(answers: Sequence[TextPrediction]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from polytask.tasks.arrays import Bools, Floats, Outputs
+from polytask.tasks.question import Probabilities, TypedQuestion
 from polytask.terms import Label, WordSpan
 
 
@@ -82,6 +83,18 @@ class Answering(ABC):
     def typical_range(self) -> tuple[float, float] | None:
         """Where most numbers of the training rows lie; None where labels are no numbers."""
         return None
+
+    @property
+    def typed_questions(self) -> tuple[TypedQuestion, ...]:
+        """Typed questions that the task answers, one of each kind; none by default."""
+        return ()
+
+    def asked(self, question: TypedQuestion) -> Probabilities:
+        """Return what answers a typed question from one text's outputs.
+
+        Raises ValueError, saying why, where the task cannot answer it.
+        """
+        raise ValueError(f"the task answers no {question.type} question")
 
     @property
     def absent(self) -> str | None:

@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from polytask.errors import nearest
 from polytask.tasks.arrays import Floats, Outputs, rounded, softmax
 from polytask.tasks.choice import Choice, ChoiceOptions, balanced_weights
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import label_text, says_nothing
+from polytask.tasks.question import Probabilities, TypedQuestion, truth_of
 from polytask.tasks.reader import Row
 from polytask.tasks.task import ON_DEV  # fmt: skip
 from polytask.terms import HeadSpec, Label, WordSpan
@@ -28,6 +30,15 @@ class ClassificationOptions(ChoiceOptions):
     class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = Field(
         default=None, description="weight of each class in the loss; balanced: inverse to its frequency"
     )
+
+    positive: str | None = Field(
+        default=None, description="the label that means yes where the task is asked a yes-or-no question (serving)"
+    )
+
+    @field_validator("positive", mode="before")
+    @classmethod
+    def _positive_is_read_as_in_the_rows(cls, value: Any) -> Any:  # noqa: ANN401
+        return None if value is None else label_text(value)
 
     @field_validator("class_weights")
     @classmethod
@@ -80,6 +91,10 @@ class Classification(Choice):
         if isinstance(options.class_weights, dict) and set(options.class_weights) != set(classes):
             odd = sorted(set(options.class_weights) ^ set(classes))
             raise ValueError(f"class_weights and the labels differ in {odd}; labels: {', '.join(classes)}")
+        if options.positive not in (None, *classes):
+            raise ValueError(
+                f"positive: found {options.positive!r}, which no training row has; labels: {', '.join(classes)}"
+            )
         return cls(name, options, classes, tuple(stats.labels[label] for label in classes))
 
     @property
@@ -119,6 +134,44 @@ class Classification(Choice):
             "label": self.classes[int(outputs.argmax())],
             "probabilities": {label: rounded(value) for label, value in zip(self.classes, probabilities, strict=True)},
         }
+
+    @property
+    def positive(self) -> str | None:
+        """The label that means yes: the one that the options name, or `true` beside `false`."""
+        if self.options.positive is not None:
+            return self.options.positive
+        return next((label for label in self.classes if label.lower() == "true"), None) if self._says_truth else None
+
+    @property
+    def _says_truth(self) -> bool:
+        return sorted(label.lower() for label in self.classes) == ["false", "true"]
+
+    @property
+    def typed_questions(self) -> tuple[TypedQuestion, ...]:
+        own = () if self.positive is None else (TypedQuestion("noul"),)
+        return TypedQuestion("choice", self.classes), *own, *(TypedQuestion("noul", label=one) for one in self.classes)
+
+    def asked(self, question: TypedQuestion) -> Probabilities:
+        if question.type == "choice":
+            places = self._places_of(question.options)
+            return lambda outputs: softmax(outputs[places].astype(np.float64) / self.temperature)
+        if question.type == "score":
+            raise ValueError("the labels are classes without an order; ask a choice question")
+        label = self.positive if question.label is None else question.label
+        if label is None:
+            raise ValueError(
+                "no label of the task is known to mean yes; name it in the configuration (`positive: LABEL`) before "
+                'training, or in the question: {"task": ..., "label": LABEL} as instructions'
+            )
+        (place,) = self._places_of([label])
+        return lambda outputs: truth_of(softmax(outputs.astype(np.float64) / self.temperature)[place])
+
+    def _places_of(self, labels: Sequence[str]) -> list[int]:
+        """Return the places of labels. Raises ValueError for one that the task does not know."""
+        for label in labels:
+            if label not in self._places:
+                raise ValueError(f"found the label {label[:80]!r}; {nearest(label[:80], self.classes)}")
+        return [self._places[label] for label in labels]
 
     def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
         scaled = outputs.astype(np.float64) / self.temperature

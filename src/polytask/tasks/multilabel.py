@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
+from polytask.errors import nearest
 from polytask.tasks.arrays import Bools, Floats, Outputs, rounded, sigmoid
 from polytask.tasks.calibration import CalibratedOptions, fit_temperature, two_classes
 from polytask.tasks.cells import brief, split_cell
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import label_text, says_nothing
+from polytask.tasks.question import Probabilities, TypedQuestion, truth_of
 from polytask.tasks.reader import Row
 from polytask.tasks.task import ON_DEV, Task
 from polytask.tasks.task_options import Names  # fmt: skip
@@ -201,6 +203,22 @@ class Multilabel(Task):
             "labels": [label for label, on in zip(self.classes, self._given(outputs).tolist(), strict=True) if on],
             "probabilities": {label: rounded(value) for label, value in zip(self.classes, probabilities, strict=True)},
         }
+
+    @property
+    def typed_questions(self) -> tuple[TypedQuestion, ...]:
+        return tuple(TypedQuestion("noul", label=label) for label in self.classes)
+
+    def asked(self, question: TypedQuestion) -> Probabilities:
+        label = question.label
+        if question.type != "noul" or label is None:
+            raise ValueError(
+                "each label is decided by itself; ask a noul question for each, with the instructions "
+                '{"task": ..., "label": LABEL}'
+            )
+        if label not in self._places:
+            raise ValueError(f"found the label {label[:80]!r}; {nearest(label[:80], self.classes)}")
+        place = self._places[label]
+        return lambda outputs: truth_of(float(sigmoid(outputs.astype(np.float64) / self.temperature)[place]))
 
     def _given(self, outputs: Outputs) -> Bools:
         return outputs >= self._cut_array

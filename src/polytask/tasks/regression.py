@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from polytask.tasks.arrays import Outputs, rounded
+from polytask.tasks.arrays import Floats, Outputs, rounded
 from polytask.tasks.cells import brief
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import says_nothing
 from polytask.tasks.objective import Objective
+from polytask.tasks.question import Probabilities, TypedQuestion, between_levels
 from polytask.tasks.reader import Row
 from polytask.tasks.task import Task
 from polytask.tasks.task_options import TaskOptions
@@ -142,6 +143,33 @@ class Regression(Task):
 
     def baseline(self, labels: Sequence[Label]) -> list[Label]:
         return [self.mean] * len(labels)
+
+    @property
+    def typed_questions(self) -> tuple[TypedQuestion, ...]:
+        ends = self._ends
+        return () if ends is None else (TypedQuestion.score([f"{end:g}" for end in ends]),)
+
+    def asked(self, question: TypedQuestion) -> Probabilities:
+        if question.type != "score":
+            raise ValueError("it answers a number; ask a score question")
+        if self._ends is None:
+            raise ValueError(
+                "its numbers have no stated ends, so that levels have no place among them (`range: [LOW, HIGH]`)"
+            )
+        low, high = self._ends
+        count = len(question.options)
+
+        def answer(outputs: Outputs) -> Floats:
+            (value,) = self.decode(outputs[None])
+            assert isinstance(value, float)
+            return between_levels((value - low) / (high - low), count)
+
+        return answer
+
+    @property
+    def _ends(self) -> tuple[float, float] | None:
+        """The least and the greatest number that there are; None where the options do not say."""
+        return getattr(self.options, "range", None)
 
     @property
     def typical_range(self) -> tuple[float, float]:

@@ -1,0 +1,183 @@
+"""Typed questions about one state: which head answers each, and the answers from the heads' outputs.
+
+Questions have the form of the protocol `POST /v1/systemone`. One pass answers all of them: however many questions a
+task is asked, it is run once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from polytask.errors import DataError, nearest
+from polytask.predict.record import Record, queries_of
+from polytask.tasks import Task
+from polytask.tasks.arrays import Outputs
+from polytask.tasks.cells import brief
+from polytask.tasks.question import QUESTION_TYPES, TRUTH, Probabilities, TypedQuestion
+
+MOST_QUESTIONS = 64
+_KEYS = ("type", "instructions", "criteria")
+_MOST_TOLD = 20
+
+
+class QuestionError(DataError):
+    """Questions that no head of the model answers.
+
+    Attributes:
+        found: what is wrong, by the question's name; "" for all of them.
+    """
+
+    def __init__(self, found: Mapping[str, str]) -> None:
+        self.found = found
+        super().__init__("\n".join(f"question {name!r}: {told}" if name else told for name, told in found.items()))
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A question, and the task whose head answers it."""
+
+    name: str
+    task: str
+    question: TypedQuestion
+    probabilities: Probabilities
+
+
+def plan_questions(tasks: Mapping[str, Task], questions: Mapping[str, Any]) -> list[Planned]:
+    """Return which head answers each question. Raises QuestionError, naming all that none can answer."""
+    if not isinstance(questions, Mapping) or not 0 < len(questions) <= MOST_QUESTIONS:  # pyright: ignore[reportUnnecessaryIsInstance]
+        found = f"{len(questions)} questions" if isinstance(questions, Mapping) else brief(questions)  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise QuestionError({"": f"questions: found {found}; expected an object of 1 to {MOST_QUESTIONS} by name"})
+    planned: list[Planned] = []
+    wrong: dict[str, str] = {}
+    for name, question in questions.items():
+        try:
+            planned.append(_plan(name, question, tasks))
+        except ValueError as error:
+            wrong[name] = str(error)
+    if wrong:
+        raise QuestionError(wrong)
+    return planned
+
+
+def require_state(record: Record, tasks: Mapping[str, Task], planned: Sequence[Planned]) -> None:
+    """Raise QuestionError, or DataError, where a state does not hold what a planned question's task reads."""
+    chosen = list(dict.fromkeys(one.task for one in planned))
+    reading = {name for query in queries_of(0, record, tasks, chosen, "state") for name in query.tasks}
+    wrong: dict[str, str] = {}
+    for one in planned:
+        if one.task not in reading:
+            inputs = tasks[one.task].options.inputs
+            wanted = (
+                inputs.first if inputs.second is None else f"a pair of texts, or {inputs.first} and {inputs.second}"
+            )
+            wrong[one.name] = f"the task {one.task!r} reads {wanted}, which the state does not hold"
+    if wrong:
+        raise QuestionError(wrong)
+
+
+def answer_questions(planned: Sequence[Planned], outputs: Mapping[str, Outputs]) -> dict[str, dict[str, Any]]:
+    """Return the answers by the questions' names.
+
+    Args:
+        outputs: of the planned tasks' heads, for the state.
+    """
+    return {one.name: one.question.answer(one.probabilities(outputs[one.task])) for one in planned}
+
+
+def askable(tasks: Mapping[str, Task]) -> str:
+    """Return what can be asked, for a person."""
+    told = [f"{name}: {found}" for name, task in tasks.items() if (found := _askable(task))]
+    more = [f"and {len(told) - _MOST_TOLD} more"] if len(told) > _MOST_TOLD else []
+    return "; ".join([*told[:_MOST_TOLD], *more]) or "nothing; no task of this model answers typed questions"
+
+
+def _askable(task: Task) -> str:
+    found: list[str] = []
+    labels: list[str] = []
+    for question in task.typed_questions:
+        if question.type == "choice":
+            found.append(f"choice ({_listed(question.options)})")
+        elif question.type == "score":
+            found.append("score")
+        elif question.label is None:
+            found.append("noul")
+        else:
+            labels.append(question.label)
+    if labels:
+        found.append(f"noul about a label ({_listed(labels)})")
+    return ", ".join(found)
+
+
+def _listed(labels: Sequence[str]) -> str:
+    more = [f"and {len(labels) - _MOST_TOLD} more"] if len(labels) > _MOST_TOLD else []
+    return ", ".join([*(label[:80] for label in labels[:_MOST_TOLD]), *more])
+
+
+def _plan(name: str, question: Any, tasks: Mapping[str, Task]) -> Planned:  # noqa: ANN401
+    kind = question.get("type") if isinstance(question, Mapping) else None
+    if kind not in QUESTION_TYPES:
+        got = kind if isinstance(question, Mapping) else question
+        raise ValueError(f"`type` must be one of {', '.join(QUESTION_TYPES)}, got {brief(got)}")
+    for key in question:
+        if key not in _KEYS:
+            raise ValueError(f"found the key {brief(key)}; {nearest(str(key)[:80], _KEYS)}")
+    instructions = question.get("instructions")
+    if not _is_content(instructions, or_none=True):
+        raise ValueError(f"instructions: found {brief(instructions)}; expected a text, an object or a list")
+    typed = _typed(kind, question.get("criteria"), _label_in(instructions))
+    task = _task_of(name, instructions, tasks)
+    if task is None:
+        raise ValueError(
+            'no task has this name, and the instructions name none ("TASK" or {"task": "TASK"}); '
+            f"what can be asked: {askable(tasks)}"
+        )
+    try:
+        return Planned(name, task, typed, tasks[task].asked(typed))
+    except ValueError as error:
+        can = _askable(tasks[task])
+        own = f"what it can be asked: {can}" if can else f"what can be asked: {askable(tasks)}"
+        raise ValueError(f"the task {task!r} cannot answer it: {error}; {own}") from None
+
+
+def _task_of(name: str, instructions: Any, tasks: Mapping[str, Task]) -> str | None:  # noqa: ANN401
+    """Return the task that the instructions name, else the one that the question is named after."""
+    named = instructions.get("task") if isinstance(instructions, Mapping) else instructions
+    return next((one for one in (named, name) if isinstance(one, str) and one in tasks), None)
+
+
+def _label_in(instructions: Any) -> str | None:  # noqa: ANN401
+    label = instructions.get("label") if isinstance(instructions, Mapping) else None
+    return label if isinstance(label, str) else None
+
+
+def _typed(kind: str, criteria: Any, label: str | None) -> TypedQuestion:  # noqa: ANN401
+    """Return a question from its criteria. Raises ValueError where they have another form."""
+    if kind == "noul":
+        given = {} if criteria is None else criteria
+        if (
+            not isinstance(given, Mapping)
+            or not set(given) <= set(TRUTH)
+            or not _contents(given.values(), or_none=True)
+        ):
+            raise ValueError('criteria: a noul question takes {"true": ..., "false": ...}, with texts, or none at all')
+        return TypedQuestion("noul", label=label)
+    if kind == "choice":
+        texts = isinstance(criteria, Mapping) and all(isinstance(option, str) for option in criteria)
+        if not criteria or not texts or not _contents(criteria.values(), or_none=True):
+            raise ValueError(
+                'criteria: a choice question needs its options: {"OPTION": "when it applies", "OTHER": null}'
+            )
+        return TypedQuestion("choice", tuple(criteria))
+    if not criteria or not isinstance(criteria, list | tuple) or not _contents(criteria):
+        raise ValueError('criteria: a score question needs its levels, the lowest first: ["Can wait", "Today"]')
+    return TypedQuestion.score(criteria)
+
+
+def _contents(values: Any, *, or_none: bool = False) -> bool:  # noqa: ANN401
+    return all(_is_content(value, or_none=or_none) for value in values)
+
+
+def _is_content(value: Any, *, or_none: bool = False) -> bool:  # noqa: ANN401
+    return isinstance(value, str | Mapping | list) or (or_none and value is None)
