@@ -153,6 +153,8 @@ def prediction_text(prediction: Mapping[str, Any] | Sequence[Mapping[str, Any]])
         return ", ".join(f"{span['text']} ({span['label']})" for span in prediction) or "none"
     if "label" in prediction:
         return f"{prediction['label']} ({prediction['probabilities'][prediction['label']]:.2f})"
+    if "level" in prediction:
+        return f"{prediction['level']} ({prediction['probabilities'][prediction['level']]:.2f})"
     if "labels" in prediction:
         return ", ".join(prediction["labels"]) or "none"
     return ", ".join(f"{name} {value}" for name, value in prediction.items())

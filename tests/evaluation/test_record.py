@@ -91,7 +91,8 @@ def test_plain_tags_are_compared_word_by_word() -> None:
 
 @pytest.mark.parametrize("kind", sorted(TASKS))
 def test_every_task_type_says_whether_its_labels_can_be_confused(kind: str) -> None:
-    made = task(kind, low=0.0, high=1.0, spread=1.0, numbers=2) if kind == "regression" else task(kind, TAGS)
-    labels: dict[str, list[Any]] = {"string": ["O"], "double": [0.5], "list<string>": [["O", "B-PER"]]}
+    names = ["1", "2"] if kind == "ordinal" else TAGS
+    made = task(kind, low=0.0, high=1.0, spread=1.0, numbers=2) if kind == "regression" else task(kind, names)
+    labels: dict[str, list[Any]] = {"string": [names[0]], "double": [0.5], "list<string>": [["O", "B-PER"]]}
     found = confusion(made, answers(labels[made.label_type], labels[made.label_type]))
     assert (found is None) == (kind in ("regression", "multilabel"))

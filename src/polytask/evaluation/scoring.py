@@ -144,8 +144,8 @@ def rows_scored(sources: Sequence[Source]) -> int:
 
 def score(task: Task, labels: Sequence[Label], predictions: Sequence[Label]) -> dict[str, float | None]:
     """Return every metric of a task."""
-    table = METRICS[task.level]
-    return {name: table[name](labels, predictions) for name in task.metrics}
+    table, truth, found = METRICS[task.level], task.measured(labels), task.measured(predictions)
+    return {name: table[name](truth, found) for name in task.metrics}
 
 
 def normalised(task: Task, value: float | None, baseline: float | None) -> float:

@@ -7,6 +7,7 @@ from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.metric import METRICS, Metric, smaller_is_better
 from polytask.tasks.metrics import MEASURED
 from polytask.tasks.multilabel import Multilabel
+from polytask.tasks.ordinal import Ordinal
 from polytask.tasks.reads import head_specs, require_readable
 from polytask.tasks.regression import Regression
 from polytask.tasks.table import TaskTable
@@ -17,6 +18,7 @@ from polytask.tasks.task_options import TaskOptions
 _TYPES: dict[str, type[Task]] = {
     "classification": Classification,
     "multilabel": Multilabel,
+    "ordinal": Ordinal,
     "regression": Regression,
     "tagging": Tagging,
 }

@@ -15,4 +15,7 @@ def label_differences(first: Task, second: Task) -> list[str]:
             only = [label for label in task.labels if label not in missing.labels]
             if only:
                 differences.append(f"only {task.name!r} has the labels {', '.join(only)}")
+        if set(first.labels) == set(second.labels):
+            orders = (f"{task.name!r} has {', '.join(task.labels)}" for task in (first, second))
+            differences.append(f"the order of their labels differs: {' and '.join(orders)}")
     return differences

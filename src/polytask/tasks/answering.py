@@ -49,6 +49,16 @@ class Answering(ABC):
         return None
 
     @property
+    def answer_range(self) -> tuple[float, float] | None:
+        """The numbers that no answer leaves; None where any number can be answered, or labels are no numbers."""
+        return None
+
+    @property
+    def scale(self) -> tuple[str, ...]:
+        """The labels in their order, where they have one."""
+        return ()
+
+    @property
     def absent(self) -> str | None:
         """What stands in `confusion_pairs` for a label that is not there; None where each decision has one."""
         return None
@@ -126,6 +136,10 @@ class Answering(ABC):
     @abstractmethod
     def baseline(self, labels: Sequence[Label]) -> list[Label]:
         """Return what the majority baseline (from training) predicts for these rows."""
+
+    def measured(self, labels: Sequence[Label]) -> Sequence[Any]:
+        """Return labels as the task's metrics take them: as they are, or as places on a scale."""
+        return labels
 
     def confusion_pairs(self, labels: Sequence[Label], predictions: Sequence[Label]) -> list[tuple[str, str]] | None:
         """Return each decision as (true label, label found); None where labels are no classes.
