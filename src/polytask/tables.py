@@ -81,6 +81,7 @@ _MAJORITY = "majority: what the commonest answer scores, given to every row"
 _INTERVAL = "95 %: where the score would lie on other test rows (bootstrap)"
 _LESS_IS_BETTER = {
     "mae": "mae: mean distance from the truth, less is better",
+    "cross_entropy": "cross_entropy: to the distributions that the labels are, less is better",
     "ece": "ece: how far stated probabilities are from the share that is right, less is better",
 }
 

@@ -37,11 +37,11 @@ def columns(pairs: list[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
 
 
 def test_every_metric_is_tested_here() -> None:
-    # The calibration error needs probabilities: tests/tasks/test_calibration.py.
+    # Two of them need probabilities: tests/tasks/test_calibration.py, tests/tasks/test_soft_labels.py.
     numbers = ["pearson", "spearman", "mae", "quadratic_kappa"]
-    assert list(ROW) == ["accuracy", "macro_f1", "micro_f1", "mcc", *numbers, "ece"]
+    assert list(ROW) == ["accuracy", "macro_f1", "micro_f1", "mcc", *numbers, "ece", "cross_entropy"]
     assert list(WORD) == ["f1", "precision", "recall", "accuracy", "macro_f1", "ece"]
-    assert {name for name in {*ROW, *WORD} if smaller_is_better(name)} == {"mae", "ece"}
+    assert {name for name in {*ROW, *WORD} if smaller_is_better(name)} == {"mae", "ece", "cross_entropy"}
 
 
 @LAWS

@@ -108,7 +108,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 @pytest.mark.usefixtures("quick_processes")
 def test_pieces_and_processes_make_the_update_of_the_whole(job: dict[str, Any], tmp_path: Path) -> None:
     mood = {key: value for key, value in job["tasks"]["mood"].items() if key not in ("needs", "reads", "detach_reads")}
-    job = {**job, "tasks": {**job["tasks"], "mood": mood}}  # a task that waits has no gradient yet
+    # A task that waits has no gradient yet.
+    job = {**job, "tasks": {**job["tasks"], "mood": mood}, "balance": {"method": "sum"}}
     alone = gradients({"one": job, "cut": in_pieces(job, 2)}, tmp_path / "alone", 1)
     require_same({"one": alone["cut"]}, alone)
     require_same(gradients({"one": job}, tmp_path / "two", 2), {"one": alone["one"]})

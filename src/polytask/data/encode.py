@@ -30,6 +30,7 @@ class Source:
         lengths: tokens of each row.
         carries: for each task the rows that carry its label, ascending.
         targets: for each task a column of what the loss takes.
+        row_weights: for each task that weighs its rows, what each weighs in the loss.
         teacher_logits: for each task that has a teacher, what the teacher answers: a line a row, or a line a word.
     """
 
@@ -44,6 +45,7 @@ class Source:
     word_tokens: Ragged
     targets: Mapping[str, Any]
     carries: Mapping[str, NDArray[np.int32]]
+    row_weights: Mapping[str, NDArray[np.float32]] = field(default_factory=dict[str, NDArray[np.float32]])
     teacher_logits: Mapping[str, Matrices] = field(default_factory=dict[str, Matrices])
 
     def __len__(self) -> int:
@@ -98,7 +100,19 @@ def encode_table(
         word_tokens=Ragged(data.column("word_tokens")),
         targets=targets,
         carries=carries,
+        row_weights=_row_weights(table),
     )
+
+
+def _row_weights(table: DataTable) -> dict[str, NDArray[np.float32]]:
+    """Return what rows weigh, for the tasks that say so; a row without a label weighs nothing."""
+    columns = {name: f"weight.{name}" for name in table.feed.tasks}
+    found = set(table.rows.data.column_names)
+    return {
+        name: np.nan_to_num(flat(table.rows.data.column(column)).astype(np.float32))
+        for name, column in columns.items()
+        if column in found
+    }
 
 
 def _target_type(task: Task) -> pa.DataType:

@@ -106,6 +106,16 @@ class Answering(ABC):
         del outputs, labels, words
         return None
 
+    def cross_entropy(self, outputs: Outputs, targets: Floats) -> float | None:
+        """Return the mean cross-entropy of the shown probabilities to distributions of labels.
+
+        Args:
+            outputs: as for `decode`.
+            targets: rows x labels.
+        """
+        del outputs, targets
+        return None
+
     @property
     def fits_on_dev(self) -> bool:
         """Whether `tuned` has anything to do."""

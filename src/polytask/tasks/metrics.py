@@ -175,6 +175,7 @@ MEASURED: dict[Level, dict[str, Metric]] = {
         "quadratic_kappa": Metric(quadratic_kappa, resampled=resampling.quadratic_kappa),
         # Of probabilities: a sum of distances, which resampled rows can only make greater.
         "ece": Metric(None, smaller_is_better=True, interval=False),
+        "cross_entropy": Metric(None, smaller_is_better=True, interval=False),
     },
     "word": {
         "f1": Metric(entity_f1, resampled=resampling.entity_f1),

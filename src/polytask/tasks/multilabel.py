@@ -18,6 +18,7 @@ from polytask.tasks.cells import brief, split_cell
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import label_text, says_nothing
 from polytask.tasks.reader import Row
+from polytask.tasks.soft import chances, probable, shares_in, soft_shares, soft_text
 from polytask.tasks.task import ON_DEV, Task
 from polytask.tasks.task_options import Names  # fmt: skip
 from polytask.tasks.thresholds import tune_thresholds
@@ -76,6 +77,7 @@ class Multilabel(Task):
     classes: tuple[str, ...]
     counts: tuple[int, ...]
     rows: int
+    soft: bool = False
     temperature: float = field(default=1.0, metadata=ON_DEV)
     # The output from which each label is given; without any, the threshold of the options decides.
     cuts: tuple[float, ...] = field(default=(), metadata=ON_DEV)
@@ -99,6 +101,13 @@ class Multilabel(Task):
         if says_nothing(value, options):
             return None
         cell = value
+        shares = shares_in(value)
+        if shares is not None:
+            shares = chances(shares, cell)
+            stats.soft += 1
+            stats.labels.update(dict.fromkeys(shares, 0))
+            stats.labels.update(probable(shares))
+            return [soft_text(shares)]
         if isinstance(value, str):
             begin = value.lstrip()[:1]
             stats.joined += begin not in ("[", "{")
@@ -128,7 +137,8 @@ class Multilabel(Task):
         if all(stats.labels[label] == stats.present for label in classes):
             more = f" ({stats.missing} rows are empty: {_EMPTY})" if stats.missing else ""
             raise ValueError(f"every training row has the labels {', '.join(classes)}; there is nothing to learn{more}")
-        return cls(name, options, classes, tuple(stats.labels[label] for label in classes), stats.present)
+        counts = tuple(stats.labels[label] for label in classes)
+        return cls(name, options, classes, counts, stats.present, stats.soft > 0)
 
     @property
     def head(self) -> HeadSpec:
@@ -152,7 +162,10 @@ class Multilabel(Task):
         return 1.0 / self.temperature, 0.0
 
     def encode(self, label: Label) -> list[float]:
-        return self._targets([label])[0].astype(np.float64).tolist()
+        shares = soft_shares(label)
+        if shares is None:
+            return self._targets([label])[0].astype(np.float64).tolist()
+        return [shares.get(name, 0.0) for name in self.classes]
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -177,7 +190,8 @@ class Multilabel(Task):
 
         weight = None
         if self.options.class_weights == "balanced":
-            weight = outputs.new_tensor([max(self.rows - count, 1) / count for count in self.counts])
+            # Of soft labels one may be there with less than one half in every row.
+            weight = outputs.new_tensor([max(self.rows - count, 1) / max(count, 1) for count in self.counts])
         # The mean over labels is part of a row's loss, so that tasks with many labels weigh the same as others.
         each = F.binary_cross_entropy_with_logits(outputs, probabilities, pos_weight=weight, reduction="none").mean(-1)
         return each.sum()
@@ -260,6 +274,11 @@ class Multilabel(Task):
         probabilities = sigmoid(outputs.astype(np.float64) / self.temperature)
         found = np.where(given, probabilities, 1.0 - probabilities)
         return found.ravel(), (given == self._targets(labels)).ravel()
+
+    def cross_entropy(self, outputs: Outputs, targets: Floats) -> float | None:
+        scaled = (outputs / self.temperature).astype(np.float64)
+        each = np.logaddexp(0.0, scaled) - targets * scaled
+        return float(each.mean()) if each.size else None
 
     def _targets(self, labels: Sequence[Label]) -> Bools:
         """Return which labels each row has: rows x labels."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from polytask.balance.gram import GradientMeter, Group
 from polytask.data.batch import Batch
 from polytask.model.multitask import MultiTaskModel
 from polytask.tasks import Task
+from polytask.tasks.weighing import weighed_loss
 from polytask.training.distribution import World
 
 
@@ -210,9 +212,11 @@ class Differentiator:
     def _loss(self, task: str, outputs: Tensor, batch: Batch) -> Tensor:
         """Return a task's summed loss over a batch: against its labels, and against its teacher where it has one."""
         targets, teacher_logits = batch.targets[task], batch.teacher_logits.get(task)
+        own, weights = self.tasks[task], batch.row_weights.get(task)
         if teacher_logits is None:
-            return self.tasks[task].label_loss(outputs, targets)
-        return self.tasks[task].loss_with_teacher(outputs, targets, teacher_logits, batch.label_weight)
+            return own.weighed_loss(outputs, targets, weights)
+        taught = partial(own.loss_with_teacher, label_weight=batch.label_weight)
+        return weighed_loss(taught, weights, outputs, targets, teacher_logits)
 
     def _mean(
         self, task: str, batch: Batch, denominator: float, errors: list[tuple[Tensor, Tensor]]
@@ -344,7 +348,11 @@ class Differentiator:
     def _denominators(self, batches: Sequence[Batch], asked_to_stop: bool) -> tuple[dict[str, float], bool]:
         """Return for each task what divides its summed loss, and whether any process was asked to stop."""
         own = [
-            sum(task.loss_denominator(batch.targets[name]) for batch in batches if name in batch.targets)
+            sum(
+                task.weighed_denominator(batch.targets[name], batch.row_weights.get(name))
+                for batch in batches
+                if name in batch.targets
+            )
             for name, task in self.tasks.items()
         ]
         *denominators, stopping = self.world.all_reduce_sum([*own, float(asked_to_stop)])
