@@ -270,6 +270,9 @@ def predict(
     spans: Annotated[
         str | None, typer.Option(help="Write entities as annotations for doccano, label-studio, prodigy or spacy.")
     ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Write numbers with all their digits, as a file needs that is to teach.")
+    ] = False,
     device: Device = "auto",
     precision: PrecisionName = None,
     extension: Extensions = None,
@@ -284,7 +287,7 @@ def predict(
     columns = Columns(tuple(text or ()), tuple(keep or ()))
     answer_lines(
         load_model(model, device, precision), file, chosen, long=how, out=out, to=to, spans=spans, columns=columns,
-        written=read_written(written), say=say,
+        written=read_written(written), exact=exact, say=say,
     )  # fmt: skip
 
 

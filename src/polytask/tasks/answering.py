@@ -83,6 +83,14 @@ class Answering(ABC):
             has_token: for each word NO_TOKEN, OWN_TOKEN or SHARED_TOKEN.
         """
 
+    def outputs_of(self, answer: Any) -> list[float]:  # noqa: ANN401
+        """Return the outputs of a head that answers so: what `format_prediction` shows, or its probabilities or number.
+
+        Raises ValueError for what is no answer, and for task types whose outputs no answer tells.
+        """
+        del answer
+        raise ValueError("answers of this type do not tell a head's outputs; name a trained model as its teacher")
+
     def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
         """Return the outputs that stand for the mean answer of several, such as the windows of a long text.
 

@@ -17,7 +17,17 @@ from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import label_text, says_nothing
 from polytask.tasks.objective import TargetType
 from polytask.tasks.reader import Row
-from polytask.tasks.soft import distribution, hard, most_probable, require_label, shares_in, soft_shares, soft_text
+from polytask.tasks.soft import (
+    distribution,
+    hard,
+    log_share,
+    most_probable,
+    require_label,
+    shares_in,
+    soft_shares,
+    soft_text,
+    stated,
+)
 from polytask.tasks.task import ON_DEV  # fmt: skip
 from polytask.terms import HeadSpec, Label, WordSpan
 
@@ -137,6 +147,10 @@ class Classification(Choice):
             "label": self.classes[int(outputs.argmax())],
             "probabilities": {label: rounded(value) for label, value in zip(self.classes, probabilities, strict=True)},
         }
+
+    def outputs_of(self, answer: Any) -> list[float]:  # noqa: ANN401
+        shares = distribution(stated(answer, self.classes), answer)
+        return [log_share(shares.get(label, 0.0)) for label in self.classes]
 
     def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
         scaled = outputs.astype(np.float64) / self.temperature

@@ -18,7 +18,7 @@ from polytask.tasks.cells import brief, split_cell
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import label_text, says_nothing
 from polytask.tasks.reader import Row
-from polytask.tasks.soft import chances, probable, shares_in, soft_shares, soft_text
+from polytask.tasks.soft import chances, log_share, probable, shares_in, soft_shares, soft_text, stated
 from polytask.tasks.task import ON_DEV, Task
 from polytask.tasks.task_options import Names  # fmt: skip
 from polytask.tasks.thresholds import tune_thresholds
@@ -231,6 +231,11 @@ class Multilabel(Task):
     def thresholds(self) -> dict[str, float]:
         shown = sigmoid(np.array(self._cuts()) / self.temperature).tolist()
         return {label: rounded(value) for label, value in zip(self.classes, shown, strict=True)}
+
+    def outputs_of(self, answer: Any) -> list[float]:  # noqa: ANN401
+        shares = chances(stated(answer, self.classes), answer)
+        each = (shares.get(label, 0.0) for label in self.classes)
+        return [log_share(share) - log_share(1 - share) for share in each]
 
     def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
         scaled = outputs.astype(np.float64) / self.temperature

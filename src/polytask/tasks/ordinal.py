@@ -25,6 +25,7 @@ from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import label_text, number_in, says_nothing
 from polytask.tasks.reader import Row
 from polytask.tasks.scale import conditional, level_logs, place_of, survival_logits
+from polytask.tasks.soft import distribution, log_share, stated
 from polytask.tasks.task import ON_DEV, Task
 from polytask.terms import HeadSpec, Label, WordSpan  # fmt: skip
 
@@ -244,6 +245,12 @@ class Ordinal(Task):
                 level: rounded(value) for level, value in zip(self.levels, probabilities.tolist(), strict=True)
             },
         }
+
+    def outputs_of(self, answer: Any) -> list[float]:  # noqa: ANN401
+        shares = distribution(stated(answer, self.levels), answer)
+        each = [shares.get(level, 0.0) for level in self.levels]
+        above = np.cumsum(each[::-1])[::-1].tolist()
+        return [log_share(above[step + 1]) - log_share(each[step]) for step in range(len(each) - 1)]
 
     def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
         scaled = survival_logits(outputs) / self.temperature

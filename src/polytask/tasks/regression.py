@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
@@ -157,6 +157,12 @@ class Regression(Task):
     ) -> dict[str, Any]:
         del text, words, has_token
         return {"value": rounded(float(self._values(outputs).item()))}
+
+    def outputs_of(self, answer: Any) -> list[float]:  # noqa: ANN401
+        value = number_in(answer.get("value") if isinstance(answer, Mapping) else answer)
+        if value is None:
+            raise ValueError(f"found {brief(answer)}; an answer is a finite number")
+        return [self.encode(value)]
 
     def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
         if self.options.range is None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from polytask.errors import nearest
 from polytask.tasks.cells import brief
 from polytask.tasks.labels import label_text
 from polytask.terms import Label
@@ -19,6 +20,8 @@ from polytask.terms import Label
 _MARK = "\0soft"
 # Probabilities that were rounded to two decimals may miss 1 by so much each.
 _ROUNDING = 0.005
+# A probability of 0 that is to have a logarithm.
+_LEAST = 1e-30
 _OBJECT = re.compile(r"\s*\{\s*[\"}]")
 
 
@@ -79,6 +82,27 @@ def chances(shares: Mapping[str, float], cell: Any) -> dict[str, float]:  # noqa
     if max(shares.values()) > 1:
         raise ValueError(f"found {brief(cell)}; the probability of a label is at most 1")
     return dict(shares)
+
+
+def stated(answer: Any, labels: Collection[str]) -> dict[str, float]:  # noqa: ANN401
+    """Return the probabilities in an answer: by label, or under `probabilities` as predictions have them.
+
+    Raises ValueError where there are none, or a label is not among those that are known.
+    """
+    inner = answer.get("probabilities", answer) if isinstance(answer, Mapping) else answer
+    shares = shares_in(inner)
+    if shares is None:
+        raise ValueError(
+            f'found {brief(answer)}; an answer is an object of probabilities, such as {{"pos": 0.8, "neg": 0.2}}'
+        )
+    for label in shares.keys() - set(labels):
+        raise ValueError(f"found the label {label!r}; {nearest(label, labels)}")
+    return shares
+
+
+def log_share(share: float) -> float:
+    """Return the logarithm of a probability, which stays finite."""
+    return math.log(max(share, _LEAST))
 
 
 def soft_text(shares: Mapping[str, float]) -> str:
