@@ -126,9 +126,11 @@ def add_teacher_outputs(
     for teacher in teachers:
         for number, (source, table) in enumerate(zip(sources, tables, strict=True)):
             names = [name for name in teacher.tasks if name in source.tasks]
-            if names and isinstance(teacher, FileTeacher):
+            if not names:
+                continue
+            if isinstance(teacher, FileTeacher):
                 taught[number] |= teacher.answers(source, table)
-            elif names:
+            else:
                 taught[number] |= _answers(teacher, source, table, tasks, names, device, show=show)
     return tuple(replace(source, teacher_logits=found) for source, found in zip(sources, taught, strict=True))
 
