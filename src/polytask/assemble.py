@@ -42,6 +42,7 @@ from polytask.schedule import Schedule, Workload, require_reachable, waves
 from polytask.sharing import SharingPolicy
 from polytask.tasks import TASKS, Task, head_specs, require_readable
 from polytask.tasks.alike import label_differences
+from polytask.teacher_file import FileTeacher
 from polytask.teachers import Teacher, add_teacher_outputs, load_teachers
 from polytask.terms import DataWarning, HeadSpec, Scores, Split
 from polytask.training.checkpoint import Checkpoints
@@ -117,7 +118,7 @@ class Assembly:
     rule: Rule
     notes: tuple[DataWarning, ...]
     device: torch.device
-    teachers: tuple[Teacher, ...] = ()
+    teachers: tuple[Teacher | FileTeacher, ...] = ()
     extended: Extended | None = None
     choices: tuple[ResolvedOption, ...] = ()
 
@@ -125,7 +126,7 @@ class Assembly:
     def identity(self) -> str:
         """A hash of all that determines the run's weights."""
         digests = [table.digest for found in self.tables.tables.values() for table in found]
-        models = [teacher.model.digest for teacher in self.teachers]
+        models = [teacher.digest for teacher in self.teachers]
         if self.extended is not None:
             models += [self.extended.mode, self.extended.digest]
         tokens = Tokenization.of(self.tokenizer, self.config.max_tokens).fingerprint

@@ -164,6 +164,7 @@ def _describe_task(task: Task, stats: LabelStats, sources: Iterable[Source]) -> 
         "smaller_is_better": smaller_is_better(task.metric),
         "needs": list(task.options.needs),
         "weight": task.options.weight,
+        **({"scale": list(task.scale)} if task.scale else {}),
         **task_facts(task, stats, sources),
     }
 

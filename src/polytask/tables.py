@@ -82,6 +82,7 @@ _MAJORITY = "majority: what the commonest answer scores, given to every row"
 _INTERVAL = "95 %: where the score would lie on other test rows (bootstrap)"
 _LESS_IS_BETTER = {
     "mae": "mae: mean distance from the truth, less is better",
+    "cross_entropy": "cross_entropy: to the distributions that the labels are, less is better",
     "ece": "ece: how far stated probabilities are from the share that is right, less is better",
 }
 
@@ -154,6 +155,8 @@ def prediction_text(prediction: Mapping[str, Any] | Sequence[Mapping[str, Any]])
         return ", ".join(f"{span['text']} ({span['label']})" for span in prediction) or "none"
     if "label" in prediction:
         return f"{prediction['label']} ({prediction['probabilities'][prediction['label']]:.2f})"
+    if "level" in prediction:
+        return f"{prediction['level']} ({prediction['probabilities'][prediction['level']]:.2f})"
     if "labels" in prediction:
         return ", ".join(prediction["labels"]) or "none"
     return ", ".join(f"{name} {value}" for name, value in prediction.items())

@@ -31,6 +31,7 @@ from polytask.model.loading import pad_id
 from polytask.progress import Bar
 from polytask.tasks import Task, TaskOptions
 from polytask.tasks.alike import label_differences
+from polytask.teacher_file import FileTeacher, read_teacher_file
 
 
 @dataclass(frozen=True)
@@ -44,40 +45,55 @@ class Teacher:
     model: Description
     tasks: tuple[str, ...]
 
+    @property
+    def digest(self) -> str:
+        """A hash of what it answers by."""
+        return self.model.digest
+
 
 def load_teachers(
     folders: Sequence[str], options: Mapping[str, TaskOptions], tasks: Mapping[str, Task]
-) -> tuple[Teacher, ...]:
+) -> tuple[Teacher | FileTeacher, ...]:
     """Find the teachers of a configuration's tasks.
 
     Args:
-        folders: of runs, or of models.
+        folders: of runs, or of models; or files of answers.
 
     Raises:
         ModelError: a folder holds no model.
         ConfigError: a teacher has none of the tasks, a task has two teachers, or they are not about the same labels.
     """
-    found: list[Teacher] = []
+    found: list[Teacher | FileTeacher] = []
     taught: dict[str, str] = {}
     for index, folder in enumerate(folders):
         place = f"train.teachers[{index}]"
-        model = read_description(Path(folder))
-        common = tuple(name for name in tasks if name in model.tasks)
-        if not common:
-            raise ConfigError(
-                f"{place}: {folder} has the tasks {', '.join(model.tasks)}, and the configuration has "
-                f"{', '.join(tasks)}; a teacher needs a task of the same name: leave it out, or rename the task"
-            )
-        for name in common:
+        teacher: Teacher | FileTeacher
+        if Path(folder).is_file():
+            teacher = read_teacher_file(place, Path(folder), tasks)
+        else:
+            teacher = _model_teacher(place, folder, options, tasks)
+        for name in teacher.tasks:
             if name in taught:
                 raise ConfigError(
                     f"{place}: {folder} has the task {name!r}, which {taught[name]} teaches already; "
                     "a task has one teacher: leave one of them out"
                 )
             taught[name] = folder
-            _require_alike(place, folder, model.tasks[name], tasks[name], options[name])
-        found.append(Teacher(model, common))
+        found.append(teacher)
     return tuple(found)
+
+
+def _model_teacher(place: str, folder: str, options: Mapping[str, TaskOptions], tasks: Mapping[str, Task]) -> Teacher:
+    model = read_description(Path(folder))
+    common = tuple(name for name in tasks if name in model.tasks)
+    if not common:
+        raise ConfigError(
+            f"{place}: {folder} has the tasks {', '.join(model.tasks)}, and the configuration has "
+            f"{', '.join(tasks)}; a teacher needs a task of the same name: leave it out, or rename the task"
+        )
+    for name in common:
+        _require_alike(place, folder, model.tasks[name], tasks[name], options[name])
+    return Teacher(model, common)
 
 
 def _require_alike(place: str, folder: str, teacher: Task, task: Task, options: TaskOptions) -> None:
@@ -95,7 +111,7 @@ def add_teacher_outputs(
     sources: Sequence[Source],
     tables: Sequence[DataTable],
     tasks: Mapping[str, Task],
-    teachers: Sequence[Teacher],
+    teachers: Sequence[Teacher | FileTeacher],
     device: torch.device,
     *,
     show: bool = True,
@@ -110,7 +126,11 @@ def add_teacher_outputs(
     for teacher in teachers:
         for number, (source, table) in enumerate(zip(sources, tables, strict=True)):
             names = [name for name in teacher.tasks if name in source.tasks]
-            if names:
+            if not names:
+                continue
+            if isinstance(teacher, FileTeacher):
+                taught[number] |= teacher.answers(source, table)
+            else:
                 taught[number] |= _answers(teacher, source, table, tasks, names, device, show=show)
     return tuple(replace(source, teacher_logits=found) for source, found in zip(sources, taught, strict=True))
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 Split: TypeAlias = Literal["train", "dev", "test"]
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
-Activation: TypeAlias = Literal["softmax", "sigmoid", "identity"]
+Activation: TypeAlias = Literal["softmax", "sigmoid", "cumulative", "identity"]
 # A word of a text: its characters from the first number up to, not including, the second.
 WordSpan: TypeAlias = tuple[int, int]
 # Where a word's tag is read: nowhere (the tokenizer dropped it or cut it off), from its own first token, or from the
@@ -29,7 +29,8 @@ class Reading:
     Attributes:
         task: the task whose outputs are read.
         size: number of these outputs.
-        activation: what the outputs become: a distribution over them, a probability of each, or what they are.
+        activation: what the outputs become: a distribution over them, a probability of each, the probability that all
+            up to each are true, or what they are.
         detach: whether the gradient stops here.
     """
 

@@ -12,7 +12,7 @@ from polytask.tasks import METRICS, TASKS
 
 TAGS = ["O", "O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 CASES = [(level, metric) for level, table in METRICS.items() for metric in table if table[metric].interval]
-NUMERIC = ("pearson", "spearman", "mae")
+NUMERIC = ("pearson", "spearman", "mae", "quadratic_kappa")
 
 
 def samples(level: str, metric: str, generator: np.random.Generator, rows: int) -> list[list[Any]]:
@@ -43,7 +43,7 @@ def agree(level: Literal["row", "word"], metric: str, truth: list[Any], found: l
 def test_every_metric_is_resampled() -> None:
     own = {level: [name for name in table if table[name].resampled] for level, table in METRICS.items()}
     assert own == {level: [name for name in table if table[name].interval] for level, table in METRICS.items()}
-    assert len(CASES) == 12
+    assert len(CASES) == 13
 
 
 @pytest.mark.parametrize(("level", "metric"), CASES)

@@ -37,10 +37,11 @@ def columns(pairs: list[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
 
 
 def test_every_metric_is_tested_here() -> None:
-    # The calibration error needs probabilities: tests/tasks/test_calibration.py.
-    assert list(ROW) == ["accuracy", "macro_f1", "micro_f1", "mcc", "pearson", "spearman", "mae", "ece"]
+    # Two of them need probabilities: tests/tasks/test_calibration.py, tests/tasks/test_soft_labels.py.
+    numbers = ["pearson", "spearman", "mae", "quadratic_kappa"]
+    assert list(ROW) == ["accuracy", "macro_f1", "micro_f1", "mcc", *numbers, "ece", "cross_entropy"]
     assert list(WORD) == ["f1", "precision", "recall", "accuracy", "macro_f1", "ece"]
-    assert {name for name in {*ROW, *WORD} if smaller_is_better(name)} == {"mae", "ece"}
+    assert {name for name in {*ROW, *WORD} if smaller_is_better(name)} == {"mae", "ece", "cross_entropy"}
 
 
 @LAWS
@@ -102,6 +103,18 @@ def test_number_metrics_are_scipys(pairs: list[tuple[int, int]]) -> None:
             assert value is None
         else:
             assert value == pytest.approx(oracle(truth, found).statistic)
+
+
+@LAWS
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=30))
+def test_the_quadratic_kappa_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:
+    truth, found = columns(pairs)
+    value = ROW["quadratic_kappa"]([float(one) for one in truth], [float(one) for one in found])
+    if len({*truth, *found}) == 1:
+        assert value is None
+    else:
+        expected = quietly(sk.cohen_kappa_score, truth, found, labels=range(6), weights="quadratic")
+        assert value == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", ["pearson", "spearman"])

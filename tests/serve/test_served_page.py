@@ -275,6 +275,28 @@ def test_a_number_is_drawn_on_the_scale_of_its_labels(
         assert math.isfinite(sum(drawn))
 
 
+def test_a_level_is_drawn_on_its_scale_in_the_order_of_the_levels(serving: Any, stub: Any, browser: Any) -> None:
+    found = {"level": "2", "expected": 4.6, "probabilities": {"10": 0.375, "2": 0.5, "3": 0.125}}
+    with serving(stub) as client, opened(browser, client.base_url, 390) as page:
+        page.evaluate(
+            "([found, labels]) => at('answers').append(...level(found, {labels}, 'stars'))", [found, ["10", "3", "2"]]
+        )
+        assert page.locator("#answers .said").inner_text() == "2"
+        heights = page.eval_on_selector_all(".levels i", "all => all.map(one => parseFloat(one.style.height))")
+        assert heights == [37.5, 12.5, 50.0]
+        assert page.locator(".levels .on").count() == 1
+        assert page.locator("#answers th").all_inner_texts() == ["10", "3", "\u2713 2"]
+        assert page.locator("#answers .ends span").all_inner_texts() == ["10", "2"]
+        assert "Expected: 4.6." in page.inner_text("#answers")
+
+
+def test_a_stated_range_is_told_as_one(serving: Any, stub: Any, browser: Any) -> None:
+    with serving(stub) as client, opened(browser, client.base_url, 390) as page:
+        page.evaluate("at('answers').append(...number(4, {range: [2, 4], answer_range: [1, 5]}))")
+        assert page.locator("#answers .ends span").all_inner_texts() == ["1", "5"]
+        assert "Answers lie between 1 and 5." in page.inner_text("#answers")
+
+
 def test_the_python_program_sends_the_same_request(serving: Any, stub: Any, browser: Any) -> None:
     text = 'It\'s a "test" {of} \\n \t\nlines \u2028 \U0001f600'
     with (

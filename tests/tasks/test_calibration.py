@@ -14,11 +14,13 @@ from polytask.evaluation.calibration import BINS, expected_calibration_error
 from polytask.tasks import TASKS, LabelStats, Task
 from polytask.tasks.arrays import Outputs, sigmoid, softmax
 from polytask.tasks.calibration import fit_temperature, negative_log_likelihood, two_classes
+from polytask.tasks.scale import conditional, level_logs, survival_logits
 
 WORDS = ["Ann", "met", "Bo", "Li"]
 CELLS: dict[str, list[Any]] = {
     "classification": ["a", "b", "c"],
     "multilabel": [["a", "b"], ["c"], []],
+    "ordinal": [1, 2, 3, 4],
     "tagging": [["B-PER", "O", "B-LOC", "I-LOC"]] * 2,
 }
 
@@ -41,6 +43,11 @@ def drawn(task: Task, rows: int, factor: float, seed: int = 0) -> tuple[Outputs,
     if task.activation == "sigmoid":
         chosen = generator.random(logits.shape) < sigmoid(logits)
         labels: list[Any] = [[label for label, on in zip(task.labels, row, strict=True) if on] for row in chosen]
+    elif task.scale:
+        logits = survival_logits(logits.astype(np.float32))
+        shares = np.exp(level_logs(logits))
+        labels = [task.labels[int(generator.choice(len(row), p=row / row.sum()))] for row in shares]
+        return conditional(factor * logits).astype(np.float32), labels, None
     else:
         flat = [task.labels[int(generator.choice(task.head.size, p=row))] for row in softmax(logits)]
         labels = [flat[start : start + len(WORDS)] for start in range(0, count, len(WORDS))] if words else flat

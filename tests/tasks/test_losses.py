@@ -15,6 +15,7 @@ from polytask.tasks import TASKS, LabelStats
 from polytask.tasks.arrays import sigmoid, softmax
 from polytask.tasks.classification import Classification, ClassificationOptions
 from polytask.tasks.multilabel import Multilabel, MultilabelOptions
+from polytask.tasks.ordinal import Ordinal, OrdinalOptions
 from polytask.tasks.regression import Regression, RegressionOptions
 from polytask.tasks.tagging import Tagging, TaggingOptions
 
@@ -65,6 +66,7 @@ def test_pieces_of_a_batch_add_up_to_the_whole(name: str) -> None:
     task = {
         "classification": classification("balanced", 0.1),
         "multilabel": Multilabel("it", MultilabelOptions(type="multilabel"), CLASSES, (1, 2, 3), 4),
+        "ordinal": Ordinal("it", OrdinalOptions(type="ordinal"), ("1", "2", "3"), (5, 2, 1)),
         "regression": Regression("it", RegressionOptions(type="regression"), 1.0, 2.0),
         "tagging": Tagging("it", TaggingOptions(type="tagging"), CLASSES, (5, 2, 1), bio=False),
     }[name]  # fmt: skip
@@ -170,7 +172,7 @@ def test_class_cells_become_text(cell: object, label: str | None) -> None:
     assert Classification.read(ClassificationOptions(type="classification"), {"label": cell}, LabelStats()) == label
 
 
-@pytest.mark.parametrize("cell", [1.5, ["a"], {"a": 1}])
+@pytest.mark.parametrize("cell", [1.5, ["a"], {"a": "1"}])
 def test_what_is_no_label_is_refused(cell: object) -> None:
     with pytest.raises(ValueError, match="a label is text or a whole number"):
         Classification.read(ClassificationOptions(type="classification"), {"label": cell}, LabelStats())

@@ -14,10 +14,17 @@ from polytask.model.cascade import ACTIVATIONS
 from polytask.tasks import TASKS, LabelStats, Task, head_specs, require_readable
 from polytask.terms import HeadSpec, Reading
 
-KINDS = {"intent": "classification", "topics": "multilabel", "rating": "regression", "pos": "tagging"}
+KINDS = {
+    "intent": "classification",
+    "topics": "multilabel",
+    "rating": "regression",
+    "pos": "tagging",
+    "size": "ordinal",
+}
 ROWS: dict[str, list[Any]] = {
     "classification": ["x", "y", "z"],
     "multilabel": [["p"], ["q"]],
+    "ordinal": [1, 2, 3, 4],
     "regression": [1.0, 2.0, 4.0],
     "tagging": [["NOUN", "VERB"]],
 }
@@ -42,7 +49,8 @@ def test_a_head_is_told_what_each_kind_of_task_gives() -> None:
     assert found["slots"] == HeadSpec(
         "word", 2, "mean", 0.1,
         (Reading("intent", 3, "softmax", True), Reading("pos", 2, "softmax", True),
-         Reading("rating", 1, "identity", True), Reading("topics", 2, "sigmoid", True)),
+         Reading("rating", 1, "identity", True), Reading("size", 3, "cumulative", True),
+         Reading("topics", 2, "sigmoid", True)),
     )  # fmt: skip
 
 

@@ -57,6 +57,15 @@ CASES = {
         "regression", [1.5, -2, "3.25", 0],
         [([], "no score at all"), ([2.0, 2, "2"], "every training row has the score 2.0")], None, {},
     ),
+    "ordinal": Case(
+        "ordinal", [1, "2.0", 4.5, "1", 2, 5],
+        [([], "no level at all"), (["3", 3], "only the level '3'"), (list(range(101)), "more than 100 levels")],
+        "3", {},
+    ),
+    "ordinal in words": Case(
+        "ordinal", ["low", "high", "middle", "low"], [(["low", "low"], "only the level 'low'")], None,
+        {"levels": ["low", "middle", "high"]},
+    ),
     "tagging entities": Case(
         "tagging", [["B-PER", "O", "B-PER", "I-PER"], ["O", "O", "B-LOC", "O"], "B-PER O O O"],
         [([], "no tag at all"), ([["O", "O", "O", "O"]], "only the tag 'O'")], ["B-NEW", "O", "O", "O"], {},
@@ -103,6 +112,8 @@ def targets_of(task: Task, labels: Sequence[Label]) -> Tensor:
 def perfect_outputs(task: Task, labels: Sequence[Label]) -> Tensor:
     """Return the outputs of a model that is right."""
     targets = targets_of(task, labels)
+    if task.scale:
+        return 40.0 * (targets[:, None] > torch.arange(task.head.size)) - 20.0
     if targets.dtype.is_floating_point:
         return targets[:, None] if targets.dim() == 1 else 20 * (2 * targets - 1)
     return 20.0 * torch.nn.functional.one_hot(targets, task.head.size)
@@ -118,7 +129,7 @@ def random_outputs(task: Task, rows: int) -> Tensor:
 
 
 def test_every_task_type_has_a_case() -> None:
-    assert len(TASKS) == 6
+    assert len(TASKS) == 7
     assert {case.type for case in CASES.values()} | OF_SEVERAL_TEXTS == set(TASKS)
     for name, kind in TASKS.items():
         assert kind.type_name == name
@@ -129,7 +140,7 @@ def test_samples_go_from_reading_to_scores(case: Case) -> None:
     task, labels = fit(case)
     outputs, targets = random_outputs(task, len(labels)), targets_of(task, labels)
     assert task.head.level == task.level
-    assert task.head.size == (len(task.labels) or 1)
+    assert task.head.size == (len(task.labels) - bool(task.scale) or 1)  # a scale has one step less than levels
     loss = task.loss(outputs.requires_grad_(), targets)
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.isfinite()
@@ -138,7 +149,9 @@ def test_samples_go_from_reading_to_scores(case: Case) -> None:
     assert task.loss_denominator(targets) > 0
     found = decode(task, outputs.detach(), len(labels))
     for predictions in (found, task.baseline(labels)):
-        scores = {name: METRICS[task.level][name](labels, predictions) for name in task.metrics}
+        scores = {
+            name: METRICS[task.level][name](task.measured(labels), task.measured(predictions)) for name in task.metrics
+        }
         assert all(value is None or isinstance(value, float) for value in scores.values())
     if task.labels:
         named = {label for one_label in found for label in (one_label if isinstance(one_label, list) else [one_label])}
@@ -163,9 +176,10 @@ def test_perfect_outputs_decode_to_the_golds_and_score_1(case: Case) -> None:
         assert found == labels
     else:
         assert found == pytest.approx(labels, abs=1e-5)
+    truth, answers = task.measured(labels), task.measured(found)
     for name in task.metrics:
         best = 0.0 if smaller_is_better(name) else 1.0
-        assert METRICS[task.level][name](labels, found) == pytest.approx(best, abs=1e-5), name
+        assert METRICS[task.level][name](truth, answers) == pytest.approx(best, abs=1e-5), name
 
 
 def test_metrics_are_those_of_the_table(case: Case) -> None:
@@ -181,7 +195,7 @@ def test_metrics_are_those_of_the_table(case: Case) -> None:
 
 def test_unseen_labels_leave_the_loss_alone_and_count_as_errors(case: Case) -> None:
     if case.unseen is None:
-        pytest.skip("a number has no label space")
+        pytest.skip("a number has no label space, and other words than those that `levels` names are refused")
     task, seen = fit(case)
     (label,), _ = read_all(case, [case.unseen])
     encoded = task.encode(label)
@@ -203,9 +217,9 @@ def test_unseen_labels_leave_the_loss_alone_and_count_as_errors(case: Case) -> N
         known = torch.where(targets_of(task, [label]) == -100, 1, targets_of(task, [label]))
         found = decode(task, 20.0 * torch.nn.functional.one_hot(known, task.head.size), 1)
     for name in task.metrics:
-        value = METRICS[task.level][name]([*seen, label], [*seen, *found])
+        value = METRICS[task.level][name](task.measured([*seen, label]), task.measured([*seen, *found]))
         assert value is not None
-        assert value < 1, name
+        assert value > 0 if smaller_is_better(name) else value < 1, name
 
 
 def test_useless_training_rows_are_refused_with_the_reason(case: Case) -> None:
@@ -286,11 +300,21 @@ def _distillation_loss(task: Task, outputs: Any, targets: Any, teacher_logits: A
         positive = np.maximum(positive, 1 / np.array(task.counts)) if task.options.class_weights else np.ones(1)  # type: ignore[attr-defined]
         each = -(positive * wanted * np.log(given) + (1 - wanted) * np.log(1 - given))
         return float(each.mean(-1).sum())
+    if task.scale:
+        levels, wanted = (_level_probabilities(one) for one in (outputs, teacher_logits))
+        return float(-(wanted * np.log(levels)).sum())
     given = outputs - np.log(np.exp(outputs).sum(-1, keepdims=True))
     wanted = np.exp(teacher_logits) / np.exp(teacher_logits).sum(-1, keepdims=True)
     own = task.weights()  # type: ignore[attr-defined]
     weights = np.ones(len(task.labels)) if own is None else np.array(own)
     return float((-(wanted * given).sum(-1) * weights[targets]).sum())
+
+
+def _level_probabilities(outputs: Any) -> Any:
+    """Shi et al. 2021, equation 5: "above level k" is the product of the conditional probabilities up to k."""
+    above = np.cumprod(1 / (1 + np.exp(-outputs)), -1)
+    ends = np.ones((len(outputs), 1))
+    return -np.diff(np.concatenate([ends, above, 0 * ends], 1))
 
 
 def test_ignored_labels_ignore_the_teacher_and_its_silence_leaves_the_label(case: Case) -> None:

@@ -56,6 +56,9 @@ def predict(
     spans: Annotated[
         str | None, typer.Option(help="Write entities as annotations for doccano, label-studio, prodigy or spacy.")
     ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Write numbers with all their digits, as a file needs that is to teach.")
+    ] = False,
     device: Device = "auto",
     precision: PrecisionName = None,
     extension: Extensions = None,
@@ -74,7 +77,7 @@ def predict(
         loaded = loaded.with_labels(read_labels(labels))
     answer_lines(
         loaded, file, chosen, long=how, out=out, to=to, spans=spans, columns=columns,
-        written=read_written(written), say=say,
+        written=read_written(written), exact=exact, say=say,
     )  # fmt: skip
 
 

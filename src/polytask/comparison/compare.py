@@ -195,7 +195,8 @@ def _findings(
     answers = read_predictions(answering, list(config.tasks))
     differences = {
         task: compare_arms(
-            judged[task].metric, judged[task].level, found, baseline=BASELINE, resamples=RESAMPLES, seed=0
+            judged[task].metric, judged[task].level, judged[task].measured(found),
+            baseline=BASELINE, resamples=RESAMPLES, seed=0,
         )
         for task, found in answers.items()
     }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,11 @@ class ArmPredictions:
         return replace(
             self, seeds=tuple(seeds), predictions=tuple(self.predictions[self.seeds.index(seed)] for seed in seeds)
         )
+
+    def measured(self, measure: Callable[[Sequence[Label]], Sequence[Any]]) -> ArmPredictions:
+        """Return labels and predictions as a metric takes them."""
+        predictions = tuple(tuple(measure(one)) for one in self.predictions)
+        return replace(self, labels=tuple(measure(self.labels)), predictions=predictions)
 
 
 def read_predictions(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from polytask.assemble import Assembly, assemble
 from polytask.comparison.arms import BASELINE, Arm, build_arms, with_train
 from polytask.comparison.budget import planned
+from polytask.comparison.predictions import ArmPredictions
 from polytask.config import Config
 from polytask.data.cache import file_digest, key_of
 from polytask.data.tokens import Tokenization
@@ -24,11 +25,20 @@ _ENCODER_FILES = ("config.json", "model.safetensors", "pytorch_model.bin", "toke
 
 @dataclass(frozen=True)
 class Judged:
-    """What a task's scores are made of: its main metric, its level, and the labels that it is scored against."""
+    """What a task's scores are made of: its main metric, its level, and the labels that it is scored against.
+
+    Attributes:
+        measure: turns labels into what the metric takes.
+    """
 
     metric: str
     level: Any
     labels: tuple[Label, ...]
+    measure: Callable[[Sequence[Label]], Sequence[Any]] = field(default=tuple, compare=False)
+
+    def measured(self, answers: Mapping[str, ArmPredictions]) -> dict[str, ArmPredictions]:
+        """Return the answers of arms as the metric takes them."""
+        return {arm: found.measured(self.measure) for arm, found in answers.items()}
 
 
 @dataclass(frozen=True)
@@ -139,7 +149,7 @@ def judged_by(assembly: Assembly) -> dict[str, Judged]:
         sources = [
             source for split in ("test", "dev") for source in assembly.sources[split] if name in source.tasks
         ]  # fmt: skip
-        found[name] = Judged(task.metric, task.level, tuple(truth_of(task, sources[0])))
+        found[name] = Judged(task.metric, task.level, tuple(truth_of(task, sources[0])), task.measured)
     return found
 
 

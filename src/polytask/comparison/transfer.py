@@ -9,7 +9,7 @@ from typing import Any
 
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.predictions import read_predictions
-from polytask.comparison.preparation import Prepared
+from polytask.comparison.preparation import Judged, Prepared
 from polytask.comparison.statistics import Difference
 from polytask.tasks.arrays import rounded
 from polytask.tasks.metric import METRICS, smaller_is_better
@@ -35,11 +35,11 @@ def transfer(
         for number, (one, other) in enumerate(combinations(tasks, 2)):
             folders = {seed: [listed[number]] for seed, listed in runs["pairs"].items()}
             for source, target in ((one, other), (other, one)):
-                level = prepared[BASELINE].parts[tasks.index(target)].judged[target].level
+                judged = prepared[BASELINE].parts[tasks.index(target)].judged[target]
                 single = {
                     seed: [listed[tasks.index(target)]] for seed, listed in runs[BASELINE].items() if seed in folders
                 }
-                found = _change(target, metrics[target], level, {BASELINE: single, "pairs": folders})
+                found = _change(target, metrics[target], judged, {BASELINE: single, "pairs": folders})
                 matrix[tasks.index(source)][tasks.index(target)] = found
     elif len(tasks) == 2 and sharing:
         for at, other in ((0, 1), (1, 0)):
@@ -50,12 +50,12 @@ def transfer(
     return {"tasks": tasks, "matrix": matrix}
 
 
-def _change(task: str, metric: str, level: Any, runs: Mapping[str, Mapping[int, Sequence[Path]]]) -> float | None:  # noqa: ANN401
+def _change(task: str, metric: str, judged: Judged, runs: Mapping[str, Mapping[int, Sequence[Path]]]) -> float | None:
     """Return the mean change of a task's score over seeds."""
     sign = -1.0 if smaller_is_better(metric) else 1.0
     means: list[float] = []
-    for answers in read_predictions(runs, [task])[task].values():
-        values = [METRICS[level][metric](list(answers.labels), list(found)) for found in answers.predictions]
+    for answers in judged.measured(read_predictions(runs, [task])[task]).values():
+        values = [METRICS[judged.level][metric](list(answers.labels), list(found)) for found in answers.predictions]
         defined = [value for value in values if value is not None]
         if len(defined) < len(values):
             return None

@@ -129,6 +129,7 @@ class Batch:
         teacher_logits: for each task that has a teacher the teacher's outputs, beside the targets: n x size.
         label_weight: what the labels weigh in the losses of these tasks; the teachers weigh the rest.
         others: for tasks whose loss compares the rows of a step, those that are not in the batch.
+        row_weights: for each task that weighs its rows, what each target weighs in the loss.
     """
 
     chunks: tuple[Chunk, ...]
@@ -140,12 +141,17 @@ class Batch:
     teacher_logits: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     label_weight: float = 1.0
     others: Mapping[str, OtherRows] = field(default_factory=dict[str, OtherRows])
+    row_weights: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     def only(self, task: str) -> Batch:
         """Return what one task reads and learns from; `order` and the counts stay those of the whole batch."""
         chunks = tuple(found for chunk in self.chunks if (found := chunk.only((task,))) is not None)
         teacher_logits = {task: self.teacher_logits[task]} if task in self.teacher_logits else {}
-        return replace(self, chunks=chunks, targets={task: self.targets[task]}, teacher_logits=teacher_logits)
+        row_weights = {task: self.row_weights[task]} if task in self.row_weights else {}
+        return replace(
+            self, chunks=chunks, targets={task: self.targets[task]}, teacher_logits=teacher_logits,
+            row_weights=row_weights,
+        )  # fmt: skip
 
     def count(self, task: str) -> int:
         """Return how many rows a task reads."""
@@ -161,8 +167,9 @@ class Batch:
             return self
         targets = {name: target.to(device, non_blocking=True) for name, target in self.targets.items()}
         teacher_logits = {name: found.to(device, non_blocking=True) for name, found in self.teacher_logits.items()}
+        row_weights = {name: found.to(device, non_blocking=True) for name, found in self.row_weights.items()}
         chunks = tuple(chunk.to(device) for chunk in self.chunks)
-        return replace(self, chunks=chunks, targets=targets, teacher_logits=teacher_logits)
+        return replace(self, chunks=chunks, targets=targets, teacher_logits=teacher_logits, row_weights=row_weights)
 
 
 @dataclass(frozen=True)
@@ -171,6 +178,7 @@ class Item:
 
     Attributes:
         teacher_logits: a teacher's outputs by task: one line, or one a word.
+        row_weights: what the row weighs, by task that weighs its rows.
     """
 
     ids: Sequence[int] | NDArray[Any]
@@ -179,6 +187,7 @@ class Item:
     tasks: tuple[str, ...]
     targets: Mapping[str, Any]
     teacher_logits: Mapping[str, NDArray[np.float32]] = field(default_factory=dict[str, NDArray[np.float32]])
+    row_weights: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True)
@@ -204,18 +213,23 @@ class Collator:
         chunks: list[Chunk] = []
         targets: dict[str, list[Any]] = {}
         teacher_logits: dict[str, list[Any]] = {}
+        row_weights: dict[str, list[Any]] = {}
         start = 0
         for end in ends:
             chosen = [items[index] for index in order[start:end]]
             chunks.append(self._chunk(chosen, targets))
             for item in chosen:
                 self._read_teacher_logits(item, teacher_logits)
+                self._read_row_weights(item, row_weights)
             start = end
         tokens = sum(len(item.ids) for item in items)
         padded = sum(chunk.ids.numel() for chunk in chunks)
         joined = {name: _tensor(values) for name, values in targets.items()}
         taught_tensors = {name: _tensor(values) for name, values in teacher_logits.items()}
-        return Batch(tuple(chunks), tuple(order), joined, len(items), tokens, padded, taught_tensors)
+        weighed = {name: _tensor(values) for name, values in row_weights.items()}
+        return Batch(
+            tuple(chunks), tuple(order), joined, len(items), tokens, padded, taught_tensors, row_weights=weighed
+        )
 
     def _chunk(self, items: Sequence[Item], targets: dict[str, list[Any]]) -> Chunk:
         width = max(len(item.ids) for item in items)
@@ -257,6 +271,13 @@ class Collator:
             by_word = self.tasks[name].level == "word"
             teacher_logits.setdefault(name, []).append(found[np.asarray(item.word_tokens) >= 0] if by_word else found)
 
+    def _read_row_weights(self, item: Item, row_weights: dict[str, list[Any]]) -> None:
+        """Add what a row weighs: once, or for each word that has a token, as the targets."""
+        for name, weight in item.row_weights.items():
+            by_word = self.tasks[name].level == "word"
+            count = int((np.asarray(item.word_tokens) >= 0).sum()) if by_word else 1
+            row_weights.setdefault(name, []).append(np.full(count, weight, np.float32))
+
     def from_sources(self, sources: Sequence[Source], drawn: Sequence[DrawnRow], most: int | None = None) -> Batch:
         """Build a batch from drawn rows, with the texts that belong to them."""
         items = [item for one in drawn for item in _items(sources[one.source], one)]
@@ -288,6 +309,7 @@ def _item(source: Source, row: int, tasks: tuple[str, ...]) -> Item:
         tasks=tasks,
         targets={name: source.targets[name][row] for name in tasks},
         teacher_logits={name: source.teacher_logits[name][row] for name in tasks if name in source.teacher_logits},
+        row_weights={name: float(source.row_weights[name][row]) for name in tasks if name in source.row_weights},
     )
 
 

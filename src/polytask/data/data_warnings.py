@@ -84,8 +84,8 @@ def label_findings(split: Split, task: Task, stats: LabelStats) -> Iterator[Find
     if task.labels and unseen:
         said = few(_unseen(task, stats, unseen))
         yield finding("", tail=f"labels that training never has count as errors: {said}")
-    if split != "train":
-        yield from (finding("", tail=message) for message in _too_little(split, task, stats))
+    notes = task.label_notes(stats) if split == "train" else _too_little(split, task, stats)
+    yield from (finding("", tail=message) for message in notes)
 
 
 def _unseen(task: Task, stats: LabelStats, labels: Iterable[str]) -> list[str]:

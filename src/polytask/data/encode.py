@@ -31,6 +31,7 @@ class Source:
         lengths: tokens of each row.
         carries: for each task the rows that carry its label, ascending.
         targets: for each task a column of what the loss takes.
+        row_weights: for each task that weighs its rows, what each weighs in the loss.
         teacher_logits: for each task that has a teacher, what the teacher answers: a line a row, or a line a word.
         companion_of: for each row the place in `tasks` of the task that reads it beside the row that it follows; -1 for
             a row that stands for itself. None where all do.
@@ -48,6 +49,7 @@ class Source:
     word_tokens: Ragged
     targets: Mapping[str, Any]
     carries: Mapping[str, NDArray[np.int32]]
+    row_weights: Mapping[str, NDArray[np.float32]] = field(default_factory=dict[str, NDArray[np.float32]])
     teacher_logits: Mapping[str, Matrices] = field(default_factory=dict[str, Matrices])
     companion_of: NDArray[np.int16] | None = None
     label_rows: Mapping[str, Sequence[TokenRow]] = field(default_factory=dict[str, "Sequence[TokenRow]"])
@@ -135,6 +137,7 @@ def encode_table(
         word_tokens=Ragged(data.column("word_tokens")),
         targets=targets,
         carries=carries,
+        row_weights=_row_weights(table),
     )
 
 
@@ -145,6 +148,17 @@ def _companions(table: DataTable, tasks: Sequence[str]) -> NDArray[np.int16] | N
         return None
     places = {task: place for place, task in enumerate(tasks)}
     return np.array([-1 if name is None else places[name] for name in column.to_pylist()], dtype=np.int16)
+
+
+def _row_weights(table: DataTable) -> dict[str, NDArray[np.float32]]:
+    """Return what rows weigh, for the tasks that say so; a row without a label weighs nothing."""
+    columns = {name: f"weight.{name}" for name in table.feed.tasks}
+    found = set(table.rows.data.column_names)
+    return {
+        name: np.nan_to_num(flat(table.rows.data.column(column)).astype(np.float32))
+        for name, column in columns.items()
+        if column in found
+    }
 
 
 def _target_type(task: Task) -> pa.DataType:

@@ -25,7 +25,9 @@ from polytask.tabular import cells_of
 from polytask.tasks import TASKS, LabelStats, TaskOptions
 from polytask.tasks.cells import brief
 from polytask.tasks.label_stats import BadLabel, Rereading
+from polytask.tasks.labels import number_in
 from polytask.tasks.reader import GoldType
+from polytask.tasks.soft import names_in
 from polytask.tasks.tagging import as_words
 from polytask.tasks.word import WordOptions
 from polytask.terms import Label, WordSpan
@@ -59,6 +61,7 @@ class RawRow:
     words: list[WordSpan] | None
     labels: dict[str, Label] = field(default_factory=dict[str, Label])
     companion_of: str | None = None
+    weights: dict[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,14 @@ class _Reading:
         # Rows of each task whose words are one word of text.
         self.single = dict.fromkeys(feed.tasks, 0)
         labels = [(f"label.{name}", _LABEL_TYPES[TASKS[task.type].label_type]) for name, task in feed.tasks.items()]
+        # Evaluation does not weigh rows, so other splits need no such column.
+        self.weighed = {
+            name: task.label_weight
+            for name, task in feed.tasks.items()
+            if task.label_weight is not None and feed.split == "train"
+        }
+        self.weight = dict.fromkeys(self.weighed, 0.0)
+        labels += [(f"weight.{name}", pa.float32()) for name in self.weighed]
         numbers = pa.list_(pa.int32())
         texts = [("place", pa.string()), ("text", pa.string()), ("pair", pa.string()), ("fingerprint", pa.uint64())]
         others = [("starts", numbers), ("ends", numbers), ("companion_of", pa.string())]
@@ -191,6 +202,7 @@ class _Reading:
             "ends": [None if row.words is None else [end for _, end in row.words] for row in rows],
             "companion_of": [row.companion_of for row in rows],
             **{f"label.{name}": [row.labels.get(name) for row in rows] for name in self.feed.tasks},
+            **{f"weight.{name}": [row.weights.get(name) for row in rows] for name in self.weighed},
         }
         return pa.RecordBatch.from_pydict(data, schema=self.schema)
 
@@ -214,6 +226,7 @@ class _Reading:
                 self.add_words(found, place, pair, words, name, label)
             else:
                 found[0].labels[name] = self.label(place, name, options, values)
+        self.add_weights(found, place, values)
         if len(found) > 1:  # a text that no task reads or labels, beside tokens that do not spell it out
             found = [row for row in found if any(label is not None for label in row.labels.values())]
         found[1:1] = self.companions(place, found[0], values) if found else []
@@ -234,6 +247,25 @@ class _Reading:
                 self.require_characters(place, name, text)
                 found.append(RawRow(place, text, None, None, {name: own}, name))
         return found
+
+    def add_weights(self, rows: list[RawRow], place: str, values: Mapping[str, Any]) -> None:
+        """Give encoded rows what they weigh in the losses of the tasks whose labels they carry."""
+        for name, column in self.weighed.items():
+            for row in (row for row in rows if row.labels.get(name) is not None):
+                row.weights[name] = self.weight_in(place, name, column, values)
+
+    def weight_in(self, place: str, name: str, column: str, values: Mapping[str, Any]) -> float:
+        """Return what a row weighs in the loss of a task."""
+        if column not in values:
+            raise self.no_column(DataError, place, column, list(values), name)
+        weight = number_in(values[column])
+        if weight is None or weight < 0:
+            raise DataError(
+                f"{place}: task {name!r}: found {brief(values[column])} in {column!r}; `label_weight` names a column "
+                "of finite numbers, 0 or more"
+            )
+        self.weight[name] += weight
+        return weight
 
     def spelled(self, place: str, values: Mapping[str, Any]) -> str:
         """Return the text that the tokens of a row without text spell."""
@@ -358,7 +390,7 @@ class _Reading:
             raise DataError(f"{place}: task {name!r}: {error}") from None
         if len(stats.respelled) > respelled:
             stats.respelled_at = stats.respelled_at or place
-        labels = [label for label in (value if isinstance(value, list) else [value]) if isinstance(label, str)]
+        labels = names_in(value)
         for label in labels:
             if label not in stats.places:
                 self.require_characters(place, TASKS[options.type].columns(options)[-1], label)
@@ -403,7 +435,13 @@ class _Reading:
         return f"; where {held[0]!r} holds spans by character, give `tags: {held[0]}`"
 
     def require_columns(self) -> None:
-        """Raise ConfigError where no row at all has a column that a task reads."""
+        """Raise ConfigError where no row at all has a column that a task reads, or every row weighs nothing."""
+        for name, column in self.weighed.items():
+            if self.label_stats[name].present and not self.weight[name]:
+                raise ConfigError(
+                    f"tasks.{name}.label_weight: {self.feed.name}: {column!r} is 0 in every labelled row; there is "
+                    "nothing to learn"
+                )
         for name, options in self.feed.tasks.items():
             for column in TASKS[options.type].columns(options):
                 if self.columns and column not in self.columns:
@@ -435,7 +473,7 @@ class _Reading:
 
 
 # The options that name columns; `text_pair` before `text`, which it replaces.
-_COLUMN_OPTIONS = ("label", "tags", "tokens", "text_pair", "text")
+_COLUMN_OPTIONS = ("label_weight", "label", "tags", "tokens", "text_pair", "text")
 
 
 def _several(value: Any) -> tuple[Any, ...]:  # noqa: ANN401

@@ -49,7 +49,8 @@ def score_intervals(
 ) -> dict[str, tuple[float, float] | None]:
     """Return the 95 % interval of every metric of a task; None where it is undefined, and of metrics without one."""
     given = [metric for metric in task.metrics if METRICS[task.level][metric].interval]
-    measures = {metric: resampled(task.level, metric, labels, predictions) for metric in given}
+    truth, found = task.measured(labels), task.measured(predictions)
+    measures = {metric: resampled(task.level, metric, truth, found) for metric in given}
     values: dict[str, list[Floats]] = {metric: [] for metric in measures}
     for block in weights(len(labels), resamples, seed):
         for metric, measure in measures.items():

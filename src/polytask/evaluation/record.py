@@ -56,7 +56,8 @@ def confusion(task: Task, answers: TaskPredictions) -> dict[str, Any] | None:
         return None
     none = task.absent
     seen = Counter(label for pair in pairs for label in pair if label != none)
-    kept = sorted(sorted(seen, key=lambda label: (-seen[label], label))[:MOST_LABELS])
+    commonest = sorted(seen, key=lambda label: (-seen[label], label))[:MOST_LABELS]
+    kept = sorted(commonest, key=lambda label: task.measured([label])[0])
     others = [OTHER] if len(seen) > len(kept) else []
     labels = [*kept, *others, *([] if none is None else [none])]
     place = {label: index for index, label in enumerate(kept)}

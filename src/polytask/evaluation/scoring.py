@@ -16,6 +16,7 @@ from polytask.evaluation.calibration import expected_calibration_error
 from polytask.tasks import Task
 from polytask.tasks.arrays import Outputs
 from polytask.tasks.metric import METRICS, smaller_is_better
+from polytask.tasks.soft import hard
 from polytask.terms import Intervals, Label, Scores
 
 
@@ -132,14 +133,28 @@ def require_finite(task: str, outputs: Outputs, source: Source) -> None:
 
 
 def calibration_error(task: Task, answers: TaskPredictions) -> dict[str, float | None]:
-    """Return {"ece": the expected calibration error of a task's answers}; nothing where it has no probabilities."""
+    """Return {"ece": the expected calibration error of a task's answers}; nothing where it has no probabilities.
+
+    Where labels are distributions, with {"cross_entropy": ...} to them.
+    """
     found = task.certainty(answers.outputs, answers.labels, answers.words)
-    return {} if found is None else {"ece": expected_calibration_error(*found)}
+    if found is None:
+        return {}
+    return {"ece": expected_calibration_error(*found), **_distance(task, answers)}
+
+
+def _distance(task: Task, answers: TaskPredictions) -> dict[str, float | None]:
+    """Return {"cross_entropy": the answers' to the labels, where these are distributions}; nothing of others."""
+    if not task.soft:
+        return {}
+    targets = [answers.source.targets[answers.task][row] for row in answers.rows]
+    return {"cross_entropy": task.cross_entropy(answers.outputs, np.array(targets, np.float64)) if targets else None}
 
 
 def labels_of(source: Source, task: str) -> list[Label]:
-    """Return the labels of the rows that carry a task's label, in their order."""
-    return source.raw.columns([f"label.{task}"], source.carries[task])[f"label.{task}"]
+    """Return the labels of the rows that carry a task's label, in their order; of soft ones the most probable."""
+    labels: list[Label] = source.raw.columns([f"label.{task}"], source.carries[task])[f"label.{task}"]
+    return [hard(label) for label in labels]
 
 
 def scored(
@@ -163,8 +178,8 @@ def rows_scored(sources: Sequence[Source]) -> int:
 
 def score(task: Task, labels: Sequence[Label], predictions: Sequence[Label]) -> dict[str, float | None]:
     """Return every metric of a task."""
-    table = METRICS[task.level]
-    return {name: table[name](labels, predictions) for name in task.metrics}
+    table, truth, found = METRICS[task.level], task.measured(labels), task.measured(predictions)
+    return {name: table[name](truth, found) for name in task.metrics}
 
 
 def normalised(task: Task, value: float | None, baseline: float | None) -> float:

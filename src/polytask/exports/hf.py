@@ -57,6 +57,12 @@ def _notes(bundle: Bundle) -> Iterator[str]:
                 f"{name}: pipelines of texts cut long ones only when told: "
                 f'pipeline("text-classification", ..., truncation=True); the limit is {bundle.max_tokens} tokens'
             )
+        if task.answer_range is not None:
+            low, high = task.answer_range
+            yield (
+                f"{name}: answers lie between {low:g} and {high:g}, and this form does not cut what leaves them: the "
+                "range is polytask_range in config.json"
+            )
         if task.thresholds:
             shown = ", ".join(f"{label} {value:g}" for label, value in task.thresholds.items())
             yield f"{name}: labels count from these probabilities (polytask_thresholds in config.json): {shown}"

@@ -132,6 +132,8 @@ def plain_config(bundle: Bundle, task: Task) -> Any:  # noqa: ANN401
     config.problem_type = task.problem_type
     if task.thresholds:
         config.polytask_thresholds = task.thresholds
+    if task.answer_range is not None:
+        config.polytask_range = list(task.answer_range)
     for key, value in FAMILIES[config.model_type].head.settings:
         setattr(config, key, value)
     return config

@@ -20,6 +20,8 @@ from polytask.terms import Activation, HeadSpec
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "softmax": partial(torch.softmax, dim=-1),
     "sigmoid": torch.sigmoid,
+    # By logarithms: ONNX has a cumulative sum, and a cumulative product in its newest versions only.
+    "cumulative": lambda outputs: torch.nn.functional.logsigmoid(outputs).cumsum(-1).exp(),
     "identity": lambda outputs: outputs,
 }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from polytask.page import marks
 from polytask.page.block import (
@@ -67,20 +69,26 @@ def answers(run: RunFolder) -> Iterator[Block]:
             yield Missing(f"{task}: {found.problem}")
         if not found.values:
             continue
-        wrong = _wrong(found.values)
+        scale = {label: place for place, label in enumerate(run.scale(task))}
+        wrong = _wrong(found.values, scale)
         split = run.record.predicted_split.get(task, run.final_split)
         if not wrong:
             yield TextBlock(f"{task}: all {count(len(found.values))} answers on the {split} rows are right.")
             continue
-        yield from _shown(task, split, wrong, len(found.values))
+        yield from _shown(task, split, wrong, len(found.values), scale)
 
 
-def _shown(task: str, split: str, wrong: Sequence[PredictionForm], total: int) -> Iterator[Block]:
+def _shown(
+    task: str, split: str, wrong: Sequence[PredictionForm], total: int, scale: Mapping[str, int]
+) -> Iterator[Block]:
     """Yield the first errors, and some more behind a line."""
     numbers = all(_is_number(one.label) and _is_number(one.prediction) for one in wrong)
-    what = "largest errors, of" if numbers else "wrong answers:"
+    levels = all(isinstance(value, str) and value in scale for one in wrong[:MORE] for value in _pair(one))
+    what = "largest errors, of" if numbers or levels else "wrong answers:"
     told = f"{count(len(wrong))} of {count(total)} {split} rows"
     make = _marked if all(marks.fits(one) for one in wrong[:MORE]) else _numbers if numbers else _table
+    if levels:
+        make = partial(_levels, scale)
     yield make(f"{task}: {what} {told}", wrong[:SHOWN])
     if len(wrong) > SHOWN:
         more = wrong[SHOWN:MORE]
@@ -100,16 +108,33 @@ def _numbers(caption: str, wrong: Sequence[PredictionForm]) -> Block:
     return TableBlock(caption, ["row", "truth", "answer", "error", "text"], rows, words=5, wide=True)
 
 
+def _levels(scale: Mapping[str, int], caption: str, wrong: Sequence[PredictionForm]) -> Block:
+    """Show each answer beside the truth on the scale: a circle where the truth is, a dot where the answer is."""
+    rows: list[list[str]] = []
+    for one in wrong:
+        truth, found = scale[one.label], scale[one.prediction]
+        bar = "".join("\u25cb" if at == truth else "\u25cf" if at == found else "\u2013" for at in range(len(scale)))
+        rows.append([f"{one.row}", answer(one.label), answer(one.prediction), f"{found - truth:+d}", bar, one.text])
+    heads = ["row", "truth \u25cb", "answer \u25cf", "levels off", "on the scale", "text"]
+    return TableBlock(caption, heads, rows, words=6, wide=True)
+
+
 def _marked(caption: str, wrong: Sequence[PredictionForm]) -> Block:
     return MarkedTexts(caption, [marks.marked(one) for one in wrong])
+
+
+def _pair(one: PredictionForm) -> tuple[Any, Any]:
+    return one.label, one.prediction
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _wrong(predictions: Sequence[PredictionForm]) -> list[PredictionForm]:
+def _wrong(predictions: Sequence[PredictionForm], scale: Mapping[str, int]) -> list[PredictionForm]:
     wrong = [one for one in predictions if one.label != one.prediction]
+    if scale:
+        wrong.sort(key=lambda one: -abs(scale.get(str(one.label), -1) - scale.get(str(one.prediction), -1)))
     if all(_is_number(one.label) and _is_number(one.prediction) for one in wrong):
         wrong.sort(key=lambda one: -abs(one.label - one.prediction))
     return wrong

@@ -99,6 +99,11 @@ class RunFolder:
         known = self.data.value.tasks.get(task) if self.data.value is not None else None
         return known is not None and known.smaller_is_better
 
+    def scale(self, task: str) -> list[str]:
+        """Return a task's labels in their order, where they have one."""
+        known = self.data.value.tasks.get(task) if self.data.value is not None else None
+        return [] if known is None else known.scale
+
     def score(self, split: str, task: str, metric: str) -> float | None:
         """Return a score of the kept model."""
         return (self.scores.value or {}).get(split, {}).get(task, {}).get(metric)

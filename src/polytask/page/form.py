@@ -133,6 +133,7 @@ class TaskForm(Form):
     weight: float | None = None
     rows: dict[str, int] = Field(default_factory=dict[str, int])
     labels: dict[str, int] | None = None
+    scale: list[str] = Field(default_factory=list[str])
     range: list[float] | None = None
 
 

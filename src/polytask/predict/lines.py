@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from polytask.predict.spans import require_room, span_writer
 from polytask.progress import FileBar
 from polytask.tabular import cells_of
 from polytask.tasks import Task
+from polytask.tasks.arrays import unrounded
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ def answer_lines(
     spans: str | None = None,
     columns: Columns | None = None,
     written: Mapping[str, str] | None = None,
+    exact: bool = False,
     say: Callable[[str], None],
 ) -> None:
     """Answer a file in its order, with memory for a block of records however long the file is.
@@ -61,6 +64,7 @@ def answer_lines(
         spans: the tool for which the entities of one task are written as annotations, in place of all answers.
         columns: which columns hold the texts, and which ones the answers keep.
         written: how the file is written, such as {"separator": ";"}.
+        exact: whether numbers keep all their digits.
         say: is told how the file was read, and where the answers are that were written before something went wrong.
 
     Raises:
@@ -79,7 +83,11 @@ def answer_lines(
     size = source.size
     show = sys.stderr.isatty() and size is not None and (out is not None or not sys.stdout.isatty())
     try:
-        with writing(out, form, examples, say) as sink, FileBar(size or 0, show=show) as bar:
+        with (
+            writing(out, form, examples, say) as sink,
+            FileBar(size or 0, show=show) as bar,
+            unrounded() if exact else nullcontext(),
+        ):
             for answer in model.answers(given, tasks, long=long):
                 sink.write(places[0].kept, shown(answer))
                 bar.advance(places.popleft().position)

@@ -7,7 +7,7 @@ needs, and fitting one is cheap: the encoder passes each row once, forward only.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -29,10 +29,12 @@ class Stored:
     Attributes:
         pooled: for each task what its head takes from the encoder: rows (or words) x width.
         targets: for each task what its loss takes.
+        row_weights: for each task that weighs its rows, what each target weighs.
     """
 
     pooled: Mapping[str, Tensor]
     targets: Mapping[str, Tensor]
+    row_weights: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
 
 def fit_heads(model: MultiTaskModel, tasks: Mapping[str, Task], rows: Sequence[Stored]) -> None:
@@ -65,9 +67,10 @@ def _losses(model: MultiTaskModel, tasks: Mapping[str, Task], rows: Sequence[Sto
     denominators: dict[str, float] = {}
     for one in rows:
         for name, pooled in one.pooled.items():
-            targets = one.targets[name]
-            sums.setdefault(name, []).append(tasks[name].label_loss(model.head(name).answer(pooled), targets))
-            denominators[name] = denominators.get(name, 0.0) + tasks[name].loss_denominator(targets)
+            task, targets, weights = tasks[name], one.targets[name], one.row_weights.get(name)
+            loss = task.weighed_loss(model.head(name).answer(pooled), targets, weights)
+            sums.setdefault(name, []).append(loss)
+            denominators[name] = denominators.get(name, 0.0) + task.weighed_denominator(targets, weights)
     return {
         name: torch.stack(found).sum() / denominators[name] for name, found in sums.items() if denominators[name] > 0
     }

@@ -80,7 +80,10 @@ class Probing:
 
     def _loss(self, task: str, batch: Batch) -> Tensor:
         own = self._tasks[task]
-        return own.label_loss(self._model(batch)[task], batch.targets[task]) / own.loss_denominator(batch.targets[task])
+        targets, weights = batch.targets[task], batch.row_weights.get(task)
+        # Rows that weigh nothing have no gradient, and no mean either.
+        denominator = own.weighed_denominator(targets, weights) or 1.0
+        return own.weighed_loss(self._model(batch)[task], targets, weights) / denominator
 
     def _after(self, shared: Sequence[nn.Parameter], step: Sequence[Tensor | None], batch: Batch) -> list[float]:
         with torch.no_grad(), _restored(shared):

@@ -153,7 +153,7 @@ class _Run:
             while left > 0:
                 batch = self._draw(min(left, at_a_time))
                 with autocast(self.assembly.device, precision):
-                    stored.append(Stored(model.pooled(batch), batch.targets))
+                    stored.append(Stored(model.pooled(batch), batch.targets, batch.row_weights))
                 self.passes += batch.rows
                 left -= at_a_time
         fit_heads(model, self.assembly.tasks, stored)

@@ -106,4 +106,5 @@ def _differences(
         )
         for arm, lines in found.items()
     }
-    return compare_arms(judged.metric, judged.level, answers, baseline=BASELINE, resamples=RESAMPLES, seed=0)
+    measured = judged.measured(answers)
+    return compare_arms(judged.metric, judged.level, measured, baseline=BASELINE, resamples=RESAMPLES, seed=0)

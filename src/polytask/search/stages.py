@@ -240,7 +240,7 @@ class Stages:
         answers = read_predictions(arms, [task])[task]
         judged = self.given.judged[task]
         found = compare_arms(
-            judged.metric, judged.level, answers, baseline=BASELINE, resamples=RESAMPLES, seed=0
+            judged.metric, judged.level, judged.measured(answers), baseline=BASELINE, resamples=RESAMPLES, seed=0
         )["joint"]  # fmt: skip
         return standing(found, self.given.options.floor)
 

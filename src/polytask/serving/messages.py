@@ -58,8 +58,9 @@ class PredictResponse(BaseModel):
 
     predictions: list[dict[str, Any]] = Field(
         description="for each text an object by task: {label, probabilities} for a class, {labels, probabilities} for "
-        "several labels, {value} for a number, {vector} for an embedding, a list of {label, start, end, text, score} "
-        "for entities and tags; start and end count Unicode code points"
+        "several labels, {level, probabilities} and {expected} for a level of a scale (of numbers), {value} for a "
+        "number, {vector} for an embedding, a list of {label, start, end, text, score} for entities and tags; start "
+        "and end count Unicode code points"
     )
     truncated: list[bool] = Field(description="for each text whether it was longer than the model reads")
 
@@ -73,6 +74,9 @@ class TaskDescription(BaseModel):
     labels: list[str] = Field(description="its labels; none for a number")
     range: tuple[float, float] | None = Field(
         description="the least and the greatest number of the training rows; null where it is not known, and for labels"
+    )
+    answer_range: tuple[float, float] | None = Field(
+        description="the least and the greatest number that is answered; null where any number can be, and for labels"
     )
     typical_range: tuple[float, float] | None = Field(
         description="where most numbers lie; null where labels are no numbers"

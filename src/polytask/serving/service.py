@@ -261,6 +261,7 @@ def _described(name: str, task: Task, about: Mapping[str, Any]) -> TaskDescripti
         inputs=[column for column in (task.options.inputs.first, task.options.inputs.second) if column],
         labels=list(task.labels),
         range=range_of(about, name) if task.typical_range is not None else None,
+        answer_range=task.answer_range,
         typical_range=task.typical_range,
         metric=task.metric,
         scores=scores_of(about, name),

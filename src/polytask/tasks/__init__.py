@@ -9,6 +9,7 @@ from polytask.tasks.matching import Matching
 from polytask.tasks.metric import METRICS, Metric, smaller_is_better
 from polytask.tasks.metrics import MEASURED
 from polytask.tasks.multilabel import Multilabel
+from polytask.tasks.ordinal import Ordinal
 from polytask.tasks.reads import head_specs, require_readable
 from polytask.tasks.regression import Regression
 from polytask.tasks.table import TaskTable
@@ -21,6 +22,7 @@ _TYPES: dict[str, type[Task]] = {
     "embedding": Embedding,
     "matching": Matching,
     "multilabel": Multilabel,
+    "ordinal": Ordinal,
     "regression": Regression,
     "tagging": Tagging,
 }

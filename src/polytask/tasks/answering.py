@@ -97,6 +97,16 @@ class Answering(ABC):
         raise ValueError(f"the task answers no {question.type} question")
 
     @property
+    def answer_range(self) -> tuple[float, float] | None:
+        """The numbers that no answer leaves; None where any number can be answered, or labels are no numbers."""
+        return None
+
+    @property
+    def scale(self) -> tuple[str, ...]:
+        """The labels in their order, where they have one."""
+        return ()
+
+    @property
     def absent(self) -> str | None:
         """What stands in `confusion_pairs` for a label that is not there; None where each decision has one."""
         return None
@@ -130,6 +140,14 @@ class Answering(ABC):
         del labels, predictions
         return None
 
+    def outputs_of(self, answer: Any) -> list[float]:  # noqa: ANN401
+        """Return the outputs of a head that answers so: what `format_prediction` shows, or its probabilities or number.
+
+        Raises ValueError for what is no answer, and for task types whose outputs no answer tells.
+        """
+        del answer
+        raise ValueError("answers of this type do not tell a head's outputs; name a trained model as its teacher")
+
     def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
         """Return the outputs that stand for the mean answer of several, such as the windows of a long text.
 
@@ -151,6 +169,16 @@ class Answering(ABC):
             labels: the rows' labels.
         """
         del outputs, labels, words
+        return None
+
+    def cross_entropy(self, outputs: Outputs, targets: Floats) -> float | None:
+        """Return the mean cross-entropy of the shown probabilities to distributions of labels.
+
+        Args:
+            outputs: as for `decode`.
+            targets: rows x labels.
+        """
+        del outputs, targets
         return None
 
     @property
@@ -183,6 +211,10 @@ class Answering(ABC):
     @abstractmethod
     def baseline(self, labels: Sequence[Label]) -> list[Label]:
         """Return what the majority baseline (from training) predicts for these rows."""
+
+    def measured(self, labels: Sequence[Label]) -> Sequence[Any]:
+        """Return labels as the task's metrics take them: as they are, or as places on a scale."""
+        return labels
 
     def confusion_pairs(self, labels: Sequence[Label], predictions: Sequence[Label]) -> list[tuple[str, str]] | None:
         """Return each decision as (true label, label found); None where labels are no classes.

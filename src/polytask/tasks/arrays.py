@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -34,9 +36,24 @@ def sigmoid(outputs: _Real) -> _Real:
     return found
 
 
+# Decimals of the numbers that are shown; None for all that there are.
+_DECIMALS: ContextVar[int | None] = ContextVar("decimals", default=6)
+
+
 def rounded(number: float) -> float:
     """Round for output: six decimals are more than any score is worth."""
-    return round(number, 6)
+    decimals = _DECIMALS.get()
+    return number if decimals is None else round(number, decimals)
+
+
+@contextmanager
+def unrounded() -> Generator[None]:
+    """Show numbers with all their decimals, as what is computed with them needs."""
+    token = _DECIMALS.set(None)
+    try:
+        yield
+    finally:
+        _DECIMALS.reset(token)
 
 
 def per_word(values: Sequence[_Value], words: Sequence[int], otherwise: _Value) -> list[_Value]:

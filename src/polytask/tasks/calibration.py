@@ -5,13 +5,14 @@ Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from polytask.tasks.arrays import Floats, Outputs
+from polytask.tasks.arrays import Bools, Floats, Outputs
 from polytask.tasks.task_options import TaskOptions
 
 # Outputs are divided by a temperature between these; one that runs to the upper end is none.
@@ -38,19 +39,30 @@ def fit_temperature(outputs: Outputs, targets: Integers) -> tuple[float, list[st
         outputs: decisions x classes, before the softmax.
         targets: the class of each decision; -100 where none of the classes is right, which is left out.
     """
-    from scipy.optimize import minimize_scalar
-
     known = targets >= 0
     values, classes = outputs[known].astype(np.float64), targets[known]
-    if len(classes) < LEAST_DECISIONS:
-        found = f"{len(classes)} dev decisions" if len(classes) else "no dev rows"
+    right = values.argmax(-1) == classes
+    return best_temperature(lambda temperature: negative_log_likelihood(values / temperature, classes), right)
+
+
+def best_temperature(negative_log_likelihood: Callable[[float], float], right: Bools) -> tuple[float, list[str]]:
+    """Return the temperature with the least negative log-likelihood, and what to know about it.
+
+    Args:
+        negative_log_likelihood: of the decisions at a temperature, with one optimum.
+        right: whether each decision is right.
+    """
+    from scipy.optimize import minimize_scalar
+
+    if len(right) < LEAST_DECISIONS:
+        found = f"{len(right)} dev decisions" if len(right) else "no dev rows"
         return 1.0, [f"not calibrated: found {found}, and a temperature takes at least {LEAST_DECISIONS}"]
 
-    if (values.argmax(-1) == classes).all():
+    if right.all():
         return 1.0, ["not calibrated: every dev decision is right, which no temperature is sure enough for"]
 
     def cost(log_temperature: float) -> float:
-        return negative_log_likelihood(values / np.exp(log_temperature), classes)
+        return negative_log_likelihood(float(np.exp(log_temperature)))
 
     bounds = (float(np.log(LOWEST)), float(np.log(HIGHEST)))
     result: Any = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-6})

@@ -59,9 +59,15 @@ class Choice(Task):
         return known_denominator(targets, self.weights())
 
     def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """What the right classes lack of probability 1."""
+        """What the right classes lack of probability 1; of distributions their distance to the answers."""
         import torch
 
+        if targets.is_floating_point():
+            known = targets.sum(-1) > 0
+            shares = targets[known].to(outputs.dtype)
+            apart = (shares - outputs[known].softmax(-1)).abs().sum(-1) / 2
+            classes = torch.nn.functional.one_hot(shares.argmax(-1), outputs.shape[1]).to(outputs.dtype)
+            return apart @ classes, classes.sum(0)
         known = targets >= 0
         labels = targets[known]
         missing = 1 - outputs[known].softmax(-1).gather(1, labels.unsqueeze(1)).squeeze(1)
@@ -104,11 +110,14 @@ def cross_entropy(outputs: Tensor, targets: Tensor, weights: list[float] | None,
 
     Args:
         outputs: n x classes.
-        targets: n class indices.
+        targets: n class indices, or n x classes probabilities, where lines of zeros do not count.
     """
     import torch.nn.functional as F
 
     weight = None if weights is None else outputs.new_tensor(weights)
+    if targets.is_floating_point():
+        known = targets.sum(-1) > 0
+        outputs, targets = outputs[known], targets[known].to(outputs.dtype)
     return F.cross_entropy(outputs, targets, weight=weight, reduction="sum", label_smoothing=smoothing)
 
 
@@ -117,9 +126,12 @@ def soft_cross_entropy(outputs: Tensor, targets: Tensor, teacher_logits: Tensor,
 
     Args:
         outputs, teacher_logits: n x classes, before the softmax.
-        targets: n class indices, or -100 for what does not count.
+        targets: n class indices, or -100 for what does not count; or n x classes probabilities.
     """
     each = -(teacher_logits.softmax(-1) * outputs.log_softmax(-1)).sum(-1)
+    if targets.is_floating_point():
+        weighed = targets if weights is None else targets * targets.new_tensor(weights)
+        return (each * weighed.sum(-1).to(outputs.dtype)).sum()
     known = targets != -100
     factors = known.to(outputs.dtype)
     if weights is not None:
@@ -129,5 +141,7 @@ def soft_cross_entropy(outputs: Tensor, targets: Tensor, teacher_logits: Tensor,
 
 def known_denominator(targets: Tensor, weights: list[float] | None) -> float:
     """Return the number of targets that are not -100, or the sum of their weights."""
+    if targets.is_floating_point():
+        return float((targets if weights is None else targets * targets.new_tensor(weights)).sum())
     known = targets[targets != -100]
     return float(len(known)) if weights is None else sum(weights[index] for index in known.tolist())

@@ -16,8 +16,20 @@ from polytask.tasks.arrays import Floats, Outputs, rounded, softmax
 from polytask.tasks.choice import Choice, ChoiceOptions, balanced_weights
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import label_text, says_nothing
+from polytask.tasks.objective import TargetType
 from polytask.tasks.question import Probabilities, TypedQuestion, truth_of
 from polytask.tasks.reader import Row
+from polytask.tasks.soft import (
+    distribution,
+    hard,
+    log_share,
+    most_probable,
+    require_label,
+    shares_in,
+    soft_shares,
+    soft_text,
+    stated,
+)
 from polytask.tasks.task import ON_DEV  # fmt: skip
 from polytask.terms import HeadSpec, Label, WordSpan
 
@@ -56,6 +68,7 @@ class Classification(Choice):
     options: ClassificationOptions
     classes: tuple[str, ...]
     counts: tuple[int, ...]
+    soft: bool = False
     temperature: float = field(default=1.0, metadata=ON_DEV)
 
     type_name = "classification"
@@ -65,7 +78,6 @@ class Classification(Choice):
     )  # fmt: skip
     Options = ClassificationOptions
     label_type = "string"
-    target_type = "int"
     activation = "softmax"
     problem_type = "single_label_classification"
 
@@ -78,6 +90,14 @@ class Classification(Choice):
         value = row.get(options.label)
         if says_nothing(value, options):
             return None
+        shares = shares_in(value)
+        if shares is not None:
+            shares = distribution(shares, value)
+            stats.soft += 1
+            stats.labels.update(dict.fromkeys(shares, 0))
+            stats.labels[most_probable(shares)] += 1
+            return soft_text(shares)
+        require_label(value)
         label = stats.label(value)
         stats.labels[label] += 1
         return label
@@ -95,7 +115,7 @@ class Classification(Choice):
             raise ValueError(
                 f"positive: found {options.positive!r}, which no training row has; labels: {', '.join(classes)}"
             )
-        return cls(name, options, classes, tuple(stats.labels[label] for label in classes))
+        return cls(name, options, classes, tuple(stats.labels[label] for label in classes), stats.soft > 0)
 
     @property
     def head(self) -> HeadSpec:
@@ -105,8 +125,16 @@ class Classification(Choice):
     def labels(self) -> tuple[str, ...]:
         return self.classes
 
-    def encode(self, label: Label) -> int:
-        return self._places.get(str(label), -100)
+    @property
+    def target_type(self) -> TargetType:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return "list<float>" if self.soft else "int"
+
+    def encode(self, label: Label) -> int | list[float]:
+        """A class; where training rows hold distributions, the probability of each (none for unseen classes)."""
+        if not self.soft:
+            return self._places.get(str(hard(label)), -100)
+        shares = soft_shares(label) or {str(label): 1.0}
+        return [shares.get(name, 0.0) for name in self.classes]
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -119,7 +147,7 @@ class Classification(Choice):
             return None
         if isinstance(chosen, dict):
             return [chosen[label] for label in self.classes]
-        return balanced_weights(self.counts)
+        return balanced_weights([max(count, 1) for count in self.counts])  # a class may never be the most probable
 
     def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
         del words
@@ -173,6 +201,10 @@ class Classification(Choice):
                 raise ValueError(f"found the label {label[:80]!r}; {nearest(label[:80], self.classes)}")
         return [self._places[label] for label in labels]
 
+    def outputs_of(self, answer: Any) -> list[float]:  # noqa: ANN401
+        shares = distribution(stated(answer, self.classes), answer)
+        return [log_share(shares.get(label, 0.0)) for label in self.classes]
+
     def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
         scaled = outputs.astype(np.float64) / self.temperature
         logs = scaled - np.logaddexp.reduce(scaled, axis=-1, keepdims=True)
@@ -181,7 +213,13 @@ class Classification(Choice):
 
     def targets(self, labels: Sequence[Label], words: Sequence[Sequence[int]] | None) -> NDArray[np.int64]:
         del words
-        return np.array([self.encode(label) for label in labels], np.int64)
+        return np.array([self._places.get(str(label), -100) for label in labels], np.int64)
+
+    def cross_entropy(self, outputs: Outputs, targets: Floats) -> float | None:
+        scaled = (outputs / self.temperature).astype(np.float64)
+        logs = scaled - np.logaddexp.reduce(scaled, axis=-1, keepdims=True)
+        known = targets.sum(-1) > 0
+        return float(-(targets * logs).sum(-1)[known].mean()) if known.any() else None
 
     def baseline(self, labels: Sequence[Label]) -> list[Label]:
         majority = self.classes[self.counts.index(max(self.counts))]

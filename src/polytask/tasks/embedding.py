@@ -63,6 +63,8 @@ class EmbeddingOptions(TaskOptions):
             raise ValueError(
                 "found text_pair, and each text has a vector of its own; give the columns as `text` and `positive`"
             )
+        if self.label_weight is not None:
+            raise ValueError("found label_weight, and rows that are compared with one another weigh the same")
         if self.loss is not None:
             raise ValueError("found loss, and vectors are learned by comparison; leave it out")
         used = [self.text, self.positive, *([] if self.score is None else [self.score])]

@@ -28,6 +28,7 @@ class LabelStats:
         places: where each label stands first.
         respelled: labels that are read in another spelling, such as `1.0` as `1`: the spelling that is read.
         respelled_at: where the first of them stands.
+        soft: labels that are distributions.
         scheme: how the tags are written, where they are read as BIO and are not written so.
     """
 
@@ -48,6 +49,7 @@ class LabelStats:
     respelled: dict[str, str] = field(default_factory=dict[str, str])
     respelled_at: str = ""
     scheme: str = ""
+    soft: int = 0
 
     @property
     def mean(self) -> float:

@@ -36,6 +36,25 @@ def label_text(value: Any) -> str:  # noqa: ANN401
     raise ValueError(f"found {value!r}; a label is text or a whole number")
 
 
+# Not what else Python takes for a number: 1_2 (12), nan, other scripts' digits.
+NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+
+
+def number_in(value: Any) -> float | None:  # noqa: ANN401
+    """Return the finite number that a cell holds, or spells; None where it holds none.
+
+    >>> number_in(" 1.50 "), number_in(3), number_in("1_2"), number_in(True), number_in("good")
+    (1.5, 3.0, None, None, None)
+    """
+    if isinstance(value, bool) or (isinstance(value, str) and NUMBER.fullmatch(value.strip()) is None):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
 def says_nothing(value: Any, options: TaskOptions) -> bool:  # noqa: ANN401
     """Whether a label cell is not labelled: absent, null, blank, or a word that the options name."""
     if value is None or (isinstance(value, float) and math.isnan(value)):

@@ -11,12 +11,15 @@ from pydantic import Field, field_validator
 
 from polytask.tasks.answering import Answering
 from polytask.tasks.arrays import Floats, Outputs
+from polytask.tasks.cells import brief
 from polytask.tasks.choice import balanced_weights, cross_entropy, known_denominator
 from polytask.tasks.classification import Classification, ClassificationOptions
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import label_text
+from polytask.tasks.reader import Row
+from polytask.tasks.soft import shares_in
 from polytask.tasks.task import ON_DEV, Task
-from polytask.terms import HeadSpec
+from polytask.terms import HeadSpec, Label
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +39,13 @@ class MatchingOptions(ClassificationOptions):
         default=None, ge=2, description="numbers of the vectors that are compared; by default the encoder's own"
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout of the vectors while they train")
+
+    @field_validator("label_weight")
+    @classmethod
+    def _rows_weigh_the_same(cls, value: str | None) -> str | None:
+        if value is not None:
+            raise ValueError(f"found {value!r}, and rows that are compared with the labels' texts all weigh the same")
+        return value
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -67,6 +77,14 @@ class Matching(Classification):
     head_type = "matching"
 
     @classmethod
+    def read(cls, options: MatchingOptions, row: Row, stats: LabelStats) -> Label:
+        if shares_in(row.get(options.label)) is not None:
+            raise ValueError(
+                f"found {brief(row[options.label])}; a text is matched with one label, not with a distribution"
+            )
+        return super().read(options, row, stats)
+
+    @classmethod
     def fit(cls, name: str, options: MatchingOptions, stats: LabelStats) -> Matching:
         seen = tuple(sorted(stats.labels))
         if len(seen) < 2:
@@ -78,7 +96,8 @@ class Matching(Classification):
         classes = (*seen, *sorted(set(options.labels) - set(seen)))
         texts = tuple(options.labels.get(label) or spelled(label) for label in classes)
         require_different(dict(zip(classes, texts, strict=True)))
-        return cls(name, options, classes, tuple(stats.labels[label] for label in classes), 1.0, texts)
+        counts = tuple(stats.labels[label] for label in classes)
+        return cls(name, options, classes, counts, descriptions=texts)
 
     def on_encoder(self, width: int) -> Matching:
         return replace(self, width=self.options.size or width)

@@ -112,6 +112,18 @@ def mae(labels: Sequence[float], predictions: Sequence[float]) -> float | None:
     return float(np.abs(np.subtract(labels, predictions)).mean()) if labels else None
 
 
+def quadratic_kappa(labels: Sequence[float], predictions: Sequence[float]) -> float | None:
+    """Cohen's kappa with quadratic weights, of places on a scale: what the squared distances lack of those by chance.
+
+    Source: Cohen 1968, "Weighted kappa". Undefined where the truth and the predictions are one and the same constant.
+    """
+    true, predicted = np.asarray(labels, np.float64), np.asarray(predictions, np.float64)
+    squares = float(true @ true + predicted @ predicted)
+    # Whole numbers, times the number of rows: nothing is lost to rounding.
+    by_chance = len(true) * squares - 2 * float(true.sum() * predicted.sum())
+    return 1.0 - len(true) * (squares - 2 * float(true @ predicted)) / by_chance if by_chance else None
+
+
 def _entity_counts(labels: Sequence[list[str]], predictions: Sequence[list[str]]) -> tuple[int, int, int]:
     """Count right, true and predicted entities under strict IOB2."""
     right = true = predicted = 0
@@ -163,8 +175,10 @@ MEASURED: dict[Level, dict[str, Metric]] = {
         "mae": Metric(mae, smaller_is_better=True, resampled=resampling.mae),
         "recall@1": found_within(1),
         "recall@10": found_within(10),
+        "quadratic_kappa": Metric(quadratic_kappa, resampled=resampling.quadratic_kappa),
         # Of probabilities: a sum of distances, which resampled rows can only make greater.
         "ece": Metric(None, smaller_is_better=True, interval=False),
+        "cross_entropy": Metric(None, smaller_is_better=True, interval=False),
     },
     "word": {
         "f1": Metric(entity_f1, resampled=resampling.entity_f1),

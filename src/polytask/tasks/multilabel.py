@@ -20,6 +20,7 @@ from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import label_text, says_nothing
 from polytask.tasks.question import Probabilities, TypedQuestion, truth_of
 from polytask.tasks.reader import Row
+from polytask.tasks.soft import chances, log_share, probable, shares_in, soft_shares, soft_text, stated
 from polytask.tasks.task import ON_DEV, Task
 from polytask.tasks.task_options import Names  # fmt: skip
 from polytask.tasks.thresholds import tune_thresholds
@@ -80,6 +81,7 @@ class Multilabel(Task):
     classes: tuple[str, ...]
     counts: tuple[int, ...]
     rows: int
+    soft: bool = False
     temperature: float = field(default=1.0, metadata=ON_DEV)
     # The output from which each label is given; without any, the threshold of the options decides.
     cuts: tuple[float, ...] = field(default=(), metadata=ON_DEV)
@@ -103,6 +105,13 @@ class Multilabel(Task):
         if says_nothing(value, options):
             return None
         cell = value
+        shares = shares_in(value)
+        if shares is not None:
+            shares = chances(shares, cell)
+            stats.soft += 1
+            stats.labels.update(dict.fromkeys(shares, 0))
+            stats.labels.update(probable(shares))
+            return [soft_text(shares)]
         if isinstance(value, str):
             begin = value.lstrip()[:1]
             stats.joined += begin not in ("[", "{")
@@ -132,7 +141,8 @@ class Multilabel(Task):
         if all(stats.labels[label] == stats.present for label in classes):
             more = f" ({stats.missing} rows are empty: {_EMPTY})" if stats.missing else ""
             raise ValueError(f"every training row has the labels {', '.join(classes)}; there is nothing to learn{more}")
-        return cls(name, options, classes, tuple(stats.labels[label] for label in classes), stats.present)
+        counts = tuple(stats.labels[label] for label in classes)
+        return cls(name, options, classes, counts, stats.present, stats.soft > 0)
 
     @property
     def head(self) -> HeadSpec:
@@ -156,7 +166,10 @@ class Multilabel(Task):
         return 1.0 / self.temperature, 0.0
 
     def encode(self, label: Label) -> list[float]:
-        return self._targets([label])[0].astype(np.float64).tolist()
+        shares = soft_shares(label)
+        if shares is None:
+            return self._targets([label])[0].astype(np.float64).tolist()
+        return [shares.get(name, 0.0) for name in self.classes]
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -181,7 +194,8 @@ class Multilabel(Task):
 
         weight = None
         if self.options.class_weights == "balanced":
-            weight = outputs.new_tensor([max(self.rows - count, 1) / count for count in self.counts])
+            # Of soft labels one may be there with less than one half in every row.
+            weight = outputs.new_tensor([max(self.rows - count, 1) / max(count, 1) for count in self.counts])
         # The mean over labels is part of a row's loss, so that tasks with many labels weigh the same as others.
         each = F.binary_cross_entropy_with_logits(outputs, probabilities, pos_weight=weight, reduction="none").mean(-1)
         return each.sum()
@@ -238,6 +252,11 @@ class Multilabel(Task):
         shown = sigmoid(np.array(self._cuts()) / self.temperature).tolist()
         return {label: rounded(value) for label, value in zip(self.classes, shown, strict=True)}
 
+    def outputs_of(self, answer: Any) -> list[float]:  # noqa: ANN401
+        shares = chances(stated(answer, self.classes), answer)
+        each = (shares.get(label, 0.0) for label in self.classes)
+        return [log_share(share) - log_share(1 - share) for share in each]
+
     def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
         scaled = outputs.astype(np.float64) / self.temperature
         # The logit of the mean probability, by logarithms, so that certain answers stay finite.
@@ -280,6 +299,11 @@ class Multilabel(Task):
         probabilities = sigmoid(outputs.astype(np.float64) / self.temperature)
         found = np.where(given, probabilities, 1.0 - probabilities)
         return found.ravel(), (given == self._targets(labels)).ravel()
+
+    def cross_entropy(self, outputs: Outputs, targets: Floats) -> float | None:
+        scaled = (outputs / self.temperature).astype(np.float64)
+        each = np.logaddexp(0.0, scaled) - targets * scaled
+        return float(each.mean()) if each.size else None
 
     def _targets(self, labels: Sequence[Label]) -> Bools:
         """Return which labels each row has: rows x labels."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 from polytask.tasks.losses import own_loss
 from polytask.tasks.metric import Level
+from polytask.tasks.weighing import weighed_denominator, weighed_loss
 from polytask.terms import HeadSpec, Label
 
 if TYPE_CHECKING:
@@ -20,12 +21,14 @@ class Objective(ABC):
 
     level: ClassVar[Level] = "row"
     # What `encode` returns for a row: a class, a number, or a class or number for each word (or label).
-    target_type: ClassVar[TargetType]
+    target_type: TargetType
     # Whether a row's loss depends on the other rows of its step, whichever pieces and processes these are dealt to.
     joins_rows: ClassVar[bool] = False
 
     name: str
     options: Any
+    # Whether labels of the training rows are distributions: `encode` then returns a probability for each label.
+    soft: bool = False
 
     @property
     @abstractmethod
@@ -111,6 +114,14 @@ class Objective(ABC):
         distilled = self.distillation_loss(outputs[said], targets[said], teacher_logits[said])
         left = self.label_loss(outputs[~said], targets[~said])
         return label_weight * self.label_loss(outputs, targets) + (1.0 - label_weight) * (distilled + left)
+
+    def weighed_loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        """Return the summed loss against the labels, each weighed by its row; None where all weigh the same."""
+        return weighed_loss(self.label_loss, weights, outputs, targets)
+
+    def weighed_denominator(self, targets: Tensor, weights: Tensor | None) -> float:
+        """Return what divides `weighed_loss` into a mean."""
+        return weighed_denominator(self.loss_denominator, weights, targets)
 
     def continued(self, target: float) -> float:
         """Return the target that the words after the first have that share a token with it."""

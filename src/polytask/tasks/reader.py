@@ -72,6 +72,11 @@ class LabelReader(ABC):
         """Name what all counted rows have, as in `every row has ...`; None where they differ."""
         return f"the label {next(iter(stats.labels))!r}" if len(stats.labels) == 1 else None
 
+    def label_notes(self, stats: LabelStats) -> list[str]:
+        """Say what a person should know of the labels of the training rows, of which `stats` are."""
+        del stats
+        return []
+
     def nothing_hint(self, label: str) -> str:
         """Say how a label that may mean nothing can be read so."""
         return f"if it means that a row is not labelled, set `unlabelled: [{json.dumps(label, ensure_ascii=False)}]`"

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import Field
+import numpy as np
+from pydantic import AfterValidator, Field
 
 from polytask.tasks.arrays import Floats, Outputs, rounded
 from polytask.tasks.cells import brief
 from polytask.tasks.label_stats import LabelStats
-from polytask.tasks.labels import says_nothing
+from polytask.tasks.labels import number_in, says_nothing
 from polytask.tasks.objective import Objective
 from polytask.tasks.question import Probabilities, TypedQuestion, between_levels
 from polytask.tasks.reader import Row
@@ -24,12 +25,19 @@ from polytask.terms import HeadSpec, Label, WordSpan
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Not what else Python takes for a number: 1_2 (12), nan, other scripts' digits.
 _EXPECTED = (
     "a score is a finite number (leave the cell empty where it is unknown, or name the word that stands there with "
     "`unlabelled`)"
 )
-_NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+
+
+def _ascending(value: tuple[float, float]) -> tuple[float, float]:
+    if not value[0] < value[1]:
+        raise ValueError(f"found {list(value)}; the first number has to be less than the second")
+    return value
+
+
+Range: TypeAlias = Annotated[tuple[float, float], AfterValidator(_ascending)]
 
 
 class RegressionOptions(TaskOptions):
@@ -37,6 +45,9 @@ class RegressionOptions(TaskOptions):
 
     type: Literal["regression"]  # pyright: ignore[reportIncompatibleVariableOverride]
     label: str = Field(default="score", description="column that holds the number")
+    range: Range | None = Field(
+        default=None, description="the least and the greatest number that there are; no answer leaves them: [1, 5]"
+    )
 
     metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman", "mae")
 
@@ -70,15 +81,14 @@ class Regression(Task):
         value = row.get(options.label)
         if says_nothing(value, options):
             return None
-        if isinstance(value, str) and _NUMBER.fullmatch(value.strip()) is None:
-            hint = "; write decimals with a point" if re.fullmatch(r"\s*[-+]?[0-9]+,[0-9]+\s*", value) else ""
+        number = number_in(value)
+        if number is None:
+            comma = isinstance(value, str) and re.fullmatch(r"\s*[-+]?[0-9]+,[0-9]+\s*", value)
+            hint = "; write decimals with a point" if comma else ""
             raise ValueError(f"found {brief(value)}; {_EXPECTED}{hint}")
-        try:
-            number = float("nan") if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError, OverflowError):
-            number = float("nan")
-        if not math.isfinite(number):
-            raise ValueError(f"found {value!r}; {_EXPECTED}")
+        if options.range is not None and not options.range[0] <= number <= options.range[1]:
+            low, high = options.range
+            raise ValueError(f"found {brief(value)}; `range` says that scores lie between {low:g} and {high:g}")
         stats.number(number)
         return number
 
@@ -129,17 +139,37 @@ class Regression(Task):
 
     def convert_teacher_logits(self, outputs: Tensor, teacher: Objective) -> Tensor:
         assert isinstance(teacher, Regression)
-        return (outputs * teacher.deviation + teacher.mean - self.mean) / self.deviation
+        answers = outputs * teacher.deviation + teacher.mean
+        if teacher.options.range is not None:
+            answers = answers.clamp(*teacher.options.range)
+        return (answers - self.mean) / self.deviation
+
+    def _values(self, outputs: Outputs) -> Floats:
+        """Return what outputs say in the labels' unit, and within the range that the options name."""
+        values = outputs.astype(np.float64) * self.deviation + self.mean
+        return values if self.options.range is None else values.clip(*self.options.range)
 
     def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
         del words
-        return [value * self.deviation + self.mean for value in outputs.squeeze(-1).tolist()]
+        return self._values(outputs.squeeze(-1)).tolist()
 
     def format_prediction(
         self, outputs: Outputs, text: str, words: Sequence[WordSpan], has_token: Sequence[int]
     ) -> dict[str, Any]:
         del text, words, has_token
-        return {"value": rounded(float(outputs.item()) * self.deviation + self.mean)}
+        return {"value": rounded(float(self._values(outputs).item()))}
+
+    def outputs_of(self, answer: Any) -> list[float]:  # noqa: ANN401
+        value = number_in(answer.get("value") if isinstance(answer, Mapping) else answer)
+        if value is None:
+            raise ValueError(f"found {brief(answer)}; an answer is a finite number")
+        return [self.encode(value)]
+
+    def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
+        if self.options.range is None:
+            return super().averaged(outputs, weights)
+        within = (self._values(outputs) - self.mean) / self.deviation
+        return (weights @ within).astype(np.float32)
 
     def baseline(self, labels: Sequence[Label]) -> list[Label]:
         return [self.mean] * len(labels)
@@ -173,4 +203,10 @@ class Regression(Task):
 
     @property
     def typical_range(self) -> tuple[float, float]:
-        return rounded(self.mean - 2 * self.deviation), rounded(self.mean + 2 * self.deviation)
+        ends = np.array([self.mean - 2 * self.deviation, self.mean + 2 * self.deviation])
+        low, high = ends if self.options.range is None else ends.clip(*self.options.range)
+        return rounded(float(low)), rounded(float(high))
+
+    @property
+    def answer_range(self) -> tuple[float, float] | None:
+        return self.options.range

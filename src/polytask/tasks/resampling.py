@@ -55,6 +55,18 @@ def mae(labels: Sequence[float], predictions: Sequence[float]) -> Resampled:
     return _mean_of(distance, np.ones_like(distance))
 
 
+def quadratic_kappa(labels: Sequence[float], predictions: Sequence[float]) -> Resampled:
+    """Cohen's kappa with quadratic weights, from sums of products of places."""
+    x, y = (np.asarray(side, np.float64) for side in (labels, predictions))
+    counts = np.stack([np.ones_like(x), x, y, x * x + y * y, x * y], axis=1)
+
+    def measure(block: NDArray[Any]) -> Floats:
+        rows, sum_x, sum_y, squares, products = _sums(block, counts).T
+        return 1.0 - _ratio(rows * (squares - 2 * products), rows * squares - 2 * sum_x * sum_y, np.nan)
+
+    return measure
+
+
 def word_accuracy(labels: Sequence[list[str]], predictions: Sequence[list[str]]) -> Resampled:
     """Share of words that are right."""
     pairs = list(zip(labels, predictions, strict=True))

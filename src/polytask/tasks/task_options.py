@@ -67,6 +67,9 @@ class TaskOptions(Options):
     unlabelled: Cells = Field(
         default=(), description="words in a label cell that mean: not labelled, as an empty cell does; such as NA"
     )
+    label_weight: str | None = Field(
+        default=None, description="column of what a training row weighs in the task's loss: a number, 0 or more"
+    )
     needs: Names = Field(default=(), description="tasks that this one depends on: one name or several")
     reads: dict[str, Literal["probabilities"]] = Field(
         default={}, description="needed tasks whose predictions the head of this task reads: {intent: probabilities}"

@@ -347,7 +347,11 @@ class Differentiator:
     def _denominators(self, batches: Sequence[Batch], asked_to_stop: bool) -> tuple[dict[str, float], bool]:
         """Return for each task what divides its summed loss, and whether any process was asked to stop."""
         own = [
-            sum(task.loss_denominator(batch.targets[name]) for batch in batches if name in batch.targets)
+            sum(
+                task.weighed_denominator(batch.targets[name], batch.row_weights.get(name))
+                for batch in batches
+                if name in batch.targets
+            )
             for name, task in self.tasks.items()
         ]
         *denominators, stopping = self.world.all_reduce_sum([*own, float(asked_to_stop)])

@@ -40,11 +40,12 @@ class _Trial:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a head reads of some rows of a task: rows (or words) x width, and their targets."""
+    """What a head reads of some rows of a task: rows (or words) x width, their targets, and what each weighs."""
 
     pooled: Tensor
     targets: Tensor
     rows: int
+    weights: Tensor | None = None
 
 
 class HeadTrials:
@@ -83,7 +84,7 @@ class HeadTrials:
     def see(self, batch: Batch) -> None:
         """Take in what the model's heads have read of a batch that it has just passed."""
         for task, pooled in self._model.take_pooled().items():
-            self._seen[task].append(_Seen(pooled, batch.targets[task], batch.count(task)))
+            self._seen[task].append(_Seen(pooled, batch.targets[task], batch.count(task), batch.row_weights.get(task)))
 
     def step(self, new: Collection[str]) -> dict[HeadCut, float]:
         """Forecast a step's rows, learn from them, and return by cut how much better two heads foretold than one.
@@ -112,7 +113,7 @@ class HeadTrials:
         local = [
             [
                 float(sum(one.rows for one in found)),
-                float(sum(self._tasks[task].loss_denominator(one.targets) for one in found)),
+                float(sum(self._tasks[task].weighed_denominator(one.targets, one.weights) for one in found)),
             ]
             for task, found in self._seen.items()
         ]
@@ -138,7 +139,8 @@ class HeadTrials:
         return dict(zip(sums, told, strict=True))
 
     def _loss(self, head: Head, task: str) -> Tensor:
-        found = [self._tasks[task].label_loss(head.answer(one.pooled), one.targets) for one in self._seen[task]]
+        own = self._tasks[task]
+        found = [own.weighed_loss(head.answer(one.pooled), one.targets, one.weights) for one in self._seen[task]]
         return torch.stack(found).sum() if found else torch.zeros(())
 
     def _exchange(self) -> None:

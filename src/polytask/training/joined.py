@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch import Tensor
 from polytask.data.batch import Batch, OtherRows
 from polytask.model.multitask import MultiTaskModel
 from polytask.tasks import Task
+from polytask.tasks.weighing import weighed_loss
 from polytask.training.distribution import World
 
 
@@ -100,8 +102,10 @@ def step_loss(task: Task, outputs: Tensor, batch: Batch) -> Tensor:
         outputs, targets = torch.cat([outputs, others.outputs]), torch.cat([targets, others.targets])
         if teacher_logits is not None and others.teacher_logits is not None:
             teacher_logits = torch.cat([teacher_logits, others.teacher_logits])
+    weights = batch.row_weights.get(name)
     if teacher_logits is None:
-        found = task.label_loss(outputs, targets)
+        found = task.weighed_loss(outputs, targets, weights)
     else:
-        found = task.loss_with_teacher(outputs, targets, teacher_logits, batch.label_weight)
+        taught = partial(task.loss_with_teacher, label_weight=batch.label_weight)
+        found = weighed_loss(taught, weights, outputs, targets, teacher_logits)
     return found if others is None else found - found.detach() * (1.0 - 1.0 / others.parts)

@@ -72,8 +72,8 @@ class TrainOptions(Options):
     device: str = Field(default="auto", description="auto: cuda where there is one; or cpu, cuda, cuda:1")
     teachers: tuple[str, ...] = Field(
         default=(),
-        description="runs or model folders that teach the tasks they have: the loss moves from their outputs "
-        "to the labels during training",
+        description="runs or model folders that teach the tasks they have, or jsonl files of answers: the loss moves "
+        "from their outputs to the labels during training",
     )
     seed: int = Field(
         default=13, ge=0, lt=2**63, description="of the heads' first weights, of dropout, and of the order of the rows"

@@ -1,0 +1,303 @@
+"""One level of a scale a text (or pair of texts): a rating, a grade, a severity.
+
+Source: Shi, Cao and Raschka 2021, "Deep Neural Networks for Rank-Consistent Ordinal Regression Based On Conditional
+Probabilities" (CORN), section 3. Output k is the logit of "above level k", given that the level is k or higher; it
+learns from the rows of which that is true. The product of the first k probabilities is that of "above level k", which
+can only fall with k.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
+
+from polytask.tasks.arrays import Bools, Floats, Outputs, rounded
+from polytask.tasks.calibration import CalibratedOptions, best_temperature
+from polytask.tasks.cells import brief
+from polytask.tasks.label_stats import LabelStats
+from polytask.tasks.labels import label_text, number_in, says_nothing
+from polytask.tasks.reader import Row
+from polytask.tasks.scale import conditional, level_logs, place_of, survival_logits
+from polytask.tasks.soft import distribution, log_share, stated
+from polytask.tasks.task import ON_DEV, Task
+from polytask.terms import HeadSpec, Label, WordSpan  # fmt: skip
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Numbers in more levels than these measure something: they are no scale of which each level is learned.
+MOST_LEVELS = 100
+
+
+def level_text(value: Any) -> str:  # noqa: ANN401
+    """Return a cell of a level as text: one spelling for each number, and other labels as `label_text` reads them.
+
+    >>> level_text("4.0"), level_text(4), level_text(" 4.50"), level_text(4.5), level_text("good ")
+    ('4', '4', '4.5', '4.5', 'good')
+    """
+    number = number_in(value)
+    if number is None:
+        return label_text(value)
+    return str(int(number)) if number.is_integer() else repr(number)
+
+
+def _as_levels(value: Any) -> Any:  # noqa: ANN401
+    return [level_text(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+Levels: TypeAlias = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_as_levels),
+    WithJsonSchema({"type": "array", "items": {"type": ["string", "number"]}, "minItems": 2}),
+]
+
+
+class OrdinalOptions(CalibratedOptions):
+    """Options of an ordinal task."""
+
+    type: Literal["ordinal"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    label: str = Field(default="label", description="column that holds the level")
+    levels: Levels = Field(
+        default=(), description="all levels, the lowest first; where they are numbers, by default those of the rows"
+    )
+
+    @field_validator("levels")
+    @classmethod
+    def _levels_are_a_scale(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        twice = sorted({level for level in value if value.count(level) > 1})
+        if twice:
+            raise ValueError(f"found {', '.join(map(repr, twice))} twice; name each level once")
+        if len(value) == 1:
+            raise ValueError(f"found {value[0]!r} alone; a scale has at least two levels")
+        return value
+
+    metrics: ClassVar[tuple[str, ...]] = ("mae", "quadratic_kappa", "accuracy")
+
+
+@dataclass(frozen=True)
+class Ordinal(Task):
+    """One level of a scale.
+
+    The answer is the median of the levels' distribution: the highest level that is reached with more than one half.
+
+    Attributes:
+        levels: the lowest first.
+        temperature: what the logits of "above level k" are divided by; no level's answer changes with it.
+    """
+
+    name: str
+    options: OrdinalOptions
+    levels: tuple[str, ...]
+    counts: tuple[int, ...]
+    temperature: float = field(default=1.0, metadata=ON_DEV)
+
+    type_name = "ordinal"
+    also_called = ("ordinal-regression", "ordinal-classification", "levels", "likert", "grade", "grades", "severity")
+    Options = OrdinalOptions
+    label_type = "string"
+    target_type = "int"
+    activation = "cumulative"
+
+    @classmethod
+    def columns(cls, options: OrdinalOptions) -> tuple[str, ...]:
+        return (options.label,)
+
+    @classmethod
+    def read(cls, options: OrdinalOptions, row: Row, stats: LabelStats) -> Label:
+        value = row.get(options.label)
+        if says_nothing(value, options):
+            return None
+        level = level_text(value)
+        if options.levels and level not in options.levels:
+            raise ValueError(f"found {brief(value)}; `levels` names {', '.join(options.levels)}")
+        if not options.levels and number_in(value) is None:
+            raise ValueError(
+                f"found {brief(value)}, and only numbers have an order of their own; name all levels, the lowest "
+                "first: `levels: [low, middle, high]` (a cell that means nothing: leave it empty, or name its word "
+                "with `unlabelled`)"
+            )
+        if isinstance(value, str) and level != value:
+            stats.respelled[value] = level
+        stats.labels[level] += 1
+        return level
+
+    @classmethod
+    def fit(cls, name: str, options: OrdinalOptions, stats: LabelStats) -> Ordinal:
+        levels = options.levels or tuple(sorted(stats.labels, key=float))
+        if len(stats.labels) < 2:
+            found = f"only the level {next(iter(stats.labels))!r}" if stats.labels else "no level at all"
+            raise ValueError(f"the training rows hold {found}; an ordinal task needs at least two")
+        if not options.levels and len(levels) > MOST_LEVELS:
+            raise ValueError(
+                f"the training rows hold {len(levels)} different numbers, from {levels[0]} to {levels[-1]}; with more "
+                f"than {MOST_LEVELS} levels use `type: regression`, or name the `levels`"
+            )
+        return cls(name, options, levels, tuple(stats.labels[level] for level in levels))
+
+    @property
+    def head(self) -> HeadSpec:
+        return HeadSpec("row", len(self.levels) - 1, self.options.pooling, self.options.dropout)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.levels
+
+    @property
+    def scale(self) -> tuple[str, ...]:
+        return self.levels
+
+    @cached_property
+    def numbers(self) -> tuple[float, ...] | None:
+        """The levels as numbers; None where they are words."""
+        found = tuple(number_in(level) for level in self.levels)
+        return None if None in found else tuple(number for number in found if number is not None)
+
+    def only_label(self, stats: LabelStats) -> str | None:
+        return f"the level {next(iter(stats.labels))!r}" if len(stats.labels) == 1 else None
+
+    def label_notes(self, stats: LabelStats) -> list[str]:
+        never = [level for level in self.levels if not stats.labels[level]]
+        notes = [f"no row has the level {', '.join(map(repr, never))}, so it is hardly ever answered"] if never else []
+        numbers = self.numbers or ()
+        if numbers and not self.options.levels and all(number.is_integer() for number in numbers):
+            between = sorted(set(range(int(numbers[0]), int(numbers[-1]))) - {int(number) for number in numbers})
+            if 0 < len(between) <= len(numbers):
+                notes.append(
+                    f"no row has {', '.join(map(str, between))}, which the scale leaves out; name it in `levels` if it "
+                    "is one"
+                )
+        return notes
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {level: index for index, level in enumerate(self.levels)}
+
+    def encode(self, label: Label) -> int:
+        return self._places.get(str(label), -100)
+
+    def measured(self, labels: Sequence[Label]) -> list[float]:
+        """Places on the scale; a number that is no level lies between its neighbours, so it is never met."""
+        return [float(place_of(str(label), self._places, self.numbers or ())) for label in labels]
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The negative log-likelihood of the levels: binary cross-entropies over the conditional subsets.
+
+        A row counts once, whatever its level; the paper divides by the size of all subsets together.
+        """
+        import torch
+        import torch.nn.functional as F
+
+        steps = torch.arange(outputs.shape[1], device=targets.device)
+        reached = (targets[:, None] >= steps).to(outputs.dtype)
+        above = (targets[:, None] > steps).to(outputs.dtype)
+        return F.binary_cross_entropy_with_logits(outputs, above, weight=reached, reduction="sum")
+
+    def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
+        """The cross-entropy against the teacher's levels, each step weighted by its probability to be reached."""
+        import torch.nn.functional as F
+
+        logs = F.logsigmoid(teacher_logits).cumsum(-1)
+        reached = F.pad(logs[:, :-1], (1, 0)).exp() * (targets >= 0).to(outputs.dtype)[:, None]
+        above = teacher_logits.sigmoid()
+        return F.binary_cross_entropy_with_logits(outputs, above, weight=reached, reduction="sum")
+
+    def loss_denominator(self, targets: Tensor) -> float:
+        return float((targets >= 0).sum())
+
+    def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """What the right answers to "above level k" lack of probability 1, over the rows that reach level k."""
+        import torch
+
+        steps = torch.arange(outputs.shape[1], device=targets.device)
+        reached = (targets[:, None] >= steps).to(outputs.dtype)
+        above = (targets[:, None] > steps).to(outputs.dtype)
+        return ((above - outputs.sigmoid()).abs() * reached).sum(0), reached.sum(0)
+
+    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
+        del words
+        return [self.levels[index] for index in self._decided(outputs).tolist()]
+
+    def _decided(self, outputs: Outputs) -> NDArray[np.int64]:
+        """Return for each row how many levels are left behind with more than one half."""
+        return (survival_logits(outputs) > 0).sum(-1)
+
+    def _probabilities(self, outputs: Outputs) -> Floats:
+        """Return the probability of each level: rows x levels."""
+        return np.exp(level_logs(survival_logits(outputs) / self.temperature))
+
+    def format_prediction(
+        self, outputs: Outputs, text: str, words: Sequence[WordSpan], has_token: Sequence[int]
+    ) -> dict[str, Any]:
+        del text, words, has_token
+        probabilities = self._probabilities(outputs[None])[0]
+        expected = {} if self.numbers is None else {"expected": rounded(float(probabilities @ np.array(self.numbers)))}
+        return {
+            "level": self.levels[int(self._decided(outputs[None])[0])],
+            **expected,
+            "probabilities": {
+                level: rounded(value) for level, value in zip(self.levels, probabilities.tolist(), strict=True)
+            },
+        }
+
+    def outputs_of(self, answer: Any) -> list[float]:  # noqa: ANN401
+        shares = distribution(stated(answer, self.levels), answer)
+        each = [shares.get(level, 0.0) for level in self.levels]
+        above = np.cumsum(each[::-1])[::-1].tolist()
+        return [log_share(above[step + 1]) - log_share(each[step]) for step in range(len(each) - 1)]
+
+    def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
+        scaled = survival_logits(outputs) / self.temperature
+        yes, no = (
+            np.logaddexp.reduce(np.log(weights)[:, None] - np.logaddexp(0.0, sign * scaled), axis=0)
+            for sign in (-1.0, 1.0)
+        )
+        return conditional(self.temperature * (yes - no)).astype(np.float32)
+
+    @property
+    def fits_on_dev(self) -> bool:
+        return self.options.calibrate
+
+    def tuned(
+        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Self, list[str]]:
+        del words
+        if not self.options.calibrate:
+            return self.uncalibrated(), []
+        targets = np.array([self.encode(label) for label in labels], np.int64)
+        known = targets >= 0
+        logits, levels = survival_logits(outputs[known]), targets[known]
+
+        def cost(temperature: float) -> float:
+            return -float(level_logs(logits / temperature)[np.arange(len(levels)), levels].mean())
+
+        temperature, notes = best_temperature(cost, (logits > 0).sum(-1) == levels)
+        return replace(self, temperature=temperature), notes
+
+    def describe_tuned(self) -> dict[str, Any]:
+        return {"temperature": rounded(self.temperature)}
+
+    def uncalibrated(self) -> Self:
+        return replace(self, temperature=1.0)
+
+    def certainty(
+        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Floats, Bools]:
+        del words
+        decided = self._decided(outputs)
+        right = np.array([self.encode(label) for label in labels], np.int64) == decided
+        return self._probabilities(outputs)[np.arange(len(decided)), decided], right
+
+    def baseline(self, labels: Sequence[Label]) -> list[Label]:
+        """The median of the training rows: no other constant has a smaller mean distance."""
+        reached = np.cumsum(self.counts)
+        return [self.levels[int(np.searchsorted(reached, math.ceil(reached[-1] / 2)))]] * len(labels)
+
+    def confusion_pairs(self, labels: Sequence[Label], predictions: Sequence[Label]) -> list[tuple[str, str]]:
+        return [(str(label), str(prediction)) for label, prediction in zip(labels, predictions, strict=True)]

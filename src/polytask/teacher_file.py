@@ -1,0 +1,132 @@
+"""Answers in a file that teach, such as those of a language model: jsonl lines with an id and probabilities by task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polytask.data.cache import file_digest
+from polytask.data.columns import Matrices
+from polytask.data.encode import Source
+from polytask.data.rows import DataTable
+from polytask.errors import ConfigError, DataError
+from polytask.files import parse_json
+from polytask.tasks import Task
+
+# The column of a training row, and the key of a line, that say which line is about which row.
+ID = "id"
+
+
+@dataclass(frozen=True)
+class FileTeacher:
+    """A file of answers, and what it teaches.
+
+    Attributes:
+        place: the option that names it.
+        tasks: those of the configuration that any of its lines answers.
+        outputs: for each of them what a head would have to say, by id.
+    """
+
+    place: str
+    path: str
+    digest: str
+    tasks: tuple[str, ...]
+    outputs: Mapping[str, Mapping[str, list[float]]]
+
+    def answers(self, source: Source, table: DataTable) -> dict[str, Matrices]:
+        """Return its answers on the rows of a source; nan where it has none.
+
+        Raises ConfigError where the rows have no ids, or it answers none of them.
+        """
+        names = [name for name in self.tasks if name in source.tasks]
+        ids = self._ids(table)
+        found: dict[str, Matrices] = {}
+        for name in names:
+            known = self.outputs[name]
+            size = len(next(iter(known.values())))
+            values = np.full((len(source), size), np.nan, np.float32)
+            for row in source.carries[name].tolist():
+                output = known.get(ids[row])
+                if output is not None:
+                    values[row] = output
+            if np.isnan(values).all():
+                raise ConfigError(
+                    f"{self.place}: {self.path}: none of its {len(known)} answers to {name!r} is about a training row "
+                    f"of {table.feed.name}; its {ID!r} has to be the one in the column {ID!r} of the rows"
+                )
+            found[name] = Matrices(values, np.arange(1, len(source) + 1))
+        return found
+
+    def _ids(self, table: DataTable) -> list[str]:
+        """Return the id of each encoded row."""
+        by_place: dict[str, str] = {}
+        seen: dict[str, str] = {}
+        for place, values in table.feed.read():
+            if values.get(ID) is None:
+                raise ConfigError(
+                    f"{self.place}: {self.path} answers rows by their id, and {place} has none; give each training row "
+                    f"a column {ID!r}"
+                )
+            own = by_place[place] = str(values[ID])
+            if seen.setdefault(own, place) != place:
+                raise ConfigError(
+                    f"{self.place}: the {ID} {own!r} stands at {seen[own]} and at {place}; an id is one row's"
+                )
+        return [by_place[place] for place in table.rows.data.column("place").to_pylist()]
+
+
+def read_teacher_file(place: str, path: Path, tasks: Mapping[str, Task]) -> FileTeacher:
+    """Read a file of answers.
+
+    Args:
+        place: the option that names it.
+        tasks: of the configuration.
+
+    Raises DataError with file and line for what is no answer, ConfigError where it answers none of the tasks.
+    """
+    outputs: dict[str, dict[str, list[float]]] = {}
+    keys: dict[str, None] = {}
+    lines: dict[str, str] = {}
+    for where, line in _lines(path):
+        if ID not in line or isinstance(line[ID], dict | list | None):
+            raise DataError(f"{where}: no {ID!r}; each line has the {ID} of the training row that it answers")
+        own = str(line[ID])
+        if own in lines:
+            raise DataError(f"{where}: the {ID} {own!r} stands in {lines[own]} already; answer a row once")
+        lines[own] = where
+        answers = line["predictions"] if isinstance(line.get("predictions"), dict) else line
+        keys.update(dict.fromkeys(answers))
+        for name in (name for name in tasks if answers.get(name) is not None):
+            try:
+                outputs.setdefault(name, {})[own] = tasks[name].outputs_of(answers[name])
+            except ValueError as error:
+                raise DataError(f"{where}: task {name!r}: {error}") from None
+    if not outputs:
+        held = ", ".join(key for key in keys if key != ID) or "nothing"
+        raise ConfigError(
+            f"{place}: {path} answers {held}, and the configuration has the tasks {', '.join(tasks)}; a line of a "
+            f'teacher is {{"{ID}": ..., "TASK": {{"LABEL": 0.8, ...}}}}, or what `polytask predict` writes'
+        )
+    common = tuple(name for name in tasks if name in outputs)
+    return FileTeacher(place, str(path), file_digest(path), common, outputs)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, text in enumerate(file, start=1):
+                if text.strip():
+                    where = f"{path}:{number}"
+                    try:
+                        line = parse_json(text)
+                    except ValueError as error:
+                        raise DataError(f"{where}: no JSON object: {error}") from None
+                    if not isinstance(line, dict):
+                        raise DataError(f"{where}: found {type(line).__name__}; each line is a JSON object")
+                    yield where, line
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from None
