@@ -67,7 +67,8 @@ class Matching(Classification):
     head_type = "matching"
 
     @classmethod
-    def fit(cls, name: str, options: MatchingOptions, stats: LabelStats) -> Matching:
+    def fit(cls, name: str, options: ClassificationOptions, stats: LabelStats) -> Matching:
+        assert isinstance(options, MatchingOptions)
         seen = tuple(sorted(stats.labels))
         if len(seen) < 2:
             found = f"only the label {seen[0]!r}" if seen else "no label at all"
