@@ -77,7 +77,7 @@ class Matching(Classification):
     head_type = "matching"
 
     @classmethod
-    def read(cls, options: MatchingOptions, row: Row, stats: LabelStats) -> Label:
+    def read(cls, options: ClassificationOptions, row: Row, stats: LabelStats) -> Label:
         if shares_in(row.get(options.label)) is not None:
             raise ValueError(
                 f"found {brief(row[options.label])}; a text is matched with one label, not with a distribution"
@@ -85,7 +85,8 @@ class Matching(Classification):
         return super().read(options, row, stats)
 
     @classmethod
-    def fit(cls, name: str, options: MatchingOptions, stats: LabelStats) -> Matching:
+    def fit(cls, name: str, options: ClassificationOptions, stats: LabelStats) -> Matching:
+        assert isinstance(options, MatchingOptions)
         seen = tuple(sorted(stats.labels))
         if len(seen) < 2:
             found = f"only the label {seen[0]!r}" if seen else "no label at all"
