@@ -63,8 +63,8 @@ def _losses(model: MultiTaskModel, tasks: Mapping[str, Task], rows: Sequence[Sto
     denominators: dict[str, float] = {}
     for one in rows:
         for name, pooled in one.pooled.items():
-            targets = one.targets[name]
-            sums.setdefault(name, []).append(tasks[name].label_loss(model.head(name).answer(pooled), targets))
+            targets, head = one.targets[name], model.head(name)
+            sums.setdefault(name, []).append(tasks[name].label_loss(head.for_loss(head.answer(pooled)), targets))
             denominators[name] = denominators.get(name, 0.0) + tasks[name].loss_denominator(targets)
     return {
         name: torch.stack(found).sum() / denominators[name] for name, found in sums.items() if denominators[name] > 0

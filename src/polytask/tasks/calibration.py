@@ -5,6 +5,7 @@ Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,6 +19,8 @@ from polytask.tasks.task_options import TaskOptions
 LOWEST, HIGHEST = 0.05, 20.0
 # Fewer decisions than this say nothing about a temperature.
 LEAST_DECISIONS = 10
+# A right class that is impossible by construction costs this much, whatever the temperature.
+_LEAST_LOG = -1e4
 
 Integers: TypeAlias = NDArray[np.int64]
 
@@ -38,19 +41,37 @@ def fit_temperature(outputs: Outputs, targets: Integers) -> tuple[float, list[st
         outputs: decisions x classes, before the softmax.
         targets: the class of each decision; -100 where none of the classes is right, which is left out.
     """
+    values = outputs.astype(np.float64)
+
+    def log_probabilities(temperature: float) -> Floats:
+        return log_softmax(values / temperature)
+
+    return fit_temperature_of(log_probabilities, values.argmax(-1), targets)
+
+
+def fit_temperature_of(
+    log_probabilities: Callable[[float], Floats], decisions: Integers, targets: Integers
+) -> tuple[float, list[str]]:
+    """Do what `fit_temperature` does for probabilities that are no softmax of single outputs.
+
+    Args:
+        log_probabilities: takes a temperature, returns decisions x classes.
+        decisions: the class that each decision chose.
+        targets: as for `fit_temperature`.
+    """
     from scipy.optimize import minimize_scalar
 
-    known = targets >= 0
-    values, classes = outputs[known].astype(np.float64), targets[known]
+    known = np.flatnonzero(targets >= 0)
+    classes = targets[known]
     if len(classes) < LEAST_DECISIONS:
         found = f"{len(classes)} dev decisions" if len(classes) else "no dev rows"
         return 1.0, [f"not calibrated: found {found}, and a temperature takes at least {LEAST_DECISIONS}"]
 
-    if (values.argmax(-1) == classes).all():
+    if (decisions[known] == classes).all():
         return 1.0, ["not calibrated: every dev decision is right, which no temperature is sure enough for"]
 
     def cost(log_temperature: float) -> float:
-        return negative_log_likelihood(values / np.exp(log_temperature), classes)
+        return -float(log_probabilities(float(np.exp(log_temperature)))[known, classes].clip(min=_LEAST_LOG).mean())
 
     bounds = (float(np.log(LOWEST)), float(np.log(HIGHEST)))
     result: Any = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-6})
@@ -62,11 +83,15 @@ def fit_temperature(outputs: Outputs, targets: Integers) -> tuple[float, list[st
     return float(np.exp(fitted)), []
 
 
+def log_softmax(outputs: Floats) -> Floats:
+    """Return the logarithms of the softmax of outputs: decisions x classes."""
+    shifted = outputs - outputs.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
 def negative_log_likelihood(outputs: Floats, targets: Integers) -> float:
     """Return the mean negative log-likelihood of targets under the softmax of outputs (decisions x classes)."""
-    shifted = outputs - outputs.max(-1, keepdims=True)
-    logs = np.log(np.exp(shifted).sum(-1))
-    return float((logs - shifted[np.arange(len(targets)), targets]).mean())
+    return -float(log_softmax(outputs)[np.arange(len(targets)), targets].mean())
 
 
 def two_classes(outputs: Outputs) -> Outputs:

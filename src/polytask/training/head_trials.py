@@ -138,7 +138,8 @@ class HeadTrials:
         return dict(zip(sums, told, strict=True))
 
     def _loss(self, head: Head, task: str) -> Tensor:
-        found = [self._tasks[task].label_loss(head.answer(one.pooled), one.targets) for one in self._seen[task]]
+        pairs = [(head.for_loss(head.answer(one.pooled)), one.targets) for one in self._seen[task]]
+        found = [self._tasks[task].label_loss(outputs, targets) for outputs, targets in pairs]
         return torch.stack(found).sum() if found else torch.zeros(())
 
     def _exchange(self) -> None:
