@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polytask.tasks import TASKS
+from polytask.tasks import chain
 from polytask.tasks import crf as losses
 from polytask.tasks.arrays import Floats
 from polytask.tasks.bio import repair
@@ -76,6 +77,15 @@ def test_best_path_and_marginals_are_those_of_all_paths(seed: int, scheme: bool)
                 share = sum(weight for path, weight in weights.items() if path[place] == tag) / total
                 assert np.exp(logs[at + place, tag]) == pytest.approx(share, abs=1e-9)
         at += len(row)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 5.0])
+def test_marginals_are_the_same_by_products_and_by_sums(scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    emissions, table = drawn(12, scale=scale)
+    transitions = Transitions.read(table) + scheme_transitions(BIO, bio=True)
+    found = log_marginals(emissions, LENGTHS, transitions)
+    monkeypatch.setattr(chain, "_SAFE", 0.0)
+    np.testing.assert_allclose(found, log_marginals(emissions, LENGTHS, transitions), atol=1e-9)
 
 
 def test_loss_is_the_likelihood_among_all_paths() -> None:
