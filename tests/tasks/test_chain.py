@@ -12,8 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.tasks import TASKS
-from polytask.tasks import chain
+from polytask.tasks import TASKS, LabelStats, chain
 from polytask.tasks import crf as losses
 from polytask.tasks.arrays import Floats
 from polytask.tasks.bio import repair
@@ -24,8 +23,8 @@ BIO = ("O", "B-A", "I-A", "B-B", "I-B")
 LENGTHS = [4, 0, 1, 3, 4, 2]
 
 
-def tagging(*, counts: Sequence[int] = (9, 2, 1, 2, 1), **options: Any) -> Task:
-    fitted = {"tagset": list(BIO), "counts": list(counts), "bio": True}
+def tagging(**options: Any) -> Task:
+    fitted = {"tagset": list(BIO), "counts": [9, 2, 1, 2, 1], "bio": True}
     return TASKS["tagging"].from_json("it", {"options": {"type": "tagging", **options}, "fitted": fitted})
 
 
@@ -199,10 +198,10 @@ def test_an_entity_that_lacks_its_beginning_gets_it_where_that_costs_least() -> 
 def test_words_that_share_a_token_go_on_with_its_entity() -> None:
     outputs = np.full((2, len(BIO)), -3, np.float32)
     outputs[[0, 1], [1, 2]] = 3
-    for options in ({"decode": "viterbi"}, {"crf": True}):
-        task = tagging(**options)
+    for task in (tagging(decode="viterbi"), tagging(crf=True)):
         assert task.decode(outputs, [[1, 2, 0, 1, 0]]) == [["B-A", "I-A", "I-A", "I-A", "O"]]
-        (found,) = task.format_prediction(outputs, "abcdef", [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)], [1, 2, 0, 1, 0])
+        words = [(at, at + 1) for at in range(5)]
+        found: Any = task.format_prediction(outputs, "abcdef", words, [1, 2, 0, 1, 0])[0]
         assert (found["start"], found["end"], found["label"]) == (0, 4, "A")
         assert found["score"] > 0.9
 
@@ -256,8 +255,6 @@ def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], me
 def test_plain_tags_have_nothing_to_forbid() -> None:
     fit = TASKS["tagging"]
     options = fit.Options.model_validate({"type": "tagging", "decode": "viterbi", "scheme": "plain"})
-    from polytask.tasks import LabelStats
-
     stats = LabelStats()
     stats.labels.update(["NOUN", "VERB"])
     with pytest.raises(ValueError, match="plain tags may follow one another in any order"):
