@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from polytask.artifact.bundle import Bundle
+from polytask.artifact.bundle import Bundle, as_learned
 from polytask.balance import BalanceOptions, Balancer, require_balanceable, resolve_balance
 from polytask.config import Config
 from polytask.data.batch import Collator
@@ -356,12 +356,11 @@ def require_shareable(
 
 def dev_evaluation(assembly: Assembly) -> Callable[[MultiTaskModel], DevScores]:
     """Return what scores the dev rows, as the type that selection accepts."""
-    scorer = assembly.scorer()
     sources = assembly.sources["dev"]
-    baselines = scorer.baselines(sources)
+    baselines = assembly.scorer().baselines(sources)
 
     def evaluate(model: MultiTaskModel) -> DevScores:
-        scores = scorer.scores(assembly.engine(model), sources)
+        scores = Scorer(as_learned(assembly.tasks, model)).scores(assembly.engine(model), sources)
         gaps = {
             name: normalised(task, scores[name][task.metric], baselines[name][task.metric])
             for name, task in assembly.tasks.items()

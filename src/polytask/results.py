@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from polytask.artifact.bundle import as_learned
 from polytask.assemble import Assembly
 from polytask.data.encode import Source
 from polytask.data.prepare import task_facts
@@ -58,8 +59,10 @@ class RunResults:
 def fit_run(assembly: Assembly) -> tuple[Assembly, Mapping[str, TaskPredictions]]:
     """Fit what tasks ask to be fitted on dev to the chosen model, and return its dev answers; none where no task asks.
 
+    The tasks are told what their heads have learned in any case.
     Test rows have not been seen by then.
     """
+    assembly = replace(assembly, tasks=as_learned(assembly.tasks, assembly.model))
     asking = {name for name, task in assembly.tasks.items() if task.fits_on_dev}
     sources = [source for source in assembly.sources["dev"] if asking.intersection(source.tasks)]
     if not sources:

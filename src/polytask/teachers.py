@@ -220,4 +220,4 @@ class _Lesson:
             for name in names:
                 by_word = self.bundle.tasks[name].level == "word"
                 tokens = np.asarray(self.source.word_tokens[row] if by_word else [0], dtype=np.int64)
-                by_row[name][row][tokens >= 0] = made[name]
+                by_row[name][row][tokens >= 0] = self.bundle.tasks[name].as_teacher(made[name])

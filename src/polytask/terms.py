@@ -51,6 +51,7 @@ class HeadSpec:
         dropout: probability in [0, 1) of dropping a feature before the output layer.
         reads: what the output layer is given of other tasks' outputs.
         head: the name of a row of the table of heads; by default the one of the level.
+        chained: whether the head also learns what each output adds behind another one, from word to word.
     """
 
     level: Literal["row", "word"]
@@ -59,6 +60,7 @@ class HeadSpec:
     dropout: float
     reads: tuple[Reading, ...] = ()
     head: str | None = None
+    chained: bool = False
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,7 @@ def run(home: Path, tiny: Path) -> Path:
             "entities": {
                 "type": "tagging", "data": files, "needs": ["sentiment"], "reads": {"sentiment": "probabilities"},
             },
+            "chained": {"type": "tagging", "data": files, "crf": True},
         },
         "sharing": {"strategy": "partial", "shared_layers": 1},
         "train": {"max_steps": 40, "batch_size": 16, "learning_rate": 5e-3, "precision": "fp32"},
@@ -247,7 +248,7 @@ def test_int8_needs_labelled_rows_of_every_task(run: Path, home: Path, tmp_path:
     ):
         pt.export(tmp_path / "away", tmp_path / "out", to="onnx", quantize="int8")
     shutil.rmtree(tmp_path / "away")
-    with pytest.raises(ConfigError, match=r"no labelled rows to score topics, length, match, entities on"):
+    with pytest.raises(ConfigError, match=r"no labelled rows to score topics, length, match, entities, chained on"):
         pt.export(run, tmp_path / "out", to="onnx", quantize="int8", data={"sentiment": str(home / "dev.jsonl")})
     assert list(tmp_path.iterdir()) == []
 
@@ -255,7 +256,7 @@ def test_int8_needs_labelled_rows_of_every_task(run: Path, home: Path, tmp_path:
 def test_int8_is_refused_when_a_task_loses_more_than_is_allowed(
     run: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost = {"sentiment": 1.5, "topics": float("nan"), "length": -3.0, "match": 1.0, "entities": 0.0}
+    lost = {"sentiment": 1.5, "topics": float("nan"), "length": -3.0, "match": 1.0, "entities": 0.0, "chained": 0.0}
     monkeypatch.setattr(parity, "lost_points", lambda task, before, after: lost[task.name])
     given = ["--to", "onnx", "--quantize", "int8", "--data", str(home / "dev.jsonl"), "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, ["export", str(run), *given])

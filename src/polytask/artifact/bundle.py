@@ -46,3 +46,13 @@ class Bundle:
             "sharing": self.model.sharing.to_json(),
             "tasks": {name: task.to_json() for name, task in self.tasks.items()},
         }
+
+
+def as_learned(tasks: Mapping[str, Task], model: MultiTaskModel) -> dict[str, Task]:
+    """Return tasks with what the model's heads have learned by now that answers are decided by."""
+    return {
+        name: task.with_learned(
+            {key: value.detach().double().cpu().numpy() for key, value in model.head(name).learned().items()}
+        )
+        for name, task in tasks.items()
+    }

@@ -261,7 +261,8 @@ class Collator:
             words.setdefault(name, []).append(np.stack([np.full(int(kept.sum()), index), tokens[kept]]))
             if target is not None:
                 whole = self.tasks[name].target_type == "list<int>"
-                targets.setdefault(name, []).append(np.asarray(target, np.int64 if whole else np.float32)[kept])
+                own = np.asarray(target, np.int64 if whole else np.float32)[kept]
+                targets.setdefault(name, []).append(self.tasks[name].word_targets(own))
         elif target is not None:
             targets.setdefault(name, []).append(np.asarray([target]))
 

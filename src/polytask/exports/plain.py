@@ -86,6 +86,8 @@ def encoder_obstacle(bundle: Bundle, name: str) -> str | None:
     own = head_specs(bundle.tasks)[name].head
     if own in HEADS.extensions:
         return f"its head is {own!r}, which other programs do not have; use --to model or --to onnx"
+    if task.head.chained:
+        return "its head has transitions between tags (crf), which other programs do not have; use --to onnx or model"
     if task.problem_type is None and not task.plain_form and not task.gives_vectors:
         return f"its type is {task.type_name!r}, which other programs do not have; use --to model or --to onnx"
     if task.options.pooling in POOLINGS.extensions:

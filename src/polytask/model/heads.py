@@ -69,6 +69,14 @@ class Head(nn.Module, ABC):
     def pool(self, states: Tensor, mask: Tensor, rows: TaskRows) -> Tensor:
         """Return rows (or words) x width: all that the head takes from the encoder, and nothing that it learns."""
 
+    def for_loss(self, outputs: Tensor) -> Tensor:
+        """Return what the task's loss takes of the head's outputs: n x size, or more lines that the head learns."""
+        return outputs
+
+    def learned(self) -> dict[str, Tensor]:
+        """Return by name what the head has learned that answers are decided by beside its outputs."""
+        return {}
+
     def squared_norm(self) -> Tensor:
         """Return the sum of the squared weights of the output layer."""
         return next(self.out.parameters()).square().sum()
@@ -93,7 +101,22 @@ class RowHead(Head):
 
 
 class WordHead(Head):
-    """One output vector a word, read from the state of its first sub-word."""
+    """One output vector a word, read from the state of its first sub-word.
+
+    A chained one also has transitions: for each output what it adds to each one behind it, then what each adds where
+    it begins a row, and where it ends one: (size + 2) x size.
+    """
+
+    def __init__(self, spec: HeadSpec, config: Any) -> None:  # noqa: ANN401
+        super().__init__(spec, config)
+        self.transitions = nn.Parameter(torch.zeros(spec.size + 2, spec.size)) if spec.chained else None
+
+    def for_loss(self, outputs: Tensor) -> Tensor:
+        # Behind the outputs, so that they reach the loss by the way that gradients are exchanged on.
+        return outputs if self.transitions is None else torch.cat([outputs, self.transitions])
+
+    def learned(self) -> dict[str, Tensor]:
+        return {} if self.transitions is None else {"transitions": self.transitions}
 
     def pool(self, states: Tensor, mask: Tensor, rows: TaskRows) -> Tensor:
         del mask

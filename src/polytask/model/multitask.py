@@ -70,7 +70,9 @@ class MultiTaskModel(nn.Module):
         self._pooled: dict[str, list[Tensor]] = {}
 
     def forward(self, batch: Batch, words: Mapping[frozenset[str], Tensor] | None = None) -> dict[str, Tensor]:
-        """Return for each task its outputs, in the order of the batch's chunks: rows (or words) x size, float32.
+        """Return for each task what its loss takes, in the order of the batch's chunks: float32.
+
+        These are its outputs, rows (or words) x size, and behind them what else a chained head learns.
 
         Args:
             words: what `embed` returned for the batch; by default it is looked up.
@@ -84,7 +86,8 @@ class MultiTaskModel(nn.Module):
         outputs = {task: torch.cat(found) for task, found in results.outputs.items()}
         for task in (task for task in self.cascade.readers if task in results.waiting):
             outputs[task] = self._read(task, results.waiting[task], self.cascade.read(task, wide, outputs))
-        return self.cascade.own(batch, wide, outputs)
+        own = self.cascade.own(batch, wide, outputs)
+        return {task: self.head(task).for_loss(found) for task, found in own.items()}
 
     def encode(self, batch: Batch, words: Mapping[frozenset[str], Tensor] | None = None) -> list[EncodedChunk]:
         """Return what the encoders make of a batch, chunk by chunk, before any head.

@@ -68,7 +68,8 @@ def _losses(model: MultiTaskModel, tasks: Mapping[str, Task], rows: Sequence[Sto
     for one in rows:
         for name, pooled in one.pooled.items():
             task, targets, weights = tasks[name], one.targets[name], one.row_weights.get(name)
-            loss = task.weighed_loss(model.head(name).answer(pooled), targets, weights)
+            head = model.head(name)
+            loss = task.weighed_loss(head.for_loss(head.answer(pooled)), targets, weights)
             sums.setdefault(name, []).append(loss)
             denominators[name] = denominators.get(name, 0.0) + task.weighed_denominator(targets, weights)
     return {

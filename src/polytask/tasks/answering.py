@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -147,6 +147,19 @@ class Answering(ABC):
         """
         del answer
         raise ValueError("answers of this type do not tell a head's outputs; name a trained model as its teacher")
+
+    def with_learned(self, learned: Mapping[str, Floats]) -> Self:
+        """Return the task with what its head has learned that answers are decided by (`Head.learned`)."""
+        del learned
+        return self
+
+    def as_teacher(self, outputs: Outputs) -> Outputs:
+        """Return a row's outputs as the logits that a student learns from.
+
+        Args:
+            outputs: size, or words that have a token of their own x size.
+        """
+        return outputs
 
     def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
         """Return the outputs that stand for the mean answer of several, such as the windows of a long text.

@@ -19,6 +19,8 @@ from polytask.tasks.task_options import TaskOptions
 LOWEST, HIGHEST = 0.05, 20.0
 # Fewer decisions than this say nothing about a temperature.
 LEAST_DECISIONS = 10
+# A right class that is impossible by construction costs this much, whatever the temperature.
+_LEAST_LOG = -1e4
 
 Integers: TypeAlias = NDArray[np.int64]
 
@@ -39,10 +41,31 @@ def fit_temperature(outputs: Outputs, targets: Integers) -> tuple[float, list[st
         outputs: decisions x classes, before the softmax.
         targets: the class of each decision; -100 where none of the classes is right, which is left out.
     """
-    known = targets >= 0
-    values, classes = outputs[known].astype(np.float64), targets[known]
-    right = values.argmax(-1) == classes
-    return best_temperature(lambda temperature: negative_log_likelihood(values / temperature, classes), right)
+    values = outputs.astype(np.float64)
+
+    def log_probabilities(temperature: float) -> Floats:
+        return log_softmax(values / temperature)
+
+    return fit_temperature_of(log_probabilities, values.argmax(-1), targets)
+
+
+def fit_temperature_of(
+    log_probabilities: Callable[[float], Floats], decisions: Integers, targets: Integers
+) -> tuple[float, list[str]]:
+    """Do what `fit_temperature` does for probabilities that are no softmax of single outputs.
+
+    Args:
+        log_probabilities: takes a temperature, returns decisions x classes.
+        decisions: the class that each decision chose.
+        targets: as for `fit_temperature`.
+    """
+    known = np.flatnonzero(targets >= 0)
+    classes = targets[known]
+
+    def cost(temperature: float) -> float:
+        return -float(log_probabilities(temperature)[known, classes].clip(min=_LEAST_LOG).mean())
+
+    return best_temperature(cost, decisions[known] == classes)
 
 
 def best_temperature(negative_log_likelihood: Callable[[float], float], right: Bools) -> tuple[float, list[str]]:
@@ -74,11 +97,15 @@ def best_temperature(negative_log_likelihood: Callable[[float], float], right: B
     return float(np.exp(fitted)), []
 
 
+def log_softmax(outputs: Floats) -> Floats:
+    """Return the logarithms of the softmax of outputs: decisions x classes."""
+    shifted = outputs - outputs.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
 def negative_log_likelihood(outputs: Floats, targets: Integers) -> float:
     """Return the mean negative log-likelihood of targets under the softmax of outputs (decisions x classes)."""
-    shifted = outputs - outputs.max(-1, keepdims=True)
-    logs = np.log(np.exp(shifted).sum(-1))
-    return float((logs - shifted[np.arange(len(targets)), targets]).mean())
+    return -float(log_softmax(outputs)[np.arange(len(targets)), targets].mean())
 
 
 def two_classes(outputs: Outputs) -> Outputs:

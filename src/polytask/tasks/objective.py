@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
+from numpy.typing import NDArray
+
 from polytask.tasks.losses import own_loss
 from polytask.tasks.metric import Level
 from polytask.tasks.weighing import weighed_denominator, weighed_loss
@@ -54,8 +56,8 @@ class Objective(ABC):
         """Return the summed loss of the targets.
 
         Args:
-            outputs: rows (or words) x size, float32.
-            targets: rows (or words), or rows x size for several labels.
+            outputs: rows (or words) x size, float32; of a chained head (`HeadSpec`) its transitions behind them.
+            targets: rows (or words), or rows x size for several labels; of words what `word_targets` makes of them.
         """
 
     @abstractmethod
@@ -81,6 +83,13 @@ class Objective(ABC):
         Returns:
             Two tensors: as many elements as the head has outputs.
         """
+
+    def word_targets(self, targets: NDArray[Any]) -> NDArray[Any]:
+        """Return what the loss is given of one row's words, from the targets of those that have a token of their own.
+
+        A loss that looks at rows as a whole marks here where they begin.
+        """
+        return targets
 
     def loss_denominator(self, targets: Tensor) -> float:
         """Return what divides the summed loss into a mean: the number of targets, or the sum of their weights."""

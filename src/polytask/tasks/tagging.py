@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal, TypeVar
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from polytask.errors import nearest
-from polytask.tasks.arrays import Outputs, per_word, rounded, softmax
+from polytask.tasks.arrays import Bools, Floats, Outputs, per_word, rounded
 from polytask.tasks.bio import continued, is_bio, span_confusion_pairs, spans, word_tags
+from polytask.tasks.calibration import fit_temperature_of
 from polytask.tasks.cells import split_cell
+from polytask.tasks.chain import Transitions, scheme_transitions
 from polytask.tasks.choice import Choice, ChoiceOptions, balanced_weights
 from polytask.tasks.label_stats import BadLabel, LabelStats, Rereading
 from polytask.tasks.labels import label_text, says_nothing
 from polytask.tasks.reader import Row
-from polytask.tasks.tag_scheme import TagScheme, find_scheme
-from polytask.tasks.task import ON_DEV  # fmt: skip
+from polytask.tasks.tag_decoding import ByChain, ByScheme, Decoding, Greedy, own_words
+from polytask.tasks.tag_rereading import PLAIN, ReadAsBio, odd_tags
+from polytask.tasks.tag_scheme import find_scheme
+from polytask.tasks.task import BY_HEAD, ON_DEV
 from polytask.tasks.word import Column, WordOptions
 from polytask.terms import OWN_TOKEN, HeadSpec, Label, WordSpan
 
-_Value = TypeVar("_Value")
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class TaggingOptions(ChoiceOptions, WordOptions):
@@ -38,10 +44,29 @@ class TaggingOptions(ChoiceOptions, WordOptions):
     class_weights: Literal["balanced"] | None = Field(
         default=None, description="weight of each tag in the loss; balanced: inverse to its frequency"
     )
+    decode: Literal["greedy", "viterbi"] | None = Field(
+        default=None,
+        description="greedy: each word's best tag, mended; viterbi: the best sequence that the scheme allows, which "
+        "crf always takes",
+    )
+    crf: bool = Field(default=False, description="learn which tag follows which: a linear chain over a text's words")
 
     metrics: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall", "accuracy", "macro_f1")
     values_option: ClassVar[str] = "tags"
     reads_spans: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _a_chain_has_its_own_loss_and_decoding(self) -> Self:
+        own = ("loss", "head", "class_weights", "label_smoothing", "label_weight")
+        beside = [name for name in own if getattr(self, name)]
+        if self.crf and beside:
+            raise ValueError(
+                f"found crf and {' and '.join(beside)}; a chain has its own head, and a loss over whole rows; leave "
+                "one out"
+            )
+        if self.crf and self.decode == "greedy":
+            raise ValueError("found crf and decode: greedy; a chain is decoded as a whole: leave decode out")
+        return self
 
 
 @dataclass(frozen=True)
@@ -58,6 +83,8 @@ class Tagging(Choice):
     counts: tuple[int, ...]
     bio: bool
     temperature: float = field(default=1.0, metadata=ON_DEV)
+    # Of a chain: lines of a table, one after another, see `Transitions.read`; nothing before the head has learned.
+    transitions: tuple[float, ...] = field(default=(), metadata=BY_HEAD)
 
     type_name = "tagging"
     also_called = (
@@ -101,11 +128,11 @@ class Tagging(Choice):
         scheme = find_scheme(stats.labels, entities=options.scheme == "bio")
         if scheme is None:
             if "O" in stats.labels or any(tag[:2] in ("B-", "I-") for tag in stats.labels):
-                stats.scheme = _PLAIN
+                stats.scheme = PLAIN
             return None
         if scheme.odd:
-            raise BadLabel(stats.places.get(scheme.odd[0], ""), _odd_tags(scheme, options, stats))
-        return _ReadAsBio(scheme, strict=options.data.strict)
+            raise BadLabel(stats.places.get(scheme.odd[0], ""), odd_tags(scheme, options.scheme, stats))
+        return ReadAsBio(scheme, strict=options.data.strict)
 
     @classmethod
     def fit(cls, name: str, options: TaggingOptions, stats: LabelStats) -> Tagging:
@@ -124,7 +151,15 @@ class Tagging(Choice):
         if options.metric in (("macro_f1",) if bio else ("f1", "precision", "recall")):
             kind = "BIO (f1, precision, recall, accuracy)" if bio else "plain (accuracy, macro_f1)"
             raise ValueError(f"the tags are {kind}, and the metric is {options.metric!r}")
+        if options.decode == "viterbi" and not bio and not options.crf:
+            raise ValueError("decode is viterbi, and plain tags may follow one another in any order; leave it out")
         return cls(name, options, tagset, tuple(stats.labels[tag] for tag in tagset), bio)
+
+    def require_sound(self, learned: Mapping[str, Any]) -> None:
+        size, found = len(self.tagset), len(self.transitions)
+        if found and (found != size * (size + 2) or not self.options.crf):
+            raise ValueError(f"{self.name}: found {found} transitions; expected {size} x {size + 2} with crf, or none")
+        super().require_sound({key: value for key, value in learned.items() if key != "transitions"})
 
     @property
     def reading_options(self) -> TaggingOptions:
@@ -132,7 +167,8 @@ class Tagging(Choice):
 
     @property
     def head(self) -> HeadSpec:
-        return HeadSpec("word", len(self.tagset), self.options.pooling, self.options.dropout)
+        options = self.options
+        return HeadSpec("word", len(self.tagset), options.pooling, options.dropout, chained=options.crf)
 
     @property
     def own_metrics(self) -> tuple[str, ...]:
@@ -169,10 +205,59 @@ class Tagging(Choice):
         """The tag of a word that the tokenizer drops or cuts off: O, or the commonest tag."""
         return "O" if self.bio else self.tagset[self.counts.index(max(self.counts))]
 
+    @cached_property
+    def _decoding(self) -> Decoding:
+        if not self.options.crf and self.options.decode != "viterbi":
+            return Greedy()
+        scheme = scheme_transitions(self.tagset, bio=self.bio)
+        if not self.options.crf:
+            return ByScheme(scheme)
+        size = len(self.tagset)
+        table = np.array(self.transitions or [0.0] * size * (size + 2), np.float64).reshape(size + 2, size)
+        return ByChain(scheme + Transitions.read(table))
+
+    def with_learned(self, learned: Mapping[str, Floats]) -> Self:
+        if not self.options.crf:
+            return self
+        # Nine digits tell a float32 from all others.
+        return replace(self, transitions=tuple(float(f"{value:.9g}") for value in learned["transitions"].flat))
+
+    def as_teacher(self, outputs: Outputs) -> Outputs:
+        if not isinstance(self._decoding, ByChain):
+            return outputs
+        found = self._decoding.log_probabilities(outputs, [len(outputs)], 1.0)
+        return np.maximum(found, _NEVER).astype(np.float32)
+
     def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
         assert words is not None
-        best = iter(outputs.argmax(-1).tolist())
-        return [self._of_words([self.tagset[next(best)] for word in row if word == OWN_TOKEN], row) for row in words]
+        lengths = own_words(words)
+        best = iter(self._decoding.paths(outputs, lengths).tolist())
+        return [
+            self._of_words([self.tagset[next(best)] for _ in range(count)], row)
+            for count, row in zip(lengths, words, strict=True)
+        ]
+
+    def certainty(
+        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Floats, Bools]:
+        assert words is not None
+        lengths = own_words(words)
+        best = self._decoding.paths(outputs, lengths)
+        found = self._decoding.probabilities(outputs.astype(np.float64), lengths, self.temperature)
+        return np.take_along_axis(found, best[:, None], 1)[:, 0], best == self.targets(labels, words)
+
+    def tuned(
+        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Self, list[str]]:
+        chain = self._decoding
+        if not isinstance(chain, ByChain) or not self.options.calibrate:
+            return super().tuned(outputs, labels, words)
+        assert words is not None
+        lengths, targets = own_words(words), self.targets(labels, words)
+        temperature, notes = fit_temperature_of(
+            lambda one: chain.log_probabilities(outputs, lengths, one), chain.paths(outputs, lengths), targets
+        )
+        return replace(self, temperature=temperature), notes
 
     def _of_words(self, tags: Sequence[str], words: Sequence[int]) -> list[str]:
         """Return the tag of each word, from those of the words that have a token of their own."""
@@ -181,9 +266,10 @@ class Tagging(Choice):
     def format_prediction(
         self, outputs: Outputs, text: str, words: Sequence[WordSpan], has_token: Sequence[int]
     ) -> list[dict[str, Any]]:
-        probabilities = softmax(outputs / self.temperature)
-        tags = self._of_words([self.tagset[at] for at in outputs.argmax(-1).tolist()], has_token)
-        scores = per_word(probabilities.max(-1).tolist(), has_token, 0.0)
+        best = self._decoding.paths(outputs, [len(outputs)])
+        probabilities = self._decoding.probabilities(outputs, [len(outputs)], self.temperature)
+        tags = self._of_words([self.tagset[at] for at in best.tolist()], has_token)
+        scores = per_word(np.take_along_axis(probabilities, best[:, None], 1)[:, 0].tolist(), has_token, 0.0)
         if not self.bio:
             return [
                 {"label": tag, "start": start, "end": end, "text": text[start:end], "score": rounded(value)}
@@ -213,6 +299,35 @@ class Tagging(Choice):
         ]
         return np.array(found, np.int64)
 
+    def word_targets(self, targets: NDArray[Any]) -> NDArray[Any]:
+        if not self.options.crf:
+            return targets
+        return np.stack([targets, np.arange(len(targets)) == 0], axis=1).astype(np.int64)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return _crf().loss(outputs, targets) if self.options.crf else super().loss(outputs, targets)
+
+    def loss_denominator(self, targets: Tensor) -> float:
+        # Words, as without a chain, so that losses of both kinds compare.
+        return super().loss_denominator(targets[:, 0] if self.options.crf else targets)
+
+    def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
+        if self.options.crf:
+            return _crf().distillation_loss(outputs, targets, teacher_logits)
+        return super().distillation_loss(outputs, targets, teacher_logits)
+
+    def loss_with_teacher(
+        self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor, label_weight: float
+    ) -> Tensor:
+        if self.options.crf:
+            return _crf().loss_with_teacher(outputs, targets, teacher_logits, label_weight)
+        return super().loss_with_teacher(outputs, targets, teacher_logits, label_weight)
+
+    def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return (
+            _crf().training_errors(outputs, targets) if self.options.crf else super().training_errors(outputs, targets)
+        )
+
     def continued(self, target: float) -> float:
         target = int(target)
         return self.tagset.index(continued(self.tagset[target])) if self.bio and target >= 0 else target
@@ -235,55 +350,15 @@ class Tagging(Choice):
         return pairs
 
 
-# Of tags that are plain, and might have been meant as entities.
-_PLAIN = (
-    "the tags are plain, and scored word by word; if they mark entities, write them as BIO (B-PER, I-PER, O); if not, "
-    "say so with `scheme: plain`"
-)
+# The logarithm of a probability that is none, as students of a chain are told it.
+_NEVER = -100.0
 
 
-class _ReadAsBio(Rereading):
-    """Reads tags of any scheme as BIO."""
+def _crf() -> ModuleType:
+    """Return the module of the chain's losses, which needs torch."""
+    from polytask.tasks import crf
 
-    def __init__(self, scheme: TagScheme, *, strict: bool) -> None:
-        self._scheme = scheme
-        self._strict = strict
-        self._orphans, self._orphan_at, self._begins, self._small = 0, "", 0, 0
-
-    def read(self, label: list[str], place: str) -> list[str]:
-        found = self._scheme.read(label)
-        if found.orphans:
-            self._orphans, self._orphan_at = self._orphans + found.orphans, self._orphan_at or place
-        self._begins += found.begins
-        self._small += label.count("o")
-        return found.tags
-
-    def finish(self, stats: LabelStats) -> None:
-        # In IOB1 an entity begins with I-, and with B- only right behind another one of its type.
-        iob1 = bool(self._orphans) and not self._begins and self._scheme.name == "BIO"
-        if not iob1:
-            stats.repaired, stats.repaired_at = self._orphans, self._orphan_at
-        if self._strict and stats.repaired:
-            raise BadLabel(self._orphan_at, "an I- tag continues no entity; begin it with B-, or leave out `strict`")
-        stats.scheme = self._scheme.describe("IOB1" if iob1 else self._scheme.name)
-        if self._small:
-            stats.scheme = f"{stats.scheme}{'; ' if stats.scheme else ''}the tag o ({self._small} words) is read as O"
-
-
-def _odd_tags(scheme: TagScheme, options: TaggingOptions, stats: LabelStats) -> str:
-    """Say which tags do not fit the others, and how to mend that."""
-    first, *others = scheme.odd
-    fitting = next((tag for tag in stats.labels if scheme.style.split(tag)), None)
-    more = ", ".join(f"{tag!r} at {stats.places.get(tag, '')}" for tag in others[:5])
-    told = f"; so are {more}" + (f" and {len(others) - 5} more" if len(others) > 5 else "") if others else ""
-    if fitting is None:
-        accepted = "O, B-x and I-x (also written as BIOES, BILOU or IOB1)"
-        return f"found the tag {first!r}; scheme {options.scheme} accepts {accepted}{told}"
-    return (
-        f"found the tag {first!r} ({stats.labels[first]} of {stats.labels.total()} words), which does not fit the "
-        f"others: they are {scheme.name}, such as {fitting!r}; write it as they are (or O), or set `scheme: plain` to "
-        f"score every tag word by word{told}"
-    )
+    return crf
 
 
 def as_words(value: Any, column: str) -> list[str] | None:  # noqa: ANN401

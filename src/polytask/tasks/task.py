@@ -17,6 +17,8 @@ from polytask.terms import Activation, Label
 
 # Marks the fields of a task that are fitted on dev, once the model is chosen.
 ON_DEV = {"fitted": "dev"}
+# Marks the fields that repeat what the task's head has learned, for programs that have the head's outputs only.
+BY_HEAD = {"fitted": "head"}
 ProblemType: TypeAlias = Literal["single_label_classification", "multi_label_classification", "regression"]
 # How values that a training learned are read from a model folder: as they were written, and finite.
 _AS_WRITTEN = ConfigDict(strict=True, allow_inf_nan=False)
@@ -77,11 +79,12 @@ class Task(LabelReader, Objective, Answering):
     def to_json(self) -> dict[str, Any]:
         """Return the task as JSON: its type, its options without the data, what it learned from training rows and dev.
 
-        What the targets of rows depend on is under `fitted`; `tuned` is what was fitted on dev.
+        What the targets of rows depend on is under `fitted`; `tuned` is what the chosen model decides by: fitted on
+        dev, or learned by the head.
         """
         learned = [key for key in fields(self) if key.name not in ("name", "options")]  # type: ignore[arg-type]
-        fitted = {key.name: getattr(self, key.name) for key in learned if key.metadata.get("fitted") != "dev"}
-        tuned = {key.name: getattr(self, key.name) for key in learned if key.metadata.get("fitted") == "dev"}
+        fitted = {key.name: getattr(self, key.name) for key in learned if "fitted" not in key.metadata}
+        tuned = {key.name: getattr(self, key.name) for key in learned if "fitted" in key.metadata}
         options = self.options.model_dump(mode="json", exclude={"data", "loss"})
         return {"type": self.type_name, "options": options, "fitted": fitted, "tuned": tuned}
 

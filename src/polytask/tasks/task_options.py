@@ -47,7 +47,7 @@ Cells: TypeAlias = Annotated[
 _LEARNING = frozenset(
     {
         "data", "needs", "reads", "detach_reads", "gate", "weight", "metric", "pooling", "dropout", "head",
-        "loss", "class_weights", "label_smoothing", "threshold", "calibrate",
+        "loss", "class_weights", "label_smoothing", "threshold", "calibrate", "decode", "crf",
         "positive",
     }
 )  # fmt: skip

@@ -140,7 +140,8 @@ class HeadTrials:
 
     def _loss(self, head: Head, task: str) -> Tensor:
         own = self._tasks[task]
-        found = [own.weighed_loss(head.answer(one.pooled), one.targets, one.weights) for one in self._seen[task]]
+        pairs = [(head.for_loss(head.answer(one.pooled)), one) for one in self._seen[task]]
+        found = [own.weighed_loss(outputs, one.targets, one.weights) for outputs, one in pairs]
         return torch.stack(found).sum() if found else torch.zeros(())
 
     def _exchange(self) -> None:

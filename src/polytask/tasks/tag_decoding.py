@@ -1,0 +1,78 @@
+"""Ways to decide the tags of rows from their words' outputs, and how sure each tag then is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polytask.tasks.arrays import Outputs, softmax
+from polytask.tasks.chain import Integers, Transitions, best_paths, log_marginals
+from polytask.terms import OWN_TOKEN
+
+
+class Decoding(ABC):
+    """Decides the tags of rows; the words of all rows stand one row after another."""
+
+    @abstractmethod
+    def paths(self, outputs: Outputs, lengths: Sequence[int]) -> Integers:
+        """Return the number of each word's tag.
+
+        Args:
+            outputs: words x tags.
+            lengths: words of each row.
+        """
+
+    def probabilities(self, outputs: Outputs, lengths: Sequence[int], temperature: float) -> NDArray[Any]:
+        """Return the probability of each tag at each word: words x tags."""
+        del lengths
+        return softmax(outputs / temperature)
+
+
+class Greedy(Decoding):
+    """Each word has its most probable tag; what is no entity then is mended by `bio.word_tags`."""
+
+    def paths(self, outputs: Outputs, lengths: Sequence[int]) -> Integers:
+        del lengths
+        return outputs.argmax(-1)
+
+
+@dataclass(frozen=True)
+class ByScheme(Decoding):
+    """Of all sequences that the scheme allows the most probable one, each word's tags by themselves."""
+
+    scheme: Transitions
+
+    def paths(self, outputs: Outputs, lengths: Sequence[int]) -> Integers:
+        return best_paths(outputs.astype(np.float64), lengths, self.scheme)
+
+
+@dataclass(frozen=True)
+class ByChain(Decoding):
+    """The most probable sequence of a chain; a tag is as sure as it is over all sequences that the scheme allows.
+
+    Attributes:
+        transitions: learned ones, with the scheme's.
+    """
+
+    transitions: Transitions
+
+    def paths(self, outputs: Outputs, lengths: Sequence[int]) -> Integers:
+        return best_paths(outputs.astype(np.float64), lengths, self.transitions)
+
+    def probabilities(self, outputs: Outputs, lengths: Sequence[int], temperature: float) -> NDArray[Any]:
+        return np.exp(self.log_probabilities(outputs, lengths, temperature))
+
+    def log_probabilities(self, outputs: Outputs, lengths: Sequence[int], temperature: float) -> NDArray[Any]:
+        """Return the logarithms of `probabilities`."""
+        factor = 1.0 / temperature
+        return log_marginals(outputs.astype(np.float64) * factor, lengths, self.transitions.scaled(factor))
+
+
+def own_words(words: Sequence[Sequence[int]]) -> list[int]:
+    """Return for each row how many of its words have a token of their own."""
+    return [sum(word == OWN_TOKEN for word in row) for row in words]

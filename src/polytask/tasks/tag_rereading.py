@@ -1,0 +1,56 @@
+"""Tags of any scheme, read as BIO once the tags of the whole file are known."""
+
+from __future__ import annotations
+
+from polytask.tasks.label_stats import BadLabel, LabelStats, Rereading
+from polytask.tasks.tag_scheme import TagScheme
+
+# Of tags that are plain, and might have been meant as entities.
+PLAIN = (
+    "the tags are plain, and scored word by word; if they mark entities, write them as BIO (B-PER, I-PER, O); if not, "
+    "say so with `scheme: plain`"
+)
+
+
+class ReadAsBio(Rereading):
+    """Reads tags of any scheme as BIO."""
+
+    def __init__(self, scheme: TagScheme, *, strict: bool) -> None:
+        self._scheme = scheme
+        self._strict = strict
+        self._orphans, self._orphan_at, self._begins, self._small = 0, "", 0, 0
+
+    def read(self, label: list[str], place: str) -> list[str]:
+        found = self._scheme.read(label)
+        if found.orphans:
+            self._orphans, self._orphan_at = self._orphans + found.orphans, self._orphan_at or place
+        self._begins += found.begins
+        self._small += label.count("o")
+        return found.tags
+
+    def finish(self, stats: LabelStats) -> None:
+        # In IOB1 an entity begins with I-, and with B- only right behind another one of its type.
+        iob1 = bool(self._orphans) and not self._begins and self._scheme.name == "BIO"
+        if not iob1:
+            stats.repaired, stats.repaired_at = self._orphans, self._orphan_at
+        if self._strict and stats.repaired:
+            raise BadLabel(self._orphan_at, "an I- tag continues no entity; begin it with B-, or leave out `strict`")
+        stats.scheme = self._scheme.describe("IOB1" if iob1 else self._scheme.name)
+        if self._small:
+            stats.scheme = f"{stats.scheme}{'; ' if stats.scheme else ''}the tag o ({self._small} words) is read as O"
+
+
+def odd_tags(scheme: TagScheme, wanted: str, stats: LabelStats) -> str:
+    """Say which tags do not fit the others, and how to mend that."""
+    first, *others = scheme.odd
+    fitting = next((tag for tag in stats.labels if scheme.style.split(tag)), None)
+    more = ", ".join(f"{tag!r} at {stats.places.get(tag, '')}" for tag in others[:5])
+    told = f"; so are {more}" + (f" and {len(others) - 5} more" if len(others) > 5 else "") if others else ""
+    if fitting is None:
+        accepted = "O, B-x and I-x (also written as BIOES, BILOU or IOB1)"
+        return f"found the tag {first!r}; scheme {wanted} accepts {accepted}{told}"
+    return (
+        f"found the tag {first!r} ({stats.labels[first]} of {stats.labels.total()} words), which does not fit the "
+        f"others: they are {scheme.name}, such as {fitting!r}; write it as they are (or O), or set `scheme: plain` to "
+        f"score every tag word by word{told}"
+    )
