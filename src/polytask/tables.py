@@ -180,7 +180,7 @@ def assembly_text(assembly: Assembly) -> str:
 def row_counts(assembly: Assembly, task: str) -> dict[Split, int]:
     """Return how many rows of each split carry a task's label."""
     return {
-        split: sum(len(source.carries[task]) for source in sources if task in source.tasks)
+        split: sum(len(source.drawn[task]) for source in sources if task in source.tasks)
         for split, sources in assembly.sources.items()
     }
 
@@ -222,7 +222,7 @@ def _tasks(assembly: Assembly) -> Table:
         add_number(table, name)
     for name, task in assembly.tasks.items():
         counts = row_counts(assembly, name).values()
-        labels = str(len(task.labels)) if task.labels else "number"
+        labels = str(len(task.labels)) if task.labels else "vector" if task.gives_vectors else "number"
         table.add_row(name, task.type_name, task.metric, labels, *(str(count) if count else "-" for count in counts))
     return table
 
@@ -247,6 +247,9 @@ def _labels(assembly: Assembly) -> Table:
     table = grid("task", "labels", title="Labels in training (share of rows; for tags, of words)")
     for name, task in assembly.tasks.items():
         stats = next(found.label_stats[name] for found in assembly.tables.tables["train"] if name in found.label_stats)
+        if task.gives_vectors and not stats.numbers:
+            table.add_row(name, "texts that belong together")
+            continue
         if not task.labels:
             table.add_row(name, f"from {stats.low:g} to {stats.high:g}, mean {stats.mean:.3g}")
             continue
