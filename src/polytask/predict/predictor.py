@@ -41,7 +41,7 @@ class TextPrediction:
         truncated: whether a part of the text was left out, since it was longer than the model reads.
         windows: how many windows it was read in; 1 where it fits.
         tokens: how many the encoder was given, those of all encodings of the record together.
-        outputs: of the heads of tasks on texts, before they became predictions.
+        outputs: of the heads of tasks on texts, as their tasks decode them, before they became predictions.
     """
 
     text: str | tuple[str, str]
@@ -257,15 +257,14 @@ class Model(Result):
             words = row.words
             for task in query.tasks:
                 require_finite(task, outputs[task])
+            found = {task: self._against(task, outputs[task]) for task in query.tasks}
             yield (
                 query.record,
                 {
-                    task: self.tasks[task].format_prediction(
-                        self._against(task, outputs[task]), query.text, query.words, words
-                    )
+                    task: self.tasks[task].format_prediction(found[task], query.text, query.words, words)
                     for task in query.tasks
                 },
-                {task: outputs[task] for task in query.tasks if self.tasks[task].level == "row"},
+                {task: found[task] for task in query.tasks if self.tasks[task].level == "row"},
             )
 
     def _against(self, name: str, outputs: Outputs) -> Outputs:
