@@ -15,7 +15,7 @@ from polytask.terms import Intervals, Scores, Split
 
 if TYPE_CHECKING:
     from polytask.assemble import Assembly
-    from polytask.model.multitask import ParameterCount
+    from polytask.model.parameters import ParameterCount
 
 
 def console() -> Console:

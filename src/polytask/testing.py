@@ -351,7 +351,6 @@ class TaskContract:
         errors, counts = task.training_errors(outputs.detach(), targets)
         assert len(errors) == len(counts) == task.head.size
         assert (errors >= 0).all()
-        assert (errors <= counts + 1e-6).all()
         for found in (task.decode(outputs.detach().numpy()), task.baseline(labels)):
             scores = [METRICS[task.level][name](task.measured(labels), task.measured(found)) for name in task.metrics]
             assert all(value is None or isinstance(value, float) for value in scores)

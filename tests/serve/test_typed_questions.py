@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -401,16 +402,34 @@ def test_the_mean_of_the_levels_is_the_number(place: float, count: int) -> None:
         assert found @ np.arange(count) == pytest.approx(min(max(place, 0.0), 1.0) * (count - 1), abs=1e-9)
 
 
-def test_a_number_with_stated_ends_is_a_score(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_number_with_stated_ends_is_a_score() -> None:
     kind = TASKS["regression"]
     fitted = {"mean": 3.0, "deviation": 2.0}
-    task = kind.from_json("it", {"type": "regression", "options": {"type": "regression"}, "fitted": fitted})
-    monkeypatch.setattr(kind, "_ends", (1.0, 5.0))
+    options = {"type": "regression", "range": [1, 5]}
+    task = kind.from_json("it", {"type": "regression", "options": options, "fitted": fitted})
     answers = task.asked(TypedQuestion.score(["bad", "fair", "good"]))
     for output, expected in ((0.0, 1.0), (0.5, 1.5), (-1.0, 0.0), (9.0, 2.0)):
         answer = TypedQuestion.score(["bad", "fair", "good"]).answer(answers(np.array([output], np.float32)))
         assert answer["score"] == pytest.approx(expected)
     assert [one.type for one in task.typed_questions] == ["score"]
+    with pytest.raises(ValueError, match="ask a score question"):
+        task.asked(TypedQuestion("noul"))
+
+
+def test_a_scale_is_asked_for_a_level_or_among_some() -> None:
+    kind = TASKS["ordinal"]
+    stats = LabelStats(Counter({"1": 4, "2": 2, "3": 1}), present=7)
+    task = kind.fit("it", kind.Options.model_validate({"type": "ordinal"}), stats)
+    outputs = np.array([0.7, -0.4], np.float32)
+    shown = task.format_prediction(outputs, "", [], [])["probabilities"]  # type: ignore[call-overload]
+    level = task.asked(TypedQuestion.score(["low", "middle", "high"]))(outputs)
+    assert level.tolist() == pytest.approx(list(shown.values()), abs=1e-6)
+    some = task.asked(TypedQuestion("choice", ("3", "1")))(outputs)
+    assert some.tolist() == pytest.approx([shown[name] / (shown["1"] + shown["3"]) for name in ("3", "1")], abs=1e-5)
+    with pytest.raises(ValueError, match=r"its scale has 3 levels \(1, 2, 3\), and the question has 2"):
+        task.asked(TypedQuestion.score(["low", "high"]))
+    with pytest.raises(ValueError, match="found the level '4'"):
+        task.asked(TypedQuestion("choice", ("4", "1")))
     with pytest.raises(ValueError, match="ask a score question"):
         task.asked(TypedQuestion("noul"))
 

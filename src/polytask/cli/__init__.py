@@ -9,17 +9,17 @@ import os
 import sys
 
 # They add their commands, which `--help` lists in this order.
-from polytask.cli import begin, train  # noqa: F401
+from polytask.cli import begin, train
 
 # isort: split
-from polytask.cli import choose, use  # noqa: F401
+from polytask.cli import choose, use
 
 # isort: split
 from polytask.cli.app import app, say
 from polytask.errors import Interrupted, PolytaskError, UserError, missing_extra
 from polytask.launch import follow
 
-__all__ = ["app", "main"]
+__all__ = ["app", "begin", "choose", "main", "train", "use"]
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ class ClassErrors:
         """Take in a step: the errors of each class, added up, and how many there are."""
         if not len(self._seen):
             self._means, self._seen = np.zeros_like(sums), np.zeros_like(counts)
+        sums = np.minimum(sums, counts)  # a mean of squared errors has no end
         fresh = np.where(counts > 0, 0.0, 1.0)
         keep = np.where(self._seen > 0, ERROR_DECAY ** np.minimum(counts, _AT_MOST), fresh)
         self._means = keep * self._means + (1 - keep) * sums / np.maximum(counts, 1)

@@ -73,9 +73,11 @@ class Objective(ABC):
 
     @abstractmethod
     def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return errors between 0 and 1, added up by class, and how many there are of each class.
+        """Return errors, added up by class, and how many there are of each class.
 
-        Balancers read them: unlike losses they compare across task types, and no frequent class hides a rare one.
+        Balancers and schedules read them: unlike losses they compare across task types, and no frequent class hides a
+        rare one. An error is 0 where all is right and 1 where nothing is known; a class whose mean error in a step is
+        greater counts as 1. Both add up over the pieces of a step.
 
         Args:
             outputs, targets: as for `loss`; without a gradient.

@@ -18,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
+from polytask.errors import nearest
 from polytask.tasks.arrays import Bools, Floats, Outputs, rounded
-from polytask.tasks.calibration import CalibratedOptions, best_temperature
+from polytask.tasks.calibration import CalibratedOptions, best_temperature, log_softmax
 from polytask.tasks.cells import brief
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import label_text, number_in, says_nothing
+from polytask.tasks.question import Probabilities, TypedQuestion
 from polytask.tasks.reader import Row
 from polytask.tasks.scale import conditional, level_logs, place_of, survival_logits
 from polytask.tasks.soft import distribution, log_share, stated
@@ -227,6 +229,31 @@ class Ordinal(Task):
     def _decided(self, outputs: Outputs) -> NDArray[np.int64]:
         """Return for each row how many levels are left behind with more than one half."""
         return (survival_logits(outputs) > 0).sum(-1)
+
+    @property
+    def typed_questions(self) -> tuple[TypedQuestion, ...]:
+        return TypedQuestion.score(self.levels), TypedQuestion("choice", self.levels)
+
+    def asked(self, question: TypedQuestion) -> Probabilities:
+        if question.type == "score":
+            if len(question.options) != len(self.levels):
+                raise ValueError(
+                    f"its scale has {len(self.levels)} levels ({', '.join(self.levels)}), and the question has "
+                    f"{len(question.options)}"
+                )
+            return lambda outputs: self._probabilities(outputs[None])[0]
+        if question.type != "choice":
+            raise ValueError("it answers a level of a scale; ask a score question")
+        for level in question.options:
+            if level not in self.levels:
+                raise ValueError(f"found the level {level[:80]!r}; {nearest(level[:80], self.levels)}")
+        places = [self.levels.index(level) for level in question.options]
+
+        def among(outputs: Outputs) -> Floats:
+            logs = level_logs(survival_logits(outputs[None]) / self.temperature)[0, places]
+            return np.exp(log_softmax(logs[None])[0])
+
+        return among
 
     def _probabilities(self, outputs: Outputs) -> Floats:
         """Return the probability of each level: rows x levels."""

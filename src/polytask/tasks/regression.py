@@ -130,8 +130,7 @@ class Regression(Task):
     def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The squared errors in variances of the training labels, where 1 is the error of their mean."""
         squared = (outputs.squeeze(-1) - targets.to(outputs.dtype)).square().sum()
-        count = outputs.new_tensor([float(len(targets))])
-        return squared.unsqueeze(0).clamp(max=float(len(targets))), count
+        return squared.unsqueeze(0), outputs.new_tensor([float(len(targets))])
 
     def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
         del targets
@@ -199,7 +198,7 @@ class Regression(Task):
     @property
     def _ends(self) -> tuple[float, float] | None:
         """The least and the greatest number that there are; None where the options do not say."""
-        return getattr(self.options, "range", None)
+        return self.options.range
 
     @property
     def typical_range(self) -> tuple[float, float]:
