@@ -1,4 +1,4 @@
-"""The notebooks under examples/ run from the first cell to the last, and the outputs in them are of their code."""
+"""The notebooks under examples/ run from their first cell to their last, and what is stored in them is of their code."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from polytask.tasks.metrics import MEASURED
 from polytask.tasks.multilabel import Multilabel
 from polytask.tasks.reads import head_specs, require_readable
 from polytask.tasks.regression import Regression
+from polytask.tasks.spans import Spans
 from polytask.tasks.table import TaskTable
 from polytask.tasks.tagging import Tagging
 from polytask.tasks.task import Task
@@ -18,6 +19,7 @@ _TYPES: dict[str, type[Task]] = {
     "classification": Classification,
     "multilabel": Multilabel,
     "regression": Regression,
+    "spans": Spans,
     "tagging": Tagging,
 }
 TASKS = TaskTable("task type", _TYPES, base=Task)

@@ -29,6 +29,8 @@ class LabelStats:
         respelled: labels that are read in another spelling, such as `1.0` as `1`: the spelling that is read.
         respelled_at: where the first of them stands.
         scheme: how the tags are written, where they are read as BIO and are not written so.
+        lengths: of spans: how many have so many words.
+        overlap: how spans of one row lie to one another, as a place in `nested.LEVELS`.
     """
 
     labels: Counter[str] = field(default_factory=Counter[str])
@@ -48,6 +50,8 @@ class LabelStats:
     respelled: dict[str, str] = field(default_factory=dict[str, str])
     respelled_at: str = ""
     scheme: str = ""
+    lengths: dict[str, int] = field(default_factory=dict[str, int])
+    overlap: int = 0
 
     @property
     def mean(self) -> float:

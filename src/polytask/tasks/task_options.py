@@ -48,6 +48,7 @@ _LEARNING = frozenset(
     {
         "data", "needs", "reads", "detach_reads", "gate", "weight", "metric", "pooling", "dropout", "head",
         "loss", "class_weights", "label_smoothing", "threshold", "calibrate", "decode", "crf",
+        "max_span", "overlap", "size",
     }
 )  # fmt: skip
 
