@@ -21,7 +21,7 @@ def samples(level: str, metric: str, generator: np.random.Generator, rows: int) 
     if level == "word":
         lengths = generator.integers(1, 6, size=rows)
         if metric.startswith("span_"):
-            return [[list(map(str, generator.choice(SPANS, n))) + [""] for n in lengths] for _ in range(2)]
+            return [[[*map(str, generator.choice(SPANS, n)), ""] for n in lengths] for _ in range(2)]
         return [[list(map(str, generator.choice(TAGS, n))) for n in lengths] for _ in range(2)]
     if metric in NUMERIC:
         return [(1000.0 + generator.integers(-3, 4, size=rows)).tolist() for _ in range(2)]

@@ -39,7 +39,7 @@ def columns(pairs: list[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
 def test_every_metric_is_tested_here() -> None:
     # The calibration error needs probabilities: tests/tasks/test_calibration.py.
     assert list(ROW) == ["accuracy", "macro_f1", "micro_f1", "mcc", "pearson", "spearman", "mae", "ece"]
-    # Those of spans are held against sets: tests/tasks/test_spans.py.
+    # Those of spans are held against sets: tests/tasks/test_nested_spans.py.
     spans = ["span_f1", "span_precision", "span_recall"]
     assert list(WORD) == ["f1", "precision", "recall", *spans, "accuracy", "macro_f1", "ece"]
     assert {name for name in {*ROW, *WORD} if smaller_is_better(name)} == {"mae", "ece"}

@@ -59,7 +59,7 @@ def test_tags_weigh_as_classes_do(weights: Any, found: list[int]) -> None:
     assert task.loss_denominator(targets) == pytest.approx(same.loss_denominator(targets))
 
 
-@pytest.mark.parametrize("name", sorted(TASKS.keys() - {"spans"}))  # whose rows are whole: test_spans.py
+@pytest.mark.parametrize("name", sorted(TASKS.keys() - {"spans"}))  # whose rows are whole: test_nested_spans.py
 def test_pieces_of_a_batch_add_up_to_the_whole(name: str) -> None:
     task = {
         "classification": classification("balanced", 0.1),

@@ -120,7 +120,7 @@ def random_outputs(task: Task, rows: int) -> Tensor:
 
 def test_every_task_type_has_a_case() -> None:
     assert len(TASKS) == 5
-    # What spans promise is in test_spans.py: their targets are no classes of words.
+    # What spans promise is in test_nested_spans.py: their targets are no classes of words.
     assert {case.type for case in CASES.values()} | {"spans"} == set(TASKS)
     for name, kind in TASKS.items():
         assert kind.type_name == name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import tracemalloc
 from collections.abc import Sequence
 from typing import Any
 
@@ -334,3 +335,14 @@ def test_tags_are_refused_with_the_type_that_reads_them() -> None:
         with pytest.raises(ValueError, match="use `type: tagging`"):
             kind.read(options, {"tokens": ["a", "b"], "spans": cell}, LabelStats())
     assert kind.read(options, {"tokens": ["a", "b"], "spans": None}, LabelStats()) is None
+
+
+def test_memory_is_linear_in_the_length_of_a_text() -> None:
+    words, longest = 20_000, 4  # of which a table of all pairs would have 400 million
+    outputs, table = drawn(8, [words])
+    own = task(longest=longest).with_learned({"pairs": table - 5})
+    tracemalloc.start()
+    own.decode(outputs, [[1] * words])
+    assert tracemalloc.get_traced_memory()[1] < 64e6
+    tracemalloc.stop()
+    assert own._band(with_table(outputs, table)).shape == (words, longest * len(LABELS))  # pyright: ignore[reportPrivateUsage]
