@@ -206,7 +206,7 @@ class _Lesson:
     def _nothing(self, name: str, row: int) -> NDArray[np.float32]:
         task = self.bundle.tasks[name]
         lines = len(self.source.word_tokens[row]) if task.level == "word" else 1
-        return np.full((lines, task.head.size), np.nan, dtype=np.float32)
+        return np.full((lines, task.teacher_size), np.nan, dtype=np.float32)
 
     def _answer(
         self,

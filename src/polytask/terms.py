@@ -51,6 +51,7 @@ class HeadSpec:
         dropout: probability in [0, 1) of dropping a feature before the output layer.
         reads: what the output layer is given of other tasks' outputs.
         head: the name of a row of the table of heads; by default the one of the level.
+        pairs: labels of pairs of words that the head scores, by a table over what two words say; 0 for none.
         chained: whether the head also learns what each output adds behind another one, from word to word.
     """
 
@@ -61,6 +62,7 @@ class HeadSpec:
     reads: tuple[Reading, ...] = ()
     head: str | None = None
     chained: bool = False
+    pairs: int = 0
 
 
 @dataclass(frozen=True)

@@ -66,9 +66,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(home: Path, tiny: Path) -> Path:
-    """A run with every task type, a pair, words, a cascade, and two branches."""
+    """A run with tasks of rows and words, a pair, a chain, spans, a cascade, and two branches."""
     rows: list[dict[str, Any]] = [
         row | {"topics": [row["topic"]] if index % 3 else [], "length": len(row["text"]) / 100,
+               "spans": [[0, (row["text"] + " ").index(" "), "FIRST"], [0, len(row["text"]) // 2, "HALF"]],
                "one": row["text"], "two": row["text"][:20], "match": index % 2}
         for index, row in enumerate(corpus_rows(60))
         if {"sentiment", "topic", "tags"} <= row.keys()
@@ -88,6 +89,7 @@ def run(home: Path, tiny: Path) -> Path:
                 "type": "tagging", "data": files, "needs": ["sentiment"], "reads": {"sentiment": "probabilities"},
             },
             "chained": {"type": "tagging", "data": files, "crf": True},
+            "mentions": {"type": "spans", "data": files, "max_span": 12},
         },
         "sharing": {"strategy": "partial", "shared_layers": 1},
         "train": {"max_steps": 40, "batch_size": 16, "learning_rate": 5e-3, "precision": "fp32"},
@@ -248,7 +250,9 @@ def test_int8_needs_labelled_rows_of_every_task(run: Path, home: Path, tmp_path:
     ):
         pt.export(tmp_path / "away", tmp_path / "out", to="onnx", quantize="int8")
     shutil.rmtree(tmp_path / "away")
-    with pytest.raises(ConfigError, match=r"no labelled rows to score topics, length, match, entities, chained on"):
+    with pytest.raises(
+        ConfigError, match=r"no labelled rows to score topics, length, match, entities, chained, mentions on"
+    ):
         pt.export(run, tmp_path / "out", to="onnx", quantize="int8", data={"sentiment": str(home / "dev.jsonl")})
     assert list(tmp_path.iterdir()) == []
 
@@ -256,7 +260,15 @@ def test_int8_needs_labelled_rows_of_every_task(run: Path, home: Path, tmp_path:
 def test_int8_is_refused_when_a_task_loses_more_than_is_allowed(
     run: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost = {"sentiment": 1.5, "topics": float("nan"), "length": -3.0, "match": 1.0, "entities": 0.0, "chained": 0.0}
+    lost = {
+        "sentiment": 1.5,
+        "topics": float("nan"),
+        "length": -3.0,
+        "match": 1.0,
+        "entities": 0.0,
+        "chained": 0.0,
+        "mentions": 0.0,
+    }
     monkeypatch.setattr(parity, "lost_points", lambda task, before, after: lost[task.name])
     given = ["--to", "onnx", "--quantize", "int8", "--data", str(home / "dev.jsonl"), "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, ["export", str(run), *given])

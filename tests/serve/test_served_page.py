@@ -108,6 +108,21 @@ def test_entities_are_marked_where_they_stand(scheme: str, serving: Any, stub: A
         assert len(set(hues)) == 2
 
 
+def test_nested_spans_are_marks_inside_of_marks(serving: Any, stub: Any, browser: Any) -> None:
+    text = "\U0001f600 the Bank of Rome closed"
+    places = [(6, 18, "ORG"), (14, 18, "LOC"), (14, 25, "EVENT"), (2, 5, "X")]
+    stub.names = lambda _: [
+        {"label": label, "start": start, "end": end, "text": text[start:end], "score": 0.9}
+        for start, end, label in places
+    ]
+    with serving(stub) as client, opened(browser, client.base_url, 400) as page:
+        ask(page, text)
+        inside = page.eval_on_selector_all("mark", "all => all.map(one => [one.textContent, one.parentNode.tagName])")
+        assert inside == [["theX", "P"], ["Bank of RomeLOCORG", "P"], ["RomeLOC", "MARK"], ["Rome closedEVENT", "P"]]
+        page.click("summary:has-text('As a list')")
+        assert page.locator("#answers section").nth(1).locator("tr").count() == 4
+
+
 def test_nothing_that_is_written_becomes_markup(serving: Any, stub: Any, browser: Any) -> None:
     evil = "<img src=x onerror=document.title='owned'>"
     stub.labels = (evil, "x" * 200, *(f"label {index}" for index in range(20)))

@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 from polytask.data.words import find_words, split_words
 from polytask.options import Offsets
+from polytask.tasks.bio import Span
 from polytask.tasks.cells import brief
+from polytask.tasks.nested import join_spans
 from polytask.terms import WordSpan
 
 _STARTS = ("start", "start_offset")
@@ -114,12 +116,69 @@ def tag_words(
 
     Raises ValueError where spans lie outside of the text, overlap or are not to be read.
     """
-    words = _words(text, tokens)
+    words, found, remarks = _spans_of_words(text, spans, tokens, strict=strict, offsets=offsets)
     tags = ["O"] * len(words)
+    taken: dict[int, Annotation] = {}
+    for span, first, end in found:
+        shared = next((word for word in range(first, end) if word in taken), None)
+        if shared is not None and taken[shared] == span:
+            remarks.append(REPEATED)
+            continue
+        if shared is not None:
+            raise ValueError(
+                f"the spans {taken[shared]} and {span} share the word {text[slice(*words[shared])]!r}; a word has one "
+                "tag, so spans must not overlap; `type: spans` finds those that do"
+            )
+        taken.update(dict.fromkeys(range(first, end), span))
+        tags[first:end] = [f"B-{span.label}", *[f"I-{span.label}"] * (end - first - 1)]
+    return Tagged([text[start:end] for start, end in words], tags, remarks)
+
+
+def nest_words(
+    text: str,
+    spans: Sequence[Any],
+    tokens: Any,  # noqa: ANN401
+    *,
+    strict: bool,
+    offsets: Offsets | None = None,
+) -> Tagged:
+    """Return the words of a text and the spans that begin at each, as `join_spans` writes them; they may overlap.
+
+    Arguments and errors as of `tag_words`.
+    """
+    words, found, remarks = _spans_of_words(text, list(_one_label_each(spans)), tokens, strict=strict, offsets=offsets)
+    read = [Span(span.label, first, end) for span, first, end in found]
+    broken = next((span.label for span in read if len(span.label.splitlines()) > 1), None)
+    if broken is not None:
+        raise ValueError(f"found the label {broken!r}; a label is one line")
+    remarks += [REPEATED] * (len(read) - len(set(read)))
+    return Tagged([text[start:end] for start, end in words], join_spans(read, len(words)), remarks)
+
+
+def _one_label_each(spans: Sequence[Any]) -> Iterator[Any]:
+    """Yield spans with one label, for those that have several once for each."""
+    for span in spans:
+        name = next((name for name in _LABELS if name in span), None) if isinstance(span, dict) else None
+        if name is not None and isinstance(span[name], list):
+            yield from ({**span, name: label} for label in span[name])
+        else:
+            yield span
+
+
+def _spans_of_words(
+    text: str,
+    spans: Sequence[Any],
+    tokens: Any,  # noqa: ANN401
+    *,
+    strict: bool,
+    offsets: Offsets | None,
+) -> tuple[list[WordSpan], list[tuple[Annotation, int, int]], list[str]]:
+    """Return the words of a text, the spans with the words that they cover, and what was read otherwise."""
+    words = _words(text, tokens)
     annotations = sorted((_annotation(span) for span in spans), key=lambda span: (span.start, span.end))
     _require_characters(text, words, annotations, offsets)
     remarks = [span.remark for span in annotations if span.remark is not None]
-    taken: dict[int, Annotation] = {}
+    placed: list[tuple[Annotation, int, int]] = []
     for found in annotations:
         span = _placed(text, found, offsets, remarks)
         first, end = _covered(words, span)
@@ -128,18 +187,8 @@ def tag_words(
                 word = _cut_word(words, first, end, span)
                 raise ValueError(f"the span {span} cuts the word {text[slice(*word)]!r}; move its end to the word's")
             remarks.append(WIDENED)
-        shared = next((word for word in range(first, end) if word in taken), None)
-        if shared is not None and taken[shared] == span:
-            remarks.append(REPEATED)
-            continue
-        if shared is not None:
-            raise ValueError(
-                f"the spans {taken[shared]} and {span} share the word {text[slice(*words[shared])]!r}; a word has one "
-                "tag, so spans must not overlap"
-            )
-        taken.update(dict.fromkeys(range(first, end), span))
-        tags[first:end] = [f"B-{span.label}", *[f"I-{span.label}"] * (end - first - 1)]
-    return Tagged([text[start:end] for start, end in words], tags, remarks)
+        placed.append((span, first, end))
+    return words, placed, remarks
 
 
 def _words(text: str, tokens: Any) -> list[WordSpan]:  # noqa: ANN401
@@ -171,6 +220,7 @@ def _token_text(text: str, token: Any) -> str:  # noqa: ANN401
 
 def _annotation(span: Any) -> Annotation:  # noqa: ANN401
     start = end = label = said = None
+    _require_one_piece(span)
     if isinstance(span, list) and len(span) == 3:
         start, end, label = span
     elif isinstance(span, dict):
@@ -191,6 +241,19 @@ def _annotation(span: Any) -> Annotation:  # noqa: ANN401
     kind = _entity_type(span, label)
     remark = SPACED if kind != label else None
     return Annotation(first, last, kind, said if isinstance(said, str) else None, wide, remark)
+
+
+def _require_one_piece(span: Any) -> None:  # noqa: ANN401
+    """Raise ValueError for a span of several parts."""
+    parts = [value for value in span if isinstance(value, list)] if isinstance(span, list) else []
+    if isinstance(span, dict):
+        keys = ("fragments", "parts", *_STARTS, *_ENDS)
+        parts = [span[key] for key in keys if isinstance(span.get(key), list)]
+    if parts:
+        raise ValueError(
+            f"found {brief(span)}, a span of several parts; a span is one piece of the text: [start, end, label]; give "
+            "each part a span of its own, or leave it out"
+        )
 
 
 def _entity_type(span: Any, label: str) -> str:  # noqa: ANN401

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polytask.data.groups import cut
+from polytask.data.tokens import SHARED
 from polytask.tasks import Task
+from polytask.terms import NO_TOKEN, OWN_TOKEN, SHARED_TOKEN
 
 if TYPE_CHECKING:
     from polytask.data.encode import Source
@@ -261,8 +263,9 @@ class Collator:
             words.setdefault(name, []).append(np.stack([np.full(int(kept.sum()), index), tokens[kept]]))
             if target is not None:
                 whole = self.tasks[name].target_type == "list<int>"
-                own = np.asarray(target, np.int64 if whole else np.float32)[kept]
-                targets.setdefault(name, []).append(self.tasks[name].word_targets(own))
+                given = np.asarray(target, np.int64 if whole else np.float32)
+                kinds = np.where(kept, OWN_TOKEN, np.where(tokens == SHARED, SHARED_TOKEN, NO_TOKEN))
+                targets.setdefault(name, []).append(self.tasks[name].word_targets(given, kinds))
         elif target is not None:
             targets.setdefault(name, []).append(np.asarray([target]))
 

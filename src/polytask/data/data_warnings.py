@@ -69,6 +69,7 @@ def label_findings(split: Split, task: Task, stats: LabelStats) -> Iterator[Find
     def finding(text: str, count: str = "", first: str = "", tail: str = "") -> Finding:
         return Finding(split, task.name, text, count, first, tail)
 
+    yield from (finding("", tail=note) for note in task.notes_on(stats))
     if stats.scheme:
         yield finding("", tail=stats.scheme)
     if stats.repaired:

@@ -16,7 +16,6 @@ from polytask.data.rows import DataTable, read_table
 from polytask.data.tokens import SHARED, Tokenization
 from polytask.errors import ConfigError
 from polytask.tasks import TASKS, LabelStats, Task, TaskOptions
-from polytask.tasks.word import lost_words
 from polytask.terms import DataWarning, Split
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -141,7 +140,7 @@ def _shared_token_warnings(place: str, task: Task, source: Source) -> Iterator[D
         tokens, tags = np.asarray(source.word_tokens[row]), np.asarray(source.targets[task.name][row])
         words += len(tokens)
         shared += int((tokens == SHARED).sum())
-        lost += [row] * lost_words(task, tags.tolist(), source.tokens(row).words)
+        lost += [row] * task.lost_words(tags.tolist(), source.tokens(row).words)
     if not shared:
         return
     given = "go on with its entity" if task.finds_spans else "are given its tag" if task.labels else "its value"

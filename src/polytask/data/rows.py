@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from polytask.data.annotations import spans_in, tag_words
+from polytask.data.annotations import nest_words, spans_in, tag_words
 from polytask.data.arrow import ArrowRows
 from polytask.data.cache import cached
 from polytask.data.feed import Feed, missing_column
@@ -27,7 +27,6 @@ from polytask.tasks.cells import brief
 from polytask.tasks.label_stats import BadLabel, Rereading
 from polytask.tasks.labels import number_in
 from polytask.tasks.reader import GoldType
-from polytask.tasks.soft import names_in
 from polytask.tasks.tagging import as_words
 from polytask.tasks.word import WordOptions
 from polytask.terms import Label, WordSpan
@@ -288,13 +287,15 @@ class _Reading:
             return values
         tokens = values.get(options.tokens)
         try:
-            spans = spans_in(values.get(options.values_column), tokens)
+            cell = values.get(options.values_column)
+            spans = cell if cell == [] and options.nested_spans else spans_in(cell, tokens)
             if spans is None:
                 _require_tags(tokens, values.get(options.values_column))
                 return values
             if text is None:
                 raise ValueError(f"spans count the characters of a text, and {self.feed.inputs.first!r} is empty")
-            tagged = tag_words(text, spans, tokens, strict=options.data.strict, offsets=options.data.offsets)
+            read = nest_words if options.nested_spans else tag_words
+            tagged = read(text, spans, tokens, strict=options.data.strict, offsets=options.data.offsets)
         except ValueError as error:
             raise DataError(f"{place}: task {name!r}: {error}") from None
         self.columns[options.tokens] = None
@@ -390,11 +391,10 @@ class _Reading:
             raise DataError(f"{place}: task {name!r}: {error}") from None
         if len(stats.respelled) > respelled:
             stats.respelled_at = stats.respelled_at or place
-        labels = names_in(value)
-        for label in labels:
+        for at, label in () if value is None else TASKS[options.type].names_in(value):
             if label not in stats.places:
                 self.require_characters(place, TASKS[options.type].columns(options)[-1], label)
-                stats.places[label] = self.place_of_label(place, labels.index(label), options, values)
+                stats.places[label] = self.place_of_label(place, at, options, values)
         stats.present += value is not None
         stats.missing += value is None
         return value
@@ -432,7 +432,7 @@ class _Reading:
             return ""
         if options.values_column in self.columns or not held:
             return ""
-        return f"; where {held[0]!r} holds spans by character, give `tags: {held[0]}`"
+        return f"; where {held[0]!r} holds spans by character, give `{options.values_option}: {held[0]}`"
 
     def require_columns(self) -> None:
         """Raise ConfigError where no row at all has a column that a task reads, or every row weighs nothing."""

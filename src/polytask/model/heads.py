@@ -158,6 +158,33 @@ class MatchingHead(VectorHead):
         return length * nn.functional.normalize(super().answer(pooled, read), dim=-1)
 
 
+class PairHead(WordHead):
+    """What each word says as the first and as the last one of a span, and a table that scores pairs of these.
+
+    Source: Yu, Bohnet and Poesio 2020, "Named Entity Recognition as Dependency Parsing", section 3. Each half of a
+    word's outputs is one side; the table is labels x (half + 1) x (half + 1), where a last 1 stands for either side.
+    """
+
+    def __init__(self, spec: HeadSpec, config: Any) -> None:  # noqa: ANN401
+        super().__init__(spec, config)
+        side = spec.size // 2 + 1
+        self.pairs = nn.Parameter(torch.empty(spec.pairs, side, side))
+        nn.init.normal_(self.pairs, std=1 / side)
+        # Few spans are there: 2 % before anything is learned.
+        nn.init.constant_(self.pairs.data[:, -1, -1], -4.0)
+
+    def answer(self, pooled: Tensor, read: Tensor | None = None) -> Tensor:
+        return nn.functional.gelu(super().answer(pooled, read))
+
+    def for_loss(self, outputs: Tensor) -> Tensor:
+        width = outputs.shape[1]
+        flat = nn.functional.pad(self.pairs.flatten(), (0, -self.pairs.numel() % width))
+        return torch.cat([outputs, flat.view(-1, width)])
+
+    def learned(self) -> dict[str, Tensor]:
+        return {"pairs": self.pairs}
+
+
 class OwnHead(Head):
     """A module of a user's own between the pooled states and the outputs.
 
@@ -205,7 +232,7 @@ def _linear(width: int, size: int, deviation: float) -> nn.Linear:
 
 
 HEADS.base = nn.Module
-HEADS.update({"row": RowHead, "matching": MatchingHead, "vector": VectorHead, "word": WordHead})
+HEADS.update({"row": RowHead, "matching": MatchingHead, "vector": VectorHead, "word": WordHead, "pairs": PairHead})
 
 
 def build_head(spec: HeadSpec, config: Any) -> Head:  # noqa: ANN401

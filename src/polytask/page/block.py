@@ -187,11 +187,13 @@ class Piece:
     Attributes:
         label: empty where the part is plain.
         tone: whether the mark is right, missed or wrong; shown by the frame and read aloud.
+        inner: what the text is made of where marks lie inside of it; empty where none do.
     """
 
     text: str
     label: str = ""
     tone: str = ""
+    inner: Sequence[Piece] = ()
 
 
 @dataclass(frozen=True)
@@ -317,6 +319,9 @@ def answer(value: Any) -> str:  # noqa: ANN401
         return number(value)
     if isinstance(value, list) and value and all(isinstance(tag, str) and re.match(r"O$|[BI]-", tag) for tag in value):
         return _entities(value)
+    nested = nested_spans(value)
+    if value and nested is not None:
+        return _written(nested)
     if isinstance(value, list):
         return ", ".join(isolated(answer(part)) for part in value) or "none"
     if isinstance(value, dict):
@@ -336,7 +341,21 @@ def tag_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     return spans
 
 
+def nested_spans(value: Any) -> list[tuple[str, int, int]] | None:  # noqa: ANN401
+    """Return spans that may be nested, of a text a word with its words and label for each; None for anything else."""
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        return None
+    lines = [(place, line) for place, text in enumerate(value, start=1) for line in text.split("\n") if line]
+    found = [(place, re.fullmatch(r"([1-9]\d*)\t(.+)", line)) for place, line in lines]
+    spans = [(match[2], place, place + int(match[1]) - 1) for place, match in found if match]
+    fit = len(spans) == len(lines) and all(last <= len(value) for _, _, last in spans)
+    return spans if fit else None
+
+
 def _entities(tags: Sequence[str]) -> str:
-    spans = tag_spans(tags)
+    return _written(tag_spans(tags))
+
+
+def _written(spans: Sequence[tuple[str, int, int]]) -> str:
     written = (f"{label} {first}" if first == last else f"{label} {first}\u2013{last}" for label, first, last in spans)
     return ", ".join(written) or "none"

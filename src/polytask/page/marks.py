@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from polytask.page.block import MarkedText, Piece, tag_spans
+from polytask.page.block import MarkedText, Piece, nested_spans, tag_spans
 from polytask.page.form import PredictionForm
 
 Span = tuple[str, int, int]  # label, first and last word, counted from 0
 
 
 def fits(row: PredictionForm) -> bool:
-    """Whether a row holds tags of entities, and the place of each word in its text."""
-    tags = (row.label, row.prediction)
-    return row.words is not None and all(_are_tags(found) and len(found) == len(row.words) for found in tags)
+    """Whether a row holds entities or spans of words, and the place of each word in its text."""
+    both = (row.label, row.prediction)
+    return row.words is not None and all(_spans(found) is not None and len(found) == len(row.words) for found in both)
 
 
 def marked(row: PredictionForm) -> MarkedText:
     """Return the text with the true entities, and once more with those that were answered."""
-    true, answered = (_spans(tags) for tags in (row.label, row.prediction))
-    truth = _pieces(row, true, {span: "" if span in answered else "missed" for span in true})
-    answer = _pieces(row, answered, {span: "" if span in true else "wrong" for span in answered})
+    true, answered = (_spans(found) or [] for found in (row.label, row.prediction))
+    truth = _pieces(row, {span: "" if span in answered else "missed" for span in true})
+    answer = _pieces(row, {span: "" if span in true else "wrong" for span in answered})
     return MarkedText(f"{row.row}", truth, answer)
+
+
+def _spans(value: Any) -> list[Span] | None:  # noqa: ANN401
+    """Return the spans of tags or of nested spans; None where a value is neither."""
+    found = tag_spans(value) if _are_tags(value) else nested_spans(value)
+    return None if found is None else [(label, first - 1, last - 1) for label, first, last in found]
 
 
 def _are_tags(value: Any) -> bool:  # noqa: ANN401
@@ -31,19 +37,40 @@ def _are_tags(value: Any) -> bool:  # noqa: ANN401
     )
 
 
-def _spans(tags: Sequence[str]) -> list[Span]:
-    return [(label, first - 1, last - 1) for label, first, last in tag_spans(tags)]
-
-
-def _pieces(row: PredictionForm, spans: Sequence[Span], tones: dict[Span, str]) -> list[Piece]:
+def _pieces(row: PredictionForm, tones: Mapping[Span, str]) -> list[Piece]:
+    """Return a text with marks inside of marks; spans that cut others stand behind it."""
     assert row.words is not None
+    places: list[tuple[int, int, Span]] = []
+    for span in tones:
+        start, end = row.words[span[1]][0], row.words[span[2]][1]
+        if 0 <= start < end <= len(row.text):  # the file holds the beginning of a long text
+            places.append((start, end, span))
+    places.sort(key=lambda place: (place[0], -place[1]))
+    left: list[tuple[int, int, Span]] = []
+    pieces = _within(row.text, (0, len(row.text)), places, tones, left)
+    for start, end, span in left:
+        pieces += [Piece(" + "), Piece(row.text[start:end], span[0], tones[span])]
+    return pieces
+
+
+def _within(
+    text: str,
+    inside: tuple[int, int],
+    places: Sequence[tuple[int, int, Span]],
+    tones: Mapping[Span, str],
+    left: list[tuple[int, int, Span]],
+) -> list[Piece]:
+    """Return a part of a text with its marks; places that cut another one are added to `left`."""
     pieces: list[Piece] = []
-    at = 0
-    for span in spans:
-        label, first, last = span
-        start, end = row.words[first][0], row.words[last][1]
-        if not at <= start < end <= len(row.text):  # the file holds the beginning of a long text
-            continue
-        pieces += [Piece(row.text[at:start]), Piece(row.text[start:end], label, tones[span])]
-        at = end
-    return [piece for piece in [*pieces, Piece(row.text[at:])] if piece.text]
+    at, number = inside[0], 0
+    while number < len(places):
+        start, end, span = places[number]
+        follow = number + 1
+        while follow < len(places) and places[follow][0] < end:
+            follow += 1
+        inner = [place for place in places[number + 1 : follow] if place[1] <= end]
+        left += [place for place in places[number + 1 : follow] if place[1] > end]
+        within = _within(text, (start, end), inner, tones, left) if inner else []
+        pieces += [Piece(text[at:start]), Piece(text[start:end], span[0], tones[span], within)]
+        at, number = end, follow
+    return [piece for piece in [*pieces, Piece(text[at : inside[1]])] if piece.text]

@@ -12,6 +12,7 @@ from polytask.tasks.multilabel import Multilabel
 from polytask.tasks.ordinal import Ordinal
 from polytask.tasks.reads import head_specs, require_readable
 from polytask.tasks.regression import Regression
+from polytask.tasks.spans import Spans
 from polytask.tasks.table import TaskTable
 from polytask.tasks.tagging import Tagging
 from polytask.tasks.task import Task
@@ -24,6 +25,7 @@ _TYPES: dict[str, type[Task]] = {
     "multilabel": Multilabel,
     "ordinal": Ordinal,
     "regression": Regression,
+    "spans": Spans,
     "tagging": Tagging,
 }
 TASKS = TaskTable("task type", _TYPES, base=Task)

@@ -67,6 +67,11 @@ class Answering(ABC):
         return False
 
     @property
+    def example(self) -> Any:  # noqa: ANN401
+        """An answer that leaves no list empty, where no single output makes one; None where one does."""
+        return None
+
+    @property
     def unit(self) -> tuple[float, float]:
         """Factor and summand that turn the head's outputs into what another program expects: logits, or the number.
 

@@ -30,6 +30,8 @@ class LabelStats:
         respelled_at: where the first of them stands.
         soft: labels that are distributions.
         scheme: how the tags are written, where they are read as BIO and are not written so.
+        lengths: of spans: how many have so many words.
+        overlap: how spans of one row lie to one another, as a place in `nested.LEVELS`.
     """
 
     labels: Counter[str] = field(default_factory=Counter[str])
@@ -50,6 +52,8 @@ class LabelStats:
     respelled_at: str = ""
     scheme: str = ""
     soft: int = 0
+    lengths: dict[str, int] = field(default_factory=dict[str, int])
+    overlap: int = 0
 
     @property
     def mean(self) -> float:

@@ -18,6 +18,7 @@ from polytask.tasks import cuts, resampling
 from polytask.tasks.bio import spans
 from polytask.tasks.metric import Floats, Level, Metric
 from polytask.tasks.nearest import found_within
+from polytask.tasks.nested import spans_of
 
 
 def _f1(labels: Sequence[Any], predictions: Sequence[Any], average: Literal["micro", "macro"]) -> float | None:
@@ -163,6 +164,31 @@ def word_macro_f1(labels: Sequence[list[str]], predictions: Sequence[list[str]])
     return _f1(flat[0], flat[1], "macro") if flat[0] else None
 
 
+def _span_counts(labels: Sequence[list[str]], predictions: Sequence[list[str]]) -> tuple[int, int, int]:
+    """Count right, true and predicted spans, which may be nested."""
+    pairs = [(set(spans_of(label)), set(spans_of(found))) for label, found in zip(labels, predictions, strict=True)]
+    right = sum(len(true & guess) for true, guess in pairs)
+    return right, sum(len(true) for true, _ in pairs), sum(len(guess) for _, guess in pairs)
+
+
+def span_precision(labels: Sequence[list[str]], predictions: Sequence[list[str]]) -> float:
+    """Share of predicted spans that are right in label and both ends."""
+    right, _, predicted = _span_counts(labels, predictions)
+    return right / predicted if predicted else 0.0
+
+
+def span_recall(labels: Sequence[list[str]], predictions: Sequence[list[str]]) -> float:
+    """Share of true spans that are found."""
+    right, true, _ = _span_counts(labels, predictions)
+    return right / true if true else 0.0
+
+
+def span_f1(labels: Sequence[list[str]], predictions: Sequence[list[str]]) -> float:
+    """Harmonic mean of the precision and recall of spans."""
+    right, true, predicted = _span_counts(labels, predictions)
+    return 2 * right / (true + predicted) if true + predicted else 0.0
+
+
 MEASURED: dict[Level, dict[str, Metric]] = {
     "row": {
         # The accuracy of whole sets is not a sum over labels: each label's own decisions stand for it.
@@ -184,6 +210,9 @@ MEASURED: dict[Level, dict[str, Metric]] = {
         "f1": Metric(entity_f1, resampled=resampling.entity_f1),
         "precision": Metric(entity_precision, resampled=resampling.entity_precision),
         "recall": Metric(entity_recall, resampled=resampling.entity_recall),
+        "span_f1": Metric(span_f1, resampled=resampling.span_f1),
+        "span_precision": Metric(span_precision, resampled=resampling.span_precision),
+        "span_recall": Metric(span_recall, resampled=resampling.span_recall),
         "accuracy": Metric(word_accuracy, resampled=resampling.word_accuracy),
         "macro_f1": Metric(word_macro_f1, resampled=resampling.word_macro_f1),
         "ece": Metric(None, smaller_is_better=True, interval=False),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 from numpy.typing import NDArray
 
+from polytask.tasks.arrays import per_word
 from polytask.tasks.losses import own_loss
 from polytask.tasks.metric import Level
 from polytask.tasks.weighing import weighed_denominator, weighed_loss
-from polytask.terms import HeadSpec, Label
+from polytask.terms import OWN_TOKEN, SHARED_TOKEN, HeadSpec, Label
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,12 +88,32 @@ class Objective(ABC):
             Two tensors: as many elements as the head has outputs.
         """
 
-    def word_targets(self, targets: NDArray[Any]) -> NDArray[Any]:
-        """Return what the loss is given of one row's words, from the targets of those that have a token of their own.
+    def word_targets(self, targets: NDArray[Any], words: NDArray[Any]) -> NDArray[Any]:
+        """Return what the loss is given of a row's words: a target, or a line, for each that has a token of its own.
 
         A loss that looks at rows as a whole marks here where they begin.
+
+        Args:
+            targets: what `encode` returned.
+            words: for each word NO_TOKEN, OWN_TOKEN or SHARED_TOKEN.
         """
-        return targets
+        return targets[words == OWN_TOKEN]
+
+    def lost_words(self, targets: Sequence[float], words: Sequence[int]) -> int:
+        """Count what words that share a token lose by it: those whose value that token does not tell.
+
+        Args:
+            targets, words: as for `word_targets`.
+        """
+        own = [target for target, word in zip(targets, words, strict=True) if word == OWN_TOKEN]
+        told = per_word(own, words, -100.0)
+        pairs = zip(told, targets, words, strict=True)
+        return sum(self.continued(first) != target for first, target, word in pairs if word == SHARED_TOKEN)
+
+    @property
+    def teacher_size(self) -> int:
+        """How many numbers `Answering.as_teacher` gives for a row or a word."""
+        return self.head.size
 
     def loss_denominator(self, targets: Tensor) -> float:
         """Return what divides the summed loss into a mean: the number of targets, or the sum of their weights."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 from polytask.tasks.label_stats import LabelStats, Rereading
@@ -62,6 +62,18 @@ class LabelReader(ABC):
     @abstractmethod
     def fit(cls, name: str, options: Any, stats: LabelStats) -> Self:  # noqa: ANN401
         """Build the task from its options and what the training rows hold. Raises ValueError when they are useless."""
+
+    @classmethod
+    def names_in(cls, label: Label) -> Iterator[tuple[int, str]]:
+        """Yield the labels that a row's label names, each with its place: of types at word level the word."""
+        for at, name in enumerate(label if isinstance(label, list) else [label]):
+            if isinstance(name, str):
+                yield at, name
+
+    def notes_on(self, stats: LabelStats) -> Iterator[str]:
+        """Say what a person should know of how the labels of a split are read."""
+        del stats
+        yield from ()
 
     @property
     def reading_options(self) -> Any:  # noqa: ANN401

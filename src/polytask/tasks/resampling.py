@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from polytask.tasks.bio import spans
+from polytask.tasks.bio import Span, spans
 from polytask.tasks.metric import Floats, Resampled
+from polytask.tasks.nested import spans_of
 
 # What is right, true and predicted: sparse matrices, labels x rows.
 LabelCounts: TypeAlias = tuple[Any, Any, Any]
@@ -216,12 +217,12 @@ def spearman(labels: Sequence[float], predictions: Sequence[float]) -> Resampled
     return measure
 
 
-def _entities(over: Callable[[Floats, Floats, Floats], Floats]) -> Build:
+def _spans(read: Callable[[Sequence[str]], Sequence[Span]], over: Callable[[Floats, Floats, Floats], Floats]) -> Build:
     def build(labels: Sequence[list[str]], predictions: Sequence[list[str]]) -> Resampled:
         counts = np.zeros((len(labels), 3))
-        for row, (true_tags, tags) in enumerate(zip(labels, predictions, strict=True)):
-            true_spans, guess = set(spans(true_tags)), set(spans(tags))
-            counts[row] = len(true_spans & guess), len(true_spans), len(guess)
+        for row, (label, found) in enumerate(zip(labels, predictions, strict=True)):
+            true, guess = set(read(label)), set(read(found))
+            counts[row] = len(true & guess), len(true), len(guess)
 
         def measure(block: NDArray[Any]) -> Floats:
             right, true, predicted = _sums(block, counts).T
@@ -232,6 +233,20 @@ def _entities(over: Callable[[Floats, Floats, Floats], Floats]) -> Build:
     return build
 
 
-entity_f1 = _entities(lambda right, true, predicted: _ratio(2 * right, true + predicted, 0.0))
-entity_precision = _entities(lambda right, _, predicted: _ratio(right, predicted, 0.0))
-entity_recall = _entities(lambda right, true, _: _ratio(right, true, 0.0))
+def _f1_of_spans(right: Floats, true: Floats, predicted: Floats) -> Floats:
+    return _ratio(2 * right, true + predicted, 0.0)
+
+
+def _precision_of_spans(right: Floats, true: Floats, predicted: Floats) -> Floats:
+    del true
+    return _ratio(right, predicted, 0.0)
+
+
+def _recall_of_spans(right: Floats, true: Floats, predicted: Floats) -> Floats:
+    del predicted
+    return _ratio(right, true, 0.0)
+
+
+entity_f1, span_f1 = (_spans(read, _f1_of_spans) for read in (spans, spans_of))
+entity_precision, span_precision = (_spans(read, _precision_of_spans) for read in (spans, spans_of))
+entity_recall, span_recall = (_spans(read, _recall_of_spans) for read in (spans, spans_of))

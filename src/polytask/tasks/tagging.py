@@ -299,10 +299,9 @@ class Tagging(Choice):
         ]
         return np.array(found, np.int64)
 
-    def word_targets(self, targets: NDArray[Any]) -> NDArray[Any]:
-        if not self.options.crf:
-            return targets
-        return np.stack([targets, np.arange(len(targets)) == 0], axis=1).astype(np.int64)
+    def word_targets(self, targets: NDArray[Any], words: NDArray[Any]) -> NDArray[Any]:
+        own = super().word_targets(targets, words)
+        return np.stack([own, np.arange(len(own)) == 0], axis=1).astype(np.int64) if self.options.crf else own
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return _crf().loss(outputs, targets) if self.options.crf else super().loss(outputs, targets)

@@ -49,6 +49,7 @@ _LEARNING = frozenset(
         "data", "needs", "reads", "detach_reads", "gate", "weight", "metric", "pooling", "dropout", "head",
         "loss", "class_weights", "label_smoothing", "threshold", "calibrate", "decode", "crf",
         "positive",
+        "max_span", "overlap", "size",
     }
 )  # fmt: skip
 

@@ -1,0 +1,329 @@
+"""Spans of words with labels, which may be nested and may overlap: entities inside of entities."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from polytask.tasks.arrays import Floats, Outputs, rounded, sigmoid
+from polytask.tasks.bio import Span
+from polytask.tasks.label_stats import LabelStats
+from polytask.tasks.labels import says_nothing
+from polytask.tasks.nested import LEVELS, TokenPlaces, join_spans, relation, spans_of
+from polytask.tasks.reader import Row
+from polytask.tasks.span_scores import scores_of, table_shape
+from polytask.tasks.tag_decoding import own_words
+from polytask.tasks.task import BY_HEAD, Task
+from polytask.tasks.word import Column, WordOptions
+from polytask.terms import HeadSpec, Label, WordSpan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# The share of the training rows' spans that the longest span covers, where it is not given.
+_COVERED = 0.995
+# The score of a span that a teacher cannot have.
+_NEVER = -30.0
+
+
+class SpansOptions(WordOptions):
+    """Options of a task that finds spans."""
+
+    type: Literal["spans"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    spans: Column = Field(default="spans", description="column of the spans: [start, end, label] by character")
+    max_span: int | Literal["auto"] = Field(
+        default="auto", description="words of the longest span; auto: what nearly all spans of the training rows need"
+    )
+    overlap: Literal["auto", "none", "nested", "any"] = Field(
+        default="auto", description="how the spans that are answered may lie to one another; auto: as in training rows"
+    )
+    size: int = Field(default=64, ge=1, le=1024, description="what a word says as the first, or last, one of a span")
+
+    metrics: ClassVar[tuple[str, ...]] = ("span_f1", "span_precision", "span_recall")
+    values_option: ClassVar[str] = "spans"
+    reads_spans: ClassVar[bool] = True
+    nested_spans: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _pairs_have_their_own_head_and_loss(self) -> Self:
+        beside = [name for name in ("head", "loss") if getattr(self, name)]
+        if beside:
+            raise ValueError(f"found {' and '.join(beside)}; spans are scored by a head and a loss of their own")
+        if self.max_span != "auto" and self.max_span < 1:
+            raise ValueError(f"found max_span {self.max_span}; a span has at least 1 word")
+        return self
+
+
+@dataclass(frozen=True)
+class Spans(Task):
+    """Labelled spans, each decided by its first and its last word.
+
+    Attributes:
+        longest: words of the longest span.
+        overlap: how answers may lie to one another: none, nested or any.
+        table: the head's table, as it is written into a model folder: float32 in base64; "" before anything is learned.
+    """
+
+    name: str
+    options: SpansOptions
+    classes: tuple[str, ...]
+    counts: tuple[int, ...]
+    longest: int
+    overlap: str
+    table: str = field(default="", metadata=BY_HEAD)
+
+    type_name = "spans"
+    also_called = ("nested-ner", "nested-entities", "span", "span-classification", "overlapping-entities", "biaffine")
+    Options = SpansOptions
+    level = "word"
+    label_type = "list<string>"
+    target_type = "list<int>"
+    activation = "identity"
+    head_type = "pairs"
+
+    # rows
+
+    @classmethod
+    def columns(cls, options: SpansOptions) -> tuple[str, ...]:
+        return (options.tokens, options.spans)
+
+    @classmethod
+    def read(cls, options: SpansOptions, row: Row, stats: LabelStats) -> Label:
+        cell = row.get(options.spans)
+        if says_nothing(cell, options):
+            return None
+        try:
+            found = spans_of(cell) if isinstance(cell, list) else None
+        except (ValueError, AttributeError):
+            found = None
+        if found is None or cell is None:
+            raise ValueError(
+                f"found {str(cell)[:80]!r} in {options.spans!r}; spans are a list of [start, end, label] by character; "
+                "for a tag a word use `type: tagging`"
+            )
+        for span in found:
+            stats.labels[span.label] += 1
+            length = str(span.end - span.first)
+            stats.lengths[length] = stats.lengths.get(length, 0) + 1
+        pairs = (relation(one, other) for at, one in enumerate(found) for other in found[:at])
+        stats.overlap = max(stats.overlap, *pairs, 0)
+        return list(cell)
+
+    @classmethod
+    def names_in(cls, label: Label) -> Iterator[tuple[int, str]]:
+        assert isinstance(label, list)
+        yield from ((span.first, span.label) for span in spans_of(label))
+
+    @classmethod
+    def fit(cls, name: str, options: SpansOptions, stats: LabelStats) -> Spans:
+        classes = tuple(sorted(stats.labels))
+        if not classes:
+            raise ValueError("the training rows hold no span at all")
+        longest = _covering(stats.lengths) if options.max_span == "auto" else options.max_span
+        overlap = LEVELS[stats.overlap] if options.overlap == "auto" else options.overlap
+        return cls(name, options, classes, tuple(stats.labels[label] for label in classes), longest, overlap)
+
+    def notes_on(self, stats: LabelStats) -> Iterator[str]:
+        beyond = sum(count for length, count in stats.lengths.items() if int(length) > self.longest)
+        missed = f"; {beyond} spans are longer and cannot be found" if beyond else ""
+        yield f"spans have up to {self.longest} words (`max_span`){missed}; overlap: {self.overlap}"
+
+    def only_label(self, stats: LabelStats) -> str | None:
+        return None if stats.labels else "no span at all"
+
+    def require_sound(self, learned: Mapping[str, Any]) -> None:
+        super().require_sound(learned)
+        if self.longest < 1 or self.overlap not in LEVELS:
+            raise ValueError(f"{self.name}: longest {self.longest}, overlap {self.overlap!r}")
+        if self.table:
+            _ = self._table
+
+    # tensors
+
+    @property
+    def head(self) -> HeadSpec:
+        options = self.options
+        return HeadSpec(
+            "word", 2 * options.size, options.pooling, options.dropout, (), "pairs", pairs=len(self.classes)
+        )
+
+    def encode(self, label: Label) -> list[int]:
+        """Return first word, words and class of each span, one after another."""
+        assert isinstance(label, list)
+        known = [span for span in spans_of(label) if span.label in self._places]
+        return [value for span in known for value in (span.first, span.end - span.first, self._places[span.label])]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {label: index for index, label in enumerate(self.classes)}
+
+    def word_targets(self, targets: NDArray[Any], words: NDArray[Any]) -> NDArray[Any]:
+        places = TokenPlaces.of(words)
+        found = np.zeros((places.count, self.longest, len(self.classes)), np.int64)
+        left = np.arange(places.count, 0, -1)
+        found[left[:, None] <= np.arange(self.longest)] = -100
+        for first, length, label in targets.reshape(-1, 3).tolist():
+            place = places.place(first, first + length)
+            if place is not None and place[1] - place[0] < self.longest:
+                found[place[0], place[1] - place[0], label] = 1
+        return found.reshape(places.count, self.teacher_size)
+
+    def lost_words(self, targets: Sequence[float], words: Sequence[int]) -> int:
+        places, lost = TokenPlaces.of(words), 0
+        for first, length, _ in np.asarray(targets, np.int64).reshape(-1, 3).tolist():
+            place = places.place(first, first + length)
+            lost += place is None or places.words(*place) != (first, first + length)
+        return lost
+
+    def _band(self, outputs: Tensor) -> Tensor:
+        return _losses().band(outputs, len(self.classes), self.longest)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return _losses().loss(self._band(outputs), targets)
+
+    def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
+        return _losses().distillation_loss(self._band(outputs), targets, teacher_logits)
+
+    def loss_with_teacher(
+        self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor, label_weight: float
+    ) -> Tensor:
+        return _losses().loss_with_teacher(self._band(outputs), targets, teacher_logits, label_weight)
+
+    def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return _losses().training_errors(self._band(outputs), targets, len(self.classes), self.head.size)
+
+    @property
+    def teacher_size(self) -> int:
+        return self.longest * len(self.classes)
+
+    def convert_teacher_logits(self, outputs: Tensor, teacher: Any) -> Tensor:  # noqa: ANN401
+        import torch.nn.functional as F
+
+        more = self.teacher_size - teacher.teacher_size
+        silent = outputs.isnan().any(-1, keepdim=True)
+        found = F.pad(outputs, (0, more), value=_NEVER) if more > 0 else outputs[:, : self.teacher_size]
+        return found.masked_fill(silent, float("nan"))
+
+    # answers
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.classes
+
+    @property
+    def finds_spans(self) -> bool:
+        return True
+
+    @property
+    def example(self) -> list[dict[str, Any]]:
+        return [{"label": self.classes[0], "start": 0, "end": 1, "text": "a", "score": 1.0}]
+
+    @property
+    def absent(self) -> str | None:
+        return "O"
+
+    def with_learned(self, learned: Mapping[str, Floats]) -> Self:
+        table = learned["pairs"].astype("<f4").tobytes()
+        return replace(self, table=base64.b64encode(table).decode("ascii"))
+
+    @cached_property
+    def _table(self) -> NDArray[np.float32]:
+        shape = table_shape(len(self.classes), self.head.size)
+        if not self.table:
+            return np.zeros(shape, np.float32)
+        return np.frombuffer(base64.b64decode(self.table, validate=True), "<f4").reshape(shape)
+
+    def as_teacher(self, outputs: Outputs) -> Outputs:
+        ((_, scores),) = scores_of(outputs, [len(outputs)], self._table, self.longest)
+        return np.maximum(scores.reshape(len(outputs), self.teacher_size), _NEVER)
+
+    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
+        assert words is not None
+        found: list[Label] = []
+        lengths = own_words(words)
+        for rows, scores in scores_of(outputs, lengths, self._table, self.longest):
+            start = 0
+            for row in words[len(found) : len(found) + rows]:
+                places = TokenPlaces.of(row)
+                chosen = self._chosen(scores[start : start + places.count], places)
+                found.append(join_spans((span for span, _ in chosen), len(row)))
+                start += places.count
+        return found
+
+    def _chosen(self, scores: NDArray[np.float32], places: TokenPlaces) -> list[tuple[Span, float]]:
+        """Return a row's spans with their scores, the surest first; one that clashes with a surer one is left out."""
+        start, length, label = np.nonzero(scores > 0)
+        values = scores[start, length, label]
+        chosen: list[tuple[Span, float]] = []
+        for at in np.lexsort((label, length, start, -values)).tolist():
+            first, end = places.words(int(start[at]), int(start[at] + length[at]))
+            span = Span(self.classes[label[at]], first, end)
+            if all(relation(span, other) <= LEVELS.index(self.overlap) for other, _ in chosen):
+                chosen.append((span, float(values[at])))
+        return chosen
+
+    def format_prediction(
+        self, outputs: Outputs, text: str, words: Sequence[WordSpan], has_token: Sequence[int]
+    ) -> list[dict[str, Any]]:
+        places = TokenPlaces.of(has_token)
+        ((_, scores),) = scores_of(outputs, [len(outputs)], self._table, self.longest)
+        found: list[dict[str, Any]] = []
+        for span, score in sorted(self._chosen(scores, places), key=lambda one: (one[0].first, -one[0].end)):
+            start, end = words[span.first][0], words[span.end - 1][1]
+            sure = rounded(float(sigmoid(np.array([score], np.float64))[0]))
+            found.append({"label": span.label, "start": start, "end": end, "text": text[start:end], "score": sure})
+        return found
+
+    def baseline(self, labels: Sequence[Label]) -> list[Label]:
+        return [[""] * len(label) if isinstance(label, list) else [] for label in labels]
+
+    def confusion_pairs(self, labels: Sequence[Label], predictions: Sequence[Label]) -> list[tuple[str, str]]:
+        """Compare the labels of spans with both ends equal, and each other one with none."""
+        pairs: list[tuple[str, str]] = []
+        for label, prediction in zip(labels, predictions, strict=True):
+            assert isinstance(label, list)
+            assert isinstance(prediction, list)
+            true, guessed = _by_ends(label), _by_ends(prediction)
+            for ends in sorted({*true, *guessed}):
+                pairs += _paired(true.get(ends, set()), guessed.get(ends, set()))
+        return pairs
+
+
+def _losses() -> ModuleType:
+    """Return the module of the losses, which needs torch."""
+    from polytask.tasks import span_losses
+
+    return span_losses
+
+
+def _covering(lengths: Mapping[str, int]) -> int:
+    """Return the smallest length that nearly all spans have at most."""
+    total, seen = sum(lengths.values()), 0
+    for length in sorted(map(int, lengths)):
+        seen += lengths[str(length)]
+        if seen >= _COVERED * total:
+            return length
+    return 1
+
+
+def _by_ends(label: Sequence[str]) -> dict[tuple[int, int], set[str]]:
+    found: dict[tuple[int, int], set[str]] = {}
+    for span in spans_of(label):
+        found.setdefault((span.first, span.end), set()).add(span.label)
+    return found
+
+
+def _paired(true: set[str], guessed: set[str]) -> list[tuple[str, str]]:
+    """Return the pairs of the labels of one span: equal ones first, then others by name, then those without another."""
+    missed, wrong = sorted(true - guessed), sorted(guessed - true)
+    width = max(len(missed), len(wrong))
+    both = zip(missed + ["O"] * (width - len(missed)), wrong + ["O"] * (width - len(wrong)), strict=True)
+    return [*((label, label) for label in sorted(true & guessed)), *both]
