@@ -82,7 +82,7 @@ def task_facts(task: Task, stats: LabelStats, sources: Iterable[Source]) -> dict
     return {
         "rows": {source.split: len(source.carries[task.name]) for source in sources if task.name in source.tasks},
         "labels": dict(stats.labels.most_common()) if task.labels else None,
-        "range": None if task.labels else [stats.low, stats.mean, stats.high],
+        "range": None if task.labels or not stats.numbers else [stats.low, stats.mean, stats.high],
     }
 
 

@@ -6,6 +6,7 @@ from polytask.tasks.classification import Classification
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.metric import METRICS, Metric, smaller_is_better
 from polytask.tasks.metrics import MEASURED
+from polytask.tasks.mlm import Mlm
 from polytask.tasks.multilabel import Multilabel
 from polytask.tasks.reads import head_specs, require_readable
 from polytask.tasks.regression import Regression
@@ -16,6 +17,7 @@ from polytask.tasks.task_options import TaskOptions
 
 _TYPES: dict[str, type[Task]] = {
     "classification": Classification,
+    "mlm": Mlm,
     "multilabel": Multilabel,
     "regression": Regression,
     "tagging": Tagging,

@@ -30,6 +30,11 @@ class Objective(ABC):
     def head(self) -> HeadSpec:
         """What the task asks of its head; what it reads of other tasks is added by `head_specs`."""
 
+    @property
+    def mask_rate(self) -> float | None:
+        """The share of words that are hidden in the task's own copy of each row; None where it reads rows as they are."""
+        return None
+
     @abstractmethod
     def encode(self, label: Label) -> int | float | list[int] | list[float]:
         """Turn a label into what the loss takes; labels unseen in training become -100 (ignored by the loss)."""

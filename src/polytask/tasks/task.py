@@ -39,6 +39,11 @@ class Task(LabelReader, Objective, Answering):
     head_type: ClassVar[str | None] = None
 
     @property
+    def answers(self) -> bool:
+        """Whether there is anything to answer once the model is trained; what only trains is not kept in the model."""
+        return self.options.answers
+
+    @property
     def own_metrics(self) -> tuple[str, ...]:
         """Names of the type's own metrics that score the task, the one that is the main one by default first."""
         return self.options.metrics
