@@ -155,8 +155,6 @@ def test_a_model_trains_beside_texts_and_keeps_what_answers(
     run = pt.train(changed, tmp_path / "run")
     assert set(run.model.tasks) == {"sentiment"}
     assert {"sentiment", "words", "same"} == set(run.scores["dev"])
-    found = run.scores["dev"]["words"]
-    assert found["perplexity"] == pytest.approx(np.exp(found["loss"]), rel=1e-5)
     loaded = pt.load(tmp_path / "run" / "model")
     assert set(loaded.tasks) == {"sentiment"}
     assert loaded.predict(["A fine film."]) == run.model.predict(["A fine film."])

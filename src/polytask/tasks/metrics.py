@@ -111,12 +111,6 @@ def mae(labels: Sequence[float], predictions: Sequence[float]) -> float | None:
     return float(np.abs(np.subtract(labels, predictions)).mean()) if labels else None
 
 
-def perplexity(labels: Sequence[float], predictions: Sequence[float]) -> float | None:
-    """The exponential of the mean loss; smaller is better."""
-    found = mae(labels, predictions)
-    return None if found is None else float(np.exp(found))
-
-
 def _entity_counts(labels: Sequence[list[str]], predictions: Sequence[list[str]]) -> tuple[int, int, int]:
     """Count right, true and predicted entities under strict IOB2."""
     right = true = predicted = 0
@@ -168,7 +162,6 @@ MEASURED: dict[Level, dict[str, Metric]] = {
         "mae": Metric(mae, smaller_is_better=True, resampled=resampling.mae),
         # Of losses of texts, whose labels are 0.
         "loss": Metric(mae, smaller_is_better=True, resampled=resampling.mae),
-        "perplexity": Metric(perplexity, smaller_is_better=True, resampled=resampling.perplexity),
         # Of probabilities: a sum of distances, which resampled rows can only make greater.
         "ece": Metric(None, smaller_is_better=True, interval=False),
     },

@@ -30,7 +30,7 @@ class MlmOptions(TaskOptions):
     type: Literal["mlm"]  # pyright: ignore[reportIncompatibleVariableOverride]
     mask: float = Field(default=0.15, gt=0, lt=1, description="share of a text's words that are hidden")
 
-    metrics: ClassVar[tuple[str, ...]] = ("loss", "perplexity")
+    metrics: ClassVar[tuple[str, ...]] = ("loss",)
     answers: ClassVar[bool] = False
 
 
@@ -100,7 +100,7 @@ class Mlm(Task):
 
     def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """What the hidden tokens' (geometric) mean probability lacks of 1."""
-        return (1 - (-outputs).exp()).sum().unsqueeze(0), outputs.new_tensor([float(len(targets))])
+        return (1 - (-outputs.clamp(min=0)).exp()).sum().unsqueeze(0), outputs.new_tensor([float(len(targets))])
 
     def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
         """Return the loss of the texts: a teacher, which answers nothing, has nothing to add."""

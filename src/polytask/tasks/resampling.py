@@ -55,12 +55,6 @@ def mae(labels: Sequence[float], predictions: Sequence[float]) -> Resampled:
     return _mean_of(distance, np.ones_like(distance))
 
 
-def perplexity(labels: Sequence[float], predictions: Sequence[float]) -> Resampled:
-    """The exponential of the mean loss."""
-    mean = mae(labels, predictions)
-    return lambda block: np.exp(mean(block))
-
-
 def word_accuracy(labels: Sequence[list[str]], predictions: Sequence[list[str]]) -> Resampled:
     """Share of words that are right."""
     pairs = list(zip(labels, predictions, strict=True))
