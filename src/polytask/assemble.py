@@ -20,6 +20,7 @@ from polytask.config import Config
 from polytask.data.batch import Collator
 from polytask.data.cache import key_of
 from polytask.data.encode import Source
+from polytask.data.masking import Masker
 from polytask.data.prepare import (
     DataTables,
     encode_tables,
@@ -29,7 +30,6 @@ from polytask.data.prepare import (
     truncation_warnings,
     unknown_warnings,
 )
-from polytask.data.masking import Masker
 from polytask.data.stream import Streams, strata
 from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError
@@ -275,7 +275,8 @@ def compose(
     answering = {name: metric for name, metric in metrics.items() if tables.tasks[name].answers}
     if not answering and extended is None:
         raise ConfigError(
-            f"tasks: found {', '.join(metrics)}, which answer nothing once the model is trained; add the task that they help"
+            f"tasks: found {', '.join(metrics)}, which answer nothing once the model is trained; "
+            "add a task that they help"
         )
     # A model is chosen by what it answers.
     rule = read_rule(config.train, answering or metrics, {name: task.data for name, task in config.tasks.items()})

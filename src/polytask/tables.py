@@ -222,7 +222,7 @@ def _tasks(assembly: Assembly) -> Table:
         add_number(table, name)
     for name, task in assembly.tasks.items():
         counts = row_counts(assembly, name).values()
-        labels = str(len(task.labels)) if task.labels else "number"
+        labels = str(len(task.labels)) if task.labels else "number" if task.answers else "-"
         table.add_row(name, task.type_name, task.metric, labels, *(str(count) if count else "-" for count in counts))
     return table
 
@@ -247,6 +247,8 @@ def _labels(assembly: Assembly) -> Table:
     table = grid("task", "labels", title="Labels in training (share of rows; for tags, of words)")
     for name, task in assembly.tasks.items():
         stats = next(found.label_stats[name] for found in assembly.tables.tables["train"] if name in found.label_stats)
+        if not task.answers:
+            continue
         if not task.labels:
             table.add_row(name, f"from {stats.low:g} to {stats.high:g}, mean {stats.mean:.3g}")
             continue

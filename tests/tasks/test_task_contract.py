@@ -56,8 +56,8 @@ CASES = {
         [([], "no score at all"), ([2.0, 2, "2"], "every training row has the score 2.0")], None, {},
     ),
     "mlm": Case(
-        "mlm", ["Ann met Bo.", "Bo left.", "Nobody knows why."], [([], "no text at all"), (["", " "], "no text at all")],
-        None, {},
+        "mlm", ["Ann met Bo.", "Bo left.", "Nobody knows why."],
+        [([], "no text at all"), (["", " "], "no text at all")], None, {},
     ),
     "tagging entities": Case(
         "tagging", [["B-PER", "O", "B-PER", "I-PER"], ["O", "O", "B-LOC", "O"], "B-PER O O O"],

@@ -1,4 +1,4 @@
-"""Masked language modelling: hidden words of unlabelled texts are guessed. It trains the encoder and answers nothing."""
+"""Masked language modelling: hidden words are guessed, which trains the encoder and answers nothing."""
 
 from __future__ import annotations
 

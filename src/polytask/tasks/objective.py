@@ -32,7 +32,7 @@ class Objective(ABC):
 
     @property
     def mask_rate(self) -> float | None:
-        """The share of words that are hidden in the task's own copy of each row; None where it reads rows as they are."""
+        """The share of words that are hidden in the task's copy of each row; None where it reads rows as they are."""
         return None
 
     @abstractmethod

@@ -1,0 +1,1 @@
+"""Benchmarks of task types: one file a type."""  # noqa: A005
