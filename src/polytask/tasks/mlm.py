@@ -109,7 +109,7 @@ class Mlm(Task):
 
     def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
         del words
-        return np.asarray(outputs, np.float64).reshape(-1).tolist()
+        return list(np.asarray(outputs, np.float64).reshape(-1).tolist())
 
     def format_prediction(
         self, outputs: Outputs, text: str, words: Sequence[WordSpan], has_token: Sequence[int]
