@@ -6,7 +6,7 @@ BIN := .venv/bin
 # A CPU build of torch where one is found first; the constraints pin what was tested.
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup quickstart test check bench soak clean
+.PHONY: setup quickstart test check docs bench soak clean
 
 setup: .venv/.ready
 
@@ -28,6 +28,10 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+docs: setup
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 bench: setup
 	$(BIN)/python -m benchmarks

@@ -17,7 +17,11 @@ import yaml
 from samples import write_corpus
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# The index of the site holds no commands.
+PAGES = [
+    ROOT / "README.md",
+    *sorted({*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "tasks").glob("*.md")} - {ROOT / "docs" / "index.md"}),
+]
 CHINESE = ROOT / "README.zh-CN.md"
 BLOCK = re.compile(r"^```(\w+)?( \w+)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 KINDS = {"bash", "python", "yaml", "text"}

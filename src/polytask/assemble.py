@@ -6,7 +6,7 @@ configuration -> tasks + sources -> batches -> encoder (sharing plan) -> heads -
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -245,11 +245,23 @@ def assemble(config: Config) -> Assembly:
             f"max_tokens: found {config.max_tokens}, and {config.encoder} reads at most {backbone.longest} tokens"
         )
     sharing = config.sharing.build(list(config.tasks), backbone.layers)
+    tables = replace(tables, tasks=on_encoder(tables.tasks, int(backbone.config.hidden_size)))
     heads = head_specs(tables.tasks)
     require_shareable(sharing.heads, tables.tasks, heads)
     model = MultiTaskModel(backbone, sharing, heads)
     take_pretrained(model, location)
     return compose(config, tables, tokenizer, model, device)
+
+
+def on_encoder(tasks: Mapping[str, Task], width: int) -> dict[str, Task]:
+    """Return the tasks on an encoder whose states have so many numbers. Raises ConfigError where one does not fit."""
+    found: dict[str, Task] = {}
+    for name, task in tasks.items():
+        try:
+            found[name] = task.on_encoder(width)
+        except ValueError as error:
+            raise ConfigError(f"tasks.{name}.{error}", option=("tasks", name)) from None
+    return found
 
 
 def _compares(balance: BalanceOptions) -> int | None:
@@ -285,7 +297,7 @@ def compose(
     model.checkpointing(config.train.gradient_checkpointing)
     workload = Workload(
         sizes={
-            name: len(source.carries[name])
+            name: len(source.drawn[name])
             for name in config.tasks
             for source in sources["train"]
             if name in source.tasks

@@ -15,7 +15,7 @@ from polytask.api import as_config
 from polytask.artifact.bundle import Bundle
 from polytask.artifact.description import model_folder, read_description
 from polytask.artifact.folder import load_bundle
-from polytask.assemble import Assembly, Extended, compose
+from polytask.assemble import Assembly, Extended, compose, on_encoder
 from polytask.config import Config
 from polytask.data.prepare import DataTables, read_tables
 from polytask.errors import ConfigError
@@ -101,6 +101,7 @@ def assemble_extension(home: Path, config: Config, *, mode: Mode) -> Assembly:
     waves({name: task.needs for name, task in config.tasks.items()})
     with config.at_its_line():
         tables = read_tables(config.tasks)
+    tables = replace(tables, tasks=on_encoder(tables.tasks, int(bundle.model.config.hidden_size)))
     tables = replace(tables, tasks={name: _task(name, bundle, config, tables) for name in config.tasks})
     torch.manual_seed(config.train.seed)  # the new heads' first weights
     heads = head_specs({**bundle.tasks, **tables.tasks})

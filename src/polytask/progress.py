@@ -7,7 +7,10 @@ from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from polytask.terminal import PlainConsole
+from polytask.terminal import PlainConsole, duration
+
+# Seconds between two lines that say how far the work is, where stderr is no terminal.
+LINES_EVERY = 30.0
 
 
 class Bar:
@@ -21,8 +24,9 @@ class Bar:
             console=self.console, disable=not (show and self.console.is_terminal), transient=True,
         )  # fmt: skip
         self._task = self._progress.add_task(label, total=total, completed=done, rate="")
+        self._label, self._total, self._start, self._done = label, total, done, done
         self._rows = self._tokens = 0
-        self._began = time.monotonic()
+        self._began = self._told = time.monotonic()
         self._paused = 0.0
 
     def advance(self, rows: int, tokens: int) -> None:
@@ -31,6 +35,11 @@ class Bar:
         seconds = max(self.seconds, 1e-9)
         rate = f"{self._rows / seconds:,.0f} rows/s  {self._tokens / seconds:,.0f} tokens/s"
         self._progress.update(self._task, advance=1, rate=rate)
+        self._done += 1
+        if not self.console.is_terminal and time.monotonic() - self._told > LINES_EVERY:
+            self._told = time.monotonic()
+            left = seconds / (self._done - self._start) * (self._total - self._done)
+            self.say(f"{self._label}: {self._done} of {self._total} steps, {rate}, about {duration(left)} left")
 
     def describe(self, label: str) -> None:
         """Change what the bar says."""

@@ -35,7 +35,8 @@ class RunResults:
 
     Attributes:
         scores, baselines: by split: the model's and the majority baseline's.
-        intervals: of the test scores: 95 %, from a bootstrap over rows.
+        intervals: 95 %, from a bootstrap over rows, of the test scores, and of the dev scores of tasks without test
+            rows.
         answers: what was predicted, of the test split, or of dev for a task without test rows.
         rows_per_second: rows that were encoded and answered for all of their tasks; None where nothing was predicted.
         fitted: by task, what was fitted on dev.
@@ -95,7 +96,10 @@ def score_run(
     ordered = {task: answers[task] for task in assembly.tasks if task in answers}
     speed = round(rows / seconds, 2) if rows and seconds else None
     fitted = describe_fitted(assembly.tasks, {"dev": on_dev, "test": on_test})
-    return RunResults(scores, baselines, {"test": scorer.intervals_of(on_test)}, ordered, speed, fitted)
+    intervals = {"test": scorer.intervals_of(on_test)}
+    if untested:
+        intervals["dev"] = scorer.intervals_of(untested)
+    return RunResults(scores, baselines, intervals, ordered, speed, fitted)
 
 
 def write_results(folder: Path, assembly: Assembly, results: RunResults) -> None:

@@ -52,7 +52,8 @@ class Run(Result):
         model: the chosen model, ready to answer.
         scores: {"dev": {task: {metric: value}}, "test": ...}; a split without rows is left out.
         baselines: the majority baseline's scores on the same rows.
-        intervals: of the test scores: 95 %, from a bootstrap over rows.
+        intervals: 95 %, from a bootstrap over rows, of the test scores, and of the dev scores of tasks without test
+            rows.
         stages: every task's main dev score at the end of each stage of the schedule.
         before: of an extension: the old tasks' scores before it, where they have rows.
     """

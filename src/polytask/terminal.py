@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import unicodedata
 from typing import Any
@@ -58,3 +59,15 @@ def _drives(character: str) -> bool:
         or "\u202a" <= character <= "\u202e"
         or ("\u2066" <= character <= "\u2069")
     )
+
+
+def duration(seconds: float | None) -> str:
+    """Write a time for a person."""
+    if seconds is None or not math.isfinite(seconds):
+        return "unknown"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 100:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

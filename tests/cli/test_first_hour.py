@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from polytask.cli import next_steps
+from polytask.cli.next_steps import next_steps
 from polytask.tables import console, grid, prediction_text, show_before, show_scores
 from polytask.terminal import PlainConsole
 from samples import corpus_rows, write_jsonl

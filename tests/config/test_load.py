@@ -10,7 +10,9 @@ import pytest
 
 from polytask.config import Config, load_config, validate
 from polytask.errors import ConfigError
+from polytask.tasks import TASKS
 
+TYPES = ", ".join(TASKS)
 BASE = """\
 encoder: some/encoder
 tasks:
@@ -94,12 +96,10 @@ def test_unknown_keys_name_line_path_and_nearest_key(
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("type: tagging", "type: taging", "run.yaml:8: tasks.slots.type: found 'taging'; accepted: classification, "
-         "multilabel, regression, tagging; did you mean 'tagging'?"),
-        ("    type: tagging\n", "", "run.yaml:7: tasks.slots.type: missing; accepted: classification, multilabel, "
-         "regression, tagging"),
-        ("type: tagging", "type:", "run.yaml:8: tasks.slots.type: found nothing; accepted: classification, multilabel, "
-         "regression, tagging"),
+        ("type: tagging", "type: taging", f"run.yaml:8: tasks.slots.type: found 'taging'; accepted: {TYPES}; did you "
+         "mean 'tagging'?"),
+        ("    type: tagging\n", "", f"run.yaml:7: tasks.slots.type: missing; accepted: {TYPES}"),
+        ("type: tagging", "type:", f"run.yaml:8: tasks.slots.type: found nothing; accepted: {TYPES}"),
         ("train:\n", "sharing: {strategy: globl}\ntrain:\n", "run.yaml:11: sharing.strategy: found 'globl'; accepted: "
          "*did you mean 'global'?"),
         ("train:\n", "schedule: {strategy: paralel}\ntrain:\n", "run.yaml:11: schedule.strategy: found 'paralel'; "

@@ -27,11 +27,9 @@ class Rows(SimpleNamespace):
 
 def rows(number: int, carries: dict[str, list[int]] | None = None, *, seed: int = 0) -> Any:
     carries = carries or {"one": list(range(number)), "two": list(range(number))}
-    return Rows(
-        tasks=tuple(carries),
-        lengths=np.random.default_rng(seed).integers(2, 60, number).astype(np.int32),
-        carries={name: np.array(found, dtype=np.int32) for name, found in carries.items()},
-    )
+    drawn = {name: np.array(found, dtype=np.int32) for name, found in carries.items()}
+    lengths = np.random.default_rng(seed).integers(2, 60, number).astype(np.int32)
+    return Rows(tasks=tuple(carries), lengths=lengths, carries=drawn, drawn=drawn)
 
 
 @st.composite

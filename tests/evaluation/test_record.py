@@ -30,6 +30,9 @@ class Rows:
         self.carries = {"task": np.array(carries, dtype=np.int32)}
         self.raw = raw
 
+    def numbered(self, rows: Sequence[int]) -> list[int]:
+        return list(rows)
+
 
 def task(kind: str, labels: Sequence[str] = (), **fitted: float) -> Task:
     options = TASKS[kind].Options.model_validate({"type": kind})
@@ -92,6 +95,8 @@ def test_plain_tags_are_compared_word_by_word() -> None:
 @pytest.mark.parametrize("kind", sorted(TASKS))
 def test_every_task_type_says_whether_its_labels_can_be_confused(kind: str) -> None:
     made = task(kind, low=0.0, high=1.0, spread=1.0, numbers=2) if kind == "regression" else task(kind, TAGS)
-    labels: dict[str, list[Any]] = {"string": ["O"], "double": [0.5], "list<string>": [["O", "B-PER"]]}
+    labels: dict[str, list[Any]] = {
+        "string": ["O"], "double": [0.5], "list<string>": [["O", "B-PER"]], "list<double>": [[0.0, 0.0, 1.0, 7.0]],
+    }  # fmt: skip
     found = confusion(made, answers(labels[made.label_type], labels[made.label_type]))
-    assert (found is None) == (kind in ("mlm", "regression", "multilabel"))
+    assert (found is None) == (kind in ("embedding", "mlm", "regression", "multilabel"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -27,7 +28,7 @@ from polytask.serving.questions import MOST_DEPTH, MOST_VALUES, read_asking
 from polytask.tasks import TASKS, LabelStats, Task
 from polytask.tasks.arrays import sigmoid, softmax
 from polytask.tasks.question import TypedQuestion, between_levels
-from samples import close
+from samples import close, corpus_rows, write_jsonl
 
 with mock.patch.object(import_utils, "is_serve_available", return_value=True):  # it asks for one more package
     from transformers.cli.serving import systemone
@@ -412,6 +413,17 @@ def test_a_number_with_stated_ends_is_a_score(monkeypatch: pytest.MonkeyPatch) -
     assert [one.type for one in task.typed_questions] == ["score"]
     with pytest.raises(ValueError, match="ask a score question"):
         task.asked(TypedQuestion("noul"))
+
+
+def test_labels_that_are_texts_are_choices(tmp_path: Path, tiny: Path) -> None:
+    rows = [row for row in corpus_rows(60) if row.get("sentiment")]
+    path = str(write_jsonl(tmp_path / "rows.jsonl", rows))
+    tasks = {"sentiment": {"type": "matching", "data": {"train": path, "dev": path}, "label": "sentiment"}}
+    train = {"max_steps": 3, "batch_size": 8, "precision": "fp32"}
+    model = pt.train({"encoder": str(tiny), "max_tokens": 48, "tasks": tasks, "train": train}).model
+    shown = model.predict([TEXT])[0]["sentiment"]["probabilities"]
+    answer = model.ask(TEXT, {"sentiment": {"type": "choice", "criteria": dict.fromkeys(shown)}})["sentiment"]
+    assert close(answer["probabilities"], shown)
 
 
 # What tells of it

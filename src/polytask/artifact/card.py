@@ -66,7 +66,8 @@ def sentence_card(bundle: Bundle, name: str) -> str:
     made = f'model = SentenceTransformer("this folder")\nmodel.encode([{text}])'
     code = f"from sentence_transformers import SentenceTransformer\n\n{made}"
     order = f"logits in the order {', '.join(f'`{_code(label)}`' for label in task.labels)}" if task.labels else ""
-    limits = (f"`encode` returns {order or 'the number itself'}: the embedding of a text is its answer.",)
+    order = "the vector" if task.gives_vectors else order or "the number itself"
+    limits = (f"`encode` returns {order}: the embedding of a text is its answer.",)
     return card(replace(bundle, tasks={name: task}), Use("sentence-transformers", code, limits))
 
 
@@ -142,6 +143,8 @@ def _task_lines(task: Task, about: Mapping[str, Any]) -> str:
         unit = "words" if task.level == "word" else "rows"
         counted = f" (training {unit})" if counts else ""
         lines.append(f"* labels{counted}: {_listed(_label(label, counts) for label in task.labels)}")
+    elif task.gives_vectors:
+        lines.append(f"* a vector of {task.head.size} numbers: the cosine of two vectors says how close two texts are")
     elif facts.get("range"):
         low, mean, high = facts["range"]
         lines.append(f"* a number; in training from {low:g} to {high:g}, {mean:g} on average")

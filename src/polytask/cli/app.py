@@ -21,6 +21,13 @@ _UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
 class _Commands(typer.core.TyperGroup):
     """The commands; an unknown option that is a value of the configuration is told as such."""
 
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401
+        found = super().get_command(ctx, cmd_name)
+        for one in [] if found is None else found.params:
+            if getattr(one, "is_flag", False):
+                one.metavar = " "  # a flag takes no value, whatever its type
+        return found
+
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
         try:
             return super().invoke(ctx)

@@ -68,9 +68,10 @@ def with_options(options: type[Options], *names: str) -> Callable[[Callable[...,
 
     def flag(name: str, field: FieldInfo) -> inspect.Parameter:
         hints = [hint for hint in (int, float) if hint in (field.annotation, *get_args(field.annotation))]
-        shown = "none" if field.default is None else str(field.default)
+        shown = "" if field.default is None else f" (default: {field.default})"
         said = field.description or name
-        option = typer.Option(help=f"{said[:1].upper()}{said[1:].removesuffix(', ...')}.", show_default=shown)
+        # The parameter's own default is None, by which a flag that was not given is told.
+        option = typer.Option(help=f"{said[:1].upper()}{said[1:].removesuffix(', ...')}{shown}.", show_default=False)
         annotation = Annotated[(hints[0] if hints else str) | None, option]
         return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -14,3 +15,12 @@ def next_steps(run: Path) -> list[str]:
         f"      echo 'Your text.' | polytask predict {place}",
         f"      polytask serve {place}  # a page and an HTTP API at http://127.0.0.1:8000",
     ]
+
+
+def doubts(run: Path) -> list[str]:
+    """Return what stands beside a run's scores: where they are of few rows, and how much else `check` has to tell."""
+    notes = json.loads((run / "run.json").read_text("utf-8"))["notes"]
+    few = [note for note in notes if " carry a label, and " in note or " carries a label, and " in note]
+    rest = len(notes) - len(few)
+    more = f"{rest} more notes on the data are" if rest > 1 else "one more note on the data is"
+    return few + ([f"{more} told by: polytask check {shlex.quote(str(run / 'config.yaml'))}"] if rest else [])

@@ -18,7 +18,7 @@ from polytask.cli.arguments import (
     ModelPath,
     Overrides,
 )
-from polytask.cli.next_steps import next_steps
+from polytask.cli.next_steps import doubts, next_steps
 from polytask.errors import UserError, nearest
 
 
@@ -45,6 +45,8 @@ def train(
     if run.scores:
         show_stages(run.stages, console())
         show_scores(run.scores, run.baselines, console(), run.intervals, every=every)
+        for note in doubts(out):
+            say(f"To know: {note}")
         say(f"model: {out / 'model'}")
         for line in next_steps(out):
             say(line)

@@ -50,6 +50,9 @@ def predict(
         typer.Option("--keep", metavar="COLUMN", help="Column that the answers keep beside id; may be repeated."),
     ] = None,
     written: Written = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="YAML file: labels with their texts, for tasks of type matching.")
+    ] = None,
     spans: Annotated[
         str | None, typer.Option(help="Write entities as annotations for doccano, label-studio, prodigy or spacy.")
     ] = None,
@@ -60,13 +63,17 @@ def predict(
     """Answer texts: one JSON object a line, all tasks from one pass through the encoder."""
     del extension
     from polytask.predict.columns import Columns
+    from polytask.predict.label_file import read_labels
     from polytask.predict.lines import answer_lines
 
     chosen = None if tasks is None else split_names(tasks)
     how = read_long(long)
     columns = Columns(tuple(text or ()), tuple(keep or ()))
+    loaded = load_model(model, device, precision)
+    if labels is not None:
+        loaded = loaded.with_labels(read_labels(labels))
     answer_lines(
-        load_model(model, device, precision), file, chosen, long=how, out=out, to=to, spans=spans, columns=columns,
+        loaded, file, chosen, long=how, out=out, to=to, spans=spans, columns=columns,
         written=read_written(written), say=say,
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from polytask.config import Config
 from polytask.data.cache import file_digest, key_of
 from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError, UserError
-from polytask.evaluation.scoring import labels_of
+from polytask.evaluation.scoring import truth_of
 from polytask.model.loading import locate
 from polytask.model.parameters import sharing_tasks
 from polytask.terms import Label
@@ -141,7 +141,7 @@ def judged_by(assembly: Assembly) -> dict[str, Judged]:
         sources = [
             source for split in ("test", "dev") for source in assembly.sources[split] if name in source.tasks
         ]  # fmt: skip
-        found[name] = Judged(task.metric, task.level, tuple(labels_of(sources[0], name)))
+        found[name] = Judged(task.metric, task.level, tuple(truth_of(task, sources[0])))
     return found
 
 

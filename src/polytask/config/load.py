@@ -12,6 +12,7 @@ from polytask.config.document import Path_, apply_override, parse
 from polytask.config.explain import explain
 from polytask.config.root import Config as Fields
 from polytask.config.root import extensions_in
+from polytask.data.files import find_format
 from polytask.errors import ConfigError, nearest
 from polytask.extensions import import_extensions
 
@@ -73,6 +74,8 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, trusted: bool = Tr
         trusted: whether a person named the file, so that the extensions that it names may be imported; False for one
             that lies in a folder.
     """
+    if find_format(path) not in (None, "json"):
+        raise ConfigError(f"{path}: a data file, no configuration; `polytask init {path}` writes one for it")
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +107,22 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class OtherRows:
+    """Rows of a step that pass in other pieces, or on other processes, than the batch does.
+
+    Attributes:
+        outputs: what the model says of them, without a gradient: rows x size.
+        targets, teacher_logits: as in a batch.
+        parts: in how many batches the task's rows of the step pass, this one included.
+    """
+
+    outputs: Tensor
+    targets: Tensor
+    teacher_logits: Tensor | None
+    parts: int
+
+
+@dataclass(frozen=True)
 class Batch:
     """What one step trains on, or one call predicts.
 
@@ -119,6 +135,7 @@ class Batch:
         padded: number of tokens with padding.
         teacher_logits: for each task that has a teacher the teacher's outputs, beside the targets: n x size.
         label_weight: what the labels weigh in the losses of these tasks; the teachers weigh the rest.
+        others: for tasks whose loss compares the rows of a step, those that are not in the batch.
     """
 
     chunks: tuple[Chunk, ...]
@@ -129,6 +146,7 @@ class Batch:
     padded: int
     teacher_logits: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     label_weight: float = 1.0
+    others: Mapping[str, OtherRows] = field(default_factory=dict[str, OtherRows])
 
     def only(self, task: str) -> Batch:
         """Return what one task reads and learns from; `order` and the counts stay those of the whole batch."""
@@ -276,26 +294,45 @@ class Collator:
             teacher_logits.setdefault(name, []).append(found[np.asarray(item.word_tokens) >= 0] if by_word else found)
 
     def from_sources(self, sources: Sequence[Source], drawn: Sequence[DrawnRow], most: int | None = None) -> Batch:
-        """Build a batch from drawn rows."""
-        items = (part for one in drawn for part in self.apart(_item(sources[one.source], one), _copies(one)))
-        return self.batch(list(items), most)
+        """Build a batch from drawn rows, with the texts that belong to them."""
+        items = [
+            part
+            for one in drawn
+            for item in _items(sources[one.source], one)
+            for part in self.apart(item, _copies(one))
+        ]
+        asked = {task for one in drawn for task in one.tasks}
+        for source in (source for source in sources if not asked.isdisjoint(source.label_rows)):
+            for name in (name for name in source.label_rows if name in asked):
+                items += self._label_items(name, source)
+        return self.batch(items, most)
+
+    def _label_items(self, task: str, source: Source) -> list[Item]:
+        """Return the texts of a task's labels, of which a teacher says nothing."""
+        pairs = zip(self.tasks[task].label_targets, source.label_rows[task], strict=False)
+        unknown = np.full((1, self.tasks[task].head.size), np.nan, dtype=np.float32)
+        taught = {task: unknown} if task in source.teacher_logits else {}
+        return [Item(row.ids, row.type_ids, row.word_tokens, (task,), {task: target}, taught) for target, row in pairs]
 
 
 def _copies(drawn: DrawnRow) -> dict[str, tuple[int, ...]]:
     return {task: (drawn.source, drawn.row, epoch) for task, epoch in drawn.epochs.items()}
 
 
-def _item(source: Source, drawn: DrawnRow) -> Item:
-    row = drawn.row
+def _items(source: Source, drawn: DrawnRow) -> Iterator[Item]:
+    yield _item(source, drawn.row, drawn.tasks)
+    for row, task in source.companions(drawn.row, drawn.tasks):
+        yield _item(source, row, (task,))
+
+
+def _item(source: Source, row: int, tasks: tuple[str, ...]) -> Item:
     return Item(
         ids=source.ids[row],
         type_ids=None if source.type_ids is None else source.type_ids[row],
         word_tokens=source.word_tokens[row],
-        tasks=drawn.tasks,
-        targets={name: source.targets[name][row] for name in drawn.tasks},
-        teacher_logits={
-            name: source.teacher_logits[name][row] for name in drawn.tasks if name in source.teacher_logits
-        },
+        tasks=tasks,
+        targets={name: source.targets[name][row] for name in tasks},
+        teacher_logits={name: source.teacher_logits[name][row] for name in tasks if name in source.teacher_logits},
     )
 
 

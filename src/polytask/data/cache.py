@@ -21,7 +21,7 @@ from polytask.files import file_digest as file_digest
 from polytask.lock import in_use
 
 # Raised whenever the form or the making of cached files changes.
-FORM = 10
+FORM = 11
 # The cached file in the folder of its name.
 DATA = "data"
 LOG = logging.getLogger(__name__)

@@ -182,7 +182,8 @@ def _require_header(file: DataFile, line: int, columns: Sequence[str], separator
         if other != separator and other in columns[0]:
             raise DataError(
                 f"{file.place(line)}: the header {columns[0]!r} is one column, and holds {name}; if that stands "
-                f"between the columns, give `separator: {_quoted(other)}` beside the path"
+                f"between the columns, give `separator: {_quoted(other)}` beside the path (on a command line: "
+                f"--written 'separator={_quoted(other).strip(chr(34))}')"
             )
 
 

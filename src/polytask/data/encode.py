@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ class Source:
         carries: for each task the rows that carry its label, ascending.
         targets: for each task a column of what the loss takes.
         teacher_logits: for each task that has a teacher, what the teacher answers: a line a row, or a line a word.
+        companion_of: for each row the place in `tasks` of the task that reads it beside the row that it follows; -1 for
+            a row that stands for itself. None where all do.
+        label_rows: for each task whose labels are texts these texts.
     """
 
     name: str
@@ -45,6 +49,8 @@ class Source:
     targets: Mapping[str, Any]
     carries: Mapping[str, NDArray[np.int32]]
     teacher_logits: Mapping[str, Matrices] = field(default_factory=dict[str, Matrices])
+    companion_of: NDArray[np.int16] | None = None
+    label_rows: Mapping[str, Sequence[TokenRow]] = field(default_factory=dict[str, "Sequence[TokenRow]"])
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -53,6 +59,31 @@ class Source:
     def labelled(self) -> NDArray[np.int32]:
         """The rows that carry a label of any task, ascending."""
         return np.unique(np.concatenate(list(self.carries.values())))
+
+    @cached_property
+    def drawn(self) -> Mapping[str, NDArray[np.int32]]:
+        """For each task the rows that it draws: those that carry its label, without the companions, which follow."""
+        if self.companion_of is None:
+            return self.carries
+        return {task: rows[self.companion_of[rows] < 0] for task, rows in self.carries.items()}
+
+    def numbered(self, rows: Sequence[int]) -> list[int]:
+        """Return the numbers of rows, counted without companions: the same whichever tasks read the rows."""
+        if self.companion_of is None:
+            return list(rows)
+        before = np.cumsum(self.companion_of >= 0)
+        return [row - int(before[row]) for row in rows]
+
+    def companions(self, row: int, tasks: Collection[str]) -> Iterator[tuple[int, str]]:
+        """Yield the rows that some tasks read beside a row, each with its task."""
+        if self.companion_of is None:
+            return
+        for other in range(row + 1, len(self)):
+            place = int(self.companion_of[other])
+            if place < 0:
+                return
+            if self.tasks[place] in tasks:
+                yield other, self.tasks[place]
 
     def tokens(self, row: int) -> TokenRow:
         """Return a row's tokens."""
@@ -87,6 +118,12 @@ def encode_table(
         targets[name] = Ragged(column) if isinstance(_target_type(task), pa.ListType) else flat(column)
     type_ids = data.column("type_ids")
     return Source(
+        companion_of=_companions(table, tuple(own)),
+        label_rows={
+            name: tokens.rows(task.label_texts, None, [None] * len(task.label_texts))
+            for name, task in own.items()
+            if task.label_texts
+        },
         name=table.feed.name,
         split=table.feed.split,
         tasks=tuple(own),
@@ -99,6 +136,15 @@ def encode_table(
         targets=targets,
         carries=carries,
     )
+
+
+def _companions(table: DataTable, tasks: Sequence[str]) -> NDArray[np.int16] | None:
+    """Return for each row the place of the task whose companion it is, or -1; None where no row is one."""
+    column = table.rows.data.column("companion_of")
+    if column.null_count == len(column):
+        return None
+    places = {task: place for place, task in enumerate(tasks)}
+    return np.array([-1 if name is None else places[name] for name in column.to_pylist()], dtype=np.int16)
 
 
 def _target_type(task: Task) -> pa.DataType:

@@ -52,6 +52,20 @@ _SAME_SPLIT = {"validation": "dev", "valid": "dev", "val": "dev", "eval": "dev"}
 _SPLITS: dict[str, Split] = {"train": "train", "dev": "dev", "test": "test"}
 
 
+def _likely_encoding(line: bytes) -> str:
+    """Return the encoding that bytes which are not UTF-8 look most like.
+
+    Frequent Chinese characters and Korean syllables are pairs of high bytes whose first ones lie in a range of their
+    own; Cyrillic letters are runs of bytes from 0xc0; the letters of western Europe stand alone.
+    """
+    high = sum(byte >= 0x80 for byte in line)
+    pairs = re.findall(rb"[\xb0-\xd7][\xa1-\xfe]", line)
+    if high > 3 and 2 * len(pairs) > 0.75 * high:
+        return "euc-kr" if all(pair[0] <= 0xC8 for pair in pairs) else "gb18030"
+    in_runs = sum(map(len, re.findall(rb"[\xc0-\xff]{3,}", line)))
+    return "cp1251" if in_runs > 0.6 * high else "cp1252"
+
+
 class Remarks:
     """What a person should know about how rows were read: what, how often, and where first.
 
@@ -161,9 +175,11 @@ class DataFile:
     def _unreadable(self, number: int, error: Exception) -> str:
         place = self.place(number)
         if isinstance(error, UnicodeDecodeError) and self.options.encoding is None:
+            likely = _likely_encoding(error.object)
             return (
                 f"{place}: byte {error.start + 1} of the line is not UTF-8; save the file as UTF-8, or name its "
-                "encoding beside the path, such as `encoding: cp1252`"
+                f"encoding beside the path, such as `encoding: {likely}` (on a command line: --written "
+                f"encoding={likely})"
             )
         if isinstance(error, UnicodeDecodeError):
             return (
@@ -217,6 +233,8 @@ def format_of(path: Path) -> Format:
     """Tell a file's format by its extension, before .gz. Raises DataError on an unknown one."""
     suffix = _suffix(path)
     found = find_format(path)
+    if suffix in (".yaml", ".yml"):
+        raise DataError(f"{path}: seems to be a configuration, no data file; `polytask check {path}` reads it")
     if found is None:
         raise DataError(
             f"{path}: the extension {suffix!r} names no format ({nearest(suffix, EXTENSIONS)}); "

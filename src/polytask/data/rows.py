@@ -47,13 +47,18 @@ _REPEATED = (
 
 @dataclass
 class RawRow:
-    """A text (or pair) with the words it is cut into, and the label of each task that reads it."""
+    """A text (or pair) with the words it is cut into, and the label of each task that reads it.
+
+    Attributes:
+        companion_of: the task that reads this text beside that of the nearest row before it that is no companion.
+    """
 
     place: str
     text: str
     pair: str | None
     words: list[WordSpan] | None
     labels: dict[str, Label] = field(default_factory=dict[str, Label])
+    companion_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class DataTable:
     """The rows of a feed, memory-mapped, and what was counted while they were read.
 
     Attributes:
-        rows: columns place, text, pair, fingerprint, starts, ends, and label.<task>.
+        rows: columns place, text, pair, fingerprint, starts, ends, companion_of, and label.<task>.
         label_stats: counts by task.
         empty: rows whose text is empty or holds no visible character, and where the first is.
         apart: rows encoded on their own because a task's tokens do not spell out the text, and where the first is.
@@ -150,7 +155,8 @@ class _Reading:
         labels = [(f"label.{name}", _LABEL_TYPES[TASKS[task.type].label_type]) for name, task in feed.tasks.items()]
         numbers = pa.list_(pa.int32())
         texts = [("place", pa.string()), ("text", pa.string()), ("pair", pa.string()), ("fingerprint", pa.uint64())]
-        self.schema = pa.schema([*texts, ("starts", numbers), ("ends", numbers), *labels])
+        others = [("starts", numbers), ("ends", numbers), ("companion_of", pa.string())]
+        self.schema = pa.schema([*texts, *others, *labels])
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -183,6 +189,7 @@ class _Reading:
             "fingerprint": [fingerprint(row.text, row.pair) for row in rows],
             "starts": [None if row.words is None else [start for start, _ in row.words] for row in rows],
             "ends": [None if row.words is None else [end for _, end in row.words] for row in rows],
+            "companion_of": [row.companion_of for row in rows],
             **{f"label.{name}": [row.labels.get(name) for row in rows] for name in self.feed.tasks},
         }
         return pa.RecordBatch.from_pydict(data, schema=self.schema)
@@ -209,12 +216,23 @@ class _Reading:
                 found[0].labels[name] = self.label(place, name, options, values)
         if len(found) > 1:  # a text that no task reads or labels, beside tokens that do not spell it out
             found = [row for row in found if any(label is not None for label in row.labels.values())]
+        found[1:1] = self.companions(place, found[0], values) if found else []
         for row in found:
             if not any(character.isprintable() and not character.isspace() for character in row.text):
                 self.empty, self.empty_at = self.empty + 1, self.empty_at or place
             damage = damage_in(row.text) or damage_in(row.pair or "")
             if damage is not None:
                 self.remarks.add(damage, place)
+        return found
+
+    def companions(self, place: str, row: RawRow, values: Mapping[str, Any]) -> list[RawRow]:
+        """Return a row's other texts, as rows of their own that stand right behind it."""
+        found: list[RawRow] = []
+        for name, options in self.feed.tasks.items():
+            label = row.labels.get(name)
+            for text, own in () if label is None else TASKS[options.type].companions(options, values, label):
+                self.require_characters(place, name, text)
+                found.append(RawRow(place, text, None, None, {name: own}, name))
         return found
 
     def spelled(self, place: str, values: Mapping[str, Any]) -> str:

@@ -60,7 +60,7 @@ def rows_by_stratum(source: Source) -> list[tuple[tuple[str, ...], NDArray[np.in
     carries = np.zeros((len(source.tasks), len(source)), dtype=bool)
     codes = np.zeros(len(source), dtype=np.intp)
     for place, task in enumerate(source.tasks):
-        carries[place, source.carries[task]] = True
+        carries[place, source.drawn[task]] = True
         codes = np.unique(2 * codes + carries[place], return_inverse=True)[1]  # counted anew, so that none is too great
     rows = np.flatnonzero(carries.any(axis=0))
     if not len(rows):

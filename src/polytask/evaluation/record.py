@@ -24,17 +24,26 @@ def prediction_lines(answers: TaskPredictions) -> Iterator[dict[str, Any]]:
     Labels of words come with the place of each word in the text, in code points.
     """
     rows = answers.rows
+    numbers = answers.source.numbered(rows)
     places = ["starts", "ends"] if answers.words is not None else []
     raw = answers.source.raw.columns(["text", "pair", *places], rows)
-    texts = zip(raw["text"], raw["pair"], strict=True)
+    others = raw["pair"] if answers.places is None else _others(answers)
+    texts = zip(raw["text"], others, strict=True)
     words: list[dict[str, Any]] = [{} for _ in rows]
     if places:
         words = [{"words": list(zip(*span, strict=True))} for span in zip(raw["starts"], raw["ends"], strict=True)]
     for row, label, found, (text, pair), word in zip(
-        rows, answers.labels, answers.predictions, texts, words, strict=True
+        numbers, answers.labels, answers.predictions, texts, words, strict=True
     ):
         shown = text if pair is None else f"{text} | {pair}"
         yield {"row": row, "label": label, "prediction": found, "text": shown[:TEXT_LENGTH], **word}
+
+
+def _others(answers: TaskPredictions) -> list[str | None]:
+    """Return for each row the text that its own is compared with."""
+    source = answers.source
+    beside = [next(source.companions(row, (answers.task,)), None) for row in answers.rows]
+    return [None if one is None else str(source.raw[one[0]]["text"]) for one in beside]
 
 
 def confusion(task: Task, answers: TaskPredictions) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from polytask.data.encode import Source
-from polytask.data.engine import Engine
+from polytask.data.engine import Engine, outputs_of
 from polytask.data.groups import groups_by_length
 from polytask.errors import TrainingError
 from polytask.evaluation.bootstrap import score_intervals
@@ -28,6 +28,7 @@ class TaskPredictions:
         predictions: the predictions.
         outputs: what the model's head says: rows (or words that have a token of their own) x size.
         words: for word level, for each row and each of its words NO_TOKEN, OWN_TOKEN or SHARED_TOKEN.
+        places: where answers of several rows are compared, beside which of the rows each comparison stands.
     """
 
     task: str
@@ -36,11 +37,13 @@ class TaskPredictions:
     predictions: list[Label]
     outputs: Outputs
     words: list[list[int]] | None = None
+    places: list[int] | None = None
 
     @property
     def rows(self) -> list[int]:
         """Which rows of the source these are."""
-        return self.source.carries[self.task].tolist()
+        carried = self.source.carries[self.task]
+        return (carried if self.places is None else carried[self.places]).tolist()
 
 
 class Scorer:
@@ -79,9 +82,10 @@ class Scorer:
                     else (np.empty((0, task.head.size), np.float32))
                 )
                 require_finite(name, outputs, source)
-                found[name] = TaskPredictions(
-                    name, source, labels_of(source, name), task.decode(outputs, words), outputs, words
-                )
+                if name in source.label_rows:
+                    outputs = task.against(outputs, outputs_of(engine, name, source.label_rows[name]))
+                labels, predictions, places = scored(task, labels_of(source, name), task.decode(outputs, words))
+                found[name] = TaskPredictions(name, source, labels, predictions, outputs, words, places)
         return {task: found[task] for task in self._tasks if task in found}
 
     def scores_of(self, answers: Mapping[str, TaskPredictions]) -> Scores:
@@ -114,7 +118,8 @@ class Scorer:
         for source in sources:
             for task in source.tasks:
                 labels = labels_of(source, task)
-                scores[task] = score(self._tasks[task], labels, self._tasks[task].baseline(labels))
+                truth, found, _ = scored(self._tasks[task], labels, self._tasks[task].baseline(labels))
+                scores[task] = score(self._tasks[task], truth, found)
         return {task: scores[task] for task in self._tasks if task in scores}
 
 
@@ -135,6 +140,20 @@ def calibration_error(task: Task, answers: TaskPredictions) -> dict[str, float |
 def labels_of(source: Source, task: str) -> list[Label]:
     """Return the labels of the rows that carry a task's label, in their order."""
     return source.raw.columns([f"label.{task}"], source.carries[task])[f"label.{task}"]
+
+
+def scored(
+    task: Task, labels: list[Label], predictions: list[Label]
+) -> tuple[list[Label], list[Label], list[int] | None]:
+    """Return what metrics take of a split's rows, and beside which rows it stands where that is not all of them."""
+    found = task.compared(labels, predictions)
+    return (labels, predictions, None) if found is None else (found.labels, found.predictions, found.rows)
+
+
+def truth_of(task: Task, source: Source) -> list[Label]:
+    """Return the true labels that metrics take of a source's rows."""
+    labels = labels_of(source, task.name)
+    return scored(task, labels, task.baseline(labels))[0]
 
 
 def rows_scored(sources: Sequence[Source]) -> int:

@@ -44,7 +44,9 @@ def _notes(bundle: Bundle) -> Iterator[str]:
     from polytask.exports.sentence_transformers import outputs_of
 
     for name, task in bundle.tasks.items():
-        if averages(bundle, name):
+        if task.gives_vectors:
+            yield f"{name}: its folder is one for sentence-transformers: encode() returns {outputs_of(bundle, name)}"
+        elif averages(bundle, name):
             yield (
                 f"{name}: its head averages (pooling: mean), so its folder is one for sentence-transformers: encode() "
                 f"returns {outputs_of(bundle, name)}; pipelines of transformers load it when it was trained with "

@@ -119,9 +119,9 @@ def _parity(
             first, second = one[task.name], other[task.name]
             # not max(), which drops a nan
             difference = float(np.maximum(difference, np.abs(first - second).max(initial=0.0)))
-            alike += _decoded(task, first) == _decoded(task, second)
+            alike += not task.label_texts and _decoded(task, first) == _decoded(task, second)
             rows += 1
-    agreement = alike / rows if task.labels and rows else None
+    agreement = alike / rows if task.labels and rows and not task.label_texts else None
     return TaskParity(rows, difference, agreement, before, after, lost_points(task, before, after))
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from polytask.artifact.bundle import Bundle
 from polytask.errors import ModelError
-from polytask.heads import POOLINGS
+from polytask.heads import HEADS, POOLINGS
 from polytask.model.family import FAMILIES, HeadForm
 from polytask.model.heads import Head
 from polytask.model.loading import quiet
@@ -44,8 +44,10 @@ def require_held(bundle: Bundle, obstacle: Callable[[Bundle, str], str | None], 
 
 
 def averages(bundle: Bundle, name: str) -> bool:
-    """Whether a task's head averages the states of all tokens, which its family's own classes cannot."""
+    """Whether a task's head is none of its family's own classes: it averages all tokens' states, or gives a vector."""
     task, family = bundle.tasks[name], FAMILIES[bundle.model.config.model_type]
+    if task.gives_vectors:
+        return True
     pools = task.level == "row" and task.options.pooling != "cls" and not family.head.always
     return pools and head_specs(bundle.tasks)[name].head is None
 
@@ -60,7 +62,11 @@ def export_notes(bundle: Bundle) -> list[DataWarning]:
     notes = [
         DataWarning("export --to hf", f"cannot hold {', '.join(names)}: {reason}") for reason, names in found.items()
     ]
-    averaging = [name for name in bundle.tasks if averages(bundle, name) and encoder_obstacle(bundle, name) is None]
+    averaging = [
+        name
+        for name, task in bundle.tasks.items()
+        if not task.gives_vectors and averages(bundle, name) and encoder_obstacle(bundle, name) is None
+    ]
     if averaging:
         option = f"tasks.{averaging[0] if len(averaging) == 1 else 'NAME'}.pooling: cls"
         notes.append(
@@ -78,9 +84,9 @@ def encoder_obstacle(bundle: Bundle, name: str) -> str | None:
     """Say why a task's way to its head is no plain encoder, and what to do; None where it is one."""
     task, sharing = bundle.tasks[name], bundle.model.sharing.way_of(name)
     own = head_specs(bundle.tasks)[name].head
-    if own is not None:
+    if own in HEADS.extensions:
         return f"its head is {own!r}, which other programs do not have; use --to model or --to onnx"
-    if task.problem_type is None and not task.plain_form:
+    if task.problem_type is None and not task.plain_form and not task.gives_vectors:
         return f"its type is {task.type_name!r}, which other programs do not have; use --to model or --to onnx"
     if task.options.pooling in POOLINGS.extensions:
         return f"its pooling is {task.options.pooling!r}, which other programs do not have; use --to model or --to onnx"

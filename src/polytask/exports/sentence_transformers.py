@@ -1,22 +1,24 @@
-"""One folder a task that sentence-transformers loads: for heads that average, which plain classes do not have.
+"""One folder a task that sentence-transformers loads: for vectors, and for heads that average.
 
-`SentenceTransformer(folder).encode(texts)` returns the task's logits (or the number): an encoder, the mean of the
-tokens' states, and the head as a dense layer without an activation. It is written by hand, for small JSON files say it
-all: only loading needs the package.
+`SentenceTransformer(folder).encode(texts)` returns the task's vector, its logits or the number: an encoder, what the
+pooling makes of the tokens' states, and the head as a dense layer without an activation, where it has one. It is
+written by hand, for small JSON files say it all: only loading needs the package.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from polytask.exports.exporter import Exported, Exporter, write_folders
 from polytask.files import write_json
 
 if TYPE_CHECKING:
     from polytask.artifact.bundle import Bundle
+    from polytask.model.heads import Head
+    from polytask.tasks import Task
 
-_MODULES = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense"))
+_Modules: TypeAlias = "list[tuple[str, str]]"
 
 
 class SentenceTransformersExport(Exporter):
@@ -45,17 +47,18 @@ def obstacle(bundle: Bundle, name: str) -> str | None:
 def outputs_of(bundle: Bundle, name: str) -> str:
     """Say what `encode` returns."""
     labels = bundle.tasks[name].labels
+    if bundle.tasks[name].gives_vectors:
+        return "the vector"
     return f"the logits of {', '.join(labels)}" if labels else "the number"
 
 
 def fill_averaging(bundle: Bundle, name: str, folder: Path) -> None:
-    """Write a task whose head averages into an empty folder."""
+    """Write a task whose head averages, or gives a vector, into an empty folder."""
     import torch
-    from safetensors.torch import save_file
     from transformers import AutoModel
 
     from polytask.artifact.card import sentence_card
-    from polytask.exports.plain import fill_encoder, output_layer, plain_config, plain_tokenizer
+    from polytask.exports.plain import fill_encoder, plain_config, plain_tokenizer
     from polytask.model.loading import quiet
 
     task, head = bundle.tasks[name], bundle.model.head(name)
@@ -67,20 +70,37 @@ def fill_averaging(bundle: Bundle, name: str, folder: Path) -> None:
             torch.nn.init.zeros_(parameter)  # nobody reads it; drawn weights would differ from export to export
         encoder.save_pretrained(folder)
         plain_tokenizer(bundle).save_pretrained(folder)
-    width, size = head.out.in_features, head.out.out_features
-    modules = [
+    modules: _Modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    _write_pooling(folder / "1_Pooling", int(bundle.model.config.hidden_size), head.pooling)
+    if isinstance(head.out, torch.nn.Linear):
+        modules.append(("2_Dense", "Dense"))
+        _write_dense(folder / "2_Dense", head, task)
+    if task.gives_vectors and task.options.normalize:
+        modules.append((f"{len(modules)}_Normalize", "Normalize"))
+        (folder / modules[-1][0]).mkdir()
+    listed = [
         {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for index, (path, kind) in enumerate(_MODULES)
+        for index, (path, kind) in enumerate(modules)
     ]
-    write_json(folder / "modules.json", modules)
+    write_json(folder / "modules.json", listed)
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": bundle.max_tokens, "do_lower_case": False})
-    for path, _ in _MODULES[1:]:
-        (folder / path).mkdir()
-    pooling = {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}
-    write_json(folder / "1_Pooling" / "config.json", pooling)
-    dense = {"in_features": width, "out_features": size, "bias": True}
-    activation = {"activation_function": "torch.nn.modules.linear.Identity"}
-    write_json(folder / "2_Dense" / "config.json", {**dense, **activation})
-    layer = {f"linear.{key}": value.contiguous() for key, value in output_layer(head, task).items()}
-    save_file(layer, folder / "2_Dense" / "model.safetensors", metadata={"format": "pt"})
     (folder / "README.md").write_text(sentence_card(bundle, name), "utf-8")
+
+
+def _write_pooling(folder: Path, width: int, pooling: str) -> None:
+    folder.mkdir()
+    modes = {"pooling_mode_mean_tokens": pooling == "mean", "pooling_mode_cls_token": pooling == "cls"}
+    write_json(folder / "config.json", {"word_embedding_dimension": width, **modes})
+
+
+def _write_dense(folder: Path, head: Head, task: Task) -> None:
+    from safetensors.torch import save_file
+
+    from polytask.exports.plain import output_layer
+
+    folder.mkdir()
+    layer = {f"linear.{key}": value.contiguous() for key, value in output_layer(head, task).items()}
+    size, width = layer["linear.weight"].shape
+    dense = {"in_features": width, "out_features": size, "bias": True}
+    write_json(folder / "config.json", {**dense, "activation_function": "torch.nn.modules.linear.Identity"})
+    save_file(layer, folder / "model.safetensors", metadata={"format": "pt"})

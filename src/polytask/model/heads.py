@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -37,7 +38,7 @@ class Head(nn.Module, ABC):
         self.activation = ACT2FN[form.activation]
         self.norm = form.norm(config) if has_dense and form.norm is not None else None
         self.dropout = nn.Dropout(spec.dropout)
-        self.out = _linear(width + sum(reading.size for reading in spec.reads), spec.size, deviation)
+        self.out: nn.Module = _linear(width + sum(reading.size for reading in spec.reads), spec.size, deviation)
 
     def forward(self, states: Tensor, mask: Tensor, rows: TaskRows, read: Tensor | None = None) -> Tensor:
         """Return rows (or words) x size.
@@ -74,7 +75,7 @@ class Head(nn.Module, ABC):
 
     def squared_norm(self) -> Tensor:
         """Return the sum of the squared weights of the output layer."""
-        return self.out.weight.square().sum()
+        return next(self.out.parameters()).square().sum()
 
     def answer(self, pooled: Tensor, read: Tensor | None = None) -> Tensor:
         """Return rows (or words) x size for what `pool` returned."""
@@ -106,6 +107,36 @@ class WordHead(Head):
     def pool_everywhere(self, states: Tensor, mask: Tensor) -> Tensor:
         del mask
         return states
+
+
+class VectorHead(RowHead):
+    """A vector a text: what the pooling makes of the tokens' states, or a linear layer where it has another size."""
+
+    def __init__(self, spec: HeadSpec, config: Any) -> None:  # noqa: ANN401
+        nn.Module.__init__(self)
+        width = int(config.hidden_size)
+        features = width + sum(reading.size for reading in spec.reads)
+        self.pooling = spec.pooling
+        self.dense = self.norm = None
+        self.dropout = nn.Dropout(spec.dropout)
+        deviation = float(getattr(config, "initializer_range", 0.02))
+        self.out = nn.Identity() if features == spec.size else _linear(features, spec.size, deviation)
+
+    def squared_norm(self) -> Tensor:
+        weights = [one.square().sum() for one in self.out.parameters() if one.ndim > 1]
+        return torch.stack(weights).sum() if weights else torch.zeros(())
+
+
+class MatchingHead(VectorHead):
+    """Vectors of one length: their product is their cosine times a factor that is learned within bounds."""
+
+    def __init__(self, spec: HeadSpec, config: Any) -> None:  # noqa: ANN401
+        super().__init__(spec, config)
+        self.log_scale = nn.Parameter(torch.tensor([math.log(20.0)]))
+
+    def answer(self, pooled: Tensor, read: Tensor | None = None) -> Tensor:
+        length = torch.exp(0.5 * self.log_scale.clamp(0.0, math.log(100.0)))
+        return length * nn.functional.normalize(super().answer(pooled, read), dim=-1)
 
 
 class OwnHead(Head):
@@ -201,7 +232,7 @@ def _linear(width: int, size: int, deviation: float) -> nn.Linear:
 
 
 HEADS.base = nn.Module
-HEADS.update({"row": RowHead, "word": WordHead, "masked": MaskedHead})
+HEADS.update({"row": RowHead, "masked": MaskedHead, "matching": MatchingHead, "vector": VectorHead, "word": WordHead})
 
 
 def build_head(spec: HeadSpec, config: Any) -> Head:  # noqa: ANN401

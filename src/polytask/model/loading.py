@@ -108,7 +108,9 @@ def at_hand(location: str) -> str:
             return str(Path(cached).parent)
         raise ModelError(
             f"{location}: no folder or installed package of this name, and {constants.ENDPOINT} cannot be reached "
-            f"({error}); give a folder, an installed model package ({', '.join(PACKAGES)}), or try again with a network"
+            f"({error}); give the folder of an encoder that you have (`encoder: FOLDER`; `polytask init DATA --encoder "
+            f"FOLDER` writes it), an installed model package ({', '.join(PACKAGES)}, for English texts), or try again "
+            "with a network"
         ) from None
     return location
 

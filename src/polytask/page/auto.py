@@ -18,7 +18,6 @@ from polytask.page.block import (
     TableBlock,
     TextBlock,
     drawn,
-    duration,
     interval,
     number,
     signed,
@@ -26,6 +25,7 @@ from polytask.page.block import (
 from polytask.page.chart import Dot, Point, forest, scatter_chart
 from polytask.page.form import AutoForm, TriedForm
 from polytask.page.reading import read, read_text
+from polytask.terminal import duration
 
 STEPS = {
     "lora": "low-rank parts of its own in the upper half, all else frozen",

@@ -306,18 +306,6 @@ def count(value: float | None) -> str:
     return "unknown" if value is None or not math.isfinite(value) else f"{value:,.0f}".replace(",", "\u202f")
 
 
-def duration(seconds: float | None) -> str:
-    """Write a time for a person."""
-    if seconds is None or not math.isfinite(seconds):
-        return "unknown"
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 100:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
 def isolated(text: str) -> str:
     """Keep a text that may read from the right from turning what stands around it (Unicode Annex 9, isolates)."""
     return f"\u2068{text}\u2069"

@@ -24,7 +24,6 @@ from polytask.page.block import (
     answer,
     count,
     drawn,
-    duration,
     interval,
     number,
     ordered,
@@ -34,6 +33,7 @@ from polytask.page.chart import Dot, forest
 from polytask.page.form import ComparisonForm, ExampleForm, VerdictForm
 from polytask.page.reading import read, read_text
 from polytask.page.relatedness import task_matrix
+from polytask.terminal import duration
 
 # What a verdict is called, and how it looks.
 VERDICTS = {

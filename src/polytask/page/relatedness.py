@@ -18,7 +18,6 @@ from polytask.page.block import (
     TextBlock,
     count,
     drawn,
-    duration,
     number,
     ordered,
 )
@@ -26,6 +25,7 @@ from polytask.page.chart import heat_map, tree
 from polytask.page.chart.svg import finite
 from polytask.page.form import Matrix, MeasureForm, RelatednessForm
 from polytask.page.reading import read
+from polytask.terminal import duration
 
 
 def relatedness_page(folder: Path) -> Page:

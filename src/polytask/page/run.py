@@ -18,7 +18,6 @@ from polytask.page.block import (
     TextBlock,
     count,
     drawn,
-    duration,
     interval,
     isolated,
     number,
@@ -30,6 +29,7 @@ from polytask.page.chart.svg import finite
 from polytask.page.folder import RunFolder
 from polytask.page.plan import sharing
 from polytask.page.training_curves import TrainingCurves
+from polytask.terminal import duration
 
 
 def run_page(folder: Path) -> Page:

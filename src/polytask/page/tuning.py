@@ -21,7 +21,6 @@ from polytask.page.block import (
     TableBlock,
     TextBlock,
     drawn,
-    duration,
     interval,
     number,
     signed,
@@ -30,6 +29,7 @@ from polytask.page.chart import Dot, Line, forest, line_chart
 from polytask.page.folder import RULES
 from polytask.page.form import Form, Number, Scores, SelectionForm
 from polytask.page.reading import read, read_text
+from polytask.terminal import duration
 
 # Trials in the table; all of them are in tune.json.
 MOST_ROWS = 200

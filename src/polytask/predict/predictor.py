@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polytask.data.engine import Engine
+from polytask.data.engine import Engine, outputs_of
 from polytask.data.groups import groups_by_length
 from polytask.data.tokens import Tokenization, TokenRow
 from polytask.data.windows import Long, WindowEngine, count_windows
@@ -20,6 +20,7 @@ from polytask.result import Result, listed
 from polytask.tabular import rows_in
 from polytask.tasks import Task
 from polytask.tasks.arrays import Outputs
+from polytask.tasks.matching import relabelled
 
 if TYPE_CHECKING:
     from polytask.model.multitask import MultiTaskModel
@@ -40,7 +41,7 @@ class TextPrediction:
         truncated: whether a part of the text was left out, since it was longer than the model reads.
         windows: how many windows it was read in; 1 where it fits.
         tokens: how many the encoder was given, those of all encodings of the record together.
-        outputs: of the heads of tasks on texts, before they became predictions.
+        outputs: of the heads of tasks on texts, as their tasks decode them, before they became predictions.
     """
 
     text: str | tuple[str, str]
@@ -88,6 +89,8 @@ class Model(Result):
         self.engine = engine
         self.about = about
         self._write = write
+        # By task whose labels are texts: what the model says of these, from the first time that it is needed.
+        self._label_outputs: dict[str, Outputs] = {}
 
     @property
     def network(self) -> MultiTaskModel:
@@ -122,8 +125,27 @@ class Model(Result):
             for name, task in self.tasks.items()
         ]  # fmt: skip
 
+    def with_labels(self, labels: Mapping[str, Any]) -> Model:
+        """Return a model that answers with other labels, where a task's labels are texts (`type: matching`).
+
+        Args:
+            labels: for each task its labels with their texts, which are added, or described anew; None takes one out.
+                Of a model with one such task the labels alone.
+
+        Raises ConfigError naming what cannot be.
+        """
+        try:
+            return Model(relabelled(self.tasks, labels), self.tokens, self.engine, self.about)
+        except ValueError as error:
+            raise ConfigError(f"labels: {error}") from None
+
     def predict(
-        self, texts: Iterable[Record], tasks: Sequence[str] | None = None, *, long: Long = "truncate"
+        self,
+        texts: Iterable[Record],
+        tasks: Sequence[str] | None = None,
+        *,
+        long: Long = "truncate",
+        labels: Mapping[str, Any] | None = None,
     ) -> list[dict[str, Any]]:
         """Answer texts (pairs, rows) and return for each one the predictions by task, in the order of the input.
 
@@ -132,12 +154,14 @@ class Model(Result):
                 datasets.
             long: what becomes of a text that is longer than the model reads: its beginning is read, or all of it in
                 overlapping windows, whose answers are joined. Of a pair, the beginnings are read.
+            labels: other labels, as for `with_labels`.
 
         Raises DataError for a record that no task can read, ConfigError for an unknown task.
         """
         if isinstance(texts, str):
             raise DataError("predict takes a list of texts, and found one text; write model.predict([text])")
-        return [answer.predictions for answer in self.answers(texts, tasks, long=long)]
+        model = self if labels is None else self.with_labels(labels)
+        return [answer.predictions for answer in model.answers(texts, tasks, long=long)]
 
     def ask(
         self, state: Record, questions: Mapping[str, Mapping[str, Any]], *, long: Long = "truncate"
@@ -233,14 +257,27 @@ class Model(Result):
             words = row.words
             for task in query.tasks:
                 require_finite(task, outputs[task])
+            found = {task: self._against(task, outputs[task]) for task in query.tasks}
             yield (
                 query.record,
                 {
-                    task: self.tasks[task].format_prediction(outputs[task], query.text, query.words, words)
+                    task: self.tasks[task].format_prediction(found[task], query.text, query.words, words)
                     for task in query.tasks
                 },
-                {task: outputs[task] for task in query.tasks if self.tasks[task].level == "row"},
+                {task: found[task] for task in query.tasks if self.tasks[task].level == "row"},
             )
+
+    def _against(self, name: str, outputs: Outputs) -> Outputs:
+        """Return a row's outputs as the task decodes them: compared with its labels, where these are texts."""
+        texts = self.tasks[name].label_texts
+        if not texts:
+            return outputs
+        if name not in self._label_outputs:
+            rows = self.tokens.rows(texts, None, [None] * len(texts))
+            found = outputs_of(self.engine, name, rows)
+            require_finite(name, found, "the labels' texts")
+            self._label_outputs[name] = found
+        return self.tasks[name].against(outputs, self._label_outputs[name])
 
 
 def require_finite(task: str, outputs: Outputs, place: str = "the model") -> None:

@@ -39,6 +39,8 @@ def fit_heads(model: MultiTaskModel, tasks: Mapping[str, Task], rows: Sequence[S
     """Fit all heads by L-BFGS."""
     model.eval()
     parameters = list(model.heads.parameters())
+    if not parameters:  # vectors that no layer makes
+        return
     pooled = {name: torch.cat([one.pooled[name] for one in rows if name in one.pooled]) for name in tasks}
     variances = {name: float(found.var(dim=0, unbiased=False).mean()) for name, found in pooled.items()}
     optimizer = torch.optim.LBFGS(parameters, max_iter=ITERATIONS, line_search_fn="strong_wolfe")

@@ -58,8 +58,8 @@ class PredictResponse(BaseModel):
 
     predictions: list[dict[str, Any]] = Field(
         description="for each text an object by task: {label, probabilities} for a class, {labels, probabilities} for "
-        "several labels, {value} for a number, a list of {label, start, end, text, score} for entities and tags; start "
-        "and end count Unicode code points"
+        "several labels, {value} for a number, {vector} for an embedding, a list of {label, start, end, text, score} "
+        "for entities and tags; start and end count Unicode code points"
     )
     truncated: list[bool] = Field(description="for each text whether it was longer than the model reads")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from polytask.tasks.classification import Classification
+from polytask.tasks.embedding import Embedding
 from polytask.tasks.label_stats import LabelStats
+from polytask.tasks.matching import Matching
 from polytask.tasks.metric import METRICS, Metric, smaller_is_better
 from polytask.tasks.metrics import MEASURED
 from polytask.tasks.mlm import Mlm
@@ -17,6 +19,8 @@ from polytask.tasks.task_options import TaskOptions
 
 _TYPES: dict[str, type[Task]] = {
     "classification": Classification,
+    "embedding": Embedding,
+    "matching": Matching,
     "mlm": Mlm,
     "multilabel": Multilabel,
     "regression": Regression,

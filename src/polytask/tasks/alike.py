@@ -15,4 +15,7 @@ def label_differences(first: Task, second: Task) -> list[str]:
             only = [label for label in task.labels if label not in missing.labels]
             if only:
                 differences.append(f"only {task.name!r} has the labels {', '.join(only)}")
+    if first.gives_vectors and second.gives_vectors and first.head.size != second.head.size:
+        sizes = f"{first.head.size} and {second.head.size}"
+        differences.append(f"their vectors have {sizes} numbers (a task's own `size` is set in its options)")
     return differences

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +12,20 @@ import numpy as np
 from polytask.tasks.arrays import Bools, Floats, Outputs
 from polytask.tasks.question import Probabilities, TypedQuestion
 from polytask.terms import Label, WordSpan
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is scored where single rows say nothing.
+
+    Attributes:
+        rows: the rows, by their place among those that were given, whose answers these stand beside.
+        labels, predictions: what metrics take, one for each of these rows.
+    """
+
+    rows: list[int]
+    labels: list[Label]
+    predictions: list[Label]
 
 
 class Answering(ABC):
@@ -29,6 +44,26 @@ class Answering(ABC):
     @property
     def finds_spans(self) -> bool:
         """Whether `format_prediction` tells spans of characters, which annotation tools read."""
+        return False
+
+    @property
+    def label_texts(self) -> tuple[str, ...]:
+        """The texts of the labels, where the model reads them as it reads rows; empty where it knows its labels."""
+        return ()
+
+    def against(self, outputs: Outputs, labels: Outputs) -> Outputs:
+        """Return the outputs that `decode` takes: rows x answer_size.
+
+        Args:
+            outputs: what the head says of rows.
+            labels: what it says of `label_texts`.
+        """
+        del labels
+        return outputs
+
+    @property
+    def gives_vectors(self) -> bool:
+        """Whether an answer is a vector to compare texts by, and no label."""
         return False
 
     @property
@@ -85,6 +120,15 @@ class Answering(ABC):
             outputs: size, or words that have a token of their own x size.
             has_token: for each word NO_TOKEN, OWN_TOKEN or SHARED_TOKEN.
         """
+
+    def compared(self, labels: Sequence[Label], predictions: Sequence[Label]) -> Comparison | None:
+        """Return what is scored, where it is not each row's label and prediction: answers of several rows compared.
+
+        Args:
+            labels, predictions: of all rows of a split.
+        """
+        del labels, predictions
+        return None
 
     def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
         """Return the outputs that stand for the mean answer of several, such as the windows of a long text.

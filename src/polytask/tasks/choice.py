@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 class ChoiceOptions(CalibratedOptions):
     """Options of a task that chooses."""
 
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="share of each target that is spread over the other answers"
+    )
 
 
 class Choice(Task):

@@ -17,6 +17,7 @@ import numpy as np
 from polytask.tasks import cuts, resampling
 from polytask.tasks.bio import spans
 from polytask.tasks.metric import Floats, Level, Metric
+from polytask.tasks.nearest import found_within
 
 
 def _f1(labels: Sequence[Any], predictions: Sequence[Any], average: Literal["micro", "macro"]) -> float | None:
@@ -162,6 +163,8 @@ MEASURED: dict[Level, dict[str, Metric]] = {
         "mae": Metric(mae, smaller_is_better=True, resampled=resampling.mae),
         # Of losses of texts, whose labels are 0.
         "loss": Metric(mae, smaller_is_better=True, resampled=resampling.mae),
+        "recall@1": found_within(1),
+        "recall@10": found_within(10),
         # Of probabilities: a sum of distances, which resampled rows can only make greater.
         "ece": Metric(None, smaller_is_better=True, interval=False),
     },

@@ -57,7 +57,9 @@ class MultilabelOptions(CalibratedOptions):
     class_weights: Literal["balanced"] | None = Field(
         default=None, description="balanced: a label's positive cases weigh as much as its negative ones"
     )
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="share of each target that is spread over the other answers"
+    )
 
     @field_validator("no_label")
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 from polytask.tasks.losses import own_loss
 from polytask.tasks.metric import Level
@@ -21,6 +21,8 @@ class Objective(ABC):
     level: ClassVar[Level] = "row"
     # What `encode` returns for a row: a class, a number, or a class or number for each word (or label).
     target_type: ClassVar[TargetType]
+    # Whether a row's loss depends on the other rows of its step, whichever pieces and processes these are dealt to.
+    joins_rows: ClassVar[bool] = False
 
     name: str
     options: Any
@@ -34,6 +36,16 @@ class Objective(ABC):
     def mask_rate(self) -> float | None:
         """The share of words that are hidden in the task's copy of each row; None where it reads rows as they are."""
         return None
+
+    @property
+    def label_targets(self) -> tuple[int, ...]:
+        """Targets that mark the labels' texts, in the order of `label_texts`: they pass beside the rows of a batch."""
+        return ()
+
+    def on_encoder(self, width: int) -> Self:
+        """Return the task on an encoder whose states have so many numbers. Raises ValueError where it does not fit."""
+        del width
+        return self
 
     @abstractmethod
     def encode(self, label: Label) -> int | float | list[int] | list[float]:

@@ -37,6 +37,16 @@ class LabelReader(ABC):
         """Return the label in a row, or None where it has none; count it. Raises ValueError on a bad cell."""
 
     @classmethod
+    def companions(cls, options: Any, row: Row, label: Label) -> list[tuple[str, Label]]:  # noqa: ANN401
+        """Return the row's other texts, each with its label: they pass the encoder beside the row's own, for this task.
+
+        Args:
+            label: of the row's own text, as `read` returned it.
+        """
+        del options, row, label
+        return []
+
+    @classmethod
     def rereading(cls, options: Any, stats: LabelStats) -> Rereading | None:  # noqa: ANN401
         """Return how the labels of rows are meant, where only all labels of the file tell; None where they stay.
 

@@ -35,7 +35,9 @@ class TaggingOptions(ChoiceOptions, WordOptions):
     scheme: Literal["auto", "bio", "plain"] = Field(
         default="auto", description="bio: entities, scored by span; plain: scored by word; auto: by the tags"
     )
-    class_weights: Literal["balanced"] | None = None
+    class_weights: Literal["balanced"] | None = Field(
+        default=None, description="weight of each tag in the loss; balanced: inverse to its frequency"
+    )
 
     metrics: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall", "accuracy", "macro_f1")
     values_option: ClassVar[str] = "tags"

@@ -44,6 +44,11 @@ class Task(LabelReader, Objective, Answering):
         return self.options.answers
 
     @property
+    def answer_size(self) -> int:
+        """How many numbers stand for a row's (or word's) answer: as many as the head has, or as there are labels."""
+        return self.head.size
+
+    @property
     def own_metrics(self) -> tuple[str, ...]:
         """Names of the type's own metrics that score the task, the one that is the main one by default first."""
         return self.options.metrics

@@ -57,7 +57,9 @@ class TaskOptions(Options):
     """The options that every task type has."""
 
     type: str
-    data: DataOptions = DataOptions()
+    data: DataOptions = Field(
+        default=DataOptions(), description="where the rows come from, and how their files are written"
+    )
     text: str = Field(default="text", description="column that holds the text")
     text_pair: tuple[str, str] | None = Field(
         default=None, description="two columns, where the task is about a pair of texts"

@@ -6,6 +6,7 @@ import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from polytask.errors import TrainingError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,14 @@ class World:
         found: list[object] = [None] * self.size
         dist.all_gather_object(found, tensor)
         return [item for item in found if isinstance(item, Tensor)]
+
+    def gather_objects(self, value: T) -> list[T]:
+        """Return every process's value."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value)
+        return found
 
     def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
         """Wrap the model so that gradients are averaged over processes in the backward pass.

@@ -20,6 +20,7 @@ from polytask.model.multitask import MultiTaskModel
 from polytask.model.parameters import gradient_groups, own_parameters, shared_parameters, top_group
 from polytask.tasks import Task
 from polytask.training.distribution import World
+from polytask.training.joined import StepRows, step_loss
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Differentiator:
             wrapped: the model, or what averages its gradients over processes.
         """
         denominators, stopping = self._denominators(batches, asked_to_stop)
+        batches = self._shown(batches)
         sums = {task: 0.0 for task in self.tasks}
         errors: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in self.tasks}
         weights: dict[str, float] = {}
@@ -97,7 +99,7 @@ class Differentiator:
                 outputs = wrapped(batch)
                 self.seen(batch)
                 means = {
-                    task: self._loss(task, found, batch) / denominators[task]
+                    task: step_loss(self.tasks[task], found, batch) / denominators[task]
                     for task, found in outputs.items()
                     if denominators[task] > 0
                 }
@@ -128,6 +130,7 @@ class Differentiator:
             statistic: whether the inner products are wanted: of the unweighted mean losses' gradients.
         """
         denominators, stopping = self._denominators(batches, asked_to_stop)
+        batches = self._shown(batches)
         sums = {task: 0.0 for task in self.tasks}
         meter = self._meter(gradient_groups(self.model))
         errors: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in self.tasks}
@@ -162,6 +165,7 @@ class Differentiator:
         The graphs of the whole step are kept until the weights are known.
         """
         denominators, stopping = self._denominators(batches, asked_to_stop)
+        batches = self._shown(batches)
         sums = {task: 0.0 for task in self.tasks}
         meter = self._meter([top_group(self.model)])
         errors: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in self.tasks}
@@ -200,20 +204,18 @@ class Differentiator:
     def losses(self, batches: Sequence[Batch]) -> dict[str, float]:
         """Return the tasks' mean losses with the model as it is now."""
         denominators, _ = self._denominators(batches, False)
+        batches = self._shown(batches)
         sums = {task: 0.0 for task in self.tasks}
         for batch in batches:
             with torch.no_grad(), self.precision():
                 for task, found in self.model(batch).items():
                     if denominators[task] > 0:
-                        sums[task] += float(self._loss(task, found, batch) / denominators[task])
+                        sums[task] += float(step_loss(self.tasks[task], found, batch) / denominators[task])
         return self._losses(sums, denominators)
 
-    def _loss(self, task: str, outputs: Tensor, batch: Batch) -> Tensor:
-        """Return a task's summed loss over a batch: against its labels, and against its teacher where it has one."""
-        targets, teacher_logits = batch.targets[task], batch.teacher_logits.get(task)
-        if teacher_logits is None:
-            return self.tasks[task].label_loss(outputs, targets)
-        return self.tasks[task].loss_with_teacher(outputs, targets, teacher_logits, batch.label_weight)
+    def _shown(self, batches: Sequence[Batch]) -> list[Batch]:
+        """Return a step's batches with what their losses compare them with."""
+        return StepRows(self.model, self.tasks, self.world, self.precision).shown(batches)
 
     def _mean(
         self, task: str, batch: Batch, denominator: float, errors: list[tuple[Tensor, Tensor]]
@@ -227,7 +229,7 @@ class Differentiator:
             found = {trunk: values.detach().requires_grad_() for trunk, values in self.model.embed(batch).items()}
             outputs = self.model(batch, found)[task]
             self.seen(batch)
-            mean = self._loss(task, outputs, batch) / denominator
+            mean = step_loss(self.tasks[task], outputs, batch) / denominator
         if self.balancer.options.reads_errors or self.reads_errors:
             errors.append(self.tasks[task].training_errors(outputs.detach(), batch.targets[task]))
         ids = self.model.ids(batch)
@@ -255,7 +257,7 @@ class Differentiator:
 
     def _added(self, task: str, errors: Sequence[tuple[Tensor, Tensor]]) -> tuple[Floats, Floats]:
         """Return a task's errors by class and their counts, over all pieces and processes."""
-        sums = np.zeros((2, self.tasks[task].head.size))
+        sums = np.zeros((2, self.tasks[task].answer_size))
         for pair in errors:
             sums += torch.stack(pair).double().cpu().numpy()
         added = np.array(self.world.all_reduce_sum(sums.flatten().tolist())).reshape(sums.shape)

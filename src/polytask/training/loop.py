@@ -87,6 +87,10 @@ class Trainer:
                     self._log(window, bar)
                     window = Window()
                 self._keep(bar)
+            # Also where it was asked while the last rows were scored: more runs may follow.
+            asked = self.stopping or any(self.parts.world.all_reduce_sum([float(self.stop_request.asked)]))
+            if asked:
+                self._stop()
 
     def _note_start(self) -> None:
         values = {
@@ -197,10 +201,11 @@ class Trainer:
         elif self.stopping or (every and self.state.step % every == 0):
             self.state.save()
         if self.stopping and not last:
-            self.parts.events.write("interrupted", self.state.step, {})
-            raise Interrupted(
-                f"stopped after step {self.state.step} of {self.total_steps}, and saved; go on with --resume"
-            )
+            self._stop()
+
+    def _stop(self) -> NoReturn:
+        self.parts.events.write("interrupted", self.state.step, {})
+        raise Interrupted(f"stopped after step {self.state.step} of {self.total_steps}, and saved; go on with --resume")
 
     def _evaluate(self, bar: Bar) -> None:
         """Score the dev rows on the first process; all take over its decision."""

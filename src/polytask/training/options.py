@@ -48,7 +48,7 @@ class TrainOptions(Options):
         default="linear", description="shape of the learning rate after the warmup"
     )
     min_lr_ratio: float = Field(default=0.0, ge=0, le=1, description="final learning rate, relative to the peak")
-    weight_decay: float = Field(default=0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0, description="of AdamW; biases and norms are left out")
     optim: Annotated[str, NameOf(OPTIMIZERS)] = Field(
         default="adamw", description="optimizer; its rates and weight decay are those of these options"
     )
@@ -75,8 +75,10 @@ class TrainOptions(Options):
         description="runs or model folders that teach the tasks they have: the loss moves from their outputs "
         "to the labels during training",
     )
-    seed: int = Field(default=13, ge=0, lt=2**63)
-    evaluations_per_epoch: int = Field(default=1, ge=1)
+    seed: int = Field(
+        default=13, ge=0, lt=2**63, description="of the heads' first weights, of dropout, and of the order of the rows"
+    )
+    evaluations_per_epoch: int = Field(default=1, ge=1, description="how often the dev rows are scored")
     patience: int | None = Field(
         default=None, ge=1, description="stop after this many evaluations without a better one"
     )

@@ -89,16 +89,20 @@ class Exposures:
         """Count the rows of a step, and return its tokens."""
         tokens = 0
         for one in drawn:
-            length = int(self._sources[one.source].lengths[one.row])
+            source = self._sources[one.source]
+            length = int(source.lengths[one.row])
             tokens += length
             for task in one.tasks:
                 self._seen[task].rows += 1
                 self._seen[task].tokens += length
+            for row, task in source.companions(one.row, one.tasks):
+                tokens += int(source.lengths[row])
+                self._seen[task].tokens += int(source.lengths[row])
         return tokens
 
     def to_json(self) -> dict[str, dict[str, float]]:
         """Return rows, tokens and epochs of its own data that each task has seen."""
-        sizes = {task: len(source.carries[task]) for source in self._sources for task in source.tasks}
+        sizes = {task: len(source.drawn[task]) for source in self._sources for task in source.tasks}
         return {
             task: {"rows": seen.rows, "tokens": seen.tokens, "epochs": round(seen.rows / sizes[task], 4)}
             for task, seen in self._seen.items()
@@ -106,7 +110,7 @@ class Exposures:
 
     def in_first_pass(self) -> set[str]:
         """Return the tasks that have seen no row twice."""
-        sizes = {task: len(source.carries[task]) for source in self._sources for task in source.tasks}
+        sizes = {task: len(source.drawn[task]) for source in self._sources for task in source.tasks}
         return {task for task, seen in self._seen.items() if seen.rows <= sizes[task]}
 
     def state_dict(self) -> dict[str, list[int]]:

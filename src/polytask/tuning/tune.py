@@ -18,7 +18,7 @@ from polytask.crew import GO_ON
 from polytask.errors import ConfigError, Interrupted, PolytaskError, TrainingError
 from polytask.files import read_json, write_json, write_text
 from polytask.lock import locked
-from polytask.terminal import PlainConsole
+from polytask.terminal import PlainConsole, duration
 from polytask.tuning.candidates import Candidates, check_candidates, require_searchable
 from polytask.tuning.crew import TrialCrew
 from polytask.tuning.folder import (
@@ -192,9 +192,7 @@ class _Search:
         if left < 1:
             return ""
         seconds = (time.monotonic() - self.began) / self.trained * left
-        minutes, rest = divmod(round(seconds), 60)
-        shown = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
-        return f"; about {shown} left"
+        return f"; about {duration(seconds)} left"
 
     def _clean(self) -> None:
         folder, study = self.ready.folder, self.ready.study

