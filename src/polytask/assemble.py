@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from polytask.artifact.bundle import Bundle, as_learned
+from polytask.artifact.pruning import pruned
 from polytask.balance import BalanceOptions, Balancer, require_balanceable, resolve_balance
 from polytask.config import Config
 from polytask.data.batch import Collator
 from polytask.data.cache import key_of
 from polytask.data.encode import Source
+from polytask.data.masking import Masker
 from polytask.data.prepare import (
     DataTables,
     encode_tables,
@@ -36,6 +38,7 @@ from polytask.model.device import choose_device, pass_overhead
 from polytask.model.encoder import Backbone
 from polytask.model.engine import TorchEngine
 from polytask.model.loading import at_hand, load_tokenizer, locate, pad_id
+from polytask.model.masked import take_pretrained
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.parameters import sharing_tasks
 from polytask.schedule import Schedule, Workload, require_reachable, waves
@@ -157,7 +160,12 @@ class Assembly:
 
     def collator(self) -> Collator:
         """Return what builds batches."""
-        return Collator(self.tasks, pad_id(self.tokenizer), self.model.uses_type_ids, pass_overhead(self.device))
+        masker = None
+        if any(task.mask_rate is not None for task in self.tasks.values()):
+            vocabulary = len(next(iter(self.model.word_embeddings().values())))
+            masker = Masker.of(self.tokenizer, vocabulary, self.config.train.seed)
+        overhead = pass_overhead(self.device)
+        return Collator(self.tasks, pad_id(self.tokenizer), self.model.uses_type_ids, overhead, masker)
 
     def scorer(self) -> Scorer:
         """Return what predicts and scores rows."""
@@ -211,7 +219,10 @@ class Assembly:
             tasks, found = self.extended.all_tasks(tasks), self.extended.all_scores(found)
             data = {**self.extended.data, **data}
         about = {"encoder": self.config.encoder, "versions": versions(), "scores": found, "data": data}
-        return Bundle(self.model, tasks, self.tokenizer, self.config.max_tokens, self.config.train.precision, about)
+        precision = self.config.train.precision
+        whole = Bundle(self.model, tasks, self.tokenizer, self.config.max_tokens, precision, about)
+        kept = [name for name, task in tasks.items() if task.answers]
+        return whole if len(kept) == len(tasks) else pruned(whole, kept)
 
 
 def assemble(config: Config) -> Assembly:
@@ -238,7 +249,9 @@ def assemble(config: Config) -> Assembly:
     tables = replace(tables, tasks=on_encoder(tables.tasks, int(backbone.config.hidden_size)))
     heads = head_specs(tables.tasks)
     require_shareable(sharing.heads, tables.tasks, heads)
-    return compose(config, tables, tokenizer, MultiTaskModel(backbone, sharing, heads), device)
+    model = MultiTaskModel(backbone, sharing, heads)
+    take_pretrained(model, location)
+    return compose(config, tables, tokenizer, model, device)
 
 
 def on_encoder(tasks: Mapping[str, Task], width: int) -> dict[str, Task]:
@@ -272,7 +285,14 @@ def compose(
     for task in tables.tasks.values():
         task.require_usable_loss()
     metrics = {name: task.metric for name, task in tables.tasks.items()}
-    rule = read_rule(config.train, metrics, {name: task.data for name, task in config.tasks.items()})
+    answering = {name: metric for name, metric in metrics.items() if tables.tasks[name].answers}
+    if not answering and extended is None:
+        raise ConfigError(
+            f"tasks: found {', '.join(metrics)}, which answer nothing once the model is trained; "
+            "add a task that they help"
+        )
+    # A model is chosen by what it answers.
+    rule = read_rule(config.train, answering or metrics, {name: task.data for name, task in config.tasks.items()})
     tokens = Tokenization.of(tokenizer, config.max_tokens)
     sources = encode_tables(tables, tokens)
     model.checkpointing(config.train.gradient_checkpointing)
@@ -346,6 +366,8 @@ def require_shareable(
     for index, (first, *others) in enumerate(groups):
         for other in others:
             different = label_differences(tasks[first], tasks[other])
+            if not tasks[first].answers or not tasks[other].answers:
+                different = ["a task that answers nothing has a head of its own"]
             if not different and heads[first] != heads[other]:
                 different = [f"their heads are {heads[first]} and {heads[other]}"]
             if different:

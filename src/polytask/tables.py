@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from polytask.model.parameters import count_parameters
+from polytask.tasks import Task
 from polytask.tasks.metric import has_interval
 from polytask.terminal import PlainConsole
 from polytask.terms import Intervals, Scores, Split
@@ -225,7 +226,7 @@ def _tasks(assembly: Assembly) -> Table:
         add_number(table, name)
     for name, task in assembly.tasks.items():
         counts = row_counts(assembly, name).values()
-        labels = str(len(task.labels)) if task.labels else "vector" if task.gives_vectors else "number"
+        labels = str(len(task.labels)) if task.labels else _kind(task)
         table.add_row(name, task.type_name, task.metric, labels, *(str(count) if count else "-" for count in counts))
     return table
 
@@ -246,10 +247,17 @@ def _sources(assembly: Assembly) -> Table:
     return table
 
 
+def _kind(task: Task) -> str:
+    """Say what stands in place of labels."""
+    return "-" if not task.answers else "vector" if task.gives_vectors else "number"
+
+
 def _labels(assembly: Assembly) -> Table:
     table = grid("task", "labels", title="Labels in training (share of rows; for tags, of words)")
     for name, task in assembly.tasks.items():
         stats = next(found.label_stats[name] for found in assembly.tables.tables["train"] if name in found.label_stats)
+        if not task.answers:
+            continue
         if task.gives_vectors and not stats.numbers:
             table.add_row(name, "texts that belong together")
             continue

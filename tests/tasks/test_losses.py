@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from polytask.tasks import TASKS, LabelStats
 from polytask.tasks.arrays import sigmoid, softmax
 from polytask.tasks.classification import Classification, ClassificationOptions
+from polytask.tasks.mlm import Mlm, MlmOptions
 from polytask.tasks.multilabel import Multilabel, MultilabelOptions
 from polytask.tasks.ordinal import Ordinal, OrdinalOptions
 from polytask.tasks.regression import Regression, RegressionOptions
@@ -65,6 +66,7 @@ def test_tags_weigh_as_classes_do(weights: Any, found: list[int]) -> None:
 def test_pieces_of_a_batch_add_up_to_the_whole(name: str) -> None:
     task = {
         "classification": classification("balanced", 0.1),
+        "mlm": Mlm("it", MlmOptions(type="mlm"), 3),
         "multilabel": Multilabel("it", MultilabelOptions(type="multilabel"), CLASSES, (1, 2, 3), 4),
         "ordinal": Ordinal("it", OrdinalOptions(type="ordinal"), ("1", "2", "3"), (5, 2, 1)),
         "regression": Regression("it", RegressionOptions(type="regression"), 1.0, 2.0),

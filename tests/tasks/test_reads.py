@@ -41,8 +41,8 @@ def fitted(name: str, kind: str, **options: Any) -> Task:
 
 def test_a_head_is_told_what_each_kind_of_task_gives() -> None:
     tasks = {name: fitted(name, kind) for name, kind in KINDS.items()}
-    # Two of them give vectors, and of spans nothing is read that is a probability.
-    assert set(KINDS.values()) | {"embedding", "matching", "spans"} == set(TASKS)
+    # Two of them give vectors, one answers nothing, and of spans nothing is read that is a probability.
+    assert set(KINDS.values()) | {"embedding", "matching", "mlm", "spans"} == set(TASKS)
     reads = dict.fromkeys(KINDS, PROBABILITIES)
     tasks["slots"] = fitted("slots", "tagging", needs=list(KINDS), reads=reads)
     found = head_specs(tasks)

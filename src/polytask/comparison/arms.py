@@ -74,9 +74,15 @@ def single_config(config: Config, task: str, limits: Mapping[str, Any]) -> Confi
     })  # fmt: skip
 
 
+def answering_tasks(config: Config) -> tuple[str, ...]:
+    """Return the tasks that answer anything; the others have no models of their own, and nothing to compare."""
+    return tuple(name for name, task in config.tasks.items() if task.answers)
+
+
 def _single(config: Config, budget: Budget) -> Arm:
     return Arm(
-        BASELINE, {f"{BASELINE}-{task}": single_config(config, task, budget.alone(task)) for task in config.tasks}
+        BASELINE,
+        {f"{BASELINE}-{task}": single_config(config, task, budget.alone(task)) for task in answering_tasks(config)},
     )
 
 
@@ -98,7 +104,7 @@ def _as_it_is(config: Config, budget: Budget) -> Arm:
 def _pairs(config: Config, budget: Budget) -> Arm:
     """Two tasks at a time share the whole encoder, each seeing as many rows as in the joint run."""
     values, parts = values_of(config), dict[str, Config]()
-    for one, other in combinations(values["tasks"], 2):
+    for one, other in combinations(answering_tasks(config), 2):
         tasks = {task: _alone(values["tasks"][task]) for task in (one, other)}
         heads = [[one, other]] if any({one, other} <= set(group) for group in config.sharing.share_heads) else []
         parts[f"pairs-{one}-{other}"] = validate({

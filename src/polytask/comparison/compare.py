@@ -9,7 +9,7 @@ from typing import Any
 
 from polytask.api import as_config
 from polytask.arm_tables import to_csv, to_latex, to_markdown
-from polytask.comparison.arms import BASELINE
+from polytask.comparison.arms import BASELINE, answering_tasks
 from polytask.comparison.grid import axes_of, grid_arms, read_arms_file, read_axes
 from polytask.comparison.merging import CONFIG, FEWEST_SEEDS, RECORD, is_of, keep_other, merge, read_earlier
 from polytask.comparison.predictions import read_predictions
@@ -192,7 +192,8 @@ def _findings(
 ) -> Findings:
     judged = {task: found for part in prepared[BASELINE].parts for task, found in part.judged.items()}
     answering = {name: folders for name, folders in runs.items() if prepared[name].arm.answers}
-    answers = read_predictions(answering, list(config.tasks))
+    tasks = answering_tasks(config)
+    answers = read_predictions(answering, list(tasks))
     differences = {
         task: compare_arms(
             judged[task].metric, judged[task].level, judged[task].measured(found),
@@ -200,5 +201,5 @@ def _findings(
         )
         for task, found in answers.items()
     }  # fmt: skip
-    metrics = {task: judged[task].metric for task in config.tasks}
+    metrics = {task: judged[task].metric for task in tasks}
     return Findings(metrics, prepared, runs, answers, differences, tuple(seeds), floor, tuple(notes))

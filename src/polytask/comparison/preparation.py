@@ -146,6 +146,8 @@ def judged_by(assembly: Assembly) -> dict[str, Judged]:
     """Return what each task is scored by: its test rows, or its dev rows where there are none."""
     found: dict[str, Judged] = {}
     for name, task in assembly.tasks.items():
+        if not task.answers:
+            continue
         sources = [
             source for split in ("test", "dev") for source in assembly.sources[split] if name in source.tasks
         ]  # fmt: skip

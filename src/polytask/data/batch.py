@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polytask.data.groups import cut
+from polytask.data.masking import Hidden, Masker
 from polytask.data.tokens import SHARED
 from polytask.tasks import Task
 from polytask.terms import NO_TOKEN, OWN_TOKEN, SHARED_TOKEN
@@ -28,17 +29,22 @@ class TaskRows:
     Attributes:
         rows: n indices of the chunk's rows.
         words: for word level, m pairs (row, token) as 2 x m; None for row level.
+        hidden: of a task that guesses hidden tokens, where they stand and what they were: (row, token, id) as 3 x m.
     """
 
     rows: Tensor
     words: Tensor | None
+    hidden: Tensor | None = None
 
     def within(self, chosen: Tensor) -> TaskRows:
         """Return where the rows stand among chosen ones, which are in ascending order and hold them all."""
         words = None
         if self.words is not None:
             words = torch.stack([torch.searchsorted(chosen, self.words[0].contiguous()), self.words[1]])
-        return TaskRows(torch.searchsorted(chosen, self.rows), words)
+        hidden = self.hidden
+        if hidden is not None:
+            hidden = torch.cat([torch.searchsorted(chosen, hidden[0].contiguous())[None], hidden[1:]])
+        return TaskRows(torch.searchsorted(chosen, self.rows), words, hidden)
 
     @classmethod
     def union(cls, parts: Sequence[TaskRows], tokens: int | None = None) -> TaskRows:
@@ -61,7 +67,8 @@ class TaskRows:
     def to(self, device: torch.device) -> TaskRows:
         """Move to a device."""
         words = None if self.words is None else self.words.to(device, non_blocking=True)
-        return TaskRows(self.rows.to(device, non_blocking=True), words)
+        hidden = None if self.hidden is None else self.hidden.to(device, non_blocking=True)
+        return TaskRows(self.rows.to(device, non_blocking=True), words, hidden)
 
 
 @dataclass(frozen=True)
@@ -181,6 +188,7 @@ class Item:
     Attributes:
         teacher_logits: a teacher's outputs by task: one line, or one a word.
         row_weights: what the row weighs, by task that weighs its rows.
+        hidden: the row with words hidden, of which its only task guesses the tokens; `ids` are then those of this.
     """
 
     ids: Sequence[int] | NDArray[Any]
@@ -190,6 +198,7 @@ class Item:
     targets: Mapping[str, Any]
     teacher_logits: Mapping[str, NDArray[np.float32]] = field(default_factory=dict[str, NDArray[np.float32]])
     row_weights: Mapping[str, float] = field(default_factory=dict[str, float])
+    hidden: Hidden | None = None
 
 
 @dataclass(frozen=True)
@@ -201,12 +210,31 @@ class Collator:
         pad_id: the tokenizer's padding id.
         uses_type_ids: whether the encoder takes type ids.
         overhead: what one more pass through the encoder costs, in tokens (see `cut`).
+        masker: hides words for tasks that guess them; None where there is no such task.
     """
 
     tasks: Mapping[str, Task]
     pad_id: int
     uses_type_ids: bool
     overhead: int
+    masker: Masker | None = None
+
+    def apart(self, item: Item, seen: Mapping[str, tuple[int, ...]]) -> list[Item]:
+        """Return a row, and for each task that guesses hidden words a copy of its own.
+
+        Args:
+            seen: for each of these tasks which copy it is (see `Masker.hide`); by default the one for scores.
+        """
+        rates = {name: rate for name in item.tasks if (rate := self.tasks[name].mask_rate) is not None}
+        if not rates:
+            return [item]
+        assert self.masker is not None
+        plain = tuple(name for name in item.tasks if name not in rates)
+        found = [replace(item, tasks=plain)] if plain else []
+        for name, rate in rates.items():
+            hidden = self.masker.hide(item.ids, rate, seen.get(name, ()))
+            found.append(replace(item, ids=hidden.ids, tasks=(name,), hidden=hidden))
+        return found
 
     def batch(self, items: Sequence[Item], most: int | None = None) -> Batch:
         """Build a batch from rows, the shortest first."""
@@ -240,7 +268,12 @@ class Collator:
         type_ids = np.zeros((len(items), width), dtype=np.int64) if self.uses_type_ids else None
         rows: dict[str, list[int]] = {}
         words: dict[str, list[Any]] = {}
+        hidden: dict[str, list[Any]] = {}
         for index, item in enumerate(items):
+            if item.hidden is not None:
+                places = item.hidden.places
+                found = np.stack([np.full(len(places), index), places, item.hidden.truth])
+                hidden.setdefault(item.tasks[0], []).append(found)
             ids[index, : len(item.ids)] = item.ids
             mask[index, : len(item.ids)] = 1
             if type_ids is not None and item.type_ids is not None:
@@ -248,7 +281,10 @@ class Collator:
             for name in item.tasks:
                 rows.setdefault(name, []).append(index)
                 self._read(name, index, item, words, targets)
-        tasks = {name: TaskRows(torch.tensor(found), _pairs(words.get(name))) for name, found in rows.items()}
+        tasks = {
+            name: TaskRows(torch.tensor(found), _pairs(words.get(name)), _pairs(hidden.get(name)))
+            for name, found in rows.items()
+        }
         types = None if type_ids is None else torch.from_numpy(type_ids)
         return Chunk(torch.from_numpy(ids), torch.from_numpy(mask), types, tasks)
 
@@ -284,7 +320,12 @@ class Collator:
 
     def from_sources(self, sources: Sequence[Source], drawn: Sequence[DrawnRow], most: int | None = None) -> Batch:
         """Build a batch from drawn rows, with the texts that belong to them."""
-        items = [item for one in drawn for item in _items(sources[one.source], one)]
+        items = [
+            part
+            for one in drawn
+            for item in _items(sources[one.source], one)
+            for part in self.apart(item, _copies(one))
+        ]
         asked = {task for one in drawn for task in one.tasks}
         for source in (source for source in sources if not asked.isdisjoint(source.label_rows)):
             for name in (name for name in source.label_rows if name in asked):
@@ -297,6 +338,10 @@ class Collator:
         unknown = np.full((1, self.tasks[task].head.size), np.nan, dtype=np.float32)
         taught = {task: unknown} if task in source.teacher_logits else {}
         return [Item(row.ids, row.type_ids, row.word_tokens, (task,), {task: target}, taught) for target, row in pairs]
+
+
+def _copies(drawn: DrawnRow) -> dict[str, tuple[int, ...]]:
+    return {task: (drawn.source, drawn.row, epoch) for task, epoch in drawn.epochs.items()}
 
 
 def _items(source: Source, drawn: DrawnRow) -> Iterator[Item]:

@@ -76,12 +76,16 @@ def encode_tables(tables: DataTables, tokens: Tokenization) -> dict[Split, tuple
     }
 
 
+def _tells_range(task: Task, stats: LabelStats) -> bool:
+    return not task.labels and not task.gives_vectors and stats.numbers > 0
+
+
 def task_facts(task: Task, stats: LabelStats, sources: Iterable[Source]) -> dict[str, Any]:
     """Return a task's rows by split, and its labels' counts (or the range of its numbers) in training."""
     return {
         "rows": {source.split: len(source.drawn[task.name]) for source in sources if task.name in source.tasks},
         "labels": dict(stats.labels.most_common()) if task.labels else None,
-        "range": None if task.labels or task.gives_vectors else [stats.low, stats.mean, stats.high],
+        "range": [stats.low, stats.mean, stats.high] if _tells_range(task, stats) else None,
     }
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -122,10 +122,10 @@ class Cursor:
 
 @dataclass
 class _Pass:
-    """A row on its way through the encoder, and the tasks that it serves."""
+    """A row on its way through the encoder, and the tasks that it serves, each with its epoch."""
 
     row: int
-    tasks: list[str]
+    tasks: dict[str, int]
 
 
 class StratumStream:
@@ -169,7 +169,7 @@ class StratumStream:
         while count:
             epoch, start = cursors[0].epoch, cursors[0].position
             rows = self.order(epoch)[start : start + count].tolist()
-            passes += [_Pass(row, list(wanted)) for row in rows]
+            passes += [_Pass(row, dict.fromkeys(wanted, epoch)) for row in rows]
             count -= len(rows)
             epoch, position = divmod(epoch * self.rows + start + len(rows), self.rows)
             for cursor in cursors:
@@ -206,7 +206,7 @@ class _Draw:
                 cursor.restart()
             rows = self._join(task, cursor, count)
             chosen = self._choose(task, cursor, count - len(rows), later) if count > len(rows) else []
-            self.passes += [_Pass(row, [task]) for row in chosen]
+            self.passes += [_Pass(row, {task: cursor.epoch}) for row in chosen]
             cursor.position += len(rows) + len(chosen)
             count -= len(rows) + len(chosen)
 
@@ -216,7 +216,7 @@ class _Draw:
         rows: list[int] = []
         for one in self.passes:
             if len(rows) < count and cursor.left[one.row] and task not in one.tasks:
-                one.tasks.append(task)
+                one.tasks[task] = cursor.epoch
                 cursor.left[one.row] = False
                 rows.append(one.row)
         return rows
@@ -254,11 +254,16 @@ class _Draw:
 
 @dataclass(frozen=True)
 class DrawnRow:
-    """A row of a batch to be: where it stands and which tasks it serves."""
+    """A row of a batch to be: where it stands and which tasks it serves.
+
+    Attributes:
+        epochs: for each of these tasks the passes that it has completed.
+    """
 
     source: int
     row: int
     tasks: tuple[str, ...]
+    epochs: Mapping[str, int] = field(default_factory=dict[str, int], compare=False)
 
 
 class Streams:
@@ -282,7 +287,9 @@ class Streams:
     def draw(self, portions: Iterable[Portion]) -> list[DrawnRow]:
         """Draw what a step asks for; a row serves every task that draws it together with others."""
         return [
-            DrawnRow(portion.source, int(rows[one.row]), tuple(sorted(one.tasks, key=self._places.__getitem__)))
+            DrawnRow(
+                portion.source, int(rows[one.row]), tuple(sorted(one.tasks, key=self._places.__getitem__)), one.tasks
+            )
             for portion in portions
             for rows in [self._rows[portion.source][portion.stratum]]
             for one in self._streams[portion.source][portion.stratum].draw(portion.rows)

@@ -77,6 +77,10 @@ class Head(nn.Module, ABC):
         """Return by name what the head has learned that answers are decided by beside its outputs."""
         return {}
 
+    def bind(self, words: nn.Module) -> None:
+        """Take note of the word embeddings of the encoder that the head stands on; most heads have no use for them."""
+        del words
+
     def squared_norm(self) -> Tensor:
         """Return the sum of the squared weights of the output layer."""
         return next(self.out.parameters()).square().sum()
@@ -224,6 +228,52 @@ class OwnHead(Head):
         return self.module(self.dropout(pooled if read is None else torch.cat([pooled, read], dim=-1)))
 
 
+class MaskedHead(RowHead):
+    """The mean negative log-likelihood of a text's hidden tokens.
+
+    Its output layer is the word embeddings (tied), to which it gives no gradient: they train as what is read.
+    """
+
+    def __init__(self, spec: HeadSpec, config: Any) -> None:  # noqa: ANN401
+        from transformers.activations import ACT2FN
+
+        nn.Module.__init__(self)
+        width, deviation = int(config.hidden_size), float(getattr(config, "initializer_range", 0.02))
+        features = int(getattr(config, "embedding_size", None) or width)
+        self.pooling = spec.pooling
+        self.transform = _linear(width, features, deviation)
+        self.activation = ACT2FN[str(getattr(config, "hidden_act", None) or "gelu")]
+        epsilon = getattr(config, "layer_norm_eps", getattr(config, "norm_eps", 1e-12))
+        self.norm = nn.LayerNorm(features, eps=float(epsilon))
+        self.bias = nn.Parameter(torch.zeros(int(config.vocab_size)))
+        self._words: list[nn.Module] = []
+
+    def bind(self, words: nn.Module) -> None:
+        self._words = [words]  # in a list, so that they are no part of the head
+
+    def forward(self, states: Tensor, mask: Tensor, rows: TaskRows, read: Tensor | None = None) -> Tensor:
+        del mask, read
+        assert rows.hidden is not None
+        row, token, truth = rows.hidden
+        logits = self.answer(states[row, token])
+        each = nn.functional.cross_entropy(logits, truth, reduction="none")
+        place = torch.searchsorted(rows.rows, row.contiguous())
+        sums = each.new_zeros(len(rows.rows)).index_add(0, place, each)
+        counts = torch.bincount(place, minlength=len(rows.rows)).clamp(min=1)
+        return (sums / counts).unsqueeze(1)
+
+    def squared_norm(self) -> Tensor:
+        return self.transform.weight.square().sum()
+
+    def answer(self, pooled: Tensor, read: Tensor | None = None) -> Tensor:
+        """Return the logits of tokens: states x vocabulary."""
+        del read
+        (words,) = self._words
+        weight = words.weight
+        assert isinstance(weight, Tensor)
+        return nn.functional.linear(self.norm(self.activation(self.transform(pooled))), weight.detach(), self.bias)
+
+
 def _linear(width: int, size: int, deviation: float) -> nn.Linear:
     layer = nn.Linear(width, size)
     nn.init.normal_(layer.weight, std=deviation)
@@ -232,7 +282,12 @@ def _linear(width: int, size: int, deviation: float) -> nn.Linear:
 
 
 HEADS.base = nn.Module
-HEADS.update({"row": RowHead, "matching": MatchingHead, "vector": VectorHead, "word": WordHead, "pairs": PairHead})
+HEADS.update(
+    {
+        "row": RowHead, "masked": MaskedHead, "matching": MatchingHead, "vector": VectorHead, "word": WordHead,
+        "pairs": PairHead,
+    }
+)  # fmt: skip
 
 
 def build_head(spec: HeadSpec, config: Any) -> Head:  # noqa: ANN401

@@ -67,7 +67,12 @@ class MultiTaskModel(nn.Module):
         )
         keep_rounded(self.encoders)
         self.heads = nn.ModuleDict({_place(task): build_head(heads[task], backbone.config) for task in self.head_names})
+        for task in self.head_names:
+            self.head(task).bind(self._trunk(task).model.get_input_embeddings())  # type: ignore[operator]
         self._pooled: dict[str, list[Tensor]] = {}
+
+    def _trunk(self, task: str) -> Encoder:
+        return next(encoder for encoder in self.trunks if task in encoder.tasks)
 
     def forward(self, batch: Batch, words: Mapping[frozenset[str], Tensor] | None = None) -> dict[str, Tensor]:
         """Return for each task what its loss takes, in the order of the batch's chunks: float32.

@@ -53,6 +53,9 @@ class Probe:
 
 def probe(config: Config) -> Probe:
     """Run a probe of a configuration. Raises ConfigError where there is nothing to relate."""
+    mute = [name for name, task in config.tasks.items() if not task.answers]
+    if mute:
+        raise ConfigError(f"tasks: found {', '.join(mute)}, whose relatedness is not measured; leave it out here")
     if len(config.tasks) < 2:
         raise ConfigError(f"tasks: found {', '.join(config.tasks)} alone; relatedness is between two or more tasks")
     assembly = assemble(probe_config(config))

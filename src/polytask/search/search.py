@@ -103,6 +103,11 @@ def auto(
     """
     options = build_options(AutoOptions, given, flag_of)
     checked, folder = as_config(config, overrides), Path(out)
+    mute = [name for name, task in checked.tasks.items() if not task.answers]
+    if mute:
+        raise ConfigError(
+            f"tasks: found {', '.join(mute)}; auto plans tasks that answer, each against its own model: leave it out"
+        )
     if len(checked.tasks) < 2:
         raise ConfigError(
             f"tasks: found {', '.join(checked.tasks)} alone; with one task there is nothing to share: train it"

@@ -8,6 +8,7 @@ from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.matching import Matching
 from polytask.tasks.metric import METRICS, Metric, smaller_is_better
 from polytask.tasks.metrics import MEASURED
+from polytask.tasks.mlm import Mlm
 from polytask.tasks.multilabel import Multilabel
 from polytask.tasks.ordinal import Ordinal
 from polytask.tasks.reads import head_specs, require_readable
@@ -22,6 +23,7 @@ _TYPES: dict[str, type[Task]] = {
     "classification": Classification,
     "embedding": Embedding,
     "matching": Matching,
+    "mlm": Mlm,
     "multilabel": Multilabel,
     "ordinal": Ordinal,
     "regression": Regression,

@@ -199,6 +199,8 @@ MEASURED: dict[Level, dict[str, Metric]] = {
         "pearson": Metric(pearson, resampled=resampling.pearson),
         "spearman": Metric(spearman, resampled=resampling.spearman),
         "mae": Metric(mae, smaller_is_better=True, resampled=resampling.mae),
+        # Of losses of texts, whose labels are 0.
+        "loss": Metric(mae, smaller_is_better=True, resampled=resampling.mae),
         "recall@1": found_within(1),
         "recall@10": found_within(10),
         "quadratic_kappa": Metric(quadratic_kappa, resampled=resampling.quadratic_kappa),

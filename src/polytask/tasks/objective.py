@@ -40,6 +40,11 @@ class Objective(ABC):
         """What the task asks of its head; what it reads of other tasks is added by `head_specs`."""
 
     @property
+    def mask_rate(self) -> float | None:
+        """The share of words that are hidden in the task's copy of each row; None where it reads rows as they are."""
+        return None
+
+    @property
     def label_targets(self) -> tuple[int, ...]:
         """Targets that mark the labels' texts, in the order of `label_texts`: they pass beside the rows of a batch."""
         return ()

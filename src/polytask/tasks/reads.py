@@ -28,6 +28,8 @@ def require_readable(options: Mapping[str, TaskOptions], levels: Mapping[str, Li
             if other not in own.needs:
                 needs = ", ".join([*own.needs, other])
                 raise ConfigError(f"{place}: found {other!r}, and {name!r} does not need it; add needs: [{needs}]")
+            if not options[other].answers:
+                raise ConfigError(f"{place}: {other!r} answers nothing that could be read; name another task")
             if (levels[name], levels[other]) == ("row", "word"):
                 raise ConfigError(
                     f"{place}: {other!r} predicts each word and {name!r} a whole text; "

@@ -41,6 +41,11 @@ class Task(LabelReader, Objective, Answering):
     head_type: ClassVar[str | None] = None
 
     @property
+    def answers(self) -> bool:
+        """Whether there is anything to answer once the model is trained; what only trains is not kept in the model."""
+        return self.options.answers
+
+    @property
     def answer_size(self) -> int:
         """How many numbers stand for a row's (or word's) answer: as many as the head has, or as there are labels."""
         return self.head.size

@@ -92,6 +92,8 @@ class TaskOptions(Options):
 
     # The type's own; `known_metrics` has those too that users registered for it.
     metrics: ClassVar[tuple[str, ...]] = ()
+    # Whether the type answers anything once the model is trained.
+    answers: ClassVar[bool] = True
     # Whether the type has one output a text or one a word.
     level: ClassVar[Level] = "row"
 

@@ -66,7 +66,7 @@ class Rule:
         equation 4; by the baseline's size, so that more stays better where a correlation is below 0.
         """
         if self.baselines is None:
-            return list(dev.normalised.values())
+            return [dev.normalised[task] for task in self.metrics or dev.normalised]
         return [
             _sign(self.metrics[task]) * ((dev.scores[task][self.metrics[task]] or 0.0) - baseline) / abs(baseline)
             for task, baseline in self.baselines.items()

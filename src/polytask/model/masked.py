@@ -1,0 +1,62 @@
+"""The pretrained head that guesses hidden tokens, where an encoder's checkpoint has one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from polytask.model.heads import MaskedHead
+from polytask.model.multitask import MultiTaskModel
+
+# Where the families keep the dense layer, the norm and the bias of this head; the first that the checkpoint has counts.
+_PLACES = (
+    ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"),
+    ("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
+    ("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
+    ("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"),
+    ("head.dense", "head.norm", "decoder.bias"),
+    ("lm_predictions.lm_head.dense", "lm_predictions.lm_head.LayerNorm", "lm_predictions.lm_head.bias"),
+)
+
+
+def take_pretrained(model: MultiTaskModel, location: str) -> bool:
+    """Give the heads that guess hidden tokens the pretrained weights, and say whether there are such heads and weights.
+
+    Args:
+        location: the encoder's folder, or its id on the hub, whose files are in its cache by now.
+    """
+    heads = [head for task in model.head_names if isinstance(head := model.head(task), MaskedHead)]
+    weights = _weights(location) if heads else None
+    if weights is None:
+        return False
+    from safetensors import safe_open
+
+    with safe_open(str(weights), "pt") as file:
+        names = set(file.keys())
+        for dense, norm, bias in _PLACES:
+            if {f"{dense}.weight", f"{norm}.weight"} <= names:
+                wanted = {
+                    "transform.weight": f"{dense}.weight", "transform.bias": f"{dense}.bias",
+                    "norm.weight": f"{norm}.weight", "norm.bias": f"{norm}.bias", "bias": bias,
+                }  # fmt: skip
+                found = {own: file.get_tensor(name).float() for own, name in wanted.items() if name in names}
+                return all([_load(head, found) for head in heads])
+    return False
+
+
+def _weights(location: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    folder = Path(location)
+    found = folder / "model.safetensors" if folder.is_dir() else try_to_load_from_cache(location, "model.safetensors")
+    return Path(found) if isinstance(found, str | Path) and Path(found).is_file() else None
+
+
+def _load(head: MaskedHead, found: dict[str, torch.Tensor]) -> bool:
+    """Load weights; those that the checkpoint has not are 0, as biases that a family does without are."""
+    own = head.state_dict()
+    if any(tensor.shape != own[name].shape for name, tensor in found.items()):
+        return False
+    head.load_state_dict({name: found.get(name, torch.zeros_like(tensor)) for name, tensor in own.items()})
+    return True
