@@ -104,8 +104,12 @@ def _classes_or_numbers(column: Column) -> Labels | str:
     if column.is_called_identifier and column.is_whole:
         return "an identifier, by its name"
     why = f"numbers from {stats.low:g} to {stats.high:g}"
-    grades = "; with `type: classification` each is a class of its own" if column.distinct <= _MOST_GRADES else ""
-    return Labels({"type": "regression"}, {"label": column.name}, f"{why}{grades if column.is_whole else ''}")
+    if column.is_whole and column.distinct <= _MOST_GRADES:
+        why += (
+            f"; if the scale ends there, add `range: [{stats.low:g}, {stats.high:g}]`, which no answer leaves; with "
+            "`type: ordinal` they are levels in order, with `type: classification` each is a class of its own"
+        )
+    return Labels({"type": "regression"}, {"label": column.name}, why)
 
 
 def _is_dense(column: Column) -> bool:
