@@ -145,7 +145,7 @@ def test_rows_are_answered_and_learned_from_alike_in_any_company() -> None:
     emissions, table = drawn(11, scale=30.0)
     task = tagging(crf=True).with_learned({"transitions": table})
     words = [[1] * length for length in LENGTHS]
-    rows = list(rows_of(emissions.astype(np.float32)))
+    rows: list[Any] = [row.astype(np.float32) for row in rows_of(emissions)]
     alone = [task.decode(row, [one])[0] for row, one in zip(rows, words, strict=True)]
     assert task.decode(emissions.astype(np.float32), words) == alone
     order = [3, 0, 5, 1, 4, 2]
@@ -201,7 +201,8 @@ def test_words_that_share_a_token_go_on_with_its_entity() -> None:
     for task in (tagging(decode="viterbi"), tagging(crf=True)):
         assert task.decode(outputs, [[1, 2, 0, 1, 0]]) == [["B-A", "I-A", "I-A", "I-A", "O"]]
         words = [(at, at + 1) for at in range(5)]
-        found: Any = task.format_prediction(outputs, "abcdef", words, [1, 2, 0, 1, 0])[0]
+        shown: Any = task.format_prediction(outputs, "abcdef", words, [1, 2, 0, 1, 0])
+        found = shown[0]
         assert (found["start"], found["end"], found["label"]) == (0, 4, "A")
         assert found["score"] > 0.9
 

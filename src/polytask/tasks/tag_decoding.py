@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polytask.tasks.arrays import Outputs, softmax
+from polytask.tasks.arrays import Floats, Outputs, softmax
 from polytask.tasks.chain import Integers, Transitions, best_paths, log_marginals
 from polytask.terms import OWN_TOKEN
 
@@ -27,7 +27,7 @@ class Decoding(ABC):
             lengths: words of each row.
         """
 
-    def probabilities(self, outputs: Outputs, lengths: Sequence[int], temperature: float) -> NDArray[Any]:
+    def probabilities(self, outputs: Outputs | Floats, lengths: Sequence[int], temperature: float) -> NDArray[Any]:
         """Return the probability of each tag at each word: words x tags."""
         del lengths
         return softmax(outputs / temperature)
@@ -64,10 +64,10 @@ class ByChain(Decoding):
     def paths(self, outputs: Outputs, lengths: Sequence[int]) -> Integers:
         return best_paths(outputs.astype(np.float64), lengths, self.transitions)
 
-    def probabilities(self, outputs: Outputs, lengths: Sequence[int], temperature: float) -> NDArray[Any]:
+    def probabilities(self, outputs: Outputs | Floats, lengths: Sequence[int], temperature: float) -> NDArray[Any]:
         return np.exp(self.log_probabilities(outputs, lengths, temperature))
 
-    def log_probabilities(self, outputs: Outputs, lengths: Sequence[int], temperature: float) -> NDArray[Any]:
+    def log_probabilities(self, outputs: Outputs | Floats, lengths: Sequence[int], temperature: float) -> NDArray[Any]:
         """Return the logarithms of `probabilities`."""
         factor = 1.0 / temperature
         return log_marginals(outputs.astype(np.float64) * factor, lengths, self.transitions.scaled(factor))
