@@ -263,11 +263,17 @@ class Spans(Task):
         start, length, label = np.nonzero(scores > 0)
         values = scores[start, length, label]
         chosen: list[tuple[Span, float]] = []
+        most = LEVELS.index(self.overlap)
+        # Only spans that share a word can clash; without a limit none do.
+        covering: dict[int, list[Span]] = {}
         for at in np.lexsort((label, length, start, -values)).tolist():
             first, end = places.words(int(start[at]), int(start[at] + length[at]))
             span = Span(self.classes[label[at]], first, end)
-            if all(relation(span, other) <= LEVELS.index(self.overlap) for other, _ in chosen):
+            near = (other for word in range(first, end) for other in covering.get(word, ()))
+            if all(relation(span, other) <= most for other in near):
                 chosen.append((span, float(values[at])))
+                for word in range(first, end) if self.overlap != "any" else ():
+                    covering.setdefault(word, []).append(span)
         return chosen
 
     def format_prediction(
