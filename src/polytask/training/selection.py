@@ -47,7 +47,7 @@ class Rule:
 
     Attributes:
         name: of the rule, or of a task, which then counts alone.
-        metrics: the tasks' main metrics.
+        metrics: the main metrics of the tasks that count; without any all do.
         baselines: each task's score that it is compared with; None for the majority baseline, as `normalised` is.
     """
 
@@ -66,7 +66,7 @@ class Rule:
         equation 4; by the baseline's size, so that more stays better where a correlation is below 0.
         """
         if self.baselines is None:
-            return [dev.normalised[task] for task in self.metrics or dev.normalised]
+            return [gap for task, gap in dev.normalised.items() if task in self.metrics or not self.metrics]
         return [
             _sign(self.metrics[task]) * ((dev.scores[task][self.metrics[task]] or 0.0) - baseline) / abs(baseline)
             for task, baseline in self.baselines.items()
