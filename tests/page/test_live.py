@@ -184,7 +184,9 @@ def test_what_is_no_request_ends_no_server(tmp_path: Path, capfd: pytest.Capture
 def test_the_command_tells_its_address_and_ends_quietly(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     before = sorted(folder.rglob("*"))
-    code = (
+    # What starts the tests in the background may have told its processes to ignore Ctrl-C.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += (
         f"from polytask.cli import app; import sys; app(['report', {str(folder)!r}, '--watch'], standalone_mode=False)"
     )
     code += "; assert not {'torch', 'transformers', 'uvicorn'} & set(sys.modules); print('done')"
