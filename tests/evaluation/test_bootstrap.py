@@ -13,7 +13,8 @@ from polytask.tasks import METRICS, TASKS
 TAGS = ["O", "O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 SPANS = ["", "1\tPER", "2\tPER", "2\tLOC\n1\tLOC"]
 CASES = [(level, metric) for level, table in METRICS.items() for metric in table if table[metric].interval]
-NUMERIC = ("pearson", "spearman", "mae", "quadratic_kappa")
+NUMERIC = ("pearson", "spearman", "mae", "quadratic_kappa", "loss")
+RANKS = ("recall@1", "recall@10")
 
 
 def samples(level: str, metric: str, generator: np.random.Generator, rows: int) -> list[list[Any]]:
@@ -23,6 +24,8 @@ def samples(level: str, metric: str, generator: np.random.Generator, rows: int) 
         if metric.startswith("span_"):
             return [[[*map(str, generator.choice(SPANS, n)), ""] for n in lengths] for _ in range(2)]
         return [[list(map(str, generator.choice(TAGS, n))) for n in lengths] for _ in range(2)]
+    if metric in RANKS:
+        return [[1.0] * rows, (1.0 + generator.integers(0, 20, size=rows)).tolist()]
     if metric in NUMERIC:
         return [(1000.0 + generator.integers(-3, 4, size=rows)).tolist() for _ in range(2)]
     return [list(map(str, generator.choice(list("abcd"), rows))) for _ in range(2)]
@@ -46,7 +49,7 @@ def agree(level: Literal["row", "word"], metric: str, truth: list[Any], found: l
 def test_every_metric_is_resampled() -> None:
     own = {level: [name for name in table if table[name].resampled] for level, table in METRICS.items()}
     assert own == {level: [name for name in table if table[name].interval] for level, table in METRICS.items()}
-    assert len(CASES) == 16
+    assert len(CASES) == 19
 
 
 @pytest.mark.parametrize(("level", "metric"), CASES)

@@ -68,6 +68,11 @@ def found_within(places: int) -> Metric:
     def resampled(truth: Sequence[float], predictions: Sequence[float]) -> Resampled:
         del truth
         found = (np.asarray(predictions, dtype=np.float64) <= places).astype(np.float64)
-        return lambda block: (block @ found) / block.sum(axis=1)
+
+        def of(block: Floats) -> Floats:
+            rows = block.sum(axis=1).astype(np.float64)
+            return np.divide(block @ found, rows, out=np.full(len(block), np.nan), where=rows > 0)
+
+        return of
 
     return Metric(measure, resampled=resampled)
