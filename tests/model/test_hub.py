@@ -27,7 +27,9 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_hub_that_does_not_answer_is_told_at_once(hub_cache: Path) -> None:
-    with pytest.raises(ModelError, match=rf"some/encoder: no folder .*{NOWHERE} cannot be reached .*give a folder"):
+    with pytest.raises(
+        ModelError, match=rf"some/encoder: no folder .*{NOWHERE} cannot be reached .*give the folder of an encoder"
+    ):
         at_hand("some/encoder")
     assert not hub_cache.exists()
 

@@ -218,7 +218,7 @@ def test_every_option_is_a_flag_that_tells_its_default(monkeypatch: pytest.Monke
     shown = CliRunner().invoke(app, ["serve", "--help"], color=False).output
     for name, field in ServeOptions.model_fields.items():
         line = next(line for line in shown.splitlines() if f"--{name.replace('_', '-')} " in line)
-        assert field.default is None or f"[default: ({field.default})]" in line, name
+        assert field.default is None or f"(default: {field.default})" in line, name
         default = f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
         row = next(
             line for line in page.splitlines() if f"`--{name.replace('_', '-')}`" in line and line.startswith("| `--")

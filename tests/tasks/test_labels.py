@@ -75,7 +75,7 @@ def test_an_empty_cell_is_not_labelled_whatever_the_type(cell: Any) -> None:
     ("cell", "word"), [("NA", "NA"), (" NA ", "NA"), (-1, -1), ("-1", -1), ("null", ["n/a", "null"])]
 )
 def test_words_that_the_options_name_are_not_labelled_whatever_the_type(cell: Any, word: Any) -> None:
-    for name, kind in TASKS.items():
+    for name, kind in ((name, kind) for name, kind in TASKS.items() if kind.Options.answers):
         options = kind.Options.model_validate({"type": name, "unlabelled": word})
         assert kind.read(options, {kind.columns(options)[-1]: cell, "tokens": ["a"]}, LabelStats()) is None, name
 
