@@ -35,7 +35,7 @@ def source_of(labels: list[str], tasks: str) -> Any:
     """Return a source: for each row the names of the tasks whose labels it carries, a letter each."""
     carries = {task: np.flatnonzero([task in row for row in labels]).astype(np.int32) for task in tasks}
     lengths = np.random.default_rng(len(labels)).integers(2, 60, len(labels)).astype(np.int32)
-    return Rows(tasks=tuple(tasks), lengths=lengths, carries=carries)
+    return Rows(tasks=tuple(tasks), lengths=lengths, carries=carries, drawn=carries)
 
 
 @dataclass(frozen=True)

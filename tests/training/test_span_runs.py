@@ -170,7 +170,7 @@ def test_an_extended_model_answers_as_before(run: Path, tiny: Path, tmp_path: Pa
 
 
 def test_other_programs_have_no_such_head(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="mentions: its head is 'pairs', which other programs do not have"):
+    with pytest.raises(ModelError, match="mentions: its type is 'spans', which other programs do not have"):
         pt.export(run, tmp_path / "hf", to="hf")
 
 
