@@ -101,7 +101,7 @@ def test_check_says_what_auto_became_and_why(
 def test_lower_layers_train_by_a_rate_that_decays_from_layer_to_layer(job: Job) -> None:
     for sharing in ({"strategy": "global"}, {"strategy": "partial", "shared_layers": 1}, {"strategy": "independent"}):
         assembly = built(job, sharing=sharing, train={**job(**AUTO)["train"], "layer_decay": 0.5})
-        optimizer = assembly.trainer(World(0, 1), None, Events(None)).optimizer
+        optimizer = assembly.trainer(World(0, 1), None, Events(None)).state.optimizer
         rates = {one: group["base_rate"] for group in optimizer.param_groups for one in group["params"]}
         top = assembly.config.train.learning_rate
         for name, parameter in assembly.model.named_parameters():
