@@ -65,8 +65,8 @@ def predict(
 ) -> None:
     """Answer texts: one JSON object a line, all tasks from one pass through the encoder."""
     del extension
+    from polytask.cli.label_file import read_labels
     from polytask.predict.columns import Columns
-    from polytask.predict.label_file import read_labels
     from polytask.predict.lines import answer_lines
 
     chosen = None if tasks is None else split_names(tasks)
