@@ -160,12 +160,16 @@ class Assembly:
 
     def collator(self) -> Collator:
         """Return what builds batches."""
-        masker = None
-        if any(task.mask_rate is not None for task in self.tasks.values()):
-            vocabulary = len(next(iter(self.model.word_embeddings().values())))
-            masker = Masker.of(self.tokenizer, vocabulary, self.config.train.seed)
         overhead = pass_overhead(self.device)
-        return Collator(self.tasks, pad_id(self.tokenizer), self.model.uses_type_ids, overhead, masker)
+        return Collator(self.tasks, pad_id(self.tokenizer), self.model.uses_type_ids, overhead, self._masker)
+
+    @cached_property
+    def _masker(self) -> Masker | None:
+        """What hides words, where a task guesses them."""
+        if all(task.mask_rate is None for task in self.tasks.values()):
+            return None
+        vocabulary = len(next(iter(self.model.word_embeddings().values())))
+        return Masker.of(self.tokenizer, vocabulary, self.config.train.seed)
 
     def scorer(self) -> Scorer:
         """Return what predicts and scores rows."""

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,25 @@ def test_whole_words_are_hidden_in_the_shares_of_bert(masker: Masker, minilm: st
     assert hidden_words / 400 == round(0.15 * (words.max() + 1))
     assert became["mask"] / total == pytest.approx(0.8, abs=0.02)
     assert became["other"] / total == pytest.approx(0.1, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "most"),
+    [
+        (["▁这家", "酒店", "的位置", "很好", "，", "服务", "也", "不错", "。"], 1),  # no spaces between words
+        (["▁映画", "は", "とても", "良", "かった", "。"], 1),
+        (["▁", *(f"ภ{number}" for number in range(19))], 3),  # Thai: a run of tokens that is no word
+        (["▁un", "believ", "ably", "▁quiet", "▁at", "▁night"], 3),
+    ],
+)
+def test_text_without_spaces_is_not_hidden_whole(tokens: list[str], most: int) -> None:
+    vocabulary = {token: index for index, token in enumerate(["<mask>", "</s>", *tokens])}
+    tokenizer: Any = SimpleNamespace(mask_token_id=0, all_special_ids=[0, 1], get_vocab=lambda: vocabulary)
+    masker = Masker.of(tokenizer, len(vocabulary), seed=3)
+    ids = [*(vocabulary[token] for token in tokens), 1]
+    hidden = [len(masker.hide(ids, 0.15, (0, 0, epoch)).places) for epoch in range(40)]
+    assert min(hidden) >= 1
+    assert max(hidden) <= most
 
 
 def test_what_is_hidden_is_a_function_of_seed_source_row_and_epoch(masker: Masker, minilm: str) -> None:

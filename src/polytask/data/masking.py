@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from polytask.data.words import begins_with_cjk
 from polytask.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 MASKED, REPLACED = 0.8, 0.1
 # How WordPiece writes what goes on with a word, and SentencePiece and byte-level tokenizers what begins one.
 _CONTINUES, _BEGINS = "##", ("\u2581", "\u0120")
+# A run of more tokens is no word, but text of a script without spaces, such as Thai, or Chinese in bytes.
+_MOST_TOKENS = 12
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Masker:
     Attributes:
         mask: the id of the token that hides another.
         special: by id, whether a token is none of a text.
-        continues: by id, whether a token goes on with the word of the one before.
+        continues: by id, whether a token goes on with the word of the one before. Chinese and Japanese tokens do not.
         seed: of the run.
     """
 
@@ -64,9 +67,11 @@ class Masker:
         special, continues = np.ones(vocabulary, np.bool_), np.zeros(vocabulary, np.bool_)
         tokens = {index: token for token, index in tokenizer.get_vocab().items() if index < vocabulary}
         begins = any(token.startswith(_BEGINS) for token in tokens.values())
+        none_of_text = frozenset(tokenizer.all_special_ids)
         for index, token in tokens.items():
-            special[index] = index in tokenizer.all_special_ids
-            continues[index] = not token.startswith(_BEGINS) if begins else token.startswith(_CONTINUES)
+            special[index] = index in none_of_text
+            goes_on = not token.startswith(_BEGINS) if begins else token.startswith(_CONTINUES)
+            continues[index] = goes_on and not begins_with_cjk(token.removeprefix(_CONTINUES))
         return cls(tokenizer.mask_token_id, special, continues, seed)
 
     def hide(self, ids: Sequence[int] | NDArray[Any], rate: float, seen: Sequence[int] = ()) -> Hidden:
@@ -88,6 +93,8 @@ class Masker:
     def _places(self, row: NDArray[np.int64], rate: float, generator: np.random.Generator) -> NDArray[np.int64]:
         text = ~self.special[row]
         first = text & ~(self.continues[row] & np.concatenate([[False], text[:-1]]))
+        word = np.where(text, first.cumsum(), 0)
+        first |= text & (np.bincount(word)[word] > _MOST_TOKENS)
         word = np.where(text, first.cumsum(), 0)
         count = int(first.sum())
         if not count:

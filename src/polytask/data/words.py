@@ -20,6 +20,11 @@ _ENDS_IN_CJK = re.compile(rf"[{_CJK}\u3000-\u303f\uff00-\uff65]$")
 _BEGINS_WITH_CJK = re.compile(rf"^[{_CJK}\u3000-\u303f\uff00-\uff65]")
 
 
+def begins_with_cjk(text: str) -> bool:
+    """Whether a text begins with a Chinese character, Japanese kana, or punctuation of these scripts."""
+    return _BEGINS_WITH_CJK.search(text) is not None
+
+
 def split_words(text: str) -> list[WordSpan]:
     """Cut a raw text into words: letters and digits, each punctuation mark, each Chinese character, URLs, @ and #.
 
@@ -58,7 +63,7 @@ def join_words(tokens: Sequence[str]) -> tuple[str, list[WordSpan]]:
     length = 0
     before = ""
     for token in tokens:
-        if parts and not (_ENDS_IN_CJK.search(before) and _BEGINS_WITH_CJK.search(token)):
+        if parts and not (_ENDS_IN_CJK.search(before) and begins_with_cjk(token)):
             parts.append(" ")
             length += 1
         words.append((length, length + len(token)))
