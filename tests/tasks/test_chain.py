@@ -260,3 +260,20 @@ def test_plain_tags_have_nothing_to_forbid() -> None:
     stats.labels.update(["NOUN", "VERB"])
     with pytest.raises(ValueError, match="plain tags may follow one another in any order"):
         fit.fit("it", options, stats)
+
+
+def test_a_rows_weight_is_the_weight_of_its_chain() -> None:
+    emissions, table = drawn(5)
+    tags = np.random.default_rng(6).integers(0, len(BIO), sum(LENGTHS)).tolist()
+    targets, outputs = chain_targets(tags), as_outputs(emissions, table).requires_grad_()
+    heavy, cuts, table_lines = [2.0, 1.0, 0.0, 0.5, 1.0, 2.0], np.cumsum([0, *LENGTHS]), outputs[sum(LENGTHS) :]
+    weights = torch.tensor(np.repeat(heavy, LENGTHS), dtype=torch.float32)
+    task = tagging(crf=True)
+    rows = [slice(cuts[at], cuts[at + 1]) for at in range(len(LENGTHS))]
+    alone = [task.loss(torch.cat([outputs[row], table_lines]), targets[row]) for row in rows]
+    expected = torch.stack([weight * loss for weight, loss in zip(heavy, alone, strict=True)]).sum()
+    found = task.weighed_loss(outputs, targets, weights)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    gradients = [torch.autograd.grad(one, outputs, retain_graph=True)[0] for one in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+    assert task.weighed_denominator(targets, weights) == pytest.approx(float(weights.sum()))

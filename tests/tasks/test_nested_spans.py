@@ -346,3 +346,23 @@ def test_memory_is_linear_in_the_length_of_a_text() -> None:
     assert tracemalloc.get_traced_memory()[1] < 64e6
     tracemalloc.stop()
     assert own._band(with_table(outputs, table)).shape == (words, longest * len(LABELS))  # pyright: ignore[reportPrivateUsage]
+
+
+def test_a_rows_weight_is_the_weight_of_its_spans() -> None:
+    found, (outputs, table) = task(), drawn(9)
+    cuts = np.cumsum([0, *LENGTHS])
+    kinds = [np.ones(length, np.int64) for length in LENGTHS]
+    spans = [[0, min(2, length), 1] if length else [] for length in LENGTHS]
+    targets = [
+        torch.from_numpy(found.word_targets(np.array(one, np.int64), kind))
+        for one, kind in zip(spans, kinds, strict=True)
+    ]
+    heavy = [2.0, 1.0, 0.0, 0.5, 2.0]
+    weights = torch.tensor(np.repeat(heavy, LENGTHS), dtype=torch.float32)
+    expected = sum(
+        weight * float(found.loss(with_table(outputs[cuts[at] : cuts[at + 1]], table), targets[at]))
+        for at, weight in enumerate(heavy)
+        if LENGTHS[at]
+    )
+    whole = found.weighed_loss(with_table(outputs, table), torch.cat(targets), weights)
+    assert float(whole) == pytest.approx(expected, rel=1e-5)

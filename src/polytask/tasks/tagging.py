@@ -57,8 +57,7 @@ class TaggingOptions(ChoiceOptions, WordOptions):
 
     @model_validator(mode="after")
     def _a_chain_has_its_own_loss_and_decoding(self) -> Self:
-        own = ("loss", "head", "class_weights", "label_smoothing", "label_weight")
-        beside = [name for name in own if getattr(self, name)]
+        beside = [name for name in ("loss", "head", "class_weights", "label_smoothing") if getattr(self, name)]
         if self.crf and beside:
             raise ValueError(
                 f"found crf and {' and '.join(beside)}; a chain has its own head, and a loss over whole rows; leave "

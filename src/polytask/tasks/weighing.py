@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 def weighed_loss(loss: Callable[..., Tensor], weights: Tensor | None, *tensors: Tensor) -> Tensor:
     """Return the summed loss of tensors that have a line for each target, each weighed by its row.
 
+    Lines behind those of the targets, which belong to a head as a whole (`Head.for_loss`), are given to every part.
+
     Args:
         weights: of the targets; None where each counts once.
     """
@@ -23,7 +25,11 @@ def weighed_loss(loss: Callable[..., Tensor], weights: Tensor | None, *tensors: 
         return loss(*tensors)
     import torch
 
-    parts = [weight * loss(*(tensor[chosen] for tensor in tensors)) for weight, chosen in _groups(weights)]
+    def lines(tensor: Tensor, chosen: Tensor) -> Tensor:
+        own = tensor[: len(chosen)][chosen]
+        return own if len(tensor) == len(chosen) else torch.cat([own, tensor[len(chosen) :]])
+
+    parts = [weight * loss(*(lines(tensor, chosen) for tensor in tensors)) for weight, chosen in _groups(weights)]
     return torch.stack(parts).sum() if parts else tensors[0].sum() * 0.0
 
 
