@@ -71,15 +71,7 @@ class World:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def gather(self, tensor: Tensor) -> list[Tensor]:
-        """Return every process's tensor of the same shape."""
-        if self.size == 1:
-            return [tensor]
-        found: list[object] = [None] * self.size
-        dist.all_gather_object(found, tensor)
-        return [item for item in found if isinstance(item, Tensor)]
-
-    def gather_objects(self, value: T) -> list[T]:
+    def gather(self, value: T) -> list[T]:
         """Return every process's value."""
         if self.size == 1:
             return [value]

@@ -20,7 +20,7 @@ from polytask.model.multitask import MultiTaskModel
 from polytask.model.parameters import gradient_groups, own_parameters, shared_parameters, top_group
 from polytask.tasks import Task
 from polytask.training.distribution import World
-from polytask.training.joined import StepRows, step_loss
+from polytask.training.joined import ComparedRows, step_loss
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ class Differentiator:
 
     def _shown(self, batches: Sequence[Batch]) -> list[Batch]:
         """Return a step's batches with what their losses compare them with."""
-        return StepRows(self.model, self.tasks, self.world, self.precision).shown(batches)
+        return ComparedRows(self.model, self.tasks, self.world, self.precision).shown(batches)
 
     def _mean(
         self, task: str, batch: Batch, denominator: float, errors: list[tuple[Tensor, Tensor]]

@@ -33,7 +33,7 @@ class _Part:
 
 
 @dataclass(frozen=True)
-class StepRows:
+class ComparedRows:
     """Shows the tasks whose loss compares rows those rows of a step that pass apart."""
 
     model: MultiTaskModel
@@ -75,7 +75,7 @@ class StepRows:
         if self.world.size == 1:
             return 0, list(own)
         kept = [_Part(*(None if one is None else one.cpu() for one in vars(part).values())) for part in own]  # type: ignore[arg-type]
-        found = self.world.gather_objects(kept)
+        found = self.world.gather(kept)
         parts = [part for one in found for part in one]
         return sum(len(one) for one in found[: self.world.rank]), parts
 
