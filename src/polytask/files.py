@@ -34,6 +34,15 @@ def parse_json(text: str | bytes) -> Any:  # noqa: ANN401
         raise ValueError("it is nested too deeply") from None
 
 
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of keys and values, as a hook of JSON's parser. Raises ValueError where a key stands twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice")
+    return found
+
+
 def read_json(path: Path) -> Any:  # noqa: ANN401
     """Read a JSON file that polytask wrote. Raises OutputError when it cannot be read, or was damaged."""
     try:

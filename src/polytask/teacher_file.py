@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from polytask.data.cache import file_digest
 from polytask.data.columns import Matrices
 from polytask.data.encode import Source
+from polytask.data.files import DataFile
+from polytask.data.readers import rows_of
 from polytask.data.rows import DataTable
 from polytask.errors import ConfigError, DataError
-from polytask.files import parse_json
+from polytask.options import FileOptions
 from polytask.tasks import Task
 
 # The column of a training row, and the key of a line, that say which line is about which row.
@@ -91,7 +92,9 @@ def read_teacher_file(place: str, path: Path, tasks: Mapping[str, Task]) -> File
     outputs: dict[str, dict[str, list[float]]] = {}
     keys: dict[str, None] = {}
     lines: dict[str, str] = {}
-    for where, line in _lines(path):
+    file = DataFile(path, FileOptions(format="jsonl"))
+    for number, line in rows_of(file):
+        where = file.place(number)
         if ID not in line or isinstance(line[ID], dict | list | None):
             raise DataError(f"{where}: no {ID!r}; each line has the {ID} of the training row that it answers")
         own = str(line[ID])
@@ -113,20 +116,3 @@ def read_teacher_file(place: str, path: Path, tasks: Mapping[str, Task]) -> File
         )
     common = tuple(name for name in tasks if name in outputs)
     return FileTeacher(place, str(path), file_digest(path), common, outputs)
-
-
-def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, text in enumerate(file, start=1):
-                if text.strip():
-                    where = f"{path}:{number}"
-                    try:
-                        line = parse_json(text)
-                    except ValueError as error:
-                        raise DataError(f"{where}: no JSON object: {error}") from None
-                    if not isinstance(line, dict):
-                        raise DataError(f"{where}: found {type(line).__name__}; each line is a JSON object")
-                    yield where, line
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from polytask.cli import app
 from polytask.config import validate
 from polytask.errors import ConfigError, DataError
 from polytask.tasks import TASKS, LabelStats
+from polytask.teacher_file import read_teacher_file
 from polytask.training.distribution import World
 from samples import corpus_rows, write_jsonl
 
@@ -136,7 +138,7 @@ def test_rows_without_an_answer_have_their_label_in_full(job: dict[str, Any], tm
         ({"id": "r1", "size": "tall"}, r"bad\.jsonl:2: task 'size': found 'tall'; an answer is a finite number"),
         ({"id": "r0", "kind": {"a": 1}}, r"bad\.jsonl:2: the id 'r0' stands in .*bad\.jsonl:1 already"),
         ({"kind": {"a": 1}}, r"bad\.jsonl:2: no 'id'"),
-        (["r1"], r"bad\.jsonl:2: found list; each line is a JSON object"),
+        (["r1"], r"bad\.jsonl:2: found list; expected one JSON object a line"),
     ],
 )
 def test_what_is_no_answer_is_refused_with_its_line(
@@ -145,6 +147,21 @@ def test_what_is_no_answer_is_refused_with_its_line(
     path = write_jsonl(tmp_path / "bad.jsonl", [{"id": "r0", "kind": {"a": 1}}, line])
     with pytest.raises(DataError, match=message):
         assemble(validate(taught(job, path)))
+
+
+def test_a_file_is_read_as_data_files_are(job: dict[str, Any], tmp_path: Path) -> None:
+    line = '{"id": "r0", "kind": {"a": 0.5, "b": 0.5}}\n'
+    (tmp_path / "plain.jsonl").write_text(line, "utf-8")
+    (tmp_path / "marked.jsonl").write_text("\ufeff" + line, "utf-8")
+    with gzip.open(tmp_path / "packed.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.write(line)
+    names = ("plain.jsonl", "marked.jsonl", "packed.jsonl.gz")
+    tasks = assemble(validate(job)).tasks
+    plain, *others = (read_teacher_file("train.teachers", tmp_path / name, tasks).outputs for name in names)
+    assert others == [plain, plain]
+    (tmp_path / "twice.jsonl").write_text('{"id": "r0", "kind": {"a": 0.5, "b": 0.5, "a": 0.5}}\n', "utf-8")
+    with pytest.raises(DataError, match=r"twice\.jsonl:1: .*the key 'a' stands twice"):
+        read_teacher_file("train.teachers", tmp_path / "twice.jsonl", tasks)
 
 
 def test_a_file_that_answers_nothing_here_is_refused(job: dict[str, Any], home: Path, tmp_path: Path) -> None:

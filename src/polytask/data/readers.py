@@ -13,6 +13,7 @@ from polytask.data.conll import read_conll, read_conllu
 from polytask.data.delimited import read_csv, read_tsv
 from polytask.data.files import DataFile, Remarks, require_file
 from polytask.errors import DataError, nearest
+from polytask.files import unique_keys
 from polytask.options import FileOptions, Format
 
 Numbered: TypeAlias = Iterator[tuple[int, dict[str, Any]]]
@@ -89,15 +90,7 @@ def _is_pair(value: Any) -> bool:  # noqa: ANN401
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], dict)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice")
-    return found
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+_DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 
 def _parse(file: DataFile, number: int, line: str) -> Any:  # noqa: ANN401

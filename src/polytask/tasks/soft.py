@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from polytask.errors import nearest
+from polytask.files import unique_keys
 from polytask.tasks.cells import brief
 from polytask.tasks.labels import label_text
 from polytask.terms import Label
@@ -36,7 +37,7 @@ def shares_in(value: Any) -> dict[str, float] | None:  # noqa: ANN401
     cell = value
     if isinstance(value, str) and value.lstrip()[:1] == "{":
         try:
-            value = json.loads(value)
+            value = json.loads(value, object_pairs_hook=unique_keys)
         except (ValueError, RecursionError):
             return None
     if not isinstance(value, Mapping):
