@@ -15,12 +15,12 @@ from polytask.data.tokens import Tokenization, TokenRow
 from polytask.data.windows import Long, WindowEngine, count_windows
 from polytask.errors import ConfigError, DataError, ModelError, OutputError, UserError, nearest
 from polytask.predict.asking import answer_questions, plan_questions, require_state
+from polytask.predict.labels import with_labels
 from polytask.predict.record import Query, Record, queries_of, shown
 from polytask.result import Result, listed
 from polytask.tabular import rows_in
 from polytask.tasks import Task
 from polytask.tasks.arrays import Outputs
-from polytask.tasks.matching import relabelled
 
 if TYPE_CHECKING:
     from polytask.model.multitask import MultiTaskModel
@@ -135,7 +135,7 @@ class Model(Result):
         Raises ConfigError naming what cannot be.
         """
         try:
-            return Model(relabelled(self.tasks, labels), self.tokens, self.engine, self.about)
+            return Model(with_labels(self.tasks, labels), self.tokens, self.engine, self.about)
         except ValueError as error:
             raise ConfigError(f"labels: {error}") from None
 

@@ -61,6 +61,17 @@ class Answering(ABC):
         del labels
         return outputs
 
+    def with_labels(self, labels: Mapping[Any, Any] | list[Any]) -> Self:
+        """Return the task with labels that are added or described anew, where its labels are texts.
+
+        Args:
+            labels: by label its text, or None for one that is taken out; or a list of names, which are texts as well.
+
+        Raises ValueError where that cannot be: fewer than two labels are left, or two have the same text.
+        """
+        del labels
+        raise ValueError("its labels are no texts; train it with `type: matching`")
+
     @property
     def gives_vectors(self) -> bool:
         """Whether an answer is a vector to compare texts by, and no label."""

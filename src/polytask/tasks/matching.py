@@ -18,7 +18,7 @@ from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import label_text
 from polytask.tasks.reader import Row
 from polytask.tasks.soft import shares_in
-from polytask.tasks.task import ON_DEV, Task
+from polytask.tasks.task import ON_DEV
 from polytask.terms import HeadSpec, Label
 
 if TYPE_CHECKING:
@@ -180,12 +180,9 @@ class Matching(Classification):
             sums[:trained], counts[:trained] = super().training_errors(logits, known)
         return sums, counts
 
-    def relabelled(self, labels: Mapping[str, str | None]) -> Matching:
-        """Return the task with labels that are added or described anew; those with None are taken out.
-
-        Raises ValueError where fewer than two are left, or two have the same text.
-        """
-        texts: dict[str, str | None] = {**dict(zip(self.classes, self.descriptions, strict=True)), **labels}
+    def with_labels(self, labels: Mapping[Any, Any] | list[Any]) -> Matching:
+        given = described({label: spelled(str(label)) for label in labels} if isinstance(labels, list) else labels)
+        texts: dict[str, str | None] = {**dict(zip(self.classes, self.descriptions, strict=True)), **given}
         kept = {label: text for label, text in texts.items() if text is not None}
         if len(kept) < 2:
             raise ValueError(f"{len(kept)} labels are left; a text is told from two labels or more")
@@ -233,29 +230,3 @@ def require_different(labels: Mapping[str, str]) -> None:
         other = known.setdefault(text.strip().casefold(), label)
         if other != label:
             raise ValueError(f"the labels {other!r} and {label!r} have the same text {text!r}; describe them otherwise")
-
-
-def relabelled(tasks: Mapping[str, Task], labels: Mapping[str, Any]) -> dict[str, Task]:
-    """Return tasks with labels added or described anew.
-
-    Args:
-        labels: for each task its labels with their texts; or those of the only task whose labels are texts.
-
-    Raises ValueError naming what cannot be.
-    """
-    matching = {name: task for name, task in tasks.items() if isinstance(task, Matching)}
-    if not matching:
-        raise ValueError("no task's labels are texts; train a task with `type: matching`")
-    whole = labels and all(isinstance(value, Mapping | list) for value in labels.values())
-    if not whole and len(matching) > 1:
-        raise ValueError(f"name the task: one of {', '.join(matching)}, and under it its labels")
-    found: dict[str, Task] = dict(tasks)
-    for name, given in (labels if whole else {next(iter(matching)): labels}).items():
-        if name not in matching:
-            raise ValueError(f"found {name!r}; tasks whose labels are texts: {', '.join(matching)}")
-        texts = {label: spelled(str(label)) for label in given} if isinstance(given, list) else given
-        try:
-            found[name] = matching[name].relabelled(described(texts))
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-    return found

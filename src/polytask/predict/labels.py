@@ -1,0 +1,33 @@
+"""Other labels than those of training, for tasks whose labels are texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from polytask.tasks import Task
+
+
+def with_labels(tasks: Mapping[str, Task], labels: Mapping[str, Any]) -> dict[str, Task]:
+    """Return tasks with labels added or described anew.
+
+    Args:
+        labels: for each task its labels with their texts; or those of the only task whose labels are texts.
+
+    Raises ValueError naming what cannot be.
+    """
+    described = {name: task for name, task in tasks.items() if task.label_texts}
+    if not described:
+        raise ValueError("no task's labels are texts; train a task with `type: matching`")
+    whole = labels and all(isinstance(value, Mapping | list) for value in labels.values())
+    if not whole and len(described) > 1:
+        raise ValueError(f"name the task: one of {', '.join(described)}, and under it its labels")
+    found = dict(tasks)
+    for name, given in (labels if whole else {next(iter(described)): labels}).items():
+        if name not in described:
+            raise ValueError(f"found {name!r}; tasks whose labels are texts: {', '.join(described)}")
+        try:
+            found[name] = described[name].with_labels(given)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return found
