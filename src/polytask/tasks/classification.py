@@ -59,6 +59,12 @@ class ClassificationOptions(ChoiceOptions):
 
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "micro_f1", "mcc")
 
+    def require_weights_of(self, classes: Sequence[str]) -> None:
+        """Raise ValueError unless weights by class, where they are given, are those of the classes of training rows."""
+        if isinstance(self.class_weights, dict) and set(self.class_weights) != set(classes):
+            odd = sorted(set(self.class_weights) ^ set(classes))
+            raise ValueError(f"class_weights and the labels differ in {odd}; labels: {', '.join(classes)}")
+
 
 @dataclass(frozen=True)
 class Classification(Choice):
@@ -108,9 +114,7 @@ class Classification(Choice):
         if len(classes) < 2:
             found = f"only the label {classes[0]!r}" if classes else "no label at all"
             raise ValueError(f"the training rows hold {found}; a classification needs at least two classes")
-        if isinstance(options.class_weights, dict) and set(options.class_weights) != set(classes):
-            odd = sorted(set(options.class_weights) ^ set(classes))
-            raise ValueError(f"class_weights and the labels differ in {odd}; labels: {', '.join(classes)}")
+        options.require_weights_of(classes)
         if options.positive not in (None, *classes):
             raise ValueError(
                 f"positive: found {options.positive!r}, which no training row has; labels: {', '.join(classes)}"

@@ -91,9 +91,7 @@ class Matching(Classification):
         if len(seen) < 2:
             found = f"only the label {seen[0]!r}" if seen else "no label at all"
             raise ValueError(f"the training rows hold {found}; labels are learned from one another: at least two")
-        if isinstance(options.class_weights, dict) and set(options.class_weights) != set(seen):
-            odd = sorted(set(options.class_weights) ^ set(seen))
-            raise ValueError(f"class_weights and the labels differ in {odd}; labels: {', '.join(seen)}")
+        options.require_weights_of(seen)
         classes = (*seen, *sorted(set(options.labels) - set(seen)))
         texts = tuple(options.labels.get(label) or spelled(label) for label in classes)
         require_different(dict(zip(classes, texts, strict=True)))
