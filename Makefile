@@ -6,7 +6,7 @@ BIN := .venv/bin
 # A CPU build of torch where one is found first; the constraints pin what was tested.
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup quickstart test check docs bench soak clean
+.PHONY: setup quickstart test check docs bench soak release-check clean
 
 setup: .venv/.ready
 
@@ -35,6 +35,9 @@ docs: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+release-check: setup
+	$(BIN)/python tools/release_check.py
 
 soak: setup
 	$(BIN)/python -m pytest -m soak
