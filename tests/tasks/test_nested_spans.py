@@ -6,6 +6,7 @@ import itertools
 import json
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,7 @@ def test_targets_are_the_spans_that_tokens_tell(label: list[str], data: st.DataO
     if words == [1] * len(words):
         assert kept == set(spans_of(label))
         scores = np.where(band == 1, 5.0, -5.0).astype(np.float32)
-        assert {span for span, _ in own._chosen(scores, places)} == kept  # pyright: ignore[reportPrivateUsage]
+        assert {span for span, _ in own._chosen(scores, places, 0.0)} == kept  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize("longest", [1, 3, 9])
@@ -218,6 +219,42 @@ def test_rows_are_answered_alike_in_any_company_and_as_they_are_shown() -> None:
     assert isinstance(together[3], list)
     assert found == {(span.label, span.first, span.end) for span in spans_of(together[3])}
     assert all(one["text"] == text[one["start"] : one["end"]] and 0.5 <= one["score"] <= 1 for one in shown)
+
+
+@given(seed=st.integers(0, 2**16), overlap=st.sampled_from(LEVELS))
+def test_the_threshold_is_the_best_one_on_dev(seed: int, overlap: str) -> None:
+    outputs, table = drawn(seed, [6] * 8)
+    own = task(overlap=overlap).with_learned({"pairs": table})
+    words = [[1] * 6] * 8
+    # Labels that go with the scores, so that there is something to find: what another threshold answers, and less.
+    labels = replace(own, cut=1.0).decode(outputs, words)
+    labels[::3] = [[""] * 6] * len(labels[::3])
+    found, notes = own.tuned(outputs, labels, words)
+    f1 = METRICS["word"]["span_f1"]
+
+    def score(cut: float | None) -> float:
+        return f1(labels, replace(own, cut=cut).decode(outputs, words)) or 0.0
+
+    if sum(len(spans_of(label)) for label in labels) < 10:
+        assert found.cut is None
+        assert "stays at 0.5" in notes[0]
+        return
+    assert score(found.cut) >= max(map(score, [None, *np.linspace(-2.9, 4.0, 40)])) - 1e-9
+    assert TASKS["spans"].from_json("it", json.loads(json.dumps(found.to_json()))).to_json() == found.to_json()
+    assert found.describe_tuned() == {"threshold": pytest.approx(1 / (1 + np.exp(-found.cut)), abs=1e-5)}
+    assert found.tuned(outputs, labels, words)[0].cut == found.cut
+
+
+def test_a_given_threshold_stays() -> None:
+    outputs, table = drawn(3)
+    own = task(threshold=0.8).with_learned({"pairs": table})
+    words = [[1] * length for length in LENGTHS]
+    assert own.tuned(outputs, [[""] * length for length in LENGTHS], words) == (own, [])
+    shown = [one for row in range(5) if LENGTHS[row] for one in own.format_prediction(
+        outputs[sum(LENGTHS[:row]) : sum(LENGTHS[: row + 1])], "abcdefg", [(at, at + 1) for at in range(LENGTHS[row])],
+        [1] * LENGTHS[row])]  # fmt: skip
+    assert shown
+    assert all(one["score"] >= 0.8 for one in shown)
 
 
 @given(pairs=st.lists(st.integers(1, 6).flatmap(lambda _: st.tuples(rows(), rows())), min_size=1, max_size=6))

@@ -118,14 +118,14 @@ def test_metrics_follow_the_scheme() -> None:
 
 
 def test_words_without_a_token_get_the_default_tag() -> None:
-    entities, plain = fit("B-PER", "O"), fit("NOUN", "NOUN", "VERB")
+    entities, plain = fit("B-PER", "O", decode="greedy"), fit("NOUN", "NOUN", "VERB")
     outputs = np.array([[0.0, 9, 0], [9, 0, 0]], np.float32)
     assert entities.decode(outputs, [[0, 1, 0], [1], []]) == [["O", "B-PER", "O"], ["O"], []]
     assert plain.decode(np.array([[0.0, 9]], np.float32), [[0, 1]]) == [["NOUN", "VERB"]]
 
 
 def test_words_that_share_a_token_go_on_with_its_entity_or_have_its_plain_tag() -> None:
-    entities, plain = fit("B-PER", "O"), fit("NOUN", "NOUN", "VERB")
+    entities, plain = fit("B-PER", "O", decode="greedy"), fit("NOUN", "NOUN", "VERB")
     outputs = np.array([[0.0, 9, 0], [9, 0, 0]], np.float32)
     assert entities.decode(outputs, [[1, 2, 2], [1, 2]]) == [["B-PER", "I-PER", "I-PER"], ["O", "O"]]
     assert plain.decode(np.array([[0.0, 9]], np.float32), [[0, 1, 2]]) == [["NOUN", "VERB", "VERB"]]
@@ -177,7 +177,7 @@ def test_balanced_weights_are_finite_for_tags_that_training_never_has() -> None:
 
 
 def test_presented_entities_have_offsets_and_mean_scores() -> None:
-    task = fit("B-PER", "O")
+    task = fit("B-PER", "O", decode="greedy")
     text, words = "Ann Lee left", [(0, 3), (4, 7), (8, 12)]
     outputs = np.array([[0.0, 20, 0], [0, 0, 20]], np.float32)
     found = task.format_prediction(outputs, text, words, [1, 1, 0])

@@ -78,9 +78,9 @@ CASES = {
         "tagging", [["B-PER", "I-PER", "B-LOC", "I-LOC"], ["B-PER", "B-PER", "B-LOC", "I-LOC"]], [],
         ["B-NEW", "B-LOC", "B-LOC", "B-LOC"], {"scheme": "bio", "class_weights": "balanced"},
     ),
-    "tagging by viterbi": Case(
+    "tagging, greedy": Case(
         "tagging", [["B-PER", "O", "B-PER", "I-PER"], ["O", "O", "B-LOC", "O"]], [], ["B-NEW", "O", "O", "O"],
-        {"decode": "viterbi"},
+        {"decode": "greedy"},
     ),
     "tagging plain": Case(
         "tagging", [["NOUN", "VERB", "NOUN", "NOUN"], ["X", "VERB", "X", "X"]],

@@ -46,7 +46,7 @@ def describe_fitted(tasks: Mapping[str, Task], answers: Mapping[str, Mapping[str
     for name, task in tasks.items():
         if task.fits_on_dev:
             told[name] = task.describe_tuned()
-            if task.options.calibrate:
+            if task.calibrates:
                 told[name]["ece"] = {
                     split: {"before": _error(task.uncalibrated(), found[name]), "after": _error(task, found[name])}
                     for split, found in answers.items()

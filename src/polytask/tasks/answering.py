@@ -215,6 +215,11 @@ class Answering(ABC):
         """Whether `tuned` has anything to do."""
         return False
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether `tuned` fits a temperature, which corrects probabilities."""
+        return False
+
     def tuned(
         self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
     ) -> tuple[Self, list[str]]:

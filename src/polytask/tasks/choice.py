@@ -75,6 +75,10 @@ class Choice(Task):
         return torch.zeros_like(counts).index_add(0, labels, missing), counts
 
     @property
+    def calibrates(self) -> bool:
+        return self.options.calibrate
+
+    @property
     def fits_on_dev(self) -> bool:
         return self.options.calibrate
 

@@ -267,6 +267,10 @@ class Multilabel(Task):
         return (self.temperature * (yes - no)).astype(np.float32)
 
     @property
+    def calibrates(self) -> bool:
+        return self.options.calibrate
+
+    @property
     def fits_on_dev(self) -> bool:
         return self.options.calibrate or self.options.threshold == "tuned"
 

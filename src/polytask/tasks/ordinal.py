@@ -288,6 +288,10 @@ class Ordinal(Task):
         return conditional(self.temperature * (yes - no)).astype(np.float32)
 
     @property
+    def calibrates(self) -> bool:
+        return self.options.calibrate
+
+    @property
     def fits_on_dev(self) -> bool:
         return self.options.calibrate
 

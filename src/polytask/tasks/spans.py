@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +16,15 @@ from pydantic import Field, model_validator
 
 from polytask.tasks.arrays import Floats, Outputs, rounded, sigmoid
 from polytask.tasks.bio import Span
+from polytask.tasks.cuts import Cuts, f1_cuts
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import says_nothing
 from polytask.tasks.nested import LEVELS, TokenPlaces, join_spans, relation, spans_of
 from polytask.tasks.reader import Row
 from polytask.tasks.span_scores import scores_of, table_shape
 from polytask.tasks.tag_decoding import own_words
-from polytask.tasks.task import BY_HEAD, Task
+from polytask.tasks.task import BY_HEAD, ON_DEV, Task
+from polytask.tasks.thresholds import LEAST_POSITIVE
 from polytask.tasks.word import Column, WordOptions
 from polytask.terms import HeadSpec, Label, WordSpan
 
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 # The share of the training rows' spans that the longest span covers, where it is not given.
 _COVERED = 0.995
+# The lowest threshold that is tried on dev: a probability of 0.05.
+_LEAST_CUT = math.log(0.05 / 0.95)
 # The score of a span that a teacher cannot have.
 _NEVER = -30.0
 
@@ -46,6 +51,9 @@ class SpansOptions(WordOptions):
         default="auto", description="how the spans that are answered may lie to one another; auto: as in training rows"
     )
     size: int = Field(default=64, ge=1, le=1024, description="what a word says as the first, or last, one of a span")
+    threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["tuned"] = Field(
+        default="tuned", description="probability from which a span is answered; tuned: the best one for F1 on dev"
+    )
 
     metrics: ClassVar[tuple[str, ...]] = ("span_f1", "span_precision", "span_recall")
     values_option: ClassVar[str] = "spans"
@@ -79,6 +87,8 @@ class Spans(Task):
     longest: int
     overlap: str
     table: str = field(default="", metadata=BY_HEAD)
+    # The score from which a span is answered; None: what the options say, or a probability of one half.
+    cut: float | None = field(default=None, metadata=ON_DEV)
 
     type_name = "spans"
     also_called = ("nested-ner", "nested-entities", "span", "span-classification", "overlapping-entities", "biaffine")
@@ -143,6 +153,8 @@ class Spans(Task):
         super().require_sound(learned)
         if self.longest < 1 or self.overlap not in LEVELS:
             raise ValueError(f"{self.name}: longest {self.longest}, overlap {self.overlap!r}")
+        if self.cut is not None and not math.isfinite(self.cut):
+            raise ValueError(f"{self.name}: cut {self.cut}")
         if self.table:
             _ = self._table
 
@@ -253,14 +265,25 @@ class Spans(Task):
             start = 0
             for row in words[len(found) : len(found) + rows]:
                 places = TokenPlaces.of(row)
-                chosen = self._chosen(scores[start : start + places.count], places)
+                chosen = self._chosen(scores[start : start + places.count], places, self._least)
                 found.append(join_spans((span for span, _ in chosen), len(row)))
                 start += places.count
         return found
 
-    def _chosen(self, scores: NDArray[np.float32], places: TokenPlaces) -> list[tuple[Span, float]]:
-        """Return a row's spans with their scores, the surest first; one that clashes with a surer one is left out."""
-        start, length, label = np.nonzero(scores > 0)
+    @property
+    def _least(self) -> float:
+        """The score from which a span is answered."""
+        if self.cut is not None:
+            return self.cut
+        fixed = 0.5 if self.options.threshold == "tuned" else self.options.threshold
+        return math.log(fixed / (1 - fixed))
+
+    def _chosen(self, scores: NDArray[np.float32], places: TokenPlaces, least: float) -> list[tuple[Span, float]]:
+        """Return a row's spans from a score on, the surest first; one that clashes with a surer one is left out.
+
+        So a higher `least` leaves out the last ones, and changes nothing about the others.
+        """
+        start, length, label = np.nonzero(scores >= least)
         values = scores[start, length, label]
         chosen: list[tuple[Span, float]] = []
         most = LEVELS.index(self.overlap)
@@ -282,11 +305,53 @@ class Spans(Task):
         places = TokenPlaces.of(has_token)
         ((_, scores),) = scores_of(outputs, [len(outputs)], self._table, self.longest)
         found: list[dict[str, Any]] = []
-        for span, score in sorted(self._chosen(scores, places), key=lambda one: (one[0].first, -one[0].end)):
+        for span, score in sorted(
+            self._chosen(scores, places, self._least), key=lambda one: (one[0].first, -one[0].end)
+        ):
             start, end = words[span.first][0], words[span.end - 1][1]
             sure = rounded(float(sigmoid(np.array([score], np.float64))[0]))
             found.append({"label": span.label, "start": start, "end": end, "text": text[start:end], "score": sure})
         return found
+
+    @property
+    def fits_on_dev(self) -> bool:
+        return self.options.threshold == "tuned"
+
+    def tuned(
+        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Self, list[str]]:
+        assert words is not None
+        if not self.fits_on_dev:
+            return self, []
+        plain = replace(self, cut=None)
+        found = list(plain._decided(outputs, labels, words))
+        total = sum(len(spans_of(label)) for label in labels if isinstance(label, list))
+        if total < LEAST_POSITIVE or not found:
+            reason = f"found {total} spans in the dev rows, and need {LEAST_POSITIVE}"
+            return plain, [f"threshold stays at 0.5: {reason if found else 'no span is likely enough'}"]
+        scores, right = zip(*found, strict=True)
+        cuts = Cuts.of(np.array(scores, np.float32), np.array(right, np.bool_))
+        (best,) = f1_cuts([replace(cuts, positive=total)], (0, 0, 0))
+        note = "the threshold was tuned on dev, so the dev scores are optimistic; those on test are not"
+        return replace(self, cut=max(float(cuts.at[best]), _LEAST_CUT)), [note]
+
+    def _decided(
+        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[float, bool]]:
+        """Yield the score of each span that a low threshold would answer, and whether it is right."""
+        at = 0
+        for rows, scores in scores_of(outputs, own_words(words), self._table, self.longest):
+            start = 0
+            for row, label in zip(words[at : at + rows], labels[at : at + rows], strict=True):
+                places = TokenPlaces.of(row)
+                true = set(spans_of(label)) if isinstance(label, list) else set[Span]()
+                for span, score in self._chosen(scores[start : start + places.count], places, _LEAST_CUT):
+                    yield score, span in true
+                start += places.count
+            at += rows
+
+    def describe_tuned(self) -> dict[str, Any]:
+        return {"threshold": rounded(float(sigmoid(np.array([self._least], np.float64))[0]))}
 
     def baseline(self, labels: Sequence[Label]) -> list[Label]:
         return [[""] * len(label) if isinstance(label, list) else [] for label in labels]

@@ -46,8 +46,8 @@ class TaggingOptions(ChoiceOptions, WordOptions):
     )
     decode: Literal["greedy", "viterbi"] | None = Field(
         default=None,
-        description="greedy: each word's best tag, mended; viterbi: the best sequence that the scheme allows, which "
-        "crf always takes",
+        description="viterbi (the default where tags mark entities): the best sequence that the scheme allows, which "
+        "crf always takes; greedy: each word's best tag, mended",
     )
     crf: bool = Field(default=False, description="learn which tag follows which: a linear chain over a text's words")
 
@@ -206,7 +206,7 @@ class Tagging(Choice):
 
     @cached_property
     def _decoding(self) -> Decoding:
-        if not self.options.crf and self.options.decode != "viterbi":
+        if not self.options.crf and (self.options.decode == "greedy" or not self.bio):
             return Greedy()
         scheme = scheme_transitions(self.tagset, bio=self.bio)
         if not self.options.crf:
