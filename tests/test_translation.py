@@ -18,8 +18,10 @@ import catalogues  # noqa: E402
 
 # These stay translated: a change of one of them in English needs the same change in Chinese.
 COMPLETE = {
-    "auto", "balancing", "comparison", "configuration", "data", "index", "predicting", "recipe", "relatedness",
-    "scheduling", "sharing", "start", "training",
+    "adding-tasks", "auto", "balancing", "comparison", "configuration", "data", "exporting", "extending", "index",
+    "onnx", "predicting", "python", "recipe", "relatedness", "reliability", "report", "scheduling", "serving",
+    "sharing", "shipping", "start", "tasks/embedding", "tasks/matching", "tasks/mlm", "tasks/ordinal",
+    "tasks/soft-labels", "tasks/spans", "tasks/tagging", "training", "tuning",
 }  # fmt: skip
 TIMES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "M": 10**6, "万": 10**4, "亿": 10**8}
 NUMBER = re.compile(r"(?<![\w.])(\d+(?:,\d{3})*(?:\.\d+)?)(?: ?(thousand|million|billion|万|亿))?")

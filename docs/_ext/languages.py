@@ -26,6 +26,8 @@ class ChineseByPairs(SearchChinese):
     """Every two neighbouring characters are a word, in the pages as in what is typed; no dictionary is needed."""
 
     lang = "zh"
+    # Sphinx 9 names the stemmer of the browser after the language; Latin words are stemmed as English.
+    language_name = "English"
     js_splitter_code = SPLIT_QUERY
 
     def split(self, input: str) -> list[str]:  # noqa: A002  # Sphinx's name
