@@ -159,6 +159,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "heads_1.3e-3": {"train": {"head_learning_rate": 1.325e-3}},
     "heads_5e-3": {"train": {"head_learning_rate": 5e-3}},
     "heads_1e-2": {"train": {"head_learning_rate": 1e-2}},
+    "rate_4.2e-4": {"train": {"learning_rate": 4.24e-4, "head_learning_rate": 7.5e-3}},
+    "rate_5.2e-4": {"train": {"learning_rate": 5.2e-4, "head_learning_rate": 7.5e-3}},
     "rate_2.1e-4": {"train": {"learning_rate": 2.1e-4, "head_learning_rate": 5.25e-3}},
     "rate_2.1e-4_rows_32": {"train": {"learning_rate": 2.1e-4, "head_learning_rate": 5.25e-3, "batch_size": 32}},
 }

@@ -3,8 +3,8 @@
     make release-check
     python tools/release_check.py --extras core onnx-runtime serve
 
-What is built lies in `dist/`, beside the list of what the extra `all` installs with its licences (`licences.md`) and as
-a CycloneDX document (`sbom.json`). Nothing is published. It takes a quarter of an hour, most of it spent on
+What is built lies in `dist/`. `build/` gets what the extra `all` installs, with its licences (`licences.md`) and as a
+CycloneDX document (`sbom.json`). Nothing is published. It takes a quarter of an hour, most of it spent on
 installing; packages come from where pip is told to find them.
 """
 
@@ -235,6 +235,7 @@ EXTRAS: Mapping[str, Extra] = {
 
 def list_packages(env: Environment, folder: Path, out: Path) -> None:
     """Write the packages of an environment with their licences; raise CheckFailed for one that is copyleft."""
+    out.mkdir(parents=True, exist_ok=True)
     tools = environment(folder, "licences", ["pip-licenses", "cyclonedx-bom"])
     python = str(env.path / "bin" / "python")
     command = ["--python", python, "--from", "mixed", "--with-urls"]
@@ -274,7 +275,8 @@ def main() -> int:
     """Run the checks; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--extras", nargs="+", choices=list(EXTRAS), default=list(EXTRAS))
-    parser.add_argument("--out", type=Path, default=ROOT / "dist")
+    parser.add_argument("--out", type=Path, default=ROOT / "dist", help="folder of the wheel and the sdist")
+    parser.add_argument("--lists", type=Path, default=ROOT / "build", help="folder of the lists of packages")
     options = parser.parse_args()
     began = time.monotonic()
 
@@ -293,8 +295,8 @@ def main() -> int:
                 EXTRAS[extra].attempt(env)
                 say(f"polytask{wanted} works in an empty environment")
                 if extra == "all":
-                    list_packages(env, folder, options.out)
-                    say(f"licences: {options.out / 'licences.md'}, packages: {options.out / 'sbom.json'}")
+                    list_packages(env, folder, options.lists.resolve())
+                    say(f"no copyleft licence; {options.lists}: licences.md, sbom.json")
                     say(audit(env, folder))
                 shutil.rmtree(env.path)
         except CheckFailed as error:

@@ -151,6 +151,7 @@ def test_a_missing_package_is_answered_with_its_install_command(folder: Path, ar
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_prediction_loads_no_training_code(folder: Path) -> None:
     code = (
         "import sys, polytask\n"

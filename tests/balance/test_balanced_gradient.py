@@ -189,7 +189,9 @@ def test_between_two_comparisons_the_last_weights_are_those_of_one_backward_pass
             assert close(gradient, gradients[parameter], 3e-5, 1e-2 * longest), (parameter, pieces)
 
 
-@pytest.mark.parametrize("name", ["global", "partial", "cascade"])
+@pytest.mark.parametrize(
+    "name", ["global", *(pytest.param(name, marks=pytest.mark.slow) for name in ("partial", "cascade"))]
+)
 def test_tasks_with_rows_of_their_own_are_weighed_alike(job: Job, name: str) -> None:
     assembly = build(job, name, shared=False)
     explicit = Explicit(assembly, batches_of(assembly))
@@ -198,6 +200,7 @@ def test_tasks_with_rows_of_their_own_are_weighed_alike(job: Job, name: str) -> 
     require_update(Method("nash_mtl"), explicit, batches_of(assembly, 3))
 
 
+@pytest.mark.slow
 def test_every_method_leaves_heads_and_own_parts_alone(job: Job) -> None:
     assembly = build(job)
     batches = batches_of(assembly)

@@ -31,8 +31,10 @@ def steps(run: Path) -> list[dict[str, Any]]:
         ({"method": "famo"}, {"gradient_accumulation_steps": 2}, True),
         ({"method": "nash_mtl"}, {"gradient_accumulation_steps": 2}, True),
         ({"method": "gradnorm"}, {"gradient_checkpointing": True}, True),
-        ({"method": "graddrop"}, {"precision": "bf16"}, False),
-        ({"method": "upgrad"}, {"precision": "bf16", "gradient_checkpointing": True}, True),
+        pytest.param({"method": "graddrop"}, {"precision": "bf16"}, False, marks=pytest.mark.slow),
+        pytest.param(
+            {"method": "upgrad"}, {"precision": "bf16", "gradient_checkpointing": True}, True, marks=pytest.mark.slow
+        ),
     ],
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else "",
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polytask.data import encode
@@ -197,6 +197,7 @@ def test_options_of_learning_read_and_tokenise_nothing_again(
     assert chosen.reading() != chosen.model_copy(update={"label": "text"}).reading()
 
 
+@settings(max_examples=30)
 @given(text=st.text(LETTERS, min_size=1, max_size=20))
 def test_any_text_has_its_special_tokens(text: str, tokenizer: Any) -> None:
     for given_text in (text, "", "\x00"):

@@ -65,6 +65,7 @@ def test_a_set_has_the_rows_that_its_description_counts(name: str, options: Buil
         assert all(stats.present == count for stats in table.label_stats.values())
 
 
+@pytest.mark.slow
 def test_intent_and_slots_of_snips_share_all_rows(options: Build, tokenizer: Any) -> None:
     tasks = tasks_of("snips", options)
     tables = read_tables(tasks)

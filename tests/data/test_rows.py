@@ -375,6 +375,7 @@ print(json.dumps([len(table.rows), anonymous() - before]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from /proc")
 def test_rows_are_not_held_in_memory(jsonl: Write) -> None:
     small = jsonl([{"text": "a", "label": "x"}] * 3000, "small.jsonl")  # the pools of whole batches

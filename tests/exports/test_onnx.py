@@ -160,6 +160,7 @@ def test_scores_are_those_of_the_model_in_torch(run: Path, exported: Path, home:
     assert "topics: outputs differ by at most" in card
 
 
+@pytest.mark.slow
 def test_without_data_the_corpus_is_compared(run: Path, tmp_path: Path) -> None:
     found = pt.export(run, tmp_path / "out", to="onnx", tasks=["topics", "match"])
     assert list(pt.load(tmp_path / "out").predict(["A film"])[0]) == ["topics"]

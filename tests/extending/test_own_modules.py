@@ -219,6 +219,7 @@ def test_a_model_answers_without_the_loss_and_the_optimizer(job: Job, own: Modul
     assert "loss" not in described["tasks"]["topic"]["options"]
 
 
+@pytest.mark.slow
 def test_a_module_as_a_head_is_exported_to_onnx(job: Job, own: ModuleType, tmp_path: Path) -> None:
     values = with_own(job, own)
     run = pt.train(values, tmp_path / "run")

@@ -269,7 +269,7 @@ def tables(draw: st.DrawFn) -> list[dict[str, Any]]:
     return rows
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(tables(), st.sampled_from(["csv", "tsv", "jsonl", "json"]))
 def test_what_is_written_for_any_table_passes_check_or_init_says_why(
     tmp_path_factory: pytest.TempPathFactory, tiny: Path, rows: list[dict[str, Any]], form: str

@@ -144,7 +144,7 @@ def test_readers_change_nothing_for_those_that_they_read(options: dict[str, Any]
             torch.testing.assert_close(together[task], alone[task], atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("detach", [True, False])
+@pytest.mark.parametrize("detach", [pytest.param(True, marks=pytest.mark.slow), False])
 @pytest.mark.parametrize("options", SHARINGS.values(), ids=SHARINGS)
 def test_gradients_are_those_of_the_computation_by_hand(options: dict[str, Any], detach: bool) -> None:
     specs = specs_of(CHAIN, detach)

@@ -59,7 +59,12 @@ def require_same_answers(whole: MultiTaskModel, *models: MultiTaskModel) -> None
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [(name, other) for name in SHARINGS for other in ("branches", "lora-branches", "ple")]
+    ("one", "other"),
+    [
+        pytest.param(name, other, marks=pytest.mark.slow if other != "branches" else ())
+        for name in SHARINGS
+        for other in ("branches", "lora-branches", "ple")
+    ],
 )
 def test_every_task_answers_as_its_source(one: str, other: str) -> None:
     models = source(SHARINGS[one], "x", 1), source(SHARINGS[other], "y", 2)

@@ -206,6 +206,7 @@ class Counting:
 COMPILED = {"lora": BRANCHED["branches-lora"], "mmoe": MIXTURES["mmoe"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", COMPILED.values(), ids=COMPILED)
 def test_a_compiled_model_is_one_graph_where_all_tasks_read_all_rows(options: dict[str, Any]) -> None:
     model = stack(options, "distilbert", seed=3)

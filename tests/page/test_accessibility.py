@@ -29,8 +29,11 @@ def browser() -> Iterator[Any]:
         yield browser
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
-@pytest.mark.parametrize("name", FOLDERS)
+# All pages have the colours of one sheet: that the others can be read in the dark is looked at with the slow tests.
+DARK = [pytest.param(name, "dark", 1280, marks=[pytest.mark.slow] if name != "run" else []) for name in FOLDERS]
+
+
+@pytest.mark.parametrize(("name", "scheme", "width"), [*((name, "light", 390) for name in FOLDERS), *DARK])
 def test_everyone_can_read_a_page(name: str, scheme: Any, width: int, browser: Any, tmp_path: Path) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page.goto(polytask.report(FOLDERS[name](tmp_path / "folder")).as_uri())

@@ -50,7 +50,7 @@ def browser() -> Iterator[Any]:
         yield browser
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [pytest.param(1280, marks=pytest.mark.slow), 390])
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_page_is_drawn_without_overlap_or_overflow(name: str, width: int, browser: Any, tmp_path: Path) -> None:
     path = polytask.report(FOLDERS[name](tmp_path / "folder"))

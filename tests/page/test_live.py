@@ -217,6 +217,7 @@ def test_a_taken_port_and_one_without_watch_are_errors(tmp_path: Path) -> None:
     assert "--port: found without --watch" in str(done.exception)
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_a_person_loses_neither_place_nor_opened_sections(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", 2, finished=False)

@@ -116,6 +116,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text("utf-8").split()[1]) * 4096
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_with_the_file(model: Model, said: list[str], tmp_path: Path) -> None:
     with (tmp_path / "in.txt").open("w", encoding="utf-8") as file:

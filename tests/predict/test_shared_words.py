@@ -127,6 +127,7 @@ def places_of(model: Model) -> list[Any]:
     return [[(one["label"], one["text"]) for one in said["places"]] for said in model.predict(raw_texts())]
 
 
+@pytest.mark.slow
 def test_a_place_is_one_entity_in_every_runtime_and_when_served(run: pt.Run, tmp_path: Path) -> None:
     expected = [[("LOC", place) for place in map("".join, PLACES) if place in text] for text in raw_texts()]
     assert places_of(run.model) == expected

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from searching import GRAFTING, without_times
 
@@ -48,6 +49,7 @@ def kill_when(ready: Callable[[], bool], command: list[str], folder: Path) -> bo
             time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_killed_search_ends_as_without_the_kills(searched: Searched, tmp_path: Path, quick_processes: None) -> None:
     values, found = searched
     config, out = tmp_path / "config.yaml", tmp_path / "out"

@@ -61,7 +61,7 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [pytest.param(1280, marks=pytest.mark.slow), 390])
 def test_all_answers_of_a_model_are_shown(width: int, client: httpx.Client, browser: Any) -> None:
     with opened(browser, client.base_url, width) as page:
         page.wait_for_selector("#choices input")
@@ -90,7 +90,7 @@ def test_all_answers_of_a_model_are_shown(width: int, client: httpx.Client, brow
         until(lambda: page.locator("#answers section").count() == 5)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_entities_are_marked_where_they_stand(scheme: str, serving: Any, stub: Any, browser: Any) -> None:
     with serving(stub) as client, opened(browser, client.base_url, 400, color_scheme=scheme) as page:
         ask(page, EMOJI)

@@ -208,6 +208,7 @@ def test_scores_of_a_folder_are_those_of_the_model(run: Path, tmp_path: Path) ->
     assert pt.report(run).is_file()
 
 
+@pytest.mark.slow
 def test_an_onnx_folder_answers_alike_with_other_labels_too(run: Path, tmp_path: Path) -> None:
     made = pt.export(run, tmp_path / "onnx", to="onnx")
     found, model = pt.load(next(iter(made.folders.values()))), pt.load(run)

@@ -337,6 +337,7 @@ def test_tags_are_refused_with_the_type_that_reads_them() -> None:
     assert kind.read(options, {"tokens": ["a", "b"], "spans": None}, LabelStats()) is None
 
 
+@pytest.mark.slow
 def test_memory_is_linear_in_the_length_of_a_text() -> None:
     words, longest = 20_000, 4  # of which a table of all pairs would have 400 million
     outputs, table = drawn(8, [words])

@@ -146,6 +146,7 @@ def test_sentence_transformers_equals_it(run: Path, tmp_path: Path) -> None:
     assert "the vector" in (made.folders["near"] / "README.md").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_onnx_and_int8_answer_alike(run: Path, tmp_path: Path) -> None:
     data = write_jsonl(tmp_path / "dev.jsonl", labelled(20, 40))
     answers = pt.load(run).predict(TEXTS)

@@ -132,6 +132,7 @@ def exported(run: Any, home: Path) -> dict[str, Path]:
     return {"onnx": home / "onnx", "int8": home / "int8"}
 
 
+@pytest.mark.slow
 def test_onnx_answers_as_torch_and_int8_keeps_the_laws(exported: dict[str, Path], home: Path) -> None:
     expected = pt.load(home / "run" / "model").predict(TEXTS)
     assert close(pt.load(exported["onnx"]).predict(TEXTS), expected)

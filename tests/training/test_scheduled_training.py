@@ -115,12 +115,17 @@ def test_a_gate_that_is_not_reached_may_end_the_run(job: Job, tmp_path: Path) ->
 @pytest.mark.parametrize(
     "schedule",
     [
-        SEQUENTIAL,
         {"strategy": "sequential", "freeze": 1, "restart": False},
-        {"strategy": "parallel", "proportions": "annealed"},
         {"strategy": "dynamic", "policy": "stop_and_go", "patience": 1},
-        {"strategy": "dynamic", "policy": "bandit", "window": 2},
-        {"strategy": "dynamic", "policy": "training_error"},
+        *(
+            pytest.param(schedule, marks=pytest.mark.slow)
+            for schedule in (
+                SEQUENTIAL,
+                {"strategy": "parallel", "proportions": "annealed"},
+                {"strategy": "dynamic", "policy": "bandit", "window": 2},
+                {"strategy": "dynamic", "policy": "training_error"},
+            )
+        ),
     ],
     ids=lambda schedule: "-".join(map(str, schedule.values())),
 )

@@ -57,6 +57,7 @@ def wait_for_end(folder: Path) -> None:
             time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_killed_search_has_the_same_trials(job: Job, tmp_path: Path, quick_processes: None) -> None:
     values = one_task(job, learning_rate=3e-3, epochs=6)
     config = tmp_path / "config.yaml"
@@ -82,6 +83,7 @@ def test_a_killed_search_has_the_same_trials(job: Job, tmp_path: Path, quick_pro
     assert ended(found) == ended(whole)
 
 
+@pytest.mark.slow
 def test_several_processes_train_what_one_does(job: Job, tmp_path: Path, quick_processes: None) -> None:
     values = one_task(job, learning_rate=3e-3)
     together = pt.tune(values, tmp_path / "out", search=RATE, trials=3, jobs=2)
