@@ -12,11 +12,15 @@ CHINESE = "zh_CN"
 GENERATED = "本页由程序从代码生成，只有英文版。"
 NOT_YET = "本页尚未翻译，以下为英文原文。"
 
+# Pairs that stand on no page are left out: they lie across two words, as 么续 in 怎么续训.
 SPLIT_QUERY = r"""
 var splitQuery = function (query) {
+  var index = typeof Search === "undefined" ? null : Search._index;
+  var known = function (pair) { return !index || pair in index.terms || pair in index.titleterms; };
   return (query.match(/[a-zA-Z0-9_]+|[\u3400-\u9fff]+/g) || []).flatMap(function (run) {
     if (run < "\u3400" || run.length < 3) return [run];
-    return Array.from({length: run.length - 1}, function (_, place) { return run.slice(place, place + 2); });
+    var pairs = Array.from({length: run.length - 1}, function (_, place) { return run.slice(place, place + 2); });
+    return pairs.some(known) ? pairs.filter(known) : pairs;
   });
 };
 """
