@@ -32,6 +32,7 @@ class ChineseByPairs(SearchChinese):
     lang = "zh"
     # Sphinx 9 names the stemmer of the browser after the language; Latin words are stemmed as English.
     language_name = "English"
+    stopwords = SearchChinese.stopwords | {"怎么", "怎样", "如何", "什么", "为什", "哪个", "哪些"}
     js_splitter_code = SPLIT_QUERY
 
     def split(self, input: str) -> list[str]:  # noqa: A002  # Sphinx's name
