@@ -6,7 +6,7 @@ BIN := .venv/bin
 # A CPU build of torch where one is found first; the constraints pin what was tested.
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup quickstart test test-all check docs bench soak release-check clean
+.PHONY: setup quickstart test test-all check docs docs-catalogues bench soak release-check clean
 
 setup: .venv/.ready
 
@@ -34,7 +34,12 @@ check: setup
 
 docs: setup
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	$(BIN)/python -m sphinx -q -W --keep-going -b html -D language=zh_CN docs docs/_build/html/zh_CN
 	@echo docs/_build/html/index.html
+
+# PAGES="tuning onnx" begins the translation of these pages.
+docs-catalogues: setup
+	$(BIN)/python tools/catalogues.py $(PAGES)
 
 bench: setup
 	$(BIN)/python -m benchmarks

@@ -1,4 +1,4 @@
-"""The site: `make docs` builds docs/_build/html, and takes every warning for an error."""
+"""The site: `make docs` builds docs/_build/html (English) and zh_CN in it, and takes every warning for an error."""
 
 from __future__ import annotations
 
@@ -13,10 +13,18 @@ project = "polytask"
 author = "the polytask developers"
 copyright = f"2026, {author}"  # noqa: A001  # Sphinx's name
 release = version = __version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "reference", "plain_pages"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "reference", "plain_pages", "languages"]
 html_theme = "furo"
 html_title = f"polytask {release}"
 html_theme_options = {"navigation_with_keys": True}
+html_static_path = ["_static"]
+templates_path = ["_templates"]
+html_sidebars = {
+    "**": [
+        "sidebar/brand.html", "sidebar/search.html", "language.html", "sidebar/scroll-start.html",
+        "sidebar/navigation.html", "sidebar/scroll-end.html",
+    ]
+}  # fmt: skip
 exclude_patterns = ["_build", "_ext", "locale"]
 source_suffix = {".md": "markdown"}
 root_doc = "index"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -56,8 +57,38 @@ def test_every_page_is_there_for_programs(site: Path) -> None:
     assert (site / "html" / "data.md").read_bytes() == (ROOT / "docs" / "data.md").read_bytes()
 
 
+def test_pages_are_there_in_chinese(tmp_path: Path) -> None:
+    """A few pages, without those made of the code: links to what is left out are not looked at here."""
+    pytest.importorskip("furo")
+    docs = tmp_path / "docs"
+    for part in ("_ext", "_static", "_templates", "locale"):
+        shutil.copytree(ROOT / "docs" / part, docs / part)
+    for page in ("conf.py", "start.md", "sharing.md", "tasks/ordinal.md"):
+        (docs / page).parent.mkdir(exist_ok=True)
+        shutil.copyfile(ROOT / "docs" / page, docs / page)
+    (docs / "index.md").write_text("# Contents\n\n```{toctree}\nstart\nsharing\ntasks/ordinal\nnew\n```\n", "utf-8")
+    (docs / "new.md").write_text("# A page of today\n", "utf-8")
+    options = ["language=zh_CN", "extensions=myst_parser,languages", "suppress_warnings=myst.xref_missing"]
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", *(f"-D{one}" for one in options),
+         "docs", "html"], cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    html = tmp_path / "html"
+    pages = {name: (html / f"{name}.html").read_text("utf-8") for name in ("start", "tasks/ordinal", "new")}
+    assert '<a href="../start.html" hreflang="en" lang="en">English</a>' in pages["start"]
+    assert '<a href="../../tasks/ordinal.html" hreflang="en" lang="en">English</a>' in pages["tasks/ordinal"]
+    assert '<section id="and-then">' in pages["start"]  # links from elsewhere hold in both languages
+    assert ["本页尚未翻译" in page for page in pages.values()] == [False, False, True]
+    index = json.loads((html / "searchindex.js").read_text("utf-8").removeprefix("Search.setIndex(").removesuffix(")"))
+    assert {"低秩", "秩增", "增量", "lora"} <= {*index["terms"]}
+    script = (html / "_static" / "language_data.js").read_text("utf-8")
+    named = script.split("window.Stemmer = ")[1].split(";")[0]
+    assert f"{named}=function" in script
+
+
 def test_every_page_of_the_docs_is_in_the_contents() -> None:
     contents = (ROOT / "docs" / "index.md").read_text("utf-8")
     pages = [page.relative_to(ROOT / "docs").with_suffix("").as_posix() for page in (ROOT / "docs").rglob("*.md")]
-    written = [page for page in pages if not page.startswith(("reference/", "_build/")) and page != "index"]
+    written = [page for page in pages if not page.startswith(("reference/", "_build/", "locale/")) and page != "index"]
     assert [page for page in written if f"\n{page}\n" not in contents] == []

@@ -20,7 +20,7 @@ HEAD = """# polytask
 
 def write(app: Sphinx, error: Exception | None) -> None:
     """Copy the sources of all pages, and list them with their first sentence."""
-    if error is not None or app.builder.name != "html":
+    if error is not None or app.builder.name != "html" or app.config.language != "en":
         return
     lines = [HEAD, "## Pages\n\n"]
     for name in sorted(app.env.found_docs):
