@@ -151,13 +151,14 @@ def test_a_token_that_words_share_is_one_decision() -> None:
     assert right.tolist() == [True, False]
 
 
+@pytest.mark.parametrize("decode", ["greedy", "viterbi"])
 @given(
-    st.lists(st.sampled_from([0, 1, 1, 2]), max_size=8),
-    st.lists(st.lists(st.sampled_from([-1.0, 0.0, 3.0]), min_size=5, max_size=5), min_size=9, max_size=9),
+    kinds=st.lists(st.sampled_from([0, 1, 1, 2]), max_size=8),
+    logits=st.lists(st.lists(st.sampled_from([-1.0, 0.0, 3.0]), min_size=5, max_size=5), min_size=9, max_size=9),
 )
-def test_scores_and_answers_see_the_same_entities(kinds: list[int], logits: list[list[float]]) -> None:
+def test_scores_and_answers_see_the_same_entities(decode: str, kinds: list[int], logits: list[list[float]]) -> None:
     """Orphan I- tags too, wherever words share tokens or have none."""
-    task = fit("B-PER", "B-LOC", "O")
+    task = fit("B-PER", "B-LOC", "O", decode=decode)
     kinds = [1, *kinds]
     outputs = np.array(logits[: kinds.count(1)], np.float32)
     words = [(2 * at, 2 * at + 1) for at in range(len(kinds))]
