@@ -96,6 +96,11 @@ class Answering(ABC):
         return {}
 
     @property
+    def decides_words_together(self) -> bool:
+        """Whether a word's answer depends on the outputs of its row's other words."""
+        return False
+
+    @property
     def typical_range(self) -> tuple[float, float] | None:
         """Where most numbers of the training rows lie; None where labels are no numbers."""
         return None

@@ -204,6 +204,10 @@ class Tagging(Choice):
         """The tag of a word that the tokenizer drops or cuts off: O, or the commonest tag."""
         return "O" if self.bio else self.tagset[self.counts.index(max(self.counts))]
 
+    @property
+    def decides_words_together(self) -> bool:
+        return not isinstance(self._decoding, Greedy)
+
     @cached_property
     def _decoding(self) -> Decoding:
         if not self.options.crf and (self.options.decode == "greedy" or not self.bio):
