@@ -26,22 +26,22 @@ class HeadForm:
 
     Attributes:
         dense, out: where the class that classifies texts keeps the dense layer, if it has one, and the output layer.
-        words: where the class that classifies words keeps its output layer; None where there is no such class.
         activation: of the dense layer, by its name in transformers.
-        poolings: those that the class that classifies texts has, with its own names for them.
         always: whether heads of words have the dense layer as well.
         norm: builds what normalises the activations, from the encoder's configuration.
         settings: what the encoder's configuration has to say for the family's own class to compute the same.
+        poolings: those that the class that classifies texts has, with its own names for them.
+        words: where the class that classifies words keeps its output layer; None where there is no such class.
     """
 
     dense: str | None = "classifier.dense"
     out: str = "classifier.out_proj"
-    words: str | None = "classifier"
     activation: str = "tanh"
-    poolings: Mapping[str, str] = field(default_factory=lambda: {"cls": "cls"})
     always: bool = False
     norm: Callable[[Any], nn.LayerNorm] | None = None
     settings: tuple[tuple[str, Any], ...] = ()
+    poolings: Mapping[str, str] = field(default_factory=lambda: {"cls": "cls"})
+    words: str | None = "classifier"
 
     def has_dense(self, spec: HeadSpec) -> bool:
         """Whether a head has the dense layer and what follows it."""
@@ -140,7 +140,7 @@ _GATED: dict[str, Any] = {
 }  # fmt: skip
 _BOTH = {"cls": "cls", "mean": "mean"}
 # Their classes for texts have no bias, and look for the last token by the id of padding.
-_DECODER = Family(**_GATED, decoder=True, head=HeadForm(None, "score", "score", poolings={}))
+_DECODER = Family(**_GATED, decoder=True, head=HeadForm(None, poolings={}, words="score"))
 
 _FAMILIES: dict[str, Family] = {
     "bert": Family(type_ids=True, head=HeadForm("bert.pooler.dense", "classifier")),
@@ -194,7 +194,7 @@ _FAMILIES: dict[str, Family] = {
     "t5gemma": T5GemmaFamily(**_GATED, head=HeadForm(None, poolings={}), alone="t5_gemma_module"),
     "qwen3": _DECODER,
     "llama": _DECODER,
-    "gemma3_text": Family(**_GATED, decoder=True, head=HeadForm(None, "score", None, poolings={})),
+    "gemma3_text": Family(**_GATED, decoder=True, head=HeadForm(None, poolings={}, words=None)),
 }
 FAMILIES = Table("encoder family", _FAMILIES, base=Family)
 

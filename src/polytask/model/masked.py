@@ -16,6 +16,8 @@ _PLACES = (
     ("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
     ("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"),
     ("head.dense", "head.norm", "decoder.bias"),
+    ("cls.predictions.transform.dense", "cls.predictions.transform.layer_norm", "cls.predictions.bias"),
+    ("predictions.dense", "predictions.LayerNorm", "predictions.bias"),
     ("lm_predictions.lm_head.dense", "lm_predictions.lm_head.LayerNorm", "lm_predictions.lm_head.bias"),
 )
 
