@@ -34,9 +34,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, list[str]], Activation]] =
     "modernbert, soft": ("modernbert", TREES["branches"] | {"kind": "soft"}, {"d": ["b"]}, "softmax"),
     "deberta-v2, branches": ("deberta-v2", TREES["branches"], {"b": ["a", "c"], "d": ["a", "b"]}, "softmax"),
     "albert, global": ("albert", TREES["global"], {"b": ["d"]}, "softmax"),
-    "gte, branches": ("gte", TREES["branches"], {}, "softmax"),
-    "t5gemma, lora": ("t5gemma", TREES["branches"] | {"kind": "lora"}, {}, "softmax"),
-    "gemma3_text, lora": ("gemma3_text", TREES["independent"] | {"kind": "lora"}, {"c": ["a"]}, "softmax"),
+    "gemma3_text, global": ("gemma3_text", TREES["global"], {"c": ["a"]}, "softmax"),
     "bert, mmoe": ("bert", MIXTURES["mmoe"], {"b": ["a"]}, "softmax"),
     "bert, ple": ("bert", MIXTURES["ple"], {}, "softmax"),
     "bert, shared heads": ("bert", TREES["branches"] | {"share_heads": (("b", "d"),)}, {}, "softmax"),
@@ -45,10 +43,12 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, list[str]], Activation]] =
 SIZES: tuple[tuple[list[int], int | None], ...] = (([0], None), ([8], 31), ([1, 5, 7], None), ([2, 3, 4, 6, 9], None))
 
 
-# They are drawn as one of the cases is: the same embeddings, or the same layers.
+# They are drawn as one of the cases is: the same embeddings, or rotary positions. A drawing takes half a minute.
 ALIKE = {
-    "camembert": "roberta", "ernie": "bert", "eurobert": "gte", "nomic_bert": "gte", "jina_embeddings_v3": "gte",
-    "ultrabert": "gemma3_text", "qwen3": "gemma3_text", "llama": "gemma3_text",
+    "camembert": "roberta", "ernie": "bert",
+    **dict.fromkeys(
+        ("eurobert", "nomic_bert", "gte", "jina_embeddings_v3", "ultrabert", "t5gemma", "qwen3", "llama"), "gemma3_text"
+    ),
 }  # fmt: skip
 
 

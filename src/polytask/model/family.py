@@ -60,6 +60,7 @@ class Family:
         head: what stands between a state and a task's outputs.
         offset: positions before that of the first token.
         decoder: whether it was made to continue texts, and is read as an encoder.
+        both_ways: the setting of a decoder's configuration that lets tokens read those behind them.
         one_set: whether all layers have one set of weights, so that tasks share all of them or none.
         since: a version of transformers that has the family.
         alone: the model type of the encoder on its own, where checkpoints hold more than it.
@@ -72,6 +73,7 @@ class Family:
     head: HeadForm = HeadForm()
     offset: int = 0
     decoder: bool = False
+    both_ways: str | None = None
     one_set: bool = False
     since: str = "5.10"
     alone: str | None = None
@@ -94,7 +96,7 @@ class Family:
 
     def is_causal(self, config: Any) -> bool:  # noqa: ANN401
         """Whether a token reads only those before it."""
-        return self.decoder and not getattr(config, "use_bidirectional_attention", False)
+        return self.decoder and not (self.both_ways and getattr(config, self.both_ways, False))
 
     def pooling(self, config: Any) -> str:  # noqa: ANN401
         """Return how token states become one where a task leaves it open."""
@@ -194,7 +196,12 @@ _FAMILIES: dict[str, Family] = {
     "t5gemma": T5GemmaFamily(**_GATED, head=HeadForm(None, poolings={}), alone="t5_gemma_module"),
     "qwen3": _DECODER,
     "llama": _DECODER,
-    "gemma3_text": Family(**_GATED, decoder=True, head=HeadForm(None, poolings={}, words=None)),
+    "gemma3_text": Family(
+        **_GATED,
+        decoder=True,
+        both_ways="use_bidirectional_attention",
+        head=HeadForm(None, poolings={}, words=None),
+    ),
 }
 FAMILIES = Table("encoder family", _FAMILIES, base=Family)
 
