@@ -67,41 +67,33 @@ def config(family: str, layers: int = 2, **more: Any) -> PretrainedConfig:
         case "deberta-v2":
             relative = {"relative_attention": True, "position_buckets": 8, "pos_att_type": ["p2c", "c2p"]}
             return DebertaV2Config(**{**small, "type_vocab_size": 2, **relative, **more})
-    return _later(family, small)
+        case _:
+            return _later(family, small)
 
 
 def _later(family: str, small: dict[str, Any]) -> PretrainedConfig:
     """Return the configuration of a family with rotary positions, or one that is a variant of another."""
     # Fewer keys than queries, heads that are no share of the width, a window that is shorter than texts.
     grouped = {**small, "num_key_value_heads": 2, "head_dim": 12}
-    window = {"sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"] * small["num_hidden_layers"]}
-    window["layer_types"] = window["layer_types"][: small["num_hidden_layers"]]
-    match family:
-        case "camembert":
-            return CamembertConfig(**small, type_vocab_size=1)
-        case "ernie":
-            return ErnieConfig(**small, use_task_id=True)
-        case "albert":
-            return AlbertConfig(**small, embedding_size=16)
-        case "eurobert":
-            return EuroBertConfig(**{**grouped, "num_key_value_heads": 2})
-        case "nomic_bert":
-            return NomicBertConfig(**small)
-        case "gte":
-            return GteConfig(**small, type_vocab_size=2)
-        case "jina_embeddings_v3":
-            return JinaEmbeddingsV3Config(**small)
-        case "ultrabert":
-            return UltrabertConfig(**{**grouped, **window})
-        case "t5gemma":
-            return _of_pair(T5GemmaModuleConfig(**grouped, **window, query_pre_attn_scalar=12)).encoder
-        case "qwen3":
-            return Qwen3Config(**grouped, **window, use_sliding_window=True)
-        case "llama":
-            return LlamaConfig(**grouped)
-        case "gemma3_text":
-            return Gemma3TextConfig(**grouped, **window, query_pre_attn_scalar=12)
-    raise ValueError(family)
+    kinds = ["sliding_attention", "full_attention"] * small["num_hidden_layers"]
+    window = {**grouped, "sliding_window": 6, "layer_types": kinds[: small["num_hidden_layers"]]}
+    known: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
+        "camembert": (CamembertConfig, {**small, "type_vocab_size": 1}),
+        "ernie": (ErnieConfig, {**small, "use_task_id": True}),
+        "albert": (AlbertConfig, {**small, "embedding_size": 16}),
+        "eurobert": (EuroBertConfig, grouped),
+        "nomic_bert": (NomicBertConfig, small),
+        "gte": (GteConfig, {**small, "type_vocab_size": 2}),
+        "jina_embeddings_v3": (JinaEmbeddingsV3Config, small),
+        "ultrabert": (UltrabertConfig, window),
+        "t5gemma": (T5GemmaModuleConfig, {**window, "query_pre_attn_scalar": 12}),
+        "qwen3": (Qwen3Config, {**window, "use_sliding_window": True}),
+        "llama": (LlamaConfig, grouped),
+        "gemma3_text": (Gemma3TextConfig, {**window, "query_pre_attn_scalar": 12}),
+    }
+    kind, values = known[family]
+    found = kind(**values)
+    return _of_pair(found).encoder if family == "t5gemma" else found
 
 
 def _of_pair(config: PretrainedConfig) -> Any:

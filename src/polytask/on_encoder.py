@@ -26,8 +26,9 @@ def on_encoder(tasks: Mapping[str, Task], config: Any) -> dict[str, Task]:  # no
     for name, task in tasks.items():
         if task.mask_rate is not None and family.is_causal(config):
             raise ConfigError(
-                f"tasks.{name}.type: found {task.type_name}, and {config.model_type} reads from left to right: no token "
-                "knows what stands behind a hidden word; leave the task out, or choose an encoder that reads both ways",
+                f"tasks.{name}.type: found {task.type_name}, and {config.model_type} reads from left to right: no "
+                "token knows what stands behind a hidden word; leave the task out, or choose an encoder that reads both "
+                "ways",
                 option=("tasks", name),
             )
         try:
@@ -70,7 +71,9 @@ def decoder_choices(tasks: Mapping[str, TaskOptions], config: Any) -> tuple[Reso
 
 
 def encoder_notes(
-    tasks: Mapping[str, Task], config: Any, tokenizer: PreTrainedTokenizerBase  # noqa: ANN401
+    tasks: Mapping[str, Task],
+    config: Any,  # noqa: ANN401
+    tokenizer: PreTrainedTokenizerBase,
 ) -> list[DataWarning]:
     """Say what a person should know of how an encoder is read."""
     found: list[DataWarning] = []

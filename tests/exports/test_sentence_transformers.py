@@ -19,7 +19,9 @@ from stacks import TREES
 TEXTS = [row["text"] for row in corpus_rows(8)]
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "deberta-v2", "nomic_bert", "qwen3", "gemma3_text"])
+@pytest.mark.parametrize(
+    "family", ["bert", "roberta", "distilbert", "deberta-v2", "nomic_bert", "qwen3", "gemma3_text"]
+)
 def test_encode_returns_the_logits(family: str, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the package warns of when it is imported

@@ -281,5 +281,7 @@ def test_poolings_heads_and_rules_are_tables_too() -> None:
     torch.testing.assert_close(pooled, torch.stack([states[0, 1], states[1, 2]]))
     task = {"type": "classification", "pooling": "end", "data": {"train": []}}
     assert validate(values(tasks={"a": task})).tasks["a"].pooling == "end"
-    with pytest.raises(ConfigError, match=r"tasks\.a\.pooling: found 'lst'; accepted: auto, cls, end, last, mean; .*'last'"):
+    with pytest.raises(
+        ConfigError, match=r"tasks\.a\.pooling: found 'lst'; accepted: auto, cls, end, last, mean; .*'last'"
+    ):
         validate(values(tasks={"a": {**task, "pooling": "lst"}}))

@@ -200,7 +200,7 @@ def edited(folder: Path, edit: Edit) -> Path:
 HOSTILE: dict[str, tuple[str, Edit, str]] = {
     "other family": ("t5gemma", lambda told: told.update(model_type="t5gemma2"), "the family 't5gemma2' is not supp"),
     "another's layers": ("qwen3", lambda told: told.update(model_type="llama"), "hold unknown|lack"),
-    "a decoder elsewhere": ("llama", lambda told: told.update(is_encoder_decoder=True), "is_encoder_decoder: found true"),
+    "a pair elsewhere": ("llama", lambda told: told.update(is_encoder_decoder=True), "is_encoder_decoder: found true"),
     "attention of its part": ("t5gemma", lambda told: told["encoder"].update(_attn_implementation="evil/kernel"),
                               "encoder: _attn_implementation: found 'evil/kernel', which would be loaded as code"),
     "size of its part": ("t5gemma", lambda told: told["encoder"].update(num_hidden_layers=10**6), "encoder: num_hidd"),

@@ -72,8 +72,8 @@ def export_notes(bundle: Bundle) -> list[DataWarning]:
         notes.append(
             DataWarning(
                 "export --to hf",
-                f"{', '.join(averaging)}: written for sentence-transformers, since the family's own class for texts has "
-                "another head",
+                f"{', '.join(averaging)}: written for sentence-transformers, since the family's own class for texts "
+                "has another head",
             )
         )
     elif averaging:
