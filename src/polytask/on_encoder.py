@@ -27,8 +27,8 @@ def on_encoder(tasks: Mapping[str, Task], config: Any) -> dict[str, Task]:  # no
         if task.mask_rate is not None and family.is_causal(config):
             raise ConfigError(
                 f"tasks.{name}.type: found {task.type_name}, and {config.model_type} reads from left to right: no "
-                "token knows what stands behind a hidden word; leave the task out, or choose an encoder that reads both "
-                "ways",
+                "token knows what stands behind a hidden word; leave the task out, or choose an encoder that reads "
+                "both ways",
                 option=("tasks", name),
             )
         try:

@@ -37,7 +37,8 @@ from stacks import (
 )
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in LAYERED} | {
-    "deberta-v2 convolved": ("deberta-v2", {"conv_kernel_size": 3})
+    "deberta-v2 convolved": ("deberta-v2", {"conv_kernel_size": 3}),
+    "gemma3_text both ways": ("gemma3_text", {"use_bidirectional_attention": True}),
 }
 FORMS = ("copy", "lora", "adapter")  # soft parts are copies in every pass (test_soft.py)
 ALL_TREES = [pytest.param({"strategy": "global"}, id="global")] + [

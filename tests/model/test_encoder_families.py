@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModel
 
-from families import CONFIGS, built
+from families import CONFIGS, LAYERED, built
+from plain_models import bundle
+from polytask.artifact.folder import load_bundle, save_bundle
 from polytask.errors import ModelError
 from polytask.model.cpu_kernels import Dropout, keep_rounded
 from polytask.model.encoder import Backbone, Encoder
@@ -17,6 +20,7 @@ from polytask.model.family import FAMILIES
 from polytask.model.loading import load_config, locate
 from polytask.sharing import Sharing
 from polytask.sharing.plan import global_plan
+from stacks import READS, TREES, batch_of, takes_types
 
 ONE = Sharing(global_plan(["a"], 2))
 
@@ -60,6 +64,19 @@ def test_padding_never_changes_a_state(family: str) -> None:
         mask = torch.nn.functional.pad(torch.ones_like(ids), (0, 6))
         padded = encoder(encoder.embed(wide), mask, torch.zeros_like(wide), one).states
     torch.testing.assert_close(padded[:, :9], bare, atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "gemma3_text both ways"])
+def test_a_models_folder_is_read_as_it_was_written(family: str, tmp_path: Path) -> None:
+    name, *ways = family.split(" ", 1)
+    more = {"use_bidirectional_attention": True} if ways else {}
+    written = bundle(TREES["branches" if name in LAYERED else "global"], name, pooling="last", **more)
+    save_bundle(tmp_path / "model", written)
+    read = load_bundle(tmp_path / "model")
+    given = batch_of(*READS, type_ids=takes_types(name))
+    with torch.inference_mode():
+        expected, found = written.model(given), read.model(given)
+    assert all(torch.equal(found[task], outputs) for task, outputs in expected.items())
 
 
 def has_plain_norm(encoder: Encoder) -> bool:

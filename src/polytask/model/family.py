@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -120,11 +120,13 @@ class T5GemmaFamily(Family):
         from transformers import T5GemmaEncoderModel
         from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
 
+        alone: Any = T5GemmaEncoder
+        pair: Any = T5GemmaEncoderModel
         loading = {key: value for key, value in _LOADING.items() if key != "trust_remote_code"}  # no class to choose
         if config.model_type == self.alone:
-            return T5GemmaEncoder.from_pretrained(location, config=config, **loading, **options)
+            return alone.from_pretrained(location, config=config, **loading, **options)
         config.is_encoder_decoder = False
-        whole, report = T5GemmaEncoderModel.from_pretrained(location, config=config, **loading, **options)
+        whole, report = pair.from_pretrained(location, config=config, **loading, **options)
         own = ("encoder.", "model.encoder.")
         odd = [name for name in report["unexpected_keys"] if name.startswith(own)]
         return whole.encoder, {**report, "unexpected_keys": [name.removeprefix("model.") for name in odd]}
@@ -137,12 +139,10 @@ class T5GemmaFamily(Family):
 
 _ROBERTA = Family(type_ids=False, offset=2)
 # RMS norms before the two halves of a layer, rotary positions, a gated feed-forward.
-_GATED: dict[str, Any] = {
-    "type_ids": False, "layers": ("", "layers"), "outputs": ("self_attn.o_proj", "mlp.down_proj"),
-}  # fmt: skip
+_GATED = Family(type_ids=False, layers=("", "layers"), outputs=("self_attn.o_proj", "mlp.down_proj"))
 _BOTH = {"cls": "cls", "mean": "mean"}
 # Their classes for texts have no bias, and look for the last token by the id of padding.
-_DECODER = Family(**_GATED, decoder=True, head=HeadForm(None, poolings={}, words="score"))
+_DECODER = replace(_GATED, decoder=True, head=HeadForm(None, poolings={}, words="score"))
 
 _FAMILIES: dict[str, Family] = {
     "bert": Family(type_ids=True, head=HeadForm("bert.pooler.dense", "classifier")),
@@ -185,22 +185,24 @@ _FAMILIES: dict[str, Family] = {
         head=HeadForm("albert.pooler", "classifier"),
         one_set=True,
     ),
-    "eurobert": Family(
-        **_GATED,
-        head=HeadForm("dense", "classifier", activation="gelu", poolings={"cls": "bos", "mean": "mean"}),
+    "eurobert": replace(
+        _GATED, head=HeadForm("dense", "classifier", activation="gelu", poolings={"cls": "bos", "mean": "mean"})
     ),
-    "nomic_bert": Family(**{**_GATED, "type_ids": True}, head=HeadForm("nomic_bert.pooler.dense", "classifier")),
-    "gte": Family(**{**_GATED, "type_ids": True}, head=HeadForm("gte.pooler.dense", "classifier"), since="5.23"),
+    "nomic_bert": replace(_GATED, type_ids=True, head=HeadForm("nomic_bert.pooler.dense", "classifier")),
+    "gte": replace(_GATED, type_ids=True, head=HeadForm("gte.pooler.dense", "classifier"), since="5.23"),
     "jina_embeddings_v3": Family(type_ids=False, layers=("", "layers"), outputs=("self_attn.o_proj", "mlp.fc2")),
-    "ultrabert": Family(**_GATED, head=HeadForm(None, "classifier", poolings=_BOTH), since="5.23"),
-    "t5gemma": T5GemmaFamily(**_GATED, head=HeadForm(None, poolings={}), alone="t5_gemma_module"),
+    "ultrabert": replace(_GATED, head=HeadForm(None, "classifier", poolings=_BOTH), since="5.23"),
+    "t5gemma": T5GemmaFamily(
+        type_ids=False,
+        layers=_GATED.layers,
+        outputs=_GATED.outputs,
+        head=HeadForm(None, poolings={}),
+        alone="t5_gemma_module",
+    ),
     "qwen3": _DECODER,
     "llama": _DECODER,
-    "gemma3_text": Family(
-        **_GATED,
-        decoder=True,
-        both_ways="use_bidirectional_attention",
-        head=HeadForm(None, poolings={}, words=None),
+    "gemma3_text": replace(
+        _DECODER, both_ways="use_bidirectional_attention", head=HeadForm(None, poolings={}, words=None)
     ),
 }
 FAMILIES = Table("encoder family", _FAMILIES, base=Family)
