@@ -225,5 +225,6 @@ def test_the_encoder_of_a_pair_is_taken_and_its_decoder_left(tmp_path: Path) -> 
     assert found.config.model_type == "t5_gemma_module"
     assert found.config.attention_dropout == 0.25
     assert all(torch.equal(value, both.encoder.state_dict()[name]) for name, value in found.model.state_dict().items())
+    assert Backbone.load(str(saved(tmp_path / "bytes", "t5gemma"))).layers == 2  # of another vocabulary
     both.encoder.save_pretrained(tmp_path / "alone")
     assert Backbone.load(str(tmp_path / "alone")).layers == 2
