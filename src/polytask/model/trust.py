@@ -196,7 +196,8 @@ def require_sizes(settings: Mapping[str, Any], shapes: Mapping[str, Sequence[int
     known = {size for shape in shapes.values() for size in shape}
     inner = settings.get("encoder")
     if isinstance(inner, Mapping):  # of a checkpoint that holds a decoder as well
-        return require_sizes(inner, shapes, f"{place}: encoder")
+        require_sizes(inner, shapes, f"{place}: encoder")
+        return
     for key in _SIZES:
         if key in settings and settings[key] not in known:
             raise ModelError(
