@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from families import WORDS, original
+from families import CONFIGS, WORDS, original
 from polytask.data.batch import Batch, Chunk, TaskRows
 from polytask.model.adapters import Adapter, BottleneckAdapter
 from polytask.model.branches import AdapterLayer, CopiedLayer
@@ -85,7 +85,8 @@ def stack(
         seed: of what makes all copies, adapters and gates differ; None leaves them as they are built.
         specs: what the tasks ask of their heads.
     """
-    found = sharing if isinstance(sharing, Sharing) else sharing_of(sharing)
+    one_set = FAMILIES[family].one_set
+    found = sharing if isinstance(sharing, Sharing) else sharing_of(sharing, layers=1 if one_set else LAYERS)
     layers = found.mixing.from_layer if found.mixing is not None else found.plan.layers
     torch.manual_seed(0)
     heads = {task: specs[task] for task in found.plan.tasks}
@@ -150,7 +151,7 @@ def batch_of(*reads: Mapping[str, Sequence[int]], type_ids: bool = True) -> Batc
 
 def takes_types(family: str) -> bool:
     """Whether batches of a family have token type ids."""
-    return FAMILIES[family].type_ids
+    return FAMILIES[family].takes_types(CONFIGS[family])
 
 
 def heads_on(model: MultiTaskModel, task: str, states: Sequence[Tensor], given: Batch) -> Tensor:

@@ -41,6 +41,7 @@ from polytask.model.loading import at_hand, load_tokenizer, locate, pad_id
 from polytask.model.masked import take_pretrained
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.parameters import sharing_tasks
+from polytask.on_encoder import decoder_choices, encoder_notes, on_encoder, require_one_set
 from polytask.schedule import Schedule, Workload, require_reachable, waves
 from polytask.sharing import SharingPolicy
 from polytask.tasks import TASKS, Task, head_specs, require_readable
@@ -245,28 +246,18 @@ def assemble(config: Config) -> Assembly:
         tables = read_tables(config.tasks)
     torch.manual_seed(config.train.seed)  # the heads' first weights
     backbone = Backbone.load(location, config.train.attention_dropout)
+    require_one_set(config.sharing.strategy != "global", backbone.family, "sharing.strategy")
     if config.max_tokens > backbone.longest:
         raise ConfigError(
             f"max_tokens: found {config.max_tokens}, and {config.encoder} reads at most {backbone.longest} tokens"
         )
     sharing = config.sharing.build(list(config.tasks), backbone.layers)
-    tables = replace(tables, tasks=on_encoder(tables.tasks, int(backbone.config.hidden_size)))
+    tables = replace(tables, tasks=on_encoder(tables.tasks, backbone.config))
     heads = head_specs(tables.tasks)
     require_shareable(sharing.heads, tables.tasks, heads)
     model = MultiTaskModel(backbone, sharing, heads)
     take_pretrained(model, location)
     return compose(config, tables, tokenizer, model, device)
-
-
-def on_encoder(tasks: Mapping[str, Task], width: int) -> dict[str, Task]:
-    """Return the tasks on an encoder whose states have so many numbers. Raises ConfigError where one does not fit."""
-    found: dict[str, Task] = {}
-    for name, task in tasks.items():
-        try:
-            found[name] = task.on_encoder(width)
-        except ValueError as error:
-            raise ConfigError(f"tasks.{name}.{error}", option=("tasks", name)) from None
-    return found
 
 
 def _compares(balance: BalanceOptions) -> int | None:
@@ -284,6 +275,7 @@ def compose(
 ) -> Assembly:
     """Build a run around a model, up to step 0. Raises a UserError for everything that can be wrong with the input."""
     train, choices = resolve_rates(config.train, int(model.config.hidden_size), int(model.config.num_hidden_layers))
+    choices = (*choices, *decoder_choices(config.tasks, model.config))
     config = config.model_copy(update={"train": train})
     build_optimizer(model, train)  # whether it can be built
     for task in tables.tasks.values():
@@ -332,6 +324,7 @@ def compose(
     notes = (*tables.notes, *truncation_warnings(sources, config.max_tokens), *shared_tokens)
     unknown = tokenizer.unk_token_id
     notes = (*notes, *unknown_warnings(sources, unknown if isinstance(unknown, int) else None, tokens))
+    notes = (*encoder_notes(tables.tasks, model.config, tokenizer), *notes)
     if extended is not None:
         notes = (*extended.notes, *notes)
     teachers = load_teachers(config.train.teachers, config.tasks, tables.tasks)

@@ -15,13 +15,15 @@ from polytask.api import as_config
 from polytask.artifact.bundle import Bundle
 from polytask.artifact.description import model_folder, read_description
 from polytask.artifact.folder import load_bundle
-from polytask.assemble import Assembly, Extended, compose, on_encoder
+from polytask.assemble import Assembly, Extended, compose
 from polytask.config import Config
 from polytask.data.prepare import DataTables, read_tables
 from polytask.errors import ConfigError
 from polytask.model.device import choose_device
+from polytask.model.family import family_in
 from polytask.model.growth import extended
 from polytask.model.parameters import train_only
+from polytask.on_encoder import on_encoder, require_one_set
 from polytask.results import RunResults
 from polytask.run import Run, assemble_together, run_assembly
 from polytask.schedule import waves
@@ -97,11 +99,12 @@ def assemble_extension(home: Path, config: Config, *, mode: Mode) -> Assembly:
     config = fitting(config, bundle, home, mode)
     new = _new_tasks(config, bundle, home, mode)
     growth = grow(bundle.model.sharing, new, config.extend or ExtendOptions())
+    require_one_set(growth.plan != growth.joined.plan, family_in(bundle.model.config), "extend.shared_layers")
     require_readable(config.tasks, {name: TASKS[task.type].level for name, task in config.tasks.items()})
     waves({name: task.needs for name, task in config.tasks.items()})
     with config.at_its_line():
         tables = read_tables(config.tasks)
-    tables = replace(tables, tasks=on_encoder(tables.tasks, int(bundle.model.config.hidden_size)))
+    tables = replace(tables, tasks=on_encoder(tables.tasks, bundle.model.config))
     tables = replace(tables, tasks={name: _task(name, bundle, config, tables) for name in config.tasks})
     torch.manual_seed(config.train.seed)  # the new heads' first weights
     heads = head_specs({**bundle.tasks, **tables.tasks})

@@ -26,7 +26,18 @@ def mean(states: Tensor, mask: Tensor) -> Tensor:
     return (states * weight).sum(1) / weight.sum(1)
 
 
-_WAYS: dict[str, Function] = {"cls": cls, "mean": mean}
+def last(states: Tensor, mask: Tensor) -> Tensor:
+    """The last token's state."""
+    import torch
+
+    behind = mask.long() * torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    place = behind.argmax(1).view(-1, 1, 1).expand(-1, 1, states.shape[-1])
+    return states.gather(1, place).squeeze(1)
+
+
+_WAYS: dict[str, Function] = {"cls": cls, "last": last, "mean": mean}
 POOLINGS = Table("pooling", _WAYS)
+# Left to the encoder's family: `last` where tokens read only those before them, `mean` elsewhere.
+AUTO = "auto"
 # Its rows are classes of `polytask.model.heads`, which fills it when it is imported.
 HEADS: Table[Any] = Table("head", {})

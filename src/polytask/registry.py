@@ -267,17 +267,26 @@ def _as_value_error() -> Generator[None]:
 
 
 class NameOf:
-    """The annotation of a field that holds a name of a table; from Python also the class or function itself."""
+    """The annotation of a field that holds a name of a table; from Python also the class or function itself.
 
-    def __init__(self, table: Mapping[str, Any]) -> None:
+    Args:
+        beside: words that are accepted as well.
+    """
+
+    def __init__(self, table: Mapping[str, Any], *beside: str) -> None:
         self.table = table
+        self.beside = beside
+
+    @property
+    def _accepted(self) -> list[str]:
+        return [*self.beside, *self.table]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401
         def validate(value: str) -> str:
-            if not self.table:
+            if not self._accepted:
                 raise ValueError(f"found {value!r}; {nearest(value, self.table)}")
-            if value not in self.table:
-                raise PydanticKnownError("literal_error", {"expected": _listed(self.table)})
+            if value not in self._accepted:
+                raise PydanticKnownError("literal_error", {"expected": _listed(self._accepted)})
             return value
 
         def named(value: Any) -> Any:  # noqa: ANN401
@@ -294,9 +303,9 @@ class NameOf:
         return core_schema.no_info_before_validator_function(named, checked)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {**handler(schema), **({"enum": list(self.table)} if self.table else {})}
+        return {**handler(schema), **({"enum": self._accepted} if self._accepted else {})}
 
 
-def _listed(names: Mapping[str, Any]) -> str:
+def _listed(names: Iterable[str]) -> str:
     *most, last = [f"'{name}'" for name in names]
     return f"{', '.join(most)} or {last}" if most else last

@@ -273,13 +273,15 @@ def test_poolings_heads_and_rules_are_tables_too() -> None:
     from polytask.model.heads import build_head
     from polytask.terms import HeadSpec
 
-    POOLINGS.register("last", lambda states, mask: states[torch.arange(len(states)), mask.sum(1) - 1])
+    POOLINGS.register("end", lambda states, mask: states[torch.arange(len(states)), mask.sum(1) - 1])
     config = BertConfig(hidden_size=4, num_attention_heads=1)
-    head = build_head(HeadSpec("row", 2, "last", 0.0), config)
+    head = build_head(HeadSpec("row", 2, "end", 0.0), config)
     states, mask = torch.randn(2, 3, 4), torch.tensor([[1, 1, 0], [1, 1, 1]])
     pooled = head.pool_everywhere(states, mask)
     torch.testing.assert_close(pooled, torch.stack([states[0, 1], states[1, 2]]))
-    task = {"type": "classification", "pooling": "last", "data": {"train": []}}
-    assert validate(values(tasks={"a": task})).tasks["a"].pooling == "last"
-    with pytest.raises(ConfigError, match=r"tasks\.a\.pooling: found 'lst'; accepted: cls, last, mean; .*'last'"):
+    task = {"type": "classification", "pooling": "end", "data": {"train": []}}
+    assert validate(values(tasks={"a": task})).tasks["a"].pooling == "end"
+    with pytest.raises(
+        ConfigError, match=r"tasks\.a\.pooling: found 'lst'; accepted: auto, cls, end, last, mean; .*'last'"
+    ):
         validate(values(tasks={"a": {**task, "pooling": "lst"}}))

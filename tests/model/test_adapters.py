@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from families import CONFIGS, original
+from families import LAYERED, original
 from polytask.errors import ConfigError
 from polytask.model.adapters import ADAPTERS, Adapter, LoraAdapter
 from polytask.model.branches import AdapterLayer
@@ -131,7 +131,7 @@ def test_what_lies_below_the_lowest_divided_layer_is_not_frozen(name: str) -> No
     assert all(parameter.requires_grad for parameter in trunk.trunk_parameters())
 
 
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", LAYERED)
 def test_lora_adds_to_every_linear_module_and_houlsby_to_the_end_of_each_half(family: str) -> None:
     layers = layers_of(original(family), FAMILIES[family])
     linear = {name for name, module in layers.named_modules() if type(module) is nn.Linear}

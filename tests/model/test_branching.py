@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from families import CONFIGS, original
+from families import LAYERED, original
 from polytask.data.batch import Batch
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.parameters import parameters_by_tasks
@@ -36,8 +36,9 @@ from stacks import (
     trees,
 )
 
-FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in CONFIGS} | {
-    "deberta-v2 convolved": ("deberta-v2", {"conv_kernel_size": 3})
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in LAYERED} | {
+    "deberta-v2 convolved": ("deberta-v2", {"conv_kernel_size": 3}),
+    "gemma3_text both ways": ("gemma3_text", {"use_bidirectional_attention": True}),
 }
 FORMS = ("copy", "lora", "adapter")  # soft parts are copies in every pass (test_soft.py)
 ALL_TREES = [pytest.param({"strategy": "global"}, id="global")] + [
@@ -46,6 +47,8 @@ ALL_TREES = [pytest.param({"strategy": "global"}, id="global")] + [
     for kind in FORMS
     if tree != "global"
 ]
+# Families that differ most in what their loop gives a layer: masks, position biases, rotary positions, windows.
+UNLIKE = ("bert", "deberta-v2", "modernbert", "gemma3_text")
 EACH_FORM = [pytest.param(TREES["branches"] | {"kind": kind}, id=kind) for kind in FORMS]
 
 
@@ -56,8 +59,14 @@ def plain_states(family: str) -> list[Tensor]:
         return states_of(original(name, **more), batch_of(*READS, type_ids=takes_types(name)))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("options", [*(tree for tree in ALL_TREES if "adapter" not in str(tree.id)), EACH_FORM[-1]])
+OTHER_TREES = [tree for tree in ALL_TREES if "adapter" not in str(tree.id) and "branches" not in str(tree.id)]
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [pytest.param(family, *form.values, id=f"{family}-{form.id}") for family in FAMILIES for form in EACH_FORM]
+    + [pytest.param(family, *tree.values, id=f"{family}-{tree.id}") for family in UNLIKE for tree in OTHER_TREES],
+)
 def test_outputs_are_the_original_models_while_all_parts_are_equal(family: str, options: dict[str, Any]) -> None:
     name, more = FAMILIES[family]
     model = stack(options, name, **more)

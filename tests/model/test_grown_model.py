@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from polytask.model.family import FAMILIES
+from families import LAYERED
 from polytask.model.growth import extended
 from polytask.model.parameters import train_only
 from polytask.sharing.growth import ExtendOptions, grow
@@ -29,7 +29,7 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 # The families differ in how layers are taken out and put in, not in the plan.
-CASES = [(way, family) for way in WAYS for family in FAMILIES if family == "bert" or way in ("copy", "lora")]
+CASES = [(way, family) for way in WAYS for family in LAYERED if family == "bert" or way in ("copy", "lora")]
 
 
 @pytest.mark.parametrize(("way", "family"), CASES)

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from transformers import AutoModel
 
 import polytask as pt
-from families import CONFIGS, config
+from families import CONFIGS, LAYERED, config
 from pieces import tokenizer
 from plain_models import tasks
 from polytask.artifact.bundle import Bundle
@@ -49,7 +49,8 @@ TEXTS = [
 @pytest.mark.parametrize("family", CONFIGS)
 def test_every_family_answers_words_that_share_a_token_as_one_word(family: str) -> None:
     known = tasks()
-    network = stack(TREES["branches"], family, seed=11, specs=head_specs(known))
+    tree = "branches" if family in LAYERED else "global"
+    network = stack(TREES[tree], family, seed=11, specs=head_specs(known))
     for name in ("b", "d"):  # random heads are of one opinion: make it depend on the token
         network.head(name).load_state_dict({key: 4 * value for key, value in network.head(name).state_dict().items()})
     model = model_of(Bundle(network, known, tokenizer(CHARACTERS, PIECES), 36, "fp32", {}), "cpu")

@@ -210,7 +210,8 @@ def test_needed_by_others_and_refused_where_it_has_no_place(values: dict[str, An
 FAMILIES = {
     "bert": {}, "roberta": {"type_vocab_size": 1}, "xlm-roberta": {"type_vocab_size": 1}, "mpnet": {},
     "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64},
-    "modernbert": {"global_attn_every_n_layers": 2, "pad_token_id": 0},
+    "modernbert": {"global_attn_every_n_layers": 2, "pad_token_id": 0}, "albert": {"embedding_size": 16},
+    "nomic_bert": {}, "gte": {}, "jina_embeddings_v3": {},
 }  # fmt: skip
 
 

@@ -59,10 +59,18 @@ class Tokenization:
         type_ids: whether rows say which of two texts a token belongs to.
         side: the side from which a long text is cut.
         cut_texts: whether the limit holds for a text alone, or only for a pair of texts.
+        filler: the one token of a text that has none, where the tokenizer adds no special ones.
     """
 
     def __init__(
-        self, backend: Tokenizer, max_tokens: int, *, type_ids: bool, side: str = "right", cut_texts: bool = True
+        self,
+        backend: Tokenizer,
+        max_tokens: int,
+        *,
+        type_ids: bool,
+        side: str = "right",
+        cut_texts: bool = True,
+        filler: int = 0,
     ) -> None:
         self._backend = Tokenizer.from_str(backend.to_str())
         self._backend.no_padding()
@@ -74,6 +82,7 @@ class Tokenization:
         self.type_ids = type_ids
         self.side = side
         self.cut_texts = cut_texts
+        self.filler = filler
 
     @property
     def vocabulary(self) -> list[str]:
@@ -85,16 +94,18 @@ class Tokenization:
         """Cut texts as a fast tokenizer of transformers does."""
         backend: Any = tokenizer
         type_ids = "token_type_ids" in tokenizer.model_input_names
-        return cls(backend.backend_tokenizer, max_tokens, type_ids=type_ids, side=str(backend.truncation_side))
+        filler = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
+        side = str(backend.truncation_side)
+        return cls(backend.backend_tokenizer, max_tokens, type_ids=type_ids, side=side, filler=filler)
 
     @classmethod
-    def read(cls, file: Path, max_tokens: int, *, type_ids: bool, side: str = "right") -> Tokenization:
+    def read(cls, file: Path, max_tokens: int, *, type_ids: bool, side: str = "right", filler: int = 0) -> Tokenization:
         """Read a tokenizer.json. Raises ModelError when it is none."""
         try:
             backend = Tokenizer.from_file(str(file))
         except Exception as error:  # noqa: BLE001 - the library raises plain exceptions
             raise ModelError(f"{file}: not a tokenizer ({error}); copy the folder again") from None
-        return cls(backend, max_tokens, type_ids=type_ids, side=side)
+        return cls(backend, max_tokens, type_ids=type_ids, side=side, filler=filler)
 
     @cached_property
     def frame(self) -> tuple[int, int]:
@@ -108,12 +119,14 @@ class Tokenization:
     def whole(self) -> Tokenization:
         """The same without a limit for a text alone; a pair of texts is cut as before."""
         backend = Tokenizer.from_str(self._plain)
-        return Tokenization(backend, self.max_tokens, type_ids=self.type_ids, side=self.side, cut_texts=False)
+        options: dict[str, Any] = {"type_ids": self.type_ids, "side": self.side, "filler": self.filler}
+        return Tokenization(backend, self.max_tokens, cut_texts=False, **options)
 
     @cached_property
     def fingerprint(self) -> str:
         """Identifies all that is done to a text, the limit aside."""
-        told = json.dumps([self._plain, self.type_ids, self.side, *([] if self.cut_texts else ["whole"])])
+        empty = [] if sum(self.frame) else [self.filler]
+        told = json.dumps([self._plain, self.type_ids, self.side, *([] if self.cut_texts else ["whole"]), *empty])
         return hashlib.sha256(told.encode()).hexdigest()
 
     def rows(
@@ -135,8 +148,9 @@ class Tokenization:
 
     def _row(self, encoding: Any, words: Sequence[WordSpan] | None) -> TokenRow:  # noqa: ANN401
         found = [] if words is None else first_tokens(encoding, words)
-        type_ids = encoding.type_ids if self.type_ids else None
-        return TokenRow(encoding.ids, type_ids, found, bool(encoding.overflowing))
+        ids = encoding.ids or [self.filler]
+        type_ids = (encoding.type_ids or [0]) if self.type_ids else None
+        return TokenRow(ids, type_ids, found, bool(encoding.overflowing))
 
 
 def first_tokens(encoding: Any, words: Sequence[WordSpan]) -> list[int]:  # noqa: ANN401

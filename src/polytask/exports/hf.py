@@ -39,6 +39,17 @@ class HfExport(Exporter):
         return Exported(write_folders(out, bundle.tasks, fill), tuple(_notes(bundle)))
 
 
+def _pools(pooling: str) -> str:
+    return "averages (pooling: mean)" if pooling == "mean" else f"reads one token (pooling: {pooling})"
+
+
+def _mend(bundle: Bundle) -> str:
+    from polytask.model.family import family_in
+
+    own = "cls" in family_in(bundle.model.config).head.poolings
+    return "; pipelines of transformers load it when it was trained with pooling: cls" if own else ""
+
+
 def _notes(bundle: Bundle) -> Iterator[str]:
     from polytask.exports.plain import averages
     from polytask.exports.sentence_transformers import outputs_of
@@ -48,9 +59,8 @@ def _notes(bundle: Bundle) -> Iterator[str]:
             yield f"{name}: its folder is one for sentence-transformers: encode() returns {outputs_of(bundle, name)}"
         elif averages(bundle, name):
             yield (
-                f"{name}: its head averages (pooling: mean), so its folder is one for sentence-transformers: encode() "
-                f"returns {outputs_of(bundle, name)}; pipelines of transformers load it when it was trained with "
-                "pooling: cls"
+                f"{name}: its head {_pools(task.options.pooling)}, so its folder is one for sentence-transformers: "
+                f"encode() returns {outputs_of(bundle, name)}{_mend(bundle)}"
             )
         elif task.level == "row":
             yield (

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from polytask.artifact.bundle import Bundle
 from polytask.errors import ModelError
 from polytask.heads import HEADS, POOLINGS
-from polytask.model.family import FAMILIES, HeadForm
+from polytask.model.family import HeadForm, family_in
 from polytask.model.heads import Head
 from polytask.model.loading import quiet
 from polytask.model.plain import plain_state
@@ -44,11 +44,11 @@ def require_held(bundle: Bundle, obstacle: Callable[[Bundle, str], str | None], 
 
 
 def averages(bundle: Bundle, name: str) -> bool:
-    """Whether a task's head is none of its family's own classes: it averages all tokens' states, or gives a vector."""
-    task, family = bundle.tasks[name], FAMILIES[bundle.model.config.model_type]
+    """Whether a task's head is none of its family's own classes: it pools as they do not, or gives a vector."""
+    task, family = bundle.tasks[name], family_in(bundle.model.config)
     if task.gives_vectors:
         return True
-    pools = task.level == "row" and task.options.pooling != "cls" and not family.head.always
+    pools = task.level == "row" and task.options.pooling not in family.head.poolings
     return pools and head_specs(bundle.tasks)[name].head is None
 
 
@@ -67,7 +67,16 @@ def export_notes(bundle: Bundle) -> list[DataWarning]:
         for name, task in bundle.tasks.items()
         if not task.gives_vectors and averages(bundle, name) and encoder_obstacle(bundle, name) is None
     ]
-    if averaging:
+    poolings = family_in(bundle.model.config).head.poolings
+    if averaging and not poolings:
+        notes.append(
+            DataWarning(
+                "export --to hf",
+                f"{', '.join(averaging)}: written for sentence-transformers, since the family's own class for texts "
+                "has another head",
+            )
+        )
+    elif averaging:
         option = f"tasks.{averaging[0] if len(averaging) == 1 else 'NAME'}.pooling: cls"
         notes.append(
             DataWarning(
@@ -97,6 +106,9 @@ def encoder_obstacle(bundle: Bundle, name: str) -> str | None:
     divided = (sharing.kind.adds(number, len(level)) for number, level in enumerate(sharing.plan.levels))
     if sharing.kind.name == "adapter" and any(divided):
         return "its layers have bottleneck adapters, which are no layers of the family; train with kind lora or copy"
+    if not family_in(bundle.model.config).has_form_for(task.level):
+        kind = bundle.model.config.model_type
+        return f"transformers has no class for it on the encoder of {kind} alone; use --to model or --to onnx"
     if task.options.reads:
         return f"its head reads the answers of {', '.join(task.options.reads)}; train it without reads"
     return None
@@ -110,7 +122,7 @@ def plain_model(bundle: Bundle, name: str) -> PreTrainedModel:
     kind: Any = AutoModelForSequenceClassification if task.level == "row" else AutoModelForTokenClassification
     plain = kind.from_config(plain_config(bundle, task), dtype=torch.float32, trust_remote_code=False).eval()
     fill_encoder(plain.base_model, bundle, name)
-    _fill_head(plain, FAMILIES[plain.config.model_type].head, bundle.model.head(name), task)
+    _fill_head(plain, family_in(plain.config).head, bundle.model.head(name), task)
     return plain
 
 
@@ -136,8 +148,11 @@ def plain_config(bundle: Bundle, task: Task) -> Any:  # noqa: ANN401
         config.polytask_thresholds = task.thresholds
     if task.answer_range is not None:
         config.polytask_range = list(task.answer_range)
-    for key, value in FAMILIES[config.model_type].head.settings:
+    form = family_in(config).head
+    for key, value in form.settings:
         setattr(config, key, value)
+    if task.level == "row" and task.options.pooling in form.poolings and hasattr(config, "classifier_pooling"):
+        config.classifier_pooling = form.poolings[task.options.pooling]
     return config
 
 
@@ -145,6 +160,7 @@ def plain_tokenizer(bundle: Bundle) -> PreTrainedTokenizerBase:
     """Return the tokenizer, which cuts where the model was trained to and makes only what its class takes."""
     tokenizer = copy.deepcopy(bundle.tokenizer)
     tokenizer.model_max_length = bundle.max_tokens
+    tokenizer.padding_side = "right"  # as the model was trained: positions count from the first token
     if not bundle.model.uses_type_ids:
         names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
         tokenizer.model_input_names = names
@@ -154,14 +170,14 @@ def plain_tokenizer(bundle: Bundle) -> PreTrainedTokenizerBase:
 
 def _fill_head(plain: nn.Module, form: HeadForm, head: Head, task: Task) -> None:
     """Put a head into the family's own, with the unit of its outputs folded into the output layer."""
-    if head.dense is not None:
+    if head.dense is not None and form.dense is not None:
         plain.get_submodule(form.dense).load_state_dict(head.dense.state_dict())
-    if head.norm is not None:
+    if head.norm is not None and form.dense is not None:
         beside = form.dense.rpartition(".")[0]
         plain.get_submodule(f"{beside}.norm").load_state_dict(head.norm.state_dict())
-    if task.level == "row" and hasattr(plain.config, "classifier_pooling"):
-        plain.config.classifier_pooling = head.pooling  # type: ignore[union-attr]
-    plain.get_submodule(form.out if task.level == "row" else "classifier").load_state_dict(output_layer(head, task))
+    place = form.out if task.level == "row" else form.words
+    assert place is not None
+    plain.get_submodule(place).load_state_dict(output_layer(head, task))
 
 
 def output_layer(head: Head, task: Task) -> dict[str, Tensor]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from polytask.model.heads import Head
     from polytask.tasks import Task
 
+# What sentence-transformers calls the poolings.
+_MODES = {"mean": "mean_tokens", "cls": "cls_token", "last": "lasttoken"}
 _Modules: TypeAlias = "list[tuple[str, str]]"
 
 
@@ -89,7 +91,7 @@ def fill_averaging(bundle: Bundle, name: str, folder: Path) -> None:
 
 def _write_pooling(folder: Path, width: int, pooling: str) -> None:
     folder.mkdir()
-    modes = {"pooling_mode_mean_tokens": pooling == "mean", "pooling_mode_cls_token": pooling == "cls"}
+    modes = {f"pooling_mode_{mode}": pooling == name for name, mode in _MODES.items()}
     write_json(folder / "config.json", {"word_embedding_dimension": width, **modes})
 
 

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from polytask.model.branches import BranchedLayer, build_branched_layer
 from polytask.model.cpu_kernels import quicken
-from polytask.model.family import FAMILIES, Family, layers_of, replace_layers, take_convolution
+from polytask.model.family import Family, family_in, layers_of, replace_layers, take_convolution
 from polytask.model.forward_context import ContextHolder, Encoded, ExportContext, ForwardContext
 from polytask.model.loading import explained, load_config, quiet
 from polytask.model.mixing import MIXERS, Towers
@@ -43,41 +42,36 @@ class Backbone(nn.Module):
         Args:
             attention_dropout: in training; None keeps the encoder's own.
         """
-        from transformers import AutoModel
-
         config = load_config(location)
         if attention_dropout is not None:
-            for name in ("attention_probs_dropout_prob", "attention_dropout"):
-                if hasattr(config, name):
-                    setattr(config, name, attention_dropout)
-        # transformers' report of loading tells what did not fit; without it that is trained from random numbers.
-        options = {"trust_remote_code": False, "output_loading_info": True, "ignore_mismatched_sizes": True}
+            for place in (config, getattr(config, "encoder", None)):  # a part of it, where there is a decoder as well
+                for name in ("attention_probs_dropout_prob", "attention_dropout"):
+                    if hasattr(place, name):
+                        setattr(place, name, attention_dropout)
         with quiet(), explained(location, "encoder"):
             require_no_adapter(location)
             weights = Path(location, "model.safetensors")
             if weights.is_file():
                 require_sizes(config.to_dict(), shapes_in(weights), location)
-            model, report = AutoModel.from_pretrained(location, config=config, dtype=torch.float32, **options)
-        require_whole(report, list(model.state_dict()), model.base_model_prefix, location)
+            model, report = family_in(config).open(location, config)
+        require_whole(report, list(model.state_dict()), str(model.base_model_prefix), location)
         return cls(model)
 
     @classmethod
     def build(cls, config: PretrainedConfig) -> Backbone:
         """Build with random weights, to be loaded into."""
-        from transformers import AutoModel
-
         with quiet():
-            return cls(AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False))
+            return cls(family_in(config).build(config))
 
     @property
     def family(self) -> Family:
         """What is particular about this encoder's family."""
-        return FAMILIES[self.config.model_type]
+        return family_in(self.config)
 
     @property
     def layers(self) -> int:
-        """Number of layers."""
-        return int(self.config.num_hidden_layers)
+        """Number of layers with weights of their own."""
+        return len(layers_of(self.model, self.family))
 
     @property
     def width(self) -> int:
@@ -86,11 +80,8 @@ class Backbone(nn.Module):
 
     @property
     def longest(self) -> int:
-        """The greatest number of tokens that the position embeddings hold."""
-        positions = int(self.config.max_position_embeddings)
-        # RoBERTa's family counts positions from behind the padding id.
-        behind = {"roberta", "xlm-roberta", "mpnet"}
-        return positions - 2 if self.config.model_type in behind else positions
+        """The greatest number of tokens that the encoder has positions for."""
+        return int(self.config.max_position_embeddings) - self.family.offset
 
 
 class Encoder(nn.Module):
@@ -108,6 +99,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.model = backbone.model
         self.family = backbone.family
+        self.takes_types = self.family.takes_types(backbone.config)
         self.tasks = frozenset(sharing.plan.tasks)
         self.holder = ContextHolder()
         layers = list(layers_of(self.model, self.family))
@@ -168,7 +160,9 @@ class Encoder(nn.Module):
         return self._encode(ExportContext(words.shape[0], sorted(self.tasks), words.device), words, mask, type_ids)
 
     def _encode(self, context: ForwardContext, words: Tensor, mask: Tensor, type_ids: Tensor | None) -> Encoded:
-        extra = {"token_type_ids": type_ids} if self.family.type_ids and type_ids is not None else {}
+        extra: dict[str, Any] = {"token_type_ids": type_ids} if self.takes_types and type_ids is not None else {}
+        if self.family.decoder:
+            extra["use_cache"] = False  # copies of a layer would add to one another's keys
         self.holder.context = context
         states = self.model(inputs_embeds=words, attention_mask=mask, **extra).last_hidden_state
         self.holder.context = None

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from polytask.registry import Table
 from polytask.terms import HeadSpec
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 def _normed(config: Any) -> nn.LayerNorm:  # noqa: ANN401
@@ -21,23 +25,27 @@ class HeadForm:
     """A head as the family's own classification classes have it: a dense layer, an activation, the output layer.
 
     Attributes:
-        dense, out: where the class that classifies texts keeps the dense layer and the output layer.
+        dense, out: where the class that classifies texts keeps the dense layer, if it has one, and the output layer.
         activation: of the dense layer, by its name in transformers.
-        always: whether heads that average and heads of words have the dense layer as well.
+        always: whether heads of words have the dense layer as well.
         norm: builds what normalises the activations, from the encoder's configuration.
         settings: what the encoder's configuration has to say for the family's own class to compute the same.
+        poolings: those that the class that classifies texts has, with its own names for them.
+        words: where the class that classifies words keeps its output layer; None where there is no such class.
     """
 
-    dense: str = "classifier.dense"
+    dense: str | None = "classifier.dense"
     out: str = "classifier.out_proj"
     activation: str = "tanh"
     always: bool = False
     norm: Callable[[Any], nn.LayerNorm] | None = None
     settings: tuple[tuple[str, Any], ...] = ()
+    poolings: Mapping[str, str] = field(default_factory=lambda: {"cls": "cls"})
+    words: str | None = "classifier"
 
     def has_dense(self, spec: HeadSpec) -> bool:
         """Whether a head has the dense layer and what follows it."""
-        return self.always or (spec.level == "row" and spec.pooling == "cls")
+        return self.dense is not None and (self.always or (spec.level == "row" and spec.pooling in self.poolings))
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,12 @@ class Family:
         outputs: names of the linear modules that end the two halves of a layer: attention and feed-forward.
         positional: names of the linear modules that also read relative positions, not only rows.
         head: what stands between a state and a task's outputs.
+        offset: positions before that of the first token.
+        decoder: whether it was made to continue texts, and is read as an encoder.
+        both_ways: the setting of a decoder's configuration that lets tokens read those behind them.
+        one_set: whether all layers have one set of weights, so that tasks share all of them or none.
+        since: a version of transformers that has the family.
+        alone: the model type of the encoder on its own, where checkpoints hold more than it.
     """
 
     type_ids: bool
@@ -57,20 +71,91 @@ class Family:
     outputs: tuple[str, ...] = ("output.dense",)
     positional: tuple[str, ...] = ()
     head: HeadForm = HeadForm()
+    offset: int = 0
+    decoder: bool = False
+    both_ways: str | None = None
+    one_set: bool = False
+    since: str = "5.10"
+    alone: str | None = None
 
+    def open(self, location: str, config: PretrainedConfig, **options: Any) -> tuple[nn.Module, dict[str, Any]]:  # noqa: ANN401
+        """Load the encoder of a checkpoint, with transformers' report of what was loaded."""
+        from transformers import AutoModel
+
+        return AutoModel.from_pretrained(location, config=config, **_LOADING, **options)
+
+    def build(self, config: PretrainedConfig) -> nn.Module:
+        """Build the encoder with random weights."""
+        from transformers import AutoModel
+
+        return AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
+
+    def takes_types(self, config: Any) -> bool:  # noqa: ANN401
+        """Whether an encoder tells the two texts of a pair apart."""
+        return self.type_ids and getattr(config, "type_vocab_size", 2) != 1
+
+    def is_causal(self, config: Any) -> bool:  # noqa: ANN401
+        """Whether a token reads only those before it."""
+        return self.decoder and not (self.both_ways and getattr(config, self.both_ways, False))
+
+    def pooling(self, config: Any) -> str:  # noqa: ANN401
+        """Return how token states become one where a task leaves it open."""
+        return "last" if self.is_causal(config) else "mean"
+
+    def has_form_for(self, level: str) -> bool:
+        """Whether transformers has a class of the family for heads of this level, or one that pools otherwise."""
+        return self.alone is None and (level == "row" or self.head.words is not None)
+
+
+# transformers' report of loading tells what did not fit; without it that is trained from random numbers.
+_LOADING: dict[str, Any] = {
+    "trust_remote_code": False, "output_loading_info": True, "ignore_mismatched_sizes": True, "dtype": torch.float32,
+}  # fmt: skip
+
+
+class T5GemmaFamily(Family):
+    """The encoder of T5Gemma, whose checkpoints hold a decoder as well: that is left where it is."""
+
+    def open(self, location: str, config: Any, **options: Any) -> tuple[nn.Module, dict[str, Any]]:  # noqa: ANN401
+        from transformers import T5GemmaEncoderModel
+        from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
+
+        alone: Any = T5GemmaEncoder
+        pair: Any = T5GemmaEncoderModel
+        loading = {key: value for key, value in _LOADING.items() if key != "trust_remote_code"}  # no class to choose
+        if config.model_type == self.alone:
+            return alone.from_pretrained(location, config=config, **loading, **options)
+        config.is_encoder_decoder = False
+        whole, report = pair.from_pretrained(location, config=config, **loading, **options)
+        own = ("encoder.", "model.encoder.")
+        odd = [name for name in report["unexpected_keys"] if name.startswith(own)]
+        return whole.encoder, {**report, "unexpected_keys": [name.removeprefix("model.") for name in odd]}
+
+    def build(self, config: PretrainedConfig) -> nn.Module:
+        from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
+
+        return T5GemmaEncoder._from_config(config, dtype=torch.float32)  # pyright: ignore[reportPrivateUsage]
+
+
+_ROBERTA = Family(type_ids=False, offset=2)
+# RMS norms before the two halves of a layer, rotary positions, a gated feed-forward.
+_GATED = Family(type_ids=False, layers=("", "layers"), outputs=("self_attn.o_proj", "mlp.down_proj"))
+_BOTH = {"cls": "cls", "mean": "mean"}
+# Their classes for texts have no bias, and look for the last token by the id of padding.
+_DECODER = replace(_GATED, decoder=True, head=HeadForm(None, poolings={}, words="score"))
 
 _FAMILIES: dict[str, Family] = {
     "bert": Family(type_ids=True, head=HeadForm("bert.pooler.dense", "classifier")),
-    "roberta": Family(type_ids=False),
-    "xlm-roberta": Family(type_ids=False),
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
     "electra": Family(type_ids=True, head=HeadForm(activation="gelu")),
     "distilbert": Family(
         type_ids=False,
         layers=("transformer", "layer"),
         outputs=("attention.out_lin", "ffn.lin2"),
-        head=HeadForm("pre_classifier", "classifier", "relu"),
+        head=HeadForm("pre_classifier", "classifier", activation="relu"),
     ),
-    "mpnet": Family(type_ids=False, outputs=("attention.attn.o", "output.dense")),
+    "mpnet": Family(type_ids=False, outputs=("attention.attn.o", "output.dense"), offset=2),
     "modernbert": Family(
         type_ids=False,
         layers=("", "layers"),
@@ -78,7 +163,8 @@ _FAMILIES: dict[str, Family] = {
         head=HeadForm(
             "head.dense",
             "classifier",
-            "gelu",
+            activation="gelu",
+            poolings=_BOTH,
             always=True,
             norm=_normed,
             settings=(("classifier_activation", "gelu"), ("classifier_bias", True)),
@@ -90,8 +176,50 @@ _FAMILIES: dict[str, Family] = {
         positional=("query_proj", "key_proj", "pos_query_proj", "pos_key_proj"),
         head=HeadForm("pooler.dense", "classifier", settings=(("pooler_hidden_act", "tanh"),)),
     ),
+    "camembert": _ROBERTA,
+    "ernie": Family(type_ids=True, head=HeadForm("ernie.pooler.dense", "classifier")),
+    "albert": Family(
+        type_ids=True,
+        layers=("encoder", "albert_layer_groups"),
+        outputs=("attention.dense", "ffn_output"),
+        head=HeadForm("albert.pooler", "classifier"),
+        one_set=True,
+    ),
+    "eurobert": replace(
+        _GATED, head=HeadForm("dense", "classifier", activation="gelu", poolings={"cls": "bos", "mean": "mean"})
+    ),
+    "nomic_bert": replace(_GATED, type_ids=True, head=HeadForm("nomic_bert.pooler.dense", "classifier")),
+    "gte": replace(_GATED, type_ids=True, head=HeadForm("gte.pooler.dense", "classifier"), since="5.23"),
+    "jina_embeddings_v3": Family(type_ids=False, layers=("", "layers"), outputs=("self_attn.o_proj", "mlp.fc2")),
+    "ultrabert": replace(_GATED, head=HeadForm(None, "classifier", poolings=_BOTH), since="5.23"),
+    "t5gemma": T5GemmaFamily(
+        type_ids=False,
+        layers=_GATED.layers,
+        outputs=_GATED.outputs,
+        head=HeadForm(None, poolings={}),
+        alone="t5_gemma_module",
+    ),
+    "qwen3": _DECODER,
+    "llama": _DECODER,
+    "gemma3_text": replace(
+        _DECODER, both_ways="use_bidirectional_attention", head=HeadForm(None, poolings={}, words=None)
+    ),
 }
 FAMILIES = Table("encoder family", _FAMILIES, base=Family)
+
+
+def family_of(model_type: Any) -> Family | None:  # noqa: ANN401
+    """Return the family of a configuration's model type: that of a checkpoint, or of its encoder alone."""
+    if model_type in FAMILIES:
+        return FAMILIES[model_type]
+    return next((family for family in FAMILIES.values() if family.alone == model_type and model_type), None)
+
+
+def family_in(config: Any) -> Family:  # noqa: ANN401
+    """Return the family of an encoder's configuration, which was checked."""
+    found = family_of(config.model_type)
+    assert found is not None, config.model_type
+    return found
 
 
 def layers_of(model: Any, family: Family) -> nn.ModuleList:  # noqa: ANN401

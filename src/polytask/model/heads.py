@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from polytask.data.batch import TaskRows
 from polytask.errors import ConfigError, nearest
 from polytask.heads import HEADS, POOLINGS
-from polytask.model.family import FAMILIES
+from polytask.model.family import family_in
 from polytask.terms import HeadSpec
 
 
@@ -30,7 +30,7 @@ class Head(nn.Module, ABC):
         from transformers.activations import ACT2FN
 
         super().__init__()
-        form = FAMILIES[config.model_type].head
+        form = family_in(config).head
         width, deviation = int(config.hidden_size), float(getattr(config, "initializer_range", 0.02))
         self.pooling = spec.pooling
         has_dense = form.has_dense(spec)

@@ -125,8 +125,21 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
     if not tokenizer.is_fast:
         raise ModelError(f"{location}: the tokenizer has no fast form, which finds the words in a text")
     if tokenizer.pad_token_id is None:
-        raise ModelError(f"{location}: the tokenizer has no padding token")
+        # Decoders are often made without one; what it is does not matter, since nothing reads it.
+        filler = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
+        if filler is None:
+            raise ModelError(
+                f"{location}: the tokenizer has no padding token, and no other special token that could stand for it; "
+                'give it one: tokenizer.add_special_tokens({"pad_token": "..."}), with a row of embeddings'
+            )
+        tokenizer.pad_token = filler
     return tokenizer
+
+
+def stand_in(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Return the token that stands for padding where the tokenizer has none of its own."""
+    own = tokenizer.init_kwargs.get("pad_token")
+    return str(tokenizer.pad_token) if own is None else None
 
 
 def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -151,6 +164,10 @@ def load_config(location: str) -> PretrainedConfig:
 def forget_attention(config: PretrainedConfig) -> None:
     """Let transformers choose the attention: one that is named and not installed is fetched from the hub, as code."""
     config._attn_implementation = None  # pyright: ignore[reportPrivateUsage]
+    for name in config.sub_configs:
+        part = getattr(config, name, None)
+        if part is not None:
+            forget_attention(part)
 
 
 @contextmanager

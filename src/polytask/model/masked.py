@@ -13,9 +13,12 @@ from polytask.model.multitask import MultiTaskModel
 _PLACES = (
     ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"),
     ("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
+    ("lm_head.dense", "lm_head.norm", "lm_head.decoder.bias"),
     ("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
     ("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"),
     ("head.dense", "head.norm", "decoder.bias"),
+    ("cls.predictions.transform.dense", "cls.predictions.transform.layer_norm", "cls.predictions.bias"),
+    ("predictions.dense", "predictions.LayerNorm", "predictions.bias"),
     ("lm_predictions.lm_head.dense", "lm_predictions.lm_head.LayerNorm", "lm_predictions.lm_head.bias"),
 )
 

@@ -189,7 +189,7 @@ class MultiTaskModel(nn.Module):
     @property
     def uses_type_ids(self) -> bool:
         """Whether the encoder takes token type ids."""
-        return self.trunks[0].family.type_ids
+        return self.trunks[0].takes_types
 
     def head(self, task: str) -> Head:
         """Return a task's head, which may be other tasks' as well."""

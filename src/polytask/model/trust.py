@@ -15,7 +15,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from polytask.errors import ModelError
-from polytask.model.family import FAMILIES
+from polytask.model.family import FAMILIES, Family, family_of
 
 # Limits of an encoder's configuration. Published encoders have up to 48 layers and 1,000,000 words.
 MOST_LAYERS = 1_000
@@ -34,12 +34,14 @@ _PLAIN_ATTENTION = frozenset(
 )
 # What changes how weights are found or what the layers are.
 _UNREAD = ("quantization_config", "transformers_weights", "fusion_config", "per_layer_config", "distributed_config")
+# Of a checkpoint that holds an encoder and a decoder.
+_PARTS = ("encoder", "decoder")
 _DECODER = ("is_decoder", "is_encoder_decoder", "add_cross_attention")
 _VERSIONED = re.compile(r"tokenizer\.[\w.]+\.json")
 # Heads of pretraining and of other tasks, which stand beside the encoder in a checkpoint that names no prefix.
 _HEADS = re.compile(
-    r"^(pooler|cls|lm_head|classifier|qa_outputs|score|decoder|head|pre_classifier|vocab_(transform|projector|layer_norm)"
-    r"|(lm|mask|discriminator|generator)_predictions|generator_lm_head)\."
+    r"^(pooler|cls|lm_head|classifier|qa_outputs|score|decoder|head|dense|pre_classifier|predictions|sop_classifier"
+    r"|vocab_(transform|projector|layer_norm)|(lm|mask|discriminator|generator)_predictions|generator_lm_head)\."
 )
 
 
@@ -50,19 +52,41 @@ def require_plain_encoder(settings: Mapping[str, Any], place: str) -> None:
         settings: as config.json holds them.
         place: of the configuration, for the message.
     """
-    family = settings.get("model_type")
-    if family not in FAMILIES:
-        raise ModelError(f"{place}: the family {family!r} is not supported; accepted: {', '.join(FAMILIES)}")
+    name = settings.get("model_type")
+    family = family_of(name)
+    if family is None:
+        raise ModelError(f"{place}: the family {name!r} is not supported; accepted: {', '.join(FAMILIES)}")
+    _require_installed(str(name), family, place)
     _refuse_code(settings.get("auto_map"), ("AutoConfig", "AutoModel"), place)
+    for key in _DECODER:
+        if settings.get(key) and (family.alone is None or key != "is_encoder_decoder"):
+            raise ModelError(f"{place}: {key}: found true, and this is for encoders; name one that reads both ways")
+    _require_plain_settings(settings, place)
+    for part in _PARTS if family.alone is not None else ():
+        inner = settings.get(part)
+        if inner is not None and not isinstance(inner, Mapping):
+            raise ModelError(f"{place}: {part}: found {str(inner)[:100]!r}; expected the settings of the {part}")
+        _require_plain_settings(inner or {}, f"{place}: {part}")
+
+
+def _require_installed(name: str, family: Family, place: str) -> None:
+    """Raise ModelError where the installed transformers lacks a family."""
+    from transformers import CONFIG_MAPPING, __version__
+
+    if name not in CONFIG_MAPPING:
+        raise ModelError(
+            f"{place}: the family {name!r} needs transformers {family.since} or newer, and {__version__} is installed; "
+            f"pip install 'transformers>={family.since}'"
+        )
+
+
+def _require_plain_settings(settings: Mapping[str, Any], place: str) -> None:
     for key in _ATTENTION:
         _require_plain_attention(key, settings.get(key), place)
     for key in _UNREAD:
         if settings.get(key):
             raise ModelError(f"{place}: {key}: found, and polytask reads plain weights only; remove it, or save the "
                              "encoder without it")  # fmt: skip
-    for key in _DECODER:
-        if settings.get(key):
-            raise ModelError(f"{place}: {key}: found true, and this is for encoders; name one that reads both ways")
     for key, number in _numbers(settings):
         most = _MOST.get(key, MOST_NUMBER)
         if abs(number) > most:
@@ -170,13 +194,18 @@ def require_sizes(settings: Mapping[str, Any], shapes: Mapping[str, Sequence[int
         shapes: of the tensors in the file, by name.
     """
     known = {size for shape in shapes.values() for size in shape}
+    inner = settings.get("encoder")
+    if isinstance(inner, Mapping):  # of a checkpoint that holds a decoder as well
+        require_sizes(inner, shapes, f"{place}: encoder")
+        return
     for key in _SIZES:
         if key in settings and settings[key] not in known:
             raise ModelError(
                 f"{place}: the weights do not fit the configuration: {key} is {settings[key]}, and no tensor has that "
                 "size"
             )
-    for key, most in _MOST.items():
+    family = family_of(settings.get("model_type"))
+    for key, most in _MOST.items() if family is None or not family.one_set else ():
         if most == MOST_LAYERS and settings.get(key, 0) > len(shapes):
             raise ModelError(
                 f"{place}: the weights do not fit the configuration: {key} is {settings[key]}, and there are "

@@ -143,7 +143,9 @@ def load_onnx(description: Description) -> Model:
     """Return the model of an ONNX folder, ready to answer. Raises MissingExtra or ModelError."""
     form = GraphForm.of(description)
     file = description.folder / "tokenizer.json"
-    tokens = Tokenization.read(file, description.max_tokens, type_ids=form.type_ids, side=form.truncation_side)
+    tokens = Tokenization.read(
+        file, description.max_tokens, type_ids=form.type_ids, side=form.truncation_side, filler=form.pad_id
+    )
     return Model(
         description.tasks, tokens, OnnxEngine.open(description), description.about, partial(copy_model, description)
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from polytask.errors import nearest
-from polytask.heads import HEADS, POOLINGS
+from polytask.heads import AUTO, HEADS, POOLINGS
 from polytask.options import DataOptions, Options
 from polytask.registry import NameOf
 from polytask.tasks.gate import GateOptions
@@ -79,8 +79,10 @@ class TaskOptions(Options):
     gate: GateOptions | None = Field(default=None, description="when the task is ready for those that need it")
     weight: float = Field(default=1.0, gt=0, description="weight of the task's loss")
     metric: str | None = Field(default=None, description="main metric; the type's first by default")
-    pooling: Annotated[str, NameOf(POOLINGS)] = Field(
-        default="mean", description="how the token states become one state per row"
+    pooling: Annotated[str, NameOf(POOLINGS, AUTO)] = Field(
+        default=AUTO,
+        description="how the token states become one state per row; auto: last where an encoder's tokens read only "
+        "those before them, as a decoder's do, and mean elsewhere",
     )
     dropout: float = Field(default=0.1, ge=0, lt=1, description="dropout before the output layer")
     head: Annotated[str, NameOf(HEADS)] | None = Field(
