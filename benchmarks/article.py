@@ -1,0 +1,180 @@
+"""What to share and when to train, on reviews and news: the runs and figures of the tutorial on sharing and schedules.
+
+    python -m benchmarks.article --data ../shared/data --out runs/article --seeds 3
+    python -m benchmarks.article --show
+
+Two tasks on texts of their own: the sentiment of IMDb reviews and the topic of AG News. `polytask compare` trains one
+model a task and the arms below under the same number of rows, so every arm has paired intervals over test rows and
+seeds. An interrupted benchmark goes on by the same command. What the tutorial shows is kept in
+`benchmarks/results/article.json`; `--show` prints its tables and draws its figures from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.figures import Series, interval_figure, line_figure
+from benchmarks.recipe import ENCODER, Cut, classes
+
+ROWS, DEV, TEST, TOKENS = 700, 150, 400, 48
+IN_TURN = {"schedule.strategy": "sequential", "train.evaluations_per_epoch": 2}  # of the task whose turn it is
+ARMS: dict[str, dict[str, Any]] = {
+    "global": {},  # also the parallel schedule: the default of both
+    "partial": {"sharing.strategy": "partial", "sharing.shared_layers": 3},
+    "adaptive": {"sharing.strategy": "adaptive"},
+    "sequential": IN_TURN,
+    "replay": {**IN_TURN, "schedule.replay": 0.2},
+    "dynamic": {"schedule.strategy": "dynamic", "schedule.policy": "training_error"},
+}
+SHARING, SCHEDULES = ("global", "partial", "adaptive"), ("global", "sequential", "replay", "dynamic")
+NAMES = {"global": "parallel", "replay": "sequential, replay 0.2"}
+RESULTS = Path(__file__).parent / "results" / "article.json"
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
+
+
+def configuration(cut: Cut, encoder: str) -> dict[str, Any]:
+    tasks = {
+        task: classes(cut(name, ROWS, dev=DEV, test=TEST))
+        for task, name in (("sentiment", "imdb"), ("topic", "ag_news"))
+    }
+    train = {"epochs": 1, "evaluations_per_epoch": 4, "save_steps": 10_000}
+    return {"encoder": encoder, "max_tokens": TOKENS, "tasks": tasks, "train": train}
+
+
+def lines_of(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+
+
+def main_scores(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    return {task: round(values["accuracy"], 4) for task, values in scores.items()}
+
+
+def run_of(folder: Path) -> dict[str, Any]:
+    """Return what a run did: its curve on dev, the scores after each stage, what was divided, how much it was given."""
+    record, events = json.loads((folder / "run.json").read_text("utf-8")), lines_of(folder / "events.jsonl")
+    return {
+        "test": main_scores(json.loads((folder / "scores.json").read_text("utf-8"))["test"]),
+        "dev": [[one["step"], main_scores(one["dev"])] for one in events if one["event"] == "evaluation"],
+        "divided": [one for one in events if one["event"] in ("split", "head_split", "merge")],
+        "steps": record["steps"],
+        "best_step": record["best_step"],
+        "exposure": record["exposure"],
+    }
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    from polytask.comparison import compare
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "data").mkdir(exist_ok=True)
+    values = configuration(Cut(options.data.resolve(), options.out / "data"), options.encoder)
+    arms = options.out / "arms.yaml"
+    arms.write_text(json.dumps({name: change or None for name, change in ARMS.items()}), "utf-8")
+    compare(values, options.out / "compared", arms_file=arms, seeds=options.seeds)
+    found = json.loads((options.out / "compared" / "comparison.json").read_text("utf-8"))
+    kept = ("metric", "rows", "majority", "arms", "verdict", "sentence")
+    return {
+        "rows": ROWS, "dev": DEV, "test": TEST, "max_tokens": TOKENS, "seeds": found["seeds"],
+        "tasks": {task: {key: one[key] for key in kept} for task, one in found["tasks"].items()},
+        "recommended": found["recommended"], "reason": found["reason"],
+        "parameters": {arm: one["parameters"] for arm, one in found["arms"].items()},
+        "runs": {
+            arm: {seed: [run_of(options.out / "compared" / folder) for folder in folders]
+                  for seed, folders in one["runs"].items()}
+            for arm, one in found["arms"].items()
+        },
+    }  # fmt: skip
+
+
+def show_scores(found: Mapping[str, Any], arms: Sequence[str]) -> None:
+    print("| arm | task | score (deviation over seeds) | difference to one model a task (95 %) | parameters |")
+    print("|---|---|---|---|---|")
+    for arm in arms:
+        for task, one in found["tasks"].items():
+            row = one["arms"][arm]
+            deviation = f" ({row['std']:.3f})" if row["std"] is not None else ""
+            points = [100 * (row[key] or 0.0) for key in ("delta", "low", "high")]
+            shown = "" if arm == "single" else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*points)
+            size = found["parameters"][arm] / 1e6
+            print(f"| `{arm}` | {task} | {row['mean']:.3f}{deviation} | {shown} | {size:.1f} M |")
+
+
+def curve(runs: Sequence[Mapping[str, Any]], task: str) -> list[tuple[float, float]]:
+    """Return the mean over seeds of a task's dev scores by update."""
+    by_step: dict[int, list[float]] = {}
+    for run in runs:
+        for step, scores in run["dev"]:
+            by_step.setdefault(step, []).append(scores[task])
+    return [(step, statistics.mean(scores)) for step, scores in sorted(by_step.items())]
+
+
+def show_ends(found: Mapping[str, Any]) -> None:
+    """Print where each schedule ends on dev, and how much below its best evaluation that is."""
+    print(
+        "\n| schedule | updates | dev at the end: " + " | ".join(found["tasks"]) + " | lost since the best evaluation |"
+    )
+    print("|---|---|---|---|---|")
+    for arm in SCHEDULES:
+        runs = [run for (run,) in found["runs"][arm].values()]
+        ends = {task: [run["dev"][-1][1][task] for run in runs] for task in found["tasks"]}
+        best = {task: [max(scores[task] for _, scores in run["dev"]) for run in runs] for task in found["tasks"]}
+        lost = [f"{task} {100 * (statistics.mean(best[task]) - statistics.mean(ends[task])):.1f}" for task in ends]
+        shown = " | ".join(f"{statistics.mean(scores):.3f}" for scores in ends.values())
+        print(f"| {NAMES.get(arm, arm)} | {runs[0]['steps']} | {shown} | {', '.join(lost)} |")
+
+
+def draw(found: Mapping[str, Any], images: Path) -> None:
+    rows = [
+        (f"{task}: {arm}", *(100 * one["arms"][arm][key] for key in ("delta", "low", "high")))
+        for task, one in found["tasks"].items()
+        for arm in ARMS
+    ]
+    title = "Points of accuracy against one model a task, with 95 % intervals"
+    (images / "article-differences.svg").write_text(interval_figure(title, rows), "utf-8")
+    for task in found["tasks"]:
+        lines = [
+            Series(NAMES.get(arm, arm), curve([run for (run,) in found["runs"][arm].values()], task))
+            for arm in SCHEDULES
+        ]
+        text = line_figure(f"Accuracy on the dev rows of {task}, by update", lines)
+        (images / f"article-{task}.svg").write_text(text, "utf-8")
+
+
+def show(found: Mapping[str, Any], images: Path) -> None:
+    show_scores(found, ["single", *ARMS])
+    show_ends(found)
+    for task, one in found["tasks"].items():
+        print(f"{task}: {one['verdict']}: {one['sentence']}")
+    print(found["recommended"], found["reason"])
+    divided = {(arm, seed): len(run["divided"]) for arm in ARMS for seed, (run,) in found["runs"][arm].items()}
+    print("divisions:", {key: count for key, count in divided.items() if count or key[0] == "adaptive"})
+    draw(found, images)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "polytask-article")
+    parser.add_argument("--encoder", default=ENCODER)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--images", type=Path, default=IMAGES)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--show", action="store_true", help="print the tables and draw the figures only")
+    options = parser.parse_args()
+    if not options.show:
+        import torch
+
+        torch.set_num_threads(options.threads)
+        options.results.write_text(json.dumps(measure(options), indent=1) + "\n", "utf-8")
+    show(json.loads(options.results.read_text("utf-8")), options.images)
+
+
+if __name__ == "__main__":
+    main()
