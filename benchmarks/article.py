@@ -34,8 +34,13 @@ ARMS: dict[str, dict[str, Any]] = {
     "replay": {**IN_TURN, "schedule.replay": 0.2},
     "dynamic": {"schedule.strategy": "dynamic", "schedule.policy": "training_error"},
 }
-SHARING, SCHEDULES = ("global", "partial", "adaptive"), ("global", "sequential", "replay", "dynamic")
-NAMES = {"global": "parallel", "replay": "sequential, replay 0.2"}
+SHARING = {"single": "one model a task", "global": "global", "partial": "partial", "adaptive": "adaptive"}
+SCHEDULES = {
+    "global": "parallel",
+    "sequential": "sequential",
+    "replay": "sequential, replay 0.2",
+    "dynamic": "dynamic",
+}
 RESULTS = Path(__file__).parent / "results" / "article.json"
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 
@@ -81,10 +86,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     arms.write_text(json.dumps({name: change or None for name, change in ARMS.items()}), "utf-8")
     compare(values, options.out / "compared", arms_file=arms, seeds=options.seeds)
     found = json.loads((options.out / "compared" / "comparison.json").read_text("utf-8"))
-    kept = ("metric", "rows", "majority", "arms", "verdict", "sentence")
+    told = ("metric", "rows", "majority", "arms", "verdict", "sentence")
     return {
         "rows": ROWS, "dev": DEV, "test": TEST, "max_tokens": TOKENS, "seeds": found["seeds"],
-        "tasks": {task: {key: one[key] for key in kept} for task, one in found["tasks"].items()},
+        "tasks": {task: {key: one[key] for key in told} for task, one in found["tasks"].items()},
         "recommended": found["recommended"], "reason": found["reason"],
         "parameters": {arm: one["parameters"] for arm, one in found["arms"].items()},
         "runs": {
@@ -95,17 +100,19 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def show_scores(found: Mapping[str, Any], arms: Sequence[str]) -> None:
-    print("| arm | task | score (deviation over seeds) | difference to one model a task (95 %) | parameters |")
-    print("|---|---|---|---|---|")
-    for arm in arms:
-        for task, one in found["tasks"].items():
-            row = one["arms"][arm]
+def show_scores(found: Mapping[str, Any], arms: Mapping[str, str]) -> None:
+    """Print a line an arm: each task's score, its difference to one model a task, the size."""
+    tasks = found["tasks"]
+    names = " | ".join(f"{task} | against its own model" for task in tasks)
+    print(f"\n| arm | {names} | parameters |\n|---|{'---|' * (2 * len(tasks) + 1)}")
+    for arm, name in arms.items():
+        cells: list[str] = []
+        for row in (one["arms"][arm] for one in tasks.values()):
             deviation = f" ({row['std']:.3f})" if row["std"] is not None else ""
             points = [100 * (row[key] or 0.0) for key in ("delta", "low", "high")]
-            shown = "" if arm == "single" else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*points)
-            size = found["parameters"][arm] / 1e6
-            print(f"| `{arm}` | {task} | {row['mean']:.3f}{deviation} | {shown} | {size:.1f} M |")
+            cells += [f"{row['mean']:.3f}{deviation}"]
+            cells += ["" if arm == "single" else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*points)]
+        print(f"| {name} | {' | '.join(cells)} | {found['parameters'][arm] / 1e6:.1f} M |")
 
 
 def curve(runs: Sequence[Mapping[str, Any]], task: str) -> list[tuple[float, float]]:
@@ -123,13 +130,13 @@ def show_ends(found: Mapping[str, Any]) -> None:
         "\n| schedule | updates | dev at the end: " + " | ".join(found["tasks"]) + " | lost since the best evaluation |"
     )
     print("|---|---|---|---|---|")
-    for arm in SCHEDULES:
+    for arm, name in SCHEDULES.items():
         runs = [run for (run,) in found["runs"][arm].values()]
         ends = {task: [run["dev"][-1][1][task] for run in runs] for task in found["tasks"]}
         best = {task: [max(scores[task] for _, scores in run["dev"]) for run in runs] for task in found["tasks"]}
         lost = [f"{task} {100 * (statistics.mean(best[task]) - statistics.mean(ends[task])):.1f}" for task in ends]
         shown = " | ".join(f"{statistics.mean(scores):.3f}" for scores in ends.values())
-        print(f"| {NAMES.get(arm, arm)} | {runs[0]['steps']} | {shown} | {', '.join(lost)} |")
+        print(f"| {name} | {runs[0]['steps']} | {shown} | {', '.join(lost)} |")
 
 
 def draw(found: Mapping[str, Any], images: Path) -> None:
@@ -142,15 +149,20 @@ def draw(found: Mapping[str, Any], images: Path) -> None:
     (images / "article-differences.svg").write_text(interval_figure(title, rows), "utf-8")
     for task in found["tasks"]:
         lines = [
-            Series(NAMES.get(arm, arm), curve([run for (run,) in found["runs"][arm].values()], task))
-            for arm in SCHEDULES
+            Series(name, curve([run for (run,) in found["runs"][arm].values()], task))
+            for arm, name in SCHEDULES.items()
         ]
         text = line_figure(f"Accuracy on the dev rows of {task}, by update", lines)
         (images / f"article-{task}.svg").write_text(text, "utf-8")
 
 
+def kept(file: Path = RESULTS) -> dict[str, Any]:
+    return json.loads(file.read_text("utf-8"))
+
+
 def show(found: Mapping[str, Any], images: Path) -> None:
-    show_scores(found, ["single", *ARMS])
+    show_scores(found, SHARING)
+    show_scores(found, SCHEDULES)
     show_ends(found)
     for task, one in found["tasks"].items():
         print(f"{task}: {one['verdict']}: {one['sentence']}")
@@ -176,7 +188,7 @@ def main() -> None:
 
         torch.set_num_threads(options.threads)
         options.results.write_text(json.dumps(measure(options), indent=1) + "\n", "utf-8")
-    show(json.loads(options.results.read_text("utf-8")), options.images)
+    show(kept(options.results), options.images)
 
 
 if __name__ == "__main__":
