@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from benchmarks import article
+
 from pages import DOCS, blocks
 
 PAGE = DOCS / "tutorials" / "3-sharing-and-scheduling.md"
