@@ -43,6 +43,9 @@ SCHEDULES = {
     "dynamic": "dynamic",
 }
 RESULTS = Path(__file__).parent / "results" / "article.json"
+# Runs of `benchmarks.strategies`: reviews, news and entities one after the other, with all six layers.
+LONGER = {"no replay": "sequential", "replay 0.2": "sequential-replay_0.2"}
+LONGER_FILE = "schedule-{}-500_1000_2000-0.0003-{}.json"
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 
 
@@ -140,6 +143,25 @@ def show_ends(found: Mapping[str, Any]) -> None:
         print(f"| {name} | {runs[0]['steps']} | {shown} | {', '.join(lost)} |")
 
 
+def kept(file: Path = RESULTS) -> dict[str, Any]:
+    return json.loads(file.read_text("utf-8"))
+
+
+def forgetting() -> list[Series]:
+    """Return the dev scores of sentiment and topic after each stage of the longer runs, means over seeds."""
+    series: list[Series] = []
+    for task in ("sentiment", "topic"):
+        for name, schedule in LONGER.items():
+            by_step: dict[int, list[float]] = {}
+            for seed in (13, 14, 15):
+                for stage in kept(RESULTS.parent / LONGER_FILE.format(schedule, seed))["stages"]:
+                    by_step.setdefault(stage["step"], []).append(stage["scores"][task])
+            first = 1 if task == "topic" else 0  # before its own stage it has learned nothing
+            points = [(step, statistics.mean(scores)) for step, scores in sorted(by_step.items())]
+            series.append(Series(f"{task}, {name}", points[first:]))
+    return series
+
+
 def draw(found: Mapping[str, Any], images: Path) -> None:
     rows = [
         (f"{task}: {arm}", *(100 * one["arms"][arm][key] for key in ("delta", "low", "high")))
@@ -148,6 +170,8 @@ def draw(found: Mapping[str, Any], images: Path) -> None:
     ]
     title = "Points of accuracy against one model a task, with 95 % intervals"
     (images / "article-differences.svg").write_text(interval_figure(title, rows), "utf-8")
+    title = "Accuracy on dev rows after each stage: sentiment, then topic, then entities"
+    (images / "article-forgetting.svg").write_text(line_figure(title, forgetting()), "utf-8")
     for task in found["tasks"]:
         lines = [
             Series(name, curve([run for (run,) in found["runs"][arm].values()], task))
@@ -155,10 +179,6 @@ def draw(found: Mapping[str, Any], images: Path) -> None:
         ]
         text = line_figure(f"Accuracy on the dev rows of {task}, by update", lines)
         (images / f"article-{task}.svg").write_text(text, "utf-8")
-
-
-def kept(file: Path = RESULTS) -> dict[str, Any]:
-    return json.loads(file.read_text("utf-8"))
 
 
 def show(found: Mapping[str, Any], images: Path) -> None:
