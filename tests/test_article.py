@@ -21,7 +21,7 @@ def test_tables_and_figures_are_those_of_the_kept_runs(tmp_path: Path, capsys: p
     assert len(rows) > 15
     assert [row for row in rows if row not in text] == []
     drawn = sorted(tmp_path.iterdir())
-    assert [file.name for file in drawn] == re.findall(r"\.\./images/([\w-]+\.svg)", text)
+    assert [file.name for file in drawn] == sorted(re.findall(r"\.\./images/([\w-]+\.svg)", text))
     for file in drawn:
         assert file.read_bytes() == (DOCS / "images" / file.name).read_bytes()
         assert file.stat().st_size < 100_000
