@@ -22,6 +22,7 @@ COMMANDS = [
     ["conflict"],
     ["planted"],
     ["showcase"],
+    ["article"],
     ["relatedness"],
     ["payoff"],
     *(["strategies", "--vary", section] for section in ("sharing", "schedule", "balance")),

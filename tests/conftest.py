@@ -29,7 +29,7 @@ settings.register_profile(
 settings.load_profile("polytask")
 ROOT = Path(__file__).parents[1]
 LONGEST = (
-    "test_docs.py", "test_examples.py", "test_resume.py", "test_distribution.py", "test_extension.py",
+    "test_docs.py", "test_examples.py", "test_resume.py", "test_distribution.py", "test_extension.py", "test_guides.py",
     "test_onnx_graph.py", "test_user_file.py", "test_teachers.py", "test_adaptive_training.py", "test_onnx.py",
     "test_hf.py", "test_compare.py", "test_scales.py", "test_embedding_runs.py", "test_span_runs.py", "test_site.py",
 )  # fmt: skip

@@ -87,6 +87,52 @@ def test_pages_are_there_in_chinese(tmp_path: Path) -> None:
     assert f"{named}=function" in script
 
 
+# What a reader asks; the words that he types; the page and heading that answer.
+QUESTIONS = {
+    "How do I begin with a CSV file?": ("csv served model", "start#from-a-csv-file-to-a-served-model"),
+    "My rows have gaps": ("data gaps", "how-to/data-with-gaps#train-on-your-own-data-with-gaps"),
+    "Which formats are read?": ("data", "data#an-example-of-each"),
+    "How do I resume?": ("resume", "how-to/resume#resume-an-interrupted-run"),
+    "What does floor mean?": ("floor", "auto#what-a-floor-can-promise"),
+    "What is a verdict?": ("verdicts", "comparison#the-verdicts"),
+    "Which encoder for Chinese?": ("chinese encoder", "how-to/chinese#train-on-chinese-texts-which-encoder"),
+    "A small task beside a large one": ("small task", "how-to/small-task#train-a-small-task-beside-a-large-one"),
+    "Entities and classes together": ("entities classification", "how-to/entities-and-classes"),
+    "One task needs another": ("tasks need", "how-to/tasks-that-need-each-other#train-tasks-that-need-each-other"),
+    "When is one model a task better?": ("separate models", "how-to/separate-models#when-separate-models-win"),
+    "How do I use several GPUs?": ("gpus", "how-to/several-gpus#train-on-several-gpus"),
+    "How do I serve it?": ("serve", "how-to/serve#serve-a-model-over-http"),
+    "How do I export to ONNX?": ("onnx", "onnx"),
+    "How do I export it?": ("export", "how-to/export#export-a-model"),
+    "How do I add a task?": ("add task", "how-to/add-a-task#add-a-task-later"),
+    "A balancer of my own": ("method own", "how-to/own-method"),
+    "I know Trainer": ("trainer", "how-to/from-trainer#coming-from-transformers-trainer"),
+    "I know MaChAmp": ("machamp", "how-to/from-machamp#coming-from-machamp"),
+    "I know LibMTL": ("libmtl", "how-to/from-libmtl#coming-from-libmtl"),
+    "What is replay?": ("sequential", "scheduling#sequential"),
+    "Which learning rate is the default?": ("default recipe", "recipe#the-default-recipe"),
+    "Texts are longer than the model reads": ("long texts", "predicting#long-texts"),
+    "Does sharing help at all?": ("sharing help", "concepts/why#does-sharing-help"),
+    "What does an option mean?": ("options", "reference/options#all-options"),
+}
+
+
+def test_questions_are_answered_where_their_words_lead(site: Path) -> None:
+    index = (site / "html" / "searchindex.js").read_text("utf-8")
+    found = json.loads(index[index.index("(") + 1 : index.rindex(")")])
+    titles: dict[str, list[str]] = {name: [] for name in found["docnames"]}
+    for title, places in found["alltitles"].items():
+        for place, _ in places:
+            titles[found["docnames"][place]].append(title.lower())
+    assert len(QUESTIONS) >= 20
+    for question, (words, answer) in QUESTIONS.items():
+        page, _, heading = answer.partition("#")
+        shown = " ".join(titles[page])
+        assert [word for word in words.split() if word not in shown] == [], question
+        html = (site / "html" / f"{page}.html").read_text("utf-8")
+        assert not heading or f'id="{heading}"' in html, f"{question}: {answer}"
+
+
 def test_every_page_of_the_docs_is_in_the_contents() -> None:
     contents = (ROOT / "docs" / "index.md").read_text("utf-8")
     pages = [page.relative_to(ROOT / "docs").with_suffix("").as_posix() for page in (ROOT / "docs").rglob("*.md")]
