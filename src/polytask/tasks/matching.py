@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -39,6 +39,8 @@ class MatchingOptions(ClassificationOptions):
         default=None, ge=2, description="numbers of the vectors that are compared; by default the encoder's own"
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout of the vectors while they train")
+
+    learning: ClassVar[tuple[str, ...]] = ("size",)
 
     @field_validator("label_weight")
     @classmethod

@@ -48,6 +48,7 @@ class SpansOptions(WordOptions):
     size: int = Field(default=64, ge=1, le=1024, description="what a word says as the first, or last, one of a span")
 
     metrics: ClassVar[tuple[str, ...]] = ("span_f1", "span_precision", "span_recall")
+    learning: ClassVar[tuple[str, ...]] = ("max_span", "overlap", "size")
     values_option: ClassVar[str] = "spans"
     reads_spans: ClassVar[bool] = True
     nested_spans: ClassVar[bool] = True
