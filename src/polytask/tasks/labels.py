@@ -25,6 +25,8 @@ def label_text(value: Any) -> str:  # noqa: ANN401
     """
     if isinstance(value, str):
         text = value.strip()
+        if "\0" in text:
+            raise ValueError(f"found {value!r}; a label has no NUL character (which other programs write as \\0)")
         whole = _WHOLE.fullmatch(text)
         return str(int(whole[1])) if whole else _TRUTH.get(text, text)
     if isinstance(value, bool):

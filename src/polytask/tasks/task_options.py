@@ -81,7 +81,7 @@ class TaskOptions(Options):
 
     # The type's own; `known_metrics` has those too that users registered for it.
     metrics: ClassVar[tuple[str, ...]] = ()
-    # The options that a class adds and that change how a task learns or answers, but nothing that is read from its rows.
+    # Options that a class adds and that change how a task learns or answers, but nothing that is read from its rows.
     learning: ClassVar[tuple[str, ...]] = (
         "data", "needs", "reads", "detach_reads", "gate", "weight", "metric", "pooling", "dropout", "head", "loss",
     )  # fmt: skip
