@@ -245,6 +245,7 @@ class Ordinal(Task):
                     f"its scale has {len(self.levels)} levels ({', '.join(self.levels)}), and the question has "
                     f"{len(question.options)}"
                 )
+            question.require_order(self.levels, level_text)
             return lambda outputs: self._probabilities(outputs[None])[0]
         if question.type != "choice":
             raise ValueError("it answers a level of a scale; ask a score question")

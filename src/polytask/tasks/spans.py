@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # The share of the training rows' spans that the longest span covers, where it is not given.
 _COVERED = 0.995
+# Words of the longest span that can be asked for: every word has a score for each length and label.
+MOST_WORDS = 512
 # The score of a span that a teacher cannot have.
 _NEVER = -30.0
 
@@ -58,8 +60,8 @@ class SpansOptions(WordOptions):
         beside = [name for name in ("head", "loss") if getattr(self, name)]
         if beside:
             raise ValueError(f"found {' and '.join(beside)}; spans are scored by a head and a loss of their own")
-        if self.max_span != "auto" and self.max_span < 1:
-            raise ValueError(f"found max_span {self.max_span}; a span has at least 1 word")
+        if self.max_span != "auto" and not 1 <= self.max_span <= MOST_WORDS:
+            raise ValueError(f"found max_span {self.max_span}; a span has at least 1 word, and at most {MOST_WORDS}")
         return self
 
 
@@ -128,7 +130,7 @@ class Spans(Task):
         classes = tuple(sorted(stats.labels))
         if not classes:
             raise ValueError("the training rows hold no span at all")
-        longest = _covering(stats.lengths) if options.max_span == "auto" else options.max_span
+        longest = min(_covering(stats.lengths), MOST_WORDS) if options.max_span == "auto" else options.max_span
         overlap = LEVELS[stats.overlap] if options.overlap == "auto" else options.overlap
         return cls(name, options, classes, tuple(stats.labels[label] for label in classes), longest, overlap)
 
@@ -142,7 +144,7 @@ class Spans(Task):
 
     def require_sound(self, learned: Mapping[str, Any]) -> None:
         super().require_sound(learned)
-        if self.longest < 1 or self.overlap not in LEVELS:
+        if not 1 <= self.longest <= MOST_WORDS or self.overlap not in LEVELS:
             raise ValueError(f"{self.name}: longest {self.longest}, overlap {self.overlap!r}")
         if self.table:
             _ = self._table
