@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from polytask.errors import nearest
 from polytask.tasks.answering import Answering
 from polytask.tasks.arrays import Floats, Outputs
 from polytask.tasks.cells import brief
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # The target of a label's own text: this number less the label's place. -100 is a text whose label nobody knows.
 LABEL_TEXT = -1000
+# Labels that a note names.
+MOST_TOLD = 10
 
 
 class MatchingOptions(ClassificationOptions):
@@ -99,6 +102,17 @@ class Matching(Classification):
         require_different(dict(zip(classes, texts, strict=True)))
         counts = tuple(stats.labels[label] for label in classes)
         return cls(name, options, classes, counts, descriptions=texts)
+
+    def label_notes(self, stats: LabelStats) -> list[str]:
+        unseen = [label for label in self.classes if not stats.labels[label]]
+        told = ", ".join(map(repr, unseen[:MOST_TOLD])) + (
+            f" and {len(unseen) - MOST_TOLD} more" if len(unseen) > MOST_TOLD else ""
+        )
+        return (
+            [f"`labels` describes {told}, which no row has: such a label is answered from its text alone"]
+            if unseen
+            else []
+        )
 
     def on_encoder(self, width: int) -> Matching:
         return replace(self, width=self.options.size or width)
@@ -181,7 +195,12 @@ class Matching(Classification):
         return sums, counts
 
     def with_labels(self, labels: Mapping[Any, Any] | list[Any]) -> Matching:
-        given = described({label: spelled(str(label)) for label in labels} if isinstance(labels, list) else labels)
+        listed = [label_text(label) for label in labels] if isinstance(labels, list) else []
+        given = described({label: spelled(label) for label in listed} if isinstance(labels, list) else labels)
+        for label in (label for label, text in given.items() if text is None and label not in self.classes):
+            raise ValueError(
+                f"{label!r} cannot be taken out, as the model does not have it; {nearest(label, self.classes)}"
+            )
         texts: dict[str, str | None] = {**dict(zip(self.classes, self.descriptions, strict=True)), **given}
         kept = {label: text for label, text in texts.items() if text is not None}
         if len(kept) < 2:
