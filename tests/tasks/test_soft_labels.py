@@ -70,6 +70,7 @@ def test_rounding_is_forgiven_and_nothing_else() -> None:
         ("classification", {"a": -0.1, "b": 1.1}, "a finite number, 0 or more"),
         ("classification", '{"a": NaN, "b": 1}', "a finite number, 0 or more"),
         ("classification", '{"a": 1e999, "b": 1}', "a finite number, 0 or more"),
+        ("classification", {"a": 0.5, "b \ud83d": 0.5}, "half of a surrogate pair"),
         ("classification", {"a": 10**400, "b": 1}, "a finite number, 0 or more"),
         ("classification", "{'a': nan, 'b': 1}", "a finite number, 0 or more"),
         ("classification", "{'a': 0.8, 'a': 0.2}", "or an object of probabilities"),

@@ -38,6 +38,14 @@ def label_text(value: Any) -> str:  # noqa: ANN401
     raise ValueError(f"found {value!r}; a label is text or a whole number")
 
 
+def require_whole(text: str) -> None:
+    """Raise ValueError where a text holds half of a surrogate pair, which no tokenizer and no file takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"found {text[:80]!r}, with half of a surrogate pair, which is no character") from None
+
+
 # Not what else Python takes for a number: 1_2 (12), nan, other scripts' digits.
 NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 

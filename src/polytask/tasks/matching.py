@@ -16,7 +16,7 @@ from polytask.tasks.cells import brief
 from polytask.tasks.choice import balanced_weights, cross_entropy, known_denominator
 from polytask.tasks.classification import Classification, ClassificationOptions
 from polytask.tasks.label_stats import LabelStats
-from polytask.tasks.labels import label_text
+from polytask.tasks.labels import label_text, require_whole
 from polytask.tasks.reader import Row
 from polytask.tasks.soft import shares_in
 from polytask.tasks.task import ON_DEV
@@ -226,6 +226,8 @@ def described(value: Mapping[Any, Any]) -> dict[str, Any]:
             raise ValueError(
                 f"the label {name!r} is described by {text!r}; expected a text, such as `{name}: news about it`"
             )
+        for written in (name, text or ""):
+            require_whole(written)
         found[name] = text
     return found
 

@@ -16,7 +16,7 @@ from typing import Any
 from polytask.errors import nearest
 from polytask.files import unique_keys
 from polytask.tasks.cells import brief
-from polytask.tasks.labels import label_text
+from polytask.tasks.labels import label_text, require_whole
 from polytask.terms import Label
 
 _MARK = "\0soft"
@@ -58,6 +58,7 @@ def shares_in(value: Any) -> dict[str, float] | None:  # noqa: ANN401
     shares: dict[str, float] = {}
     for name, share in items.items():
         label = label_text(name)
+        require_whole(label)
         if label in shares:
             raise ValueError(f"found {brief(cell)}, which names {label!r} twice")
         if not _is_finite(share) or share < 0:
