@@ -196,7 +196,7 @@ def test_thousands_of_columns_are_looked_at_once_each(tmp_path: Path, monkeypatc
     from polytask.init.sample import read_sample
 
     looked: list[str] = []
-    before = tagged._marks_entities
+    before = tagged._marks_entities  # pyright: ignore[reportPrivateUsage]
 
     def counted(column: tagged.Column) -> bool:
         looked.append(column.name)
