@@ -163,10 +163,14 @@ def evaluate(
 def _require_labels_as_read(task: Task) -> None:
     """Raise ModelError for a model with a label that no file holds any more, since it is read in another spelling."""
     for label in task.labels:
-        if label_text(label) != label:
+        try:
+            spelled = label_text(label)
+        except ValueError as error:
+            raise ModelError(f"{task.name}: the model's labels: {error}") from None
+        if spelled != label:
             raise ModelError(
                 f"{task.name}: the model has the label {label!r}, which this version reads from files as "
-                f"{label_text(label)!r}; train it again with this version, or score it with the one that trained it"
+                f"{spelled!r}; train it again with this version, or score it with the one that trained it"
             )
 
 

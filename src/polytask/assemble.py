@@ -128,13 +128,15 @@ class Assembly:
 
     @cached_property
     def identity(self) -> str:
-        """A hash of all that determines the run's weights."""
+        """A hash of all that determines the run's weights; of teachers what they answer by, wherever they lie."""
         digests = [table.digest for found in self.tables.tables.values() for table in found]
         models = [teacher.digest for teacher in self.teachers]
         if self.extended is not None:
             models += [self.extended.mode, self.extended.digest]
         tokens = Tokenization.of(self.tokenizer, self.config.max_tokens).fingerprint
-        return key_of(self.config.to_json(), digests, tokens, self._encoder(), *models)
+        config = self.config.to_json()
+        config["train"]["teachers"] = len(self.teachers)
+        return key_of(config, digests, tokens, self._encoder(), *models)
 
     def _encoder(self) -> dict[str, Any]:
         """Return what makes the encoder compute as it does, beside its weights, which a checkpoint holds."""
@@ -328,6 +330,9 @@ def compose(
     if extended is not None:
         notes = (*extended.notes, *notes)
     teachers = load_teachers(config.train.teachers, config.tasks, tables.tasks)
+    for teacher in teachers:
+        if isinstance(teacher, FileTeacher):
+            notes = (*notes, *teacher.notes(sources["train"], tables.tables["train"]))
     return Assembly(
         config=config,
         tasks=tables.tasks,

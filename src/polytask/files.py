@@ -8,6 +8,7 @@ import math
 import os
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,8 +39,8 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return the object of keys and values, as a hook of JSON's parser. Raises ValueError where a key stands twice."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice")
+        times = Counter(name for name, _ in pairs)
+        raise ValueError(f"the key {next(name for name in times if times[name] > 1)!r} stands twice")
     return found
 
 

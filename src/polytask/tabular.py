@@ -29,6 +29,8 @@ _WRITTEN_NAMES = frozenset({"Interval", "Period"})
 _MEDIA = frozenset({"Image", "Audio", "Video", "Pdf"})
 # Rows that a batch of a table becomes Python objects in.
 _BATCH = 1000
+# Digits of a decimal that is kept as a whole number; of more it is a float.
+_MOST_DIGITS = 300
 
 
 def rows_in(value: Any) -> Iterator[dict[str, Any]] | None:  # noqa: ANN401
@@ -134,7 +136,7 @@ def _plain_object(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, Enum):
         return plain(value.value)
     if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
+        return _of_decimal(value)
     if isinstance(value, _WRITTEN) or type(value).__name__ in _WRITTEN_NAMES:
         return str(value)
     for base in (str, bool, int, float):  # a class of its own, such as NumPy's text
@@ -148,6 +150,14 @@ def _plain_object(value: Any) -> Any:  # noqa: ANN401
         if module is not None and isinstance(value, getattr(module, name, ())):
             return plain(value.tolist() if name == "Tensor" else value.to_list())
     raise ValueError(f"a value of type {type(value).__name__}, which is no text, number, list or mapping")
+
+
+def _of_decimal(value: Decimal) -> int | float | None:
+    if value.is_nan():
+        return None
+    # A whole number of a million digits takes minutes to write down.
+    whole = value.is_finite() and value.adjusted() < _MOST_DIGITS and value == value.to_integral_value()
+    return int(value) if whole else float(value)
 
 
 def _of_numpy(value: Any) -> Any:  # noqa: ANN401

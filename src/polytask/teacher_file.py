@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from polytask.data.rows import DataTable
 from polytask.errors import ConfigError, DataError
 from polytask.options import FileOptions
 from polytask.tasks import Task
+from polytask.tasks.labels import label_text
+from polytask.terms import DataWarning
 
 # The column of a training row, and the key of a line, that say which line is about which row.
 ID = "id"
@@ -62,6 +65,26 @@ class FileTeacher:
             found[name] = Matrices(values, np.arange(1, len(source) + 1))
         return found
 
+    def notes(self, sources: Sequence[Source], tables: Sequence[DataTable]) -> Iterator[DataWarning]:
+        """Yield what a person should know of which training rows it answers; arguments as for all sources of a run.
+
+        Raises ConfigError as `answers` does.
+        """
+        unknown = dict.fromkeys(own for known in self.outputs.values() for own in known)
+        for source, table in zip(sources, tables, strict=True):
+            for name, values in self.answers(source, table).items():
+                rows = source.carries[name].tolist()
+                said = sum(not np.isnan(values[row]).any() for row in rows)
+                if said < len(rows):
+                    told = f"answers {said} of {len(rows)} labelled training rows of {table.feed.name}"
+                    yield DataWarning(f"{self.place}, {name}", f"{told}; the others learn from their labels alone")
+            if set(source.tasks) & set(self.tasks):
+                for own in self._ids(table):
+                    unknown.pop(own, None)
+        if unknown:
+            such = f"{next(iter(unknown))[:80]!r}"
+            yield DataWarning(self.place, f"{len(unknown)} of its ids are no training row's, such as {such}")
+
     def _ids(self, table: DataTable) -> list[str]:
         """Return the id of each encoded row."""
         by_place: dict[str, str] = {}
@@ -72,12 +95,20 @@ class FileTeacher:
                     f"{self.place}: {self.path} answers rows by their id, and {place} has none; give each training row "
                     f"a column {ID!r}"
                 )
-            own = by_place[place] = str(values[ID])
+            own = by_place[place] = _id_text(values[ID])
             if seen.setdefault(own, place) != place:
                 raise ConfigError(
                     f"{self.place}: the {ID} {own!r} stands at {seen[own]} and at {place}; an id is one row's"
                 )
         return [by_place[place] for place in table.rows.data.column("place").to_pylist()]
+
+
+def _id_text(value: Any) -> str:  # noqa: ANN401
+    """Return an id as text: 7, "7" and the 7.0 of a column with gaps are one."""
+    try:
+        return label_text(value)
+    except ValueError:
+        return str(value)
 
 
 def read_teacher_file(place: str, path: Path, tasks: Mapping[str, Task]) -> FileTeacher:
@@ -97,7 +128,7 @@ def read_teacher_file(place: str, path: Path, tasks: Mapping[str, Task]) -> File
         where = file.place(number)
         if ID not in line or isinstance(line[ID], dict | list | None):
             raise DataError(f"{where}: no {ID!r}; each line has the {ID} of the training row that it answers")
-        own = str(line[ID])
+        own = _id_text(line[ID])
         if own in lines:
             raise DataError(f"{where}: the {ID} {own!r} stands in {lines[own]} already; answer a row once")
         lines[own] = where

@@ -261,6 +261,11 @@ BROKEN = [
     ("rows.jsonl", '[{"a": 1},\n{"a": 2}]', "rows.jsonl:1: not a JSON object .*one JSON list is named .json"),
     ("rows.jsonl", '[{"a": 1}]', "rows.jsonl:1: found list; .*one JSON list is named .json, or takes `format: json`"),
     ("rows.jsonl", '{"a": 1, "b": 2, "a": 3}', "rows.jsonl:1: not a JSON object .the key 'a' stands twice"),
+    (  # in time that grows linearly with the line
+        "rows.jsonl",
+        "{" + ", ".join(f'"{key}": 0' for key in (*range(100_000), 99_999)) + "}",
+        "the key '99999' stands twice",
+    ),
     ("rows.csv", "a,a\n1,2\n", "rows.csv:1: the header names 'a' twice"),
     ("rows.parquet", "PAR1 and nothing more PAR1", "rows.parquet: not a parquet file"),
     ("rows.conll", "a\tO\nb\n", "rows.conll:2: found 1 columns, expected 2"),

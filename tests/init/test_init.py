@@ -23,6 +23,7 @@ from polytask.init import init
 from polytask.init.language import ENGLISH, MULTILINGUAL, choose_reader, language_of
 from polytask.init.splits import data_sets
 from polytask.init.text import comment, scalar
+from polytask.options import FileOptions
 
 ROOT = Path(__file__).parents[2]
 NOUNS = ("film", "phone", "train", "song", "book", "shop", "meal")
@@ -187,6 +188,26 @@ def test_the_encoder_follows_the_language_of_the_texts() -> None:
     assert (chosen.encoder, chosen.max_tokens) == (MULTILINGUAL, 256)
     assert "50 % of the texts" in chosen.length
     assert choose_reader(["电影"], "my/encoder").encoder == "my/encoder"
+
+
+def test_thousands_of_columns_are_looked_at_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from polytask.init import tagged
+    from polytask.init.proposal import outline
+    from polytask.init.sample import read_sample
+
+    looked: list[str] = []
+    before = tagged._marks_entities  # pyright: ignore[reportPrivateUsage]
+
+    def counted(column: tagged.Column) -> bool:
+        looked.append(column.name)
+        return before(column)
+
+    monkeypatch.setattr(tagged, "_marks_entities", counted)
+    names = [f"c{number}" for number in range(60)]
+    lines = [",".join("ab"[(row + at) % 2] for at in range(60)) for row in range(20)]
+    (tmp_path / "wide.csv").write_text("\n".join([",".join(names), *lines]), "utf-8")
+    outline(read_sample(tmp_path / "wide.csv", FileOptions()))
+    assert sorted(looked) == sorted(names)
 
 
 def test_what_is_missing_is_told(tmp_path: Path) -> None:

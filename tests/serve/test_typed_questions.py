@@ -411,6 +411,8 @@ def test_a_number_with_stated_ends_is_a_score() -> None:
     for output, expected in ((0.0, 1.0), (0.5, 1.5), (-1.0, 0.0), (9.0, 2.0)):
         answer = TypedQuestion.score(["bad", "fair", "good"]).answer(answers(np.array([output], np.float32)))
         assert answer["score"] == pytest.approx(expected)
+    with pytest.raises(ValueError, match="the levels go from the lowest up"):
+        task.asked(TypedQuestion.score(["5", "3", "1"]))
     assert [one.type for one in task.typed_questions] == ["score"]
     with pytest.raises(ValueError, match="ask a score question"):
         task.asked(TypedQuestion("noul"))
@@ -428,6 +430,9 @@ def test_a_scale_is_asked_for_a_level_or_among_some() -> None:
     assert some.tolist() == pytest.approx([shown[name] / (shown["1"] + shown["3"]) for name in ("3", "1")], abs=1e-5)
     with pytest.raises(ValueError, match=r"its scale has 3 levels \(1, 2, 3\), and the question has 2"):
         task.asked(TypedQuestion.score(["low", "high"]))
+    for levels in (["3", "2", "1"], ["3.0", "2.0", "1.0"]):  # not told as if they stood the other way round
+        with pytest.raises(ValueError, match="the levels go from the lowest up, 1, 2, 3"):
+            task.asked(TypedQuestion.score(levels))
     with pytest.raises(ValueError, match="found the level '4'"):
         task.asked(TypedQuestion("choice", ("4", "1")))
     with pytest.raises(ValueError, match="ask a score question"):

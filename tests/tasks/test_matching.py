@@ -16,6 +16,7 @@ from polytask.assemble import assemble
 from polytask.config import validate
 from polytask.data.stream import DrawnRow
 from polytask.errors import ConfigError
+from polytask.predict.labels import with_labels
 from polytask.tasks import LabelStats
 from polytask.tasks.matching import Matching, MatchingOptions, spelled
 from samples import corpus_rows, write_jsonl
@@ -28,6 +29,31 @@ def fit(cells: list[str], **values: Any) -> Matching:
     for label in cells:
         stats.present += Matching.read(options, {"label": label}, stats) is not None
     return Matching.fit("topic", options, stats).on_encoder(4)
+
+
+def test_check_tells_of_labels_that_are_described_and_that_no_row_has() -> None:
+    task = fit(["sport", "business"], labels={"sport": "news about sport", "buisness": "news about money"})
+    stats = LabelStats()
+    stats.labels.update(["sport", "business"])
+    (note,) = task.label_notes(stats)
+    assert note.startswith("`labels` describes 'buisness', which no row has")
+    assert not fit(["sport", "business"], labels={"sport": "news about sport"}).label_notes(stats)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"sprot": None}, "'sprot' cannot be taken out, as the model does not have it; .*sport"),
+        ({"weather": "rain \ud83d"}, "half of a surrogate pair"),
+        ({"rain \ud83d": "weather"}, "half of a surrogate pair"),
+        ([["sport"]], "found .* a label is text or a whole number"),
+    ],
+)
+def test_other_labels_than_could_be_are_refused(labels: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fit(["sport", "business"]).with_labels(labels)
+    with pytest.raises(ValueError, match="expected labels with their texts"):
+        with_labels({"topic": fit(["sport", "business"])}, "sport")  # type: ignore[arg-type]
 
 
 def numbers(count: int, seed: int = 0) -> torch.Tensor:

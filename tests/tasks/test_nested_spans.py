@@ -296,6 +296,7 @@ def test_a_table_survives_json_and_one_that_is_none_is_refused() -> None:
     ("options", "message"),
     [
         ({"max_span": 0}, "at least 1 word"),
+        ({"max_span": 513}, "at most 512"),
         ({"max_span": "long"}, "max_span"),
         ({"overlap": "some"}, "overlap"),
         ({"size": 0}, "size"),
@@ -333,6 +334,9 @@ def test_the_longest_span_and_the_overlap_are_those_of_the_training_rows() -> No
         "spans have up to 1 words (`max_span`); 1 spans are longer and cannot be found; overlap: none"
     ]
     assert fitted([[[0, 1, "A"]]], max_span=5, overlap="any")[0].longest == 5
+    task, _ = fitted([[[0, 1, "A"]]])
+    with pytest.raises(ValueError, match="longest"):  # of a folder that somebody wrote: memory goes by it
+        replace(task, longest=10**9).require_sound({})
     assert LabelStats.from_json(json.loads(json.dumps(stats.to_json()))) == stats
     with pytest.raises(ValueError, match="hold no span at all"):
         fitted([[]])

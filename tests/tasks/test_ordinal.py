@@ -75,6 +75,8 @@ def test_what_a_person_should_know_of_levels_is_told() -> None:
     options, stats, _ = read([1, 2, 4, 5])
     (note,) = [finding.tail for finding in label_findings("train", TASKS["ordinal"].fit("it", options, stats), stats)]
     assert note.startswith("no row has 3, which the scale leaves out; name it in `levels`")
+    options, stats, _ = read([0, 10**18])  # numbers between are counted, not made
+    assert not [*label_findings("train", TASKS["ordinal"].fit("it", options, stats), stats)]
     task = TASKS["ordinal"].fit("it", *read([1, 2, 3])[:2])
     _, dev, _ = read(["2"] * 12)
     dev.present = 12

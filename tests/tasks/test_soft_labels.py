@@ -70,6 +70,10 @@ def test_rounding_is_forgiven_and_nothing_else() -> None:
         ("classification", {"a": -0.1, "b": 1.1}, "a finite number, 0 or more"),
         ("classification", '{"a": NaN, "b": 1}', "a finite number, 0 or more"),
         ("classification", '{"a": 1e999, "b": 1}', "a finite number, 0 or more"),
+        ("classification", {"a": 0.5, "b \ud83d": 0.5}, "half of a surrogate pair"),
+        ("classification", {"a": 10**400, "b": 1}, "a finite number, 0 or more"),
+        ("classification", "{'a': nan, 'b': 1}", "a finite number, 0 or more"),
+        ("classification", "{'a': 0.8, 'a': 0.2}", "or an object of probabilities"),
         ("classification", {"1": 0.5, "1.0": 0.5}, "names '1' twice"),
         ("classification", {"a": "0.8", "b": "0.2"}, "or an object of probabilities"),
         ("classification", {"a": True}, "or an object of probabilities"),
@@ -83,6 +87,20 @@ def test_rounding_is_forgiven_and_nothing_else() -> None:
 def test_what_is_no_distribution_is_refused(kind: str, cell: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read(kind, [cell])
+
+
+def test_what_python_prints_is_read_as_json_is() -> None:
+    for cell in ("{'pos': 0.8, 'neg': 0.2}", "{'pos': np.float64(0.8), \"neg\": np.float64(0.2),}"):
+        assert soft_shares(read("classification", [cell])[2][0]) == pytest.approx({"pos": 0.8, "neg": 0.2})
+    assert soft_shares(read("classification", ["{1: 1.0, 0: None}"])[2][0]) == {"1": 1.0}
+    assert soft_shares(read("multilabel", ["{'it\\'s': 0.8, 'a': .9}"])[2][0]) == {"it's": 0.8, "a": 0.9}
+    assert read("classification", ["{x}"])[2] == ["{x}"]
+
+
+def test_a_cell_cannot_pass_for_a_distribution_that_was_read() -> None:
+    for kind, cell in (("classification", '\0soft{"a": 1}'), ("multilabel", ["\0soft{"])):
+        with pytest.raises(ValueError, match="no NUL character"):
+            read(kind, [cell])
 
 
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"class_weights": "balanced"}], ids=str)

@@ -145,6 +145,23 @@ def test_every_task_type_has_a_case() -> None:
         assert kind.Options.model_fields["type"].annotation.__args__ == (name,)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("kind", TASKS)
+def test_rows_are_read_again_where_another_column_is_named(kind: str) -> None:
+    """The cache goes by `reading`: an option that names what is read is none of learning."""
+    type_ = TASKS[kind]
+    options = type_.Options.model_validate({"type": kind})
+    changed = 0
+    for name, field in type_.Options.model_fields.items():
+        optional = field.annotation == str | None and name not in ("metric", "head", "loss", "no_label")
+        if name == "type" or not (isinstance(getattr(options, name), str) or optional):
+            continue
+        other = options.model_copy(update={name: "other"})
+        if type_.columns(other) != type_.columns(options) or other.inputs != options.inputs:
+            changed += 1
+            assert other.reading() != options.reading(), name
+    assert changed > 0
+
+
 def test_samples_go_from_reading_to_scores(case: Case) -> None:
     task, labels = fit(case)
     outputs, targets = random_outputs(task, len(labels)), targets_of(task, labels)

@@ -128,7 +128,7 @@ def test_a_teacher_weighs_as_the_labels_do(tiny: Path, tmp_path: Path) -> None:
     require_same(gradients({"it": taught[0]}, tmp_path / "g1", 1), gradients({"it": taught[1]}, tmp_path / "g2", 1))
 
 
-@pytest.mark.parametrize("weight", [-1, "heavy", None, "nan", True])
+@pytest.mark.parametrize("weight", [-1, "heavy", None, "nan", True, 1e300, 1e-300])
 def test_what_is_no_weight_is_refused_with_its_line(tiny: Path, tmp_path: Path, weight: Any) -> None:
     broken = rows()
     broken[2]["w"] = weight

@@ -170,13 +170,45 @@ def test_a_file_that_answers_nothing_here_is_refused(job: dict[str, Any], home: 
         assemble(validate(taught(job, path)))
     path = write_jsonl(tmp_path / "ids.jsonl", [{"id": "x", "kind": {"a": 1}}])
     with pytest.raises(ConfigError, match=r"none of its 1 answers to 'kind' is about a training row"):
-        assemble(validate(taught(job, path))).train_sources(World(0, 1))
+        assemble(validate(taught(job, path)))
     nameless = write_jsonl(tmp_path / "train.jsonl", [{key: row[key] for key in ("text", "kind")} for row in rows()])
     data = {"train": str(nameless), "dev": str(nameless)}
     alone = {**job, "tasks": {"kind": {**job["tasks"]["kind"], "data": data}}}
     with pytest.raises(ConfigError, match=r"answers rows by their id, and .*train\.jsonl:1 has none"):
-        assemble(validate(taught(alone, path))).train_sources(World(0, 1))
+        assemble(validate(taught(alone, path)))
     twice = write_jsonl(tmp_path / "twice.jsonl", [row | {"id": 7} for row in rows()])
     alone["tasks"]["kind"]["data"] = {"train": str(twice), "dev": str(twice)}
     with pytest.raises(ConfigError, match=r"the id '7' stands at .*:1 and at .*:2; an id is one row's"):
-        assemble(validate(taught(alone, path))).train_sources(World(0, 1))
+        assemble(validate(taught(alone, path)))
+
+
+def test_check_tells_which_rows_a_file_answers(job: dict[str, Any], home: Path, tmp_path: Path) -> None:
+    whole = [{"id": row["id"], "kind": {"a": 1}} for row in rows()]
+    assert not _told(job, write_jsonl(tmp_path / "whole.jsonl", whole))
+    some = [{"id": "r1", "kind": {"a": 1}}, {"id": "x", "kind": {"a": 1}}]
+    assert _told(job, write_jsonl(tmp_path / "some.jsonl", some)) == [
+        "train.teachers[0], kind: answers 1 of 24 labelled training rows of train.jsonl; the others learn from their "
+        "labels alone",
+        "train.teachers[0]: 1 of its ids are no training row's, such as 'x'",
+    ]
+
+
+def _told(job: dict[str, Any], path: Path) -> list[str]:
+    notes = assemble(validate(taught(job, path))).notes
+    return [f"{note.place}: {note.message}" for note in notes if note.place.startswith("train.teachers")]
+
+
+def test_numbers_that_are_ids_have_one_spelling(job: dict[str, Any], tmp_path: Path) -> None:
+    numbered = write_jsonl(tmp_path / "train.jsonl", [row | {"id": at} for at, row in enumerate(rows())])
+    data = {"train": str(numbered), "dev": str(numbered)}
+    alone = {**job, "tasks": {"kind": {**job["tasks"]["kind"], "data": data}}}
+    lines = [{"id": own, "kind": {"a": 1}} for own in (0.0, "1", "2.0", *range(3, 24))]
+    assert not _told(alone, write_jsonl(tmp_path / "answers.jsonl", lines))
+
+
+def test_a_run_goes_by_what_its_teacher_says_and_not_by_its_place(job: dict[str, Any], tmp_path: Path) -> None:
+    lines = [{"id": row["id"], "kind": {"a": 0.5, "b": 0.5}} for row in rows()]
+    first, moved = (write_jsonl(tmp_path / name, lines) for name in ("first.jsonl", "moved.jsonl"))
+    other = write_jsonl(tmp_path / "other.jsonl", [*lines[:-1], lines[-1] | {"kind": {"c": 1}}])
+    one, same, changed = (assemble(validate(taught(job, path))).identity for path in (first, moved, other))
+    assert one == same != changed != assemble(validate(job)).identity

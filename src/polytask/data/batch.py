@@ -200,6 +200,20 @@ class Item:
     row_weights: Mapping[str, float] = field(default_factory=dict[str, float])
     hidden: Hidden | None = None
 
+    def serving(self, tasks: tuple[str, ...]) -> Item:
+        """Return the row with what is known of it for some of its tasks alone."""
+
+        def of(values: Mapping[str, Any]) -> dict[str, Any]:
+            return {name: value for name, value in values.items() if name in tasks}
+
+        return replace(
+            self,
+            tasks=tasks,
+            targets=of(self.targets),
+            teacher_logits=of(self.teacher_logits),
+            row_weights=of(self.row_weights),
+        )
+
 
 @dataclass(frozen=True)
 class Collator:
@@ -230,10 +244,10 @@ class Collator:
             return [item]
         assert self.masker is not None
         plain = tuple(name for name in item.tasks if name not in rates)
-        found = [replace(item, tasks=plain)] if plain else []
+        found = [item.serving(plain)] if plain else []
         for name, rate in rates.items():
             hidden = self.masker.hide(item.ids, rate, seen.get(name, ()))
-            found.append(replace(item, ids=hidden.ids, tasks=(name,), hidden=hidden))
+            found.append(replace(item.serving((name,)), ids=hidden.ids, hidden=hidden))
         return found
 
     def batch(self, items: Sequence[Item], most: int | None = None) -> Batch:

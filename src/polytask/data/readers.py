@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -137,7 +138,7 @@ def read_parquet(file: DataFile) -> Numbered:
 
 def _require_distinct(file: DataFile, columns: list[str]) -> None:
     """Raise DataError where two columns have one name, of which a row would hold the last only."""
-    twice = next((name for name in columns if columns.count(name) > 1), None)
+    twice = next((name for name, times in Counter(columns).items() if times > 1), None)
     if twice is not None:
         raise DataError(f"{file.path}: two columns are named {twice!r}; give every column a name of its own")
 

@@ -38,6 +38,8 @@ _LABEL_TYPES: dict[GoldType, pa.DataType] = {
     "list<double>": pa.list_(pa.float64()),
 }
 _BATCH = 1000
+# Weights of rows between which float32 loses nothing, beside 0.
+LEAST_WEIGHT, MOST_WEIGHT = 1e-9, 1e9
 # Names of documents have it, and words that people repeat do not.
 _NAME = re.compile(r"[0-9_/]")
 _REPEATED = (
@@ -258,10 +260,10 @@ class _Reading:
         if column not in values:
             raise self.no_column(DataError, place, column, list(values), name)
         weight = number_in(values[column])
-        if weight is None or weight < 0:
+        if weight is None or not (weight == 0 or LEAST_WEIGHT <= weight <= MOST_WEIGHT):
             raise DataError(
                 f"{place}: task {name!r}: found {brief(values[column])} in {column!r}; `label_weight` names a column "
-                "of finite numbers, 0 or more"
+                f"of numbers, 0 or from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}"
             )
         self.weight[name] += weight
         return weight

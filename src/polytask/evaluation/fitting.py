@@ -27,9 +27,11 @@ class Fitted:
 
 
 def fit_on_dev(tasks: Mapping[str, Task], answers: Mapping[str, TaskPredictions]) -> Fitted:
-    """Fit every task that asks for it to its dev answers."""
+    """Fit every task that asks for it to its dev answers; those of the others stay as they are."""
     fitted, decided, notes = dict(tasks), dict(answers), list[DataWarning]()
     for name, found in answers.items():
+        if not tasks[name].fits_on_dev:
+            continue
         fitted[name], more = tasks[name].tuned(found.outputs, found.labels, found.words)
         decided[name] = replace(found, predictions=fitted[name].decode(found.outputs, found.words))
         notes += [DataWarning(f"tasks.{name}", message) for message in more]

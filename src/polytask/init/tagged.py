@@ -92,21 +92,26 @@ def _token_column(sample: Sample, columns: Mapping[str, Column]) -> str | None:
         named = [column for column in lists if column.name.lower() in _TOKEN_NAMES]
         varied = max(lists, key=lambda column: len({item for items in column.lists or () for item in items}))
         return (named[0] if named else varied).name
-    for column in columns.values():
-        if column.texts and any(
-            _is_tags_of(sample, other, column.name) for other in columns.values() if other != column
-        ):
+    tags = [column for column in columns.values() if _marks_entities(column)]
+    for column in columns.values() if tags else ():
+        others = (other for other in tags if other is not column)
+        if column.texts and any(_aligned(sample, column.name, other.name) is not None for other in others):
             return column.name
     return None
 
 
 def _is_tags_of(sample: Sample, column: Column, tokens: str) -> bool:
     """Whether a column of text marks the entities among the words of another one."""
+    return _marks_entities(column) and _aligned(sample, tokens, column.name) is not None
+
+
+def _marks_entities(column: Column) -> bool:
+    """Whether a column of text is tags of entities, whatever their words are."""
     if not column.texts or column.mean_words < 1 or not any(" " in text.strip() for text in column.texts):
         return False
     counts = Counter(tag for text in column.texts for tag in text.split())
     scheme = find_scheme(counts) if len(counts) <= _MOST_TAGS and "O" in counts else None
-    return scheme is not None and not scheme.odd and _aligned(sample, tokens, column.name) is not None
+    return scheme is not None and not scheme.odd
 
 
 def _aligned(sample: Sample, tokens: str, tags: str) -> tuple[Counter[str], int] | None:

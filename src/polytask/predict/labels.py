@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from polytask.tasks import Task
+from polytask.tasks.cells import brief
 
 
 def with_labels(tasks: Mapping[str, Task], labels: Mapping[str, Any]) -> dict[str, Task]:
@@ -19,6 +20,10 @@ def with_labels(tasks: Mapping[str, Task], labels: Mapping[str, Any]) -> dict[st
     described = {name: task for name, task in tasks.items() if task.label_texts}
     if not described:
         raise ValueError("no task's labels are texts; train a task with `type: matching`")
+    if not isinstance(labels, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - it comes from users
+        raise ValueError(
+            f"found {brief(labels)}; expected labels with their texts, such as {{'sports': 'news about it'}}"
+        )
     whole = labels and all(isinstance(value, Mapping | list) for value in labels.values())
     if not whole and len(described) > 1:
         raise ValueError(f"name the task: one of {', '.join(described)}, and under it its labels")

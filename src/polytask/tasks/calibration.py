@@ -6,7 +6,7 @@ Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ class CalibratedOptions(TaskOptions):
     """Options of the task types that answer with probabilities."""
 
     calibrate: bool = Field(default=False, description="fit a temperature on dev that corrects the probabilities")
+
+    learning: ClassVar[tuple[str, ...]] = ("calibrate",)
 
 
 def fit_temperature(outputs: Outputs, targets: Integers) -> tuple[float, list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ class ChoiceOptions(CalibratedOptions):
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=1, description="share of each target that is spread over the other answers"
     )
+
+    learning: ClassVar[tuple[str, ...]] = ("label_smoothing",)
 
 
 class Choice(Task):

@@ -58,6 +58,7 @@ class ClassificationOptions(ChoiceOptions):
         return {label_text(label): weight for label, weight in value.items()} if isinstance(value, dict) else value
 
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "micro_f1", "mcc")
+    learning: ClassVar[tuple[str, ...]] = ("class_weights", "positive")
 
     def require_weights_of(self, classes: Sequence[str]) -> None:
         """Raise ValueError unless weights by class, where they are given, are those of the classes of training rows."""

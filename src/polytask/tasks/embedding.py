@@ -56,6 +56,7 @@ class EmbeddingOptions(TaskOptions):
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout of the vector while it trains")
 
     metrics: ClassVar[tuple[str, ...]] = (*_PAIRED, *_SCORED)
+    learning: ClassVar[tuple[str, ...]] = ("normalize", "size", "sizes", "scale")
 
     @model_validator(mode="after")
     def _columns_and_metric_fit(self) -> Self:

@@ -25,6 +25,8 @@ def label_text(value: Any) -> str:  # noqa: ANN401
     """
     if isinstance(value, str):
         text = value.strip()
+        if "\0" in text:
+            raise ValueError(f"found {value!r}; a label has no NUL character (which other programs write as \\0)")
         whole = _WHOLE.fullmatch(text)
         return str(int(whole[1])) if whole else _TRUTH.get(text, text)
     if isinstance(value, bool):
@@ -34,6 +36,14 @@ def label_text(value: Any) -> str:  # noqa: ANN401
     if isinstance(value, Integral):  # NumPy's whole numbers too
         return str(value)
     raise ValueError(f"found {value!r}; a label is text or a whole number")
+
+
+def require_whole(text: str) -> None:
+    """Raise ValueError where a text holds half of a surrogate pair, which no tokenizer and no file takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"found {text[:80]!r}, with half of a surrogate pair, which is no character") from None
 
 
 # Not what else Python takes for a number: 1_2 (12), nan, other scripts' digits.

@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from polytask.errors import nearest
 from polytask.tasks.answering import Answering
 from polytask.tasks.arrays import Floats, Outputs
 from polytask.tasks.cells import brief
 from polytask.tasks.choice import balanced_weights, cross_entropy, known_denominator
 from polytask.tasks.classification import Classification, ClassificationOptions
 from polytask.tasks.label_stats import LabelStats
-from polytask.tasks.labels import label_text
+from polytask.tasks.labels import label_text, require_whole
 from polytask.tasks.reader import Row
 from polytask.tasks.soft import shares_in
 from polytask.tasks.task import ON_DEV
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # The target of a label's own text: this number less the label's place. -100 is a text whose label nobody knows.
 LABEL_TEXT = -1000
+# Labels that a note names.
+MOST_TOLD = 10
 
 
 class MatchingOptions(ClassificationOptions):
@@ -39,6 +42,8 @@ class MatchingOptions(ClassificationOptions):
         default=None, ge=2, description="numbers of the vectors that are compared; by default the encoder's own"
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout of the vectors while they train")
+
+    learning: ClassVar[tuple[str, ...]] = ("size",)
 
     @field_validator("label_weight")
     @classmethod
@@ -97,6 +102,17 @@ class Matching(Classification):
         require_different(dict(zip(classes, texts, strict=True)))
         counts = tuple(stats.labels[label] for label in classes)
         return cls(name, options, classes, counts, descriptions=texts)
+
+    def label_notes(self, stats: LabelStats) -> list[str]:
+        unseen = [label for label in self.classes if not stats.labels[label]]
+        told = ", ".join(map(repr, unseen[:MOST_TOLD])) + (
+            f" and {len(unseen) - MOST_TOLD} more" if len(unseen) > MOST_TOLD else ""
+        )
+        return (
+            [f"`labels` describes {told}, which no row has: such a label is answered from its text alone"]
+            if unseen
+            else []
+        )
 
     def on_encoder(self, width: int) -> Matching:
         return replace(self, width=self.options.size or width)
@@ -179,7 +195,12 @@ class Matching(Classification):
         return sums, counts
 
     def with_labels(self, labels: Mapping[Any, Any] | list[Any]) -> Matching:
-        given = described({label: spelled(str(label)) for label in labels} if isinstance(labels, list) else labels)
+        listed = [label_text(label) for label in labels] if isinstance(labels, list) else []
+        given = described({label: spelled(label) for label in listed} if isinstance(labels, list) else labels)
+        for label in (label for label, text in given.items() if text is None and label not in self.classes):
+            raise ValueError(
+                f"{label!r} cannot be taken out, as the model does not have it; {nearest(label, self.classes)}"
+            )
         texts: dict[str, str | None] = {**dict(zip(self.classes, self.descriptions, strict=True)), **given}
         kept = {label: text for label, text in texts.items() if text is not None}
         if len(kept) < 2:
@@ -205,6 +226,8 @@ def described(value: Mapping[Any, Any]) -> dict[str, Any]:
             raise ValueError(
                 f"the label {name!r} is described by {text!r}; expected a text, such as `{name}: news about it`"
             )
+        for written in (name, text or ""):
+            require_whole(written)
         found[name] = text
     return found
 

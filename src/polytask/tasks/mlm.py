@@ -31,6 +31,7 @@ class MlmOptions(TaskOptions):
     mask: float = Field(default=0.15, gt=0, lt=1, description="share of a text's words that are hidden")
 
     metrics: ClassVar[tuple[str, ...]] = ("loss",)
+    learning: ClassVar[tuple[str, ...]] = ("mask",)
     answers: ClassVar[bool] = False
 
 

@@ -70,6 +70,7 @@ class MultilabelOptions(CalibratedOptions):
         return value
 
     metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "accuracy")
+    learning: ClassVar[tuple[str, ...]] = ("threshold", "class_weights", "label_smoothing")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ can only fall with k.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -73,7 +74,7 @@ class OrdinalOptions(CalibratedOptions):
     @field_validator("levels")
     @classmethod
     def _levels_are_a_scale(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        twice = sorted({level for level in value if value.count(level) > 1})
+        twice = sorted(level for level, times in Counter(value).items() if times > 1)
         if twice:
             raise ValueError(f"found {', '.join(map(repr, twice))} twice; name each level once")
         if len(value) == 1:
@@ -169,8 +170,11 @@ class Ordinal(Task):
         notes = [f"no row has the level {', '.join(map(repr, never))}, so it is hardly ever answered"] if never else []
         numbers = self.numbers or ()
         if numbers and not self.options.levels and all(number.is_integer() for number in numbers):
-            between = sorted(set(range(int(numbers[0]), int(numbers[-1]))) - {int(number) for number in numbers})
-            if 0 < len(between) <= len(numbers):
+            whole = [int(number) for number in numbers]
+            # Counted before they are made: there are as many of them as the numbers lie apart.
+            missing = whole[-1] - whole[0] + 1 - len(whole)
+            if 0 < missing <= len(whole):
+                between = sorted(set(range(whole[0], whole[-1])) - set(whole))
                 notes.append(
                     f"no row has {', '.join(map(str, between))}, which the scale leaves out; name it in `levels` if it "
                     "is one"
@@ -241,6 +245,7 @@ class Ordinal(Task):
                     f"its scale has {len(self.levels)} levels ({', '.join(self.levels)}), and the question has "
                     f"{len(question.options)}"
                 )
+            question.require_order(self.levels, level_text)
             return lambda outputs: self._probabilities(outputs[None])[0]
         if question.type != "choice":
             raise ValueError("it answers a level of a scale; ask a score question")

@@ -40,6 +40,21 @@ class TypedQuestion:
         """Return a question for a level."""
         return cls("score", tuple(str(index) for index in range(len(levels))), levels=tuple(levels))
 
+    def require_order(self, levels: Sequence[str], spelled: Callable[[Any], str] = str) -> None:
+        """Raise ValueError where a score's levels are those of a scale in another order: they go from the lowest up.
+
+        Levels that are called otherwise are taken as they come.
+
+        Args:
+            levels: of the scale.
+            spelled: returns a level as the scale writes it.
+        """
+        named = tuple(spelled(level) for level in self.levels if isinstance(level, str))
+        if named != tuple(levels) and sorted(named) == sorted(levels):
+            raise ValueError(
+                f"the levels go from the lowest up, {', '.join(levels)}, and the question has them otherwise"
+            )
+
     def to_json(self, task: str) -> dict[str, Any]:
         """Return the question as the protocol writes it, with instructions that name the task."""
         about = {"task": task} if self.label is None else {"task": task, "label": self.label}

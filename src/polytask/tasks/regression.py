@@ -187,6 +187,9 @@ class Regression(Task):
             )
         low, high = self._ends
         count = len(question.options)
+        numbers = [number for level in question.levels if (number := number_in(level)) is not None]
+        if len(numbers) == count and numbers != sorted(numbers):
+            raise ValueError("the levels go from the lowest up, and the question has them otherwise")
 
         def answer(outputs: Outputs) -> Floats:
             (value,) = self.decode(outputs[None])

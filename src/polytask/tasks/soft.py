@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import math
 import re
+from ast import literal_eval
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from polytask.errors import nearest
 from polytask.files import unique_keys
 from polytask.tasks.cells import brief
-from polytask.tasks.labels import label_text
+from polytask.tasks.labels import label_text, require_whole
 from polytask.terms import Label
 
 _MARK = "\0soft"
@@ -23,22 +24,30 @@ _MARK = "\0soft"
 _ROUNDING = 0.005
 # A probability of 0 that is to have a logarithm.
 _LEAST = 1e-30
-_OBJECT = re.compile(r"\s*\{\s*[\"}]")
+_QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+_NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+# As Python prints a mapping, which is what pandas writes into a csv file; NumPy 2 prints the type as well.
+_PAIR = rf"\s*({_QUOTED}|-?[0-9]+)\s*:\s*(?:np\.float[0-9]+\()?({_NUMBER}|None|nan|inf)\)?\s*"
+_SHOWN = re.compile(rf"\{{{_PAIR}(?:,{_PAIR})*,?\s*\}}", re.DOTALL)
+_PAIRS = re.compile(_PAIR, re.DOTALL)
+_OBJECT = re.compile(r"""\s*\{\s*(?:["'}]|-?[0-9]+\s*:)""")
 
 
 def shares_in(value: Any) -> dict[str, float] | None:  # noqa: ANN401
-    """Return the labels of a cell that is an object of numbers, or JSON text of one, with these; None for other cells.
+    """Return the labels of a cell that is an object of numbers, or the text of one, with these; None for other cells.
+
+    The text is JSON, or what Python prints.
 
     Raises ValueError where a number is not finite or below 0, or a label stands twice.
 
-    >>> shares_in('{"pos": 0.8, "neg": 0.2}'), shares_in("pos")
-    ({'pos': 0.8, 'neg': 0.2}, None)
+    >>> shares_in('{"pos": 0.8, "neg": 0.2}'), shares_in("{'pos': 1}"), shares_in("pos")
+    ({'pos': 0.8, 'neg': 0.2}, {'pos': 1.0}, None)
     """
     cell = value
     if isinstance(value, str) and value.lstrip()[:1] == "{":
         try:
-            value = json.loads(value, object_pairs_hook=unique_keys)
-        except (ValueError, RecursionError):
+            value = _parsed(value.strip())
+        except (ValueError, SyntaxError, RecursionError):
             return None
     if not isinstance(value, Mapping):
         return None
@@ -49,9 +58,10 @@ def shares_in(value: Any) -> dict[str, float] | None:  # noqa: ANN401
     shares: dict[str, float] = {}
     for name, share in items.items():
         label = label_text(name)
+        require_whole(label)
         if label in shares:
             raise ValueError(f"found {brief(cell)}, which names {label!r} twice")
-        if not (math.isfinite(share) and share >= 0):
+        if not _is_finite(share) or share < 0:
             raise ValueError(f"found {brief(cell)}; the probability of a label is a finite number, 0 or more")
         shares[label] = float(share)
     return shares
@@ -64,6 +74,21 @@ def require_label(value: Any) -> None:  # noqa: ANN401
             f"found {brief(value)}; a label is text or a whole number, or an object of probabilities, such as "
             '{"pos": 0.8, "neg": 0.2}'
         )
+
+
+def _parsed(text: str) -> Any:  # noqa: ANN401
+    """Return what a text that begins with a brace holds. Raises ValueError, or what Python's parsers do."""
+    if _SHOWN.fullmatch(text) is None:
+        return json.loads(text, object_pairs_hook=unique_keys)
+    pairs = _PAIRS.findall(text)
+    return unique_keys([(str(literal_eval(name)), None if share == "None" else float(share)) for name, share in pairs])
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def _is_number(value: object) -> bool:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _COVERED = 0.995
 # The lowest threshold that is tried on dev: a probability of 0.05.
 _LEAST_CUT = math.log(0.05 / 0.95)
+# Words of the longest span that can be asked for: every word has a score for each length and label.
+MOST_WORDS = 512
 # The score of a span that a teacher cannot have.
 _NEVER = -30.0
 
@@ -56,6 +58,7 @@ class SpansOptions(WordOptions):
     )
 
     metrics: ClassVar[tuple[str, ...]] = ("span_f1", "span_precision", "span_recall")
+    learning: ClassVar[tuple[str, ...]] = ("max_span", "overlap", "size", "threshold")
     values_option: ClassVar[str] = "spans"
     reads_spans: ClassVar[bool] = True
     nested_spans: ClassVar[bool] = True
@@ -65,8 +68,8 @@ class SpansOptions(WordOptions):
         beside = [name for name in ("head", "loss") if getattr(self, name)]
         if beside:
             raise ValueError(f"found {' and '.join(beside)}; spans are scored by a head and a loss of their own")
-        if self.max_span != "auto" and self.max_span < 1:
-            raise ValueError(f"found max_span {self.max_span}; a span has at least 1 word")
+        if self.max_span != "auto" and not 1 <= self.max_span <= MOST_WORDS:
+            raise ValueError(f"found max_span {self.max_span}; a span has at least 1 word, and at most {MOST_WORDS}")
         return self
 
 
@@ -137,7 +140,7 @@ class Spans(Task):
         classes = tuple(sorted(stats.labels))
         if not classes:
             raise ValueError("the training rows hold no span at all")
-        longest = _covering(stats.lengths) if options.max_span == "auto" else options.max_span
+        longest = min(_covering(stats.lengths), MOST_WORDS) if options.max_span == "auto" else options.max_span
         overlap = LEVELS[stats.overlap] if options.overlap == "auto" else options.overlap
         return cls(name, options, classes, tuple(stats.labels[label] for label in classes), longest, overlap)
 
@@ -151,7 +154,7 @@ class Spans(Task):
 
     def require_sound(self, learned: Mapping[str, Any]) -> None:
         super().require_sound(learned)
-        if self.longest < 1 or self.overlap not in LEVELS:
+        if not 1 <= self.longest <= MOST_WORDS or self.overlap not in LEVELS:
             raise ValueError(f"{self.name}: longest {self.longest}, overlap {self.overlap!r}")
         if self.cut is not None and not math.isfinite(self.cut):
             raise ValueError(f"{self.name}: cut {self.cut}")

@@ -52,6 +52,7 @@ class TaggingOptions(ChoiceOptions, WordOptions):
     crf: bool = Field(default=False, description="learn which tag follows which: a linear chain over a text's words")
 
     metrics: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall", "accuracy", "macro_f1")
+    learning: ClassVar[tuple[str, ...]] = ("class_weights", "decode", "crf")
     values_option: ClassVar[str] = "tags"
     reads_spans: ClassVar[bool] = True
 

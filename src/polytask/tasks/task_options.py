@@ -43,17 +43,6 @@ Cells: TypeAlias = Annotated[
 ]
 
 
-# What changes how a task learns, and nothing that is read from its rows.
-_LEARNING = frozenset(
-    {
-        "data", "needs", "reads", "detach_reads", "gate", "weight", "metric", "pooling", "dropout", "head",
-        "loss", "class_weights", "label_smoothing", "threshold", "calibrate", "decode", "crf",
-        "positive",
-        "max_span", "overlap", "size",
-    }
-)  # fmt: skip
-
-
 class TaskOptions(Options):
     """The options that every task type has."""
 
@@ -94,6 +83,10 @@ class TaskOptions(Options):
 
     # The type's own; `known_metrics` has those too that users registered for it.
     metrics: ClassVar[tuple[str, ...]] = ()
+    # Options that a class adds and that change how a task learns or answers, but nothing that is read from its rows.
+    learning: ClassVar[tuple[str, ...]] = (
+        "data", "needs", "reads", "detach_reads", "gate", "weight", "metric", "pooling", "dropout", "head", "loss",
+    )  # fmt: skip
     # Whether the type answers anything once the model is trained.
     answers: ClassVar[bool] = True
     # Whether the type has one output a text or one a word.
@@ -130,8 +123,9 @@ class TaskOptions(Options):
 
     def reading(self) -> dict[str, Any]:
         """Return the options on which depends what is read from the rows; the cache goes by them."""
+        learning = {name for kind in type(self).__mro__ for name in vars(kind).get("learning", ())}
         return {
-            **self.model_dump(mode="json", exclude=set(_LEARNING)),
+            **self.model_dump(mode="json", exclude=learning),
             "strict": self.data.strict,
             "offsets": self.data.offsets,
         }
