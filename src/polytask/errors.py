@@ -70,9 +70,6 @@ EXTRAS = {
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
     **dict.fromkeys(("fastapi", "uvicorn", "prometheus_client"), "serve"),
     "optuna": "tune",
-    "ray": "ray",
-    "pyspark": "spark",
-    "apache_beam": "beam",
 }
 
 

@@ -1,1 +1,1 @@
-"""Many rows: columns in, columns out, for engines that hand out batches; and folders of files, answered by shards."""
+"""Many rows: batches of columns, and folders of files that are answered by shards."""

@@ -211,7 +211,7 @@ def _require_same(folder: Path, path: Path, told: Mapping[str, Any]) -> None:
     try:
         before = parse_json(path.read_bytes())
         if not isinstance(before, dict):
-            raise ValueError("an object is expected")  # noqa: TRY301
+            raise ValueError("an object is expected")
     except (OSError, ValueError) as error:
         raise OutputError(f"{path}: was altered ({error}); name another folder") from None
     now = json.loads(json.dumps(told))
@@ -219,7 +219,8 @@ def _require_same(folder: Path, path: Path, told: Mapping[str, Any]) -> None:
                  if before.get(name) != now.get(name)]  # fmt: skip
     if differing:
         raise OutputError(
-            f"{folder}: holds answers of another command ({'; '.join(differing)}); name another folder, or ask as before"
+            f"{folder}: holds answers of another command ({'; '.join(differing)}); name another folder, or ask as "
+            "before"
         )
 
 

@@ -18,7 +18,7 @@ from polytask.batch.folder import AnswerFolder
 from polytask.batch.reading import Input, find_inputs, look_at
 from polytask.batch.shards import SHARD_ROWS, Shard, shards_of
 from polytask.batch.worker import ShardAnswers, WorkOptions, model_digest
-from polytask.batch.workers import LocalWorkers, Workers
+from polytask.batch.workers import Workers
 from polytask.errors import ConfigError, DataError, Interrupted
 from polytask.launch import lifeline
 from polytask.lock import locked
@@ -41,7 +41,6 @@ class Job:
         written: how the files are written, such as {"separator": ";"}.
         workers: processes that answer.
         shard_rows: rows that are answered and written together.
-        ray: whether the workers are actors of Ray.
     """
 
     files: tuple[str, ...]
@@ -50,7 +49,6 @@ class Job:
     written: Mapping[str, str] = field(default_factory=dict[str, str])
     workers: int = 1
     shard_rows: int = SHARD_ROWS
-    ray: bool = False
 
 
 def predict_files(job: Job, say: Callable[[str], None]) -> None:
@@ -141,17 +139,8 @@ def _unfinished(job: Job, inputs: list[Input], folder: AnswerFolder, say: Callab
 
 @contextmanager
 def _workers(job: Job, facts: Mapping[str, str]) -> Generator[Workers]:
-    if job.ray:
-        from polytask.batch.ray_workers import RayWorkers
-
-        workers: Workers = RayWorkers(job.work, job.workers, facts)
-        try:
-            yield workers
-        finally:
-            workers.close()
-        return
     with lifeline() as tied:
-        workers = LocalWorkers(job.work, job.workers, facts, tied)
+        workers = Workers(job.work, job.workers, facts, tied)
         try:
             yield workers
         finally:

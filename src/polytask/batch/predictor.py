@@ -1,4 +1,4 @@
-"""A batch of columns in, a batch of columns out: what engines for many rows call."""
+"""A batch of columns in, a batch of columns out."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ ERROR = "error"
 class BatchPredictor:
     """Answers batches of columns with one model, which is loaded once, when it is first needed.
 
-    It is the class that Ray Data's `map_batches` asks for; for Spark and Beam see `polytask.batch.spark` and
-    `polytask.batch.beam`. What travels to another process are these arguments, never the weights.
+    An engine that hands out batches of columns makes one in each of its processes: what travels there are these
+    arguments, never the weights.
 
     >>> predict = BatchPredictor("runs/reviews/model", tasks=["sentiment"])  # doctest: +SKIP
     >>> predict({"id": [7], "text": ["A moving film."]})  # doctest: +SKIP
@@ -139,7 +139,9 @@ class BatchPredictor:
             if name not in names:
                 raise DataError(f"keep: no column {name!r} in the batch, which has: {', '.join(names)}")
             if name in self.columns:
-                raise DataError(f"the batch has a column {name!r}, as an answer has; rename it, or leave it out of keep")
+                raise DataError(
+                    f"the batch has a column {name!r}, as an answer has; rename it, or leave it out of keep"
+                )
         return kept
 
     def _arrow(self, table: Any) -> Any:  # noqa: ANN401

@@ -146,7 +146,8 @@ class Reading:
             yield from self._refusals()
         except DataError as error:
             yield from self._refusals()
-            yield number + 1, Unread(self._bare(number + 1, str(error)), rest=True)
+            reason = f"{self._bare(number + 1, str(error))}; no row from here on was read"
+            yield number + 1, Unread(reason, rest=True)
         finally:
             self.source.close()
 
@@ -177,9 +178,7 @@ def look_at(
     return examples
 
 
-def _looked_at(
-    file: Input, written: Mapping[str, str], columns: Columns, tasks: Mapping[str, Task]
-) -> dict[str, Any]:
+def _looked_at(file: Input, written: Mapping[str, str], columns: Columns, tasks: Mapping[str, Task]) -> dict[str, Any]:
     reading = Reading(file.path, written)
     with closing(reading.rows()) as numbered:
         head = [row for _, row in islice(numbered, _HEAD)]

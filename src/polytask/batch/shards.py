@@ -100,4 +100,6 @@ def _weight(value: Any) -> int:  # noqa: ANN401
 def _require_unchanged(file: Input, reading: Reading) -> None:
     status = reading.source.path.stat()
     if (status.st_size, status.st_mtime_ns) != (file.size, file.changed):
-        raise DataError(f"{file.path}: the file was changed while it was being read; name another folder, and begin anew")
+        raise DataError(
+            f"{file.path}: the file was changed while it was being read; name another folder, and begin anew"
+        )

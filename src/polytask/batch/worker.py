@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,9 +79,7 @@ class ShardPredictor:
         from polytask.predict.load import load
 
         self.facts = {"model": model_digest(options.model), "polytask": __version__}
-        model = load(
-            options.model, _device(options.device, place), options.precision, extensions=options.extensions
-        )
+        model = load(options.model, _device(options.device, place), options.precision, extensions=options.extensions)
         if options.labels is not None:
             model = model.with_labels(options.labels)
         self._options = options

@@ -71,15 +71,16 @@ def predict(
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, max=1024, show_default="1", help="Processes that answer into the folder --out; killed, the same "
-            "command goes on.",
+            min=1,
+            max=1024,
+            show_default="1",
+            help="Processes that answer into the folder --out; killed, the same command goes on.",
         ),
     ] = None,
     shard_rows: Annotated[
         int | None,
         typer.Option(min=1, max=10_000_000, show_default="8192", help="Rows of each file in the folder --out."),
     ] = None,
-    ray: Annotated[bool, typer.Option("--ray", help="Let actors of Ray answer, on its cluster.")] = False,
     device: Device = "auto",
     precision: PrecisionName = None,
     extension: Extensions = None,
@@ -92,7 +93,7 @@ def predict(
     how = read_long(long)
     columns = Columns(tuple(text or ()), tuple(keep or ()))
     names = files or ["-"]
-    if workers is not None or shard_rows is not None or ray or are_many(names):
+    if workers is not None or shard_rows is not None or are_many(names):
         from polytask.batch.job import SHARD_ROWS, Job, predict_files
         from polytask.batch.worker import WorkOptions
 
@@ -102,7 +103,7 @@ def predict(
             None if labels is None else read_labels(labels), exact, device, read_precision(precision),
             tuple(extension or ()),
         )  # fmt: skip
-        job = Job(tuple(names), folder, work, read_written(written), workers or 1, shard_rows or SHARD_ROWS, ray)
+        job = Job(tuple(names), folder, work, read_written(written), workers or 1, shard_rows or SHARD_ROWS)
         predict_files(job, say)
         return
     from polytask.predict.lines import answer_lines

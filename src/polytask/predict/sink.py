@@ -145,9 +145,7 @@ class ParquetWriter(TableWriter):
 
         # Nested values that are kept may be of another shape in every row: they are written as JSON.
         nested = {name for name, value in (self.kept or {}).items() if isinstance(value, list | dict)}
-        types = [
-            (name, pa.string() if name in nested else arrow_type(self.columns[name])) for name in self.columns
-        ]
+        types = [(name, pa.string() if name in nested else arrow_type(self.columns[name])) for name in self.columns]
         self._schema = pa.schema(types)
         self._writer = pq.ParquetWriter(self.stream, self._schema)
         self._rows: list[dict[str, Any]] = []
