@@ -28,7 +28,7 @@ class _Process:
     def __init__(self, tied: Lifeline, options: WorkOptions, place: int, threads: int) -> None:
         self.place = place
         self.held: deque[Shard] = deque()
-        self.ended = False
+        self.loaded = self.ended = False
         environment = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", **os.environ}
         self.process = tied.start([sys.executable, "-m", "polytask.batch.process"], environment, piped=True)
         assert self.process.stdin is not None
@@ -88,11 +88,11 @@ class Workers:
         return not self._again and self._has_room()
 
     def _has_room(self) -> bool:
-        return any(len(one.held) < _HELD for one in self._processes)
+        return any(one.loaded and len(one.held) < _HELD for one in self._processes)
 
     def give(self, shard: Shard) -> None:
         """Have a shard answered."""
-        process = min(self._processes, key=lambda one: len(one.held))
+        process = min((one for one in self._processes if one.loaded), key=lambda one: len(one.held))
         process.held.append(shard)
         process.send(shard)
 
@@ -121,6 +121,7 @@ class Workers:
             self._in_a_row = 0
             return told
         self._require_same_model(told)
+        process.loaded = True
         return None
 
     def _require_same_model(self, facts: Mapping[str, str]) -> None:
