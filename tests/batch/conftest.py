@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 import stand_in
 
+from polytask.launch import Lifeline
+
 PYTHON = sys.executable
+
+
+@pytest.fixture
+def forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model's folder; workers are forks of this process with the stand-in's model."""
+    monkeypatch.setattr(Lifeline, "start", Lifeline.start)  # which puts it back at the end
+    stand_in.fork_workers()
+    return stand_in.describe(tmp_path / "model")
 
 
 @pytest.fixture

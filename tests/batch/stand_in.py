@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -84,10 +84,61 @@ def describe(folder: Path, weights: str = "weights") -> Path:
     return folder
 
 
-if __name__ == "__main__":
-    from polytask.batch.process import main
+def work() -> None:
+    """Be a worker with this model."""
+    from polytask.batch import process
     from polytask.predict import load
 
     load.load = lambda *_, **__: model()  # type: ignore[assignment]
-    sys.argv[1:] = []
-    main()
+    process.main()
+
+
+class Forked:
+    """A worker that is a fork of this process: it starts at once, and ends as one that was started does."""
+
+    def __init__(self, lifeline: int) -> None:
+        shards, self.stdin = (os.fdopen(end, mode) for end, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
+        self.stdout, answers = (os.fdopen(end, mode) for end, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
+        self._code: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._become(lifeline, shards.fileno(), answers.fileno())
+        shards.close()
+        answers.close()
+
+    def _become(self, lifeline: int, shards: int, answers: int) -> None:
+        code = 1
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+            os.setpgid(0, 0)
+            os.dup2(shards, 0)
+            os.dup2(answers, 1)
+            for handle in {int(link.name) for link in Path("/proc/self/fd").iterdir()} - {0, 1, 2, lifeline}:
+                with suppress(OSError):
+                    os.close(handle)
+            os.environ["POLYTASK_LIFELINE"] = str(lifeline)
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+
+    def kill(self) -> None:
+        if self._code is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self._code is None:
+            self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self._code
+
+
+def fork_workers() -> None:
+    """Have workers forked in this process, in place of being started."""
+    from polytask.launch import Lifeline
+
+    Lifeline.start = lambda self, *_, **__: Forked(self._handle)  # type: ignore[assignment]
+
+
+if __name__ == "__main__":
+    work()

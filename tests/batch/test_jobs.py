@@ -27,6 +27,7 @@ from polytask.errors import DataError, Interrupted, OutputError, PolytaskError, 
 from polytask.lock import locked
 from polytask.predict.columns import Columns
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="its workers are forks, found by /proc")
 PYTHON = sys.executable  # itself, and no stand-in
 Row = dict[str, Any]
 
@@ -99,19 +100,19 @@ def test_every_row_is_answered_once_in_its_order_and_bad_ones_are_told(folder: P
     assert before == {path: path.stat().st_mtime_ns for path in out.glob("*.jsonl")}
 
 
-def test_a_killed_worker_loses_no_row(folder: Path, tmp_path: Path) -> None:
+def test_a_killed_worker_loses_no_row(forked: Path, tmp_path: Path) -> None:
     texts = lines(tmp_path / "a.jsonl", rows_of("a", 20, at6=f"kill {tmp_path / 'killed'}"))
-    do(job(folder, texts, out=tmp_path / "out", workers=2))
+    do(job(forked, texts, out=tmp_path / "out", workers=2))
     assert [row["id"] for row in answers(tmp_path / "out")] == [f"a{at}" for at in range(20)]
     texts = lines(tmp_path / "b.jsonl", rows_of("b", 20, at6="kill -"))
     with pytest.raises(PolytaskError, match=r"ended by SIGKILL, .* over .*b.jsonl: rows 5 to 8; where memory is short"):
-        do(job(folder, texts, out=tmp_path / "other"))
+        do(job(forked, texts, out=tmp_path / "other"))
     assert [row["id"] for row in answers(tmp_path / "other")] == [f"b{at}" for at in range(4)]
 
 
 COMMAND = """
-import sys
-sys.executable = {executable!r}
+import stand_in
+stand_in.fork_workers()
 from pathlib import Path
 from polytask.batch.job import *
 predict_files(Job({files!r}, Path({out!r}), WorkOptions({folder!r}), workers={workers}, shard_rows=4), print)
@@ -119,9 +120,9 @@ predict_files(Job({files!r}, Path({out!r}), WorkOptions({folder!r}), workers={wo
 
 
 def start(folder: Path, out: Path, texts: Path, workers: int) -> subprocess.Popen[bytes]:
-    told = {"executable": sys.executable, "files": (str(texts),), "out": str(out), "folder": str(folder),
+    told = {"files": (str(texts),), "out": str(out), "folder": str(folder),
             "workers": workers}  # fmt: skip
-    return subprocess.Popen([PYTHON, "-c", COMMAND.format(**told)], process_group=0)
+    return subprocess.Popen([PYTHON, "-c", COMMAND.format(**told)], process_group=0, cwd=Path(__file__).parent)
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -132,17 +133,17 @@ def until(holds: Callable[[], bool]) -> None:
     raise AssertionError
 
 
-def test_a_killed_command_goes_on_where_it_was_and_its_workers_end_with_it(folder: Path, tmp_path: Path) -> None:
+def test_a_killed_command_goes_on_where_it_was_and_its_workers_end_with_it(forked: Path, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     texts = lines(tmp_path / "a.jsonl", rows_of("a", 21, at9=f"wait {gate}", at20=f"wait {gate}"))
     out = tmp_path / "out"
-    process = start(folder, out, texts, workers=1)
+    process = start(forked, out, texts, workers=1)
     until(Path(f"{gate}.reached").exists)
     until(lambda: (out / "_job" / "shards.jsonl").read_bytes().count(b"\n") == 2)
     workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     assert len(workers) == 1
     with pytest.raises(OutputError, match="is writing into this folder"):
-        do(job(folder, texts, out=out))
+        do(job(forked, texts, out=out))
     process.send_signal(signal.SIGKILL)
     process.wait()
     until(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -154,13 +155,13 @@ def test_a_killed_command_goes_on_where_it_was_and_its_workers_end_with_it(folde
         file.write('{"file": 0, "sha')
     (out / "a-00001.jsonl").write_text("half")
     (out / "_job" / ".writing").write_text("half")
-    assert do(job(folder, texts, out=out, workers=2))[0] == "4 rows were answered before; going on"
-    do(job(folder, texts, out=tmp_path / "whole"))
+    assert do(job(forked, texts, out=out, workers=2))[0] == "4 rows were answered before; going on"
+    do(job(forked, texts, out=tmp_path / "whole"))
     assert {**content(out), "_job/shards.jsonl": b""} == {**content(tmp_path / "whole"), "_job/shards.jsonl": b""}
     assert [row["id"] for row in answers(out)] == [f"a{at}" for at in range(21)]
 
 
-def test_asked_to_stop_it_finishes_what_is_being_answered(folder: Path, tmp_path: Path) -> None:
+def test_asked_to_stop_it_finishes_what_is_being_answered(forked: Path, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     texts = lines(tmp_path / "a.jsonl", rows_of("a", 40, at5=f"wait {gate}"))
 
@@ -173,10 +174,10 @@ def test_asked_to_stop_it_finishes_what_is_being_answered(folder: Path, tmp_path
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(Interrupted, match="the same command goes on from there"):
-        do(job(folder, texts, out=tmp_path / "out"))
+        do(job(forked, texts, out=tmp_path / "out"))
     thread.join()
     assert 8 <= len(answers(tmp_path / "out")) < 40
-    do(job(folder, texts, out=tmp_path / "out"))
+    do(job(forked, texts, out=tmp_path / "out"))
     assert [row["id"] for row in answers(tmp_path / "out")] == [f"a{at}" for at in range(40)]
 
 
@@ -193,24 +194,24 @@ def files_up_to(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_on_a_full_disk_finished_shards_stay_and_the_command_goes_on(folder: Path, tmp_path: Path) -> None:
+def test_on_a_full_disk_finished_shards_stay_and_the_command_goes_on(forked: Path, tmp_path: Path) -> None:
     texts = lines(tmp_path / "a.jsonl", rows_of("a", 12, at6="long " * 2000))
-    do(job(folder, texts, out=tmp_path / "whole"))
+    do(job(forked, texts, out=tmp_path / "whole"))
     out = tmp_path / "out"
     with files_up_to(5000), pytest.raises(OutputError, match=r"a-00001.jsonl: cannot be written \(File too large\)"):
-        do(job(folder, texts, out=out))
+        do(job(forked, texts, out=out))
     assert {path.name for path in out.glob("a-*")} == {"a-00000.jsonl"}
     assert not (out / "_job" / ".writing").exists()
-    do(job(folder, texts, out=out))
+    do(job(forked, texts, out=out))
     assert content(out) == content(tmp_path / "whole")
 
 
-def test_answers_of_anything_else_are_refused_before_a_row_is_answered(folder: Path, tmp_path: Path) -> None:
+def test_answers_of_anything_else_are_refused_before_a_row_is_answered(forked: Path, tmp_path: Path) -> None:
     from stand_in import describe
 
     texts = lines(tmp_path / "a.jsonl", rows_of("a", 8))
     out = tmp_path / "out"
-    asked = job(folder, texts, out=out)
+    asked = job(forked, texts, out=out)
     do(asked)
     whole = content(out)
 
@@ -254,7 +255,7 @@ def test_answers_of_anything_else_are_refused_before_a_row_is_answered(folder: P
         refuse("is writing into this folder", replace(asked, out=tmp_path / "fresh"))
 
 
-def test_what_cannot_be_read_is_refused_at_once_and_all_of_it_is_named(folder: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_refused_at_once_and_all_of_it_is_named(forked: Path, tmp_path: Path) -> None:
     table = pa.table({"id": [1, 2], "text": ["a", "b"]})
     for name in ("good", "bad", "worse"):
         pq.write_table(table, tmp_path / f"{name}.parquet")
@@ -263,7 +264,7 @@ def test_what_cannot_be_read_is_refused_at_once_and_all_of_it_is_named(folder: P
     files = sorted(tmp_path.glob("*.parquet"))
     out = tmp_path / "out"
     with pytest.raises(DataError, match=r"(?s)bad.parquet: not a parquet file.*worse.parquet: not a parquet file"):
-        do(job(folder, *files, out=out))
+        do(job(forked, *files, out=out))
     for found, told in [
         ([{"body": "a"}], "no column holds a text .* accepted: text, tokens; found: body; --text COLUMN"),
         ([{"text": "a"}], "no column 'di', which is to be kept"),
@@ -271,15 +272,15 @@ def test_what_cannot_be_read_is_refused_at_once_and_all_of_it_is_named(folder: P
         texts = lines(tmp_path / "a.jsonl", found)
         columns = Columns(keep=("di",)) if "di" in told else Columns()
         with pytest.raises(DataError, match=told):
-            do(job(folder, texts, out=out, columns=columns))
+            do(job(forked, texts, out=out, columns=columns))
     texts = lines(tmp_path / "a.jsonl", rows_of("a", 2))
     for asked, told in [
-        (job(folder, texts, texts, out=out), "is named twice"),
-        (job(folder, texts, out=tmp_path), "which is to be answered, lies in"),
-        (job(folder, tmp_path / "a.json", out=out), "no such file"),
-        (job(folder, Path("-"), out=out), "the standard input"),
-        (job(folder, texts, out=out, tasks=("tune",)), "did you mean 'tone'"),
-        (job(folder, texts, out=out, columns=Columns(keep=("row",))), "an answer has a value of its own"),
+        (job(forked, texts, texts, out=out), "is named twice"),
+        (job(forked, texts, out=tmp_path), "which is to be answered, lies in"),
+        (job(forked, tmp_path / "a.json", out=out), "no such file"),
+        (job(forked, Path("-"), out=out), "the standard input"),
+        (job(forked, texts, out=out, tasks=("tune",)), "did you mean 'tone'"),
+        (job(forked, texts, out=out, columns=Columns(keep=("row",))), "an answer has a value of its own"),
         (job(tmp_path / "none", texts, out=out), "not a model folder"),
     ]:
         with pytest.raises(UserError, match=told):
@@ -287,14 +288,14 @@ def test_what_cannot_be_read_is_refused_at_once_and_all_of_it_is_named(folder: P
     assert not out.exists()
 
 
-def test_a_file_that_breaks_off_is_answered_up_to_there(folder: Path, tmp_path: Path) -> None:
+def test_a_file_that_breaks_off_is_answered_up_to_there(forked: Path, tmp_path: Path) -> None:
     import gzip
 
     texts = tmp_path / "a.jsonl.gz"
     told = "".join(json.dumps(row) + "\n" for row in rows_of("a", 3000))
     texts.write_bytes(gzip.compress(told.encode())[:-400])
     with pytest.raises(DataError, match="1 rows have no answer"):
-        do(replace(job(folder, texts, out=tmp_path / "out"), shard_rows=1000))
+        do(replace(job(forked, texts, out=tmp_path / "out"), shard_rows=1000))
     found = answers(tmp_path / "out")
     assert 0 < len(found) < 3000
     assert [row["id"] for row in found] == [f"a{at}" for at in range(len(found))]
@@ -303,30 +304,30 @@ def test_a_file_that_breaks_off_is_answered_up_to_there(folder: Path, tmp_path: 
     assert "not a whole gzip file" in last["reason"]
 
 
-def test_tables_have_one_schema_in_all_shards(folder: Path, tmp_path: Path) -> None:
+def test_tables_have_one_schema_in_all_shards(forked: Path, tmp_path: Path) -> None:
     ids = [None, None, None, None, 5, 6, 7, None, 9]
     texts = ["a", None, "c d", "e", "", "f", "g", "h", "i"]
     for name in ("one", "two"):
         pq.write_table(pa.table({"doc_id": ids, "text": texts}), tmp_path / f"{name}.parquet")
     out = tmp_path / "out"
     with pytest.raises(DataError, match="16 rows answered, .* 2 rows have no answer"):
-        do(job(folder, tmp_path / "one.parquet", tmp_path / "two.parquet", out=out, form="parquet"))
+        do(job(forked, tmp_path / "one.parquet", tmp_path / "two.parquet", out=out, form="parquet"))
     parts = [pq.read_table(path) for path in sorted(out.glob("*.parquet"))]
     assert len({part.schema for part in parts}) == 1
     assert parts[0].schema.field("doc_id").type == pa.int64()
     assert [row for part in parts[:3] for row in part.column("row").to_pylist()] == [1, 3, 4, 5, 6, 7, 8, 9]
     with pytest.raises(DataError):
-        do(job(folder, tmp_path / "one.parquet", out=tmp_path / "csv", form="csv"))
+        do(job(forked, tmp_path / "one.parquet", out=tmp_path / "csv", form="csv"))
     assert {path.read_text().splitlines()[0].split(",")[0] for path in (tmp_path / "csv").glob("*.csv")} == {"row"}
 
 
-def test_the_command_line_tells_folders_from_files(folder: Path, tmp_path: Path, call: Callable[..., Any]) -> None:
+def test_the_command_line_tells_folders_from_files(forked: Path, tmp_path: Path, call: Callable[..., Any]) -> None:
     lines(tmp_path / "in" / "a.jsonl", rows_of("a", 5))
     lines(tmp_path / "in" / "b.jsonl", rows_of("b", 5))
     out = tmp_path / "out"
-    code, shown, told = call("predict", folder, tmp_path / "in", "--out", out, "--workers", "2", "--to", "jsonl")
+    code, shown, told = call("predict", forked, tmp_path / "in", "--out", out, "--workers", "2", "--to", "jsonl")
     assert (code, shown, told.splitlines()[-1]) == (0, "", f"10 rows answered, in {out}")
-    assert call("predict", folder, tmp_path / "in" / "?.jsonl", "--out", out)[0] == 0
+    assert call("predict", forked, tmp_path / "in" / "?.jsonl", "--out", out)[0] == 0
     for arguments, told in [
         ((tmp_path / "in",), "out: several files, or --workers, are answered into a folder; give --out FOLDER"),
         ((tmp_path / "in", "--out", "x.jsonl"), "x.jsonl is named as a file"),
@@ -334,7 +335,7 @@ def test_the_command_line_tells_folders_from_files(folder: Path, tmp_path: Path,
         ((tmp_path / "in", "--out", out, "--to", "cvs"), "to: found 'cvs'; accepted: csv, jsonl, parquet"),
         ((tmp_path / "in", "--out", out, "--precision", "fp16"), "precision: found 'fp16'"),
     ]:
-        code, _, said = call("predict", folder, *arguments)
+        code, _, said = call("predict", forked, *arguments)
         assert (code, told in said) == (2, True), said
 
 
