@@ -10,6 +10,7 @@ from polytask.version import __version__ as __version__
 if TYPE_CHECKING:
     from polytask.api import Evaluation, evaluate, train
     from polytask.artifact.composition import compose
+    from polytask.batch.predictor import BatchPredictor
     from polytask.comparison import Comparison, compare
     from polytask.config import Config
     from polytask.errors import (
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "polytask.api": ("Evaluation", "evaluate", "train"),
     "polytask.artifact.composition": ("compose",),
+    "polytask.batch.predictor": ("BatchPredictor",),
     "polytask.comparison": ("Comparison", "compare"),
     "polytask.config": ("Config",),
     "polytask.errors": (
@@ -63,6 +65,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AutoResult",
+    "BatchPredictor",
     "Check",
     "Comparison",
     "Config",

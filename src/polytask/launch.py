@@ -132,12 +132,18 @@ class Lifeline:
         self._handle = handle
 
     def start(
-        self, command: Sequence[str], environment: Mapping[str, str], output: IO[bytes] | None = None
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        output: IO[bytes] | None = None,
+        *,
+        piped: bool = False,
     ) -> subprocess.Popen[bytes]:
         """Start a process that ends with this one, in a process group of its own: signals reach it from here only.
 
         Args:
             output: where stdout and stderr go; by default where those of this process go.
+            piped: whether its stdin and stdout are pipes of this process.
         """
         tied = self._handle is not None
         return subprocess.Popen(
@@ -145,7 +151,8 @@ class Lifeline:
             env={**environment, **({_LIFELINE: str(self._handle)} if tied else {})},
             pass_fds=() if self._handle is None else (self._handle,),
             process_group=0 if tied else None,
-            stdout=output,
+            stdin=subprocess.PIPE if piped else None,
+            stdout=subprocess.PIPE if piped else output,
             stderr=None if output is None else subprocess.STDOUT,
         )
 

@@ -106,3 +106,45 @@ class FileBar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+
+class PartsBar:
+    """Shows how far many files are answered, with the time left by their bytes; plain lines where there is no terminal.
+
+    Args:
+        total: bytes of all files.
+        done: those that were answered before, which say nothing about the rate.
+    """
+
+    def __init__(self, total: int, done: int = 0) -> None:
+        self.console = PlainConsole(stderr=True, soft_wrap=True)
+        self._progress = Progress(
+            TextColumn("{task.fields[rows]:,} rows"), BarColumn(bar_width=30), TaskProgressColumn(),
+            TextColumn("{task.fields[told]}"), console=self.console, disable=not self.console.is_terminal,
+            transient=True,
+        )  # fmt: skip
+        self._task = self._progress.add_task("", total=max(total, 1), completed=done, rows=0, told="")
+        self._total, self._start, self._done, self._rows = total, done, done, 0
+        self._began = self._told = time.monotonic()
+
+    def advance(self, rows: int, size: int) -> None:
+        """Count rows that were answered, and the bytes of their file that they take."""
+        self._rows, self._done = self._rows + rows, self._done + size
+        now = time.monotonic()
+        seconds = max(now - self._began, 1e-9)
+        left = seconds / max(self._done - self._start, 1) * max(self._total - self._done, 0)
+        told = f"{self._rows / seconds:,.1f} rows/s, about {duration(left)} left"
+        self._progress.update(self._task, completed=self._done, rows=self._rows, told=told)
+        if not self.console.is_terminal and now - self._told > LINES_EVERY:
+            self._told = now
+            part = 100 * self._done / max(self._total, 1)
+            self.console.print(f"{part:.1f} % of the input, {self._rows:,} rows, {told}")
+
+    def __enter__(self) -> PartsBar:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()

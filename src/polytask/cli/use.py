@@ -25,19 +25,28 @@ from polytask.cli.arguments import (
     split_names,
     with_options,
 )
+from polytask.cli.many_files import are_many, read_folder, read_precision
 from polytask.serving.options import ServeOptions
 
 
 @app.command(rich_help_panel=USE)
 def predict(
     model: ModelPath,
-    file: Annotated[
-        str,
-        typer.Argument(help="Texts (one a line), jsonl, json, csv, tsv, parquet or CoNLL, also .gz; - reads stdin."),
-    ] = "-",
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FILE]...",
+            help="Texts (one a line), jsonl, json, csv, tsv, parquet or CoNLL, also .gz; - reads stdin. Several files, "
+            "a folder or a pattern are answered into the folder --out.",
+            show_default="-",
+        ),
+    ] = None,
     tasks: Tasks = None,
     long: LongTexts = "truncate",
-    out: Annotated[Path | None, typer.Option(help="File for the answers, which appears when it is whole.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File for the answers, which appears when it is whole; the folder, of several files."),
+    ] = None,
     to: Annotated[
         str | None, typer.Option(help="jsonl, csv or parquet.", show_default="by the name of --out, or jsonl")
     ] = None,
@@ -59,24 +68,51 @@ def predict(
     exact: Annotated[
         bool, typer.Option("--exact", help="Write numbers with all their digits, as a file needs that is to teach.")
     ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1024,
+            show_default="1",
+            help="Processes that answer into the folder --out; killed, the same command goes on.",
+        ),
+    ] = None,
+    shard_rows: Annotated[
+        int | None,
+        typer.Option(min=1, max=10_000_000, show_default="8192", help="Rows of each file in the folder --out."),
+    ] = None,
     device: Device = "auto",
     precision: PrecisionName = None,
     extension: Extensions = None,
 ) -> None:
     """Answer texts: one JSON object a line, all tasks from one pass through the encoder."""
-    del extension
     from polytask.cli.label_file import read_labels
     from polytask.predict.columns import Columns
-    from polytask.predict.lines import answer_lines
 
     chosen = None if tasks is None else split_names(tasks)
     how = read_long(long)
     columns = Columns(tuple(text or ()), tuple(keep or ()))
+    names = files or ["-"]
+    if workers is not None or shard_rows is not None or are_many(names):
+        from polytask.batch.job import SHARD_ROWS, Job, predict_files
+        from polytask.batch.worker import WorkOptions
+
+        folder, form = read_folder(out, to, spans)
+        work = WorkOptions(
+            str(model), form, None if chosen is None else tuple(chosen), how, columns,
+            None if labels is None else read_labels(labels), exact, device, read_precision(precision),
+            tuple(extension or ()),
+        )  # fmt: skip
+        job = Job(tuple(names), folder, work, read_written(written), workers or 1, shard_rows or SHARD_ROWS)
+        predict_files(job, say)
+        return
+    from polytask.predict.lines import answer_lines
+
     loaded = load_model(model, device, precision)
     if labels is not None:
         loaded = loaded.with_labels(read_labels(labels))
     answer_lines(
-        loaded, file, chosen, long=how, out=out, to=to, spans=spans, columns=columns,
+        loaded, names[0], chosen, long=how, out=out, to=to, spans=spans, columns=columns,
         written=read_written(written), exact=exact, say=say,
     )  # fmt: skip
 

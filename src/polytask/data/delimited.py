@@ -59,7 +59,7 @@ def _read_table(file: DataFile, separator: str, quoting: Quoting) -> Iterator[tu
             columns = cells
             _require_header(file, start, columns, separator)
         elif len(cells) != len(columns):
-            raise DataError(_wrong_width(file, (start, end), len(cells), len(columns), quoting))
+            file.refuse(start, _wrong_width(file, (start, end), len(cells), len(columns), quoting))
         elif cells == columns and len(columns) > 1:
             file.remarks.add(_HEADER_AGAIN, file.place(start))
         else:

@@ -96,11 +96,13 @@ class DataFile:
 
     Attributes:
         remarks: takes what a person should know of how it was read.
+        refused: takes the rows that cannot be read, where whoever reads goes on behind them: line and reason.
     """
 
     path: Path
     options: FileOptions = field(default_factory=FileOptions)
     remarks: Remarks = field(default_factory=Remarks)
+    refused: Callable[[int, str], None] | None = None
 
     @property
     def format(self) -> Format:
@@ -110,6 +112,12 @@ class DataFile:
     def place(self, line: int) -> str:
         """Return what a message calls a line."""
         return f"{self.path}:{line}"
+
+    def refuse(self, line: int, reason: str) -> None:
+        """Refuse one row, behind which the file can still be read. Raises DataError unless somebody takes it."""
+        if self.refused is None:
+            raise DataError(reason)
+        self.refused(line, reason)
 
     def raw_lines(self) -> Iterator[tuple[int, str]]:
         """Yield numbered lines, cut at newlines only (a text may hold other line separators), with the ending.

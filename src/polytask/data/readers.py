@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,9 +22,19 @@ Numbered: TypeAlias = Iterator[tuple[int, dict[str, Any]]]
 
 def read_jsonl(file: DataFile) -> Numbered:
     """One JSON object a line; blank lines are passed over."""
-    for number, line in file.lines():
+    return read_objects(file, file.lines())
+
+
+def read_objects(file: DataFile, lines: Iterable[tuple[int, str]]) -> Numbered:
+    """Read the rows of lines of jsonl. Raises DataError for a line that is none, unless the file takes such lines."""
+    for number, line in lines:
         if line.strip():
-            yield number, read_object(file, number, line)
+            try:
+                row = read_object(file, number, line)
+            except DataError as error:
+                file.refuse(number, str(error))
+            else:
+                yield number, row
 
 
 def read_object(file: DataFile, number: int, line: str) -> dict[str, Any]:

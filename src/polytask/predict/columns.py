@@ -71,6 +71,13 @@ class Columns:
                 cells[task.options.tokens] = values[0]
         return cells
 
+    def read(self, row: Mapping[str, Any], tasks: Iterable[Task]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return a row with its texts where the tasks look for them, and what its answer keeps. Raises DataError."""
+        try:
+            return self.record(row, tasks), self.kept(row)
+        except RecursionError:
+            raise DataError("a value is nested too deeply") from None
+
     def kept(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the answer keeps of a row, as JSON knows it. Raises DataError for what is not to be written."""
         found = {name: value for name, value in row.items() if is_id(name) and _is_plain(value)}

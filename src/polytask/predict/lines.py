@@ -126,12 +126,10 @@ def _records(
                 columns.require_possible(chosen.values())
                 if source.known_format in ("csv", "tsv", "parquet"):
                     columns.require_kept(row)
-            record, kept = columns.record(row, chosen.values()), columns.kept(row)
+            record, kept = columns.read(row, chosen.values())
             absent -= cells_of(row).keys() if absent else set()
         except DataError as error:
             raise DataError(f"{source.place(number)}: {error}") from None
-        except RecursionError:
-            raise DataError(f"{source.place(number)}: a value is nested too deeply") from None
         places.append(Place(number, source.position, kept, columns=True))
         yield record
     if chosen is not None and absent:

@@ -62,6 +62,9 @@ class Writer(ABC):
     def require_packages(cls) -> None:
         """Raise MissingExtra where a package is not installed."""
 
+    def begin(self, kept: Mapping[str, Any]) -> None:  # noqa: B027 - lines need no beginning
+        """Say what answers keep of their rows, with an example of each; a table takes the first answer's otherwise."""
+
     @abstractmethod
     def write(self, kept: Mapping[str, Any], answer: Any) -> None:  # noqa: ANN401
         """Write an answer with what it keeps of its row."""
@@ -94,7 +97,6 @@ class TableWriter(Writer):
         self.add([cells.get(name) for name in self.columns])
 
     def begin(self, kept: Mapping[str, Any]) -> None:
-        """Begin the table."""
         self.kept = dict(kept)
         self.columns = {**kept, **self.columns}
         self.head()
@@ -143,9 +145,7 @@ class ParquetWriter(TableWriter):
 
         # Nested values that are kept may be of another shape in every row: they are written as JSON.
         nested = {name for name, value in (self.kept or {}).items() if isinstance(value, list | dict)}
-        types = [
-            (name, pa.string() if name in nested else _arrow_type(pa, self.columns[name])) for name in self.columns
-        ]
+        types = [(name, pa.string() if name in nested else arrow_type(self.columns[name])) for name in self.columns]
         self._schema = pa.schema(types)
         self._writer = pq.ParquetWriter(self.stream, self._schema)
         self._rows: list[dict[str, Any]] = []
@@ -263,15 +263,18 @@ def _cell(value: Any) -> Any:  # noqa: ANN401
     return value
 
 
-def _arrow_type(pa: Any, value: Any) -> Any:  # noqa: ANN401
-    if isinstance(value, list) and value:
-        return pa.list_(_arrow_type(pa, value[0]))
-    if isinstance(value, dict) and value:
-        return pa.struct([(name, _arrow_type(pa, item)) for name, item in value.items()])
-    if isinstance(value, list):
+def arrow_type(example: Any) -> Any:  # noqa: ANN401
+    """Return the Arrow type of a column by an example of what stands in it."""
+    import pyarrow as pa
+
+    if isinstance(example, list) and example:
+        return pa.list_(arrow_type(example[0]))
+    if isinstance(example, dict) and example:
+        return pa.struct([(name, arrow_type(item)) for name, item in example.items()])
+    if isinstance(example, list):
         return pa.list_(pa.string())
     kinds: dict[Any, Any] = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
-    return kinds.get(type(value), pa.string())
+    return kinds.get(type(example), pa.string())
 
 
 def _of_type(name: str, value: Any, first: Any) -> Any:  # noqa: ANN401

@@ -6,7 +6,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from polytask.data.files import DataFile, Remarks, find_format, require_file
-from polytask.data.readers import read_object, rows_of
+from polytask.data.readers import read_objects, rows_of
 from polytask.errors import DataError, MissingExtra, missing_extra
 from polytask.options import Format, read_file_options
 
@@ -38,11 +38,14 @@ class Source(DataFile):
     opened: list[io.BufferedReader] = field(default_factory=list[io.BufferedReader])
 
     @classmethod
-    def of(cls, name: str, written: Mapping[str, str] | None = None) -> Source:
+    def of(
+        cls, name: str, written: Mapping[str, str] | None = None, refused: Callable[[int, str], None] | None = None
+    ) -> Source:
         """Describe a file.
 
         Args:
             written: how it is written: the options beside a path, and `format: text`.
+            refused: takes the rows that cannot be read.
 
         Raises DataError when it is not there, ConfigError for an option that is none.
         """
@@ -54,7 +57,7 @@ class Source(DataFile):
         # A pipe is there as well, and is no file.
         if name != STDIN and not path.exists():
             require_file(path)
-        return cls(path, read_file_options(options), Remarks(), texts)
+        return cls(path, read_file_options(options), Remarks(), refused, texts)
 
     @property
     def known_format(self) -> Format | None:
@@ -119,15 +122,9 @@ def _lines(file: Source) -> Numbered:
     head = _head(lines)
     if head and not file.texts:
         if isinstance(_parsed(head[-1][1]), dict):
-            return _objects(file, chain(head[-1:], lines))
+            return read_objects(file, chain(head[-1:], lines))
         _require_text(file, *head[-1])
     return _texts(file, chain(head, lines))
-
-
-def _objects(file: Source, lines: Iterator[tuple[int, str]]) -> Numbered:
-    for number, line in lines:
-        if line.strip():
-            yield number, read_object(file, number, line)
 
 
 def _texts(file: Source, lines: Iterator[tuple[int, str]]) -> Numbered:

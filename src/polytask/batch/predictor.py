@@ -1,0 +1,220 @@
+"""A batch of columns in, a batch of columns out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polytask.batch.answering import RowPredictor
+from polytask.data.windows import Long
+from polytask.errors import ConfigError, DataError
+from polytask.predict.columns import Columns
+from polytask.predict.load import load
+from polytask.predict.predictor import Model
+from polytask.predict.sink import arrow_type, columns_of, flat
+from polytask.tabular import plain
+from polytask.terms import Precision
+
+# The column with the reasons of rows that have no answer.
+ERROR = "error"
+
+
+class BatchPredictor:
+    """Answers batches of columns with one model, which is loaded once, when it is first needed.
+
+    An engine that hands out batches of columns makes one in each of its processes: what travels there are these
+    arguments, never the weights.
+
+    >>> predict = BatchPredictor("runs/reviews/model", tasks=["sentiment"])  # doctest: +SKIP
+    >>> predict({"id": [7], "text": ["A moving film."]})  # doctest: +SKIP
+    {"id": array([7]), "text": ..., "predictions.sentiment.label": array(["positive"], dtype=object), ...}
+
+    Args:
+        model: a model folder, or the folder of a run; every machine needs it at this place.
+        tasks: by default all.
+        long: as for `Model.predict`.
+        text: the column that holds the text, or the two of a pair; by default the tasks' own.
+        keep: columns of the batch that come back beside the answers; by default all.
+        labels: other labels, as for `Model.with_labels`.
+        errors: what becomes of a row without a text: `raise` a DataError, or a `column` of the reasons, where the
+            others have None and the row has None in place of answers.
+        device: auto, cpu, cuda, ...
+        precision: by default the one in which the model was scored.
+        extensions: modules that may be imported.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        tasks: Sequence[str] | None = None,
+        *,
+        long: Long = "truncate",
+        text: str | Sequence[str] = (),
+        keep: Sequence[str] | None = None,
+        labels: Mapping[str, Any] | None = None,
+        errors: str = "raise",
+        device: str = "auto",
+        precision: Precision | None = None,
+        extensions: Sequence[str] = (),
+    ) -> None:
+        if errors not in ("raise", "column"):
+            raise ConfigError(f"errors: found {errors!r}; accepted: column, raise")
+        self.model = str(model)
+        self._tasks = tasks
+        self._long: Long = long
+        self._texts = (text,) if isinstance(text, str) else tuple(text)
+        self._keep = None if keep is None else tuple(keep)
+        self._labels = labels
+        self._errors = errors
+        self._device = device
+        self._precision: Precision | None = precision
+        self._extensions = tuple(extensions)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("loaded", "_rows", "columns")}
+
+    @cached_property
+    def loaded(self) -> Model:
+        """The model. Raises UserError where it cannot be loaded."""
+        found = load(self.model, self._device, self._precision, extensions=self._extensions)
+        return found if self._labels is None else found.with_labels(self._labels)
+
+    @cached_property
+    def _rows(self) -> RowPredictor:
+        return RowPredictor(self.loaded, self._tasks, long=self._long, columns=Columns(self._texts))
+
+    @cached_property
+    def columns(self) -> dict[str, Any]:
+        """The columns that a batch gets, with an example of what stands in each; they are the same for every batch."""
+        found = columns_of(self._rows.tasks, windows=self._long == "windows")
+        named = {name: value for name, value in found.items() if name not in ("text", "text_pair")}
+        return {**named, ERROR: ""} if self._errors == "column" else named
+
+    def schema(self) -> Any:  # noqa: ANN401
+        """Return the Arrow schema of the columns that a batch gets."""
+        import pyarrow as pa
+
+        return pa.schema([(name, arrow_type(value)) for name, value in self.columns.items()])
+
+    def __call__(self, batch: Any) -> Any:  # noqa: ANN401
+        """Answer a batch, and return it with the answers' columns, in the same order of rows.
+
+        Args:
+            batch: a mapping of columns (lists, NumPy or Arrow arrays) of one length, which comes back as NumPy arrays;
+                or a pyarrow Table or RecordBatch, or a pandas DataFrame, which comes back as Table or DataFrame.
+
+        Raises DataError for a batch that is none, and (with errors="raise") for a row without a text.
+        """
+        if type(batch).__name__ in ("Table", "RecordBatch") and hasattr(batch, "schema"):
+            return self._arrow(batch)
+        if type(batch).__name__ == "DataFrame" and hasattr(batch, "to_dict"):
+            return self._frame(batch)
+        given = _lists(batch)
+        answers = self.answers(given)
+        kept = {name: _array(batch[name]) for name in self._kept(list(given))}
+        return {**kept, **{name: _typed(values, self.columns[name]) for name, values in answers.items()}}
+
+    def answers(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+        """Return the answers of rows that are given by columns, by column. Raises DataError as calling does."""
+        self._kept(list(columns))
+        names = list(columns)
+        rows = [dict(zip(names, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+        found: dict[str, list[Any]] = {name: [] for name in self.columns}
+        for number, answer in enumerate(self._rows.answer(rows), start=1):
+            if answer.prediction is None and self._errors == "raise":
+                raise DataError(f"row {number} of the batch: {answer.reason}; errors='column' answers the others")
+            cells = {} if answer.prediction is None else flat(answer.prediction.to_json())
+            for name, values in found.items():
+                values.append(answer.reason if name == ERROR else cells.get(name))
+        return found
+
+    def _kept(self, names: Sequence[str]) -> list[str]:
+        """Return which columns come back. Raises DataError where one is not there, or has the name of an answer's."""
+        kept = list(names if self._keep is None else self._keep)
+        for name in kept:
+            if name not in names:
+                raise DataError(f"keep: no column {name!r} in the batch, which has: {', '.join(names)}")
+            if name in self.columns:
+                raise DataError(
+                    f"the batch has a column {name!r}, as an answer has; rename it, or leave it out of keep"
+                )
+        return kept
+
+    def _arrow(self, table: Any) -> Any:  # noqa: ANN401
+        import pyarrow as pa
+
+        names: list[str] = table.schema.names
+        if len(set(names)) != len(names):
+            raise DataError("two columns of the batch have one name; give every column a name of its own")
+        answers = self.answers({name: table.column(name).to_pylist() for name in names})
+        kept = {name: table.column(name) for name in self._kept(names)}
+        fields = [table.schema.field(name) for name in kept] + list(self.schema())
+        arrays = [*kept.values(), *(pa.array(answers[field.name], field.type) for field in self.schema())]
+        return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+    def _frame(self, frame: Any) -> Any:  # noqa: ANN401
+        answers = self.answers({str(name): frame[name].tolist() for name in frame.columns})
+        typed = {name: list(values) if _is_nested(self.columns[name]) else _typed(values, self.columns[name])
+                 for name, values in answers.items()}  # fmt: skip
+        return frame[self._kept([str(name) for name in frame.columns])].assign(**typed)
+
+
+def _lists(batch: Any) -> dict[str, list[Any]]:  # noqa: ANN401
+    """Return the columns of a mapping as lists of plain values. Raises DataError where it is no batch."""
+    if not isinstance(batch, Mapping):
+        raise DataError(
+            f"found a batch of type {type(batch).__name__}; expected a mapping of columns, a pyarrow Table or a pandas "
+            'DataFrame, such as {"text": ["A moving film."]}'
+        )
+    columns: dict[str, list[Any]] = {}
+    for name, column in batch.items():
+        if isinstance(column, str | bytes | Mapping) or not hasattr(column, "__len__"):
+            raise DataError(f"the column {name!r} is no list of cells; a batch of one text is {{{name!r}: [text]}}")
+        columns[str(name)] = column.to_pylist() if hasattr(column, "to_pylist") else _plain(column)
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise DataError(f"the columns of the batch have different lengths: {lengths}")
+    return columns
+
+
+def _plain(column: Any) -> list[Any]:  # noqa: ANN401
+    try:
+        return [plain(cell) for cell in column]
+    except (ValueError, RecursionError):  # bytes and the like, which no task may ask for
+        return list(column)
+
+
+def _array(column: Any) -> Any:  # noqa: ANN401
+    """Return a column as a NumPy array; lists of lists as one of objects."""
+    if isinstance(column, np.ndarray):
+        return column
+    if hasattr(column, "to_numpy"):
+        return column.to_numpy(zero_copy_only=False) if hasattr(column, "to_pylist") else column.to_numpy()
+    cells = list(column)
+    if all(isinstance(cell, bool) for cell in cells) or all(type(cell) in (int, float) for cell in cells):
+        return np.array(cells)
+    return _objects(cells)
+
+
+def _objects(cells: Sequence[Any]) -> Any:  # noqa: ANN401
+    found = np.empty(len(cells), dtype=object)
+    for place, cell in enumerate(cells):
+        found[place] = cell
+    return found
+
+
+def _typed(values: Sequence[Any], example: Any) -> Any:  # noqa: ANN401
+    """Return a column of answers, of the same type in every batch; a missing number is NaN."""
+    if isinstance(example, float):
+        return np.array([np.nan if value is None else value for value in values], np.float64)
+    if type(example) in (bool, int) and None not in values:
+        return np.array(values, type(example))
+    return _objects(values)
+
+
+def _is_nested(example: Any) -> bool:  # noqa: ANN401
+    return isinstance(example, list | dict)
