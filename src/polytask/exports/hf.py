@@ -78,6 +78,6 @@ def _notes(bundle: Bundle) -> Iterator[str]:
             yield f"{name}: labels count from these probabilities (polytask_thresholds in config.json): {shown}"
         if task.decides_words_together:
             yield (
-                f"{name}: pipelines decide each token by itself, and here the best valid sequence of tags is answered, so "
-                "some entities differ; a task with decode: greedy decides as they do"
+                f"{name}: pipelines decide each token by itself, and here the best valid sequence of tags is answered, "
+                "so some entities differ; a task with decode: greedy decides as they do"
             )
