@@ -105,7 +105,7 @@ def assemble_extension(home: Path, config: Config, *, mode: Mode) -> Assembly:
     with config.at_its_line():
         tables = read_tables(config.tasks)
     tables = replace(tables, tasks=on_encoder(tables.tasks, bundle.model.config))
-    tables = replace(tables, tasks={name: _task(name, bundle, config, tables) for name in config.tasks})
+    tables = replace(tables, tasks={name: _task(name, bundle, tables) for name in config.tasks})
     torch.manual_seed(config.train.seed)  # the new heads' first weights
     heads = head_specs({**bundle.tasks, **tables.tasks})
     _require_same_heads(bundle, tables.tasks)
@@ -176,7 +176,7 @@ def _new_tasks(config: Config, bundle: Bundle, home: Path, mode: Mode) -> list[s
     return new
 
 
-def _task(name: str, bundle: Bundle, config: Config, tables: DataTables) -> Task:
+def _task(name: str, bundle: Bundle, tables: DataTables) -> Task:
     """Return a new task as fitted to its rows, or an old one as the model knows it, with the options of now."""
     fresh = tables.tasks[name]
     if name not in bundle.tasks:
@@ -189,7 +189,7 @@ def _task(name: str, bundle: Bundle, config: Config, tables: DataTables) -> Task
             f"tasks.{name}: its rows do not fit the model's task (named first below): {'; '.join(different)}; "
             "replay rows of the same labels, or give the task another name"
         )
-    options = config.tasks[name].model_dump(mode="json", exclude={"data"})
+    options = fresh.options.model_dump(mode="json", exclude={"data"})
     return type(old).from_json(name, {**old.to_json(), "options": options})
 
 
