@@ -15,7 +15,12 @@ from polytask.config.row_files import with_row_files
 from polytask.errors import UserError
 
 ROWS = [
-    {"text": f"{word} {number}", "liked": word, "stars": float(number % 5), "entities": [{"start": 0, "end": 1}]}
+    {
+        "text": f"{word} {number}",
+        "liked": word.replace("\x00", " "),
+        "stars": float(number % 5),
+        "entities": [{"start": 0, "end": 1}],
+    }
     for number, word in enumerate(["yes", "no", "例子", "😀", "nul\x00l"] * 4)
 ]
 
