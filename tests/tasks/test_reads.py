@@ -48,7 +48,7 @@ def test_a_head_is_told_what_each_kind_of_task_gives() -> None:
     found = head_specs(tasks)
     assert {name: found[name] for name in KINDS} == {name: tasks[name].head for name in KINDS}
     assert found["slots"] == HeadSpec(
-        "word", 2, "mean", 0.1,
+        "word", 2, "auto", 0.1,
         (Reading("intent", 3, "softmax", True), Reading("pos", 2, "softmax", True),
          Reading("rating", 1, "identity", True), Reading("size", 3, "cumulative", True),
          Reading("topics", 2, "sigmoid", True)),
