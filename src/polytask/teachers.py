@@ -25,6 +25,7 @@ from polytask.data.groups import groups_by_length
 from polytask.data.rows import DataTable
 from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError
+from polytask.files import uninterrupted
 from polytask.model.device import pass_overhead
 from polytask.model.engine import TorchEngine
 from polytask.model.loading import pad_id
@@ -153,7 +154,9 @@ def _answers(
 
     model = teacher.model
     key = key_of(model.digest, model.max_tokens, model.precision, table.digest, list(names), device.type)
-    outputs = load_file(cached(f"{key}.teacher_logits.safetensors", make))
+    file = cached(f"{key}.teacher_logits.safetensors", make)
+    with uninterrupted():
+        outputs = load_file(file)
     words = [len(source.word_tokens[row]) for row in range(len(source))]
     found: dict[str, Matrices] = {}
     for name in names:

@@ -35,6 +35,8 @@ class Disk:
     def limit(self, size: int) -> None:
         self._size = size
         if self.mounted:
+            held = os.statvfs(self.folder)  # none can be made smaller than what it holds
+            size = max(size, (held.f_blocks - held.f_bfree) * held.f_frsize)
             subprocess.run(["mount", "-o", f"remount,size={size}", str(self.folder)], check=True)
 
     def apply(self) -> None:

@@ -47,26 +47,30 @@ def server(model: Path) -> Iterator[int]:
 
 
 @contextmanager
-def attack(port: int, body: bytes) -> Iterator[None]:
-    """Send a body again and again over several connections."""
+def attack(port: int, body: bytes) -> Iterator[list[bytes]]:
+    """Send a body again and again over several connections; yield the answers' first lines as they come."""
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
         body
     )
     over = threading.Event()
+    refused: list[bytes] = []
 
     def send() -> None:
         while not over.is_set():
             with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=60) as opened:
                 while not over.is_set():
                     opened.sendall(head + body)
-                    if not opened.recv(65_536).startswith((b"HTTP/1.1 422", b"HTTP/1.1 413")):
-                        return
+                    answer = opened.recv(65_536)
+                    if not answer:
+                        break
+                    if answer.startswith(b"HTTP/"):  # else the rest of the answer before
+                        refused.append(answer[:12])
 
     threads = [threading.Thread(target=send) for _ in range(ATTACKERS)]
     for thread in threads:
         thread.start()
     try:
-        yield
+        yield refused
     finally:
         over.set()
         for thread in threads:
@@ -87,9 +91,13 @@ def test_health_answers_while_large_bodies_are_refused(
 ) -> None:
     pt.train(job(rows=24, max_steps=2), tmp_path / "run")
     model = tmp_path / "run" / "model"
-    with server(model) as attacked, server(model) as idle, attack(attacked, BODIES[kind]):
+    with server(model) as attacked, server(model) as idle, attack(attacked, BODIES[kind]) as refused:
         time.sleep(1)
+        before = len(refused)
         # In turn, so that whatever else the machine does slows both alike.
         times = [(health_ms(attacked), health_ms(idle)) for _ in range(40)]
+        during = len(refused) - before
+    assert set(refused) <= {b"HTTP/1.1 422", b"HTTP/1.1 413"}
+    assert during >= ATTACKERS, "the attack ended early"
     busy, quiet = (statistics.median(found) for found in zip(*times, strict=True))
     assert busy < MOST_TIMES * max(quiet, 3), f"{kind}: {busy:.1f} ms beside {quiet:.1f} ms of an idle server"

@@ -14,7 +14,7 @@ from polytask.artifact.bundle import Bundle
 from polytask.artifact.card import model_card
 from polytask.artifact.description import WEIGHTS, Description, read_description, write_description
 from polytask.errors import ModelError
-from polytask.files import new_folder
+from polytask.files import new_folder, uninterrupted
 from polytask.model.encoder import Backbone
 from polytask.model.loading import forget_attention, load_tokenizer, quiet
 from polytask.model.multitask import MultiTaskModel
@@ -68,7 +68,8 @@ def load_described(description: Description) -> Bundle:
                 f"{folder}: max_tokens: found {description.max_tokens}; the encoder reads {backbone.longest}"
             )
         model = MultiTaskModel(backbone, sharing, heads)
-        weights = load_file(file)
+        with uninterrupted():
+            weights = load_file(file)
         require_finite(weights, file)
         model.load_state_dict(weights)
     except _UNFIT as error:

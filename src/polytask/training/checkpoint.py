@@ -14,7 +14,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from polytask.errors import TrainingError
-from polytask.files import Damaged, discard, parse_json, put_in_place, remove, seal, sealed_facts, to_json, unseal
+from polytask.files import (
+    Damaged,
+    discard,
+    parse_json,
+    put_in_place,
+    remove,
+    seal,
+    sealed_facts,
+    to_json,
+    uninterrupted,
+    unseal,
+)
 
 FORM = 4
 LOG = logging.getLogger(__name__)
@@ -89,7 +100,8 @@ class Checkpoints:
         folder = self.folder / name
         try:
             self._require_own(folder)
-            return load_file(folder / "weights.safetensors")
+            with uninterrupted():
+                return load_file(folder / "weights.safetensors")
         except (OSError, SafetensorError, Damaged) as error:
             raise TrainingError(
                 f"{folder}: the best weights cannot be read ({error}); go on with --resume, which trains again from an "
@@ -119,8 +131,9 @@ class Checkpoints:
         folder = self.folder / name
         try:
             state = parse_json((folder / "state.json").read_text("utf-8"))
-            weights = load_file(folder / "weights.safetensors")
-            others = load_file(folder / "others.safetensors")
+            with uninterrupted():
+                weights = load_file(folder / "weights.safetensors")
+                others = load_file(folder / "others.safetensors")
         except (OSError, ValueError, SafetensorError) as error:
             raise TrainingError(f"{folder}: the checkpoint cannot be read ({error}); train into a new folder") from None
         return Checkpoint(state, weights, others)
