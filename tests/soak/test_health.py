@@ -27,8 +27,8 @@ BODIES = {
     "one text": b'{"texts": ["' + b"\\u4e2d" * 174_000 + b'"]}',
     "columns": b'{"texts": [{' + b",".join(b'"%d":""' % n for n in range(90_000)) + b"}]}",
 }
-# What is left is reading the bodies from the network and the interpreter's lock while one of them is parsed: 18 to 48 ms
-# in the median, see docs/benchmarks.md.
+# Reading the bodies from the network, and the interpreter's lock while one of them is parsed: docs/benchmarks.md has
+# the figures of `benchmarks.health`.
 MOST_TIMES = 30
 
 
