@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from rich.console import Console
 
 from polytask.errors import Interrupted, TrainingError, UserError
 from polytask.launch import Lifeline, lifeline
+from polytask.signals import on_signals
 
 GO_ON = "the same command goes on from there"
 Key = TypeVar("Key", bound=Hashable)
@@ -59,16 +59,11 @@ class Crew(ABC, Generic[Key]):
 
     def work(self) -> None:
         """Run all jobs. Raises Interrupted after a requested stop, and what a job failed with."""
-        before = [(number, signal.signal(number, self._stop)) for number in (signal.SIGINT, signal.SIGTERM)]
-        try:
-            with lifeline() as self._tied:
-                while self._running or not self._over:
-                    self._fill()
-                    self._collect()
-                    time.sleep(0.05)
-        finally:
-            for number, handler in before:
-                signal.signal(number, handler)
+        with on_signals(self._stop), lifeline() as self._tied:
+            while self._running or not self._over:
+                self._fill()
+                self._collect()
+                time.sleep(0.05)
         if self._failed is not None:
             job, code = self._failed
             raise (UserError if code == 2 else TrainingError)(f"{reason_in(job.log)}; then {GO_ON}")

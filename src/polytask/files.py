@@ -8,8 +8,6 @@ import math
 import os
 import secrets
 import shutil
-import signal
-import threading
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -130,26 +128,6 @@ def new_folder(folder: Path, *also: type[Exception]) -> Generator[Path]:
         raise OutputError(f"{folder}: the model cannot be written ({error})") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextmanager
-def uninterrupted() -> Generator[None]:
-    """Put Ctrl-C off until the end of a block that reads by native code.
-
-    An interruption in the midst of it would come out as an error of its own, which reads as if the file were damaged.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield
-        return
-    asked: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, _frame: asked.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if asked:
-            signal.raise_signal(signal.SIGINT)
 
 
 def sweep(folder: Path, *prefixes: str) -> None:

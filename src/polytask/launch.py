@@ -15,6 +15,7 @@ from types import FrameType
 from typing import IO
 
 from polytask.errors import TrainingError
+from polytask.signals import on_signals
 
 # Seconds that the other processes have to end by themselves once one has failed, and then, when they are told to.
 FAILED_S, TOLD_S = 5.0, 10.0
@@ -51,12 +52,8 @@ def run_together(command: Sequence[str], processes: int) -> int:
                 for rank in range(processes)
             ]
         )
-        before = [(number, signal.signal(number, ranks.pass_on)) for number in (signal.SIGINT, signal.SIGTERM)]
-        try:
+        with on_signals(ranks.pass_on):
             return ranks.wait()
-        finally:
-            for number, handler in before:
-                signal.signal(number, handler)
 
 
 class _Ranks:

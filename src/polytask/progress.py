@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -13,7 +14,22 @@ from polytask.terminal import PlainConsole, duration
 LINES_EVERY = 30.0
 
 
-class Bar:
+class _Shown:
+    """What is shown while a block runs."""
+
+    _progress: Progress
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+
+class Bar(_Shown):
     """Shows how far a long work is; everything goes to stderr."""
 
     def __init__(self, label: str, total: int, *, show: bool = True, done: int = 0) -> None:
@@ -63,17 +79,8 @@ class Bar:
         """Print a line above the bar."""
         self.console.print(text)
 
-    def __enter__(self) -> Bar:
-        self._progress.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-
-class FileBar:
+class FileBar(_Shown):
     """Shows how much of a file is answered, with the time left by its bytes; on stderr, or not at all.
 
     Args:
@@ -98,17 +105,8 @@ class FileBar:
         rate = self._rows / max(time.monotonic() - self._began, 1e-9)
         self._progress.update(self._task, completed=position, rows=self._rows, rate=f"{rate:,.1f} rows/s")
 
-    def __enter__(self) -> FileBar:
-        self._progress.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-
-class PartsBar:
+class PartsBar(_Shown):
     """Shows how far many files are answered, with the time left by their bytes; plain lines where there is no terminal.
 
     Args:
@@ -139,12 +137,3 @@ class PartsBar:
             self._told = now
             part = 100 * self._done / max(self._total, 1)
             self.console.print(f"{part:.1f} % of the input, {self._rows:,} rows, {told}")
-
-    def __enter__(self) -> PartsBar:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()

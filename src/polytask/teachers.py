@@ -25,11 +25,11 @@ from polytask.data.groups import groups_by_length
 from polytask.data.rows import DataTable
 from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError
-from polytask.files import uninterrupted
 from polytask.model.device import pass_overhead
 from polytask.model.engine import TorchEngine
 from polytask.model.loading import pad_id
 from polytask.progress import Bar
+from polytask.signals import uninterrupted
 from polytask.tasks import Task, TaskOptions
 from polytask.tasks.alike import label_differences
 from polytask.teacher_file import FileTeacher, read_teacher_file

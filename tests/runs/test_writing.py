@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,6 @@ from polytask.files import (
     put_in_place,
     seal,
     sealed_facts,
-    uninterrupted,
     unseal,
     write_json,
 )
@@ -38,31 +36,6 @@ def test_a_json_file_on_a_full_disk_stays_as_it_was(tmp_path: Path, monkeypatch:
         write_json(tmp_path / "a.json", [2])
     assert json.loads((tmp_path / "a.json").read_text()) == [1]
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
-
-
-def test_ctrl_c_waits_for_the_end_of_a_block_that_reads_by_native_code() -> None:
-    done: list[str] = []
-
-    def read() -> None:
-        with uninterrupted():
-            signal.raise_signal(signal.SIGINT)
-            done.append("read")
-
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            read()
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        with uninterrupted():
-            done.append("without")
-        with pytest.raises(ValueError, match="damaged"), uninterrupted():
-            raise ValueError("damaged")
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        with uninterrupted():
-            signal.raise_signal(signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert done == ["read", "without"]
 
 
 def test_a_new_folder_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,12 +14,13 @@ from polytask.artifact.bundle import Bundle
 from polytask.artifact.card import model_card
 from polytask.artifact.description import WEIGHTS, Description, read_description, write_description
 from polytask.errors import ModelError
-from polytask.files import new_folder, uninterrupted
+from polytask.files import new_folder
 from polytask.model.encoder import Backbone
 from polytask.model.loading import forget_attention, load_tokenizer, quiet
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.trust import require_plain_encoder, require_sizes, shapes_in
 from polytask.sharing.sharing import Sharing
+from polytask.signals import uninterrupted
 from polytask.tasks import head_specs
 from polytask.terms import HeadSpec
 

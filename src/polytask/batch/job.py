@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import signal
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ from polytask.launch import lifeline
 from polytask.lock import locked
 from polytask.predict.sink import WRITERS
 from polytask.progress import PartsBar
+from polytask.signals import on_signals
 from polytask.version import __version__
 
 # Seconds until it is looked again whether somebody asks to stop.
@@ -160,12 +160,8 @@ def _asked_to_stop(workers: Workers, say: Callable[[str], None]) -> Generator[li
         say("stopping after the shards that are being answered; press Ctrl-C again to stop at once")
         workers.stop()
 
-    before = [(number, signal.signal(number, stop)) for number in (signal.SIGINT, signal.SIGTERM)]
-    try:
+    with on_signals(stop):
         yield asked
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
 
 
 def _tell(job: Job, found: Mapping[str, Any], say: Callable[[str], None]) -> None:

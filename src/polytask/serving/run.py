@@ -6,7 +6,6 @@ import asyncio
 import gc
 import ipaddress
 import os
-import signal
 import socket
 import threading
 from collections.abc import Generator
@@ -25,6 +24,7 @@ from polytask.serving.connection import Connection, Limits, LoopErrors, allow_de
 from polytask.serving.log import LOG, told, write_json_lines
 from polytask.serving.middleware import RequestMiddleware
 from polytask.serving.options import ServeOptions
+from polytask.signals import on_signals
 
 # Files that the process itself holds open: its model, its log, its libraries.
 _OWN_DESCRIPTORS = 64
@@ -46,15 +46,8 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
-        if threading.current_thread() is not threading.main_thread():  # beside a notebook, which has its own
+        with on_signals(self.handle_exit):
             yield
-            return
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         # What is loaded by now stays. Looking through it for garbage would stop all answers, for 0.2 s with torch.

@@ -23,9 +23,9 @@ from polytask.files import (
     seal,
     sealed_facts,
     to_json,
-    uninterrupted,
     unseal,
 )
+from polytask.signals import uninterrupted
 
 FORM = 4
 LOG = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ import signal
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 from polytask.progress import Bar
+from polytask.signals import on_signals
 
 
 class StopRequest:
@@ -28,14 +28,5 @@ class StopRequest:
             self.asked = True
             bar.say("stopping after this step; press Ctrl-C again to stop at once without saving")
 
-        before: dict[int, Any] = {}
-        try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                before[number] = signal.signal(number, ask)
-        except ValueError:  # not the main thread: nobody can interrupt from here
-            pass
-        try:
+        with on_signals(ask):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
