@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from polytask.tasks.arrays import Floats, Outputs, rounded, sigmoid
-from polytask.tasks.bio import Span
-from polytask.tasks.cuts import Cuts, f1_cuts
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import says_nothing
 from polytask.tasks.nested import LEVELS, TokenPlaces, join_spans, relation, spans_of
 from polytask.tasks.reader import Row
+from polytask.tasks.span_decoding import SpanDecoding
 from polytask.tasks.span_scores import scores_of, table_shape
-from polytask.tasks.tag_decoding import own_words
 from polytask.tasks.task import BY_HEAD, ON_DEV, Task
 from polytask.tasks.thresholds import LEAST_POSITIVE
 from polytask.tasks.word import Column, WordOptions
@@ -33,8 +31,6 @@ if TYPE_CHECKING:
 
 # The share of the training rows' spans that the longest span covers, where it is not given.
 _COVERED = 0.995
-# The lowest threshold that is tried on dev: a probability of 0.05.
-_LEAST_CUT = math.log(0.05 / 0.95)
 # Words of the longest span that can be asked for: every word has a score for each length and label.
 MOST_WORDS = 512
 # The score of a span that a teacher cannot have.
@@ -260,18 +256,9 @@ class Spans(Task):
         ((_, scores),) = scores_of(outputs, [len(outputs)], self._table, self.longest)
         return np.maximum(scores.reshape(len(outputs), self.teacher_size), _NEVER)
 
-    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
-        assert words is not None
-        found: list[Label] = []
-        lengths = own_words(words)
-        for rows, scores in scores_of(outputs, lengths, self._table, self.longest):
-            start = 0
-            for row in words[len(found) : len(found) + rows]:
-                places = TokenPlaces.of(row)
-                chosen = self._chosen(scores[start : start + places.count], places, self._least)
-                found.append(join_spans((span for span, _ in chosen), len(row)))
-                start += places.count
-        return found
+    @cached_property
+    def _decoding(self) -> SpanDecoding:
+        return SpanDecoding(self.classes, self._table, self.longest, self.overlap)
 
     @property
     def _least(self) -> float:
@@ -281,36 +268,17 @@ class Spans(Task):
         fixed = 0.5 if self.options.threshold == "tuned" else self.options.threshold
         return math.log(fixed / (1 - fixed))
 
-    def _chosen(self, scores: NDArray[np.float32], places: TokenPlaces, least: float) -> list[tuple[Span, float]]:
-        """Return a row's spans from a score on, the surest first; one that clashes with a surer one is left out.
-
-        So a higher `least` leaves out the last ones, and changes nothing about the others.
-        """
-        start, length, label = np.nonzero(scores >= least)
-        values = scores[start, length, label]
-        chosen: list[tuple[Span, float]] = []
-        most = LEVELS.index(self.overlap)
-        # Only spans that share a word can clash; without a limit none do.
-        covering: dict[int, list[Span]] = {}
-        for at in np.lexsort((label, length, start, -values)).tolist():
-            first, end = places.words(int(start[at]), int(start[at] + length[at]))
-            span = Span(self.classes[label[at]], first, end)
-            near = (other for word in range(first, end) for other in covering.get(word, ()))
-            if all(relation(span, other) <= most for other in near):
-                chosen.append((span, float(values[at])))
-                for word in range(first, end) if self.overlap != "any" else ():
-                    covering.setdefault(word, []).append(span)
-        return chosen
+    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
+        assert words is not None
+        found = zip(self._decoding.spans(outputs, words, self._least), words, strict=True)
+        return [join_spans((span for span, _ in chosen), len(row)) for chosen, row in found]
 
     def format_prediction(
         self, outputs: Outputs, text: str, words: Sequence[WordSpan], has_token: Sequence[int]
     ) -> list[dict[str, Any]]:
-        places = TokenPlaces.of(has_token)
-        ((_, scores),) = scores_of(outputs, [len(outputs)], self._table, self.longest)
+        (chosen,) = self._decoding.spans(outputs, [has_token], self._least)
         found: list[dict[str, Any]] = []
-        for span, score in sorted(
-            self._chosen(scores, places, self._least), key=lambda one: (one[0].first, -one[0].end)
-        ):
+        for span, score in sorted(chosen, key=lambda one: (one[0].first, -one[0].end)):
             start, end = words[span.first][0], words[span.end - 1][1]
             sure = rounded(float(sigmoid(np.array([score], np.float64))[0]))
             found.append({"label": span.label, "start": start, "end": end, "text": text[start:end], "score": sure})
@@ -326,32 +294,17 @@ class Spans(Task):
         assert words is not None
         if not self.fits_on_dev:
             return self, []
-        plain = replace(self, cut=None)
-        found = list(plain._decided(outputs, labels, words))
-        total = sum(len(spans_of(label)) for label in labels if isinstance(label, list))
-        if total < LEAST_POSITIVE or not found:
-            reason = f"found {total} spans in the dev rows, and need {LEAST_POSITIVE}"
-            return plain, [f"threshold stays at 0.5: {reason if found else 'no span is likely enough'}"]
-        scores, right = zip(*found, strict=True)
-        cuts = Cuts.of(np.array(scores, np.float32), np.array(right, np.bool_))
-        (best,) = f1_cuts([replace(cuts, positive=total)], (0, 0, 0))
+        known = [spans_of(label) if isinstance(label, list) else [] for label in labels]
+        total = sum(map(len, known))
+        if total < LEAST_POSITIVE:
+            return replace(self, cut=None), [
+                f"threshold stays at 0.5: found {total} spans in the dev rows, and need {LEAST_POSITIVE}"
+            ]
+        cut = self._decoding.best_cut(outputs, words, known)
         note = "the threshold was tuned on dev, so the dev scores are optimistic; those on test are not"
-        return replace(self, cut=max(float(cuts.at[best]), _LEAST_CUT)), [note]
-
-    def _decided(
-        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]]
-    ) -> Iterator[tuple[float, bool]]:
-        """Yield the score of each span that a low threshold would answer, and whether it is right."""
-        at = 0
-        for rows, scores in scores_of(outputs, own_words(words), self._table, self.longest):
-            start = 0
-            for row, label in zip(words[at : at + rows], labels[at : at + rows], strict=True):
-                places = TokenPlaces.of(row)
-                true = set(spans_of(label)) if isinstance(label, list) else set[Span]()
-                for span, score in self._chosen(scores[start : start + places.count], places, _LEAST_CUT):
-                    yield score, span in true
-                start += places.count
-            at += rows
+        if cut is None:
+            note = "threshold stays at 0.5: no span of the dev rows is as likely as 0.05"
+        return replace(self, cut=cut), [note]
 
     def describe_tuned(self) -> dict[str, Any]:
         return {"threshold": rounded(float(sigmoid(np.array([self._least], np.float64))[0]))}
