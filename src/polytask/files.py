@@ -64,17 +64,24 @@ def write_lines(path: Path, values: Iterable[Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all. Raises OutputError when it cannot be written."""
-    temporary = path.with_name(f".{path.name}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        replace_content(path, text.encode(), path.with_name(f".{path.name}"))
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({reason(error)}); free space, or name another place") from None
+
+
+def replace_content(path: Path, content: bytes, temporary: Path) -> None:
+    """Write a file, whole or not at all, by way of a temporary one. Raises OSError when it cannot be written."""
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
+    except OSError:
         with suppress(OSError):
             temporary.unlink()
-        raise OutputError(f"{path}: cannot be written ({reason(error)}); free space, or name another place") from None
+        raise
 
 
 def reason(error: BaseException) -> str:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from polytask.data.windows import Long
-from polytask.errors import ConfigError, DataError, nearest
+from polytask.errors import DataError
 from polytask.predict.columns import Columns
-from polytask.predict.predictor import Model, TextPrediction
+from polytask.predict.predictor import Model, TextPrediction, chosen_tasks
 from polytask.predict.record import Record, queries_of
-from polytask.tasks import Task
 
 # A text, or a row with columns.
 Row: TypeAlias = "str | Mapping[str, Any]"
@@ -86,11 +85,3 @@ class RowPredictor:
         except DataError as error:
             return Unread(str(error)), kept
         return record, kept
-
-
-def chosen_tasks(tasks: Mapping[str, Task], names: Sequence[str] | None) -> dict[str, Task]:
-    """Return the tasks that answer. Raises ConfigError for an unknown name."""
-    for name in names or ():
-        if name not in tasks:
-            raise ConfigError(f"tasks: found {name!r}; {nearest(name, tasks)}")
-    return {name: tasks[name] for name in (tasks if names is None else names)}

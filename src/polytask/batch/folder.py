@@ -22,7 +22,7 @@ from polytask.batch.reading import Input
 from polytask.batch.shards import Shard
 from polytask.batch.worker import ShardAnswers
 from polytask.errors import OutputError
-from polytask.files import parse_json, reason, sync, to_json, write_json
+from polytask.files import parse_json, reason, replace_content, sync, to_json, write_json
 from polytask.lock import FILE as LOCK
 from polytask.tasks.cells import brief
 
@@ -81,6 +81,7 @@ class AnswerFolder:
         self.finished: dict[tuple[int, int], Finished] = {}
         self._inputs = inputs
         self._form = form
+        self._temporary = folder / JOB / _WRITING
 
     def begin(self, identity: Mapping[str, Any]) -> None:
         """Make the folder one of these answers, or go on with what was begun.
@@ -99,7 +100,7 @@ class AnswerFolder:
             write_json(path, told)
             sync(self.folder)
         with suppress(OSError):
-            (self.folder / JOB / _WRITING).unlink()
+            self._temporary.unlink()
 
     def _require_empty(self) -> None:
         try:
@@ -114,7 +115,7 @@ class AnswerFolder:
             )
 
     def _read_finished(self) -> None:
-        """Read which shards are finished; those whose answers are no longer as they were written are answered again."""
+        """Read which shards are finished; those whose files are gone, or of another size, are answered again."""
         path = self.folder / JOB / _SHARDS
         if not path.exists():
             return
@@ -158,8 +159,8 @@ class AnswerFolder:
             if shard.rows:
                 if answers.unanswered:
                     (self.folder / BAD).mkdir(exist_ok=True)
-                    self._write(self.path(*shard.key, BAD), answers.unanswered)
-                self._write(target, answers.answers)
+                    replace_content(self.path(*shard.key, BAD), answers.unanswered, self._temporary)
+                replace_content(target, answers.answers, self._temporary)
                 sync(self.folder)
             self._note(one)
         except OSError as error:
@@ -168,19 +169,6 @@ class AnswerFolder:
                 "the last finished shard"
             ) from None
         self.finished[shard.key] = one
-
-    def _write(self, path: Path, content: bytes) -> None:
-        temporary = self.folder / JOB / _WRITING
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
 
     def _note(self, one: Finished) -> None:
         with (self.folder / JOB / _SHARDS).open("ab") as file:

@@ -12,7 +12,6 @@ from types import FrameType
 from typing import Any
 
 from polytask.artifact.description import read_description
-from polytask.batch.answering import chosen_tasks
 from polytask.batch.folder import AnswerFolder
 from polytask.batch.reading import Input, find_inputs, look_at
 from polytask.batch.shards import SHARD_ROWS, Shard, shards_of
@@ -21,6 +20,8 @@ from polytask.batch.workers import Workers
 from polytask.errors import ConfigError, DataError, Interrupted
 from polytask.launch import lifeline
 from polytask.lock import locked
+from polytask.predict.load import require_precision
+from polytask.predict.predictor import chosen_tasks
 from polytask.predict.sink import WRITERS
 from polytask.progress import PartsBar
 from polytask.signals import on_signals
@@ -76,6 +77,7 @@ def _prepared(job: Job) -> tuple[Job, list[Input]]:
     if "row" in job.work.columns.keep:
         raise ConfigError("keep: found 'row', and an answer has a value of its own under this name")
     WRITERS[job.work.form].require_packages()
+    require_precision(job.work.precision)
     described = read_description(Path(job.work.model))
     tasks = chosen_tasks(described.tasks, job.work.tasks)
     inputs = find_inputs(job.files, job.out)

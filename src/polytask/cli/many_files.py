@@ -10,9 +10,6 @@ from polytask.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from polytask.predict.sink import Form
-    from polytask.terms import Precision
-
-_FILES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".gz", ".txt")
 
 
 def are_many(names: Sequence[str]) -> bool:
@@ -28,11 +25,12 @@ def are_many(names: Sequence[str]) -> bool:
 
 def read_folder(out: Path | None, to: str | None, spans: str | None) -> tuple[Path, Form]:
     """Read where the answers go, and how they are written. Raises ConfigError where these do not fit many files."""
+    from polytask.data.files import EXTENSIONS
     from polytask.predict.sink import Form
 
     if out is None:
         raise ConfigError("out: several files, or --workers, are answered into a folder; give --out FOLDER")
-    if out.suffix.lower() in _FILES and not out.is_dir():
+    if out.suffix.lower() in (*EXTENSIONS, ".gz", ".txt") and not out.is_dir():
         raise ConfigError(
             f"out: {out} is named as a file, and several files, or --workers, are answered into a folder; name a folder"
         )
@@ -41,12 +39,3 @@ def read_folder(out: Path | None, to: str | None, spans: str | None) -> tuple[Pa
     if to is not None and to not in get_args(Form):
         raise ConfigError(f"to: found {to!r}; {nearest(to, get_args(Form))}")
     return out, cast("Form", to or "jsonl")
-
-
-def read_precision(name: str | None) -> Precision | None:
-    """Read a precision. Raises ConfigError for an unknown one."""
-    from polytask.terms import Precision
-
-    if name is not None and name not in get_args(Precision):
-        raise ConfigError(f"precision: found {name!r}; {nearest(name, get_args(Precision))}")
-    return cast("Precision | None", name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -25,8 +25,11 @@ from polytask.cli.arguments import (
     split_names,
     with_options,
 )
-from polytask.cli.many_files import are_many, read_folder, read_precision
+from polytask.cli.many_files import are_many, read_folder
 from polytask.serving.options import ServeOptions
+
+if TYPE_CHECKING:
+    from polytask.terms import Precision
 
 
 @app.command(rich_help_panel=USE)
@@ -100,7 +103,7 @@ def predict(
         folder, form = read_folder(out, to, spans)
         work = WorkOptions(
             str(model), form, None if chosen is None else tuple(chosen), how, columns,
-            None if labels is None else read_labels(labels), exact, device, read_precision(precision),
+            None if labels is None else read_labels(labels), exact, device, cast("Precision | None", precision),
             tuple(extension or ()),
         )  # fmt: skip
         job = Job(tuple(names), folder, work, read_written(written), workers or 1, shard_rows or SHARD_ROWS)

@@ -39,13 +39,18 @@ def load(
         ModelError: the folder is none, was altered, or is of another version.
         ConfigError: the device is not there, the precision unknown, or an extension cannot be imported.
     """
-    if precision is not None and precision not in get_args(Precision):
-        raise ConfigError(f"precision: found {precision!r}; {nearest(precision, get_args(Precision))}")
+    require_precision(precision)
     import_extensions(extensions)
     found = read_description(Path(folder))
     model = _LOADERS[found.runtime](found, device, precision)
     require_answers(model, str(folder))
     return model
+
+
+def require_precision(name: str | None) -> None:
+    """Raise ConfigError for a precision that is unknown."""
+    if name is not None and name not in get_args(Precision):
+        raise ConfigError(f"precision: found {name!r}; {nearest(name, get_args(Precision))}")
 
 
 def require_answers(model: Model, folder: str) -> None:

@@ -59,6 +59,14 @@ class TextPrediction:
         return {"text": self.text, "predictions": self.predictions, **flags}
 
 
+def chosen_tasks(tasks: Mapping[str, Task], names: Sequence[str] | None) -> dict[str, Task]:
+    """Return the tasks that answer. Raises ConfigError for an unknown name."""
+    for name in names or ():
+        if name not in tasks:
+            raise ConfigError(f"tasks: found {name!r}; {nearest(name, tasks)}")
+    return {name: tasks[name] for name in (tasks if names is None else names)}
+
+
 class Model(Result):
     """A trained model, ready to answer: in torch, or in ONNX Runtime.
 
@@ -187,7 +195,7 @@ class Model(Result):
     ) -> Iterator[TextPrediction]:
         """Answer a stream of records in their order; no more than BLOCK of them are held at a time."""
         reader = self.reader(long)
-        chosen = self._choose(tasks)
+        chosen = list(chosen_tasks(self.tasks, tasks))
         iterator = _records_in(records)
         number = 0
         wrong: UserError | None = None
@@ -204,12 +212,6 @@ class Model(Result):
         if long not in READERS:
             raise ConfigError(f"long: found {long!r}; {nearest(long, READERS)}")
         return READERS[long](self)
-
-    def _choose(self, tasks: Sequence[str] | None) -> list[str]:
-        for task in tasks or ():
-            if task not in self.tasks:
-                raise ConfigError(f"tasks: found {task!r}; {nearest(task, self.tasks)}")
-        return list(self.tasks if tasks is None else tasks)
 
     def _answer(
         self, block: Sequence[Record], tasks: Sequence[str], number: int, reader: tuple[Tokenization, Engine]
