@@ -14,7 +14,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ATTACKERS = 8
@@ -49,20 +50,29 @@ def health_ms(port: int) -> float:
     return 1000 * (time.perf_counter() - began)
 
 
-def measured(port: int, body: bytes, seconds: float) -> tuple[list[float], list[bytes]]:
-    over, refused, times = threading.Event(), list[bytes](), list[float]()
+@contextmanager
+def attack(port: int, body: bytes) -> Generator[list[bytes]]:
+    """Send a body over several connections for a block, which begins a second later; give the codes of the answers."""
+    over, refused = threading.Event(), list[bytes]()
     threads = [threading.Thread(target=send, args=(port, body, over, refused)) for _ in range(ATTACKERS)]
     for thread in threads:
         thread.start()
     time.sleep(1)
+    try:
+        yield refused
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def measured(port: int, seconds: float) -> list[float]:
+    times: list[float] = []
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         times.append(health_ms(port))
         time.sleep(0.02)
-    over.set()
-    for thread in threads:
-        thread.join()
-    return sorted(times), refused
+    return sorted(times)
 
 
 def main() -> None:
@@ -83,7 +93,8 @@ def main() -> None:
                 time.sleep(0.2)
             print("| body | median | 95 % | worst | bodies refused |\n|---|---|---|---|---|")
             for name, body in BODIES.items():
-                times, refused = measured(port, body, options.seconds)
+                with attack(port, body) as refused:
+                    times = measured(port, options.seconds)
                 most = times[int(0.95 * len(times))]
                 figures = " | ".join(f"{value:.0f} ms" for value in (statistics.median(times), most, times[-1]))
                 print(f"| {name} | {figures} | {len(refused)} |", flush=True)

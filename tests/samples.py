@@ -1,8 +1,12 @@
-"""Rows that several tests use."""
+"""Rows, and a full disk, that several tests use."""
 
 from __future__ import annotations
 
 import json
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -73,3 +77,16 @@ def close(found: Any, expected: Any) -> bool:
     if isinstance(found, list):
         return len(found) == len(expected) and all(map(close, found, expected))
     return found == pytest.approx(expected, abs=2e-6) if isinstance(found, float) else found == expected
+
+
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """Let the system refuse to write more into any file, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)

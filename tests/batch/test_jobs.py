@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from polytask.batch.worker import WorkOptions
 from polytask.errors import DataError, Interrupted, OutputError, PolytaskError, UserError
 from polytask.lock import locked
 from polytask.predict.columns import Columns
+from samples import files_up_to
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="its workers are forks, found by /proc")
 PYTHON = sys.executable  # itself, and no stand-in
@@ -179,19 +178,6 @@ def test_asked_to_stop_it_finishes_what_is_being_answered(forked: Path, tmp_path
     assert 8 <= len(answers(tmp_path / "out")) < 40
     do(job(forked, texts, out=tmp_path / "out"))
     assert [row["id"] for row in answers(tmp_path / "out")] == [f"a{at}" for at in range(40)]
-
-
-@contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    """Let the system refuse to write more into any file, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_on_a_full_disk_finished_shards_stay_and_the_command_goes_on(forked: Path, tmp_path: Path) -> None:

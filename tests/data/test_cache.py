@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
-import signal
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from polytask.data.tokens import Tokenization
 from polytask.errors import DataError, OutputError
 from polytask.lock import in_use
 from polytask.tasks import TaskOptions
+from samples import files_up_to
 
 Build = Callable[..., TaskOptions]
 Write = Callable[..., str]
@@ -108,19 +106,6 @@ def test_cut_tokens_never_train_on_fewer_rows(
             assert caplog.text.count("is made anew") == 1
             path = path.parent / DATA
             assert path.read_bytes() == before
-
-
-@contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    """Let the system refuse to write more into any file, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_a_full_cache_is_told_and_nothing_is_left_of_the_file(options: Build, jsonl: Write) -> None:
