@@ -89,6 +89,13 @@ def test_what_is_no_distribution_is_refused(kind: str, cell: Any, message: str) 
         read(kind, [cell])
 
 
+def test_a_cell_full_of_blanks_is_no_more_work_than_another() -> None:
+    blanks = " " * 300_000  # minutes, where blanks can be matched in two ways
+    assert shares_in("{'a': 1" + blanks + "}") == {"a": 1.0}
+    for cell in ("{'a': 1" + blanks + "x", "{" + blanks + "'a':" + blanks + "x}", "{'a': 1," + blanks + ",}"):
+        assert shares_in(cell) is None
+
+
 def test_what_python_prints_is_read_as_json_is() -> None:
     for cell in ("{'pos': 0.8, 'neg': 0.2}", "{'pos': np.float64(0.8), \"neg\": np.float64(0.2),}"):
         assert soft_shares(read("classification", [cell])[2][0]) == pytest.approx({"pos": 0.8, "neg": 0.2})

@@ -27,8 +27,9 @@ _LEAST = 1e-30
 _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 # As Python prints a mapping, which is what pandas writes into a csv file; NumPy 2 prints the type as well.
-_PAIR = rf"\s*({_QUOTED}|-?[0-9]+)\s*:\s*(?:np\.float[0-9]+\()?({_NUMBER}|None|nan|inf)\)?\s*"
-_SHOWN = re.compile(rf"\{{{_PAIR}(?:,{_PAIR})*,?\s*\}}", re.DOTALL)
+_PAIR = rf"({_QUOTED}|-?[0-9]+)\s*:\s*(?:np\.float[0-9]+\()?({_NUMBER}|None|nan|inf)\)?"
+# Blanks are matched in one way only, so that a text full of them takes no longer than any other.
+_SHOWN = re.compile(rf"\{{\s*{_PAIR}(?:\s*,\s*{_PAIR})*\s*(?:,\s*)?\}}", re.DOTALL)
 _PAIRS = re.compile(_PAIR, re.DOTALL)
 _OBJECT = re.compile(r"""\s*\{\s*(?:["'}]|-?[0-9]+\s*:)""")
 
