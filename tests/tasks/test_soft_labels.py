@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polytask.tasks import TASKS, LabelStats
-from polytask.tasks.soft import hard, soft_shares
+from polytask.tasks.soft import hard, shares_in, soft_shares
 from polytask.tasks.weighing import weighed_denominator, weighed_loss
 
 SOFT: list[Any] = [{"pos": 0.8, "neg": 0.2}, '{"neg": 0.75, "pos": 0.25}', "pos", {"other": 1}]
