@@ -68,6 +68,7 @@ def test_every_form_of_columns_has_the_same_answers(loads: list[Any], form: str)
     ]
     assert [list(cells) for cells in rows["predictions.names"]] == [one["names"] for one in expected]
     assert rows["truncated"].tolist() == [False] * 4
+    assert rows["empty"].tolist() == [not text for text in TEXTS]
     assert list(rows) == ["id", "text", *predict.columns]
 
 

@@ -136,7 +136,9 @@ def test_every_format_gives_the_same_answers_with_their_ids(
 ) -> None:
     answers = answer(write(tmp_path / name))
     assert [(row["id"], row["text"]) for row in answers] == [(row["id"], row["text"]) for row in ROWS]
-    assert [list(row) for row in answers] == [["id", "text", "predictions"]] * 3
+    assert [list(row) for row in answers] == [
+        ["id", "text", "predictions", *(["empty"] if not row["text"] else [])] for row in ROWS
+    ]
 
 
 def test_tsv_and_conll_are_read_as_in_training(answer: Callable[..., list[Row]], tmp_path: Path) -> None:
@@ -308,7 +310,7 @@ def test_tables_hold_what_json_lines_hold(answer: Callable[..., list[Row]], tmp_
     assert list(table[0]) == list(cells[0]) == [
         "id", "text", "predictions.tone.label", "predictions.tone.probabilities.bad",
         'predictions.tone.probabilities.good, "so"', "predictions.topics.labels", "predictions.topics.probabilities.a",
-        "predictions.topics.probabilities.b", "predictions.length.value", "predictions.names", "truncated",
+        "predictions.topics.probabilities.b", "predictions.length.value", "predictions.names", "truncated", "empty",
     ]  # fmt: skip
     for told, row, cell in zip(expected, table, cells, strict=True):
         assert (row["id"], row["text"]) == (told["id"], told["text"])
@@ -318,6 +320,7 @@ def test_tables_hold_what_json_lines_hold(answer: Callable[..., list[Row]], tmp_
         assert float(cell["predictions.length.value"]) == told["predictions"]["length"]["value"]
         assert cell["text"] == told["text"]
         assert (row["truncated"], cell["truncated"]) == (False, "false")
+        assert (row["empty"], cell["empty"]) == ((True, "true") if not told["text"] else (False, "false"))
     assert [row["predictions.names"] != [] for row in table] == [True, False, True]
 
 
@@ -325,7 +328,7 @@ def test_a_table_has_its_columns_where_no_row_is_answered(tmp_path: Path) -> Non
     (tmp_path / "a.csv").write_text("id,text\n", "utf-8")
     for name in ("out.csv", "out.parquet"):
         answer_lines(model_of(names=tagging()), str(tmp_path / "a.csv"), out=tmp_path / name, say=str)
-    assert (tmp_path / "out.csv").read_text("utf-8") == "text,predictions.names,truncated\n"
+    assert (tmp_path / "out.csv").read_text("utf-8") == "text,predictions.names,truncated,empty\n"
     assert pq.read_table(tmp_path / "out.parquet").num_rows == 0
 
 

@@ -96,6 +96,12 @@ def test_long_texts_are_truncated_and_flagged(run: pt.Run) -> None:
     assert "truncated" not in short.to_json()
 
 
+def test_texts_with_nothing_to_read_are_flagged(run: pt.Run) -> None:
+    blank = ["", " \t", "\u200b\u00a0"]
+    answers = run.model.answers([*blank, {"tokens": [" "]}, "a", ".", "\u4e2d"])
+    assert [answer.to_json().get("empty", False) for answer in answers] == [True] * 4 + [False] * 3
+
+
 def test_a_stream_is_read_block_by_block(run: pt.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predictor, "BLOCK", 4)
     read = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from polytask.batch.reading import Input, find_inputs, look_at
 from polytask.batch.shards import SHARD_ROWS, Shard, shards_of
 from polytask.batch.worker import ShardAnswers, WorkOptions, model_digest
 from polytask.batch.workers import Workers
+from polytask.data.files import passed_over
 from polytask.errors import ConfigError, DataError, Interrupted
 from polytask.launch import lifeline
 from polytask.lock import locked
@@ -61,6 +62,7 @@ def predict_files(job: Job, say: Callable[[str], None]) -> None:
         Interrupted: after Ctrl-C or SIGTERM, when the shards that were being answered are written.
     """
     job, inputs = _prepared(job)
+    _tell_passed_over(job.files, say)
     with locked(job.out):
         folder = AnswerFolder(job.out, inputs, job.work.form)
         folder.begin(_identity(job, inputs))
@@ -83,6 +85,15 @@ def _prepared(job: Job) -> tuple[Job, list[Input]]:
     inputs = find_inputs(job.files, job.out)
     examples = look_at(inputs, job.written, job.work.columns, tasks)
     return replace(job, work=replace(job.work, examples=examples)), inputs
+
+
+def _tell_passed_over(names: Sequence[str], say: Callable[[str], None]) -> None:
+    """Say which files of folders are not answered."""
+    for name in names:
+        left = passed_over(name)
+        if left:
+            such = f"{len(left)} files whose names tell no format, such as {left[0]}, are left out"
+            say(f"note: {name}: {such}; name them to have them read as texts, one a line")
 
 
 def _identity(job: Job, inputs: list[Input]) -> dict[str, Any]:

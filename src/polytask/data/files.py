@@ -304,8 +304,19 @@ def files_of(name: str) -> list[str]:
     return found
 
 
+def passed_over(name: str) -> list[str]:
+    """Return the names of the files in a folder that `files_of` leaves out, since they do not tell a format."""
+    folder = Path(name)
+    files = _visible(folder) if _is(Path.is_dir, folder) else []
+    return [item.name for item in files if _suffix(item).lower() not in EXTENSIONS]
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(item for item in folder.iterdir() if item.is_file() and not item.name.startswith((".", "_")))
+
+
 def _files_in(folder: Path) -> list[str]:
-    files = sorted(item for item in folder.iterdir() if item.is_file() and not item.name.startswith((".", "_")))
+    files = _visible(folder)
     found = [item for item in files if _suffix(item).lower() in EXTENSIONS]
     if not found:
         raise DataError(

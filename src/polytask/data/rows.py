@@ -19,7 +19,7 @@ from polytask.data.cache import cached
 from polytask.data.feed import Feed, missing_column
 from polytask.data.files import Remarks, require_file
 from polytask.data.garbled import damage_in
-from polytask.data.words import find_words, join_words
+from polytask.data.words import find_words, is_blank, join_words
 from polytask.errors import ConfigError, DataError, UserError
 from polytask.tabular import cells_of
 from polytask.tasks import TASKS, LabelStats, TaskOptions
@@ -232,7 +232,7 @@ class _Reading:
             found = [row for row in found if any(label is not None for label in row.labels.values())]
         found[1:1] = self.companions(place, found[0], values) if found else []
         for row in found:
-            if not any(character.isprintable() and not character.isspace() for character in row.text):
+            if is_blank(row.text):
                 self.empty, self.empty_at = self.empty + 1, self.empty_at or place
             damage = damage_in(row.text) or damage_in(row.pair or "")
             if damage is not None:

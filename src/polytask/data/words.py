@@ -71,3 +71,12 @@ def join_words(tokens: Sequence[str]) -> tuple[str, list[WordSpan]]:
         length += len(token)
         before = token
     return "".join(parts), words
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text is empty or holds no visible character.
+
+    >>> is_blank(" \u200b\t"), is_blank(" a")
+    (True, False)
+    """
+    return not any(character.isprintable() and not character.isspace() for character in text)

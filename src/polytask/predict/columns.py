@@ -14,7 +14,7 @@ from polytask.tabular import cells_of, is_nothing
 from polytask.tasks import Task
 
 # What an answer has of its own.
-_OWN = ("text", "text_pair", "predictions", "truncated", "windows")
+_OWN = ("text", "text_pair", "predictions", "truncated", "empty", "windows")
 _ID = re.compile(r"(?:.*[-_. ])?(?:id|guid|uuid|uid|idx)|index")
 _CAMEL_ID = re.compile(r".*[a-z]I[dD]")
 

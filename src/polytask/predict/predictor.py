@@ -13,6 +13,7 @@ from polytask.data.engine import Engine, outputs_of
 from polytask.data.groups import groups_by_length
 from polytask.data.tokens import Tokenization, TokenRow
 from polytask.data.windows import Long, WindowEngine, count_windows
+from polytask.data.words import is_blank
 from polytask.errors import ConfigError, DataError, ModelError, OutputError, UserError, nearest
 from polytask.predict.asking import answer_questions, plan_questions, require_state
 from polytask.predict.labels import with_labels
@@ -51,9 +52,16 @@ class TextPrediction:
     tokens: int = 0
     outputs: Mapping[str, Outputs] = field(default_factory=dict[str, Outputs], repr=False, compare=False)
 
+    @property
+    def empty(self) -> bool:
+        """Whether there was nothing to read: the text, or each of a pair, holds no visible character."""
+        return all(map(is_blank, [self.text] if isinstance(self.text, str) else self.text))
+
     def to_json(self) -> dict[str, Any]:
         """Return the object that `polytask predict` prints."""
         flags: dict[str, Any] = {"truncated": True} if self.truncated else {}
+        if self.empty:
+            flags["empty"] = True
         if self.windows > 1:
             flags["windows"] = self.windows
         return {"text": self.text, "predictions": self.predictions, **flags}

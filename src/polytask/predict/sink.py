@@ -216,13 +216,13 @@ def _open(path: Path, form: Form, *, packed: bool) -> IO[Any]:
 def flat(answer: Mapping[str, Any]) -> dict[str, Any]:
     """Return an answer's values under the names of a table's columns: the path of each in the JSON object.
 
-    >>> flat({"text": "a", "predictions": {"tone": {"label": "bad", "probabilities": {"bad": 1.0}}}})
-    {'text': 'a', 'predictions.tone.label': 'bad', 'predictions.tone.probabilities.bad': 1.0, 'truncated': False}
+    >>> flat({"text": "a", "predictions": {"tone": {"label": "bad"}}})
+    {'text': 'a', 'predictions.tone.label': 'bad', 'truncated': False, 'empty': False}
     """
     text = answer["text"]
     texts = {"text": text} if isinstance(text, str) else {"text": text[0], "text_pair": text[1]}
     own = {name: value for name, value in answer.items() if name not in ("text", "predictions")}
-    return {**texts, **_leaves("predictions", answer["predictions"]), "truncated": False, **own}
+    return {**texts, **_leaves("predictions", answer["predictions"]), "truncated": False, "empty": False, **own}
 
 
 def _leaves(path: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
