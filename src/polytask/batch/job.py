@@ -13,7 +13,7 @@ from typing import Any
 
 from polytask.artifact.description import read_description
 from polytask.batch.folder import AnswerFolder
-from polytask.batch.reading import Input, find_inputs, look_at
+from polytask.batch.reading import Input, find_inputs, preview
 from polytask.batch.shards import SHARD_ROWS, Shard, shards_of
 from polytask.batch.worker import ShardAnswers, WorkOptions, model_digest
 from polytask.batch.workers import Workers
@@ -83,7 +83,7 @@ def _prepared(job: Job) -> tuple[Job, list[Input]]:
     described = read_description(Path(job.work.model))
     tasks = chosen_tasks(described.tasks, job.work.tasks)
     inputs = find_inputs(job.files, job.out)
-    examples = look_at(inputs, job.written, job.work.columns, tasks)
+    examples = preview(inputs, job.written, job.work.columns, tasks)
     return replace(job, work=replace(job.work, examples=examples)), inputs
 
 

@@ -157,7 +157,7 @@ class Reading:
         return iter(refused)
 
 
-def look_at(
+def preview(
     inputs: Iterable[Input], written: Mapping[str, str], columns: Columns, tasks: Mapping[str, Task]
 ) -> dict[str, Any]:
     """Look at the first rows of every file, and return an example of each column that the answers keep.
@@ -169,7 +169,7 @@ def look_at(
     wrong: list[str] = []
     for file in inputs:
         try:
-            for name, value in _looked_at(file, written, columns, tasks).items():
+            for name, value in _preview_of(file, written, columns, tasks).items():
                 if examples.get(name) is None:
                     examples[name] = value
         except DataError as error:
@@ -178,7 +178,7 @@ def look_at(
     return examples
 
 
-def _looked_at(file: Input, written: Mapping[str, str], columns: Columns, tasks: Mapping[str, Task]) -> dict[str, Any]:
+def _preview_of(file: Input, written: Mapping[str, str], columns: Columns, tasks: Mapping[str, Task]) -> dict[str, Any]:
     reading = Reading(file.path, written)
     with closing(reading.rows()) as numbered:
         head = [row for _, row in islice(numbered, _HEAD)]

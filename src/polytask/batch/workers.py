@@ -103,12 +103,12 @@ class Workers:
         by_answers: dict[Any, _Process] = {one.answers: one for one in self._processes if not one.ended}
         answered: list[ShardAnswers] = []
         for connection in wait(list(by_answers), timeout_s):
-            answers = self._hear(by_answers[connection])
+            answers = self._receive(by_answers[connection])
             if answers is not None:
                 answered.append(answers)
         return answered
 
-    def _hear(self, process: _Process) -> ShardAnswers | None:
+    def _receive(self, process: _Process) -> ShardAnswers | None:
         try:
             told = process.answers.recv()
         except (EOFError, OSError):
