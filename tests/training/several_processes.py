@@ -7,18 +7,20 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
-def start(arguments: Sequence[str], processes: int = 2) -> list[subprocess.Popen[str]]:
-    """Start the processes of one training, as `torchrun` does."""
+@contextmanager
+def in_processes(arguments: Sequence[str], count: int = 2) -> Iterator[None]:
+    """Start the processes of one training, as `torchrun` does; at the end of the block all must end well."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    world = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    return [
+    world = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    running = [
         subprocess.Popen(
             [sys.executable, *arguments],
             env={**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)},
@@ -26,15 +28,17 @@ def start(arguments: Sequence[str], processes: int = 2) -> list[subprocess.Popen
             stderr=subprocess.PIPE,
             text=True,
         )
-        for rank in range(processes)
+        for rank in range(count)
     ]
-
-
-def wait(running: Sequence[subprocess.Popen[str]]) -> None:
-    """Wait until all have ended well."""
-    for process in running:
-        _, told = process.communicate(timeout=600)
-        assert process.returncode == 0, told
+    try:
+        yield
+        for process in running:
+            _, told = process.communicate(timeout=600)
+            assert process.returncode == 0, told
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
 
 
 def without_dropout(values: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from several_processes import start, wait, without_dropout
+from several_processes import in_processes, without_dropout
 from torch import Tensor
 
 import polytask as pt
@@ -332,9 +332,8 @@ def test_a_process_that_does_not_lead_reads_no_best_weights_that_the_leader_may_
 def test_two_processes_decide_and_learn_as_one(job: Job, tmp_path: Path) -> None:
     values = without_dropout({**job(max_steps=6, logging_steps=1), "sharing": SPLITS})
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), "utf-8")
-    running = start(["-m", "polytask", "train", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "two")])
-    pt.train(values, tmp_path / "one")
-    wait(running)
+    with in_processes(["-m", "polytask", "train", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "two")]):
+        pt.train(values, tmp_path / "one")
     logs = [tmp_path / "one", tmp_path / "two"]
     assert [event["processes"] for log in logs for event in events(log, "start")] == [1, 2]
     one, two = (changes(log) for log in logs)

@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from several_processes import start, wait, without_dropout
+from several_processes import in_processes, without_dropout
 
 from polytask.api import train
 from polytask.training.distribution import World
@@ -31,7 +31,8 @@ def gradients(cases: Mapping[str, Any], folder: Path, processes: int) -> dict[st
     if processes == 1:  # here: starting another one takes seconds
         runpy.run_path(str(WORKER))["main"](folder / "cases.json", folder)
     else:
-        wait(start([str(WORKER), str(folder / "cases.json"), str(folder)], processes))
+        with in_processes([str(WORKER), str(folder / "cases.json"), str(folder)], processes):
+            pass
     return {name: [load_file(folder / f"{name}-{rank}.safetensors") for rank in range(processes)] for name in cases}
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from interruptions import interrupt_after
-from several_processes import start, wait, without_dropout
+from several_processes import in_processes, without_dropout
 
 import polytask as pt
 from polytask.errors import Interrupted
@@ -168,9 +168,8 @@ def test_the_best_model_comes_back_with_the_heads_that_it_had(
 def test_two_processes_divide_a_head_as_one_does(planted: dict[str, Any], tmp_path: Path) -> None:
     values = without_dropout(planted)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), "utf-8")
-    running = start(["-m", "polytask", "train", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "two")])
-    pt.train(values, tmp_path / "one")
-    wait(running)
+    with in_processes(["-m", "polytask", "train", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "two")]):
+        pt.train(values, tmp_path / "one")
     one, two = (events(tmp_path / name, "head_split") for name in ("one", "two"))
     assert len(one) == len(two) > 0
     for alone, together in zip(one, two, strict=True):

@@ -12,11 +12,12 @@ import logging
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from polytask.errors import OutputError
-from polytask.files import Damaged, put_in_place, reason, remove, seal, sweep, unseal
+from polytask.files import Damaged, discard, reason, remove, seal, sweep, sync, unseal
 from polytask.files import file_digest as file_digest
 from polytask.lock import in_use
 
@@ -49,22 +50,27 @@ def cached(name: str, make: Callable[[Path], None]) -> Path:
     Raises OutputError when the cache cannot be written.
     """
     entry = cache_dir() / name
-    if not _is_whole(entry):
+    try:
+        _require_whole(entry)
+    except Damaged as error:
+        if entry.exists():
+            LOG.warning("%s: the cached file is damaged (%s) and is made anew", entry, error)
         _make(entry, make)
     return entry / DATA
 
 
+def _require_whole(entry: Path) -> None:
+    """Raise Damaged unless an entry is as it was written; one that was looked at is hashed again if it has changed."""
+    stamp = _stamp(entry)
+    if _WHOLE.get(entry) != stamp:
+        unseal(entry)
+        _WHOLE[entry] = stamp
+
+
 def _is_whole(entry: Path) -> bool:
-    """Whether an entry is there as it was written; one that was looked at is hashed again when it has changed only."""
-    if not entry.exists():
-        return False
     try:
-        stamp = _stamp(entry)
-        if _WHOLE.get(entry) != stamp:
-            unseal(entry)
-            _WHOLE[entry] = stamp
-    except Damaged as error:
-        LOG.warning("%s: the cached file is damaged (%s) and is made anew", entry, error)
+        _require_whole(entry)
+    except Damaged:
         return False
     return True
 
@@ -99,10 +105,14 @@ def _make(entry: Path, make: Callable[[Path], None]) -> None:
 
 
 def _put_in_place(temporary: Path, entry: Path) -> None:
+    if entry.exists() and not _is_whole(entry):
+        with suppress(FileNotFoundError):
+            discard(entry)
     try:
-        put_in_place(temporary, entry)
+        temporary.rename(entry)  # never over a whole one, which another process made and may be opening
+        sync(entry.parent)
     except OSError:
-        if not _is_whole(entry):  # another process has made it in the meantime, and either will do
+        if not _is_whole(entry):
             raise
 
 
