@@ -283,3 +283,25 @@ def test_a_column_that_repeats_one_word_is_noted(options: Build, tmp_path: Path)
     table = read_table(feed)
     assert table.rows["text"][:] == ["EU is big", "so it"]
     assert table.remarks.messages() == []
+
+
+def test_files_of_a_folder_that_are_left_out_are_noted(
+    options: Build, jsonl: Callable[..., str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    jsonl(rows_of(["a", "b"] * 5), "rows/one.jsonl")
+    (folder / "more.txt").write_text("a text\n")
+    (folder / ".hidden").write_text("")
+    found = notes_of(read_tables({"it": options("classification", str(folder), dev=rows_of(["a", "b"] * 5))}))
+    assert found == [
+        f"train of it: files of {folder} (such as more.txt) are left out (1), since their names tell no format; name "
+        "those that hold rows, with `format`"
+    ]
+
+
+def test_texts_of_which_no_token_is_known_have_nothing_to_hide(options: Build, tokenizer: Any) -> None:
+    rows = [{"text": text} for text in ("a text", "\u4e50\ufffc", "\U0001f9ff\U0001f9ff", "another")]
+    tables = read_tables({"rest": options("mlm", rows, dev=rows)})
+    sources = encode_tables(tables, Tokenization.of(tokenizer, 16))
+    assert sources["train"][0].carries["rest"].tolist() == [0, 3]

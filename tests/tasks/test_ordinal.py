@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from polytask.data.data_warnings import label_findings
 from polytask.tasks import TASKS, LabelStats, Task
 from polytask.tasks.alike import label_differences
+from polytask.tasks.ordinal import level_text
 from polytask.tasks.scale import conditional, level_logs, survival_logits
 
 OUTPUTS = arrays.arrays(np.float32, (4, 3), elements=st.floats(-60, 60, width=32))
@@ -38,6 +39,18 @@ def shown(task: Task, outputs: Any) -> dict[str, Any]:
     found = task.format_prediction(np.asarray(outputs, np.float32), "", [], [])
     assert isinstance(found, dict)
     return found
+
+
+@given(st.floats(-1000, 1000, width=32))
+def test_a_number_of_32_bits_is_the_level_that_a_file_spells(number: float) -> None:
+    assert level_text(number) == level_text(str(np.float32(number)))
+
+
+def test_a_teacher_answers_no_number_outside_of_the_range() -> None:
+    score = fitted([1, 5, 3], "regression", label="score", range=[1, 5])
+    assert score.decode(np.array([score.outputs_of({"value": 5})])) == [5]
+    with pytest.raises(ValueError, match=r"found 7; `range` says that scores lie between 1 and 5"):
+        score.outputs_of({"value": 7})
 
 
 def test_numbers_are_ordered_as_numbers_and_words_as_the_options_say() -> None:

@@ -192,6 +192,8 @@ def _encode(
         "truncated": [row.truncated for row in encoded],
     }
     for name, task in tasks.items():
-        labels = rows[f"label.{name}"]
+        labels: list[Any] = rows[f"label.{name}"]
+        if task.mask_rate is not None:  # where the vocabulary knows no token, there is none to hide
+            labels = [label if tokens.knows(row.ids) else None for label, row in zip(labels, encoded, strict=True)]
         data[f"target.{name}"] = [None if label is None else task.encode(label) for label in labels]
     return pa.RecordBatch.from_pydict(data, schema=schema)

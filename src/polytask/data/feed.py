@@ -26,6 +26,7 @@ class Feed:
 
     Attributes:
         files: paths, or names of a hub dataset's splits.
+        named: what the options name: these, folders that hold them, or patterns that fit them.
         rows: rows given as Python objects, instead of files.
         written: what is said about how the files are written.
         share: (share, held out): only the rows whose text falls into, or outside of, a held-out share.
@@ -34,6 +35,7 @@ class Feed:
 
     split: Split
     files: tuple[str, ...]
+    named: tuple[str, ...]
     rows: tuple[dict[str, Any], ...]
     hub: str | None
     config: str | None
@@ -128,6 +130,7 @@ def feeds_of(tasks: Mapping[str, TaskOptions], split: Split) -> list[Feed]:
         if chosen is None:
             continue
         files: tuple[str, ...] = ()
+        named = tuple(_parts(chosen))
         rows: tuple[dict[str, Any], ...] = ()
         if isinstance(chosen, str) or all(isinstance(item, str) for item in chosen):
             files = _files(name, split, chosen, task.data)
@@ -137,7 +140,7 @@ def feeds_of(tasks: Mapping[str, TaskOptions], split: Split) -> list[Feed]:
         written = data.file_options
         identity = key_of(files, str(rows), data.hub, data.config, written.to_key(), share, str(task.inputs))
         together = {**(found[identity].tasks if identity in found else {}), name: task}
-        found[identity] = Feed(split, files, rows, data.hub, data.config, written, share, task.inputs, together)
+        found[identity] = Feed(split, files, named, rows, data.hub, data.config, written, share, task.inputs, together)
     return list(found.values())
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from polytask.data.data_warnings import Finding, label_findings, merged, spelling_warnings
 from polytask.data.encode import Source, encode_table
 from polytask.data.feed import feeds_of, require_apart
+from polytask.data.files import passed_over
 from polytask.data.rows import DataTable, read_table
 from polytask.data.tokens import SHARED, Tokenization
 from polytask.errors import ConfigError
@@ -170,6 +171,14 @@ def _notes(tables: Mapping[Split, tuple[DataTable, ...]], tasks: Mapping[str, Ta
 
 def _row_findings(split: Split, table: DataTable) -> Iterator[Finding]:
     names = ", ".join(table.feed.tasks)
+    for folder in table.feed.named if table.feed.hub is None else ():
+        left = passed_over(folder)
+        if left:
+            text = (
+                "files of {first} are left out ({count}), since their names tell no format; name those that hold rows, "
+                "with `format`"
+            )
+            yield Finding(split, names, text, str(len(left)), f"{folder} (such as {left[0]})")
     for message, cases, place in table.remarks.to_json():
         text = message.replace("{place}", "{first}").replace("{{", "{").replace("}}", "}")
         yield Finding(split, names, text, str(cases), place)

@@ -108,6 +108,15 @@ class Tokenization:
         return cls(backend, max_tokens, type_ids=type_ids, side=side, filler=filler)
 
     @cached_property
+    def _special(self) -> frozenset[int]:
+        added = self._backend.get_added_tokens_decoder()
+        return frozenset(number for number, token in added.items() if token.special)
+
+    def knows(self, ids: Sequence[int]) -> bool:
+        """Whether a text has any token that the vocabulary knows, beside special ones."""
+        return not self._special.issuperset(ids)
+
+    @cached_property
     def frame(self) -> tuple[int, int]:
         """How many special tokens stand before a text and behind it."""
         inside = [place for place, text in enumerate(self._backend.encode("a").sequence_ids) if text == 0]

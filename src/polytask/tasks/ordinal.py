@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 # Numbers in more levels than these measure something: they are no scale of which each level is learned.
 MOST_LEVELS = 100
+_GREATEST_SINGLE = float(np.finfo(np.float32).max)
 
 
 def level_text(value: Any) -> str:  # noqa: ANN401
@@ -44,11 +45,19 @@ def level_text(value: Any) -> str:  # noqa: ANN401
 
     >>> level_text("4.0"), level_text(4), level_text(" 4.50"), level_text(4.5), level_text("good ")
     ('4', '4', '4.5', '4.5', 'good')
+
+    A number of 32 bits (a column of Parquet or pandas) is what was written before it was rounded:
+
+    >>> level_text(4.099999904632568)
+    '4.1'
     """
     number = number_in(value)
     if number is None:
         return label_text(value)
-    return str(int(number)) if number.is_integer() else repr(number)
+    if number.is_integer():
+        return str(int(number))
+    single = np.float32(number) if abs(number) < _GREATEST_SINGLE else np.float32(0)
+    return str(single) if float(single) == number else repr(number)
 
 
 def _as_levels(value: Any) -> Any:  # noqa: ANN401

@@ -52,6 +52,12 @@ class RegressionOptions(TaskOptions):
     metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman", "mae")
 
 
+def _require_within(options: RegressionOptions, number: float) -> None:
+    if options.range is not None and not options.range[0] <= number <= options.range[1]:
+        low, high = options.range
+        raise ValueError(f"found {number:g}; `range` says that scores lie between {low:g} and {high:g}")
+
+
 @dataclass(frozen=True)
 class Regression(Task):
     """A number; the head works in units of the training rows' standard deviation around their mean.
@@ -86,9 +92,7 @@ class Regression(Task):
             comma = isinstance(value, str) and re.fullmatch(r"\s*[-+]?[0-9]+,[0-9]+\s*", value)
             hint = "; write decimals with a point" if comma else ""
             raise ValueError(f"found {brief(value)}; {_EXPECTED}{hint}")
-        if options.range is not None and not options.range[0] <= number <= options.range[1]:
-            low, high = options.range
-            raise ValueError(f"found {brief(value)}; `range` says that scores lie between {low:g} and {high:g}")
+        _require_within(options, number)
         stats.number(number)
         return number
 
@@ -162,6 +166,7 @@ class Regression(Task):
         value = number_in(answer.get("value") if isinstance(answer, Mapping) else answer)
         if value is None:
             raise ValueError(f"found {brief(answer)}; an answer is a finite number")
+        _require_within(self.options, value)
         return [self.encode(value)]
 
     def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
