@@ -7,14 +7,14 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
 @contextmanager
-def in_processes(arguments: Sequence[str], count: int = 2) -> Iterator[None]:
+def in_processes(arguments: Sequence[str], count: int = 2) -> Generator[None]:
     """Start the processes of one training, as `torchrun` does; at the end of the block all must end well."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

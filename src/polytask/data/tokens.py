@@ -112,9 +112,9 @@ class Tokenization:
         added = self._backend.get_added_tokens_decoder()
         return frozenset(number for number, token in added.items() if token.special)
 
-    def knows(self, ids: Sequence[int]) -> bool:
+    def knows(self, ids: Sequence[int] | NDArray[Any]) -> bool:
         """Whether a text has any token that the vocabulary knows, beside special ones."""
-        return not self._special.issuperset(ids)
+        return not self._special.issuperset(np.asarray(ids).tolist())
 
     @cached_property
     def frame(self) -> tuple[int, int]:
