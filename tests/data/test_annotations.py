@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.data.annotations import row_of, tag_words
+from polytask.data.annotations import tag_words
 from polytask.data.feed import feeds_of
+from polytask.data.label_studio import row_of
 from polytask.data.rows import DataTable, read_table
 from polytask.data.words import split_words
 from polytask.errors import ConfigError, DataError

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
+from polytask.data.span_places import Annotation, place_span, require_characters
 from polytask.data.words import find_words, split_words
 from polytask.options import Offsets
 from polytask.tasks.bio import Span
@@ -25,46 +25,14 @@ _STARTS = ("start", "start_offset")
 _ENDS = ("end", "end_offset")
 _LABELS = ("label", "labels", "entity", "entity_group", "tag")
 
-TRIMMED = "{count} spans begin or end with white space, which was left out, the first at {place}"
 WIDENED = (
     "{count} spans cut a word and were widened to whole words, the first at {place}; `strict: true` beside the path "
     "refuses them"
 )
 REPEATED = "{count} spans are given twice and count once, the first at {place}"
-JAVASCRIPT = (
-    "{count} spans count characters as JavaScript does (an emoji is two) and were read so, the first at {place}"
-)
-CHARACTERS = "{count} spans count characters, and not what `offsets` says, and were read so, the first at {place}"
-BYTES = "{count} spans count bytes of UTF-8 and were read so, the first at {place}"
 SPACED = "{count} labels of spans begin or end with white space, which was left out, the first at {place}"
-# Units in which spans may be counted, what is remarked of them, and how they are called.
-_UNITS: dict[Offsets, tuple[str, str]] = {
-    "utf-16": (JAVASCRIPT, "as JavaScript counts (an emoji is two)"),
-    "utf-8": (BYTES, "in bytes of UTF-8"),
-}
 # A tag of one word in place of the type of an entity.
 _WORD_TAG = re.compile(r"[BI]-[A-Z]")
-
-
-@dataclass(frozen=True)
-class Annotation:
-    """A labelled part of a text.
-
-    Attributes:
-        text: what the annotation says stands there; None where it does not say.
-        wide: whether it counts as JavaScript does, as in Label Studio, where the text does not tell.
-        remark: what is to be said of its label.
-    """
-
-    start: int
-    end: int
-    label: str
-    text: str | None = None
-    wide: bool = False
-    remark: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.label} at characters {self.start} to {self.end}"
 
 
 @dataclass(frozen=True)
@@ -176,11 +144,11 @@ def _spans_of_words(
     """Return the words of a text, the spans with the words that they cover, and what was read otherwise."""
     words = _words(text, tokens)
     annotations = sorted((_annotation(span) for span in spans), key=lambda span: (span.start, span.end))
-    _require_characters(text, words, annotations, offsets)
+    require_characters(text, words, annotations, offsets)
     remarks = [span.remark for span in annotations if span.remark is not None]
     placed: list[tuple[Annotation, int, int]] = []
     for found in annotations:
-        span = _placed(text, found, offsets, remarks)
+        span = place_span(text, found, offsets, remarks)
         first, end = _covered(words, span)
         if words[first][0] < span.start or words[end - 1][1] > span.end:
             if strict:
@@ -281,103 +249,6 @@ def _number(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _require_characters(
-    text: str, words: Sequence[WordSpan], spans: Sequence[Annotation], offsets: Offsets | None
-) -> None:
-    """Raise ValueError where spans are whole words in another unit than the one that they are said to count.
-
-    As characters they would be widened to words that they do not mean.
-    """
-    silent = [span for span in spans if span.text is None]
-    if offsets is not None or not silent or text.isascii():
-        return
-    starts, ends = {start for start, _ in words}, {end for _, end in words}
-
-    def fits(places: Sequence[tuple[int, int]]) -> bool:
-        return all(start < end and start in starts and end in ends for start, end in places)
-
-    if fits([(span.start, span.end) for span in silent]):
-        return
-    for unit, (_, called) in _UNITS.items():
-        if fits([_in_characters(text, span, unit) for span in silent]):
-            raise ValueError(
-                f"the spans are no whole words when they count characters, and are when they count {called}; give "
-                f"`offsets: {unit}` beside the path, or `offsets: characters` where they are right as they are"
-            )
-
-
-def _in_characters(text: str, span: Annotation, offsets: Offsets | None) -> tuple[int, int]:
-    """Return the characters at which a span begins and ends; -1 in place of one that its unit does not reach."""
-    if offsets is None or offsets == "characters":
-        return span.start, span.end
-    places = {unit: place for place, unit in enumerate(_units(text, offsets))}
-    return places.get(span.start, -1), places.get(span.end, -1)
-
-
-def _placed(text: str, span: Annotation, offsets: Offsets | None, remarks: list[str]) -> Annotation:
-    """Return a span where it stands in the text, without white space at its ends. Raises ValueError outside of it."""
-    start, end = _in_characters(text, span, offsets)
-    if span.text is not None:
-        start, end = _where_it_says(text, span, offsets, remarks)
-    if not 0 <= start < end <= len(text):
-        raise ValueError(_misplaced(text, span, offsets))
-    inside = text[start:end]
-    if not inside.strip():
-        raise ValueError(f"the span {span} holds only white space")
-    trimmed = Annotation(
-        start + len(inside) - len(inside.lstrip()), end - len(inside) + len(inside.rstrip()), span.label
-    )
-    if (trimmed.start, trimmed.end) != (start, end):
-        remarks.append(TRIMMED)
-    return trimmed
-
-
-def _misplaced(text: str, span: Annotation, offsets: Offsets | None) -> str:
-    """Say why a span has no place in a text."""
-    size = len(text) if offsets is None or offsets == "characters" else _units(text, offsets)[-1]
-    if span.start == span.end:
-        return f"the span {span} is empty; a span ends after its last character"
-    if span.start > span.end:
-        return f"the span {span} ends before it begins"
-    if span.start >= 0 and span.end <= size:
-        return f"the span {span} cuts a character in two, when it counts in {offsets}"
-    unit = "characters" if offsets is None else f"units of {offsets}" if offsets != "characters" else offsets
-    return f"the span {span} lies outside of the text, which has {size} {unit}"
-
-
-def _where_it_says(text: str, span: Annotation, offsets: Offsets | None, remarks: list[str]) -> tuple[int, int]:
-    """Return where the text of a span stands, in whatever unit it counts. Raises ValueError where it does not."""
-    said = span.text or ""
-    expected: Offsets = offsets or "characters"
-    order: list[Offsets] = [*(["utf-16"] if span.wide else []), expected, "characters", *_UNITS]
-    tried: set[tuple[int, int]] = set()
-    for unit in order:
-        start, end = place = _in_characters(text, span, unit)
-        if place in tried:
-            continue
-        tried.add(place)
-        if 0 <= start <= end <= len(text) and _alike(text[start:end], said):
-            if place != _in_characters(text, span, expected):
-                remarks.append(_UNITS[unit][0] if unit in _UNITS else CHARACTERS)
-            return place
-    start, end = place = _in_characters(text, span, expected)
-    if not 0 <= start < end <= len(text):
-        return place
-    raise ValueError(f"the span {span} says {brief(said)}, and the text has {brief(text[start:end])} there")
-
-
-def _units(text: str, offsets: Offsets) -> Sequence[int]:
-    """Return where each character begins, and the text ends, in units of UTF-16 or UTF-8."""
-    width, encoding = (2, "utf-16-le") if offsets == "utf-16" else (1, "utf-8")
-    sizes = (len(character.encode(encoding, "surrogatepass")) // width for character in text)
-    return list(accumulate(sizes, initial=0))
-
-
-def _alike(first: str, second: str) -> bool:
-    """Whether two texts are the same but for white space, which tools write in their own way."""
-    return "".join(first.split()) == "".join(second.replace("\\n", "\n").split())
-
-
 def _covered(words: Sequence[WordSpan], span: Annotation) -> tuple[int, int]:
     """Return the words that a span touches: the first, and the one after the last."""
     first = bisect_right(words, span.start, key=lambda word: word[1])
@@ -387,53 +258,3 @@ def _covered(words: Sequence[WordSpan], span: Annotation) -> tuple[int, int]:
 
 def _cut_word(words: Sequence[WordSpan], first: int, end: int, span: Annotation) -> WordSpan:
     return words[first] if words[first][0] < span.start else words[end - 1]
-
-
-def row_of(value: dict[str, Any]) -> dict[str, Any]:
-    """Return the row that a JSON object stands for: a task of Label Studio is unfolded, others stay as they are.
-
-    A task gives the columns of its data, and for each control of its annotation (`from_name`) a column: spans, or
-    choices. The spans of a task with one such control are also in the column `spans`. Raises ValueError where
-    several annotations differ.
-    """
-    given = value.get("annotations", value.get("completions"))
-    data = value.get("data")
-    if not isinstance(data, dict) or not isinstance(given, list):
-        return value
-    row = {**({"id": value["id"]} if "id" in value else {}), **data}
-    done = [
-        _by_control(one["result"])
-        for one in given
-        if isinstance(one, dict) and isinstance(one.get("result"), list)
-        and not one.get("was_cancelled") and not one.get("skipped")
-    ]  # fmt: skip
-    if not done:
-        return row
-    if any(one != done[0] for one in done):
-        raise ValueError(f"found {len(done)} annotations of one text that differ; keep one of them")
-    spans = {name: control for name, control in done[0].items() if _is_control_of_spans(control)}
-    choices = {
-        name: [choice for value in control for choice in value.get("choices", ())]
-        for name, control in done[0].items()
-        if name not in spans
-    }
-    row |= {name: chosen[0] if len(chosen) == 1 else chosen for name, chosen in choices.items() if chosen}
-    row |= spans
-    return {**row, "spans": next(iter(spans.values()), [])} if len(spans) < 2 else row
-
-
-def _by_control(result: Sequence[Any]) -> dict[str, list[dict[str, Any]]]:
-    controls: dict[str, list[dict[str, Any]]] = {}
-    for item in result:
-        if isinstance(item, dict) and isinstance(item.get("value"), dict):
-            kind = str(item.get("type", "labels"))
-            if kind.endswith("labels") and kind != "labels" and "start" in item["value"]:
-                raise ValueError(
-                    f"found a region of the kind {kind!r}, which is not read; Label Studio's <Labels> on a <Text> are"
-                )
-            controls.setdefault(str(item.get("from_name", "spans")), []).append(item["value"])
-    return controls
-
-
-def _is_control_of_spans(values: Sequence[Mapping[str, Any]]) -> bool:
-    return all("labels" in value and "start" in value and "end" in value for value in values)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from polytask.classes import ClassNames
-from polytask.data.annotations import row_of
 from polytask.data.conll import read_conll, read_conllu
 from polytask.data.delimited import read_csv, read_tsv
 from polytask.data.files import DataFile, Remarks, require_file
+from polytask.data.label_studio import row_of
 from polytask.errors import DataError, nearest
 from polytask.files import unique_keys
 from polytask.options import FileOptions, Format

@@ -1,0 +1,56 @@
+"""Tasks of Label Studio, unfolded into rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def row_of(value: dict[str, Any]) -> dict[str, Any]:
+    """Return the row that a JSON object stands for: a task of Label Studio is unfolded, others stay as they are.
+
+    A task gives the columns of its data, and for each control of its annotation (`from_name`) a column: spans, or
+    choices. The spans of a task with one such control are also in the column `spans`. Raises ValueError where
+    several annotations differ.
+    """
+    given = value.get("annotations", value.get("completions"))
+    data = value.get("data")
+    if not isinstance(data, dict) or not isinstance(given, list):
+        return value
+    row = {**({"id": value["id"]} if "id" in value else {}), **data}
+    done = [
+        _by_control(one["result"])
+        for one in given
+        if isinstance(one, dict) and isinstance(one.get("result"), list)
+        and not one.get("was_cancelled") and not one.get("skipped")
+    ]  # fmt: skip
+    if not done:
+        return row
+    if any(one != done[0] for one in done):
+        raise ValueError(f"found {len(done)} annotations of one text that differ; keep one of them")
+    spans = {name: control for name, control in done[0].items() if _is_control_of_spans(control)}
+    choices = {
+        name: [choice for value in control for choice in value.get("choices", ())]
+        for name, control in done[0].items()
+        if name not in spans
+    }
+    row |= {name: chosen[0] if len(chosen) == 1 else chosen for name, chosen in choices.items() if chosen}
+    row |= spans
+    return {**row, "spans": next(iter(spans.values()), [])} if len(spans) < 2 else row
+
+
+def _by_control(result: Sequence[Any]) -> dict[str, list[dict[str, Any]]]:
+    controls: dict[str, list[dict[str, Any]]] = {}
+    for item in result:
+        if isinstance(item, dict) and isinstance(item.get("value"), dict):
+            kind = str(item.get("type", "labels"))
+            if kind.endswith("labels") and kind != "labels" and "start" in item["value"]:
+                raise ValueError(
+                    f"found a region of the kind {kind!r}, which is not read; Label Studio's <Labels> on a <Text> are"
+                )
+            controls.setdefault(str(item.get("from_name", "spans")), []).append(item["value"])
+    return controls
+
+
+def _is_control_of_spans(values: Sequence[Mapping[str, Any]]) -> bool:
+    return all("labels" in value and "start" in value and "end" in value for value in values)
