@@ -22,6 +22,24 @@ def pytest_collect_file(file_path: Path) -> Generator[None, list[Any], list[Any]
     return [one for one in found if type(one).__name__ != "DoctestModule"]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Make all but every n-th case of a `sampled` test slow, along the diagonals of its parameters."""
+    seen: dict[tuple[object, str], list[int]] = {}
+    for item in items:
+        sampled = item.get_closest_marker("sampled")
+        if sampled is None or not isinstance(item, pytest.Function):
+            continue
+        place = 0
+        for name, value in item.callspec.params.items():
+            values = seen.setdefault((item.function, name), [])
+            if id(value) not in values:
+                values.append(id(value))
+            place += values.index(id(value))
+        if place % sampled.args[0]:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     """Tiny models are fastest on one thread, and two cores are shared with the tests' subprocesses."""

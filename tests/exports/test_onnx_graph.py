@@ -45,7 +45,7 @@ CASES |= {
     if family not in {case[0] for case in CASES.values()}
 }
 # The others are drawn with the slow tests.
-QUICK = ("bert, global", "distilbert, adapter", "gemma3_text, global", "bert, ple")
+QUICK = ("gemma3_text, global", "bert, ple")
 EACH_CASE = [pytest.param(case, marks=[] if case in QUICK else pytest.mark.slow) for case in CASES]
 # Never the two rows of seven tokens that a graph is drawn with; a single row, and rows of very different lengths.
 SIZES: tuple[tuple[list[int], int | None], ...] = (([0], None), ([8], 31), ([1, 5, 7], None), ([2, 3, 4, 6, 9], None))

@@ -48,6 +48,7 @@ def test_logits_are_the_joint_models_under_every_tree(sharing: str) -> None:
     require_equal(bundle(SHARINGS[sharing]), "bert")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("sharing", ["shared_layers", "lora"])
 @pytest.mark.parametrize("family", READING_FIRST)
 def test_logits_are_the_joint_models_in_every_family(family: str, sharing: str) -> None:

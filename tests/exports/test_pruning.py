@@ -28,6 +28,7 @@ SHARED = {"shared-heads": {**HEADS, "d": HEADS["b"]}}
 KEPT = (("a",), ("d",), ("b", "c"), ("a", "b", "d"), ("a", "b", "c", "d"))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kept", KEPT, ids="".join)
 @pytest.mark.parametrize("name", SHARINGS)
 def test_tasks_that_stay_answer_as_before(name: str, kept: tuple[str, ...]) -> None:

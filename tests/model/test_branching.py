@@ -62,6 +62,7 @@ def plain_states(family: str) -> list[Tensor]:
 OTHER_TREES = [tree for tree in ALL_TREES if "adapter" not in str(tree.id) and "branches" not in str(tree.id)]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("family", "options"),
     [pytest.param(family, *form.values, id=f"{family}-{form.id}") for family in FAMILIES for form in EACH_FORM]
@@ -79,6 +80,7 @@ def test_outputs_are_the_original_models_while_all_parts_are_equal(family: str, 
             torch.testing.assert_close(outputs, expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("options", EACH_FORM)
 def test_outputs_are_those_of_each_tasks_own_path_once_parts_differ(family: str, options: dict[str, Any]) -> None:

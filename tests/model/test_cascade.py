@@ -100,6 +100,7 @@ class ByHand(nn.Module):
         return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("options", SHARINGS.values(), ids=SHARINGS)
 @EACH_GRAPH
 def test_a_head_is_given_what_the_others_say_of_its_rows(options: dict[str, Any], reads: dict[str, list[str]]) -> None:
@@ -132,6 +133,7 @@ def test_what_is_read_makes_a_difference() -> None:
         assert (model(batch_of(*READS))["c"] - by_hand("c", READS)).abs().max() > 1e-3
 
 
+@pytest.mark.sampled(3)
 @EACH_SHARING
 @EACH_GRAPH
 def test_readers_change_nothing_for_those_that_they_read(options: dict[str, Any], reads: dict[str, list[str]]) -> None:
@@ -187,6 +189,7 @@ def test_what_is_read_is_out_of_the_optimizers_sight_while_a_detached_reader_tra
         assert (parameter.grad is not None) == ("d" in users[parameter]), name
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("detach", [True, False])
 @pytest.mark.parametrize("options", SHARINGS.values(), ids=SHARINGS)
 def test_own_and_shared_are_counted_where_gradients_flow(options: dict[str, Any], detach: bool) -> None:

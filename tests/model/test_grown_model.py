@@ -32,6 +32,7 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 CASES = [(way, family) for way in WAYS for family in LAYERED if family == "bert" or way in ("copy", "lora")]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("way", "family"), CASES)
 def test_old_tasks_compute_what_they_did(way: str, family: str) -> None:
     plan, options = WAYS[way]

@@ -157,6 +157,7 @@ def test_parameters_rounded_once_answer_close_to_full_precision_and_follow_a_cha
         assert seen == {torch.bfloat16}
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("options", EVERY.values(), ids=EVERY)
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_activations_made_again_give_the_same_outputs_and_gradients(options: dict[str, Any], dropout: float) -> None:
@@ -218,6 +219,7 @@ def test_a_compiled_model_is_one_graph_where_all_tasks_read_all_rows(options: di
     assert compiler.graphs == 1
 
 
+@pytest.mark.slow
 def test_a_compiled_model_gives_the_same_outputs_where_tasks_read_different_rows() -> None:
     model = stack(TREES["shared_layers"], "distilbert", seed=3)
     compiler = Counting()

@@ -195,6 +195,7 @@ def rewrite(folder: Path, edit: Callable[[dict[str, torch.Tensor]], Any]) -> Non
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_tensor_that_is_missing_or_left_over_is_refused_and_the_pooler_is_not(family: str, tmp_path: Path) -> None:
     folder = saved(tmp_path, family)
@@ -211,6 +212,7 @@ def test_a_tensor_that_is_missing_or_left_over_is_refused_and_the_pooler_is_not(
         Backbone.load(str(folder))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "t5gemma"])
 def test_heads_beside_the_encoder_are_no_fault(family: str, tmp_path: Path) -> None:
     from transformers import (

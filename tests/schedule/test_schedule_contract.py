@@ -53,12 +53,14 @@ def test_every_schedule_proportion_and_policy_is_covered() -> None:
     assert {bool(variant.options.get("replay")) for variant in SEQUENTIAL} == {True, False}
 
 
+@pytest.mark.sampled(3)
 @every_variant
 @every_workload
 def test_same_state_gives_the_same_stream(variant: Variant, run: Workload) -> None:
     testing.require_same_stream(lambda: variant.build(run))
 
 
+@pytest.mark.sampled(3)
 @every_variant
 @every_workload
 def test_resume_in_mid_stream_equals_uninterrupted(variant: Variant, run: Workload) -> None:
@@ -79,6 +81,7 @@ def test_a_saved_state_does_not_change_with_the_schedule(variant: Variant) -> No
     assert json.dumps(state) == before
 
 
+@pytest.mark.sampled(3)
 @every_variant
 @every_workload
 def test_steps_are_numbered_and_pass_a_whole_batch_through_the_encoder(variant: Variant, run: Workload) -> None:
@@ -93,6 +96,7 @@ def test_steps_are_numbered_and_pass_a_whole_batch_through_the_encoder(variant: 
         assert len(step.rows) <= schedule.together
 
 
+@pytest.mark.sampled(3)
 @every_variant
 @every_workload
 def test_every_step_lies_in_its_stage_and_before_the_limit(variant: Variant, run: Workload) -> None:

@@ -26,7 +26,7 @@ def test_requests_of_every_form_are_answered_as_documented(client: httpx.Client,
 
         # The pytest plugin of schemathesis reads what newer versions of pytest keep elsewhere; its strategies do not.
         @settings(
-            max_examples=60 if operation.method == "post" else 5, derandomize=True, deadline=None,
+            max_examples=25 if operation.method == "post" else 5, derandomize=True, deadline=None,
             phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck),
         )  # fmt: skip
         @given(case=operation.as_strategy(generation_mode=getattr(schemathesis.GenerationMode, mode)))

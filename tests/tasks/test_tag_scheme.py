@@ -65,6 +65,7 @@ STYLES: dict[str, Callable[[str], str]] = {
 ANCHOR = bio([(label, words) for label in ("PER", "LOC", "art-x", "misc_y") for words in (3, 1)] + [(None, 2)])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("name", SCHEMES)
 @given(parts=SENTENCE)
