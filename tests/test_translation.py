@@ -18,10 +18,10 @@ import catalogues  # noqa: E402
 
 # These stay translated: a change of one of them in English needs the same change in Chinese.
 COMPLETE = {
-    "adding-tasks", "auto", "balancing", "comparison", "configuration", "data", "exporting", "extending",
-    "how-to/add-a-task", "how-to/chinese", "how-to/data-with-gaps", "how-to/entities-and-classes", "how-to/export",
-    "how-to/from-libmtl", "how-to/from-machamp", "how-to/from-trainer", "how-to/own-method", "how-to/resume",
-    "how-to/separate-models", "how-to/serve", "how-to/several-gpus", "how-to/small-task",
+    "adding-tasks", "auto", "balancing", "comparison", "concepts/why", "configuration", "data", "exporting",
+    "extending", "how-to/add-a-task", "how-to/chinese", "how-to/data-with-gaps", "how-to/entities-and-classes",
+    "how-to/export", "how-to/from-libmtl", "how-to/from-machamp", "how-to/from-trainer", "how-to/own-method",
+    "how-to/resume", "how-to/separate-models", "how-to/serve", "how-to/several-gpus", "how-to/small-task",
     "how-to/tasks-that-need-each-other", "index", "onnx", "predicting", "python", "recipe", "relatedness",
     "reliability", "report", "scheduling", "serving", "sharing", "shipping", "start", "tasks/embedding",
     "tasks/matching", "tasks/mlm", "tasks/ordinal", "tasks/soft-labels", "tasks/spans", "tasks/tagging", "training",
