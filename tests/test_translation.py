@@ -26,6 +26,7 @@ COMPLETE = {
     "reliability", "report", "scheduling", "serving", "sharing", "shipping", "start", "tasks/embedding",
     "tasks/matching", "tasks/mlm", "tasks/ordinal", "tasks/soft-labels", "tasks/spans", "tasks/tagging", "training",
     "tuning", "tutorials/1-two-tasks-one-model", "tutorials/2-does-sharing-pay",
+    "tutorials/3-sharing-and-scheduling",
 }  # fmt: skip
 TIMES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "M": 10**6, "万": 10**4, "亿": 10**8}
 NUMBER = re.compile(r"(?<![\w.])(\d+(?:,\d{3})*(?:\.\d+)?)(?: ?(thousand|million|billion|万|亿))?")
