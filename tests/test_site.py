@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,34 +58,92 @@ def test_every_page_is_there_for_programs(site: Path) -> None:
     assert (site / "html" / "data.md").read_bytes() == (ROOT / "docs" / "data.md").read_bytes()
 
 
-def test_pages_are_there_in_chinese(tmp_path: Path) -> None:
-    """A few pages, without those made of the code: links to what is left out are not looked at here."""
+@pytest.fixture(scope="module")
+def chinese(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of some Chinese pages, without those made of the code: links to what is left out are not looked at."""
     pytest.importorskip("furo")
-    docs = tmp_path / "docs"
+    folder = tmp_path_factory.mktemp("chinese")
+    docs = folder / "docs"
     for part in ("_ext", "_static", "_templates", "locale"):
         shutil.copytree(ROOT / "docs" / part, docs / part)
-    for page in ("conf.py", "start.md", "sharing.md", "tasks/ordinal.md"):
+    pages = sorted({"start", "sharing", "tasks/ordinal", *CHINESE_QUESTIONS.values()})
+    for page in ("conf.py", *(f"{page}.md" for page in pages)):
         (docs / page).parent.mkdir(exist_ok=True)
         shutil.copyfile(ROOT / "docs" / page, docs / page)
-    (docs / "index.md").write_text("# Contents\n\n```{toctree}\nstart\nsharing\ntasks/ordinal\nnew\n```\n", "utf-8")
+    contents = "\n".join(["# Contents\n\n```{toctree}", *pages, "new\n```\n"])
+    (docs / "index.md").write_text(contents, "utf-8")
     (docs / "new.md").write_text("# A page of today\n", "utf-8")
-    options = ["language=zh_CN", "extensions=myst_parser,languages", "suppress_warnings=myst.xref_missing"]
+    options = [
+        "language=zh_CN",
+        "extensions=myst_parser,languages",
+        "suppress_warnings=myst.xref_missing,image.not_readable",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", *(f"-D{one}" for one in options),
-         "docs", "html"], cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False,
+         "docs", "html"], cwd=folder, capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
-    html = tmp_path / "html"
-    pages = {name: (html / f"{name}.html").read_text("utf-8") for name in ("start", "tasks/ordinal", "new")}
+    return folder / "html"
+
+
+def test_pages_are_there_in_chinese(chinese: Path) -> None:
+    pages = {name: (chinese / f"{name}.html").read_text("utf-8") for name in ("start", "tasks/ordinal", "new")}
     assert '<a href="../start.html" hreflang="en" lang="en">English</a>' in pages["start"]
     assert '<a href="../../tasks/ordinal.html" hreflang="en" lang="en">English</a>' in pages["tasks/ordinal"]
     assert '<section id="and-then">' in pages["start"]  # links from elsewhere hold in both languages
     assert ["本页尚未翻译" in page for page in pages.values()] == [False, False, True]
-    index = json.loads((html / "searchindex.js").read_text("utf-8").removeprefix("Search.setIndex(").removesuffix(")"))
-    assert {"低秩", "秩增", "增量", "lora"} <= {*index["terms"]}
-    script = (html / "_static" / "language_data.js").read_text("utf-8")
+    assert {"低秩", "秩增", "增量", "lora"} <= {*index_of(chinese)["terms"]}
+    script = (chinese / "_static" / "language_data.js").read_text("utf-8")
     named = script.split("window.Stemmer = ")[1].split(";")[0]
     assert f"{named}=function" in script
+
+
+def index_of(html: Path) -> dict[str, Any]:
+    return json.loads((html / "searchindex.js").read_text("utf-8").removeprefix("Search.setIndex(").removesuffix(")"))
+
+
+# What a reader asks in Chinese, and the page that has to be among the first two that are found.
+CHINESE_QUESTIONS = {
+    "怎么断点续训": "how-to/resume",
+    "数据有缺失怎么办": "how-to/data-with-gaps",
+    "哪个编码器适合中文": "how-to/chinese",
+    "如何一次回答上亿条文本": "batch",
+    "floor 是什么意思": "auto",
+    "怎样用多个GPU训练": "how-to/several-gpus",
+    "共享有用吗": "concepts/why",
+    "什么是对照组": "comparison",
+    "小任务怎么训练": "how-to/small-task",
+    "实体和分类能一起训练吗": "how-to/entities-and-classes",
+    "怎么导出模型": "how-to/export",
+    "怎么从 Trainer 转过来": "how-to/from-trainer",
+}
+# The search of the site as a browser runs it, without a page around it.
+SEARCH = """
+const { readFileSync } = require("fs"), vm = require("vm"), [site, ...questions] = process.argv.slice(1);
+const node = { firstChild: null, lastChild: null };
+const document = { getElementById: () => node, addEventListener() {}, documentElement: { dataset: {} } };
+const options = { DOCUMENTATION_OPTIONS: {}, SPHINX_HIGHLIGHT_ENABLED: false };
+const context = { window: {}, document, ...options, _ready() {}, _: (text) => text };
+vm.createContext(context);
+for (const file of ["_static/language_data.js", "_static/searchtools.js", "searchindex.js"]) {
+  vm.runInContext(readFileSync(`${site}/${file}`, "utf8"), context);
+  if (file.includes("language")) vm.runInContext("var Stemmer = window.Stemmer;", context);
+}
+const search = (words) =>
+  vm.runInContext(`Search._performSearch(...Search._parseQuery(${JSON.stringify(words)}))`, context).reverse();
+console.log(JSON.stringify(questions.map((words) => search(words).map((found) => found[0]))));
+"""
+
+
+def test_chinese_questions_find_their_pages(chinese: Path) -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("the search is a program of the browser, and no Node.js is here to run it")
+    command = [node, "-e", SEARCH, str(chinese), *CHINESE_QUESTIONS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    found = dict(zip(CHINESE_QUESTIONS, json.loads(done.stdout), strict=True))
+    assert {words: pages[:3] for words, pages in found.items() if CHINESE_QUESTIONS[words] not in pages[:2]} == {}
 
 
 # What a reader asks; the words that he types; the page and heading that answer.

@@ -12,18 +12,44 @@ CHINESE = "zh_CN"
 GENERATED = "本页由程序从代码生成，只有英文版。"
 NOT_YET = "本页尚未翻译，以下为英文原文。"
 
-# Pairs that stand on no page are left out: they lie across two words, as 么续 in 怎么续训.
+# What makes a question of some words, and is searched for nowhere.
+ASKING = (
+    "是什么意思|什么意思|是什么|什么是|怎么办|怎么样|怎么|怎样|如何|为什么|什么|哪一?[个种些]|有没有|能不能|可以|[吗呢]"
+)
+# Of a question's pairs those are searched for that stand on the one page that has most of them: the rest lies
+# across two words, as 么续 in 怎么续训. A heading's pair counts twice, and headings bring a page up in the results. The
+# contents name every page, so they are not asked. Latin words are searched for as they are.
 SPLIT_QUERY = r"""
 var splitQuery = function (query) {
   var index = typeof Search === "undefined" ? null : Search._index;
-  var known = function (pair) { return !index || pair in index.terms || pair in index.titleterms; };
-  return (query.match(/[a-zA-Z0-9_]+|[\u3400-\u9fff]+/g) || []).flatMap(function (run) {
-    if (run < "\u3400" || run.length < 3) return [run];
-    var pairs = Array.from({length: run.length - 1}, function (_, place) { return run.slice(place, place + 2); });
-    return pairs.some(known) ? pairs.filter(known) : pairs;
+  var runs = function (text) { return text.match(/[a-zA-Z0-9_]+|[\u3400-\u9fff]+/g) || []; };
+  var latin = function (word) { return word < "\u3400"; };
+  var asked = runs(query.replace(/ASKING/g, " "));
+  var words = (asked.length ? asked : runs(query)).flatMap(function (run) {
+    if (latin(run) || run.length < 3) return [run];
+    return Array.from({length: run.length - 1}, function (_, place) { return run.slice(place, place + 2); });
   });
+  if (!index) return words;
+  var stemmer = new Stemmer();
+  var pages = function (table, word) {
+    var stem = stemmer.stemWord(word.toLowerCase());
+    return Object.hasOwn(table, stem) ? [].concat(table[stem]) : [];
+  };
+  var both = function (word) { return pages(index.terms, word).concat(pages(index.titleterms, word)); };
+  var hits = index.docnames.map(function () { return 0; });
+  words.forEach(function (word) {
+    both(word).concat(pages(index.titleterms, word)).forEach(function (page) { hits[page] += latin(word) ? 100 : 1; });
+  });
+  hits[index.docnames.indexOf("index")] = 0;
+  var best = hits.indexOf(Math.max.apply(null, hits));
+  var kept = words.filter(function (word) { return latin(word) || !hits[best] || both(word).includes(best); });
+  if (typeof Scorer !== "undefined") Scorer.score = function (result) {
+    var page = index.docnames.indexOf(result[0]);
+    return result[4] + kept.filter(function (word) { return pages(index.titleterms, word).includes(page); }).length;
+  };
+  return kept;
 };
-"""
+""".replace("ASKING", ASKING)
 
 
 class ChineseByPairs(SearchChinese):
