@@ -327,6 +327,14 @@ def test_a_variant_may_change_strategy_though_the_first_had_options(job: Job) ->
     assert validate(values_of(config)).to_json() == config.to_json()
 
 
+def test_an_arm_may_have_another_encoder(job: Job, six_layers: Path) -> None:
+    named = {"deeper": [f"encoder={six_layers}"]}
+    prepared = prepare(validate(job()), ["config", "deeper"], named)
+    (config,), (deeper,) = (prepared[name].parts for name in ("config", "deeper"))
+    assert deeper.config.encoder == str(six_layers)
+    assert deeper.seeded(1).identity != config.seeded(1).identity
+
+
 def test_runs_are_found_by_their_hash_whatever_they_are_called(tmp_path: Path) -> None:
     from polytask.comparison.preparation import Planned
 
