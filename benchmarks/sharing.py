@@ -219,8 +219,8 @@ def time_measuring(rows: str, rounds: int) -> dict[str, Any]:
 
     pairs: list[tuple[float, float]] = []
     for together, apart in [steps[0], *steps]:
-        measured = timed(partial(trainer.differentiator.by_task, apart, False))
-        whole = timed(partial(trainer.differentiator.whole, trainer.state.wrapped, together, False))
+        measured = timed(partial(trainer.differentiator.by_task, apart))
+        whole = timed(partial(trainer.differentiator.whole, trainer.state.wrapped, together))
         pairs.append((measured, whole))
     ratio = statistics.median(one / other for one, other in pairs[1:])
     return {"ratio": ratio, "interval": assembly.policy.interval, "share": (ratio - 1) / assembly.policy.interval}

@@ -40,7 +40,7 @@ lifeline = os.environ.get("POLYTASK_LIFELINE")
 socket.send_fds(link, [b"."], [0, 1, 2, *([int(lifeline)] if lifeline else [])])
 told = [{before!r} + sys.argv[1:], os.getcwd(), dict(os.environ), sys.argv[0]]
 link.sendall(json.dumps(told).encode() + b"\\n")
-for number in (signal.SIGINT, signal.SIGTERM):
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
     signal.signal(number, lambda number, _: link.send(bytes([number])))
 code = int(link.recv(16) or b"-9")
 if code < 0:

@@ -159,7 +159,7 @@ class Assembly:
 
     def checkpoints(self, folder: Path) -> Checkpoints:
         """Return the checkpoints of this run in its folder."""
-        return Checkpoints(folder / "checkpoints", self.identity)
+        return Checkpoints(folder / "checkpoints", self.identity, self.config.train.save_total_limit)
 
     def collator(self) -> Collator:
         """Return what builds batches."""

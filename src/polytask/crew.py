@@ -17,7 +17,7 @@ from rich.console import Console
 
 from polytask.errors import Interrupted, TrainingError, UserError
 from polytask.launch import Lifeline, lifeline
-from polytask.signals import on_signals
+from polytask.signals import SAVING, on_signals
 
 GO_ON = "the same command goes on from there"
 Key = TypeVar("Key", bound=Hashable)
@@ -59,7 +59,7 @@ class Crew(ABC, Generic[Key]):
 
     def work(self) -> None:
         """Run all jobs. Raises Interrupted after a requested stop, and what a job failed with."""
-        with on_signals(self._stop), lifeline() as self._tied:
+        with on_signals(self._stop), on_signals(self._save, SAVING), lifeline() as self._tied:
             while self._running or not self._over:
                 self._fill()
                 self._collect()
@@ -96,6 +96,12 @@ class Crew(ABC, Generic[Key]):
         del frame
         self._stopping = self._over = True
         self.console.print("stopping after each run's step; press Ctrl-C again to stop at once without saving")
+        for process in self._running:
+            process.send_signal(number)
+
+    def _save(self, number: int, frame: FrameType | None) -> None:
+        """Ask every run to save and to go on."""
+        del frame
         for process in self._running:
             process.send_signal(number)
 

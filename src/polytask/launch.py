@@ -15,7 +15,7 @@ from types import FrameType
 from typing import IO
 
 from polytask.errors import TrainingError
-from polytask.signals import on_signals
+from polytask.signals import SAVING, on_signals
 
 # Seconds that the other processes have to end by themselves once one has failed, and then, when they are told to.
 FAILED_S, TOLD_S = 5.0, 10.0
@@ -33,7 +33,8 @@ def run_together(command: Sequence[str], processes: int) -> int:
     """Run a command in so many processes, as torchrun would, and return the first failure's exit code.
 
     When one of them fails, the others are stopped. Ctrl-C and SIGTERM are passed on, and they stop together; asked
-    twice, they stop at once. When this process is killed, they end as well.
+    twice, they stop at once. SIGUSR1 is passed on too: they save and go on. When this process is killed, they end as
+    well.
 
     Raises TrainingError when one of them was killed.
     """
@@ -52,7 +53,7 @@ def run_together(command: Sequence[str], processes: int) -> int:
                 for rank in range(processes)
             ]
         )
-        with on_signals(ranks.pass_on):
+        with on_signals(ranks.pass_on), on_signals(ranks.pass_saving_on, SAVING):
             return ranks.wait()
 
 
@@ -73,6 +74,12 @@ class _Ranks:
         self._interrupted_at = self._interrupted_at or time.monotonic()
         if self._asked > 1:
             self._failed_at = self._failed_at or time.monotonic()
+        for process in self._processes:
+            process.send_signal(number)
+
+    def pass_saving_on(self, number: int, frame: FrameType | None) -> None:
+        """Pass a request to save on, after which all go on."""
+        del frame
         for process in self._processes:
             process.send_signal(number)
 

@@ -123,10 +123,10 @@ class Explicit:
 
 def ways(found: Differentiator, batches: Sequence[Batch]) -> list[partial[StepGradient]]:
     """Return the ways in which a step of this method may be differentiated."""
-    by_task = partial(found.by_task, batches, False, statistic=False)
-    whole = partial(found.whole, found.model, batches, False)
+    by_task = partial(found.by_task, batches, statistic=False)
+    whole = partial(found.whole, found.model, batches)
     if found.balancer.options.top_only:
-        return [partial(found.by_top, batches, False)]
+        return [partial(found.by_top, batches)]
     return [by_task] if found.balancer.reads_gradients else [by_task, whole][: 2 if len(batches) == 1 else 1]
 
 
@@ -178,11 +178,11 @@ def test_between_two_comparisons_the_last_weights_are_those_of_one_backward_pass
     assembly = build(job, name)
     batches, balancer = batches_of(assembly), Method("nash_mtl").build(WEIGHTS)
     found = differentiator(assembly, balancer=balancer)
-    compared = found.by_task(batches, False, statistic=False)
+    compared = found.by_task(batches, statistic=False)
     gradients = taken(assembly)
     longest = max(float(gradient.norm()) for gradient in gradients.values())
     for pieces in (1, 3):
-        kept = found.whole(assembly.model, batches_of(assembly, pieces), False)
+        kept = found.whole(assembly.model, batches_of(assembly, pieces))
         assert kept.weights == compared.weights
         assert kept.losses == pytest.approx(compared.losses, rel=1e-5)
         for parameter, gradient in taken(assembly).items():
@@ -251,10 +251,10 @@ def test_a_policy_measures_the_same_under_every_balancer(job: Job) -> None:
     batches = batches_of(assembly)
     grams = []
     for method in (Method("sum"), *OF_EACH_SHAPE):
-        grams.append(differentiator(assembly, balancer=method.build(WEIGHTS)).by_task(batches, False).gram)
+        grams.append(differentiator(assembly, balancer=method.build(WEIGHTS)).by_task(batches).gram)
         taken(assembly)
         np.testing.assert_allclose(grams[-1], grams[0], rtol=1e-6, atol=1e-12)
-    assert differentiator(assembly).by_task(batches, False, statistic=False).gram is None
+    assert differentiator(assembly).by_task(batches, statistic=False).gram is None
 
 
 @pytest.mark.parametrize(

@@ -29,12 +29,13 @@ from polytask.data.batch import Batch
 from polytask.model.branches import AdapterLayer
 from polytask.model.parameters import compared_parameters
 from polytask.training.gradient import StepGradient
+from polytask.training.requests import NOTHING, Asked
 
 EACH_SHARING = pytest.mark.parametrize("name", SHARINGS)
 
 
 def measure(
-    assembly: Assembly, batches: Sequence[Batch], asked: bool = False, weights: Mapping[str, float] = WEIGHTS
+    assembly: Assembly, batches: Sequence[Batch], asked: Asked = NOTHING, weights: Mapping[str, float] = WEIGHTS
 ) -> StepGradient:
     assembly.model.zero_grad(set_to_none=True)
     return differentiator(assembly, weights).by_task(batches, asked)
@@ -65,9 +66,9 @@ def test_task_by_task_leaves_the_gradient_of_the_whole(job: Job, name: str) -> N
     found = differentiator(assembly)
     for pieces in (1, 3):
         batches = batches_of(assembly, pieces)
-        whole = found.whole(assembly.model, batches, False)
+        whole = found.whole(assembly.model, batches)
         expected = taken(assembly)
-        by_task = found.by_task(batches, False)
+        by_task = found.by_task(batches)
         assert by_task.losses == pytest.approx(dict(whole.losses), abs=1e-6)
         assert set(whole.losses) == set(TASKS)
         for key, gradient in taken(assembly).items():
@@ -135,8 +136,8 @@ def test_a_step_without_a_single_label_measures_nothing_and_moves_nothing(job: J
 
 def test_a_request_to_stop_is_passed_on_by_measured_steps_too(job: Job) -> None:
     assembly = build(job)
-    for asked in (True, False):
-        assert measure(assembly, batches_of(assembly), asked).stopping == asked
+    for asked in (Asked(stop=True), Asked(save=True), Asked()):
+        assert measure(assembly, batches_of(assembly), asked).asked == asked
 
 
 def test_word_embeddings_and_heads_are_not_measured_and_still_learn(job: Job) -> None:

@@ -161,7 +161,7 @@ def test_an_own_optimizer_is_resumed_bit_for_bit(
     update = Trainer.update
 
     def stopping(self: Trainer) -> Any:
-        self.stop_request.asked = self.state.step == 1
+        self.requests.stop = self.state.step == 1
         return update(self)
 
     with monkeypatch.context() as patched:

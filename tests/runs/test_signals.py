@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from polytask.signals import on_signals, uninterrupted
+from polytask.signals import SAVING, ignore_saving, on_signals, uninterrupted
 
 
 def test_signals_reach_the_function_in_the_block_and_the_one_before_behind_it() -> None:
@@ -25,6 +25,20 @@ def test_signals_reach_the_function_in_the_block_and_the_one_before_behind_it() 
         signal.signal(signal.SIGTERM, before)
     assert inside == [signal.SIGTERM, signal.SIGINT]
     assert outside == [signal.SIGTERM]
+
+
+def test_requests_to_save_are_ignored_until_something_listens() -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    found: list[int] = []
+    try:
+        ignore_saving()
+        signal.raise_signal(signal.SIGUSR1)
+        with on_signals(lambda number, _: found.append(number), SAVING):
+            signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert found == [signal.SIGUSR1]
 
 
 def test_another_thread_changes_nothing() -> None:

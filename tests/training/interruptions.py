@@ -15,7 +15,7 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
     def stopping(self: Trainer) -> Any:
         if self.state.step == step:
-            self.stop_request.asked = True
+            self.requests.stop = True
         return update(self)
 
     monkeypatch.setattr(Trainer, "update", stopping)

@@ -185,7 +185,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, killed: bool) -> type[Ba
     update, keep = Trainer.update, Trainer._keep
 
     def asking(self: Trainer) -> Any:
-        self.stop_request.asked = self.state.step == step
+        self.requests.stop = self.state.step == step
         return update(self)
 
     def dying(self: Trainer, bar: Any) -> None:

@@ -49,6 +49,14 @@ def test_the_newest_two_are_kept_with_the_best_weights_that_they_name(tmp_path: 
     assert float(found.load_best("best-00000002")["weight"][0]) == 2
 
 
+@pytest.mark.parametrize("limit", [1, 3])
+def test_as_many_are_kept_as_the_limit_says(tmp_path: Path, limit: int) -> None:
+    found = Checkpoints(tmp_path, "a", limit)
+    for step in (1, 2, 3, 4, 5):
+        found.save(step, Checkpoint({"step": step}, tensors(step), tensors(-step)))
+    assert names(tmp_path) == [f"step-{step:08d}" for step in range(6 - limit, 6)]
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 

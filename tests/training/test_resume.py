@@ -23,6 +23,8 @@ from polytask.assemble import assemble
 from polytask.config import validate
 from polytask.errors import ConfigError, DataError, Interrupted, OutputError, TrainingError
 from polytask.training import checkpoint as checkpoint_module
+from polytask.training.checkpoint import Checkpoints
+from polytask.training.loop import Trainer
 
 Job = Callable[..., dict[str, Any]]
 
@@ -120,6 +122,50 @@ def test_a_run_that_is_killed_resumes_to_the_weights_of_the_uninterrupted_run(jo
         _, told = resumed.communicate(timeout=120)
         assert resumed.returncode == 0, told
         assert weights(run) == weights(tmp_path / "whole")
+
+
+def test_asked_by_a_signal_a_run_saves_and_goes_on(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = job(epochs=2)
+    pt.train(values, tmp_path / "whole")
+    saved: list[int] = []
+    update, save = Trainer.update, Checkpoints.save
+
+    def asked(self: Trainer) -> Any:
+        if self.state.step == 1:
+            signal.raise_signal(signal.SIGUSR1)
+        return update(self)
+
+    def saving(self: Checkpoints, step: int, checkpoint: Any) -> None:
+        saved.append(step)
+        save(self, step, checkpoint)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "update", asked)
+        patch.setattr(Checkpoints, "save", saving)
+        pt.train(values, tmp_path / "asked")
+    assert saved.count(2) == 1
+    assert weights(tmp_path / "asked") == weights(tmp_path / "whole")
+
+
+@pytest.mark.usefixtures("quick_processes")
+def test_processes_save_together_when_the_command_that_started_them_is_asked(job: Job, tmp_path: Path) -> None:
+    config, run = tmp_path / "config.yaml", tmp_path / "run"
+    config.write_text(yaml.safe_dump(job(rows=160, epochs=400, logging_steps=1)), "utf-8")
+    process = start(config, run, "--processes", "2")
+    try:
+        log = run / "events.jsonl"
+        while not log.exists() or '"step"' not in log.read_text("utf-8"):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        process.send_signal(signal.SIGUSR1)
+        wait_for_checkpoint(run, process)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+        assert process.returncode == 130, told
+        assert "saving after this step" in told
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint_usable(

@@ -25,7 +25,7 @@ def test_a_request_in_the_last_evaluation_ends_the_run_and_nothing_is_lost(
     def asked(self: Trainer, bar: Any) -> None:
         evaluate(self, bar)
         if self.over:
-            self.stop_request.asked = True
+            self.requests.stop = True
 
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "_evaluate", asked)

@@ -18,6 +18,7 @@ from polytask.cli import choose, use
 from polytask.cli.app import app, say
 from polytask.errors import Interrupted, PolytaskError, UserError, missing_extra
 from polytask.launch import follow
+from polytask.signals import ignore_saving
 
 __all__ = ["app", "begin", "choose", "main", "train", "use"]
 
@@ -25,6 +26,7 @@ __all__ = ["app", "begin", "choose", "main", "train", "use"]
 def main() -> None:
     """Run the command line with the exit codes of the contract."""
     follow()
+    ignore_saving()
     try:
         app()
     except UserError as error:

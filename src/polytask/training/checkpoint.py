@@ -49,18 +49,20 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The folder of a run's checkpoints: the newest two, and the best weights that they name.
+    """The folder of a run's newest checkpoints, and of the best weights that they name.
 
     Args:
         identity: a hash of all that determines the run's weights; what another run left behind is never read.
+        limit: checkpoints that are kept.
     """
 
-    def __init__(self, folder: Path, identity: str) -> None:
+    def __init__(self, folder: Path, identity: str, limit: int = 2) -> None:
         self.folder = folder
         self.identity = identity
+        self.limit = limit
 
     def save(self, step: int, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint and move it in place; of the others the one before it is kept, and the best weights.
+        """Write a checkpoint and move it in place; as many are kept as the limit says, and the best weights.
 
         Raises TrainingError when it cannot be written; the previous one stays as it was.
         """
@@ -73,7 +75,7 @@ class Checkpoints:
 
         self._write(target, write, best=sorted(checkpoint.best))
         before = [other for other in self._finished() if other.name < target.name]
-        self._keep([target, *before[-1:]])
+        self._keep([target, *before[max(0, len(before) - self.limit + 1) :]])
 
     def _keep(self, kept: Sequence[Path]) -> None:
         """Delete the checkpoints that are not to be kept, and the best weights that none of those names."""

@@ -21,6 +21,7 @@ from polytask.model.parameters import gradient_groups, own_parameters, shared_pa
 from polytask.tasks import Task
 from polytask.training.distribution import World
 from polytask.training.joined import ComparedRows, step_loss
+from polytask.training.requests import NOTHING, Asked
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,14 @@ class StepGradient:
         losses: each task's mean loss over all processes.
         gram: layers x tasks x tasks inner products of the tasks' gradients, where they were asked for.
         weights: of the tasks in the update of what they share, where a method chose them.
-        stopping: whether any process was asked to stop.
+        asked: what any process was asked.
         errors: each task's training errors by class, added up, and how many there are, where they are read.
     """
 
     losses: Mapping[str, float]
     gram: NDArray[np.float64] | None
     weights: Mapping[str, float]
-    stopping: bool
+    asked: Asked
     errors: Mapping[str, tuple[Floats, Floats]] = field(default_factory=dict[str, tuple[Floats, Floats]])
 
 
@@ -76,7 +77,7 @@ class Differentiator:
     seen: Callable[[Batch], object] = _look_away
     reads_errors: bool = False
 
-    def whole(self, wrapped: nn.Module, batches: Sequence[Batch], asked_to_stop: bool) -> StepGradient:
+    def whole(self, wrapped: nn.Module, batches: Sequence[Batch], asked: Asked = NOTHING) -> StepGradient:
         """Take one backward pass a piece, through the wrapped model.
 
         A method that weighs the tasks by their losses needs the step in one piece; the weights of one that compares
@@ -85,7 +86,7 @@ class Differentiator:
         Args:
             wrapped: the model, or what averages its gradients over processes.
         """
-        denominators, stopping = self._denominators(batches, asked_to_stop)
+        denominators, asked = self._denominators(batches, asked)
         batches = self._shown(batches)
         sums = {task: 0.0 for task in self.tasks}
         errors: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in self.tasks}
@@ -119,9 +120,9 @@ class Differentiator:
         self._unweigh_own(weights)
         self._add_tie()
         losses = self._losses(sums, denominators)
-        return StepGradient(losses, None, weights, stopping, self._errors(losses, errors))
+        return StepGradient(losses, None, weights, asked, self._errors(losses, errors))
 
-    def by_task(self, batches: Sequence[Batch], asked_to_stop: bool, *, statistic: bool = True) -> StepGradient:
+    def by_task(self, batches: Sequence[Batch], asked: Asked = NOTHING, *, statistic: bool = True) -> StepGradient:
         """Take one forward and backward pass a task, over its own rows, and put the gradients together again.
 
         Under the sum that leaves the same gradient as `whole`.
@@ -129,7 +130,7 @@ class Differentiator:
         Args:
             statistic: whether the inner products are wanted: of the unweighted mean losses' gradients.
         """
-        denominators, stopping = self._denominators(batches, asked_to_stop)
+        denominators, asked = self._denominators(batches, asked)
         batches = self._shown(batches)
         sums = {task: 0.0 for task in self.tasks}
         meter = self._meter(gradient_groups(self.model))
@@ -157,14 +158,14 @@ class Differentiator:
         self._all_reduce_others(meter.parameters)
         self._add_tie()
         gram = self._unweighted(meter.grams[: self.model.layers]) if statistic else None
-        return StepGradient(losses, gram, weights, stopping, self._errors(losses, errors))
+        return StepGradient(losses, gram, weights, asked, self._errors(losses, errors))
 
-    def by_top(self, batches: Sequence[Batch], asked_to_stop: bool) -> StepGradient:
+    def by_top(self, batches: Sequence[Batch], asked: Asked = NOTHING) -> StepGradient:
         """Take one forward pass a task, its gradient in the highest shared layer only, and one backward pass of all.
 
         The graphs of the whole step are kept until the weights are known.
         """
-        denominators, stopping = self._denominators(batches, asked_to_stop)
+        denominators, asked = self._denominators(batches, asked)
         batches = self._shown(batches)
         sums = {task: 0.0 for task in self.tasks}
         meter = self._meter([top_group(self.model)])
@@ -188,7 +189,7 @@ class Differentiator:
         self._all_reduce_others(())
         self._unweigh_own(weights)
         self._add_tie()
-        return StepGradient(losses, None, weights, stopping, self._errors(losses, errors))
+        return StepGradient(losses, None, weights, asked, self._errors(losses, errors))
 
     def _errors(
         self, tasks: Iterable[str], errors: Mapping[str, Sequence[tuple[Tensor, Tensor]]]
@@ -203,7 +204,7 @@ class Differentiator:
 
     def losses(self, batches: Sequence[Batch]) -> dict[str, float]:
         """Return the tasks' mean losses with the model as it is now."""
-        denominators, _ = self._denominators(batches, False)
+        denominators, _ = self._denominators(batches, NOTHING)
         batches = self._shown(batches)
         sums = {task: 0.0 for task in self.tasks}
         for batch in batches:
@@ -344,8 +345,8 @@ class Differentiator:
         added = self.world.all_reduce_sum(list(sums.values()))
         return {task: loss for task, loss in zip(sums, added, strict=True) if denominators[task] > 0}
 
-    def _denominators(self, batches: Sequence[Batch], asked_to_stop: bool) -> tuple[dict[str, float], bool]:
-        """Return for each task what divides its summed loss, and whether any process was asked to stop."""
+    def _denominators(self, batches: Sequence[Batch], asked: Asked) -> tuple[dict[str, float], Asked]:
+        """Return for each task what divides its summed loss, and what any process was asked."""
         own = [
             sum(
                 task.weighed_denominator(batch.targets[name], batch.row_weights.get(name))
@@ -354,8 +355,8 @@ class Differentiator:
             )
             for name, task in self.tasks.items()
         ]
-        *denominators, stopping = self.world.all_reduce_sum([*own, float(asked_to_stop)])
-        return dict(zip(self.tasks, denominators, strict=True)), stopping > 0
+        *denominators, stop, save = self.world.all_reduce_sum([*own, float(asked.stop), float(asked.save)])
+        return dict(zip(self.tasks, denominators, strict=True)), Asked(stop > 0, save > 0)
 
     @contextmanager
     def _sync_after(self, wrapped: nn.Module, last: bool) -> Generator[None]:

@@ -26,10 +26,10 @@ from polytask.training.optimizer import (
 )
 from polytask.training.parts import TrainerParts
 from polytask.training.record import UpdateStats, Window
+from polytask.training.requests import NOTHING, Requests
 from polytask.training.selection import DevScores
 from polytask.training.state import TrainingState
 from polytask.training.step_rows import StepRows
-from polytask.training.stop_request import StopRequest
 
 
 class Trainer:
@@ -51,8 +51,8 @@ class Trainer:
             seen=self.state.trials.see,
             reads_errors=parts.schedule.reads_errors,
         )
-        self.stop_request = StopRequest()
-        self.stopping = False  # all processes, agreed upon in the step
+        self.requests = Requests()
+        self.asked = NOTHING  # all processes, agreed upon in the step
 
     @property
     def total_steps(self) -> int:
@@ -75,7 +75,7 @@ class Trainer:
         label = f"training {', '.join(self.parts.tasks)}"
         with (
             Bar(label, self.total_steps, show=self.parts.world.is_main, done=self.state.step) as bar,
-            self.stop_request.listening(bar),
+            self.requests.listening(bar),
         ):
             self._note_start()
             while not self.over:
@@ -88,8 +88,7 @@ class Trainer:
                     window = Window()
                 self._keep(bar)
             # Also where it was asked while the last rows were scored: more runs may follow.
-            asked = self.stopping or any(self.parts.world.all_reduce_sum([float(self.stop_request.asked)]))
-            if asked:
+            if self.asked.stop or any(self.parts.world.all_reduce_sum([float(self.requests.stop)])):
                 self._stop()
 
     def _note_start(self) -> None:
@@ -110,7 +109,7 @@ class Trainer:
         set_rate(self.state.optimizer, rate_factor(self.state.step - self.state.stage.first, steps, options))
         self.state.wrapped.train()
         gradient = self._differentiate(drawn)
-        losses, self.stopping = gradient.losses, gradient.stopping
+        losses, self.asked = gradient.losses, gradient.asked
         self._require_finite(losses)
         norm = float(torch.nn.utils.clip_grad_norm_(parts.model.parameters(), options.max_grad_norm))
         if not math.isfinite(norm):
@@ -129,7 +128,7 @@ class Trainer:
 
     def _differentiate(self, drawn: Sequence[DrawnRow]) -> StepGradient:
         """Differentiate the step in the way that the balancer and the sharing policy ask for."""
-        policy, balancer, asked = self.parts.policy, self.parts.balancer, self.stop_request.asked
+        policy, balancer, asked = self.parts.policy, self.parts.balancer, self.requests.take()
         measures = policy is not None and policy.measures_at(self.state.step)
         in_pieces = balancer.shape == "losses" and self.parts.options.gradient_accumulation_steps > 1
         compares = balancer.measures_at(self.state.step)
@@ -198,9 +197,9 @@ class Trainer:
             self.state.enter_stage()
             self.state.save()
             bar.pause(time.monotonic() - began)
-        elif self.stopping or (every and self.state.step % every == 0):
+        elif self.asked.stop or self.asked.save or (every and self.state.step % every == 0):
             self.state.save()
-        if self.stopping and not last:
+        if self.asked.stop and not last:
             self._stop()
 
     def _stop(self) -> NoReturn:

@@ -99,6 +99,9 @@ class TrainOptions(Options):
     save_steps: int | None = Field(
         default=None, ge=1, description="updates between two checkpoints; by default one checkpoint at each evaluation"
     )
+    save_total_limit: int = Field(
+        default=2, ge=1, description="checkpoints that are kept, the newest; of one alone, a damaged one ends the run"
+    )
     logging_steps: int = Field(default=10, ge=1, description="updates between two lines of the event log")
     report_to: tuple[Literal["tensorboard"], ...] = Field(
         default=(), description="where losses and scores are written as well: [tensorboard]"

@@ -1,0 +1,61 @@
+"""What a person, or the scheduler of a cluster, asks of a run by signals."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from polytask.progress import Bar
+from polytask.signals import SAVING, STOPPING, on_signals
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked of a run, by any of its processes.
+
+    Attributes:
+        stop: to save and to end.
+        save: to save and to go on.
+    """
+
+    stop: bool = False
+    save: bool = False
+
+
+NOTHING = Asked()
+
+
+class Requests:
+    """What this process was asked: to stop by SIGINT (Ctrl-C) or SIGTERM, to save by SIGUSR1.
+
+    On the second Ctrl-C it stops at once.
+    """
+
+    def __init__(self) -> None:
+        self.stop = self.save = False
+
+    def take(self) -> Asked:
+        """Return what was asked. A request to save is answered once, one to stop stays."""
+        save, self.save = self.save, False
+        return Asked(self.stop, save)
+
+    @contextmanager
+    def listening(self, bar: Bar) -> Generator[None]:
+        """Take signals for requests."""
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            del frame
+            if number in SAVING:
+                self.save = True
+                bar.say("saving after this step")
+                return
+            if self.stop and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self.stop = True
+            bar.say("stopping after this step; press Ctrl-C again to stop at once without saving")
+
+        with on_signals(ask, (*STOPPING, *SAVING)):
+            yield
