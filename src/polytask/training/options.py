@@ -13,6 +13,7 @@ from polytask.registry import NameOf
 from polytask.training.optimizers import OPTIMIZERS
 
 Rate: TypeAlias = Annotated[float, Field(gt=0)] | Literal["auto"]
+BatchSize: TypeAlias = Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"]
 
 
 class TrainOptions(Options):
@@ -22,11 +23,10 @@ class TrainOptions(Options):
     max_steps: int | None = Field(
         default=None, ge=1, description="stop after this many updates, whatever `epochs` says"
     )
-    batch_size: int = Field(
-        default=16,
-        ge=1,
-        le=100_000,
-        description="rows that pass the encoder in one update, over all tasks, accumulation steps and processes",
+    batch_size: BatchSize = Field(
+        default="auto",
+        description="rows that pass the encoder in one update, over all tasks, accumulation steps and processes; auto: "
+        "as many as carry 16 labels, at least 8",
     )
     gradient_accumulation_steps: int = Field(
         default=1,

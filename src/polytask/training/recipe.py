@@ -16,6 +16,9 @@ LEAST_RATE = 1e-5
 # width and at most SHALLOW layers. docs/recipe.md has the grid of rates that this was chosen from.
 HEAD_FACTOR = 25.0
 HEAD_CAP = 1e-2
+# Labels of an update, and the fewest rows. Where each row has the labels of three tasks, eight rows teach more than
+# sixteen, and to a task alone less (docs/recipe.md).
+UPDATE_LABELS, LEAST_ROWS = 16, 8
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,43 @@ class ResolvedOption:
     option: str
     value: object
     reason: str
+
+
+def rows_of_update(options: TrainOptions) -> int:
+    """Return the rows of an update; `auto` has become a number by now."""
+    assert options.batch_size != "auto"
+    return options.batch_size
+
+
+def usual_rows(labels: float, *, compared: bool = False) -> int:
+    """Return the rows of an update by default, where a row has so many labels in the mean.
+
+    Args:
+        compared: whether a loss compares the rows of an update, which so many tell apart.
+
+    >>> usual_rows(1), usual_rows(1.5), usual_rows(3), usual_rows(3, compared=True)
+    (16, 11, 8, 16)
+    """
+    return UPDATE_LABELS if compared else max(LEAST_ROWS, round(UPDATE_LABELS / labels))
+
+
+def resolve_batch_size(
+    options: TrainOptions, labels: float, *, compared: bool = False
+) -> tuple[TrainOptions, tuple[ResolvedOption, ...]]:
+    """Return the options of training with a number of rows in place of `auto`, and what it became.
+
+    Args:
+        labels: of a row, in the mean over the rows that carry any.
+        compared: whether a loss compares the rows of an update.
+    """
+    if options.batch_size != "auto":
+        return options, ()
+    rows = usual_rows(labels, compared=compared)
+    each = "1 label" if labels == 1 else f"{labels:.2g} labels"
+    reason = f"a row has {each}; about {UPDATE_LABELS} labels, and at least {LEAST_ROWS} rows"
+    if compared:
+        reason = "a loss compares the rows of an update"
+    return options.model_copy(update={"batch_size": rows}), (ResolvedOption("train.batch_size", rows, reason),)
 
 
 def resolve_rates(options: TrainOptions, width: int, layers: int) -> tuple[TrainOptions, tuple[ResolvedOption, ...]]:
