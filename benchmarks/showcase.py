@@ -10,6 +10,7 @@ a person says. The texts are in no split of the corpus.
 from __future__ import annotations
 
 import argparse
+import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,8 @@ RIGHT: dict[str, dict[str, Any]] = dict(
 )
 
 
-def answers(folder: Path, seed: int) -> dict[str, Any]:
-    """Return what the quickstart's model answers for each text and task."""
+def measure(folder: Path, seed: int) -> dict[str, Any]:
+    """Return what the quickstart's model answers for each text and task, and its main scores."""
     from polytask.api import train
     from polytask.corpus import write_files
     from polytask.quickstart import quickstart_config
@@ -41,7 +42,8 @@ def answers(folder: Path, seed: int) -> dict[str, Any]:
     config = folder / "config.yaml"
     config.write_text(quickstart_config(), "utf-8")
     run = train(config, overrides=[f"train.seed={seed}"])
-    return {
+    metrics = {name: task.metric for name, task in run.model.tasks.items()}
+    answers = {
         text: {
             "sentiment": found["sentiment"]["label"],
             "topic": found["topic"]["label"],
@@ -49,19 +51,29 @@ def answers(folder: Path, seed: int) -> dict[str, Any]:
         }
         for text, found in zip(SAMPLES, run.model.predict(SAMPLES), strict=True)
     }
+    scores = {
+        split: {task: found[metrics[task]] for task, found in tasks.items()} for split, tasks in run.scores.items()
+    }
+    return {"answers": answers, "scores": scores}
 
 
 def show(options: argparse.Namespace) -> None:
+    means: list[float] = []
     for seed in options.seeds:
-        found = kept(options.results / f"{seed}.json")
-        if found is not None:
+        result = kept(options.results / f"{seed}.json")
+        if result is not None:
+            found, test = result["answers"], result["scores"]["test"]
+            means.append(statistics.mean(test.values()))
+            shown = ", ".join(f"{task} {score:.3f}" for task, score in test.items())
             wrong = [
                 f"{task} of {text[:30]!r}: {found[text][task]}"
                 for text, right in RIGHT.items()
                 for task in right
                 if found[text][task] != right[task]
             ]
-            print(f"seed {seed}: {'; '.join(wrong) or 'all nine answers are right'}")
+            print(f"seed {seed}: {'; '.join(wrong) or 'all nine answers are right'}; test {shown}")
+    if len(means) > 1:
+        print(f"mean over tasks: {statistics.mean(means):.3f} (standard deviation {statistics.stdev(means):.3f})")
 
 
 def main() -> None:
@@ -74,7 +86,7 @@ def main() -> None:
         options.results.mkdir(parents=True, exist_ok=True)
         for seed in options.seeds:
             with tempfile.TemporaryDirectory() as folder:
-                keep(options.results / f"{seed}.json", answers, Path(folder), seed)
+                keep(options.results / f"{seed}.json", measure, Path(folder), seed)
     show(options)
 
 
