@@ -63,7 +63,7 @@ def _fit(name: str, options: TaskOptions, tables: Sequence[DataTable]) -> Task:
     """Fit a task to its training rows."""
     table = next(table for table in tables if name in table.feed.tasks)
     try:
-        return TASKS[options.type].fit(name, options, table.label_stats[name])
+        return TASKS.of(options).fit(name, options, table.label_stats[name])
     except ValueError as error:
         raise ConfigError(f"tasks.{name} ({table.feed.name}): {error}", option=("tasks", name)) from None
 
