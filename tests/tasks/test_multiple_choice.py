@@ -163,6 +163,18 @@ def test_equal_options_of_a_batch_pass_once(tiny: Path) -> None:
     assert len(carried) - len(source.same_companions(carried)) == 64 + len(WORDS)
 
 
+def test_options_that_dev_and_training_rows_share_are_no_leak(tiny: Path) -> None:
+    def notes(text: str) -> list[str]:
+        one, other = ({"text": each, "options": ["yes", "no"], "label": "yes"} for each in ("a", text))
+        data = {"train": [one, one], "dev": [other]}
+        values = {"encoder": str(tiny), "tasks": {"it": {"type": "matching", "options": "options", "data": data}}}
+        return [note.message for note in assemble(validate(values)).tables.notes if "are also in" in note.message]
+
+    assert notes("b") == []
+    (told,) = notes("a")
+    assert told.startswith("1 of 1 texts are also in the training rows")
+
+
 def test_a_run_learns_and_its_folder_answers_rows_with_their_options(
     run: Path, call: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
@@ -251,3 +263,14 @@ def test_an_onnx_folder_answers_alike(run: Path, tmp_path: Path) -> None:
     found, model = pt.load(next(iter(made.folders.values()))), pt.load(run)
     for one, other in zip(found.predict(rows(8)), model.predict(rows(8)), strict=True):
         assert one["word"]["probabilities"] == pytest.approx(other["word"]["probabilities"], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_comparison_counts_its_answers(tiny: Path, tmp_path: Path) -> None:
+    values = job(tiny, epochs=1)
+    data = values["tasks"]["word"]["data"]
+    data |= {split: [{**row, "number": len(row["options"])} for row in rows] for split, rows in data.items()}
+    values["tasks"]["count"] = {"type": "classification", "label": "number", "data": data}
+    found = pt.compare(values, tmp_path / "compared", arms=["single", "global"], seeds=2)
+    assert {"word", "count"} == set(json.loads((tmp_path / "compared/comparison.json").read_text("utf-8"))["tasks"])
+    assert found.summary()

@@ -45,6 +45,7 @@ class MultipleChoice(Task):
     target_type = "list<int>"
     activation = "identity"
     head_type = "matching"
+    companions_recur = True
 
     @classmethod
     def columns(cls, options: Any) -> tuple[str, ...]:  # noqa: ANN401
