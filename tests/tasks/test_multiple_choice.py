@@ -132,7 +132,8 @@ def test_the_loss_is_the_cross_entropy_over_each_rows_options() -> None:
     )
     outputs = torch.randn(len(labels), 4, generator=torch.Generator().manual_seed(0))
     outputs[5 + 0] = outputs[3]  # `c` is one text, so it has one vector
-    targets = torch.tensor([task.encode(label) for label in labels])
+    encoded = [task.encode(label) for label in labels]
+    targets = torch.tensor([row + [0] * (task.target_width - len(row)) for row in encoded])
     each = [(0, [1, 2, 3], 1), (4, [5, 6], 0)]
     cross_entropy = torch.nn.functional.cross_entropy
     expected = sum(cross_entropy(outputs[at] @ outputs[own].T, torch.tensor(right)) for at, own, right in each)
@@ -214,7 +215,7 @@ def test_what_cannot_be_answered_is_told(run: Path, call: Callable[..., tuple[in
         model.predict(["train"])
     with pytest.raises(DataError, match="record 2: 'options' holds one option only"):
         model.predict([rows(1)[0], {"text": "x", "options": ["a"]}])
-    with pytest.raises(ConfigError, match="labels"):
+    with pytest.raises(ConfigError, match="labels: word: its options come with each row, in the column 'options'"):
         model.predict(rows(1), labels={"word": {"a": "b"}})
     file = write_jsonl(tmp_path / "bad.jsonl", [*rows(2), {"text": "x", "options": ["a", "a"]}])
     code, out, err = call("predict", run, file)

@@ -317,7 +317,9 @@ class Collator:
                 kinds = np.where(kept, OWN_TOKEN, np.where(tokens == SHARED, SHARED_TOKEN, NO_TOKEN))
                 targets.setdefault(name, []).append(self.tasks[name].word_targets(given, kinds))
         elif target is not None:
-            targets.setdefault(name, []).append(np.asarray([target]))
+            given = np.asarray([target])
+            missing = self.tasks[name].target_width - given.shape[-1]
+            targets.setdefault(name, []).append(np.pad(given, [(0, 0), (0, missing)]) if missing > 0 else given)
 
     def _read_teacher_logits(self, item: Item, teacher_logits: dict[str, list[Any]]) -> None:
         """Add what teachers answer for a row: for its words only where they have a token, as the targets."""

@@ -46,6 +46,7 @@ class MultipleChoice(Task):
     activation = "identity"
     head_type = "matching"
     companions_recur = True
+    target_width = 1 + 2 * MOST_OPTIONS
 
     @classmethod
     def columns(cls, options: Any) -> tuple[str, ...]:  # noqa: ANN401
@@ -122,8 +123,7 @@ class MultipleChoice(Task):
     def encode(self, label: Label) -> list[int]:
         assert isinstance(label, list)
         right, *identities = (int(number) for number in label)  # type: ignore[arg-type]
-        found = [right, *(half for number in identities for half in divmod(number, _HALF))]
-        return found + [0] * (1 + 2 * MOST_OPTIONS - len(found))
+        return [right, *(half for number in identities for half in divmod(number, _HALF))]
 
     def logits(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits of each text's options, -inf behind the last, and the place of the right one.
