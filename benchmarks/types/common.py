@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -19,7 +19,7 @@ def read_rows(file: Path) -> list[Row]:
     return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
 
 
-def write_rows(folder: str | Path, splits: dict[str, Iterable[Row]]) -> dict[str, str]:
+def write_rows(folder: str | Path, splits: Mapping[str, Iterable[Row]]) -> dict[str, str]:
     """Write a jsonl file for each split; return their names."""
     files = {split: Path(folder, f"{split}.jsonl") for split in splits}
     for split, rows in splits.items():
