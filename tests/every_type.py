@@ -28,6 +28,8 @@ def rows(count: int = 48) -> list[Values]:
             "spans": [[0, first, "FIRST"], [0, len(text) // 2, "HALF"]][: at % 3],
             "topic": ["PlayMusic", "get_weather"][at % 2],
             "positive": text[:first] if at % 2 else None,
+            "menu": ["tea", "a cup of coffee", text[:first]] if at % 3 else ["tea", "water"],
+            "drink": ["water", "tea", text[:first], None][at % 3 if at % 4 else 3],
         }  # fmt: skip
         found.append({name: cell for name, cell in cells.items() if cell is not None})
     return found[:count]
@@ -48,6 +50,7 @@ def job_of_every_type(home: Path, encoder: Path) -> Values:
         "best": {"type": "tagging", "decode": "viterbi"},
         "mentions": {"type": "spans", "size": 8, "max_span": 9},
         "topic": {"type": "matching", "label": "topic", "labels": {"Weather": "rain and snow"}},
+        "drink": {"type": "matching", "label": "drink", "options": "menu"},
         "near": {"type": "embedding", "sizes": [8]},
         "words": {"type": "mlm"},
     }

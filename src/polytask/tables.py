@@ -249,7 +249,9 @@ def _sources(assembly: Assembly) -> Table:
 
 def _kind(task: Task) -> str:
     """Say what stands in place of labels."""
-    return "-" if not task.answers else "vector" if task.gives_vectors else "number"
+    return (
+        "-" if not task.answers else "vector" if task.gives_vectors else "options" if task.options_column else "number"
+    )
 
 
 def _labels(assembly: Assembly) -> Table:
@@ -260,6 +262,9 @@ def _labels(assembly: Assembly) -> Table:
             continue
         if task.gives_vectors and not stats.numbers:
             table.add_row(name, "texts that belong together")
+            continue
+        if task.options_column is not None:
+            table.add_row(name, f"each row's own options, in {task.options_column!r}")
             continue
         if not task.labels:
             table.add_row(name, f"from {stats.low:g} to {stats.high:g}, mean {stats.mean:.3g}")

@@ -21,7 +21,7 @@ def test_exported_models_answer_as_the_trained_one(tiny: Path, tmp_path: Path) -
         *rows()[:6], "", "\u200b", "漢字 and 😀😀", " ".join(row["text"] for row in rows()[:4]), ". , ;"
     ]  # fmt: skip
     model = pt.load(run)
-    assert set(model.tasks) == {"stars", "kind", "marks", "size", "chain", "best", "mentions", "topic", "near"}
+    assert set(model.tasks) == {"stars", "kind", "marks", "size", "chain", "best", "mentions", "topic", "drink", "near"}
     pt.export(run, tmp_path / "onnx", to="onnx")
     graph = pt.load(tmp_path / "onnx")
     for long in ("truncate", "windows"):

@@ -63,8 +63,9 @@ def test_a_model_has_the_name_of_its_folder_or_run(tmp_path: Path) -> None:
     assert _name_of(tmp_path / "reviews") == "reviews"
 
 
-def task(labels: tuple[str, ...] = (), second: str | None = None) -> Any:
-    return SimpleNamespace(labels=labels, options=SimpleNamespace(inputs=SimpleNamespace(second=second)))
+def task(labels: tuple[str, ...] = (), second: str | None = None, options: str | None = None) -> Any:
+    inputs = SimpleNamespace(first="text", second=second)
+    return SimpleNamespace(labels=labels, options=SimpleNamespace(inputs=inputs), options_column=options)
 
 
 HAN = [chr(0x4E00 + number) for number in range(100)]
@@ -99,3 +100,10 @@ def test_examples_that_are_over_the_limit_are_not_offered(serving: Any, stub: An
         found = client.get("/tasks").json()
         assert found["examples"] == []
         assert found["model"] == {"name": "", "encoder": ""}
+
+
+def test_rows_with_options_are_examples_for_tasks_that_choose_among_them() -> None:
+    row = {"text": ENGLISH.question, "menu": list(ENGLISH.options)}
+    assert examples_for([task(options="menu")], LATIN) == [row]
+    assert examples_for([task(options="menu"), task()], LATIN) == [*ENGLISH.texts[:2], row]
+    assert examples_for([task(second="b"), task(options="menu")], LATIN) == [*ENGLISH.pairs[:2], row]

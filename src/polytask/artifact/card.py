@@ -145,6 +145,10 @@ def _task_lines(task: Task, about: Mapping[str, Any]) -> str:
         lines.append(f"* labels{counted}: {_listed(_label(label, counts) for label in task.labels)}")
     elif task.gives_vectors:
         lines.append(f"* a vector of {task.head.size} numbers: the cosine of two vectors says how close two texts are")
+    elif task.options_column is not None:
+        lines.append(
+            f"* one of the options that come with each row, a list of texts in the column `{task.options_column}`"
+        )
     elif facts.get("range"):
         low, mean, high = facts["range"]
         lines.append(f"* a number; in training from {low:g} to {high:g}, {mean:g} on average")

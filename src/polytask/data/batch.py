@@ -317,7 +317,9 @@ class Collator:
                 kinds = np.where(kept, OWN_TOKEN, np.where(tokens == SHARED, SHARED_TOKEN, NO_TOKEN))
                 targets.setdefault(name, []).append(self.tasks[name].word_targets(given, kinds))
         elif target is not None:
-            targets.setdefault(name, []).append(np.asarray([target]))
+            given = np.asarray([target])
+            missing = self.tasks[name].target_width - given.shape[-1]
+            targets.setdefault(name, []).append(np.pad(given, [(0, 0), (0, missing)]) if missing > 0 else given)
 
     def _read_teacher_logits(self, item: Item, teacher_logits: dict[str, list[Any]]) -> None:
         """Add what teachers answer for a row: for its words only where they have a token, as the targets."""
@@ -333,11 +335,12 @@ class Collator:
             row_weights.setdefault(name, []).append(np.full(count, weight, np.float32))
 
     def from_sources(self, sources: Sequence[Source], drawn: Sequence[DrawnRow], most: int | None = None) -> Batch:
-        """Build a batch from drawn rows, with the texts that belong to them."""
+        """Build a batch from drawn rows, with the texts that belong to them; equal ones that belong to several once."""
+        known = set[tuple[Any, ...]]()
         items = [
             part
             for one in drawn
-            for item in _items(sources[one.source], one)
+            for item in _items(sources[one.source], one, known)
             for part in self.apart(item, _copies(one))
         ]
         asked = {task for one in drawn for task in one.tasks}
@@ -358,10 +361,14 @@ def _copies(drawn: DrawnRow) -> dict[str, tuple[int, ...]]:
     return {task: (drawn.source, drawn.row, epoch) for task, epoch in drawn.epochs.items()}
 
 
-def _items(source: Source, drawn: DrawnRow) -> Iterator[Item]:
+def _items(source: Source, drawn: DrawnRow, known: set[tuple[Any, ...]]) -> Iterator[Item]:
     yield _item(source, drawn.row, drawn.tasks)
     for row, task in source.companions(drawn.row, drawn.tasks):
-        yield _item(source, row, (task,))
+        item = _item(source, row, (task,))
+        same = (task, *np.asarray(item.targets[task]).tolist())
+        if same not in known:
+            known.add(same)
+            yield item
 
 
 def _item(source: Source, row: int, tasks: tuple[str, ...]) -> Item:

@@ -87,6 +87,23 @@ class Source:
             if self.tasks[place] in tasks:
                 yield other, self.tasks[place]
 
+    def same_companions(self, carried: Mapping[int, Sequence[str]]) -> dict[int, int]:
+        """Return for companions of the same tokens, but the first, where the first stands.
+
+        Args:
+            carried: rows, ascending, with the tasks that read each.
+        """
+        first: dict[Any, int] = {}
+        found: dict[int, int] = {}
+        if self.companion_of is None:
+            return found
+        for row in carried:
+            if self.companion_of[row] >= 0:
+                key = (*carried[row], np.asarray(self.ids[row]).tobytes())
+                if first.setdefault(key, row) != row:
+                    found[row] = first[key]
+        return found
+
     def tokens(self, row: int) -> TokenRow:
         """Return a row's tokens."""
         type_ids = None if self.type_ids is None else self.type_ids[row]

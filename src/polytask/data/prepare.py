@@ -64,7 +64,7 @@ def _fit(name: str, options: TaskOptions, tables: Sequence[DataTable]) -> Task:
     """Fit a task to its training rows."""
     table = next(table for table in tables if name in table.feed.tasks)
     try:
-        return TASKS[options.type].fit(name, options, table.label_stats[name])
+        return TASKS.of(options).fit(name, options, table.label_stats[name])
     except ValueError as error:
         raise ConfigError(f"tasks.{name} ({table.feed.name}): {error}", option=("tasks", name)) from None
 
@@ -200,12 +200,24 @@ def fingerprints(table: DataTable) -> NDArray[np.uint64]:
     return table.rows.data.column("fingerprint").to_numpy()
 
 
+def _tells_leaks(table: DataTable) -> NDArray[np.bool_]:
+    """Return which rows say that splits overlap: not those that stand in many rows anyway."""
+    recurring = {name for name, options in table.feed.tasks.items() if TASKS.of(options).companions_recur}
+    if not recurring:
+        return np.ones(len(table.rows), dtype=bool)
+    beside: list[str | None] = table.rows.data.column("companion_of").to_pylist()
+    return np.array([name not in recurring for name in beside], dtype=bool)
+
+
 def leaks(tables: Mapping[Split, tuple[DataTable, ...]]) -> Iterator[Finding]:
     """Find dev and test texts that also stand in the training rows of any task: all train the shared encoder.
 
     And test texts that also stand in the dev rows of a task of their own, which choose the model.
     """
-    known = {split: [(table, np.unique(fingerprints(table))) for table in tables[split]] for split in ("train", "dev")}
+    known = {
+        split: [(table, np.unique(fingerprints(table)[_tells_leaks(table)])) for table in tables[split]]
+        for split in ("train", "dev")
+    }
     for split in ("dev", "test"):
         for table in tables[split]:
             for other, hashes in known["train"]:
@@ -217,9 +229,10 @@ def leaks(tables: Mapping[Split, tuple[DataTable, ...]]) -> Iterator[Finding]:
 
 def _leak(split: Split, table: DataTable, other: DataTable, known: NDArray[np.uint64], where: str) -> Iterator[Finding]:
     hashes = fingerprints(table)
-    seen = np.isin(hashes, known)
+    own = _tells_leaks(table)
+    seen = np.isin(hashes, known) & own
     count = int(seen.sum())
     if count:
         first = table.rows[int(np.argmax(seen))]["place"]
         text = f"{{count}} are also in the {where} of {', '.join(other.feed.tasks)}, the first at {{first}}"
-        yield Finding(split, ", ".join(table.feed.tasks), text, f"{count} of {len(hashes)} texts", first)
+        yield Finding(split, ", ".join(table.feed.tasks), text, f"{count} of {int(own.sum())} texts", first)

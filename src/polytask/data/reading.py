@@ -78,7 +78,7 @@ class FeedReading:
         self.remarks = Remarks()
         # Rows of each task whose words are one word of text.
         self.single = dict.fromkeys(feed.tasks, 0)
-        labels = [(f"label.{name}", _LABEL_TYPES[TASKS[task.type].label_type]) for name, task in feed.tasks.items()]
+        labels = [(f"label.{name}", _LABEL_TYPES[TASKS.of(task).label_type]) for name, task in feed.tasks.items()]
         # Evaluation does not weigh rows, so other splits need no such column.
         self.weighed = {
             name: task.label_weight
@@ -166,7 +166,7 @@ class FeedReading:
         found: list[RawRow] = []
         for name, options in self.feed.tasks.items():
             label = row.labels.get(name)
-            for text, own in () if label is None else TASKS[options.type].companions(options, values, label):
+            for text, own in () if label is None else TASKS.of(options).companions(options, values, label):
                 self.require_characters(place, name, text)
                 found.append(RawRow(place, text, None, None, {name: own}, name))
         return found
@@ -273,7 +273,7 @@ class FeedReading:
         found: dict[str, Rereading] = {}
         for name, options in self.feed.tasks.items():
             try:
-                rereading = TASKS[options.type].rereading(options, self.label_stats[name])
+                rereading = TASKS.of(options).rereading(options, self.label_stats[name])
             except BadLabel as error:
                 raise DataError(f"{error.place}: task {name!r}: {error}") from None
             if rereading is not None:
@@ -310,14 +310,14 @@ class FeedReading:
         stats = self.label_stats[name]
         respelled = len(stats.respelled)
         try:
-            value = TASKS[options.type].read(options, values, stats)
+            value = TASKS.of(options).read(options, values, stats)
         except ValueError as error:
             raise DataError(f"{place}: task {name!r}: {error}") from None
         if len(stats.respelled) > respelled:
             stats.respelled_at = stats.respelled_at or place
-        for at, label in () if value is None else TASKS[options.type].names_in(value):
+        for at, label in () if value is None else TASKS.of(options).names_in(value):
             if label not in stats.places:
-                self.require_characters(place, TASKS[options.type].columns(options)[-1], label)
+                self.require_characters(place, TASKS.of(options).columns(options)[-1], label)
                 stats.places[label] = self.place_of_label(place, at, options, values)
         stats.present += value is not None
         stats.missing += value is None
@@ -367,7 +367,7 @@ class FeedReading:
                     "nothing to learn"
                 )
         for name, options in self.feed.tasks.items():
-            for column in TASKS[options.type].columns(options):
+            for column in TASKS.of(options).columns(options):
                 if self.columns and column not in self.columns:
                     raise self.no_column(ConfigError, self.feed.name, column, list(self.columns), name)
             # A few rows to score may well be one word each.
@@ -397,7 +397,7 @@ class FeedReading:
 
 
 # The options that name columns; `text_pair` before `text`, which it replaces.
-_COLUMN_OPTIONS = ("label_weight", "label", "tags", "tokens", "text_pair", "text")
+_COLUMN_OPTIONS = ("label_weight", "label", "options", "tags", "tokens", "text_pair", "text")
 
 
 def _several(value: Any) -> tuple[Any, ...]:  # noqa: ANN401

@@ -18,7 +18,7 @@ MOST_LABELS = 20
 OTHER = "other"
 
 
-def prediction_lines(answers: TaskPredictions) -> Iterator[dict[str, Any]]:
+def prediction_lines(task: Task, answers: TaskPredictions) -> Iterator[dict[str, Any]]:
     """Yield for each row its number, its label, its prediction, and the beginning of its text.
 
     Labels of words come with the place of each word in the text, in code points.
@@ -27,23 +27,26 @@ def prediction_lines(answers: TaskPredictions) -> Iterator[dict[str, Any]]:
     numbers = answers.source.numbered(rows)
     places = ["starts", "ends"] if answers.words is not None else []
     raw = answers.source.raw.columns(["text", "pair", *places], rows)
-    others = raw["pair"] if answers.places is None else _others(answers)
-    texts = zip(raw["text"], others, strict=True)
+    beside = [list[str]() for _ in rows] if answers.places is None else _beside(answers)
+    texts = zip(raw["text"], raw["pair"], beside, strict=True)
     words: list[dict[str, Any]] = [{} for _ in rows]
     if places:
         words = [{"words": list(zip(*span, strict=True))} for span in zip(raw["starts"], raw["ends"], strict=True)]
-    for row, label, found, (text, pair), word in zip(
+    for row, label, found, (text, pair, others), word in zip(
         numbers, answers.labels, answers.predictions, texts, words, strict=True
     ):
-        shown = text if pair is None else f"{text} | {pair}"
+        shown = " | ".join([text, *([] if pair is None else [pair]), *others])
+        label, found = (task.told(one, others) for one in (label, found))
         yield {"row": row, "label": label, "prediction": found, "text": shown[:TEXT_LENGTH], **word}
 
 
-def _others(answers: TaskPredictions) -> list[str | None]:
-    """Return for each row the text that its own is compared with."""
+def _beside(answers: TaskPredictions) -> list[list[str]]:
+    """Return for each row the texts that its own is compared with."""
     source = answers.source
-    beside = [next(source.companions(row, (answers.task,)), None) for row in answers.rows]
-    return [None if one is None else str(source.raw[one[0]]["text"]) for one in beside]
+    beside = [[row for row, _ in source.companions(number, (answers.task,))] for number in answers.rows]
+    texts: list[str] = source.raw.columns(["text"], [row for rows in beside for row in rows])["text"]
+    ends = np.cumsum([len(rows) for rows in beside]).tolist()
+    return [texts[end - len(rows) : end] for end, rows in zip(ends, beside, strict=True)]
 
 
 def confusion(task: Task, answers: TaskPredictions) -> dict[str, Any] | None:

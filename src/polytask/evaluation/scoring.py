@@ -59,7 +59,8 @@ class Scorer:
         for task in source.tasks:
             for row in source.carries[task].tolist():
                 carried.setdefault(row, []).append(task)
-        rows = list(carried)
+        same = source.same_companions(carried)
+        rows = [row for row in carried if row not in same]
         found: dict[str, dict[int, Outputs]] = {task: {} for task in source.tasks}
         for group in groups_by_length([int(source.lengths[row]) for row in rows]):
             numbers = [rows[index] for index in group]
@@ -67,6 +68,9 @@ class Scorer:
             for row, by_task in zip(numbers, outputs, strict=True):
                 for task, output in by_task.items():
                     found[task][row] = output
+        for row, first in same.items():
+            for task in carried[row]:
+                found[task][row] = found[task][first]
         return {task: [found[task][row] for row in source.carries[task].tolist()] for task in source.tasks}
 
     def answers(self, engine: Engine, sources: Sequence[Source]) -> dict[str, TaskPredictions]:

@@ -221,7 +221,7 @@ def _labels(run: RunFolder) -> Iterator[list[str]]:
             low, mean, high = task.range
             yield [name, f"numbers from {low:g} to {high:g}, mean {mean:.3g}"]
         else:
-            yield [name, "unknown"]
+            yield [name, "not counted"]
 
 
 def _speed(run: RunFolder, training_curves: TrainingCurves) -> Iterator[Block]:

@@ -18,6 +18,8 @@ def with_labels(tasks: Mapping[str, Task], labels: Mapping[str, Any]) -> dict[st
     Raises ValueError naming what cannot be.
     """
     described = {name: task for name, task in tasks.items() if task.label_texts}
+    if not described:  # these say why not
+        described = {name: task for name, task in tasks.items() if task.options_column is not None}
     if not described:
         raise ValueError("no task's labels are texts; train a task with `type: matching`")
     if not isinstance(labels, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - it comes from users

@@ -18,9 +18,11 @@ from polytask.errors import ConfigError, DataError, ModelError, OutputError, Use
 from polytask.predict.asking import answer_questions, plan_questions, require_state
 from polytask.predict.labels import with_labels
 from polytask.predict.record import Query, Record, queries_of, shown
+from polytask.predict.row_options import RowOptions
 from polytask.result import Result, listed
 from polytask.tabular import rows_in
 from polytask.tasks import Task
+from polytask.tasks.answering import Answering
 from polytask.tasks.arrays import Outputs
 
 if TYPE_CHECKING:
@@ -236,10 +238,13 @@ class Model(Result):
         rows = tokens.rows(
             [query.text for query in queries], [query.pair for query in queries], [query.words for query in queries]
         )
+        beside = RowOptions.of(queries, tokens, engine)
+        for task, said in beside.outputs.items():
+            require_finite(task, said, "the rows' options")
         predictions: list[dict[str, Any]] = [{} for _ in block]
         outputs: list[dict[str, Outputs]] = [{} for _ in block]
         for group in groups_by_length([len(row.ids) for row in rows]):
-            for index, found, said in self._run(engine, [queries[i] for i in group], [rows[i] for i in group]):
+            for index, found, said in self._run(engine, [queries[i] for i in group], [rows[i] for i in group], beside):
                 predictions[index].update(found)
                 outputs[index].update(said)
         by_record: list[list[int]] = [[] for _ in block]
@@ -248,6 +253,7 @@ class Model(Result):
         for index, record in enumerate(block):
             ordered = {task: predictions[index][task] for task in tasks if task in predictions[index]}
             own = [rows[place] for place in by_record[index]]
+            own += [row for place in by_record[index] for row in beside.rows(queries[place])]
             yield TextPrediction(
                 shown(record, [queries[place] for place in by_record[index]]),
                 ordered,
@@ -260,7 +266,7 @@ class Model(Result):
             raise wrong
 
     def _run(
-        self, engine: Engine, queries: Sequence[Query], rows: Sequence[TokenRow]
+        self, engine: Engine, queries: Sequence[Query], rows: Sequence[TokenRow], beside: RowOptions
     ) -> Iterator[tuple[int, dict[str, Any], dict[str, Outputs]]]:
         said = engine.run(rows, [query.tasks for query in queries])
         for query, row, outputs in zip(queries, rows, said, strict=True):
@@ -268,10 +274,14 @@ class Model(Result):
             for task in query.tasks:
                 require_finite(task, outputs[task])
             found = {task: self._against(task, outputs[task]) for task in query.tasks}
+            answering: dict[str, Answering] = {task: self.tasks[task] for task in query.tasks}
+            for task, options in query.options.items():
+                answering[task] = self.tasks[task].with_options(options)
+                found[task] = answering[task].against(found[task], beside.outputs_of(task, options))
             yield (
                 query.record,
                 {
-                    task: self.tasks[task].format_prediction(found[task], query.text, query.words, words)
+                    task: answering[task].format_prediction(found[task], query.text, query.words, words)
                     for task in query.tasks
                 },
                 {task: found[task] for task in query.tasks if self.tasks[task].level == "row"},

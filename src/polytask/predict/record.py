@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from polytask.data.words import find_words, join_words, split_words
@@ -11,6 +11,7 @@ from polytask.errors import DataError
 from polytask.tabular import cells_of, plain
 from polytask.tasks import Task
 from polytask.tasks.cells import brief
+from polytask.tasks.multiple_choice import options_in
 from polytask.tasks.tagging import as_words
 from polytask.terms import WordSpan
 
@@ -24,6 +25,7 @@ class Query:
 
     Attributes:
         record: the record's place in its window.
+        options: the record's own options, by task that has to choose among them.
     """
 
     record: int
@@ -31,6 +33,7 @@ class Query:
     pair: str | None
     words: list[WordSpan]
     tasks: tuple[str, ...]
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
 
 def queries_of(index: int, record: Record, tasks: Mapping[str, Task], chosen: Sequence[str], place: str) -> list[Query]:
@@ -41,9 +44,15 @@ def queries_of(index: int, record: Record, tasks: Mapping[str, Task], chosen: Se
     record = _read(record, place)
     found: dict[tuple[str, str | None], list[str]] = {}
     given: dict[tuple[str, str | None], list[WordSpan]] = {}
+    options: dict[str, tuple[str, ...]] = {}
     spelled = _spelled(record, tasks, place)
     for name in chosen:
         task = tasks[name]
+        if task.options_column is not None:
+            own = _options(record, task, place)
+            if own is None:
+                continue
+            options[name] = own
         inputs = task.options.inputs
         texts = _texts(spelled, inputs.first, inputs.second, place)
         if texts is not None:
@@ -59,7 +68,14 @@ def queries_of(index: int, record: Record, tasks: Mapping[str, Task], chosen: Se
         held = f"; found: {', '.join(list(record)[:20])}" if isinstance(record, Mapping) else ""
         raise DataError(f"{place}: holds no text for any of the tasks; accepted: {', '.join(wanted)}{held}")
     return [
-        Query(index, text, pair, _words(record, text, names, tasks, given.get((text, pair)), place), tuple(names))
+        Query(
+            index,
+            text,
+            pair,
+            _words(record, text, names, tasks, given.get((text, pair)), place),
+            tuple(names),
+            {name: options[name] for name in names if name in options},
+        )
         for (text, pair), names in found.items()
     ]
 
@@ -100,7 +116,18 @@ def shown(record: Record, queries: Sequence[Query]) -> str | tuple[str, str]:
 
 def _columns(task: Task) -> tuple[str, ...]:
     inputs = task.options.inputs
-    return (inputs.first,) if inputs.second is None else (inputs.first, inputs.second)
+    return tuple(name for name in (inputs.first, inputs.second, task.options_column) if name is not None)
+
+
+def _options(record: Record, task: Task, place: str) -> tuple[str, ...] | None:
+    """Return a row's own options for a task that chooses among them; None where the record has none."""
+    column = task.options_column
+    if column is None or not isinstance(record, Mapping) or record.get(column) is None:
+        return None
+    try:
+        return options_in(record, column)
+    except ValueError as error:
+        raise DataError(f"{place}: {error}") from None
 
 
 def _words(

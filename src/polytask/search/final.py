@@ -78,7 +78,7 @@ def _answers(folder: Path, config: Config, splits: Mapping[str, Split]) -> tuple
             began = time.monotonic()
             answers = scorer.answers(model.engine, sources)
             seconds += time.monotonic() - began
-            lines |= {name: list(prediction_lines(one)) for name, one in answers.items()}
+            lines |= {name: list(prediction_lines(model.tasks[name], one)) for name, one in answers.items()}
     return lines, seconds
 
 

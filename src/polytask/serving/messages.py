@@ -58,7 +58,8 @@ class PredictResponse(BaseModel):
 
     predictions: list[dict[str, Any]] = Field(
         description="for each text an object by task: {label, probabilities} for a class, {labels, probabilities} for "
-        "several labels, {level, probabilities} and {expected} for a level of a scale (of numbers), {value} for a "
+        "several labels, {label, options, probabilities} for one of a row's own options, "
+        "{level, probabilities} and {expected} for a level of a scale (of numbers), {value} for a "
         "number, {vector} for an embedding, a list of {label, start, end, text, score} for entities and tags; start "
         "and end count Unicode code points"
     )
@@ -72,6 +73,9 @@ class TaskDescription(BaseModel):
     type: str
     inputs: list[str] = Field(description="the column, or the two columns of a pair, that a row object may use")
     labels: list[str] = Field(description="its labels; none for a number")
+    options: str | None = Field(
+        default=None, description="the column of a row object that holds the options to choose among, a list of texts"
+    )
     range: tuple[float, float] | None = Field(
         description="the least and the greatest number of the training rows; null where it is not known, and for labels"
     )
@@ -104,8 +108,9 @@ class TasksResponse(BaseModel):
     max_tokens: int = Field(description="tokens of a text that the model reads")
     max_texts: int = Field(description="texts of a request")
     max_characters: int = Field(description="characters of a text")
-    examples: list[str | tuple[str, str]] = Field(
-        description="texts to try, which the model can read; none of them is from its training rows"
+    examples: list[str | tuple[str, str] | Row] = Field(
+        description="texts (pairs, rows with options) to try, which the model can read; none of them is from its "
+        "training rows"
     )
 
 

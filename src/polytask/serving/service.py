@@ -64,7 +64,7 @@ class Service:
         """A request that this model can answer, and its answer, for the OpenAPI document; the answer warms it up."""
         first = self._examples[0]
         answers = list(self._model.answers([first], None, long=self.options.long))
-        return {"texts": [first if isinstance(first, str) else list(first)]}, _content(answers)
+        return {"texts": [list(first) if isinstance(first, tuple) else first]}, _content(answers)
 
     @functools.cached_property
     def _examples(self) -> list[Example]:
@@ -76,7 +76,7 @@ class Service:
         state = self._examples[0]
         reading = {name: task for name, task in self._model.tasks.items() if _reads(task, state)}
         asked = {name: found[0] for name, task in reading.items() if (found := _questions(name, task))}
-        return {"state": state if isinstance(state, str) else list(state), "questions": asked} if asked else None
+        return {"state": list(state) if isinstance(state, tuple) else state, "questions": asked} if asked else None
 
     async def predict(self, request: Request) -> Response:
         """Answer texts for all tasks in one pass; the predictions are in the order of the texts."""
@@ -142,7 +142,7 @@ class Service:
     @functools.cached_property
     def _description(self) -> dict[str, Any]:
         about, most = self._model.about, self.options.max_characters
-        fitting = [one for one in self._examples if max(map(len, [one] if isinstance(one, str) else one)) <= most]
+        fitting = [one for one in self._examples if _characters(one) <= most]
         return TasksResponse(
             model=ModelDescription(name=self.options.name or "", encoder=encoder_of(about)),
             tasks=[_described(name, task, about) for name, task in self._model.tasks.items()],
@@ -191,7 +191,8 @@ class Service:
 
         The model would refuse such a text as well, and all others that run with it.
         """
-        single = any(self._model.tasks[name].options.inputs.second is None for name in tasks)
+        chosen = [self._model.tasks[name] for name in tasks]
+        single = any(task.options.inputs.second is None and task.options_column is None for task in chosen)
         for index, record in enumerate(texts):
             if single and isinstance(record, str):
                 continue
@@ -260,6 +261,7 @@ def _described(name: str, task: Task, about: Mapping[str, Any]) -> TaskDescripti
         type=task.type_name,
         inputs=[column for column in (task.options.inputs.first, task.options.inputs.second) if column],
         labels=list(task.labels),
+        options=task.options_column,
         range=range_of(about, name) if task.typical_range is not None else None,
         answer_range=task.answer_range,
         typical_range=task.typical_range,
@@ -277,7 +279,14 @@ def _questions(name: str, task: Task) -> list[dict[str, Any]]:
 
 
 def _reads(task: Task, state: Example) -> bool:
-    return (task.options.inputs.second is None) == isinstance(state, str)
+    return task.options_column is None and (task.options.inputs.second is None) == isinstance(state, str)
+
+
+def _characters(example: Example) -> int:
+    """Return the length of an example's longest text, or of a whole row."""
+    if isinstance(example, dict):
+        return sum(len(cell) if isinstance(cell, str) else sum(map(len, cell)) + len(cell) for cell in example.values())
+    return max(map(len, [example] if isinstance(example, str) else example))
 
 
 def _content(answers: Sequence[TextPrediction]) -> dict[str, Any]:

@@ -18,7 +18,8 @@ def label_differences(first: Task, second: Task) -> list[str]:
         if set(first.labels) == set(second.labels):
             orders = (f"{task.name!r} has {', '.join(task.labels)}" for task in (first, second))
             differences.append(f"the order of their labels differs: {' and '.join(orders)}")
-    if first.gives_vectors and second.gives_vectors and first.head.size != second.head.size:
+    both = (first.gives_vectors and second.gives_vectors) or (first.options_column and second.options_column)
+    if both and first.head.size != second.head.size:
         sizes = f"{first.head.size} and {second.head.size}"
         differences.append(f"their vectors have {sizes} numbers (a task's own `size` is set in its options)")
     return differences

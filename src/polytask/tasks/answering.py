@@ -73,6 +73,24 @@ class Answering(ABC):
         raise ValueError("its labels are no texts; train it with `type: matching`")
 
     @property
+    def options_column(self) -> str | None:
+        """The column of the texts among which a row's answer is, where each row has its own; None where none has."""
+        return None
+
+    def with_options(self, texts: Sequence[str]) -> Answering:
+        """Return what answers a row that has these options."""
+        raise AssertionError(texts)
+
+    def told(self, label: Label, beside: Sequence[str]) -> Label:
+        """Return a label of a comparison as a person reads it.
+
+        Args:
+            beside: the other texts of its row.
+        """
+        del beside
+        return label
+
+    @property
     def gives_vectors(self) -> bool:
         """Whether an answer is a vector to compare texts by, and no label."""
         return False

@@ -6,6 +6,7 @@ how many passes made their vectors, does not matter.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,19 @@ if TYPE_CHECKING:
 ANCHOR, OTHER = 0, 1
 # Whole numbers up to this one are float32 numbers; greater ones are written in two parts.
 _HALF = 2**24
+
+
+def text_identity(text: str | None) -> int:
+    """Return 48 bits that are the same for the same text."""
+    given = (text or "").strip().encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(given, digest_size=6).digest())
+
+
+def direction_loss(outputs: Tensor, teacher: Tensor) -> Tensor:
+    """Return for each text how far its vector's direction is from the teacher's: 1 - cosine."""
+    import torch
+
+    return 1.0 - torch.nn.functional.cosine_similarity(outputs, teacher, dim=-1)
 
 
 def as_targets(row: int, part: int, score: float, text: int) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -15,7 +14,17 @@ from polytask.tasks import nearest
 from polytask.tasks.answering import Comparison
 from polytask.tasks.arrays import Floats, Outputs, rounded
 from polytask.tasks.cells import brief
-from polytask.tasks.contrast import ANCHOR, OTHER, Texts, as_targets, cosent_loss, in_batch_loss, of_sizes
+from polytask.tasks.contrast import (
+    ANCHOR,
+    OTHER,
+    Texts,
+    as_targets,
+    cosent_loss,
+    direction_loss,
+    in_batch_loss,
+    of_sizes,
+    text_identity,
+)
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import says_nothing
 from polytask.tasks.reader import Row
@@ -127,13 +136,15 @@ class Embedding(Task):
             if len(others) > 1:
                 found = f"found {_negative(options)!r} beside {options.score!r}"
                 raise ValueError(f"{found}; a row with a score is a pair: leave one out")
-        return [float(stats.present), float(ANCHOR), score, float(_identity(row.get(options.text)))]
+        return [float(stats.present), float(ANCHOR), score, float(text_identity(row.get(options.text)))]
 
     @classmethod
     def companions(cls, options: EmbeddingOptions, row: Row, label: Label) -> list[tuple[str, Label]]:
         assert isinstance(label, list)
         number, _, score, _ = label
-        return [(text, [number, float(part), score, float(_identity(text))]) for text, part in _others(options, row)]
+        return [
+            (text, [number, float(part), score, float(text_identity(text))]) for text, part in _others(options, row)
+        ]
 
     @classmethod
     def fit(cls, name: str, options: EmbeddingOptions, stats: LabelStats) -> Embedding:
@@ -195,9 +206,7 @@ class Embedding(Task):
 
     def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
         """Return how far the vectors' directions are from the teacher's (1 - cosine), as a mean over a row's texts."""
-        import torch
-
-        far = 1.0 - torch.nn.functional.cosine_similarity(outputs, teacher_logits, dim=-1)
+        far = direction_loss(outputs, teacher_logits)
         rows = Texts.of(targets).rows
         _, place, count = rows.unique(return_inverse=True, return_counts=True)
         return (far / count[place]).sum()
@@ -267,12 +276,6 @@ def _others(options: EmbeddingOptions, row: Row) -> list[tuple[str, int]]:
 
 def _negative(options: EmbeddingOptions) -> str:
     return "negative" if options.negative is None else options.negative
-
-
-def _identity(text: Any) -> int:  # noqa: ANN401
-    """Return 48 bits that are the same for the same text."""
-    given = str(text or "").strip().encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(given, digest_size=6).digest())
 
 
 def _paired(rows: NDArray[np.int64], parts: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from polytask.errors import nearest
 from polytask.tasks.answering import Answering
@@ -15,11 +15,13 @@ from polytask.tasks.arrays import Floats, Outputs
 from polytask.tasks.cells import brief
 from polytask.tasks.choice import balanced_weights, cross_entropy, known_denominator
 from polytask.tasks.classification import Classification, ClassificationOptions
+from polytask.tasks.contrast import direction_loss
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import label_text, require_whole
+from polytask.tasks.multiple_choice import MultipleChoice
 from polytask.tasks.reader import Row
 from polytask.tasks.soft import shares_in
-from polytask.tasks.task import ON_DEV
+from polytask.tasks.task import ON_DEV, Task
 from polytask.terms import HeadSpec, Label
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 # The target of a label's own text: this number less the label's place. -100 is a text whose label nobody knows.
 LABEL_TEXT = -1000
+# What has no meaning where each row has its own options.
+_OF_LABELS = ("labels", "class_weights", "label_smoothing", "positive", "calibrate", "loss")
 # Labels that a note names.
 MOST_TOLD = 10
 
@@ -40,6 +44,9 @@ class MatchingOptions(ClassificationOptions):
     )
     size: int | None = Field(
         default=None, ge=2, description="numbers of the vectors that are compared; by default the encoder's own"
+    )
+    options: str | None = Field(
+        default=None, description="column of the options of each row, a list of texts, where every row has its own"
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout of the vectors while they train")
 
@@ -56,6 +63,23 @@ class MatchingOptions(ClassificationOptions):
     @classmethod
     def _labels_are_read_as_in_the_rows(cls, value: Any) -> Any:  # noqa: ANN401
         return described(value) if isinstance(value, Mapping) else value
+
+    @model_validator(mode="after")
+    def _rows_with_options_have_no_other_labels(self) -> Self:
+        if self.options is None:
+            return self
+        beside = [name for name in _OF_LABELS if getattr(self, name)]
+        if beside:
+            raise ValueError(
+                f"found options and {' and '.join(beside)}, which is about labels that all rows have; leave one out"
+            )
+        if self.options in (self.label, self.inputs.first, self.inputs.second):
+            raise ValueError(f"options: found {self.options!r}, the column of the label or of a text; name another one")
+        asked = {self.metric, *((self.gate and self.gate.score) or ())} - {None, "accuracy"}
+        wrong = sorted(name for name in asked if name in self.metrics)
+        if wrong:
+            raise ValueError(f"found the metric {wrong[0]}; accepted where rows have options: accuracy")
+        return self
 
 
 @dataclass(frozen=True)
@@ -75,11 +99,22 @@ class Matching(Classification):
     width: int = 0
 
     type_name = "matching"
-    also_called = ("zero-shot-classification", "zero-shot", "described-labels", "label-matching", "open-vocabulary")
+    also_called = (
+        "multiple-choice",
+        "zero-shot-classification",
+        "zero-shot",
+        "described-labels",
+        "label-matching",
+        "open-vocabulary",
+    )
     Options = MatchingOptions
     activation = "identity"
     problem_type = None
     head_type = "matching"
+
+    @classmethod
+    def for_options(cls, options: MatchingOptions) -> type[Task]:
+        return cls if options.options is None else MultipleChoice
 
     @classmethod
     def read(cls, options: ClassificationOptions, row: Row, stats: LabelStats) -> Label:
@@ -179,10 +214,8 @@ class Matching(Classification):
 
     def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
         """Return how far the texts' vectors are from the teacher's: 1 - cosine."""
-        import torch
-
         known = targets >= 0
-        far = 1.0 - torch.nn.functional.cosine_similarity(outputs[known], teacher_logits[known], dim=-1)
+        far = direction_loss(outputs[known], teacher_logits[known])
         weights = self.weights()
         return (far if weights is None else far * outputs.new_tensor(weights)[targets[known]]).sum()
 

@@ -29,6 +29,9 @@ class Objective(ABC):
     # Whether a row's loss depends on the other rows of its step, whichever pieces and processes these are dealt to.
     joins_rows: ClassVar[bool] = False
 
+    # Numbers of a row's targets in a batch, where those that `encode` returns are fewer: zeros stand behind them.
+    target_width: ClassVar[int] = 0
+
     name: str
     options: Any
     # Whether labels of the training rows are distributions: `encode` then returns a probability for each label.

@@ -21,6 +21,8 @@ class LabelReader(ABC):
     Options: ClassVar[type[TaskOptions]]
     # Arrow type of a cell, by name: "string", "list<string>", "double".
     label_type: ClassVar[GoldType]
+    # Whether companions stand in many rows, as options do: those of dev are then no leak where training rows have them.
+    companions_recur: ClassVar[bool] = False
     # What to know of rows without a label, beyond that they are masked.
     missing_hint: ClassVar[str] = ""
 

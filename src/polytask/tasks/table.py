@@ -9,10 +9,15 @@ from typing import Any
 
 from polytask.registry import Table, set_tag
 from polytask.tasks.task import Task
+from polytask.tasks.task_options import TaskOptions
 
 
 class TaskTable(Table[type[Task]]):
     """Task types by name."""
+
+    def of(self, options: TaskOptions) -> type[Task]:
+        """Return the class of a task with such options."""
+        return self[options.type].for_options(options)
 
     def code_of(self, name: str) -> str:
         """Return a hash of the files that hold the code of a user's type, by which its rows are read; "" for others."""

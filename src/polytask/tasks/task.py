@@ -40,6 +40,12 @@ class Task(LabelReader, Objective, Answering):
     # The type's own row of the table of heads; by default that of its level.
     head_type: ClassVar[str | None] = None
 
+    @classmethod
+    def for_options(cls, options: Any) -> type[Task]:  # noqa: ANN401
+        """Return the class of a task with such options; a type may have several."""
+        del options
+        return cls
+
     @property
     def answers(self) -> bool:
         """Whether there is anything to answer once the model is trained; what only trains is not kept in the model."""
@@ -100,15 +106,16 @@ class Task(LabelReader, Objective, Answering):
         Raises ValueError or TypeError where the values are none that a training can have learned.
         """
         learned = {**data["fitted"], **data.get("tuned", {})}
-        kinds = get_type_hints(cls)
+        options = cls.Options.model_validate({key: value for key, value in data["options"].items() if key != "data"})
+        kind = cls.for_options(options)
+        kinds = get_type_hints(kind)
         given = {
             key: TypeAdapter(kinds[key], config=_AS_WRITTEN).validate_python(
                 tuple(value) if isinstance(value, list) else value
             )
             for key, value in learned.items()
         }
-        options = {key: value for key, value in data["options"].items() if key != "data"}
-        task = cls(name, cls.Options.model_validate(options), **given)  # type: ignore[call-arg]
+        task = kind(name, options, **given)  # type: ignore[call-arg]
         task.require_sound(given)
         return task
 

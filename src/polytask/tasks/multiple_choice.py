@@ -1,0 +1,265 @@
+"""One of the options that come with each row: those of a question, of a gap, of a menu."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from polytask.errors import nearest
+from polytask.tasks.answering import Answering, Comparison
+from polytask.tasks.arrays import Outputs, rounded, softmax
+from polytask.tasks.cells import brief, listed
+from polytask.tasks.contrast import direction_loss, text_identity
+from polytask.tasks.label_stats import LabelStats
+from polytask.tasks.labels import label_text, require_whole, says_nothing
+from polytask.tasks.reader import Row
+from polytask.tasks.task import Task
+from polytask.terms import HeadSpec, Label, WordSpan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# A row with more of them is a search; targets have this much room.
+MOST_OPTIONS = 64
+# An identity is written in two whole numbers of 32 bits.
+_HALF = 2**24
+
+
+@dataclass(frozen=True)
+class MultipleChoice(Task):
+    """The option of a row whose vector is closest to the text's: `type: matching` with `options`.
+
+    Text and options pass the encoder each by itself, as rows. The label of a text is the place of the right option,
+    from 1, and the identities of its options; that of an option is 0 and its own identity.
+    """
+
+    name: str
+    options: Any  # those of `matching`, whose file imports this one
+    width: int = 0
+
+    type_name = "matching"
+    label_type = "list<double>"
+    target_type = "list<int>"
+    activation = "identity"
+    head_type = "matching"
+    companions_recur = True
+    target_width = 1 + 2 * MOST_OPTIONS
+
+    @classmethod
+    def columns(cls, options: Any) -> tuple[str, ...]:  # noqa: ANN401
+        assert options.options is not None
+        return options.options, options.label
+
+    @classmethod
+    def read(cls, options: Any, row: Row, stats: LabelStats) -> Label:  # noqa: ANN401
+        del stats
+        assert options.options is not None
+        cell = row.get(options.label)
+        if says_nothing(cell, options):
+            return None
+        texts = options_in(row, options.options)
+        if isinstance(cell, Mapping | list):
+            raise ValueError(f"found the label {brief(cell)}; it is the text of one of the row's options")
+        label = label_text(cell)
+        if label not in texts:
+            raise ValueError(
+                f"found the label {brief(label)}, which is none of the row's options; a label is the text of an "
+                f"option, not its number or letter; {nearest(label, texts)}"
+            )
+        return [float(texts.index(label) + 1), *(float(text_identity(text)) for text in texts)]
+
+    @classmethod
+    def companions(cls, options: Any, row: Row, label: Label) -> list[tuple[str, Label]]:  # noqa: ANN401
+        assert options.options is not None
+        assert isinstance(label, list)
+        texts = options_in(row, options.options)
+        return [(text, [0.0, identity]) for text, identity in zip(texts, label[1:], strict=True)]  # type: ignore[list-item]
+
+    @classmethod
+    def fit(cls, name: str, options: Any, stats: LabelStats) -> MultipleChoice:  # noqa: ANN401
+        if not stats.present:
+            raise ValueError("the training rows hold no label at all")
+        return cls(name, options)
+
+    def on_encoder(self, width: int) -> MultipleChoice:
+        return replace(self, width=self.options.size or width)
+
+    @property
+    def own_metrics(self) -> tuple[str, ...]:
+        return ("accuracy",)
+
+    @property
+    def head(self) -> HeadSpec:
+        size = self.width or self.options.size
+        assert size, "the size of a vector is known once the encoder is (`on_encoder`)"
+        return HeadSpec("row", size, self.options.pooling, self.options.dropout)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return ()
+
+    def with_labels(self, labels: Mapping[Any, Any] | list[Any]) -> NoReturn:
+        del labels
+        raise ValueError(f"its options come with each row, in the column {self.options.options!r}")
+
+    @property
+    def options_column(self) -> str | None:
+        return self.options.options
+
+    def with_options(self, texts: Sequence[str]) -> RowChoice:
+        return RowChoice(tuple(texts))
+
+    @property
+    def example(self) -> dict[str, Any]:
+        return RowChoice(("a", "b")).format_prediction(np.zeros(2, np.float32), "", (), ())
+
+    def only_label(self, stats: LabelStats) -> str | None:
+        del stats
+        return None
+
+    def encode(self, label: Label) -> list[int]:
+        assert isinstance(label, list)
+        right, *identities = (int(number) for number in label)  # type: ignore[arg-type]
+        return [right, *(half for number in identities for half in divmod(number, _HALF))]
+
+    def logits(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits of each text's options, -inf behind the last, and the place of the right one.
+
+        Args:
+            outputs, targets: of texts and options in any order; an option that several texts have may be there once.
+        """
+        import torch
+
+        identities = targets[:, 1::2] * _HALF + targets[:, 2::2]
+        is_text = targets[:, 0] > 0
+        wanted, told = identities[is_text], identities[~is_text][:, 0]
+        order = torch.argsort(told)
+        place = order[torch.searchsorted(told[order], wanted).clamp(max=max(len(told) - 1, 0))] if len(told) else wanted
+        products = outputs[is_text] @ outputs[~is_text].T
+        logits = products.gather(1, place) if len(told) else products.new_zeros(wanted.shape)
+        return logits.masked_fill(wanted == 0, float("-inf")), targets[is_text, 0] - 1
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        import torch
+
+        logits, right = self.logits(outputs, targets)
+        if not len(right):
+            return outputs.sum() * 0.0
+        return torch.nn.functional.cross_entropy(logits, right, reduction="sum")
+
+    def loss_denominator(self, targets: Tensor) -> float:
+        """Return the number of rows; each has several texts."""
+        return float((targets[:, 0] > 0).sum())
+
+    def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
+        """Return how far the vectors of texts are from the teacher's: 1 - cosine."""
+        texts = targets[:, 0] > 0
+        return direction_loss(outputs[texts], teacher_logits[texts]).sum()
+
+    def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """What the right options lack of probability 1."""
+        sums, counts = outputs.new_zeros(outputs.shape[-1]), outputs.new_zeros(outputs.shape[-1])
+        logits, right = self.logits(outputs, targets)
+        if len(right):
+            sums[0] = (1 - logits.softmax(-1).gather(1, right.unsqueeze(1))).sum()
+            counts[0] = float(len(right))
+        return sums, counts
+
+    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
+        """Return the vectors, which `compared` turns into choices."""
+        del words
+        return [list(line) for line in outputs.astype(np.float64).tolist()]
+
+    def format_prediction(
+        self, outputs: Outputs, text: str, words: Sequence[WordSpan], has_token: Sequence[int]
+    ) -> NoReturn:
+        del outputs, text, words, has_token
+        raise AssertionError("a row is answered by `with_options`")
+
+    def compared(self, labels: Sequence[Label], predictions: Sequence[Label]) -> Comparison:
+        """Compare each text with its options, which follow it: the places of the right one and of the chosen one."""
+        places = [place for place, label in enumerate(labels) if isinstance(label, list) and label[0]]
+        right: list[Label] = []
+        chosen: list[Label] = []
+        for place in places:
+            label = labels[place]
+            assert isinstance(label, list)
+            behind = slice(place + 1, place + len(label))
+            products = np.array(predictions[behind], dtype=np.float64) @ np.array(predictions[place], dtype=np.float64)
+            right.append(str(int(label[0])))  # type: ignore[arg-type]
+            chosen.append(str(int(products.argmax()) + 1))
+        return Comparison(places, right, chosen)
+
+    def told(self, label: Label, beside: Sequence[str]) -> Label:
+        return beside[int(label) - 1] if isinstance(label, str) else label
+
+    def baseline(self, labels: Sequence[Label]) -> list[Label]:
+        """Return what chooses an option by its hash: no order of the options and no text is better than chance."""
+        return [[1.0 if label[0] else float(label[1])] for label in labels if isinstance(label, list)]  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class RowChoice(Answering):
+    """Answers a row that has these options."""
+
+    texts: tuple[str, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.texts
+
+    @property
+    def label_texts(self) -> tuple[str, ...]:
+        return self.texts
+
+    def against(self, outputs: Outputs, labels: Outputs) -> Outputs:
+        return outputs @ labels.T
+
+    def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
+        del words
+        return [self.texts[place] for place in outputs.argmax(-1).tolist()]
+
+    def format_prediction(
+        self, outputs: Outputs, text: str, words: Sequence[WordSpan], has_token: Sequence[int]
+    ) -> dict[str, Any]:
+        del text, words, has_token
+        return {
+            "label": self.texts[int(outputs.argmax())],
+            "options": list(self.texts),
+            "probabilities": [rounded(value) for value in softmax(outputs).tolist()],
+        }
+
+    def baseline(self, labels: Sequence[Label]) -> list[Label]:
+        return [self.texts[0] for _ in labels]
+
+
+def options_in(row: Mapping[str, Any], column: str) -> tuple[str, ...]:
+    """Return the texts of a row's options, as labels are spelled.
+
+    Raises ValueError where they are no list of two or more texts that differ.
+    """
+    cell = row.get(column)
+    items = listed(cell) if isinstance(cell, str) else cell
+    if not isinstance(items, list | tuple):
+        raise ValueError(
+            f'{column!r} holds {brief(cell)}; a list of the row\'s options is expected, such as ["a", "b"]'
+        )
+    if not 2 <= len(items) <= MOST_OPTIONS:
+        raise ValueError(f"{column!r} holds {_counted(items)}; a choice is among 2 to {MOST_OPTIONS} options")
+    found: dict[str, str] = {}
+    for number, item in enumerate(items, start=1):
+        text = label_text(item) if isinstance(item, str | int | float) else ""
+        if not text:
+            raise ValueError(f"{column!r}: option {number} is {brief(item)}; a text is expected")
+        require_whole(text)
+        other = found.setdefault(text.casefold(), text)
+        if len(found) < number:
+            raise ValueError(f"{column!r} holds the option {brief(text)} twice (as {brief(other)}); options differ")
+    return tuple(found.values())
+
+
+def _counted(items: Sequence[Any]) -> str:
+    return f"one option only, {brief(items[0])}" if len(items) == 1 else f"{len(items) or 'no'} options"
