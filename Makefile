@@ -28,7 +28,7 @@ test-all: setup
 
 # Those of Ray, Spark and Beam that are installed: $(PIP) 'polytask[ray]'; Spark needs Java, Beam an older pyarrow.
 engines: setup
-	$(BIN)/python -m pytest -m engines -rs tests/batch tests/runs
+	$(BIN)/python -m pytest -m engines -rs tests/batch tests/ray_cluster
 
 check: setup
 	$(BIN)/ruff check .

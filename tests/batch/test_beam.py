@@ -18,8 +18,9 @@ def test_answers_stay_with_the_keys_of_their_rows() -> None:
     from polytask.batch.engines.beam import PolytaskModelHandler
 
     texts = [None if at == 11 else f"text {'x' * at}" for at in range(40)]
-    expected = list(stand_in.Predictor("model", errors="column").answer_rows([{"text": text} for text in texts]))
-    rows: list[Any] = [text if at == 3 else {"text": text, "n": at} for at, text in enumerate(texts)]
+    given = [{"text": text, "n": at} for at, text in enumerate(texts)]
+    expected = list(stand_in.Predictor("model", errors="column").answer_rows(given))
+    rows: list[Any] = [texts[3] if at == 3 else row for at, row in enumerate(given)]
 
     def check(found: list[Any]) -> None:
         by_key = dict(found)
@@ -29,8 +30,8 @@ def test_answers_stay_with_the_keys_of_their_rows() -> None:
 
     handler = PolytaskModelHandler(stand_in.Predictor("model", errors="column"), batch_size=7)
     with beam.Pipeline(runner="DirectRunner") as pipeline:
-        given = pipeline | beam.Create(list(enumerate(rows)))
-        assert_that(given | RunInference(KeyedModelHandler(handler)), check)
+        keyed = pipeline | beam.Create(list(enumerate(rows)))
+        assert_that(keyed | RunInference(KeyedModelHandler(handler)), check)
 
 
 def test_arguments_of_which_there_are_none_are_refused() -> None:

@@ -24,8 +24,13 @@ def spark() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
         patch.setenv("PYSPARK_PYTHON", sys.executable)
-        quiet = {"spark.ui.enabled": "false", "spark.driver.memory": "512m", "spark.driver.host": "127.0.0.1",
-                 "spark.driver.bindAddress": "127.0.0.1", "spark.sql.execution.arrow.maxRecordsPerBatch": "7"}  # fmt: skip
+        quiet = {
+            "spark.ui.enabled": "false",
+            "spark.driver.memory": "512m",
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.sql.execution.arrow.maxRecordsPerBatch": "7",
+        }
         builder = sql.SparkSession.builder.master("local[2]")
         for name, value in quiet.items():
             builder = builder.config(name, value)
@@ -39,11 +44,11 @@ def test_rows_keep_their_ids_and_types_beside_the_answers(spark: Any) -> None:
     rows = [(at, None if at % 2 else 2**60 + at, text, [at]) for at, text in enumerate(texts)]
     frame = spark.createDataFrame(rows, "id int, big long, text string, list array<int>").repartition(3)
     answered = predict_frame(frame, stand_in.Predictor("model", errors="column"))
-    found = sorted((row.asDict() for row in answered.collect()), key=lambda row: row["id"])
+    found = sorted((row.asDict(recursive=True) for row in answered.collect()), key=lambda row: row["id"])
     assert [(row["id"], row["big"], row["text"], row["list"]) for row in found] == rows
     assert answered.schema.fields[:4] == frame.schema.fields
-    table = pa.table({"text": texts})
-    expected = stand_in.Predictor("model", errors="column")(table).to_pylist()
+    columns = dict(zip(("id", "big", "text", "list"), map(list, zip(*rows, strict=True)), strict=True))
+    expected = stand_in.Predictor("model", errors="column")(pa.table(columns)).to_pylist()
     for row, right in zip(found, expected, strict=True):
         assert {name: row[name] for name in right} == right
     assert [row["id"] for row in found if row["error"] is not None] == [11]

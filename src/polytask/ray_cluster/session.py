@@ -58,8 +58,8 @@ def _connect(ray: Any, output: bool) -> None:  # noqa: ANN401
         except Exception as error:  # noqa: BLE001 - Ray names no class for it
             raise ConfigError(
                 f"{_ADDRESS}: found {address!r}, where no cluster of Ray lets this process in ({_first_line(error)}); "
-                "start one with `ray start --head`, unset it to use this machine alone, or, where the cluster asks for a "
-                "token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
+                "start one with `ray start --head`, unset it to use this machine alone, or, where the cluster asks for "
+                "a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
             ) from None
         return
     for left in reversed(range(_STARTS)):

@@ -27,8 +27,8 @@ class PolytaskModelHandler(_base.ModelHandler):
     a pipeline has no order, so that is how answers find their rows elsewhere.
 
     Args:
-        predictor: every worker needs polytask, and the model at its path. What it keeps is not looked at: the result holds
-            the whole row. With errors="raise" a row without a text fails its bundle, which Beam repeats; with
+        predictor: every worker needs polytask, and the model at its path. What it keeps does not matter: the result
+            holds the whole row. With errors="raise" a row without a text fails its bundle, which Beam repeats; with
             "column" the others are answered.
         batch_size: rows that are answered together, at most.
     """

@@ -1,8 +1,8 @@
 """Answers beside the rows of a Spark DataFrame.
 
-It uses `mapInArrow`: columns keep their types (`mapInPandas` makes numbers of a column with nulls floats), nested answers stay
-lists, and a row and its id never part (`predict_batch_udf` is given NumPy arrays of single columns, and cannot tell a
-null from a text).
+It uses `mapInArrow`: columns keep their types (`mapInPandas` turns integers of a column with nulls into floats), nested
+answers stay lists, and a row and its id never part (`predict_batch_udf` is given the columns that are named, as NumPy
+arrays, and returns the answers alone).
 """
 
 from __future__ import annotations
