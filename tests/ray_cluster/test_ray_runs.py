@@ -1,11 +1,9 @@
-"""Runs on Ray itself: the model of `--processes`, and the comparison of local runs."""
+"""Runs on Ray itself: the comparison is that of local runs."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,8 +11,6 @@ from typing import Any
 
 import pytest
 import yaml
-
-from polytask.errors import Interrupted, TrainingError, UserError
 
 pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")]
 ray: Any = pytest.importorskip("ray", reason="needs pip install 'polytask[ray]'")
@@ -35,29 +31,6 @@ def config(tmp_path: Path, job: Callable[..., dict[str, Any]]) -> Path:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(job(max_steps=4)))
     return path
-
-
-def train(config: Path, out: Path, **options: Any) -> Any:
-    from polytask.ray_training import train_on_ray
-
-    return train_on_ray(config, out, 2, **{"resume": False, "overrides": (), "extensions": (), **options})
-
-
-def test_two_workers_train_the_model_of_one_process_and_a_mistake_is_told_as_one(
-    cluster: None, config: Path, tmp_path: Path
-) -> None:
-    import polytask
-
-    run = train(config, tmp_path / "out")
-    alone = polytask.train(config, tmp_path / "alone")
-    assert json.loads((tmp_path / "out" / "scores.json").read_text())["test"].keys() == run.scores["test"].keys()
-    for task, scores in alone.scores["test"].items():
-        assert run.scores["test"][task] == pytest.approx(scores, abs=1e-3, nan_ok=True)
-    with pytest.raises(UserError, match="out: .*holds a run|--resume") as told:
-        train(config, tmp_path / "out")
-    assert "Traceback" not in str(told.value)
-    with pytest.raises(UserError, match="fewer than the 2 processes"):
-        train(config, tmp_path / "few", overrides=["train.batch_size=1"])
 
 
 def test_runs_of_a_comparison_train_on_the_cluster_and_what_fails_says_where(
@@ -104,31 +77,3 @@ def test_commands_on_the_cluster_end_by_signal_by_failure_and_with_their_actor(c
     killed = start("import os, signal; os.kill(os.getppid(), signal.SIGKILL)", "c.log")
     assert code(killed) == 1
     assert "error: the worker of Ray that ran this has ended" in (tmp_path / "c.log").read_text()
-
-
-def test_ctrl_c_ends_a_training_and_it_goes_on_from_a_checkpoint(cluster: None, config: Path, tmp_path: Path) -> None:
-    def interrupt() -> None:
-        while not (tmp_path / "out").exists():
-            time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(Interrupted, match="stopped without saving; go on with --resume"):
-        train(config, tmp_path / "out", overrides=["train.max_steps=100000", "train.epochs=10000"])
-    thread.join()
-
-
-def test_errors_of_ray_train_are_ours_where_they_can_be() -> None:
-    from polytask.ray_training import _told
-
-    class Failed(Exception):
-        worker_failures: dict[int, Any]
-
-    error, wrapped = Failed(), Exception()
-    wrapped._base_exc = TrainingError("loss is not finite")  # type: ignore[attr-defined]
-    error.worker_failures = {1: wrapped}
-    assert _told(error) is wrapped._base_exc  # type: ignore[attr-defined]
-    error.worker_failures = {1: OSError()}
-    assert str(_told(error)) == "worker 2 has ended (OSError); go on with --resume from the last checkpoint"
-    assert _told(other := ValueError()) is other

@@ -27,7 +27,6 @@ def test_every_command_names_the_extra_before_it_does_anything(
     out = tmp_path / "out"
     for arguments in (
         ("predict", tmp_path, tmp_path / "in", "--ray"),
-        ("train", config, "--ray", "2"),
         ("compare", config, "--ray"),
         ("auto", config, "--ray"),
         ("tune", config, "--search", "train.learning_rate=1e-5,1e-4", "--ray"),
@@ -36,7 +35,6 @@ def test_every_command_names_the_extra_before_it_does_anything(
         assert (code, shown) == (2, "")
         assert told == "error: --ray needs the package 'ray', which is not installed: pip install 'polytask[ray]'\n"
     assert not out.exists()
-    assert "give one of them" in call("train", config, "--ray", "2", "--processes", "2", "--out", out)[2]
 
 
 def test_shares_fit_the_machines() -> None:

@@ -29,20 +29,11 @@ def train(
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     processes: Annotated[int, typer.Option(min=1, help="Processes that train together.")] = 1,
-    ray: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            show_default=False,
-            help="Workers that train together on the Ray cluster at RAY_ADDRESS, or on a local one.",
-        ),
-    ] = None,
     extension: Extensions = None,
     every: EveryMetric = False,
 ) -> None:
     """Train one model for all tasks, evaluate it, and save it in OUT/model."""
-    if ray is not None and processes > 1:
-        raise UserError("--ray: found with --processes, which starts them on this machine; give one of them")
+    del extension
     if processes > 1 and "WORLD_SIZE" not in os.environ:
         from polytask.launch import launch
 
@@ -50,12 +41,7 @@ def train(
     from polytask.api import train as run_training
     from polytask.tables import console, show_scores, show_stages
 
-    if ray is None:
-        run = run_training(config, out, resume=resume, overrides=overrides or [])
-    else:
-        from polytask.ray_training import train_on_ray
-
-        run = train_on_ray(config, out, ray, resume=resume, overrides=overrides or [], extensions=extension or [])
+    run = run_training(config, out, resume=resume, overrides=overrides or [])
     if run.scores:
         show_stages(run.stages, console())
         show_scores(run.scores, run.baselines, console(), run.intervals, every=every)

@@ -98,7 +98,7 @@ class World:
 
 @contextmanager
 def join_world(device: torch.device) -> Generator[World]:
-    """Join the processes that torchrun, `--processes` or Ray Train started; alone when there are none."""
+    """Join the processes that torchrun or `--processes` started; alone when there are none."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World(0, 1)
@@ -106,9 +106,7 @@ def join_world(device: torch.device) -> Generator[World]:
     backend = "nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    started_here = not dist.is_initialized()  # Ray Train has done so
-    if started_here:
-        dist.init_process_group(backend)
+    dist.init_process_group(backend)
     try:
         yield World(dist.get_rank(), size)
     except RuntimeError as error:
@@ -119,5 +117,4 @@ def join_world(device: torch.device) -> Generator[World]:
             f"another process has ended, or cannot be reached ({told}); go on with --resume from the last checkpoint"
         ) from None
     finally:
-        if started_here:
-            dist.destroy_process_group()
+        dist.destroy_process_group()
