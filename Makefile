@@ -6,7 +6,7 @@ BIN := .venv/bin
 # A CPU build of torch where one is found first; the constraints pin what was tested.
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup quickstart test test-all check docs docs-catalogues bench soak release-check clean
+.PHONY: setup quickstart test test-all engines check docs docs-catalogues bench soak release-check clean
 
 setup: .venv/.ready
 
@@ -24,7 +24,11 @@ test: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-all: setup
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not soak'
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not soak and not engines'
+
+# Those of Ray, Spark and Beam that are installed: $(PIP) 'polytask[ray]'; Spark needs Java, Beam an older pyarrow.
+engines: setup
+	$(BIN)/python -m pytest -m engines -rs tests/batch tests/ray_cluster
 
 check: setup
 	$(BIN)/ruff check .

@@ -1,22 +1,22 @@
-"""Several runs at once: each a process with its part of the cores, stopped and saved together."""
+"""Several runs at once: each a process with its part of the cores, here or on a Ray cluster; they stop together."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Generic, TypeVar
+from typing import IO, Generic, Protocol, TypeVar
 
 from rich.console import Console
 
 from polytask.errors import Interrupted, TrainingError, UserError
 from polytask.launch import Lifeline, lifeline
+from polytask.ray_cluster.jobs import ray_starter
 from polytask.signals import SAVING, on_signals
 
 GO_ON = "the same command goes on from there"
@@ -38,13 +38,37 @@ class Job(Generic[Key]):
     log: Path
 
 
-class Crew(ABC, Generic[Key]):
-    """Runs jobs, so many at once, until there are none left; a subclass says which, and what becomes of them."""
+class Process(Protocol):
+    """A process that runs here or elsewhere."""
 
-    def __init__(self, jobs: int, console: Console) -> None:
-        self._jobs, self.console = jobs, console
-        self._running: dict[subprocess.Popen[bytes], Job[Key]] = {}
-        self._tied = Lifeline(None)
+    def poll(self) -> int | None:
+        """Return its exit code; None while it runs."""
+        ...
+
+    def send_signal(self, number: int, /) -> None:
+        """Send it a signal."""
+        ...
+
+
+class Starter(Protocol):
+    """What starts processes that end with this one."""
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str], output: IO[bytes], /) -> Process:
+        """Start a process whose stdout and stderr go to a file."""
+        ...
+
+
+class Crew(ABC, Generic[Key]):
+    """Runs jobs, so many at once, until there are none left; a subclass says which, and what becomes of them.
+
+    Args:
+        ray: whether they run on a Ray cluster.
+    """
+
+    def __init__(self, jobs: int, console: Console, *, ray: bool = False) -> None:
+        self._jobs, self.console, self._ray = jobs, console, ray
+        self._running: dict[Process, Job[Key]] = {}
+        self._starter: Starter = Lifeline(None)
         self._over = False  # no further job is to begin
         self._stopping = False
         self._failed: tuple[Job[Key], int] | None = None
@@ -59,7 +83,8 @@ class Crew(ABC, Generic[Key]):
 
     def work(self) -> None:
         """Run all jobs. Raises Interrupted after a requested stop, and what a job failed with."""
-        with on_signals(self._stop), on_signals(self._save, SAVING), lifeline() as self._tied:
+        starter = ray_starter(self._jobs) if self._ray else lifeline()
+        with starter as self._starter, on_signals(self._stop), on_signals(self._save, SAVING):
             while self._running or not self._over:
                 self._fill()
                 self._collect()
@@ -80,7 +105,7 @@ class Crew(ABC, Generic[Key]):
             job.log.parent.mkdir(parents=True, exist_ok=True)
             command = [sys.executable, "-m", "polytask", *job.arguments]
             with job.log.open("ab") as log:
-                self._running[self._tied.start(command, {**os.environ, "OMP_NUM_THREADS": threads}, log)] = job
+                self._running[self._starter.start(command, {**os.environ, "OMP_NUM_THREADS": threads}, log)] = job
 
     def _collect(self) -> None:
         for process, job in list(self._running.items()):

@@ -70,6 +70,9 @@ EXTRAS = {
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
     **dict.fromkeys(("fastapi", "uvicorn", "prometheus_client"), "serve"),
     "optuna": "tune",
+    "ray": "ray",
+    "pyspark": "spark",
+    "apache_beam": "beam",
 }
 
 

@@ -11,12 +11,14 @@ import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from polytask.artifact.description import write_description
+from polytask.batch.predictor import BatchPredictor
 from polytask.data.tokens import Tokenization, TokenRow
 from polytask.predict.predictor import Model
 from polytask.tasks import Task
@@ -73,6 +75,21 @@ def model() -> Model:
     return Model(tasks(), cast(Tokenization, Tokens()), cast(Any, Engine(tasks())), {})
 
 
+class Predictor(BatchPredictor):
+    """Has this model, in whatever process."""
+
+    @cached_property
+    def loaded(self) -> Model:
+        return model()
+
+
+def replace_models() -> None:
+    """Have workers of this process load this model."""
+    from polytask.predict import load
+
+    load.load = lambda *_, **__: model()  # type: ignore[assignment]
+
+
 def describe(folder: Path, weights: str = "weights") -> Path:
     """Write what a model folder says of the model."""
     folder.mkdir()
@@ -87,9 +104,8 @@ def describe(folder: Path, weights: str = "weights") -> Path:
 def work() -> None:
     """Be a worker with this model."""
     from polytask.batch import process
-    from polytask.predict import load
 
-    load.load = lambda *_, **__: model()  # type: ignore[assignment]
+    replace_models()
     process.main()
 
 

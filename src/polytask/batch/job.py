@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -13,6 +13,7 @@ from typing import Any
 
 from polytask.artifact.description import read_description
 from polytask.batch.folder import AnswerFolder
+from polytask.batch.processes import WorkerProcesses
 from polytask.batch.reading import Input, find_inputs, preview
 from polytask.batch.shards import SHARD_ROWS, Shard, shards_of
 from polytask.batch.worker import ShardAnswers, WorkOptions, model_digest
@@ -25,6 +26,7 @@ from polytask.predict.load import require_precision
 from polytask.predict.predictor import chosen_tasks
 from polytask.predict.sink import WRITERS
 from polytask.progress import PartsBar
+from polytask.ray_cluster.session import ray_session, require_ray
 from polytask.signals import on_signals
 from polytask.version import __version__
 
@@ -43,6 +45,7 @@ class Job:
         written: how the files are written, such as {"separator": ";"}.
         workers: processes that answer.
         shard_rows: rows that are answered and written together.
+        ray: whether the workers are actors of a Ray cluster.
     """
 
     files: tuple[str, ...]
@@ -51,6 +54,7 @@ class Job:
     written: Mapping[str, str] = field(default_factory=dict[str, str])
     workers: int = 1
     shard_rows: int = SHARD_ROWS
+    ray: bool = False
 
 
 def predict_files(job: Job, say: Callable[[str], None]) -> None:
@@ -76,6 +80,8 @@ def predict_files(job: Job, say: Callable[[str], None]) -> None:
 
 def _prepared(job: Job) -> tuple[Job, list[Input]]:
     """Check all that can be known before a model is loaded."""
+    if job.ray:
+        require_ray()
     if "row" in job.work.columns.keep:
         raise ConfigError("keep: found 'row', and an answer has a value of its own under this name")
     WRITERS[job.work.form].require_packages()
@@ -151,17 +157,20 @@ def _unfinished(job: Job, inputs: list[Input], folder: AnswerFolder, say: Callab
 
 
 @contextmanager
-def _workers(job: Job, facts: Mapping[str, str]) -> Generator[Workers]:
-    with lifeline() as tied:
-        workers = Workers(job.work, job.workers, facts, tied)
-        try:
-            yield workers
-        finally:
-            workers.close()
+def _workers(job: Job, facts: Mapping[str, str]) -> Generator[Workers[Any]]:
+    with ExitStack() as held:
+        if job.ray:
+            from polytask.batch.ray_actors import RayActors
+
+            workers = RayActors(job.work, job.workers, facts, held.enter_context(ray_session()))
+        else:
+            workers = WorkerProcesses(job.work, job.workers, facts, held.enter_context(lifeline()))
+        held.callback(workers.close)
+        yield workers
 
 
 @contextmanager
-def _asked_to_stop(workers: Workers, say: Callable[[str], None]) -> Generator[list[int]]:
+def _asked_to_stop(workers: Workers[Any], say: Callable[[str], None]) -> Generator[list[int]]:
     """Give a list that gets the signal by which somebody asks to stop; asked twice, it ends at once."""
     asked: list[int] = []
 

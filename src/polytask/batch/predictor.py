@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -115,24 +115,31 @@ class BatchPredictor:
             return self._frame(batch)
         given = _lists(batch)
         answers = self.answers(given)
-        kept = {name: _array(batch[name]) for name in self._kept(list(given))}
+        kept = {name: _array(batch[name]) for name in self.kept(list(given))}
         return {**kept, **{name: _typed(values, self.columns[name]) for name, values in answers.items()}}
 
     def answers(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
         """Return the answers of rows that are given by columns, by column. Raises DataError as calling does."""
-        self._kept(list(columns))
+        self.kept(list(columns))
         names = list(columns)
-        rows = [dict(zip(names, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+        answers = self.answer_rows(
+            [dict(zip(names, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+        )
         found: dict[str, list[Any]] = {name: [] for name in self.columns}
+        for answer in answers:
+            for name, values in found.items():
+                values.append(answer[name])
+        return found
+
+    def answer_rows(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yield the answers of rows, each by column. Raises DataError as calling does."""
         for number, answer in enumerate(self._rows.answer(rows), start=1):
             if answer.prediction is None and self._errors == "raise":
                 raise DataError(f"row {number} of the batch: {answer.reason}; errors='column' answers the others")
             cells = {} if answer.prediction is None else flat(answer.prediction.to_json())
-            for name, values in found.items():
-                values.append(answer.reason if name == ERROR else cells.get(name))
-        return found
+            yield {name: answer.reason if name == ERROR else cells.get(name) for name in self.columns}
 
-    def _kept(self, names: Sequence[str]) -> list[str]:
+    def kept(self, names: Sequence[str]) -> list[str]:
         """Return which columns come back. Raises DataError where one is not there, or has the name of an answer's."""
         kept = list(names if self._keep is None else self._keep)
         for name in kept:
@@ -151,7 +158,7 @@ class BatchPredictor:
         if len(set(names)) != len(names):
             raise DataError("two columns of the batch have one name; give every column a name of its own")
         answers = self.answers({name: table.column(name).to_pylist() for name in names})
-        kept = {name: table.column(name) for name in self._kept(names)}
+        kept = {name: table.column(name) for name in self.kept(names)}
         fields = [table.schema.field(name) for name in kept] + list(self.schema())
         arrays = [*kept.values(), *(pa.array(answers[field.name], field.type) for field in self.schema())]
         return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
@@ -160,7 +167,7 @@ class BatchPredictor:
         answers = self.answers({str(name): frame[name].tolist() for name in frame.columns})
         typed = {name: list(values) if _is_nested(self.columns[name]) else _typed(values, self.columns[name])
                  for name, values in answers.items()}  # fmt: skip
-        return frame[self._kept([str(name) for name in frame.columns])].assign(**typed)
+        return frame[self.kept([str(name) for name in frame.columns])].assign(**typed)
 
 
 def _lists(batch: Any) -> dict[str, list[Any]]:  # noqa: ANN401

@@ -66,14 +66,20 @@ def with_options(options: type[Options], *names: str) -> Callable[[Callable[...,
         names: parameters of the command itself that come before the flags.
     """
 
+    kind = inspect.Parameter.KEYWORD_ONLY
+
     def flag(name: str, field: FieldInfo) -> inspect.Parameter:
         hints = [hint for hint in (int, float) if hint in (field.annotation, *get_args(field.annotation))]
         shown = "" if field.default is None else f" (default: {field.default})"
         said = field.description or name
         # The parameter's own default is None, by which a flag that was not given is told.
-        option = typer.Option(help=f"{said[:1].upper()}{said[1:].removesuffix(', ...')}{shown}.", show_default=False)
+        told = f"{said[:1].upper()}{said[1:].removesuffix(', ...')}"
+        if field.annotation is bool:
+            option = typer.Option(f"--{name}", help=f"{told}.", show_default=False)
+            return inspect.Parameter(name, kind, default=None, annotation=Annotated[bool | None, option])
+        option = typer.Option(help=f"{told}{shown}.", show_default=False)
         annotation = Annotated[(hints[0] if hints else str) | None, option]
-        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        return inspect.Parameter(name, kind, default=None, annotation=annotation)
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = [value for name, value in inspect.signature(command, eval_str=True).parameters.items() if name in names]

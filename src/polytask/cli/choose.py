@@ -76,6 +76,9 @@ def compare(
     seeds: Annotated[str, typer.Option(help="How many, from train.seed on; or a list: 13,14,15.")] = "3",
     floor: Annotated[float, typer.Option(help="Points (hundredths) of its metric that a task may lose.")] = 0.5,
     jobs: Annotated[int, typer.Option(help="Runs that train at once.")] = 1,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Train the runs on the Ray cluster at RAY_ADDRESS, or on a local one.")
+    ] = False,
     overrides: Overrides = None,
     extension: Extensions = None,
 ) -> None:
@@ -96,7 +99,7 @@ def compare(
         return
     found = run_comparison(
         config, out, arms=None if arms is None else split_names(arms), named=read_named(arm or []), grid=grid,
-        arms_file=arms_file, seeds=read_seeds(seeds), floor=floor, jobs=jobs, overrides=overrides or [],
+        arms_file=arms_file, seeds=read_seeds(seeds), floor=floor, jobs=jobs, ray=ray, overrides=overrides or [],
     )  # fmt: skip
     if written is None:
         show_comparison(found, console())
@@ -144,6 +147,9 @@ def tune(
     ],
     trials: Annotated[int, typer.Option(help="How many trials there are to be in all.")] = 20,
     jobs: Annotated[int, typer.Option(help="Trials that train at once.")] = 1,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Train the trials on the Ray cluster at RAY_ADDRESS, or on a local one.")
+    ] = False,
     seed: Annotated[int | None, typer.Option(help="Of the suggestions.", show_default="train.seed")] = None,
     prune: Annotated[bool, typer.Option(help="End trials early that are worse than the median.")] = True,
     keep: Annotated[int, typer.Option(help="Models that are kept, those of the best trials.")] = 3,
@@ -157,7 +163,7 @@ def tune(
     from polytask.tuning.table import show_tuning
 
     tuning = run_tuning(
-        config, out, search=search, trials=trials, jobs=jobs, seed=seed, prune=prune, keep=keep,
+        config, out, search=search, trials=trials, jobs=jobs, seed=seed, prune=prune, keep=keep, ray=ray,
         overrides=overrides or [],
     )  # fmt: skip
     show_tuning(tuning, console())

@@ -84,6 +84,9 @@ def predict(
         int | None,
         typer.Option(min=1, max=10_000_000, show_default="8192", help="Rows of each file in the folder --out."),
     ] = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="The workers are actors of the Ray cluster at RAY_ADDRESS, or of a local one.")
+    ] = False,
     device: Device = "auto",
     precision: PrecisionName = None,
     extension: Extensions = None,
@@ -96,7 +99,7 @@ def predict(
     how = read_long(long)
     columns = Columns(tuple(text or ()), tuple(keep or ()))
     names = files or ["-"]
-    if workers is not None or shard_rows is not None or are_many(names):
+    if workers is not None or shard_rows is not None or ray or are_many(names):
         from polytask.batch.job import SHARD_ROWS, Job, predict_files
         from polytask.batch.worker import WorkOptions
 
@@ -106,7 +109,7 @@ def predict(
             None if labels is None else read_labels(labels), exact, device, cast("Precision | None", precision),
             tuple(extension or ()),
         )  # fmt: skip
-        job = Job(tuple(names), folder, work, read_written(written), workers or 1, shard_rows or SHARD_ROWS)
+        job = Job(tuple(names), folder, work, read_written(written), workers or 1, shard_rows or SHARD_ROWS, ray)
         predict_files(job, say)
         return
     from polytask.predict.lines import answer_lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from polytask.config.row_files import with_row_files
 from polytask.errors import ConfigError, OutputError
 from polytask.files import write_json
 from polytask.lock import locked
+from polytask.ray_cluster.session import ray_session, require_ray
 from polytask.result import Result, listed
 
 RESAMPLES = 2000
@@ -85,6 +87,7 @@ def compare(
     seeds: int | Sequence[int] = 3,
     floor: float = 0.5,
     jobs: int = 1,
+    ray: bool = False,
     overrides: Sequence[str] = (),
 ) -> Comparison:
     """Train each arm with each seed and say, for every task, whether sharing paid off.
@@ -101,6 +104,8 @@ def compare(
         seeds: how many, from train.seed on, or which.
         floor: points (hundredths of the metric's unit) that a task may lose.
         jobs: runs that train at once.
+        ray: whether they train on the Ray cluster at RAY_ADDRESS, or on a local one; its machines need this folder and
+            the data at the same paths.
         overrides: of the configuration, for all arms.
 
     Raises:
@@ -114,6 +119,8 @@ def compare(
         raise ConfigError(f"--floor: found {floor:g}; points that a task may lose are 0 or more")
     if jobs < 1:
         raise ConfigError(f"--jobs: found {jobs}; at least one run trains at a time")
+    if ray:
+        require_ray()
     asked, named = asked_arms(arms, named or {}, grid, arms_file)
     with locked(folder):
         checked = with_row_files(checked, folder, write=True)
@@ -121,9 +128,10 @@ def compare(
         wanted, variants = before.with_arms(asked, named)
         prepared = prepare(checked, wanted, variants)
         notes = open_comparison(folder, checked)
-        store = RunStore(folder / "runs")
+        store = RunStore(folder / "runs", ray=ray)
         merged = merge(prepared, [*asked, *named], chosen, before, store)
-        runs = run_arms(merged.prepared, merged.seeds, store, jobs)
+        with ray_session() if ray else nullcontext():
+            runs = run_arms(merged.prepared, merged.seeds, store, jobs)
         found = _findings(checked, merged.prepared, runs, merged.all_seeds, floor, [*notes, *merged.notes])
         record = to_json(found, folder)
         write_json(folder / RECORD, record)

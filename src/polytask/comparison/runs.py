@@ -24,11 +24,13 @@ class RunStore:
     Attributes:
         trained: runs that this comparison trained.
         reused: runs that were complete before it.
+        ray: whether runs train on a Ray cluster.
     """
 
     folder: Path
     trained: int = 0
     reused: int = 0
+    ray: bool = False
 
     def place(self, run: Planned) -> Path:
         """Return the folder of a run; an equal one of another arm is the same run."""
@@ -58,8 +60,8 @@ class RunStore:
         self.reused += len(places) - len(waiting)
         self.trained += len(waiting)
         console = PlainConsole(stderr=True, soft_wrap=True)
-        if jobs > 1:
-            _RunCrew(waiting, jobs, console, failed).work()
+        if jobs > 1 or (self.ray and waiting):
+            _RunCrew(waiting, jobs, console, failed, ray=self.ray).work()
         else:
             for number, (place, run) in enumerate(waiting.items(), start=1):
                 _tell(console, f"run {number} of {len(waiting)}: {place.name}, seed {run.config.train.seed}")
@@ -93,9 +95,15 @@ class _RunCrew(Crew[Path]):
     """
 
     def __init__(
-        self, waiting: Mapping[Path, Planned], jobs: int, console: Console, excused: dict[str, str] | None
+        self,
+        waiting: Mapping[Path, Planned],
+        jobs: int,
+        console: Console,
+        excused: dict[str, str] | None,
+        *,
+        ray: bool,
     ) -> None:
-        super().__init__(jobs, console)
+        super().__init__(jobs, console, ray=ray)
         self._waiting, self._excused = waiting, excused
         self._left = list(enumerate(waiting.items(), start=1))
 

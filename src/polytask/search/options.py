@@ -36,6 +36,7 @@ class AutoOptions(Options):
         description="encoder work for a text that asks for all tasks, relative to one that shares everything",
     )
     jobs: int = Field(default=1, ge=1, le=256, description="runs that train at once")
+    ray: bool = Field(default=False, description="train the runs on the Ray cluster at RAY_ADDRESS, or on a local one")
 
     @model_validator(mode="after")
     def _one_budget(self) -> AutoOptions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from polytask.lock import locked
 from polytask.model.parameters import count_parameters
 from polytask.options import build_options, flag_of
 from polytask.probe import relate
+from polytask.ray_cluster.session import ray_session, require_ray
 from polytask.result import Result, listed
 from polytask.search.candidates import Candidate, candidates
 from polytask.search.final import look
@@ -94,7 +96,7 @@ def auto(
         config: a YAML file, a mapping of the same shape, or a Config.
         out: folder of the search; what lies there of the same configuration is reused.
         overrides: of the configuration, such as "train.epochs=1".
-        given: budget, hours, floor, certainty, max_size, max_passes, jobs (see `AutoOptions`).
+        given: budget, hours, floor, certainty, max_size, max_passes, jobs, ray (see `AutoOptions`).
 
     Raises:
         UserError: the input is at fault; nothing has been trained.
@@ -102,6 +104,8 @@ def auto(
         Interrupted: stopped by Ctrl-C, after saving; the same call goes on.
     """
     options = build_options(AutoOptions, given, flag_of)
+    if options.ray:
+        require_ray()
     checked, folder = as_config(config, overrides), Path(out)
     mute = [name for name, task in checked.tasks.items() if not task.answers]
     if mute:
@@ -116,7 +120,9 @@ def auto(
         checked = with_row_files(checked, folder, write=False)
         _require_free(folder, checked)
         checked = with_row_files(checked, folder, write=True)
-        return _Search(checked, options, folder).run()
+        search = _Search(checked, options, folder)
+        with ray_session() if options.ray else nullcontext():
+            return search.run()
 
 
 def _require_free(folder: Path, config: Config) -> None:
@@ -153,7 +159,7 @@ class _Search:
         del joint
         rows = budget.steps * budget.batch_size
         self.trials = Trials(
-            RunStore(folder / "runs"), config.train.seed, options.jobs, rows, PlainConsole(stderr=True)
+            RunStore(folder / "runs", ray=options.ray), config.train.seed, options.jobs, rows, PlainConsole(stderr=True)
         )
         self.plans = TrialPlans(self.given, self.trials)
         self.singles = {task: self.plans.single(task, 1.0, 1.0).cost for task in self.given.judged}

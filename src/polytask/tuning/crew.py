@@ -31,8 +31,10 @@ class TrialCrew(Crew[int]):
         console: Console,
         next_trial: Callable[[], tuple[int, Config] | None],
         ended: Callable[[int], None],
+        *,
+        ray: bool,
     ) -> None:
-        super().__init__(jobs, console)
+        super().__init__(jobs, console, ray=ray)
         self._folder, self._next_trial, self._ended = folder, next_trial, ended
 
     def next_job(self) -> Job[int] | None:

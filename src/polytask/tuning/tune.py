@@ -18,6 +18,7 @@ from polytask.crew import GO_ON
 from polytask.errors import ConfigError, Interrupted, PolytaskError, TrainingError
 from polytask.files import read_json, write_json, write_text
 from polytask.lock import locked
+from polytask.ray_cluster.session import require_ray
 from polytask.terminal import PlainConsole, duration
 from polytask.tuning.candidates import Candidates, check_candidates, require_searchable
 from polytask.tuning.crew import TrialCrew
@@ -50,6 +51,7 @@ def tune(
     seed: int | None = None,
     prune: bool = True,
     keep: int = 3,
+    ray: bool = False,
     overrides: Sequence[str] = (),
 ) -> Tuning:
     """Search the values of some options for the best dev score, by the rule that chooses a run's model.
@@ -63,6 +65,8 @@ def tune(
         seed: of the suggestions; by default that of the configuration. All trials train with the configuration's seed.
         prune: whether a trial ends early that is worse than the median of those before it.
         keep: trials, the best ones, whose models are kept.
+        ray: whether they train on the Ray cluster at RAY_ADDRESS, or on a local one; its machines need this folder and
+            the data at the same paths.
         overrides: of the configuration, such as "train.epochs=1".
 
     Raises:
@@ -71,6 +75,8 @@ def tune(
         Interrupted: stopped by Ctrl-C, after saving; the same call goes on.
     """
     full, folder = as_config(config, overrides), Path(out)
+    if ray:
+        require_ray()
     axes = read_search(search)
     for name, value, most in (("trials", trials, MOST_TRIALS), ("jobs", jobs, 1000), ("keep", keep, MOST_TRIALS)):
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -82,7 +88,7 @@ def tune(
     with locked(folder), quiet():
         full = with_row_files(full, folder, write=True)
         ready = _prepare(folder, full, axes, chosen, prune=prune)
-        trained = _Search(ready, trials, jobs, keep).run()
+        trained = _Search(ready, trials, jobs, keep, ray).run()
         record = _conclude(ready, trials)
     return Tuning(folder, record["best"], record["trials"], record["importance"], record["test"], trained, record)
 
@@ -130,6 +136,7 @@ class _Search:
     asked: int
     jobs: int
     keep: int
+    ray: bool = False
     trained: int = 0
     began: float = field(default_factory=time.monotonic)
     interrupted: list[int] = field(default_factory=list[int])
@@ -143,8 +150,8 @@ class _Search:
         self.interrupted = ready.study.running()
         wait_for_orphans(ready.folder, self.interrupted)
         self._clean()
-        if self.jobs > 1:
-            TrialCrew(ready.folder, self.jobs, self.console, self.next_trial, self.ended).work()
+        if self.jobs > 1 or self.ray:
+            TrialCrew(ready.folder, self.jobs, self.console, self.next_trial, self.ended, ray=self.ray).work()
             return self.trained
         while (trial := self.next_trial()) is not None:
             self._run_here(*trial)
