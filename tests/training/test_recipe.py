@@ -60,8 +60,8 @@ def test_what_is_given_stays_and_heads_follow_it_up_to_a_cap(rate: Any, head_rat
     assert resolve_rates(options, 384, 6) == (options, ())
 
 
-@pytest.mark.parametrize(("shared", "tasks", "rows"), [(True, 3, 8), (True, 2, 9), (True, 1, 16), (False, 3, 16)])
-def test_an_update_has_as_many_rows_as_carry_sixteen_labels_and_eight_at_least(
+@pytest.mark.parametrize(("shared", "tasks", "rows"), [(True, 3, 8), (True, 2, 16), (True, 1, 16), (False, 3, 16)])
+def test_an_update_has_fewer_rows_where_a_row_has_the_labels_of_several_tasks(
     job: Job, shared: bool, tasks: int, rows: int
 ) -> None:
     values = job(shared=shared, batch_size="auto")
@@ -72,10 +72,10 @@ def test_an_update_has_as_many_rows_as_carry_sixteen_labels_and_eight_at_least(
     assert (choice.value, f"{labels:.2g} label" in choice.reason) == (rows, True)
 
 
-def test_rows_between_one_and_two_labels_are_counted_by_their_mean() -> None:
-    for labels in (1.0, 1.2, 1.5, 1.9, 2.0, 64.0):
+def test_rows_of_an_update_follow_the_mean_of_labels_a_row() -> None:
+    for labels, rows in ((1.0, 16), (2.0, 16), (2.49, 16), (2.5, 8), (64.0, 8)):
         options, _ = resolve_batch_size(TrainOptions(), labels)
-        assert rows_of_update(options) == max(8, round(16 / labels))
+        assert rows_of_update(options) == rows
     compared, (choice,) = resolve_batch_size(TrainOptions(), 3.0, compared=True)
     assert (rows_of_update(compared), choice.reason) == (16, "a loss compares the rows of an update")
     assert resolve_batch_size(TrainOptions(batch_size=24), 3.0) == (TrainOptions(batch_size=24), ())

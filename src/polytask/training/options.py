@@ -26,7 +26,7 @@ class TrainOptions(Options):
     batch_size: BatchSize = Field(
         default="auto",
         description="rows that pass the encoder in one update, over all tasks, accumulation steps and processes; auto: "
-        "as many as carry 16 labels, at least 8",
+        "16, and 8 where a row has the labels of about three tasks or more",
     )
     gradient_accumulation_steps: int = Field(
         default=1,

@@ -16,9 +16,9 @@ LEAST_RATE = 1e-5
 # width and at most SHALLOW layers. docs/recipe.md has the grid of rates that this was chosen from.
 HEAD_FACTOR = 25.0
 HEAD_CAP = 1e-2
-# Labels of an update, and the fewest rows. Where each row has the labels of three tasks, eight rows teach more than
-# sixteen, and to a task alone less (docs/recipe.md).
-UPDATE_LABELS, LEAST_ROWS = 16, 8
+# Rows of an update: fewer where a row has the labels of about three tasks or more, which eight rows teach more than
+# sixteen do. A task alone learns less of them, and of two labels a row it depends (docs/recipe.md).
+USUAL_ROWS, FEWER_ROWS, MANY_LABELS = 16, 8, 2.5
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ def usual_rows(labels: float, *, compared: bool = False) -> int:
     Args:
         compared: whether a loss compares the rows of an update, which so many tell apart.
 
-    >>> usual_rows(1), usual_rows(1.5), usual_rows(3), usual_rows(3, compared=True)
-    (16, 11, 8, 16)
+    >>> usual_rows(1), usual_rows(2), usual_rows(3), usual_rows(3, compared=True)
+    (16, 16, 8, 16)
     """
-    return UPDATE_LABELS if compared else max(LEAST_ROWS, round(UPDATE_LABELS / labels))
+    return FEWER_ROWS if labels >= MANY_LABELS and not compared else USUAL_ROWS
 
 
 def resolve_batch_size(
@@ -67,7 +67,7 @@ def resolve_batch_size(
         return options, ()
     rows = usual_rows(labels, compared=compared)
     each = "1 label" if labels == 1 else f"{labels:.2g} labels"
-    reason = f"a row has {each}; about {UPDATE_LABELS} labels, and at least {LEAST_ROWS} rows"
+    reason = f"a row has {each}; {FEWER_ROWS} from {MANY_LABELS:g} labels on, else {USUAL_ROWS}"
     if compared:
         reason = "a loss compares the rows of an update"
     return options.model_copy(update={"batch_size": rows}), (ResolvedOption("train.batch_size", rows, reason),)
