@@ -55,7 +55,7 @@ from polytask.training.events import Events
 from polytask.training.loop import Trainer
 from polytask.training.optimizer import build_optimizer
 from polytask.training.parts import TrainerParts
-from polytask.training.recipe import ResolvedOption, resolve_batch_size, resolve_rates, rows_of_update
+from polytask.training.recipe import ResolvedOption, resolve_rates
 from polytask.training.selection import DevScores, Rule, read_rule
 from polytask.version import __version__
 
@@ -278,6 +278,7 @@ def compose(
     """Build a run around a model, up to step 0. Raises a UserError for everything that can be wrong with the input."""
     train, choices = resolve_rates(config.train, int(model.config.hidden_size), int(model.config.num_hidden_layers))
     choices = (*choices, *decoder_choices(config.tasks, model.config))
+    config = config.model_copy(update={"train": train})
     build_optimizer(model, train)  # whether it can be built
     for task in tables.tasks.values():
         task.require_usable_loss()
@@ -292,19 +293,16 @@ def compose(
     rule = read_rule(config.train, answering or metrics, {name: task.data for name, task in config.tasks.items()})
     tokens = Tokenization.of(tokenizer, config.max_tokens)
     sources = encode_tables(tables, tokens)
-    sizes = {
-        name: len(source.drawn[name]) for name in config.tasks for source in sources["train"] if name in source.tasks
-    }
-    known = tuple(strata(source) for source in sources["train"])
-    labels = sum(sizes.values()) / sum(stratum.rows for found in known for stratum in found)
-    compared = any(task.joins_rows for task in tables.tasks.values())
-    train, batch = resolve_batch_size(train, labels, compared=compared)
-    config, choices = config.model_copy(update={"train": train}), (*choices, *batch)
     model.checkpointing(config.train.gradient_checkpointing)
     workload = Workload(
-        sizes=sizes,
-        sources=known,
-        batch_size=rows_of_update(train),
+        sizes={
+            name: len(source.drawn[name])
+            for name in config.tasks
+            for source in sources["train"]
+            if name in source.tasks
+        },
+        sources=tuple(strata(source) for source in sources["train"]),
+        batch_size=config.train.batch_size,
         epochs=config.train.epochs,
         metrics=metrics,
         needs={name: task.needs for name, task in config.tasks.items()},
@@ -320,8 +318,9 @@ def compose(
     require_balanceable(config.balance, list(config.tasks), together=schedule.together, sharing=sharing_tasks(model))
     require_one_piece(config)
     require_reachable(schedule)
+    passes = sum(workload.sizes.values()) / workload.rows
     policy = config.sharing.policy(
-        model.sharing, model.size_under, model.size_of_single(), labels, _compares(config.balance)
+        model.sharing, model.size_under, model.size_of_single(), passes, _compares(config.balance)
     )
     shared_tokens = shared_token_warnings(sources, tables.tasks)
     notes = (*tables.notes, *truncation_warnings(sources, config.max_tokens), *shared_tokens)

@@ -101,10 +101,10 @@ def assemble_together(
                 sweep_run(folder)
                 require_free(folder, resume=resume)
                 config = with_row_files(config, folder, write=True)
-            assembly = build(config)
-            if world.size > assembly.workload.batch_size:
-                found = f"found {assembly.workload.batch_size}, fewer than the {world.size} processes"
+            if world.size > config.train.batch_size:
+                found = f"found {config.train.batch_size}, fewer than the {world.size} processes"
                 raise ConfigError(f"train.batch_size: {found}")
+            assembly = build(config)
             if folder is not None:
                 require_unchanged(folder, assembly)
                 open_run(folder, assembly)

@@ -141,18 +141,6 @@ def test_the_single_models_plan_as_many_rows_as_the_joint_one(job: Job, schedule
         assert own.rows[task] == pytest.approx(budget.rows[task], abs=2.5)
 
 
-def test_the_rows_of_an_update_follow_the_labels_of_each_arm(job: Job) -> None:
-    config = validate(job(rows=120, epochs=3, batch_size="auto"))
-    budget = planned(assemble(config))
-    assert budget.batch_size == 8
-    for arm in ("single", "pairs"):
-        for part in ARMS[arm](config, budget).parts.values():
-            own = planned(assemble(part))
-            assert own.batch_size == 16
-            for task in part.tasks:
-                assert own.rows[task] == pytest.approx(budget.rows[task], abs=own.batch_size / 2 + 1)
-
-
 def test_pairs_give_the_transfer_of_three_tasks(job: Job, tmp_path: Path) -> None:
     found = polytask.compare(job(rows=24, max_steps=1), tmp_path / "out", arms=["global", "pairs"], seeds=2)
     assert found.trained == 2 * (3 + 1 + 3)

@@ -18,7 +18,7 @@ from polytask.training.distribution import World
 from polytask.training.events import Events
 from polytask.training.optimizer import rate_factor
 from polytask.training.options import TrainOptions
-from polytask.training.recipe import resolve_batch_size, resolve_rates, rows_of_update
+from polytask.training.recipe import resolve_rates
 
 Job = Callable[..., dict[str, Any]]
 AUTO = {"learning_rate": "auto", "head_learning_rate": "auto"}
@@ -58,27 +58,6 @@ def test_what_is_given_stays_and_heads_follow_it_up_to_a_cap(rate: Any, head_rat
     assert options.learning_rate == (3e-4 if rate == "auto" else rate)
     assert len(choices) == [rate, head_rate].count("auto")
     assert resolve_rates(options, 384, 6) == (options, ())
-
-
-@pytest.mark.parametrize(("shared", "tasks", "rows"), [(True, 3, 8), (True, 2, 16), (True, 1, 16), (False, 3, 16)])
-def test_an_update_has_fewer_rows_where_a_row_has_the_labels_of_several_tasks(
-    job: Job, shared: bool, tasks: int, rows: int
-) -> None:
-    values = job(shared=shared, batch_size="auto")
-    assembly = assemble(validate({**values, "tasks": dict(list(values["tasks"].items())[:tasks])}))
-    assert assembly.config.train.batch_size == assembly.workload.batch_size == rows
-    (choice,) = (choice for choice in assembly.choices if choice.option == "train.batch_size")
-    labels = sum(assembly.workload.sizes.values()) / assembly.workload.rows  # some rows have a gap
-    assert (choice.value, f"{labels:.2g} label" in choice.reason) == (rows, True)
-
-
-def test_rows_of_an_update_follow_the_mean_of_labels_a_row() -> None:
-    for labels, rows in ((1.0, 16), (2.0, 16), (2.49, 16), (2.5, 8), (64.0, 8)):
-        options, _ = resolve_batch_size(TrainOptions(), labels)
-        assert rows_of_update(options) == rows
-    compared, (choice,) = resolve_batch_size(TrainOptions(), 3.0, compared=True)
-    assert (rows_of_update(compared), choice.reason) == (16, "a loss compares the rows of an update")
-    assert resolve_batch_size(TrainOptions(batch_size=24), 3.0) == (TrainOptions(batch_size=24), ())
 
 
 def test_auto_weighs_tasks_only_where_they_train_together_in_what_they_share(job: Job) -> None:

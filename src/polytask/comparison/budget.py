@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from polytask.assemble import Assembly
 from polytask.schedule import Feedback, Schedule, passed
 from polytask.terms import Stratum
-from polytask.training.recipe import usual_rows
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,6 @@ class Budget:
         steps: updates.
         evaluations: times that a model may be chosen.
         batch_size: rows that go through the encoder in one update.
-        left_open: whether the rows of an update were left to polytask, which gives another model its own number.
         sources: for each source its strata: rows that carry the labels of the same tasks.
     """
 
@@ -35,7 +33,6 @@ class Budget:
     steps: int
     evaluations: int
     batch_size: int
-    left_open: bool
     sources: tuple[tuple[Stratum, ...], ...]
 
     def alone(self, task: str) -> dict[str, float]:
@@ -43,11 +40,10 @@ class Budget:
 
         It is evaluated about as often as the joint model, and once an epoch where its epochs are more.
         """
-        return self._lasting(self.rows[task], self.sizes[task], 1.0)
+        return self._lasting(self.rows[task], self.sizes[task])
 
-    def _lasting(self, rows: float, size: int, labels: float) -> dict[str, float]:
-        batch = usual_rows(labels) if self.left_open else self.batch_size
-        steps, epoch = max(1, round(rows / batch)), math.ceil(size / batch)
+    def _lasting(self, rows: float, size: int) -> dict[str, float]:
+        steps, epoch = max(1, round(rows / self.batch_size)), math.ceil(size / self.batch_size)
         return {"epochs": steps / epoch, "evaluations_per_epoch": max(1, self.evaluations * epoch // steps)}
 
     def pair(self, first: str, second: str) -> dict[str, float]:
@@ -55,7 +51,7 @@ class Budget:
         strata = [stratum for found in self.sources for stratum in found]
         size = sum(stratum.rows for stratum in strata if first in stratum.tasks or second in stratum.tasks)
         seen = passed(self.sources, self.sizes, {task: self.rows[task] for task in (first, second)})
-        return self._lasting(seen, size, (self.sizes[first] + self.sizes[second]) / size)
+        return self._lasting(seen, size)
 
 
 def planned(assembly: Assembly) -> Budget:
@@ -66,8 +62,7 @@ def planned(assembly: Assembly) -> Budget:
     rows = dict.fromkeys(workload.sizes, 0)
     made = _count(schedule, steps, rows)
     evaluations = max(1, math.ceil(made / often))
-    left_open = any(choice.option == "train.batch_size" for choice in assembly.choices)
-    return Budget(rows, workload.sizes, made, evaluations, workload.batch_size, left_open, workload.sources)
+    return Budget(rows, workload.sizes, made, evaluations, options.batch_size, workload.sources)
 
 
 def _count(schedule: Schedule, steps: int, rows: dict[str, int]) -> int:

@@ -13,7 +13,6 @@ from polytask.registry import NameOf
 from polytask.training.optimizers import OPTIMIZERS
 
 Rate: TypeAlias = Annotated[float, Field(gt=0)] | Literal["auto"]
-BatchSize: TypeAlias = Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"]
 
 
 class TrainOptions(Options):
@@ -23,10 +22,11 @@ class TrainOptions(Options):
     max_steps: int | None = Field(
         default=None, ge=1, description="stop after this many updates, whatever `epochs` says"
     )
-    batch_size: BatchSize = Field(
-        default="auto",
-        description="rows that pass the encoder in one update, over all tasks, accumulation steps and processes; auto: "
-        "16, and 8 where a row has the labels of about three tasks or more",
+    batch_size: int = Field(
+        default=16,
+        ge=1,
+        le=100_000,
+        description="rows that pass the encoder in one update, over all tasks, accumulation steps and processes",
     )
     gradient_accumulation_steps: int = Field(
         default=1,

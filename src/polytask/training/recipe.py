@@ -16,9 +16,6 @@ LEAST_RATE = 1e-5
 # width and at most SHALLOW layers. docs/recipe.md has the grid of rates that this was chosen from.
 HEAD_FACTOR = 25.0
 HEAD_CAP = 1e-2
-# Rows of an update: fewer where a row has the labels of about three tasks or more, which eight rows teach more than
-# sixteen do. A task alone learns less of them, and of two labels a row it depends (docs/recipe.md).
-USUAL_ROWS, FEWER_ROWS, MANY_LABELS = 16, 8, 2.5
 
 
 @dataclass(frozen=True)
@@ -34,43 +31,6 @@ class ResolvedOption:
     option: str
     value: object
     reason: str
-
-
-def rows_of_update(options: TrainOptions) -> int:
-    """Return the rows of an update; `auto` has become a number by now."""
-    assert options.batch_size != "auto"
-    return options.batch_size
-
-
-def usual_rows(labels: float, *, compared: bool = False) -> int:
-    """Return the rows of an update by default, where a row has so many labels in the mean.
-
-    Args:
-        compared: whether a loss compares the rows of an update, which so many tell apart.
-
-    >>> usual_rows(1), usual_rows(2), usual_rows(3), usual_rows(3, compared=True)
-    (16, 16, 8, 16)
-    """
-    return FEWER_ROWS if labels >= MANY_LABELS and not compared else USUAL_ROWS
-
-
-def resolve_batch_size(
-    options: TrainOptions, labels: float, *, compared: bool = False
-) -> tuple[TrainOptions, tuple[ResolvedOption, ...]]:
-    """Return the options of training with a number of rows in place of `auto`, and what it became.
-
-    Args:
-        labels: of a row, in the mean over the rows that carry any.
-        compared: whether a loss compares the rows of an update.
-    """
-    if options.batch_size != "auto":
-        return options, ()
-    rows = usual_rows(labels, compared=compared)
-    each = "1 label" if labels == 1 else f"{labels:.2g} labels"
-    reason = f"a row has {each}; {FEWER_ROWS} from {MANY_LABELS:g} labels on, else {USUAL_ROWS}"
-    if compared:
-        reason = "a loss compares the rows of an update"
-    return options.model_copy(update={"batch_size": rows}), (ResolvedOption("train.batch_size", rows, reason),)
 
 
 def resolve_rates(options: TrainOptions, width: int, layers: int) -> tuple[TrainOptions, tuple[ResolvedOption, ...]]:
