@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Parts of a row: the text itself, the one that belongs to it; those above it do not belong to it.
 ANCHOR, OTHER = 0, 1
 # Whole numbers up to this one are float32 numbers; greater ones are written in two parts.
-_HALF = 2**24
+HALF = 2**24
 
 
 def text_identity(text: str | None) -> int:
@@ -35,7 +35,7 @@ def direction_loss(outputs: Tensor, teacher: Tensor) -> Tensor:
 
 def as_targets(row: int, part: int, score: float, text: int) -> list[float]:
     """Return what a loss is told of one text, in float32 without a loss of digits."""
-    return [float(row // _HALF), float(row % _HALF), float(part), score, float(text // _HALF), float(text % _HALF)]
+    return [float(row // HALF), float(row % HALF), float(part), score, float(text // HALF), float(text % HALF)]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Texts:
     def of(cls, targets: Tensor) -> Texts:
         """Read what `as_targets` wrote: texts x 6."""
         found = targets.double()
-        rows, texts = ((found[:, at] * _HALF + found[:, at + 1]).long() for at in (0, 4))
+        rows, texts = ((found[:, at] * HALF + found[:, at + 1]).long() for at in (0, 4))
         return cls(rows, found[:, 2].long(), found[:, 3], texts)
 
     def pairs(self) -> tuple[Tensor, Tensor]:

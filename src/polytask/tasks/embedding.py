@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -29,9 +29,9 @@ from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import says_nothing
 from polytask.tasks.reader import Row
 from polytask.tasks.regression import Regression, RegressionOptions
-from polytask.tasks.task import Task
 from polytask.tasks.task_options import TaskOptions
-from polytask.terms import HeadSpec, Label, WordSpan
+from polytask.tasks.vector_task import VectorTask
+from polytask.terms import Label, WordSpan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,7 +92,7 @@ class EmbeddingOptions(TaskOptions):
 
 
 @dataclass(frozen=True)
-class Embedding(Task):
+class Embedding(VectorTask):
     """A vector; texts are compared by the cosine of their vectors.
 
     A row has several texts, each of which passes the encoder by itself: the row's text is read by other tasks as well,
@@ -158,22 +158,18 @@ class Embedding(Task):
             raise ValueError(f"every training row has the score {stats.low}; there is nothing to learn")
         return cls(name, options, stats.low, stats.high)
 
-    def on_encoder(self, width: int) -> Embedding:
-        size = self.options.size or width
-        wrong = [cut for cut in self.options.sizes if cut >= size]
+    def on_encoder(self, width: int) -> Self:
+        found = super().on_encoder(width)
+        wrong = [cut for cut in self.options.sizes if cut >= found.width]
         if wrong:
-            raise ValueError(f"sizes: found {max(wrong)}, and the vectors have {size} numbers; give smaller ones")
-        return replace(self, width=size)
+            raise ValueError(
+                f"sizes: found {max(wrong)}, and the vectors have {found.width} numbers; give smaller ones"
+            )
+        return found
 
     @property
     def own_metrics(self) -> tuple[str, ...]:
         return _PAIRED if self.options.score is None else _SCORED
-
-    @property
-    def head(self) -> HeadSpec:
-        size = self.width or self.options.size
-        assert size, "the size of a vector is known once the encoder is (`on_encoder`)"
-        return HeadSpec("row", size, self.options.pooling, self.options.dropout)
 
     @property
     def labels(self) -> tuple[str, ...]:

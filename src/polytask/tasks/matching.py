@@ -22,7 +22,8 @@ from polytask.tasks.multiple_choice import MultipleChoice
 from polytask.tasks.reader import Row
 from polytask.tasks.soft import shares_in
 from polytask.tasks.task import ON_DEV, Task
-from polytask.terms import HeadSpec, Label
+from polytask.tasks.vector_task import VectorTask
+from polytask.terms import Label
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,7 +84,7 @@ class MatchingOptions(ClassificationOptions):
 
 
 @dataclass(frozen=True)
-class Matching(Classification):
+class Matching(VectorTask, Classification):
     """The label whose text is closest to the text, by the cosine of their vectors times a learned factor.
 
     The head answers vectors whose length is the root of the factor, so that products of two of them are logits. Labels
@@ -148,15 +149,6 @@ class Matching(Classification):
             if unseen
             else []
         )
-
-    def on_encoder(self, width: int) -> Matching:
-        return replace(self, width=self.options.size or width)
-
-    @property
-    def head(self) -> HeadSpec:
-        size = self.width or self.options.size
-        assert size, "the size of a vector is known once the encoder is (`on_encoder`)"
-        return HeadSpec("row", size, self.options.pooling, self.options.dropout)
 
     @property
     def answer_size(self) -> int:

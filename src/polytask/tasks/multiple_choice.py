@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -12,24 +12,22 @@ from polytask.errors import nearest
 from polytask.tasks.answering import Answering, Comparison
 from polytask.tasks.arrays import Outputs, rounded, softmax
 from polytask.tasks.cells import brief, listed
-from polytask.tasks.contrast import direction_loss, text_identity
+from polytask.tasks.contrast import HALF, direction_loss, text_identity
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import label_text, require_whole, says_nothing
 from polytask.tasks.reader import Row
-from polytask.tasks.task import Task
-from polytask.terms import HeadSpec, Label, WordSpan
+from polytask.tasks.vector_task import VectorTask
+from polytask.terms import Label, WordSpan
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 # A row with more of them is a search; targets have this much room.
 MOST_OPTIONS = 64
-# An identity is written in two whole numbers of 32 bits.
-_HALF = 2**24
 
 
 @dataclass(frozen=True)
-class MultipleChoice(Task):
+class MultipleChoice(VectorTask):
     """The option of a row whose vector is closest to the text's: `type: matching` with `options`.
 
     Text and options pass the encoder each by itself, as rows. The label of a text is the place of the right option,
@@ -84,18 +82,9 @@ class MultipleChoice(Task):
             raise ValueError("the training rows hold no label at all")
         return cls(name, options)
 
-    def on_encoder(self, width: int) -> MultipleChoice:
-        return replace(self, width=self.options.size or width)
-
     @property
     def own_metrics(self) -> tuple[str, ...]:
         return ("accuracy",)
-
-    @property
-    def head(self) -> HeadSpec:
-        size = self.width or self.options.size
-        assert size, "the size of a vector is known once the encoder is (`on_encoder`)"
-        return HeadSpec("row", size, self.options.pooling, self.options.dropout)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -123,7 +112,7 @@ class MultipleChoice(Task):
     def encode(self, label: Label) -> list[int]:
         assert isinstance(label, list)
         right, *identities = (int(number) for number in label)  # type: ignore[arg-type]
-        return [right, *(half for number in identities for half in divmod(number, _HALF))]
+        return [right, *(half for number in identities for half in divmod(number, HALF))]
 
     def logits(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits of each text's options, -inf behind the last, and the place of the right one.
@@ -133,7 +122,7 @@ class MultipleChoice(Task):
         """
         import torch
 
-        identities = targets[:, 1::2] * _HALF + targets[:, 2::2]
+        identities = targets[:, 1::2] * HALF + targets[:, 2::2]
         is_text = targets[:, 0] > 0
         wanted, told = identities[is_text], identities[~is_text][:, 0]
         order = torch.argsort(told)
