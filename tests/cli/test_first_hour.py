@@ -6,10 +6,12 @@ import io
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import polytask
 from polytask.cli.next_steps import next_steps
 from polytask.tables import console, grid, prediction_text, show_before, show_scores
 from polytask.terminal import PlainConsole
@@ -38,7 +40,7 @@ def test_init_writes_what_check_and_train_take(call: Call, tmp_path: Path, tiny:
     assert "a: tagging" in err
     code, shown, err = call("train", out, "--out", tmp_path / "run", "--set", "train.max_steps=1")
     assert code == 0
-    assert err.splitlines()[-3:] == next_steps(tmp_path / "run")
+    assert err.splitlines()[-3:] == next_steps(tmp_path / "run", polytask.load(tmp_path / "run").tasks.values())
     assert "macro_f1" not in shown.replace("macro_f1 is", "")
     assert "majority: what the commonest answer scores" in shown
     code, _, err = call("init", tmp_path / "nowhere.csv", "--out", tmp_path / "x.yaml")
@@ -46,8 +48,18 @@ def test_init_writes_what_check_and_train_take(call: Call, tmp_path: Path, tiny:
     assert "nowhere.csv: no such file" in err
 
 
+def named(*columns: str) -> Any:
+    return SimpleNamespace(input_columns=columns)
+
+
+def test_the_next_steps_name_the_columns_where_a_text_alone_is_not_answered() -> None:
+    told = next_steps(Path("a"), [named("first", "second"), named("text", "other", "choices")])[1]
+    assert shlex.split(told, comments=True) == ["polytask", "predict", "a", "rows.jsonl"]
+    assert told.endswith("# rows with first and second")
+
+
 def test_the_next_steps_can_be_copied() -> None:
-    lines = next_steps(Path("my runs/a"))
+    lines = next_steps(Path("my runs/a"), [named("first", "second"), named("text")])
     assert len(lines) == 3
     for line, command in zip(lines, ("report", "predict", "serve"), strict=True):
         words = shlex.split(line.removeprefix("next:"), comments=True)

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 
 
+@pytest.mark.parametrize("examples", [25, pytest.param(120, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("mode", ["POSITIVE", "NEGATIVE"])
-def test_requests_of_every_form_are_answered_as_documented(client: httpx.Client, mode: str) -> None:
+def test_requests_of_every_form_are_answered_as_documented(client: httpx.Client, mode: str, examples: int) -> None:
     document = schemathesis.openapi.from_url(f"{client.base_url}/openapi.json")
     # A row whose columns no task knows is of the form, and is refused.
     refusal = schemathesis.checks.positive_data_acceptance
@@ -26,7 +27,7 @@ def test_requests_of_every_form_are_answered_as_documented(client: httpx.Client,
 
         # The pytest plugin of schemathesis reads what newer versions of pytest keep elsewhere; its strategies do not.
         @settings(
-            max_examples=25 if operation.method == "post" else 5, derandomize=True, deadline=None,
+            max_examples=examples if operation.method == "post" else 5, derandomize=True, deadline=None,
             phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck),
         )  # fmt: skip
         @given(case=operation.as_strategy(generation_mode=getattr(schemathesis.GenerationMode, mode)))

@@ -211,8 +211,11 @@ def test_a_run_learns_and_its_folder_answers_rows_with_their_options(
 
 def test_what_cannot_be_answered_is_told(run: Path, call: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     model = pt.load(run)
-    with pytest.raises(DataError, match="record 1: .*accepted: options, text"):
-        model.predict(["train"])
+    for record in ("train", {"text": "train"}, {"text": "train", "options": None}):
+        with pytest.raises(DataError, match="record 1: has no options in 'options'; a list of texts is expected there"):
+            model.predict([record])
+    with pytest.raises(DataError, match="record 1: .*accepted: options, text; found: options"):
+        model.predict([{"options": ["a", "b"]}])
     with pytest.raises(DataError, match="record 2: 'options' holds one option only"):
         model.predict([rows(1)[0], {"text": "x", "options": ["a"]}])
     with pytest.raises(ConfigError, match="labels: word: its options come with each row, in the column 'options'"):

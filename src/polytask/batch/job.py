@@ -98,7 +98,7 @@ def _tell_passed_over(names: Sequence[str], say: Callable[[str], None]) -> None:
     for name in names:
         left = passed_over(name)
         if left:
-            such = f"{len(left)} files whose names tell no format, such as {left[0]}, are left out"
+            such = f"files whose names tell no format, such as {left[0]}, are left out ({len(left)})"
             say(f"note: {name}: {such}; name them to have them read as texts, one a line")
 
 

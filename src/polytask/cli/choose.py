@@ -33,13 +33,14 @@ def auto(
 ) -> None:
     """Find the best plan within a budget: one model, as small as may be, in which no task is worse than its own."""
     del extension
+    from polytask.artifact.description import read_description
     from polytask.search.search import auto as run_search
     from polytask.search.table import show_search
     from polytask.tables import console
 
     found = run_search(config, out, overrides=overrides or [], **given)
     show_search(found, console())
-    for line in next_steps(out):
+    for line in next_steps(out, read_description(found.model).tasks.values()):
         say(line)
 
 

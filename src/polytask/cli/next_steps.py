@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from polytask.tasks import Task
 
 
-def next_steps(run: Path) -> list[str]:
+def next_steps(run: Path, tasks: Iterable[Task]) -> list[str]:
     """Return what to do with a trained run, three lines to be copied."""
     place = shlex.quote(str(run))
+    columns = min((task.input_columns for task in tasks), key=len)
+    asked = f"polytask predict {place} rows.jsonl  # rows with {' and '.join(columns)}"
     return [
         f"next: polytask report {place}  # one page: scores, errors, curves",
-        f"      echo 'Your text.' | polytask predict {place}",
+        f"      {asked}" if len(columns) > 1 else f"      echo 'Your text.' | polytask predict {place}",
         f"      polytask serve {place}  # a page and an HTTP API at http://127.0.0.1:8000",
     ]
 

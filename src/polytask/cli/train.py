@@ -48,7 +48,7 @@ def train(
         for note in doubts(out):
             say(f"To know: {note}")
         say(f"model: {out / 'model'}")
-        for line in next_steps(out):
+        for line in next_steps(out, run.model.tasks.values()):
             say(line)
 
 

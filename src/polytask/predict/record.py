@@ -64,7 +64,8 @@ def queries_of(index: int, record: Record, tasks: Mapping[str, Task], chosen: Se
                 found.setdefault((text, None), []).append(name)
                 given[text, None] = words
     if not found:
-        wanted = sorted({column for name in chosen for column in _columns(tasks[name])})
+        _require_options(record, [tasks[name] for name in chosen], place)
+        wanted = sorted({column for name in chosen for column in tasks[name].input_columns})
         held = f"; found: {', '.join(list(record)[:20])}" if isinstance(record, Mapping) else ""
         raise DataError(f"{place}: holds no text for any of the tasks; accepted: {', '.join(wanted)}{held}")
     return [
@@ -114,9 +115,13 @@ def shown(record: Record, queries: Sequence[Query]) -> str | tuple[str, str]:
     return first.text if first.pair is None else (first.text, first.pair)
 
 
-def _columns(task: Task) -> tuple[str, ...]:
-    inputs = task.options.inputs
-    return tuple(name for name in (inputs.first, inputs.second, task.options_column) if name is not None)
+def _require_options(record: Record, tasks: Sequence[Task], place: str) -> None:
+    """Raise DataError where each task chooses among options and a record lacks these, whatever its texts are."""
+    columns = sorted({task.options_column for task in tasks if task.options_column is not None})
+    if all(task.options_column is not None and _options(record, task, place) is None for task in tasks):
+        raise DataError(
+            f"{place}: has no options in {', '.join(map(repr, columns))}; a list of texts is expected there"
+        )
 
 
 def _options(record: Record, task: Task, place: str) -> tuple[str, ...] | None:

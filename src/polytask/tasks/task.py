@@ -47,6 +47,12 @@ class Task(LabelReader, Objective, Answering):
         return cls
 
     @property
+    def input_columns(self) -> tuple[str, ...]:
+        """The columns of a row that is to be answered."""
+        inputs = self.options.inputs
+        return tuple(name for name in (inputs.first, inputs.second, self.options_column) if name is not None)
+
+    @property
     def answers(self) -> bool:
         """Whether there is anything to answer once the model is trained; what only trains is not kept in the model."""
         return self.options.answers

@@ -199,6 +199,9 @@ class Trainer:
             bar.pause(time.monotonic() - began)
         elif self.asked.stop or self.asked.save or (every and self.state.step % every == 0):
             self.state.save()
+        if self.asked.save and self.parts.world.is_main:
+            kept = self.parts.checkpoints is not None
+            bar.say(f"saved after step {self.state.step}" if kept else "nothing is saved: the run has no folder")
         if self.asked.stop and not last:
             self._stop()
 

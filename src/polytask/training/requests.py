@@ -39,8 +39,10 @@ class Requests:
 
     def take(self) -> Asked:
         """Return what was asked. A request to save is answered once, one to stop stays."""
-        save, self.save = self.save, False
-        return Asked(self.stop, save)
+        if not self.save:
+            return Asked(self.stop)
+        self.save = False  # a signal that comes between these lines is answered by the same checkpoint
+        return Asked(self.stop, save=True)
 
     @contextmanager
     def listening(self, bar: Bar) -> Generator[None]:
@@ -50,7 +52,6 @@ class Requests:
             del frame
             if number in SAVING:
                 self.save = True
-                bar.say("saving after this step")
                 return
             if self.stop and number == signal.SIGINT:
                 raise KeyboardInterrupt
