@@ -5,7 +5,7 @@ configuration -> tasks + sources -> batches -> encoder (sharing plan) -> heads -
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -45,10 +45,10 @@ from polytask.on_encoder import decoder_choices, encoder_notes, on_encoder, requ
 from polytask.schedule import Schedule, Workload, require_reachable, waves
 from polytask.sharing import SharingPolicy
 from polytask.tasks import TASKS, Task, head_specs, require_readable
-from polytask.tasks.alike import label_differences
+from polytask.tasks.alike import require_shareable
 from polytask.teacher_file import FileTeacher
 from polytask.teachers import Teacher, add_teacher_outputs, load_teachers
-from polytask.terms import DataWarning, HeadSpec, Scores, Split
+from polytask.terms import DataWarning, Scores, Split
 from polytask.training.checkpoint import Checkpoints
 from polytask.training.distribution import World
 from polytask.training.events import Events
@@ -359,23 +359,6 @@ def require_one_piece(config: Config) -> None:
             f"{config.train.gradient_accumulation_steps}; it keeps the graphs of a whole update; set "
             "balance.measure=all, or train.gradient_accumulation_steps=1"
         )
-
-
-def require_shareable(
-    groups: Sequence[Sequence[str]], tasks: Mapping[str, Task], heads: Mapping[str, HeadSpec]
-) -> None:
-    """Raise ConfigError unless the tasks of each group ask for the same head and have the same labels."""
-    for index, (first, *others) in enumerate(groups):
-        for other in others:
-            different = label_differences(tasks[first], tasks[other])
-            if not tasks[first].answers or not tasks[other].answers:
-                different = ["a task that answers nothing has a head of its own"]
-            if not different and heads[first] != heads[other]:
-                different = [f"their heads are {heads[first]} and {heads[other]}"]
-            if different:
-                raise ConfigError(
-                    f"sharing.share_heads[{index}]: {first!r} and {other!r} cannot share a head: {'; '.join(different)}"
-                )
 
 
 def dev_evaluation(assembly: Assembly) -> Callable[[MultiTaskModel], DevScores]:

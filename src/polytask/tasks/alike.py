@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from polytask.errors import ConfigError
 from polytask.tasks.task import Task
+from polytask.terms import HeadSpec
 
 
 def label_differences(first: Task, second: Task) -> list[str]:
@@ -23,3 +27,20 @@ def label_differences(first: Task, second: Task) -> list[str]:
         sizes = f"{first.head.size} and {second.head.size}"
         differences.append(f"their vectors have {sizes} numbers (a task's own `size` is set in its options)")
     return differences
+
+
+def require_shareable(
+    groups: Sequence[Sequence[str]], tasks: Mapping[str, Task], heads: Mapping[str, HeadSpec]
+) -> None:
+    """Raise ConfigError unless the tasks of each group ask for the same head and have the same labels."""
+    for index, (first, *others) in enumerate(groups):
+        for other in others:
+            different = label_differences(tasks[first], tasks[other])
+            if not tasks[first].answers or not tasks[other].answers:
+                different = ["a task that answers nothing has a head of its own"]
+            if not different and heads[first] != heads[other]:
+                different = [f"their heads are {heads[first]} and {heads[other]}"]
+            if different:
+                raise ConfigError(
+                    f"sharing.share_heads[{index}]: {first!r} and {other!r} cannot share a head: {'; '.join(different)}"
+                )
