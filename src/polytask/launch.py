@@ -78,10 +78,12 @@ class _Ranks:
             process.send_signal(number)
 
     def pass_saving_on(self, number: int, frame: FrameType | None) -> None:
-        """Pass a request to save on, after which all go on."""
+        """Pass a request to save on, after which all go on.
+
+        One process is told, which asks the others: signals that reach two of them in different steps are two requests.
+        """
         del frame
-        for process in self._processes:
-            process.send_signal(number)
+        self._processes[0].send_signal(number)
 
     def wait(self) -> int:
         """Wait for all; what does not end in time is told to, and then killed."""
