@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from polytask.model.mixing import MIXERS, MixingLayer
     from polytask.relatedness.measures import MEASURES
     from polytask.schedule import SCHEDULES
-    from polytask.schedule.dynamic import POLICIES, Policy
     from polytask.schedule.parallel import Mixed, MixedOptions
+    from polytask.schedule.policies import POLICIES, Policy
     from polytask.schedule.proportions import PROPORTIONS
     from polytask.schedule.schedule import Schedule, ScheduleOptions, Workload
     from polytask.sharing import SHARING
@@ -49,7 +49,7 @@ _HOMES = {
     "polytask.exports.exporter": ("Exported", "Exporter"),
     "polytask.model.heads": ("Head", "RowHead", "WordHead"),
     "polytask.schedule": ("SCHEDULES",),
-    "polytask.schedule.dynamic": ("POLICIES", "Policy"),
+    "polytask.schedule.policies": ("POLICIES", "Policy"),
     "polytask.schedule.parallel": ("Mixed", "MixedOptions"),
     "polytask.schedule.proportions": ("PROPORTIONS",),
     "polytask.schedule.schedule": ("Schedule", "ScheduleOptions", "Workload"),

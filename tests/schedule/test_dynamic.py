@@ -17,7 +17,8 @@ from variants import DYNAMIC, PARALLEL, Variant, steps, workload
 
 from polytask.errors import ConfigError
 from polytask.schedule import Feedback, Schedule, Workload
-from polytask.schedule.dynamic import LEAST, relative
+from polytask.schedule.dynamic import relative
+from polytask.schedule.policies import LEAST
 
 LONG = 10**4
 FOREVER = math.inf

@@ -12,7 +12,7 @@ from variants import DYNAMIC, FREE, PARALLEL, SEQUENTIAL, VARIANTS, WORKLOADS, V
 
 from polytask import testing
 from polytask.schedule import SCHEDULES, Feedback, Parallel, ParallelOptions, Step, Workload, passed
-from polytask.schedule.dynamic import LEAST, POLICIES
+from polytask.schedule.policies import LEAST, POLICIES
 from polytask.schedule.proportions import PROPORTIONS, MixingParams
 
 every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)

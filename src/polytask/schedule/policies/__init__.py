@@ -1,0 +1,23 @@
+"""What feedback makes of the tasks' shares. A new policy is one file and one row here."""
+
+from __future__ import annotations
+
+from polytask.schedule.policies.bandit import Bandit
+from polytask.schedule.policies.dev_gap import DevGap
+from polytask.schedule.policies.loss_rate import LossRate
+from polytask.schedule.policies.policy import LEAST, POLICIES, Policy, PolicyOptions
+from polytask.schedule.policies.stop_and_go import StopAndGo
+from polytask.schedule.policies.training_error import TrainingError
+
+POLICIES.base = Policy
+POLICIES.update(
+    {
+        "training_error": TrainingError,
+        "loss_rate": LossRate,
+        "dev_gap": DevGap,
+        "bandit": Bandit,
+        "stop_and_go": StopAndGo,
+    }
+)
+
+__all__ = ["LEAST", "POLICIES", "Policy", "PolicyOptions"]
