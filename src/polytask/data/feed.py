@@ -51,6 +51,13 @@ class Feed:
             return f"{self.hub} ({', '.join(self.files)})"
         return ", ".join(Path(file).name for file in self.files) or f"{len(self.rows)} rows"
 
+    @property
+    def weighed(self) -> dict[str, str]:
+        """The column of each task that weighs its rows. Evaluation does not, so other splits need no such column."""
+        if self.split != "train":
+            return {}
+        return {name: task.label_weight for name, task in self.tasks.items() if task.label_weight is not None}
+
     def digest(self) -> str:
         """Hash the content of the rows, what is read from them, and where they lie, which errors name."""
         return key_of(self.content(), list(self.files))

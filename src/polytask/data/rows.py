@@ -75,7 +75,7 @@ def _write_rows(path: Path, feed: Feed) -> dict[str, Any]:
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, reading.schema) as writer:
         for batch in reading.batches():
             writer.write_batch(batch)
-    reading.require_columns()
+    reading.columns.require_all()
     again = reading.rereadings()
     if again:
         # What the labels mean was clear only when all had been seen.
@@ -90,4 +90,4 @@ def _write_rows(path: Path, feed: Feed) -> dict[str, Any]:
                     writer.write_batch(reading.read_again(batch, again))
             new.replace(path)
         reading.finish(again)
-    return reading.to_json()
+    return reading.counts.to_json()

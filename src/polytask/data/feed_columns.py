@@ -1,0 +1,72 @@
+"""Columns that are not there, or hold nothing to learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from polytask.data.feed import Feed, missing_column
+from polytask.data.feed_counts import FeedCounts
+from polytask.errors import ConfigError, UserError
+from polytask.tasks import TASKS, TaskOptions
+from polytask.tasks.word import WordOptions
+
+# The options that name columns; `text_pair` before `text`, which it replaces.
+_COLUMN_OPTIONS = ("label_weight", "label", "options", "tags", "tokens", "text_pair", "text")
+
+
+class FeedColumns:
+    """The columns of a feed, as far as they were seen."""
+
+    def __init__(self, feed: Feed, counts: FeedCounts) -> None:
+        self._feed, self._counts = feed, counts
+
+    def require_all(self) -> None:
+        """Raise ConfigError where no row at all has a column that a task reads, or every row weighs nothing."""
+        for name, column in self._feed.weighed.items():
+            if self._counts.label_stats[name].present and not self._counts.weight[name]:
+                raise ConfigError(
+                    f"tasks.{name}.label_weight: {self._feed.name}: {column!r} is 0 in every labelled row; there is "
+                    "nothing to learn"
+                )
+        for name, options in self._feed.tasks.items():
+            for column in TASKS.of(options).columns(options):
+                if self._counts.columns and column not in self._counts.columns:
+                    raise self.missing(ConfigError, self._feed.name, column, list(self._counts.columns), name)
+            # A few rows to score may well be one word each.
+            fewest = 2 if self._feed.split == "train" else 10
+            if fewest <= self._counts.label_stats[name].present == self._counts.single[name]:
+                raise ConfigError(
+                    f"tasks.{name}: {self._feed.name}: each of the {self._counts.single[name]} rows holds one word; "
+                    "where a row is one token of a sentence, name the column that tells the sentences apart: "
+                    f"`sentence: COLUMN` beside the path (accepted: {', '.join(self._counts.columns)}); otherwise "
+                    "write a sentence a row"
+                )
+
+    def missing(
+        self, kind: type[UserError], place: str, column: str, columns: list[str], task: str | None = None
+    ) -> UserError:
+        """Return the error for a column that is not there; it names the option that asks for it.
+
+        Args:
+            task: the one that reads it; by default all do.
+        """
+        name = task or next(iter(self._feed.tasks))
+        options = self._feed.tasks[name]
+        own = options.values_option if isinstance(options, WordOptions) else "label"
+        asking = (key for key in (own, *_COLUMN_OPTIONS) if column in _several(getattr(options, key, None)))
+        path = ("tasks", name, next(asking, "text"))
+        message = missing_column(f"{'.'.join(path)}: {place}", column, columns)
+        return kind(message + self._hint(options), option=path)
+
+    def _hint(self, options: TaskOptions) -> str:
+        """Say which column may hold spans, where a tagging task finds no tags."""
+        held = [column for column in ("spans", "entities", "ents", "label", "labels") if column in self._counts.columns]
+        if not isinstance(options, WordOptions) or not options.reads_spans:
+            return ""
+        if options.values_column in self._counts.columns or not held:
+            return ""
+        return f"; where {held[0]!r} holds spans by character, give `{options.values_option}: {held[0]}`"
+
+
+def _several(value: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    return value if isinstance(value, tuple) else (value,)

@@ -1,0 +1,58 @@
+"""What is counted while a feed is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from polytask.data.feed import Feed
+from polytask.data.files import Remarks
+from polytask.tasks import LabelStats
+
+
+@dataclass
+class FeedCounts:
+    """What is counted while a feed is read.
+
+    Attributes:
+        label_stats: by task.
+        columns: those that any row has.
+        empty: rows whose text is empty or holds no visible character, and `empty_at` where the first is.
+        apart: rows encoded on their own because a task's tokens do not spell out the text, and `apart_at` as above.
+        single: labelled rows of each task whose words are one word of text.
+        weight: the sum of each weighed task's weights.
+        remarks: what a person should know of how the files were read.
+    """
+
+    label_stats: dict[str, LabelStats]
+    single: dict[str, int]
+    weight: dict[str, float]
+    columns: dict[str, None] = field(default_factory=dict[str, None])
+    empty: int = 0
+    empty_at: str = ""
+    apart: int = 0
+    apart_at: str = ""
+    remarks: Remarks = field(default_factory=Remarks)
+
+    @classmethod
+    def of(cls, feed: Feed) -> FeedCounts:
+        """Return those of a feed of which nothing was read."""
+        return cls(
+            {name: LabelStats() for name in feed.tasks}, dict.fromkeys(feed.tasks, 0), dict.fromkeys(feed.weighed, 0.0)
+        )
+
+    def add_empty(self, place: str) -> None:
+        """Count a row without a visible character."""
+        self.empty, self.empty_at = self.empty + 1, self.empty_at or place
+
+    def add_apart(self, place: str) -> None:
+        """Count a row whose tokens do not spell out its text."""
+        self.apart, self.apart_at = self.apart + 1, self.apart_at or place
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "label_stats": {name: stats.to_json() for name, stats in self.label_stats.items()},
+            "empty": [self.empty, self.empty_at],
+            "apart": [self.apart, self.apart_at],
+            "remarks": self.remarks.to_json(),
+        }

@@ -1,0 +1,148 @@
+"""From a row of a file to the rows that are encoded."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from polytask.data.feed import Feed
+from polytask.data.feed_columns import FeedColumns
+from polytask.data.feed_counts import FeedCounts
+from polytask.data.garbled import damage_in
+from polytask.data.raw_row import RawRow, require_characters
+from polytask.data.word_reader import WordReader
+from polytask.data.words import is_blank, join_words
+from polytask.errors import DataError
+from polytask.tasks import TASKS, TaskOptions
+from polytask.tasks.cells import brief
+from polytask.tasks.labels import number_in
+from polytask.tasks.tagging import as_words
+from polytask.tasks.word import WordOptions
+from polytask.terms import Label
+
+# Weights of rows between which float32 loses nothing, beside 0.
+LEAST_WEIGHT, MOST_WEIGHT = 1e-9, 1e9
+# Names of documents have it, and words that people repeat do not.
+_NAME = re.compile(r"[0-9_/]")
+_REPEATED = (
+    "{count} rows repeat one word, the first at {place}; where that is not the word but a name of the document or the "
+    "like, name the column of the words in `tokens`"
+)
+
+
+class RowReader:
+    """Turns rows of a file into rows with a text, its words and labels, and counts what it finds."""
+
+    def __init__(self, feed: Feed, counts: FeedCounts) -> None:
+        self._feed, self._counts = feed, counts
+        self._columns, self._words = FeedColumns(feed, counts), WordReader(feed, counts)
+
+    def rows_of(self, place: str, values: Mapping[str, Any]) -> list[RawRow]:
+        """Turn a row of the file into one encoded row, or into several where tokens do not spell out the text."""
+        text = self._text(place, values, self._feed.inputs.first)
+        pair = self._text(place, values, self._feed.inputs.second) if self._feed.inputs.second else None
+        if not self._belongs(self._words.spelled(place, values) if text is None else text, pair):
+            return []
+        found: list[RawRow] = [] if text is None else [RawRow(place, text, pair, None)]
+        for name, options in self._feed.tasks.items():
+            if isinstance(options, WordOptions):
+                own = self._words.with_words(place, name, options, values, text)
+                label = self._label(place, name, options, own)
+                words = self._words.words(place, name, options, own)
+                if words is not None and len(words) > 2 and len(set(words)) == 1 and _NAME.search(words[0]):
+                    self._counts.remarks.add(_REPEATED, place)
+                self._counts.single[name] += (
+                    label is not None and isinstance(own[options.tokens], str) and len(words or ()) == 1
+                )
+                self._words.add_words(found, place, pair, words, name, label)
+            else:
+                found[0].labels[name] = self._label(place, name, options, values)
+        self._add_weights(found, place, values)
+        if len(found) > 1:  # a text that no task reads or labels, beside tokens that do not spell it out
+            found = [row for row in found if any(label is not None for label in row.labels.values())]
+        found[1:1] = self._companions(place, found[0], values) if found else []
+        for row in found:
+            if is_blank(row.text):
+                self._counts.add_empty(place)
+            damage = damage_in(row.text) or damage_in(row.pair or "")
+            if damage is not None:
+                self._counts.remarks.add(damage, place)
+        return found
+
+    def _companions(self, place: str, row: RawRow, values: Mapping[str, Any]) -> list[RawRow]:
+        """Return a row's other texts, as rows of their own that stand right behind it."""
+        found: list[RawRow] = []
+        for name, options in self._feed.tasks.items():
+            label = row.labels.get(name)
+            for text, own in () if label is None else TASKS.of(options).companions(options, values, label):
+                require_characters(place, name, text)
+                found.append(RawRow(place, text, None, None, {name: own}, name))
+        return found
+
+    def _add_weights(self, rows: list[RawRow], place: str, values: Mapping[str, Any]) -> None:
+        """Give encoded rows what they weigh in the losses of the tasks whose labels they carry."""
+        for name, column in self._feed.weighed.items():
+            for row in (row for row in rows if row.labels.get(name) is not None):
+                row.weights[name] = self._weight_in(place, name, column, values)
+
+    def _weight_in(self, place: str, name: str, column: str, values: Mapping[str, Any]) -> float:
+        """Return what a row weighs in the loss of a task."""
+        if column not in values:
+            raise self._columns.missing(DataError, place, column, list(values), name)
+        weight = number_in(values[column])
+        if weight is None or not (weight == 0 or LEAST_WEIGHT <= weight <= MOST_WEIGHT):
+            raise DataError(
+                f"{place}: task {name!r}: found {brief(values[column])} in {column!r}; `label_weight` names a column "
+                f"of numbers, 0 or from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}"
+            )
+        self._counts.weight[name] += weight
+        return weight
+
+    def _text(self, place: str, values: Mapping[str, Any], column: str) -> str | None:
+        value = values.get(column)
+        tagging = {name: task for name, task in self._feed.tasks.items() if isinstance(task, WordOptions)}
+        if value is None and len(tagging) == len(self._feed.tasks):
+            return None
+        for name, task in tagging.items() if isinstance(value, list) else ():
+            if task.tokens == column:  # a file that calls its words so
+                return join_words(self._words.words(place, name, task, values) or [])[0]
+        if column not in values:
+            raise self._columns.missing(DataError, place, column, list(values))
+        if not isinstance(value, str):
+            raise DataError(f"{place}: {column!r} holds {value!r}; a text is expected")
+        require_characters(place, column, value)
+        return value
+
+    def _belongs(self, text: str, pair: str | None) -> bool:
+        """Whether a row falls on this side of a held-out share; equal texts always fall on the same side."""
+        if self._feed.share is None:
+            return True
+        share, held = self._feed.share
+        digest = hashlib.blake2b(f"{text}\0{pair}".encode(), digest_size=8).digest()
+        return (int.from_bytes(digest) < share * 2**64) == held
+
+    def _label(self, place: str, name: str, options: TaskOptions, values: Mapping[str, Any]) -> Label:
+        stats = self._counts.label_stats[name]
+        respelled = len(stats.respelled)
+        try:
+            value = TASKS.of(options).read(options, values, stats)
+        except ValueError as error:
+            raise DataError(f"{place}: task {name!r}: {error}") from None
+        if len(stats.respelled) > respelled:
+            stats.respelled_at = stats.respelled_at or place
+        for at, label in () if value is None else TASKS.of(options).names_in(value):
+            if label not in stats.places:
+                require_characters(place, TASKS.of(options).columns(options)[-1], label)
+                stats.places[label] = self._place_of_label(place, at, options, values)
+        stats.present += value is not None
+        stats.missing += value is None
+        return value
+
+    def _place_of_label(self, place: str, at: int, options: TaskOptions, values: Mapping[str, Any]) -> str:
+        """Say where a label stands: its row, and for a word's tag the word."""
+        if not isinstance(options, WordOptions):
+            return place
+        words = as_words(values.get(options.tokens), options.tokens) or []
+        return f"{place}: word {at + 1}" + (f" ({words[at][:40]!r})" if at < len(words) else "")

@@ -1,0 +1,105 @@
+"""Words of rows: given tokens, or what spans by character make of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from polytask.data.annotations import nest_words, spans_in, tag_words
+from polytask.data.feed import Feed
+from polytask.data.feed_columns import FeedColumns
+from polytask.data.feed_counts import FeedCounts
+from polytask.data.raw_row import RawRow, require_characters
+from polytask.data.words import find_words, join_words
+from polytask.errors import DataError
+from polytask.tasks.cells import brief
+from polytask.tasks.tagging import as_words
+from polytask.tasks.word import WordOptions
+from polytask.terms import Label
+
+
+class WordReader:
+    """Reads the words of a row, and gives a row the words of its tokens."""
+
+    def __init__(self, feed: Feed, counts: FeedCounts) -> None:
+        self._feed, self._counts, self._columns = feed, counts, FeedColumns(feed, counts)
+
+    def spelled(self, place: str, values: Mapping[str, Any]) -> str:
+        """Return the text that the tokens of a row without text spell."""
+        for name, options in self._feed.tasks.items():
+            assert isinstance(options, WordOptions)
+            tokens = values.get(options.tokens)
+            self.with_words(place, name, options, values, None)  # spans have no place without a text
+            if tokens is not None:
+                return join_words(self.words(place, name, options, values) or [])[0]
+        column = min(task.tokens for task in self._feed.tasks.values() if isinstance(task, WordOptions))
+        if column in values:
+            raise DataError(f"{place}: {column!r} is empty, and so is {self._feed.inputs.first!r}; one is needed")
+        raise self._columns.missing(DataError, place, column, list(values))
+
+    def with_words(
+        self, place: str, name: str, options: WordOptions, values: Mapping[str, Any], text: str | None
+    ) -> Mapping[str, Any]:
+        """Return a row with words and tags in place of a tagging task's spans; one without spans as it is."""
+        if not options.reads_spans:
+            return values
+        tokens = values.get(options.tokens)
+        try:
+            cell = values.get(options.values_column)
+            spans = cell if cell == [] and options.nested_spans else spans_in(cell, tokens)
+            if spans is None:
+                _require_tags(tokens, values.get(options.values_column))
+                return values
+            if text is None:
+                raise ValueError(f"spans count the characters of a text, and {self._feed.inputs.first!r} is empty")
+            read = nest_words if options.nested_spans else tag_words
+            tagged = read(text, spans, tokens, strict=options.data.strict, offsets=options.data.offsets)
+        except ValueError as error:
+            raise DataError(f"{place}: task {name!r}: {error}") from None
+        self._counts.columns[options.tokens] = None
+        for remark in tagged.remarks:
+            self._counts.remarks.add(remark, place)
+        # What a person refused or passed over in Prodigy is not labelled.
+        refused = values.get("answer") in ("reject", "ignore")
+        return {**values, options.tokens: tagged.tokens, options.values_column: None if refused else tagged.tags}
+
+    def words(self, place: str, name: str, options: WordOptions, values: Mapping[str, Any]) -> list[str] | None:
+        try:
+            tokens = as_words(values.get(options.tokens), options.tokens)
+        except ValueError as error:
+            raise DataError(f"{place}: task {name!r}: {error}") from None
+        for token in tokens or ():
+            require_characters(place, options.tokens, token)
+        return tokens
+
+    def add_words(
+        self, rows: list[RawRow], place: str, pair: str | None, tokens: list[str] | None, name: str, label: Label
+    ) -> None:
+        """Give a tagging task's label to a row whose words are its tokens, or to a row of its own."""
+        if tokens is None:
+            return
+        text, spelled = join_words(tokens)
+        for row in rows:
+            words = spelled if row.text == text else find_words(row.text, tokens)
+            if words is not None and row.words in (None, words):
+                row.words = words
+                row.labels[name] = label
+                return
+        if rows and label is None:
+            return
+        if rows:
+            self._counts.add_apart(place)
+        rows.append(RawRow(place, text, pair, spelled, {name: label}))
+
+
+def _require_tags(tokens: Any, tags: Any) -> None:  # noqa: ANN401
+    """Raise ValueError where a tag is empty, or words and tags are joined by commas: they would be one word."""
+    if isinstance(tags, list) and "" in tags:
+        raise ValueError(f"the tag of word {tags.index('') + 1} is empty; each token needs one tag")
+    if isinstance(tokens, str) and isinstance(tags, str) and "[" not in (tokens[:1], tags[:1]):
+        commas = tags.count(",")
+        if commas and commas == tokens.count(",") and len(tokens.split()) == len(tags.split()) == 1:
+            raise ValueError(
+                f"found {brief(tokens)} with the tags {brief(tags)}, joined by commas; words and tags are joined by "
+                'spaces, or written as lists, such as ["a", "b"]'
+            )
