@@ -55,6 +55,7 @@ from polytask.training.events import Events
 from polytask.training.loop import Trainer
 from polytask.training.optimizer import build_optimizer
 from polytask.training.parts import TrainerParts
+from polytask.training.rates import rate_notes
 from polytask.training.recipe import ResolvedOption, resolve_rates
 from polytask.training.selection import DevScores, Rule, read_rule
 from polytask.version import __version__
@@ -279,7 +280,7 @@ def compose(
     train, choices = resolve_rates(config.train, int(model.config.hidden_size), int(model.config.num_hidden_layers))
     choices = (*choices, *decoder_choices(config.tasks, model.config))
     config = config.model_copy(update={"train": train})
-    build_optimizer(model, train)  # whether it can be built
+    build_optimizer(model, train, tables.tasks)  # whether it can be built
     for task in tables.tasks.values():
         task.require_usable_loss()
     metrics = {name: task.metric for name, task in tables.tasks.items()}
@@ -327,6 +328,8 @@ def compose(
     unknown = tokenizer.unk_token_id
     notes = (*notes, *unknown_warnings(sources, unknown if isinstance(unknown, int) else None, tokens))
     notes = (*encoder_notes(tables.tasks, model.config, tokenizer), *notes)
+    if policy is None:
+        notes = (*notes, *rate_notes(model, tables.tasks))
     if extended is not None:
         notes = (*extended.notes, *notes)
     teachers = load_teachers(config.train.teachers, config.tasks, tables.tasks)

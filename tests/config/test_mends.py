@@ -151,7 +151,7 @@ def test_where_values_stand_is_no_part_of_what_a_configuration_says(tmp_path: Pa
 
 
 def test_every_path_of_the_configuration_can_be_found() -> None:
-    assert paths_of("learning_rate") == ["train.learning_rate"]
+    assert paths_of("learning_rate") == ["train.learning_rate", "tasks.NAME.learning_rate"]
     assert paths_of("dev") == ["tasks.NAME.data.dev"]
     assert path_like("learning_rat") == "train.learning_rate"
     assert path_like("zzz") is None

@@ -14,6 +14,8 @@ from polytask.assemble import Assembly, assemble
 from polytask.balance import AutoOptions
 from polytask.cli import main
 from polytask.config import validate
+from polytask.errors import ConfigError
+from polytask.model.parameters import own_parameters
 from polytask.training.distribution import World
 from polytask.training.events import Events
 from polytask.training.optimizer import rate_factor
@@ -111,6 +113,65 @@ def test_lower_layers_train_by_a_rate_that_decays_from_layer_to_layer(job: Job) 
                 assert isinstance(top, float)
                 layer = int(name.split(".layer.")[1].split(".")[0]) + 1 if ".layer." in name else 0
                 assert rates[parameter] == pytest.approx(top * 0.5 ** (2 - layer)), name
+
+
+def rates_of(assembly: Assembly) -> dict[str, float]:
+    optimizer = assembly.trainer(World(0, 1), None, Events(None)).state.optimizer
+    rates = {one: group["base_rate"] for group in optimizer.param_groups for one in group["params"]}
+    return {name: rates[parameter] for name, parameter in assembly.model.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    "sharing",
+    [
+        {"strategy": "global"},
+        {"strategy": "partial", "shared_layers": 1},
+        {"strategy": "partial", "shared_layers": 1, "kind": "lora"},
+        {"strategy": "independent"},
+    ],
+)
+def test_a_task_has_rates_of_its_own_for_its_head_and_what_it_alone_trains(job: Job, sharing: dict[str, Any]) -> None:
+    values = {**job(), "sharing": sharing}
+    first = next(iter(values["tasks"]))
+    train = {**values["train"], "learning_rate": 1e-3, "head_learning_rate": 2e-3}
+    plain = rates_of(assemble(validate({**values, "train": train})))
+    tasks = {**values["tasks"], first: {**values["tasks"][first], "learning_rate": 3e-3, "head_learning_rate": 4e-3}}
+    assembly = assemble(validate({**values, "train": train, "tasks": tasks}))
+    rates = rates_of(assembly)
+    changed = {name for name, rate in rates.items() if rate != plain[name]}
+    own = {name for name in changed if not name.startswith("heads.")}
+    assert {rates[name] for name in own} == ({3e-3} if sharing["strategy"] != "global" else set())
+    assert {rates[name] for name in changed - own} == {4e-3}
+    assert changed - own == {name for name in rates if name.startswith(f"heads.task-{first}.")}
+    told = [note for note in assembly.notes if note.place == f"tasks.{first}.learning_rate"]
+    assert len(told) == (sharing["strategy"] == "global")
+    # As much of the encoder as the task has to itself.
+    ids = {id(parameter) for name, parameter in assembly.model.named_parameters() if name in own}
+    alone = {
+        id(parameter)
+        for task, parameters in own_parameters(assembly.model)
+        for parameter in parameters
+        if task == first and parameter not in set(assembly.model.head(first).parameters())
+    }
+    assert ids == alone
+
+
+def test_a_model_of_one_task_trains_by_the_tasks_rate(job: Job) -> None:
+    values = job()
+    name, task = next(iter(values["tasks"].items()))
+    rates = rates_of(assemble(validate({**values, "tasks": {name: {**task, "learning_rate": 5e-3}}})))
+    assert {rate for name, rate in rates.items() if not name.startswith("heads.")} == {5e-3}
+
+
+def test_tasks_with_one_head_cannot_have_two_rates_for_it(job: Job) -> None:
+    values = job()
+    task = next(task for task in values["tasks"].values() if task["type"] == "classification")
+    tasks = {"one": {**task, "head_learning_rate": 4e-3}, "two": task}
+    shared = {"strategy": "global", "share_heads": [["one", "two"]]}
+    with pytest.raises(ConfigError, match="'one' and 'two' share a head, and have 0.004 and none; give both the same"):
+        assemble(validate({**values, "tasks": tasks, "sharing": shared}))
+    same = {name: {**task, "head_learning_rate": 4e-3} for name in tasks}
+    assert 4e-3 in rates_of(assemble(validate({**values, "tasks": same, "sharing": shared}))).values()
 
 
 @pytest.mark.parametrize("kind", ["linear", "cosine", "constant"])

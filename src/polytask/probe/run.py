@@ -29,7 +29,7 @@ from polytask.sharing import GlobalOptions
 from polytask.training.distribution import World
 from polytask.training.events import Events
 from polytask.training.loop import Trainer
-from polytask.training.optimizer import peak_rate
+from polytask.training.rates import encoder_rate
 
 # Rows that pass together while the heads' states are made.
 HEAD_BATCH = 64
@@ -120,7 +120,9 @@ class _Run:
     def run(self, joint_passes: int) -> Probe:
         began = time.monotonic()
         model, budget = self.assembly.model, self.budget
-        probing = Probing(model, self.assembly.tasks, rate=peak_rate(self.assembly.config.train), points=budget.points)
+        probing = Probing(
+            model, self.assembly.tasks, rate=encoder_rate(self.assembly.config.train), points=budget.points
+        )
         found: list[LookAhead] = []
         with Bar("relating " + ", ".join(self.tasks), 1 + self.updates + budget.points) as bar:
             self._fit_heads()

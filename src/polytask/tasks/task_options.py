@@ -67,6 +67,14 @@ class TaskOptions(Options):
     detach_reads: bool = Field(default=True, description="stop the gradient at what is read")
     gate: GateOptions | None = Field(default=None, description="when the task is ready for those that need it")
     weight: float = Field(default=1.0, gt=0, description="weight of the task's loss")
+    learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        description="peak rate of layers that this task alone trains; by default that of `train`",
+    )
+    head_learning_rate: float | None = Field(
+        default=None, gt=0, description="peak rate of this task's head; by default that of `train`"
+    )
     metric: str | None = Field(default=None, description="main metric; the type's first by default")
     pooling: Annotated[str, NameOf(POOLINGS, AUTO)] = Field(
         default=AUTO,
@@ -85,7 +93,8 @@ class TaskOptions(Options):
     metrics: ClassVar[tuple[str, ...]] = ()
     # Options that a class adds and that change how a task learns or answers, but nothing that is read from its rows.
     learning: ClassVar[tuple[str, ...]] = (
-        "data", "needs", "reads", "detach_reads", "gate", "weight", "metric", "pooling", "dropout", "head", "loss",
+        "data", "needs", "reads", "detach_reads", "gate", "weight", "learning_rate", "head_learning_rate", "metric",
+        "pooling", "dropout", "head", "loss",
     )  # fmt: skip
     # Whether the type answers anything once the model is trained.
     answers: ClassVar[bool] = True

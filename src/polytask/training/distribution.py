@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -87,13 +88,18 @@ class World:
         if self.size == 1:
             return model
         ids = [device] if device.type == "cuda" else None
+        options: dict[str, Any] = {_SYNC_BUFFERS: False}
         return DistributedDataParallel(
-            model,
-            device_ids=ids,
-            find_unused_parameters=True,
-            broadcast_buffers=False,
-            gradient_as_bucket_view=True,
+            model, device_ids=ids, find_unused_parameters=True, gradient_as_bucket_view=True, **options
         )
+
+
+# What no update changes need not be sent at each forward pass; torch 2.13 renamed the option.
+_SYNC_BUFFERS = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in inspect.signature(DistributedDataParallel).parameters
+)
 
 
 @contextmanager

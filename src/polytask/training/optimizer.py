@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from polytask.errors import ConfigError, TrainingError
 from polytask.model.multitask import MultiTaskModel
-from polytask.model.parameters import rate_factors
 from polytask.model.shared_layer import Origins
+from polytask.tasks import Task
 from polytask.training.optimizers import OPTIMIZERS
 from polytask.training.options import TrainOptions
+from polytask.training.rates import peak_rates
 
 # Ends the name of a state that is a plain number.
 _NUMBER = "#number"
@@ -25,23 +26,13 @@ _GROUP = "group-"
 _GIVEN = frozenset({"params", "lr", "base_rate", "weight_decay"})
 
 
-def peak_rate(options: TrainOptions) -> float:
-    """Return the encoder's peak rate; `auto` has become a number by now."""
-    assert options.learning_rate != "auto"
-    return options.learning_rate
+def build_optimizer(model: MultiTaskModel, options: TrainOptions, tasks: Mapping[str, Task]) -> torch.optim.Optimizer:
+    """Build the optimizer; biases and norms are not decayed.
 
-
-def build_optimizer(model: MultiTaskModel, options: TrainOptions) -> torch.optim.Optimizer:
-    """Build the optimizer; biases and norms are not decayed, heads may have a rate of their own.
-
-    Raises ConfigError where a user's own factory returns what cannot be used.
+    Raises ConfigError where a user's own factory returns what cannot be used, or rates contradict one another.
     """
-    assert options.head_learning_rate != "auto"
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    factors = rate_factors(model, options.layer_decay)
-    for name, parameter in model.named_parameters():
-        of_head = name.startswith("heads.")
-        rate = options.head_learning_rate if of_head else peak_rate(options) * factors.get(parameter, 1.0)
+    for parameter, rate in peak_rates(model, options, tasks).items():
         decay = options.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     listed = [
@@ -70,14 +61,18 @@ def _built(name: str, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
 
 
 def rebuild_optimizer(
-    optimizer: torch.optim.Optimizer, model: MultiTaskModel, options: TrainOptions, origins: Origins
+    optimizer: torch.optim.Optimizer,
+    model: MultiTaskModel,
+    options: TrainOptions,
+    tasks: Mapping[str, Task],
+    origins: Origins,
 ) -> torch.optim.Optimizer:
     """Build the optimizer of a model whose layers were divided anew.
 
     Args:
         origins: for each parameter that is new or joined, those whose state it takes over: the mean of theirs.
     """
-    built = build_optimizer(model, options)
+    built = build_optimizer(model, options, tasks)
     for parameter in model.parameters():
         states = [optimizer.state[old] for old in origins.get(parameter, [parameter]) if old in optimizer.state]
         if states:

@@ -7,11 +7,13 @@ from typing import Any
 import torch
 
 from polytask.errors import TrainingError
+from polytask.model.shared_layer import Origins
 from polytask.sharing import HeadGroups, Plan, groups_of
 from polytask.training.checkpoint import Checkpoint
 from polytask.training.head_trials import HeadTrials
 from polytask.training.optimizer import build_optimizer, load_optimizer_tensors, optimizer_tensors, rebuild_optimizer
 from polytask.training.parts import TrainerParts
+from polytask.training.rates import head_rate
 from polytask.training.record import Exposures, StageScores
 from polytask.training.selection import Selection
 from polytask.training.snapshots import Snapshots
@@ -33,13 +35,12 @@ class TrainingState:
 
     def __init__(self, parts: TrainerParts) -> None:
         options = parts.options
-        assert options.head_learning_rate != "auto"
         self.parts = parts
         self.step = 0
         self.stage = parts.schedule.stage
         self.wrapped = parts.world.wrap(parts.model, parts.device)
-        self.optimizer = build_optimizer(parts.model, options)
-        self.trials = HeadTrials(parts.model, parts.tasks, parts.world, options.head_learning_rate)
+        self.optimizer = build_optimizer(parts.model, options, parts.tasks)
+        self.trials = HeadTrials(parts.model, parts.tasks, parts.world, head_rate(options))
         self.trials.follow(parts.policy.head_cuts() if parts.policy is not None else [])
         selection = Selection(options.patience, parts.rule)
         self.snapshots = Snapshots(parts.checkpoints, selection, each_task=options.best_of_each_task)
@@ -57,14 +58,18 @@ class TrainingState:
     def change_heads(self, groups: HeadGroups) -> None:
         """Let these groups of tasks share a head from now on."""
         origins = self.parts.model.share_heads(groups)
-        self.optimizer = rebuild_optimizer(self.optimizer, self.parts.model, self.parts.options, origins)
+        self.optimizer = self._optimizer_for_now(origins)
         self.wrapped = self.parts.world.wrap(self.parts.model, self.parts.device)
 
     def change_plan(self, plan: Plan) -> None:
         """Divide the layers anew; new copies take over the optimizer's state of those that they come from."""
         origins = self.parts.model.follow(plan)
-        self.optimizer = rebuild_optimizer(self.optimizer, self.parts.model, self.parts.options, origins)
+        self.optimizer = self._optimizer_for_now(origins)
         self.wrapped = self.parts.world.wrap(self.parts.model, self.parts.device)
+
+    def _optimizer_for_now(self, origins: Origins) -> torch.optim.Optimizer:
+        parts = self.parts
+        return rebuild_optimizer(self.optimizer, parts.model, parts.options, parts.tasks, origins)
 
     def save(self) -> None:
         """Write a checkpoint, where the run has a folder: the first process with the generators of all."""
