@@ -9,10 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import IO
+from typing import IO, Protocol
 
 from polytask.errors import TrainingError
 from polytask.signals import SAVING, on_signals
@@ -22,6 +22,7 @@ FAILED_S, TOLD_S = 5.0, 10.0
 # Seconds for what was asked to finish its step and to save: a large checkpoint takes minutes on a slow disk.
 SAVING_S = 600.0
 _LIFELINE = "POLYTASK_LIFELINE"
+_KILL = signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM  # Windows has none
 
 
 def launch(arguments: Sequence[str], processes: int) -> int:
@@ -44,7 +45,7 @@ def run_together(command: Sequence[str], processes: int) -> int:
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
     with lifeline() as tied:
-        ranks = _Ranks(
+        return wait_together(
             [
                 tied.start(
                     command,
@@ -53,15 +54,48 @@ def run_together(command: Sequence[str], processes: int) -> int:
                 for rank in range(processes)
             ]
         )
-        with on_signals(ranks.pass_on), on_signals(ranks.pass_saving_on, SAVING):
-            return ranks.wait()
+
+
+class Process(Protocol):
+    """A process that trains together with others, here or elsewhere; what `subprocess.Popen` has."""
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code as `poll` saw it last; less than 0 where it was ended from outside."""
+        ...
+
+    def poll(self) -> int | None:
+        """Return its exit code; None while it runs."""
+        ...
+
+    def send_signal(self, signal: int, /) -> None:
+        """Send it a signal."""
+        ...
+
+
+def by_signal(rank: int, code: int) -> str:
+    """Return how a process of this machine was ended."""
+    del rank
+    return f"was ended by {signal.Signals(-code).name}"
+
+
+def wait_together(processes: Sequence[Process], how_ended: Callable[[int, int], str] = by_signal) -> int:
+    """Wait for processes that train together, as `run_together` says, and return the first failure's exit code.
+
+    Args:
+        how_ended: says of a rank, and its code below 0, how it was ended.
+    """
+    ranks = _Ranks(processes, how_ended)
+    with on_signals(ranks.pass_on), on_signals(ranks.pass_saving_on, SAVING):
+        return ranks.wait()
 
 
 class _Ranks:
     """The processes, and how far their end has come."""
 
-    def __init__(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    def __init__(self, processes: Sequence[Process], how_ended: Callable[[int, int], str]) -> None:
         self._processes = processes
+        self._how_ended = how_ended
         self._asked = 0
         self._failed_at: float | None = None  # when one of them failed, or all were told to stop at once
         self._interrupted_at: float | None = None
@@ -93,19 +127,19 @@ class _Ranks:
             overdue = self._overdue()
             if overdue > TOLD_S:
                 for process in self._processes:
-                    process.kill()
+                    process.send_signal(_KILL)
             elif overdue > 0 and not told:
                 told = True
                 for process in self._processes:
-                    process.terminate()
+                    process.send_signal(signal.SIGTERM)
             time.sleep(0.05)
         self._look()
         return self._code()
 
     def _look(self) -> None:
         """Note the first failure."""
-        failed = [(rank, process.returncode) for rank, process in enumerate(self._processes)
-                  if process.poll() not in (None, 0, 130)]  # fmt: skip
+        codes = [process.poll() or 0 for process in self._processes]
+        failed = [(rank, code) for rank, code in enumerate(codes) if code not in (0, 130)]
         if self._failed_at is None and failed:
             self._failed_at = time.monotonic()
             self._killed = failed[0] if failed[0][1] < 0 and not self._asked else None
@@ -120,12 +154,12 @@ class _Ranks:
         return max(found)
 
     def _code(self) -> int:
-        codes = [process.returncode for process in self._processes]
+        codes = [process.returncode or 0 for process in self._processes]
         if self._killed is not None:
             rank, code = self._killed
             raise TrainingError(
-                f"process {rank + 1} of {len(codes)} was ended by {signal.Signals(-code).name}, and the others with "
-                "it; go on with --resume from the last checkpoint"
+                f"process {rank + 1} of {len(codes)} {self._how_ended(rank, code)}, and the others with it; "
+                "go on with --resume from the last checkpoint"
             )
         failed = next((code for code in codes if code > 0), 0)
         return failed or next((128 - code for code in codes if code), 0)
@@ -144,12 +178,14 @@ class Lifeline:
         output: IO[bytes] | None = None,
         *,
         piped: bool = False,
+        read: bool = False,
     ) -> subprocess.Popen[bytes]:
         """Start a process that ends with this one, in a process group of its own: signals reach it from here only.
 
         Args:
             output: where stdout and stderr go; by default where those of this process go.
             piped: whether its stdin and stdout are pipes of this process.
+            read: whether its stdout and stderr are pipes of this process.
         """
         tied = self._handle is not None
         return subprocess.Popen(
@@ -158,8 +194,8 @@ class Lifeline:
             pass_fds=() if self._handle is None else (self._handle,),
             process_group=0 if tied else None,
             stdin=subprocess.PIPE if piped else None,
-            stdout=subprocess.PIPE if piped else output,
-            stderr=None if output is None else subprocess.STDOUT,
+            stdout=subprocess.PIPE if piped or read else output,
+            stderr=subprocess.PIPE if read else None if output is None else subprocess.STDOUT,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
@@ -29,11 +30,22 @@ def train(
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     processes: Annotated[int, typer.Option(min=1, help="Processes that train together.")] = 1,
+    ray: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            show_default=False,
+            help="Processes that train together on the Ray cluster at RAY_ADDRESS, or on a local one.",
+        ),
+    ] = None,
     extension: Extensions = None,
     every: EveryMetric = False,
 ) -> None:
     """Train one model for all tasks, evaluate it, and save it in OUT/model."""
     del extension
+    if ray is not None and "WORLD_SIZE" not in os.environ:
+        raise typer.Exit(_train_on_ray(config, overrides or [], processes, ray))
     if processes > 1 and "WORLD_SIZE" not in os.environ:
         from polytask.launch import launch
 
@@ -50,6 +62,20 @@ def train(
         say(f"model: {out / 'model'}")
         for line in next_steps(out, run.model.tasks.values()):
             say(line)
+
+
+def _train_on_ray(config: Path, overrides: Sequence[str], processes: int, workers: int) -> int:
+    """Run this command on Ray, and return its exit code; what is wrong with the configuration is told before."""
+    from polytask.ray_cluster.session import require_ray
+
+    if processes > 1:
+        raise UserError("--ray and --processes: each says how many processes train together; give one of them")
+    require_ray()
+    from polytask.config import load_config
+    from polytask.ray_cluster.ranks import launch_on_ray
+
+    device = load_config(config, overrides).train.device
+    return launch_on_ray(sys.argv[1:], workers, on_gpus=device != "cpu")
 
 
 @app.command(rich_help_panel=TRAIN)

@@ -18,6 +18,26 @@ from polytask.signals import STOPPING
 _THREADS = "OMP_NUM_THREADS"
 
 
+def start_python(
+    held: ExitStack, arguments: Sequence[str], environment: Mapping[str, str], output: IO[bytes] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start this Python with arguments on the machine of an actor.
+
+    Args:
+        held: ends it when it is closed, and when its process ends.
+        environment: beside the actor's own.
+        output: where stdout and stderr go; by default they are two pipes.
+    """
+    tied = held.enter_context(lifeline())
+    # Ray blocks SIGINT in all that it starts, and what is started from there inherits it.
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+    try:
+        command = [sys.executable, *arguments]
+        return tied.start(command, {**os.environ, **environment}, output, read=output is None)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class CommandActor:
     """What runs on the cluster: one command, which ends with this actor."""
 
@@ -29,11 +49,7 @@ class CommandActor:
         """Run Python with arguments, in a folder, until it ends; return its exit code."""
         os.chdir(folder)
         with Path(log).open("ab") as file:
-            tied = self._held.enter_context(lifeline())
-            # Ray blocks SIGINT in all that it starts, and what is started from there inherits it.
-            before = signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
-            self._process = tied.start([sys.executable, *arguments], {**os.environ, **environment}, file)
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            self._process = start_python(self._held, arguments, environment, file)
         return self._process.wait()
 
     def pass_on(self, number: int) -> None:

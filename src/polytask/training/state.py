@@ -110,7 +110,7 @@ class TrainingState:
         if checkpoint.state["processes"] != world.size:
             raise TrainingError(
                 f"the checkpoint was written by {checkpoint.state['processes']} processes and this is {world.size}; "
-                f"resume with --processes {checkpoint.state['processes']}"
+                f"resume with --processes {checkpoint.state['processes']}, or --ray {checkpoint.state['processes']}"
             )
         self._restore(checkpoint.state, checkpoint)
         return True

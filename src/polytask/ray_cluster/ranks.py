@@ -1,0 +1,246 @@
+"""One training on several machines: each of its processes is a command in an actor of Ray.
+
+Not Ray Train's TorchTrainer: it calls a function in a thread, where Python hears no signal, so Ctrl-C, SIGTERM and
+SIGUSR1 would each need another way to a checkpoint than they have now; and it wants results and checkpoints in a
+storage of its own. A command in an actor is the process that `--processes` starts, with the same checkpoints, messages
+and exit codes.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from io import TextIOWrapper
+from pathlib import Path
+from typing import IO, Any
+
+from polytask.errors import ConfigError, TrainingError
+from polytask.launch import by_signal, wait_together
+from polytask.ray_cluster.jobs import start_python
+from polytask.ray_cluster.session import machines_of, ray_session
+
+# Seconds that an actor waits for something to be said before it answers that nothing was.
+QUIET_S = 0.5
+# Seconds without the cores that are needed, after which it is told what is waited for.
+BUSY_S = 5.0
+_THREADS = "OMP_NUM_THREADS"
+# Of the command's environment, what its processes are given too.
+_TAKEN_ALONG = ("POLYTASK_", "NCCL_", "GLOO_")
+# The exit code of a process whose actor has ended; how is told by its message.
+_LOST = -int(signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a process has said since it was asked last.
+
+    Attributes:
+        lines: each with whether it went to stderr.
+        code: the exit code; None while the process runs.
+    """
+
+    lines: Sequence[tuple[bool, str]]
+    code: int | None
+
+
+class RankActor:
+    """What runs on the cluster: one of the processes that train together, which ends with this actor."""
+
+    def __init__(self) -> None:
+        self._held = ExitStack()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lines: queue.SimpleQueue[tuple[bool, str] | None] = queue.SimpleQueue()
+        self._open = 2
+
+    def address(self) -> tuple[str, int]:
+        """Return where the others reach this machine: its address in the cluster, and a free port."""
+        host: str = import_module("ray").util.get_node_ip_address()
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return host, probe.getsockname()[1]
+
+    def start(self, arguments: Sequence[str], environment: Mapping[str, str], folder: str) -> str | None:
+        """Run Python with arguments in a folder; return what is wrong where it cannot be started."""
+        try:
+            os.chdir(folder)
+            self._process = start_python(self._held, arguments, environment)
+        except OSError as error:
+            return f"{error.filename or folder}: {error.strerror}"
+        for stream, is_error in ((self._process.stdout, False), (self._process.stderr, True)):
+            assert stream is not None
+            threading.Thread(target=self._listen, args=(stream, is_error), daemon=True).start()
+        return None
+
+    def _listen(self, stream: IO[bytes], is_error: bool) -> None:
+        with TextIOWrapper(stream, "utf-8", errors="replace", newline="") as lines:  # type: ignore[type-var]
+            for line in lines:
+                self._lines.put((is_error, line))
+        self._lines.put(None)
+
+    def read(self) -> Said:
+        """Return what the process has said; waits for half a second where it says nothing."""
+        assert self._process is not None
+        found: list[tuple[bool, str] | None] = []
+        with suppress(queue.Empty):
+            found.append(self._lines.get(timeout=QUIET_S))
+            while True:
+                found.append(self._lines.get_nowait())
+        self._open -= found.count(None)
+        # What the process started may hold its streams open for longer than it lives.
+        code = self._process.wait() if self._open == 0 else None if found else self._process.poll()
+        return Said([line for line in found if line is not None], code)
+
+    def pass_on(self, number: int) -> None:
+        """Pass a signal on to the process."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
+
+class RayRank:
+    """One of the processes, as `subprocess.Popen` shows it; what it says is said here."""
+
+    def __init__(self, ray: Any, actor: Any) -> None:  # noqa: ANN401
+        self._ray, self._actor = ray, actor
+        self._asked = actor.read.remote()
+        self.returncode: int | None = None
+        self.lost = ""
+
+    def poll(self) -> int | None:
+        """Say what it has said; return its exit code, and None while it runs."""
+        while self.returncode is None and self._ray.wait([self._asked], timeout=0)[0]:
+            try:
+                said: Said = self._ray.get(self._asked)
+            except self._ray.exceptions.RayError as error:
+                self.lost = type(error).__name__
+                self.returncode = _LOST
+                break
+            for is_error, line in said.lines:
+                stream = sys.stderr if is_error else sys.stdout
+                stream.write(line)
+                stream.flush()
+            self.returncode = said.code
+            if said.code is None:
+                self._asked = self._actor.read.remote()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal."""
+        with suppress(self._ray.exceptions.RayError):
+            self._actor.pass_on.remote(int(number))
+
+
+def launch_on_ray(arguments: Sequence[str], processes: int, *, on_gpus: bool) -> int:
+    """Run `polytask <arguments>` in so many processes on a cluster that know of each other, as `launch` does on one
+    machine; return the first failure's exit code.
+
+    Args:
+        on_gpus: whether each is given a GPU, where the cluster has any.
+
+    Raises what `ray_session` does, ConfigError where the cluster has too few cores or GPUs, TrainingError when a
+    process, or the machine that it ran on, was lost.
+    """
+    with ray_session() as ray, _actors(ray, processes, on_gpus=on_gpus) as (cores, actors):
+        ranks = _start(ray, actors, arguments, cores)
+
+        def how_ended(rank: int, code: int) -> str:
+            lost = ranks[rank].lost
+            return f"was lost with its worker of Ray ({lost})" if lost else by_signal(rank, code)
+
+        return wait_together(ranks, how_ended)
+
+
+@contextmanager
+def _actors(ray: Any, count: int, *, on_gpus: bool) -> Generator[tuple[int, list[Any]]]:  # noqa: ANN401
+    """Give so many actors, once the cluster has room for all of them, and the cores that each has."""
+    cores, gpus = place_of_each(machines_of(ray), count, on_gpus=on_gpus)
+    place = {"CPU": cores, **({"GPU": gpus} if gpus else {})}
+    # All or none: two trainings that each have half of their processes would wait for ever.
+    group = ray.util.placement_group([place] * count, strategy="PACK")
+    actors: list[Any] = []
+    try:
+        if not group.wait(BUSY_S):
+            kind = f"{cores} cores" + (" and a GPU" if gpus else "")
+            sys.stderr.write(f"waiting until Ray has {count} times {kind} free\n")
+            while not group.wait(BUSY_S):
+                pass
+        scheduling = import_module("ray.util.scheduling_strategies").PlacementGroupSchedulingStrategy
+        # Two calls at once: a signal reaches what runs.
+        kind = ray.remote(num_cpus=cores, num_gpus=gpus, max_restarts=0, max_concurrency=2)(RankActor)
+        actors += [
+            kind.options(scheduling_strategy=scheduling(group, placement_group_bundle_index=rank)).remote()
+            for rank in range(count)
+        ]
+        yield cores, actors
+    finally:
+        with suppress(ray.exceptions.RayError):
+            for actor in actors:
+                ray.kill(actor)
+            ray.util.remove_placement_group(group)
+
+
+def _start(ray: Any, actors: Sequence[Any], arguments: Sequence[str], cores: int) -> list[RayRank]:  # noqa: ANN401
+    """Start the processes, in this folder, which their machines need at the same place."""
+    taken = {name: value for name, value in os.environ.items() if name.startswith(_TAKEN_ALONG)}
+    threads = os.environ.get(_THREADS, str(cores))
+    try:
+        host, port = ray.get(actors[0].address.remote())
+        common = {"MASTER_ADDR": host, "MASTER_PORT": str(port), "WORLD_SIZE": str(len(actors))}
+        # Each is shown its own GPU only, which is the first that it sees.
+        own = [{**taken, **common, _THREADS: threads, "RANK": str(rank), "LOCAL_RANK": "0"}
+               for rank in range(len(actors))]  # fmt: skip
+        command = ["-m", "polytask", *arguments]
+        wrong = ray.get(
+            [actor.start.remote(command, told, str(Path.cwd())) for actor, told in zip(actors, own, strict=True)]
+        )
+    except ray.exceptions.RayError as error:
+        raise TrainingError(
+            f"--ray: a worker of Ray ended before it began ({str(error).strip().splitlines()[-1]}); every machine of "
+            "the cluster needs polytask, and Python, at the same version"
+        ) from None
+    for message in filter(None, wrong):
+        raise ConfigError(
+            f"--ray: {message}, on a machine of the cluster; every one needs this folder, the data and the output "
+            "folder at the same paths"
+        )
+    return [RayRank(ray, actor) for actor in actors]
+
+
+def place_of_each(machines: Sequence[tuple[float, float]], count: int, *, on_gpus: bool) -> tuple[int, int]:
+    """Return how many cores, and how many GPUs (one or none), each process of a training is given.
+
+    >>> place_of_each([(8, 2), (8, 2)], 4, on_gpus=True)
+    (4, 1)
+    >>> place_of_each([(8, 2), (8, 2)], 3, on_gpus=False)  # 5 would leave no place for the third
+    (4, 0)
+
+    Args:
+        machines: cores and GPUs of each machine.
+        count: of the processes.
+        on_gpus: whether each gets a GPU, where there are any.
+
+    Raises ConfigError where there are more processes than cores, or than GPUs.
+    """
+    cores, gpus = (int(sum(own[kind] for own in machines)) for kind in (0, 1))
+    per_gpu = on_gpus and gpus > 0
+
+    def places(each: int) -> int:
+        return sum(min(int(own // each), int(held) if per_gpu else count) for own, held in machines)
+
+    fitting = [each for each in range(1, cores // count + 1) if places(each) >= count]
+    if not fitting and per_gpu:
+        raise ConfigError(
+            f"--ray: found {count}, and Ray has {cores} cores and {gpus} GPUs; each process takes one of both on one "
+            "machine, so ask for fewer, or train without GPUs: --set train.device=cpu"
+        )
+    if not fitting:
+        raise ConfigError(f"--ray: found {count}, and Ray has {cores} cores; each process takes one, so ask for fewer")
+    return max(fitting), int(per_gpu)
