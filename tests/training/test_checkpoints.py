@@ -32,6 +32,7 @@ def saved(folder: Path, *steps: int, identity: str = "a") -> Checkpoints:
     for step in steps:
         name = found.save_best(step, tensors(step))
         found.save(step, Checkpoint({"step": step}, tensors(step), tensors(-step), [name]))
+    found.wait()
     return found
 
 
@@ -54,6 +55,7 @@ def test_as_many_are_kept_as_the_limit_says(tmp_path: Path, limit: int) -> None:
     found = Checkpoints(tmp_path, "a", limit)
     for step in (1, 2, 3, 4, 5):
         found.save(step, Checkpoint({"step": step}, tensors(step), tensors(-step)))
+    found.wait()
     assert names(tmp_path) == [f"step-{step:08d}" for step in range(6 - limit, 6)]
 
 
@@ -103,12 +105,14 @@ def test_a_checkpoint_whose_best_weights_are_damaged_is_damaged(tmp_path: Path, 
 def test_the_best_weights_of_an_older_run_are_never_shipped(tmp_path: Path) -> None:
     older = Checkpoints(tmp_path, "a")
     older.save_best(8, tensors(1))  # killed before a checkpoint names it
+    older.wait()
     newer = Checkpoints(tmp_path, "b")
     with pytest.raises(TrainingError, match="another run's"):
         newer.load_best("best-00000008")
     assert newer.save_best(8, tensors(2)) == "best-00000008"
     assert float(newer.load_best("best-00000008")["weight"][0]) == 2
     older.save_best(9, tensors(1))
+    older.wait()
     newer.sweep()
     assert names(tmp_path) == []
 

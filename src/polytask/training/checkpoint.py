@@ -1,10 +1,16 @@
-"""Checkpoints: safetensors and JSON, no pickle; a checkpoint is there whole or not at all, and is checked when read."""
+"""Checkpoints: safetensors and JSON, no pickle; a checkpoint is there whole or not at all, and is checked when read.
+
+They are written in the background: training waits while the tensors are copied, and where the checkpoint before is not
+on the disk yet.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+import secrets
+import threading
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +32,7 @@ from polytask.files import (
     unseal,
 )
 from polytask.signals import uninterrupted
+from polytask.training.background import Background
 
 FORM = 4
 LOG = logging.getLogger(__name__)
@@ -60,22 +67,82 @@ class Checkpoints:
         self.folder = folder
         self.identity = identity
         self.limit = limit
+        self._background = Background()
+        self._step: int | None = None  # of what is being written
+        self._weights: dict[str, Tensor] = {}  # of that step, where they were copied for the best ones
+        self._moving = threading.Lock()
+        self._abandoned = False
 
     def save(self, step: int, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint and move it in place; as many are kept as the limit says, and the best weights.
+        """Copy a checkpoint, and have it written and moved in place; as many are kept as the limit says.
 
-        Raises TrainingError when it cannot be written; the previous one stays as it was.
+        Raises TrainingError when an earlier one could not be written; those before it stay as they were.
         """
         target = self.folder / f"step-{step:08d}"
+        state = to_json(checkpoint.state, "checkpoint", indent=1)
+        self._begin(step)
+        weights, self._weights = self._weights or copied(checkpoint.weights), {}
+        others, best = copied(checkpoint.others), sorted(checkpoint.best)
 
         def write(folder: Path) -> None:
-            save_file(contiguous(checkpoint.weights), folder / "weights.safetensors")
-            save_file(contiguous(checkpoint.others), folder / "others.safetensors")
-            (folder / "state.json").write_text(to_json(checkpoint.state, "checkpoint", indent=1), "utf-8")
+            save_file(weights, folder / "weights.safetensors")
+            save_file(others, folder / "others.safetensors")
+            (folder / "state.json").write_text(state, "utf-8")
 
-        self._write(target, write, best=sorted(checkpoint.best))
-        before = [other for other in self._finished() if other.name < target.name]
-        self._keep([target, *before[max(0, len(before) - self.limit + 1) :]])
+        def keep() -> None:
+            before = [other for other in self._finished() if other.name < target.name]
+            self._keep([target, *before[max(0, len(before) - self.limit + 1) :]])
+
+        self._background.give(lambda: self._write(target, write, keep, best=best))
+
+    def save_best(self, step: int, weights: Mapping[str, Tensor]) -> str:
+        """Copy the weights of a step as the best ones, have them written, and return their name.
+
+        Older ones are deleted once no checkpoint names them. Raises TrainingError as `save` does.
+        """
+        target = self.folder / f"best-{step:08d}"
+        self._begin(step)
+        kept = self._weights = copied(weights)
+
+        def write(folder: Path) -> None:
+            save_file(kept, folder / "weights.safetensors")
+
+        self._background.give(lambda: self._write(target, write))
+        return target.name
+
+    def _begin(self, step: int) -> None:
+        """Wait until what was to be saved at another step is: no more than one step's copies are held."""
+        if step != self._step:
+            self._weights = {}
+            self._background.wait()
+            self._step = step
+
+    def check(self) -> None:
+        """Raise TrainingError when what was to be saved could not be written."""
+        self._background.check()
+
+    def wait(self) -> None:
+        """Wait until all is on the disk. Raises TrainingError as `save` does."""
+        self._background.wait()
+
+    @contextmanager
+    def written(self) -> Generator[None]:
+        """Have all that is saved in a block on the disk at its end, also where it ends by an error.
+
+        Who is interrupted does not wait: what is not on the disk yet never takes its place there.
+        """
+        try:
+            yield
+        except Exception:
+            with suppress(TrainingError):  # what ended the block is told
+                self.wait()
+            raise
+        except BaseException:
+            self._background.forget()
+            with self._moving:
+                self._abandoned = True
+            raise
+        self.wait()
 
     def _keep(self, kept: Sequence[Path]) -> None:
         """Delete the checkpoints that are not to be kept, and the best weights that none of those names."""
@@ -87,18 +154,9 @@ class Checkpoints:
         for other in (*(folder for folder in self._finished() if folder not in kept), *best):
             discard(other)
 
-    def save_best(self, step: int, weights: Mapping[str, Tensor]) -> str:
-        """Write the best weights and return their name; older ones are deleted once no checkpoint names them."""
-        target = self.folder / f"best-{step:08d}"
-
-        def write(folder: Path) -> None:
-            save_file(contiguous(weights), folder / "weights.safetensors")
-
-        self._write(target, write)
-        return target.name
-
     def load_best(self, name: str) -> dict[str, Tensor]:
         """Load the best weights. Raises TrainingError when they are not what this run wrote."""
+        self.wait()
         folder = self.folder / name
         try:
             self._require_own(folder)
@@ -167,15 +225,26 @@ class Checkpoints:
     def _finished(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"))
 
-    def _write(self, target: Path, write: Callable[[Path], None], **facts: Any) -> None:  # noqa: ANN401
-        temporary = self.folder / f".writing-{target.name}"
-        remove(temporary)
+    def _write(
+        self,
+        target: Path,
+        write: Callable[[Path], None],
+        then: Callable[[], None] = lambda: None,
+        **facts: Any,  # noqa: ANN401
+    ) -> None:
+        # Another run may begin here while what an interrupted one left is still being written.
+        temporary = self.folder / f".writing-{target.name}-{secrets.token_hex(4)}"
         try:
             temporary.mkdir(parents=True)
             write(temporary)
             seal(temporary, form=FORM, identity=self.identity, **facts)
-            # A resumed run comes by the same step again. What stands there may be an older run's, or damaged.
-            put_in_place(temporary, target)
+            with self._moving:
+                if self._abandoned:
+                    remove(temporary)
+                    return
+                # A resumed run comes by the same step again. What stands there may be an older run's, or damaged.
+                put_in_place(temporary, target)
+                then()
         except (OSError, SafetensorError) as error:
             remove(temporary)
             kept = self._finished()
@@ -185,6 +254,6 @@ class Checkpoints:
             raise TrainingError(f"{target}: the checkpoint cannot be written ({error}); {rest}") from None
 
 
-def contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors as safetensors wants them: on the CPU, contiguous, none sharing memory with another."""
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies as safetensors wants them: on the CPU, contiguous, none sharing memory with another."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}

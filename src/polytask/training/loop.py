@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import NoReturn
 
@@ -76,6 +77,7 @@ class Trainer:
         with (
             Bar(label, self.total_steps, show=self.parts.world.is_main, done=self.state.step) as bar,
             self.requests.listening(bar),
+            nullcontext() if self.parts.checkpoints is None else self.parts.checkpoints.written(),
         ):
             self._note_start()
             while not self.over:
@@ -187,6 +189,8 @@ class Trainer:
     def _keep(self, bar: Bar) -> None:
         """Evaluate and save where it is due. Raises Interrupted after saving when a stop was asked for."""
         schedule, options = self.parts.schedule, self.parts.options
+        if self.parts.checkpoints is not None:
+            self.parts.checkpoints.check()
         last = self.over
         every = options.save_steps
         ended = schedule.stage != self.state.stage
@@ -201,11 +205,18 @@ class Trainer:
             self.state.save()
         if self.asked.save and self.parts.world.is_main:
             kept = self.parts.checkpoints is not None
+            self._wait_for_disk()
             bar.say(f"saved after step {self.state.step}" if kept else "nothing is saved: the run has no folder")
         if self.asked.stop and not last:
             self._stop()
 
+    def _wait_for_disk(self) -> None:
+        """Wait until what was saved is on the disk, before that is told."""
+        if self.parts.checkpoints is not None:
+            self.parts.checkpoints.wait()
+
     def _stop(self) -> NoReturn:
+        self._wait_for_disk()
         self.parts.events.write("interrupted", self.state.step, {})
         raise Interrupted(f"stopped after step {self.state.step} of {self.total_steps}, and saved; go on with --resume")
 
