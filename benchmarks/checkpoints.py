@@ -110,7 +110,7 @@ def main() -> None:
         "| saved | s between two saves | s waited a save | share | s of a write | s an update beside a write | alone |"
     )
     print("|---|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory(dir=".") as name:
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         encoder = write_encoder(folder / "encoder", arguments.layers)
         values = random_job(folder, encoder, tasks=1, rows=4 * arguments.steps, words=12, tokens=16)

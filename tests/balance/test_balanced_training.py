@@ -91,7 +91,8 @@ def test_a_schedule_that_trains_one_task_a_step_at_times_is_balanced_when_it_doe
         ({"balance": {"method": "trimmed_mean", "trim": 2}}, "trim=2 needs 5 tasks or more; found 3"),
         ({"balance": {"method": "trimmed_mean"}, "tasks": ["topic", "entities"]}, "needs 3 tasks or more; found 2"),
         ({"balance": {"method": "pc_grad"}}, r"balance.*pc_grad.*pcgrad.*did you mean 'pcgrad'"),
-        ({"balance": {"method": "cagrad", "d": 1}}, r"balance\.d: unknown key; accepted: c, every, measure, method"),
+        ({"balance": {"method": "cagrad", "d": 1}}, r"balance\.d: unknown key; accepted: c, every, gradient_precision, "
+         "measure, method"),
         ({"balance": {"method": "dwa", "window": 0}}, r"balance\.window"),
     ],
     ids=lambda value: None if isinstance(value, str) else value["balance"]["method"],

@@ -49,8 +49,9 @@ def test_every_method_and_every_option_is_covered() -> None:
     assert {method.name for method in METHODS} == set(BALANCERS) - {"auto"}
     for name, kind in BALANCERS.items():
         options = {option for option in kind.model_fields if option != "method"}
-        assert options - {"measure", "every"} == set(WRONG.get(name, {})), name
+        assert options - {"measure", "every", "gradient_precision"} == set(WRONG.get(name, {})), name
         assert ({"measure", "every"} <= options) == (kind.shape == "gram"), name
+        assert ("gradient_precision" in options) == (kind.shape in ("gram", "gradients")), name
 
 
 @every_method

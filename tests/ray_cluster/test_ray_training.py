@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -64,30 +63,31 @@ def test_stopped_killed_and_lost_it_goes_on_to_the_weights_of_local_processes(
     def train(event: Callable[[], object] | None = None) -> tuple[int, str, str]:
         """Go on with the run; something happens to it after two more checkpoints."""
         before = set(run.glob("checkpoints/step-*"))
+        over = threading.Event()
 
         def happen() -> None:
-            while len(set(run.glob("checkpoints/step-*")) - before) < 2:
-                time.sleep(0.01)
-            assert event is not None
-            event()
+            while len(set(run.glob("checkpoints/step-*")) - before) < 2 and not over.wait(0.01):
+                pass
+            if event is not None and not over.is_set():
+                event()
 
         thread = threading.Thread(target=happen)
-        if event is not None:
-            thread.start()
-        found = call("train", config, "--out", run, "--ray", 2, *(["--resume"] if before else []))
-        if event is not None:
+        thread.start()
+        try:
+            return call("train", config, "--out", run, "--ray", 2, *(["--resume"] if before else []))
+        finally:
+            over.set()
             thread.join()
-        return found
 
     code, _, told = train(lambda: os.kill(os.getpid(), signal.SIGINT))
     assert (code, told.count("and saved; go on with --resume")) == (130, 1), told
     assert not (run / "model").exists()
     shutil.copytree(run, tmp_path / "handed")
     code, _, told = train(lambda: os.kill(processes_of(run)["1"], signal.SIGKILL))
-    assert code == 1
+    assert code == 1, told
     assert "go on with --resume from the last checkpoint" in told
     code, _, told = train(lambda: os.kill(parent_of(processes_of(run)["1"]), signal.SIGKILL))
-    assert code == 1
+    assert code == 1, told
     assert "go on with --resume from the last checkpoint" in told
     assert not (run / "model").exists()
     code, shown, told = train()

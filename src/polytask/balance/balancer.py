@@ -125,8 +125,27 @@ class BalanceOptions(Options, ABC):
         """Updates from one comparison of the tasks' gradients to the next."""
         return 1
 
+    @property
+    def rounds_gradients(self) -> bool:
+        """Whether the tasks' gradients are rounded to bfloat16 while they are held."""
+        return False
 
-class GramOptions(BalanceOptions):
+
+class ComparingOptions(BalanceOptions):
+    """A method that takes the tasks' gradients apart, and so holds one a task."""
+
+    gradient_precision: Literal["auto", "bf16"] = Field(
+        default="auto",
+        description="how the tasks' gradients are held until they are one: auto in bfloat16 where that loses no bit of "
+        "them (training in bf16, in one piece), else in float32; bf16 rounds them",
+    )
+
+    @property
+    def rounds_gradients(self) -> bool:
+        return self.gradient_precision == "bf16"
+
+
+class GramOptions(ComparingOptions):
     """A method that compares the tasks' gradients by their inner products."""
 
     shape: ClassVar[Shape] = "gram"

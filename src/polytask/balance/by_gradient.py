@@ -6,11 +6,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from polytask.balance.balancer import Aggregator, BalanceOptions, Scale, Shape
+from polytask.balance.balancer import Aggregator, ComparingOptions, Scale, Shape
 from polytask.errors import ConfigError
 
 
-class GradientOptions(BalanceOptions):
+class GradientOptions(ComparingOptions):
     """A method that reads every element of the gradients.
 
     The word embeddings, whose gradients are not taken apart, get the sum.

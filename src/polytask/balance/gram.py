@@ -19,6 +19,11 @@ from polytask.balance.balancer import Floats
 # For each task that trains them, parameters of the same shapes: its own copies, or those that it shares.
 Group: TypeAlias = Mapping[str, Sequence[nn.Parameter]]
 
+# Gradients with fewer numbers (biases, norms) are not worth a look, and stay exact.
+_SMALL = 65_536
+# Numbers that are looked at before all are: in float32 training hardly a thousand of them fit bfloat16.
+_SAMPLE = 1024
+
 
 class GradientMeter:
     """Collects each task's gradient while the tasks' losses are differentiated one after another.
@@ -26,14 +31,22 @@ class GradientMeter:
     Args:
         order: all tasks, in the order of the statistic.
         all_reduce_sum: adds a tensor up over all processes, in place; none where there is one process.
+        rounded: whether gradients are rounded to bfloat16 while they are held; otherwise they are held in it only where
+            that loses no bit of them.
     """
 
     def __init__(
-        self, groups: Sequence[Group], order: Sequence[str], all_reduce_sum: Callable[[Tensor], object] | None = None
+        self,
+        groups: Sequence[Group],
+        order: Sequence[str],
+        all_reduce_sum: Callable[[Tensor], object] | None = None,
+        *,
+        rounded: bool = False,
     ) -> None:
         self._groups = groups
         self._order = list(order)
         self._all_reduce_sum = all_reduce_sum
+        self._rounded = rounded
         self._all = list(dict.fromkeys(one for group in groups for found in group.values() for one in found))
         self._taken: dict[str, dict[nn.Parameter, Tensor]] = {}
 
@@ -52,7 +65,8 @@ class GradientMeter:
         own = [list(group.get(task, ())) for group in self._groups]
         found: dict[nn.Parameter, Tensor] = {}
         for parameters in (*own, self._reached({one for listed in own for one in listed})):
-            found |= zip(parameters, self._summed([_moved(one) for one in parameters]), strict=True)
+            summed = self._summed([_moved(one) for one in parameters])
+            found |= zip(parameters, (_held(gradient, rounded=self._rounded) for gradient in summed), strict=True)
         self._taken[task] = found
 
     def _reached(self, own: Collection[nn.Parameter]) -> list[nn.Parameter]:
@@ -95,14 +109,14 @@ class GradientMeter:
         return total
 
     def put_back(self, weights: Mapping[str, float], shared: Collection[nn.Parameter]) -> None:
-        """Put the gradients' sum back.
+        """Put the gradients' sum back, after which the tasks' are gone.
 
         Args:
             weights: of the tasks in parameters that are shared; elsewhere they are 1.
         """
         for parameter in self._all:
             terms = [
-                (found[parameter], weights[task] if parameter in shared else 1.0)
+                (found.pop(parameter), weights[task] if parameter in shared else 1.0)
                 for task, found in self._taken.items()
                 if parameter in found
             ]
@@ -111,6 +125,8 @@ class GradientMeter:
 
     def put_back_aggregated(self, aggregate: Callable[[Tensor], Tensor], shared: Collection[nn.Parameter]) -> None:
         """Put back one gradient for all tasks where parameters are shared, and the tasks' own ones elsewhere.
+
+        After that the tasks' are gone.
 
         Args:
             aggregate: tasks x parameters -> parameters; asked once for each set of tasks that train the same ones.
@@ -122,18 +138,21 @@ class GradientMeter:
                 sets.setdefault(tasks, []).append(parameter)
             else:
                 for task in tasks:
-                    _add(parameter, self._taken[task][parameter])
+                    _add(parameter, self._taken[task].pop(parameter).float())
         for tasks, parameters in sets.items():
             if tasks:
-                rows = [torch.cat([self._taken[task][one] for one in parameters]) for task in tasks]
-                pieces = aggregate(torch.stack(rows)).split([one.numel() for one in parameters])
-                for parameter, piece in zip(parameters, pieces, strict=True):
+                sizes = [one.numel() for one in parameters]
+                rows = torch.empty(len(tasks), sum(sizes), device=parameters[0].device)
+                for row, task in zip(rows, tasks, strict=True):
+                    for parameter, place in zip(parameters, row.split(sizes), strict=True):
+                        place.copy_(self._taken[task].pop(parameter))
+                for parameter, piece in zip(parameters, aggregate(rows).split(sizes), strict=True):
                     _add(parameter, piece)
 
 
 def _gram(gradients: Sequence[Tensor]) -> Floats:
     """Return the inner products of the tasks' gradients of one parameter."""
-    rows = torch.stack(list(gradients))
+    rows = torch.stack([gradient.float() for gradient in gradients])
     found = (rows @ rows.T).double().cpu().numpy()
     return (found + found.T) / 2
 
@@ -144,12 +163,26 @@ def _moved(parameter: nn.Parameter) -> Tensor:
     return torch.zeros(parameter.numel(), device=parameter.device) if gradient is None else gradient.flatten()
 
 
+def _held(gradient: Tensor, *, rounded: bool) -> Tensor:
+    """Return a gradient as it is held: in half of the memory where no bit of it is lost, or where it may be rounded."""
+    if gradient.numel() < _SMALL:
+        return gradient
+    if not rounded and not _is_bfloat16(gradient[:_SAMPLE]):
+        return gradient
+    half = gradient.to(torch.bfloat16)
+    return half if rounded or torch.equal(half.float(), gradient) else gradient
+
+
+def _is_bfloat16(values: Tensor) -> bool:
+    return torch.equal(values.to(torch.bfloat16).float(), values)
+
+
 def _sum(terms: Sequence[tuple[Tensor, float]]) -> Tensor:
     """Return the sum of gradients times their weights, in one new tensor."""
     (first, weight), *others = terms
     if not others and weight == 1.0:
-        return first
-    total = first * weight
+        return first.float()
+    total = first.float() * weight
     for gradient, factor in others:
         total.add_(gradient, alpha=factor)
     return total

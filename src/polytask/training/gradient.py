@@ -147,6 +147,7 @@ class Differentiator:
         losses = self._losses(sums, denominators)
         shared = shared_parameters(self.model)
         weights: dict[str, float] = {}
+        gram = self._unweighted(meter.grams[: self.model.layers]) if statistic else None
         if self.balancer.shape == "gradients" and len(meter.tasks) > 1:
             meter.put_back_aggregated(self.balancer.aggregate, shared)
         else:
@@ -157,7 +158,6 @@ class Differentiator:
         self._add_words([(one, gradient * factors.get((one.task, one.trunk), 1.0)) for one, gradient in found])
         self._all_reduce_others(meter.parameters)
         self._add_tie()
-        gram = self._unweighted(meter.grams[: self.model.layers]) if statistic else None
         return StepGradient(losses, gram, weights, asked, self._errors(losses, errors))
 
     def by_top(self, batches: Sequence[Batch], asked: Asked = NOTHING) -> StepGradient:
@@ -199,7 +199,10 @@ class Differentiator:
 
     def _meter(self, groups: Sequence[Group]) -> GradientMeter:
         return GradientMeter(
-            groups, list(self.tasks), self.world.all_reduce_sum_in_place if self.world.size > 1 else None
+            groups,
+            list(self.tasks),
+            self.world.all_reduce_sum_in_place if self.world.size > 1 else None,
+            rounded=self.balancer.options.rounds_gradients,
         )
 
     def losses(self, batches: Sequence[Batch]) -> dict[str, float]:
