@@ -17,10 +17,10 @@ NOT_YET = "本页尚未翻译，以下为英文原文。"
 ASKING = (
     "是什么意思|什么意思|是什么|什么是|怎么办|怎么样|怎么|怎样|如何|为什么|什么|哪一?[个种些]|有没有|能不能|可以|[吗呢]"
 )
-# Sphinx asks for pages with every word, and lists those that have them by their names. Here a question's words are those
-# of the page that answers most of it, a rare word or one of a heading counting more; the others are dropped, such as 么续
-# in 怎么续训, which lies across two words. Pages with these words in headings come first; those for maintainers, last. The
-# contents name every page, so they are not asked.
+# Sphinx asks for pages with every word, and lists those that have them by their names. Here a question's words are
+# those of the page that answers most of it, a rare word or one of a heading counting more; the others are dropped, such
+# as 么续 in 怎么续训, which lies across two words. Pages with these words in headings come first, those for maintainers
+# last. The contents name every page, so they are not asked.
 SEARCH = r"""
 var splitQuery = function (query) {
   var index = typeof Search === "undefined" ? null : Search._index;
@@ -35,8 +35,9 @@ var splitQuery = function (query) {
   var weight = function (word) { return Math.log(1 + index.docnames.length / (1 + new Set(both(word)).size)); };
   var hits = index.docnames.map(function () { return 0; });
   words.forEach(function (word) {
-    new Set(pages(index.terms, word)).forEach(function (page) { hits[page] += weight(word) * latinFactor(word); });
-    new Set(pages(index.titleterms, word)).forEach(function (page) { hits[page] += 2 * weight(word) * latinFactor(word); });
+    var value = weight(word) * latinFactor(word);
+    new Set(pages(index.terms, word)).forEach(function (page) { hits[page] += value; });
+    new Set(pages(index.titleterms, word)).forEach(function (page) { hits[page] += 2 * value; });
   });
   hits[index.docnames.indexOf("index")] = 0;
   var best = hits.indexOf(Math.max.apply(null, hits));
