@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -57,18 +58,25 @@ def measure(example: Path) -> dict[str, Any]:
     }
 
 
-def show(results: Path) -> None:
-    """Print a row an example."""
-    print(
-        "| example | sentiment | topic | entities | updates | parameters | processor minutes |\n"
-        "|---|---|---|---|---|---|---|"
-    )
-    for example in examples():
-        found = kept(results / f"{example.parent.name}-{example.stem}.json")
-        if found is not None:
-            scores = " | ".join(f"{found['scores']['test'][task]:.3f}" for task in TASKS)
-            cost = f"{found['updates']} | {found['parameters'] / 1e6:.1f} M | {found['cpu_seconds'] / 60:.1f}"
-            print(f"| `{example.relative_to(ROOT)}` | {scores} | {cost} |")
+def rows(folder: str, results: Path) -> list[str]:
+    """Return the table of a folder's examples, as `docs/gallery.md` has it."""
+    table = [
+        "| example | what it shows | sentiment | topic | entities | mean | updates | parameters | minutes |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for example in (file for file in examples() if file.parent.name == folder):
+        what = example.read_text("utf-8").splitlines()[0].removeprefix("# ")
+        found = kept(results / f"{folder}-{example.stem}.json")
+        cells = ["not run yet", *[""] * 6] if found is None else figures(found)
+        table.append(f"| [`{example.stem}`](../{example.relative_to(ROOT)}) | {what} | {' | '.join(cells)} |")
+    return table
+
+
+def figures(found: dict[str, Any]) -> list[str]:
+    """Return what is shown of a kept run."""
+    scores = [found["scores"]["test"][task] for task in TASKS]
+    shown = [f"{score:.3f}" for score in [*scores, statistics.mean(scores)]]
+    return [*shown, f"{found['updates']}", f"{found['parameters'] / 1e6:.1f} M", f"{found['cpu_seconds'] / 60:.0f}"]
 
 
 def main() -> None:
@@ -85,7 +93,8 @@ def main() -> None:
         options.results.mkdir(parents=True, exist_ok=True)
         for example in [file.resolve() for file in options.examples] or examples():
             keep(options.results / f"{example.parent.name}-{example.stem}.json", measure, example)
-    show(options.results)
+    for folder in FOLDERS:
+        print("\n".join(["", *rows(folder, options.results)]))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import catalogues  # noqa: E402
 # These stay translated: a change of one of them in English needs the same change in Chinese.
 COMPLETE = {
     "adding-tasks", "auto", "balancing", "batch", "comparison", "concepts/why", "configuration", "data", "encoders",
-    "engines", "exporting", "extending", "how-to/add-a-task", "how-to/chinese", "how-to/data-with-gaps",
+    "engines", "exporting", "extending", "gallery", "how-to/add-a-task", "how-to/chinese", "how-to/data-with-gaps",
     "how-to/entities-and-classes", "how-to/export", "how-to/from-libmtl", "how-to/from-machamp",
     "how-to/from-trainer", "how-to/own-method", "how-to/resume", "how-to/separate-models", "how-to/serve",
     "how-to/several-gpus", "how-to/small-task", "how-to/tasks-that-need-each-other", "index", "onnx", "predicting",

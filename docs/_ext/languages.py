@@ -18,9 +18,9 @@ ASKING = (
     "是什么意思|什么意思|是什么|什么是|怎么办|怎么样|怎么|怎样|如何|为什么|什么|哪一?[个种些]|有没有|能不能|可以|[吗呢]"
 )
 # Sphinx asks for pages with every word, and lists those that have them by their names. Here a question's words are
-# those of the page that answers most of it, a rare word or one of a heading counting more; the others are dropped, such
-# as 么续 in 怎么续训, which lies across two words. Pages with these words in headings come first, those for maintainers
-# last. The contents name every page, so they are not asked.
+# those of the page that has most of them, where a heading's counts twice more; the others are dropped, such as 么续 in
+# 怎么续训, which lies across two words, and so are words of more than half of the pages. Pages with these words in
+# headings come first, those for maintainers last. The contents name every page, so they are not asked.
 SEARCH = r"""
 var splitQuery = function (query) {
   var index = typeof Search === "undefined" ? null : Search._index;
@@ -32,28 +32,29 @@ var splitQuery = function (query) {
   var both = function (word) { return pages(index.terms, word).concat(pages(index.titleterms, word)); };
   var words = wordsOf(query, function (word) { return index && both(word).length; });
   if (!index) return words;
-  var weight = function (word) { return Math.log(1 + index.docnames.length / (1 + new Set(both(word)).size)); };
+  var share = function (word) { return new Set(both(word)).size / index.docnames.length; };
   var hits = index.docnames.map(function () { return 0; });
   words.forEach(function (word) {
-    var value = weight(word) * latinFactor(word);
+    var value = weight(word, share(word));
     new Set(pages(index.terms, word)).forEach(function (page) { hits[page] += value; });
     new Set(pages(index.titleterms, word)).forEach(function (page) { hits[page] += 2 * value; });
   });
   hits[index.docnames.indexOf("index")] = 0;
   var best = hits.indexOf(Math.max.apply(null, hits));
-  var kept = words.filter(function (word) { return !hits[best] || both(word).includes(best); });
+  var found = words.filter(function (word) { return !hits[best] || both(word).includes(best); });
+  var rare = found.filter(function (word) { return share(word) <= 0.5; });
   if (typeof Scorer !== "undefined") Scorer.score = function (result) {
     var page = index.docnames.indexOf(result[0]);
-    var titles = kept.filter(function (word) { return pages(index.titleterms, word).includes(page); });
+    var titles = found.filter(function (word) { return pages(index.titleterms, word).includes(page); });
     var last = /^(architecture|benchmarks|index|reference)/.test(result[0]);
-    return titles.reduce(function (sum, word) { return sum + weight(word); }, result[4]) - (last ? 8 : 0);
+    return titles.reduce(function (sum, word) { return sum + 1 - share(word); }, result[4]) - (last ? 8 : 0);
   };
-  return kept;
+  return rare.length ? rare : found;
 };
 """
 # Latin words are searched for as they are, runs of Chinese characters by their pairs.
 CHINESE_WORDS = r"""
-var latinFactor = function (word) { return word < "\u3400" ? 100 : 1; };
+var weight = function (word) { return word < "\u3400" ? 100 : 1; };
 var wordsOf = function (query) {
   var runs = function (text) { return text.match(/[a-zA-Z0-9_]+|[\u3400-\u9fff]+/g) || []; };
   var asked = runs(query.replace(/ASKING/g, " "));
@@ -65,7 +66,7 @@ var wordsOf = function (query) {
 """.replace("ASKING", ASKING)
 # `multi-label` is `multilabel` where the pages write it so.
 ENGLISH_WORDS = r"""
-var latinFactor = function () { return 1; };
+var weight = function (word, share) { return Math.log(1 + 1 / (share + 0.01)); };
 var wordsOf = function (query, known) {
   return (query.match(/[\p{L}\p{N}_]+(-[\p{L}\p{N}_]+)*/gu) || []).flatMap(function (word) {
     var joined = word.replace(/-/g, "");
