@@ -71,7 +71,7 @@ var wordsOf = function (query, known) {
   return (query.match(/[\p{L}\p{N}_]+(-[\p{L}\p{N}_]+)*/gu) || []).flatMap(function (word) {
     var joined = word.replace(/-/g, "");
     return known(joined) ? [joined] : word.split("-");
-  }).filter(function (word) { return !stopwords.has(word.toLowerCase()); });
+  }).filter(function (word) { return !stopwords.has(word.toLowerCase()) && !/^(can|use|using|want)$/i.test(word); });
 };
 """
 
