@@ -22,6 +22,7 @@ COMMANDS = [
     ["conflict"],
     ["planted"],
     ["showcase"],
+    ["gallery"],
     ["article"],
     ["relatedness"],
     ["payoff"],

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import (
     AlbertConfig,
@@ -19,7 +20,6 @@ from transformers import (
     ErnieConfig,
     EuroBertConfig,
     Gemma3TextConfig,
-    GteConfig,
     JinaEmbeddingsV3Config,
     LlamaConfig,
     ModernBertConfig,
@@ -30,11 +30,16 @@ from transformers import (
     RobertaConfig,
     T5GemmaConfig,
     T5GemmaModuleConfig,
-    UltrabertConfig,
     XLMRobertaConfig,
 )
 from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
 
+# Families that the oldest transformers with which polytask runs has not.
+NEWER = {
+    family: getattr(transformers, name)
+    for family, name in (("gte", "GteConfig"), ("ultrabert", "UltrabertConfig"))
+    if hasattr(transformers, name)
+}
 WORDS = 120
 POSITIONS = 40
 WIDTH = 32
@@ -77,15 +82,15 @@ def _later(family: str, small: dict[str, Any]) -> PretrainedConfig:
     grouped = {**small, "num_key_value_heads": 2, "head_dim": 12}
     kinds = ["sliding_attention", "full_attention"] * small["num_hidden_layers"]
     window = {**grouped, "sliding_window": 6, "layer_types": kinds[: small["num_hidden_layers"]]}
-    known: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
+    known: dict[str, tuple[Any, dict[str, Any]]] = {
         "camembert": (CamembertConfig, {**small, "type_vocab_size": 1}),
         "ernie": (ErnieConfig, {**small, "use_task_id": True}),
         "albert": (AlbertConfig, {**small, "embedding_size": 16}),
         "eurobert": (EuroBertConfig, grouped),
         "nomic_bert": (NomicBertConfig, small),
-        "gte": (GteConfig, {**small, "type_vocab_size": 2}),
+        "gte": (NEWER.get("gte"), {**small, "type_vocab_size": 2}),
         "jina_embeddings_v3": (JinaEmbeddingsV3Config, small),
-        "ultrabert": (UltrabertConfig, window),
+        "ultrabert": (NEWER.get("ultrabert"), window),
         "t5gemma": (T5GemmaModuleConfig, {**window, "query_pre_attn_scalar": 12}),
         "qwen3": (Qwen3Config, {**window, "use_sliding_window": True}),
         "llama": (LlamaConfig, grouped),
@@ -108,6 +113,7 @@ CONFIGS: dict[str, PretrainedConfig] = {
         "camembert", "ernie", "albert", "eurobert", "nomic_bert", "gte", "jina_embeddings_v3", "ultrabert", "t5gemma",
         "qwen3", "llama", "gemma3_text",
     )
+    if family in NEWER or family not in ("gte", "ultrabert")
 }  # fmt: skip
 
 

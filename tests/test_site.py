@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,57 @@ CHINESE_QUESTIONS = {
     "实体和分类能一起训练吗": "how-to/entities-and-classes",
     "怎么导出模型": "how-to/export",
     "怎么从 Trainer 转过来": "how-to/from-trainer",
+    "早停": "questions",
+    "类别不平衡": "questions",
+    "显存不够": "questions",
+    "学习率怎么设": "questions",
+    "混合精度": "questions",
+    "验证集划分": "questions",
+    "冻结编码器": "questions",
+    "灾难性遗忘": "questions",
+    "超参数搜索": "questions",
+    "合并模型": "questions",
+    "推理速度": "questions",
+    "自定义损失函数": "questions",
+    "零样本": "questions",
+    "带噪声的标签": "questions",
+    "训练要多久": "questions",
+    "概率校准": "predicting",
+    "多标签分类": "predicting",
+    "怎么部署": "questions",
+    "LoRA": "questions",
+    "接口密钥": "how-to/serve",
+}
+# What a reader types in English, in words that need not all be on one page, and one of the first three that are found.
+ENGLISH_QUESTIONS = {
+    "early stopping": "questions",
+    "class imbalance": "questions",
+    "out of memory": "questions",
+    "how do I freeze the encoder?": "questions",
+    "validation split": "data",
+    "calibrate probabilities": "predicting",
+    "multi-label classification": "configuration",
+    "nested entities": "tasks/spans",
+    "label studio": "data",
+    "pandas dataframe": "python",
+    "docker": "questions",
+    "quantization": "onnx",
+    "api key": "serving",
+    "knowledge distillation": "questions",
+    "catastrophic forgetting": "questions",
+    "hyperparameter search": "tuning",
+    "tensorboard": "training",
+    "sentence embeddings": "tasks/embedding",
+    "streamlit demo": "questions",
+    "error messages": "questions",
+    "How can I resume a run?": "how-to/resume",
+    "Which encoder should I use for Chinese?": "how-to/chinese",
+    "What does floor mean?": "auto",
+    "my training data has gaps": "how-to/data-with-gaps",
+    "merge models": "questions",
+    "huggingface hub upload": "exporting",
+    "zero-shot labels": "questions",
+    "negative transfer": "questions",
 }
 # The search of the site as a browser runs it, without a page around it.
 SEARCH = """
@@ -135,15 +187,31 @@ console.log(JSON.stringify(questions.map((words) => search(words).map((found) =>
 """
 
 
-def test_chinese_questions_find_their_pages(chinese: Path) -> None:
+def search(html: Path, questions: Iterable[str]) -> dict[str, list[str]]:
+    """Return the pages that the site's search finds for each question, the best first, each once."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("the search is a program of the browser, and no Node.js is here to run it")
-    command = [node, "-e", SEARCH, str(chinese), *CHINESE_QUESTIONS]
+    asked = list(questions)
+    command = [node, "-e", SEARCH, str(html), *asked]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    found = dict(zip(CHINESE_QUESTIONS, json.loads(done.stdout), strict=True))
+    found = dict(zip(asked, json.loads(done.stdout), strict=True))
+    return {question: list(dict.fromkeys(pages)) for question, pages in found.items()}
+
+
+def test_chinese_questions_find_their_pages(chinese: Path) -> None:
+    found = search(chinese, CHINESE_QUESTIONS)
     assert {words: pages[:3] for words, pages in found.items() if CHINESE_QUESTIONS[words] not in pages[:2]} == {}
+
+
+def test_english_questions_find_their_pages(site: Path) -> None:
+    found = search(site / "html", ENGLISH_QUESTIONS)
+    assert {words: pages[:4] for words, pages in found.items() if ENGLISH_QUESTIONS[words] not in pages[:3]} == {}
+
+
+def test_words_that_no_page_has_find_nothing(site: Path) -> None:
+    assert search(site / "html", ["xyzzy plugh"]) == {"xyzzy plugh": []}
 
 
 # What a reader asks; the words that he types; the page and heading that answer.

@@ -19,14 +19,14 @@ import catalogues  # noqa: E402
 # These stay translated: a change of one of them in English needs the same change in Chinese.
 COMPLETE = {
     "adding-tasks", "auto", "balancing", "batch", "comparison", "concepts/why", "configuration", "data", "encoders",
-    "exporting", "extending", "how-to/add-a-task", "how-to/chinese", "how-to/data-with-gaps",
+    "engines", "exporting", "extending", "gallery", "how-to/add-a-task", "how-to/chinese", "how-to/data-with-gaps",
     "how-to/entities-and-classes", "how-to/export", "how-to/from-libmtl", "how-to/from-machamp",
     "how-to/from-trainer", "how-to/own-method", "how-to/resume", "how-to/separate-models", "how-to/serve",
     "how-to/several-gpus", "how-to/small-task", "how-to/tasks-that-need-each-other", "index", "onnx", "predicting",
-    "python", "recipe", "relatedness", "reliability", "report", "scheduling", "serving", "sharing", "shipping",
-    "start", "tasks/embedding", "tasks/matching", "tasks/mlm", "tasks/ordinal", "tasks/soft-labels", "tasks/spans",
-    "tasks/tagging", "training", "tuning", "tutorials/1-two-tasks-one-model", "tutorials/2-does-sharing-pay",
-    "tutorials/3-sharing-and-scheduling",
+    "python", "questions", "recipe", "relatedness", "reliability", "report", "scheduling", "serving", "sharing",
+    "shipping", "start", "tasks/embedding", "tasks/matching", "tasks/mlm", "tasks/ordinal", "tasks/soft-labels",
+    "tasks/spans", "tasks/tagging", "training", "tuning", "tutorials/1-two-tasks-one-model",
+    "tutorials/2-does-sharing-pay", "tutorials/3-sharing-and-scheduling",
 }  # fmt: skip
 TIMES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "M": 10**6, "万": 10**4, "亿": 10**8}
 NUMBER = re.compile(r"(?<![\w.])(\d+(?:,\d{3})*(?:\.\d+)?)(?: ?(thousand|million|billion|万|亿))?")

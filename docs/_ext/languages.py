@@ -1,4 +1,4 @@
-"""The site in two languages: a link between them on each page, and a search that finds Chinese."""
+"""The site in two languages: a link between them on each page, and a search that takes questions in both."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.search.en import SearchEnglish
 from sphinx.search.zh import SearchChinese
 
 CHINESE = "zh_CN"
@@ -16,40 +17,69 @@ NOT_YET = "本页尚未翻译，以下为英文原文。"
 ASKING = (
     "是什么意思|什么意思|是什么|什么是|怎么办|怎么样|怎么|怎样|如何|为什么|什么|哪一?[个种些]|有没有|能不能|可以|[吗呢]"
 )
-# Of a question's pairs those are searched for that stand on the one page that has most of them: the rest lies
-# across two words, as 么续 in 怎么续训. A heading's pair counts twice, and headings bring a page up in the results. The
-# contents name every page, so they are not asked. Latin words are searched for as they are.
-SPLIT_QUERY = r"""
+# Sphinx asks for pages with every word, and lists those that have them by their names. Here a question's words are
+# those of the page that has most of them, where a heading's counts twice more; the others are dropped, such as 么续 in
+# 怎么续训, which lies across two words, and so are words of more than half of the pages. Pages with these words in
+# headings come first, those for maintainers last. The contents name every page, so they are not asked.
+SEARCH = r"""
 var splitQuery = function (query) {
   var index = typeof Search === "undefined" ? null : Search._index;
-  var runs = function (text) { return text.match(/[a-zA-Z0-9_]+|[\u3400-\u9fff]+/g) || []; };
-  var latin = function (word) { return word < "\u3400"; };
-  var asked = runs(query.replace(/ASKING/g, " "));
-  var words = (asked.length ? asked : runs(query)).flatMap(function (run) {
-    if (latin(run) || run.length < 3) return [run];
-    return Array.from({length: run.length - 1}, function (_, place) { return run.slice(place, place + 2); });
-  });
-  if (!index) return words;
   var stemmer = new Stemmer();
   var pages = function (table, word) {
     var stem = stemmer.stemWord(word.toLowerCase());
     return Object.hasOwn(table, stem) ? [].concat(table[stem]) : [];
   };
   var both = function (word) { return pages(index.terms, word).concat(pages(index.titleterms, word)); };
+  var words = wordsOf(query, function (word) { return index && both(word).length; });
+  if (!index) return words;
+  var share = function (word) { return new Set(both(word)).size / index.docnames.length; };
   var hits = index.docnames.map(function () { return 0; });
   words.forEach(function (word) {
-    both(word).concat(pages(index.titleterms, word)).forEach(function (page) { hits[page] += latin(word) ? 100 : 1; });
+    var value = weight(word, share(word));
+    new Set(pages(index.terms, word)).forEach(function (page) { hits[page] += value; });
+    new Set(pages(index.titleterms, word)).forEach(function (page) { hits[page] += 2 * value; });
   });
   hits[index.docnames.indexOf("index")] = 0;
   var best = hits.indexOf(Math.max.apply(null, hits));
-  var kept = words.filter(function (word) { return latin(word) || !hits[best] || both(word).includes(best); });
+  var found = words.filter(function (word) { return !hits[best] || both(word).includes(best); });
+  var rare = found.filter(function (word) { return share(word) <= 0.5; });
   if (typeof Scorer !== "undefined") Scorer.score = function (result) {
     var page = index.docnames.indexOf(result[0]);
-    return result[4] + kept.filter(function (word) { return pages(index.titleterms, word).includes(page); }).length;
+    var titles = found.filter(function (word) { return pages(index.titleterms, word).includes(page); });
+    var last = /^(architecture|benchmarks|index|reference)/.test(result[0]);
+    return titles.reduce(function (sum, word) { return sum + 1 - share(word); }, result[4]) - (last ? 8 : 0);
   };
-  return kept;
+  return rare.length ? rare : found;
+};
+"""
+# Latin words are searched for as they are, runs of Chinese characters by their pairs.
+CHINESE_WORDS = r"""
+var weight = function (word) { return word < "\u3400" ? 100 : 1; };
+var wordsOf = function (query) {
+  var runs = function (text) { return text.match(/[a-zA-Z0-9_]+|[\u3400-\u9fff]+/g) || []; };
+  var asked = runs(query.replace(/ASKING/g, " "));
+  return (asked.length ? asked : runs(query)).flatMap(function (run) {
+    if (run < "\u3400" || run.length < 3) return [run];
+    return Array.from({length: run.length - 1}, function (_, place) { return run.slice(place, place + 2); });
+  });
 };
 """.replace("ASKING", ASKING)
+# `multi-label` is `multilabel` where the pages write it so.
+ENGLISH_WORDS = r"""
+var weight = function (word, share) { return Math.log(1 + 1 / (share + 0.01)); };
+var wordsOf = function (query, known) {
+  return (query.match(/[\p{L}\p{N}_]+(-[\p{L}\p{N}_]+)*/gu) || []).flatMap(function (word) {
+    var joined = word.replace(/-/g, "");
+    return known(joined) ? [joined] : word.split("-");
+  }).filter(function (word) { return !stopwords.has(word.toLowerCase()) && !/^(can|use|using|want)$/i.test(word); });
+};
+"""
+
+
+class EnglishQuestions(SearchEnglish):
+    """English whose questions need not have every word on one page."""
+
+    js_splitter_code = ENGLISH_WORDS + SEARCH
 
 
 class ChineseByPairs(SearchChinese):
@@ -59,7 +89,7 @@ class ChineseByPairs(SearchChinese):
     # Sphinx 9 names the stemmer of the browser after the language; Latin words are stemmed as English.
     language_name = "English"
     stopwords = SearchChinese.stopwords | {"怎么", "怎样", "如何", "什么", "为什", "哪个", "哪些"}
-    js_splitter_code = SPLIT_QUERY
+    js_splitter_code = CHINESE_WORDS + SEARCH
 
     def split(self, input: str) -> list[str]:  # noqa: A002  # Sphinx's name
         """Return Latin words, and the pairs of each run of Chinese characters."""
@@ -83,6 +113,7 @@ def context(app: Sphinx, page: str, template: str, values: dict[str, Any], tree:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
+    app.add_search_language(EnglishQuestions)
     app.add_search_language(ChineseByPairs)
     app.add_css_file("languages.css")
     app.connect("html-page-context", context)

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 import polytask as pt
-from families import config
+from families import CONFIGS, config
 from plain_models import bundle, tokenizer
 from polytask.artifact.folder import save_bundle
 from polytask.errors import ModelError
@@ -35,7 +35,9 @@ from stacks import TREES
 Job = Callable[..., dict[str, Any]]
 MAX_TOKENS = 16
 # `test_plain.py` has every family; here each is trained, or written and read.
-TRAINED = ("bert", "roberta", "electra", "distilbert", "mpnet", "modernbert", "deberta-v2", "eurobert", "gte")
+TRAINED = sorted(
+    {"bert", "roberta", "electra", "distilbert", "mpnet", "modernbert", "deberta-v2", "eurobert", "gte"} & set(CONFIGS)
+)
 
 
 def trained(folder: Path, family: str, **more: Any) -> Path:

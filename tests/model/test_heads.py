@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+import transformers
+from packaging.version import parse
 from torch import nn
 
 from families import CONFIGS, WIDTH
@@ -24,10 +26,12 @@ PLAIN = {"ultrabert", "t5gemma", "qwen3", "llama", "gemma3_text"}
 
 
 def test_every_family_has_a_row_here() -> None:
-    assert ACTIVATIONS.keys() | PLAIN == set(FAMILIES) == set(CONFIGS)
+    assert ACTIVATIONS.keys() | PLAIN == set(FAMILIES)
+    missing = {family for family in FAMILIES if parse(FAMILIES[family].since) > parse(transformers.__version__)}
+    assert set(CONFIGS) == set(FAMILIES) - missing
 
 
-@pytest.mark.parametrize("family", ACTIVATIONS)
+@pytest.mark.parametrize("family", [family for family in ACTIVATIONS if family in CONFIGS])
 def test_a_cls_head_is_a_dense_layer_with_the_familys_activation(family: str) -> None:
     head = build_head(CLS, CONFIGS[family])
     states, mask = torch.randn(2, 5, WIDTH), torch.ones(2, 5)

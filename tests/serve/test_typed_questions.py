@@ -16,8 +16,6 @@ import pytest
 from fastapi import HTTPException
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers.decision import DecisionConfig
-from transformers.decision.template_utils import Question
 from transformers.utils import import_utils
 
 import polytask as pt
@@ -30,6 +28,11 @@ from polytask.tasks import TASKS, LabelStats, Task
 from polytask.tasks.arrays import sigmoid, softmax
 from polytask.tasks.question import TypedQuestion, between_levels
 from samples import close, corpus_rows, write_jsonl
+
+pytest.importorskip("transformers.decision", reason="this transformers has not the protocol's classes")
+
+from transformers.decision import DecisionConfig
+from transformers.decision.template_utils import Question
 
 with mock.patch.object(import_utils, "is_serve_available", return_value=True):  # it asks for one more package
     from transformers.cli.serving import systemone

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers import CONFIG_MAPPING, AutoTokenizer
 
 import polytask as pt
 from polytask.assemble import assemble
@@ -215,7 +215,7 @@ FAMILIES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family in CONFIG_MAPPING])
 def test_the_pretrained_head_of_a_checkpoint_is_taken(family: str, tmp_path: Path) -> None:
     from transformers import AutoConfig, AutoModelForMaskedLM
 
