@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import transformers
+from packaging.version import parse
 from torch import nn
 from transformers import (
     AlbertConfig,
@@ -34,7 +35,10 @@ from transformers import (
 )
 from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
 
-# Families that the oldest transformers with which polytask runs has not.
+from polytask.model.family import FAMILIES
+
+# The families that the installed transformers has; the oldest with which polytask runs lacks some.
+INSTALLED = [name for name, family in FAMILIES.items() if parse(family.since) <= parse(transformers.__version__)]
 NEWER = {
     family: getattr(transformers, name)
     for family, name in (("gte", "GteConfig"), ("ultrabert", "UltrabertConfig"))

@@ -20,13 +20,15 @@ class _Shown:
     _progress: Progress
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        if not self._progress.disable:  # rich before 15 ends a bar that is not shown with an empty line
+            self._progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if not self._progress.disable:
+            self._progress.stop()
 
 
 class Bar(_Shown):

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import PreTrainedTokenizerFast, T5GemmaConfig
+from transformers import PretrainedConfig, PreTrainedTokenizerFast, T5GemmaConfig
 
 import polytask as pt
 from families import CONFIGS, built, config, whole
@@ -186,6 +186,21 @@ def test_a_family_that_the_installed_transformers_lacks_is_refused_with_the_vers
     (tmp_path / "config.json").write_text('{"model_type": "gte"}', "utf-8")
     monkeypatch.setattr(transformers, "CONFIG_MAPPING", {"bert": None})
     with pytest.raises(ModelError, match=r"the family 'gte' needs transformers 5\.23 or newer, and \S+ is installed"):
+        load_config(str(tmp_path))
+
+
+def test_a_window_that_would_be_halved_at_each_reading_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both_ways = config("gemma3_text", use_bidirectional_attention=True)
+    both_ways.save_pretrained(tmp_path)
+    window = both_ways.sliding_window
+    if type(both_ways).from_dict(both_ways.to_dict()).sliding_window == window:
+        assert load_config(str(tmp_path)).sliding_window == window
+        plain = PretrainedConfig.to_dict
+        # As transformers before 5.23 does.
+        monkeypatch.setattr(type(both_ways), "to_dict", lambda self: {**plain(self), "sliding_window": window})
+    with pytest.raises(ModelError, match=r"window of a decoder that reads both ways \(\d+\).*5\.23 or newer"):
         load_config(str(tmp_path))
 
 

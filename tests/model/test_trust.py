@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import polytask as pt
-from families import CONFIGS, config, whole
+from families import CONFIGS, INSTALLED, config, whole
 from polytask.cli import main
 from polytask.data.cache import file_digest
 from polytask.errors import ModelError
@@ -196,7 +196,7 @@ def rewrite(folder: Path, edit: Callable[[dict[str, torch.Tensor]], Any]) -> Non
 
 
 @pytest.mark.sampled(3)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", INSTALLED)
 def test_a_tensor_that_is_missing_or_left_over_is_refused_and_the_pooler_is_not(family: str, tmp_path: Path) -> None:
     folder = saved(tmp_path, family)
     rewrite(folder, lambda weights: [weights.pop(name) for name in list(weights) if "pooler" in name])
@@ -213,7 +213,7 @@ def test_a_tensor_that_is_missing_or_left_over_is_refused_and_the_pooler_is_not(
 
 
 @pytest.mark.sampled(3)
-@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "t5gemma"])
+@pytest.mark.parametrize("family", [family for family in INSTALLED if family != "t5gemma"])
 def test_heads_beside_the_encoder_are_no_fault(family: str, tmp_path: Path) -> None:
     from transformers import (
         AutoModelForCausalLM,

@@ -157,8 +157,27 @@ def load_config(location: str) -> PretrainedConfig:
         # Read as it stands before transformers makes anything of it: a number of layers becomes a list.
         require_plain_encoder(PretrainedConfig.get_config_dict(location)[0], location)
         config = AutoConfig.from_pretrained(location, trust_remote_code=False)
+        _require_lasting_window(config, location)
     forget_attention(config)
     return config
+
+
+def _require_lasting_window(config: PretrainedConfig, location: str) -> None:
+    """Raise ModelError where this transformers would halve a decoder's window again each time it is read.
+
+    Its versions before 5.23 write the window of Gemma 3 that reads both ways as they have halved it.
+    """
+    window = getattr(config, "sliding_window", None)
+    again = (
+        type(config).from_dict(config.to_dict()) if getattr(config, "use_bidirectional_attention", False) else config
+    )
+    if getattr(again, "sliding_window", None) != window:
+        import transformers
+
+        raise ModelError(
+            f"{location}: transformers {transformers.__version__} does not write the sliding window of a decoder that "
+            f"reads both ways ({window}) as it reads it; install transformers 5.23 or newer"
+        )
 
 
 def forget_attention(config: PretrainedConfig) -> None:
