@@ -6,7 +6,7 @@ BIN := .venv/bin
 # A CPU build of torch where one is found first; the constraints pin what was tested.
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup quickstart test test-all engines check docs docs-catalogues bench soak release-check clean
+.PHONY: setup quickstart test coverage test-all engines check docs docs-catalogues bench soak release-check clean
 
 setup: .venv/.ready
 
@@ -22,6 +22,10 @@ quickstart: setup
 
 test: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+# What `make test` runs of the package, at least the share that pyproject.toml asks for.
+coverage: setup
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov=polytask --cov-report=term:skip-covered
 
 test-all: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not soak and not engines'
