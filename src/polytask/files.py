@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -14,13 +15,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from polytask.errors import OutputError, TrainingError
+from polytask.errors import OutputError, PolytaskError, TrainingError
 from polytask.lock import abandoned, in_use
 
 # A sealed folder's list of its files' hashes.
 SEAL = "sha256.json"
 _DISCARDED = ".discarded-"
 _WRITING = ".writing-"
+
+
+_WORDS_OF_DISK = tuple(
+    os.strerror(number)
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EMFILE)
+)
 
 
 class Damaged(Exception):
@@ -89,6 +96,17 @@ def reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
+def refused_by_disk(error: BaseException) -> bool:
+    """Whether an error says that the system refused to write.
+
+    Libraries that are not written in Python raise what they like, a bare Exception or a RuntimeError, with the words of
+    the system in it.
+    """
+    if isinstance(error, OSError):
+        return True
+    return not isinstance(error, PolytaskError) and any(words in str(error) for words in _WORDS_OF_DISK)
+
+
 def to_json(value: Any, place: str, indent: int | None = None) -> str:  # noqa: ANN401
     """Return a value as JSON, which has no word for what is not a number.
 
@@ -112,11 +130,8 @@ def _not_finite(value: Any, path: tuple[str, ...]) -> Iterator[str]:  # noqa: AN
 
 
 @contextmanager
-def new_folder(folder: Path, *also: type[Exception]) -> Generator[Path]:
+def new_folder(folder: Path) -> Generator[Path]:
     """Give a temporary folder that becomes a model's folder at the end; nothing is left of it where that fails.
-
-    Args:
-        also: what else than OSError means that it cannot be written.
 
     Raises OutputError when the folder exists or cannot be written.
     """
@@ -131,8 +146,10 @@ def new_folder(folder: Path, *also: type[Exception]) -> Generator[Path]:
             sync_folder(temporary)
             temporary.replace(folder)
             sync(folder.parent)
-    except (OSError, *also) as error:
-        raise OutputError(f"{folder}: the model cannot be written ({error})") from None
+    except Exception as error:
+        if not refused_by_disk(error):
+            raise
+        raise OutputError(f"{folder}: the model cannot be written ({error}); free space, or name another place") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -30,7 +30,7 @@ _UNFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, R
 
 def save_bundle(folder: Path, bundle: Bundle) -> None:
     """Write a model folder, whole or not at all. Raises OutputError when it exists or cannot be written."""
-    with new_folder(folder, SafetensorError) as temporary:
+    with new_folder(folder) as temporary:
         weights = {name: value.detach().cpu().contiguous() for name, value in bundle.model.state_dict().items()}
         save_file(weights, temporary / WEIGHTS["torch"], metadata={"format": "pt"})
         bundle.tokenizer.save_pretrained(temporary)
