@@ -149,7 +149,8 @@ def new_folder(folder: Path) -> Generator[Path]:
     except Exception as error:
         if not refused_by_disk(error):
             raise
-        raise OutputError(f"{folder}: the model cannot be written ({error}); free space, or name another place") from None
+        what = f"{folder}: the model cannot be written ({error})"
+        raise OutputError(f"{what}; free space, or name another place") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
