@@ -89,6 +89,13 @@ def parts_of_speech(cut: Cut) -> dict[str, Any]:
     return {"encoder": ENCODER, "max_tokens": 64, "tasks": tasks, "train": {"epochs": 2}}
 
 
+def columns(cut: Cut) -> dict[str, Any]:
+    """Three labels of each row, as in the corpus, and none of them of the whole text."""
+    data = cut("ud_ewt", 1000, "conllu")
+    tasks = {name: tags(data, tokens="form", tags=name) for name in ("upos", "xpos", "deprel")}
+    return {"encoder": ENCODER, "max_tokens": 64, "tasks": tasks, "train": {"epochs": 2}}
+
+
 def ratings(cut: Cut) -> dict[str, Any]:
     sentences = cut("vader_ratings", 2000)
     tasks = {
@@ -125,6 +132,7 @@ JOBS: dict[str, Callable[[Cut], dict[str, Any]]] = {
     "sizes": lambda cut: three_tasks(cut, (500, 1000, 2000), 1),
     "snips": snips,
     "ewt": parts_of_speech,
+    "columns": columns,
     "ratings": ratings,
     "chinese": chinese,
     "corpus": corpus,
@@ -145,6 +153,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "norms_alone": {"balance": {"method": "equal_norms", "priority": 0.0}},
     "rows_32": {"train": {"batch_size": 32}},
     "rows_8": {"train": {"batch_size": 8}},
+    "rows_8_every_16": {"train": {"batch_size": 8}, "balance": {"method": "equal_norms", "every": 16}},
     "rows_8_epochs_1.2": {"train": {"batch_size": 8, "epochs": 1.2}},
     "norms_each_0": {"balance": {"method": "equal_norms", "every": 1, "decay": 0.0}},
     "aligned_8": {"balance": {"method": "aligned_mtl", "every": 8}},
