@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +18,7 @@ from polytask.config import validate
 from polytask.data.stream import DrawnRow
 from polytask.errors import ConfigError, DataError
 from polytask.tasks import TASKS, LabelStats
+from polytask.tasks.arrays import unrounded
 from polytask.tasks.matching import Matching, MatchingOptions
 from polytask.tasks.multiple_choice import MOST_OPTIONS, MultipleChoice, options_in
 from samples import corpus_rows, write_jsonl
@@ -101,7 +103,7 @@ def test_labels_and_options_have_one_spelling() -> None:
     ("values", "message"),
     [
         ({"labels": {"a": "b"}}, "found options and labels"),
-        ({"class_weights": "balanced", "calibrate": True}, "found options and class_weights and calibrate"),
+        ({"class_weights": "balanced", "label_smoothing": 0.1}, "found options and class_weights and label_smoothing"),
         ({"metric": "macro_f1"}, "found the metric macro_f1; accepted where rows have options: accuracy"),
         ({"gate": {"score": {"mcc": 0.5}}}, "found the metric mcc"),
         ({"label": "options"}, "found 'options', the column of the label"),
@@ -180,7 +182,7 @@ def test_a_run_learns_and_its_folder_answers_rows_with_their_options(
     run: Path, call: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
     scores = json.loads((run / "scores.json").read_text("utf-8"))["dev"]["word"]
-    assert set(scores) == {"accuracy"}
+    assert set(scores) == {"accuracy", "ece"}
     assert scores["accuracy"] > 0.8
     dev, model = rows(90)[64:], pt.load(run)
     answers = [answer["word"] for answer in model.predict(dev)]
@@ -207,6 +209,39 @@ def test_a_run_learns_and_its_folder_answers_rows_with_their_options(
     assert "predictions.word.options" in out.splitlines()[0]
     assert "one of the options that come with each row" in (run / "model" / "README.md").read_text("utf-8")
     assert "options" in pt.report(run).read_text("utf-8")
+
+
+def test_one_temperature_corrects_the_probabilities_of_every_number_of_options(tiny: Path, tmp_path: Path) -> None:
+    values = job(tiny, epochs=2)
+    data = values["tasks"]["word"]["data"]
+    for row in data["dev"][::6]:  # mistakes of the labels: a model that is sure of all its answers is too sure
+        row["label"] = next(option for option in row["options"] if option != row["label"])
+    plain = pt.train(values, tmp_path / "plain").model
+    values["tasks"]["word"]["calibrate"] = True
+    model = pt.train(values, tmp_path / "run").model
+    told = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))["fitted_on_dev"]["word"]
+    assert told["temperature"] != 1
+    asked = rows(30)
+
+    def logarithms(found: Any) -> list[Any]:
+        with unrounded():
+            return [np.log(np.array(answer["word"]["probabilities"])) for answer in found.predict(asked)]
+
+    likelihoods: list[float] = []
+    for before, after in zip(logarithms(plain), logarithms(model), strict=True):
+        scaled = before / told["temperature"]
+        np.testing.assert_allclose(after, scaled - np.log(np.exp(scaled).sum()), atol=1e-4)
+    for one in (plain, model):
+        with unrounded():
+            answers = one.predict(data["dev"])
+        likelihoods.append(
+            sum(
+                np.log(answer["word"]["probabilities"][row["options"].index(row["label"])])
+                for answer, row in zip(answers, data["dev"], strict=True)
+            )
+        )
+    assert likelihoods[1] > likelihoods[0]
+    assert pt.load(tmp_path / "run").predict(asked) == model.predict(asked)
 
 
 def test_what_cannot_be_answered_is_told(run: Path, call: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:

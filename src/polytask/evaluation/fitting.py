@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from polytask.evaluation.scoring import TaskPredictions, calibration_error
@@ -32,8 +32,8 @@ def fit_on_dev(tasks: Mapping[str, Task], answers: Mapping[str, TaskPredictions]
     for name, found in answers.items():
         if not tasks[name].fits_on_dev:
             continue
-        fitted[name], more = tasks[name].tuned(found.outputs, found.labels, found.words)
-        decided[name] = replace(found, predictions=fitted[name].decode(found.outputs, found.words))
+        fitted[name], more = tasks[name].tuned(found.outputs, found.row_labels, found.words)
+        decided[name] = found.decided_by(fitted[name])
         notes += [DataWarning(f"tasks.{name}", message) for message in more]
     return Fitted(fitted, decided, tuple(notes))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,6 +45,16 @@ class TaskPredictions:
         """Which rows of the source these are."""
         carried = self.source.carries[self.task]
         return (carried if self.places is None else carried[self.places]).tolist()
+
+    @property
+    def row_labels(self) -> list[Label]:
+        """The labels of all rows that the outputs are of: `labels`, unless answers of several rows are compared."""
+        return self.labels if self.places is None else labels_of(self.source, self.task)
+
+    def decided_by(self, task: Task) -> TaskPredictions:
+        """Return the same outputs with the predictions of another form of their task."""
+        found = scored(task, self.row_labels, task.decode(self.outputs, self.words))
+        return replace(self, predictions=found[1])
 
 
 class Scorer:
@@ -141,7 +151,7 @@ def calibration_error(task: Task, answers: TaskPredictions) -> dict[str, float |
 
     Where labels are distributions, with {"cross_entropy": ...} to them.
     """
-    found = task.certainty(answers.outputs, answers.labels, answers.words)
+    found = task.certainty(answers.outputs, answers.row_labels, answers.words)
     if found is None:
         return {}
     return {"ece": expected_calibration_error(*found), **_distance(task, answers)}

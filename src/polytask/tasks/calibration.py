@@ -33,7 +33,7 @@ class CalibratedOptions(TaskOptions):
     learning: ClassVar[tuple[str, ...]] = ("calibrate",)
 
 
-def fit_temperature(outputs: Outputs, targets: Integers) -> tuple[float, list[str]]:
+def fit_temperature(outputs: Outputs | Floats, targets: Integers) -> tuple[float, list[str]]:
     """Return the temperature with the least negative log-likelihood of the targets, and what to know about it.
 
     The likelihood has one optimum: it is concave in the inverse of the temperature. Where it has none, as when every

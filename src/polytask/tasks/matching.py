@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # The target of a label's own text: this number less the label's place. -100 is a text whose label nobody knows.
 LABEL_TEXT = -1000
 # What has no meaning where each row has its own options.
-_OF_LABELS = ("labels", "class_weights", "label_smoothing", "positive", "calibrate", "loss")
+_OF_LABELS = ("labels", "class_weights", "label_smoothing", "positive", "loss")
 # Labels that a note names.
 MOST_TOLD = 10
 

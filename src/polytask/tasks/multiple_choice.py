@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from polytask.errors import nearest
 from polytask.tasks.answering import Answering, Comparison
-from polytask.tasks.arrays import Outputs, rounded, softmax
+from polytask.tasks.arrays import Bools, Floats, Outputs, rounded, softmax
+from polytask.tasks.calibration import fit_temperature
 from polytask.tasks.cells import brief, listed
 from polytask.tasks.contrast import HALF, direction_loss, text_identity
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import label_text, require_whole, says_nothing
 from polytask.tasks.reader import Row
+from polytask.tasks.task import ON_DEV
 from polytask.tasks.vector_task import VectorTask
 from polytask.terms import Label, WordSpan
 
@@ -36,6 +39,7 @@ class MultipleChoice(VectorTask):
 
     name: str
     options: Any  # those of `matching`, whose file imports this one
+    temperature: float = field(default=1.0, metadata=ON_DEV)
     width: int = 0
 
     type_name = "matching"
@@ -99,7 +103,7 @@ class MultipleChoice(VectorTask):
         return self.options.options
 
     def with_options(self, texts: Sequence[str]) -> RowChoice:
-        return RowChoice(tuple(texts))
+        return RowChoice(tuple(texts), self.temperature)
 
     @property
     def example(self) -> dict[str, Any]:
@@ -170,17 +174,41 @@ class MultipleChoice(VectorTask):
 
     def compared(self, labels: Sequence[Label], predictions: Sequence[Label]) -> Comparison:
         """Compare each text with its options, which follow it: the places of the right one and of the chosen one."""
-        places = [place for place, label in enumerate(labels) if isinstance(label, list) and label[0]]
-        right: list[Label] = []
-        chosen: list[Label] = []
-        for place in places:
-            label = labels[place]
-            assert isinstance(label, list)
-            behind = slice(place + 1, place + len(label))
-            products = np.array(predictions[behind], dtype=np.float64) @ np.array(predictions[place], dtype=np.float64)
-            right.append(str(int(label[0])))  # type: ignore[arg-type]
-            chosen.append(str(int(products.argmax()) + 1))
-        return Comparison(places, right, chosen)
+        vectors = np.array(predictions, dtype=np.float64).reshape(len(predictions), -1)
+        places, logits, right = choices(vectors, labels)
+        chosen = logits.argmax(-1) if len(places) else []
+        return Comparison(places, [str(place + 1) for place in right], [str(place + 1) for place in chosen])
+
+    @property
+    def calibrates(self) -> bool:
+        return self.options.calibrate
+
+    @property
+    def fits_on_dev(self) -> bool:
+        return self.options.calibrate
+
+    def tuned(
+        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Self, list[str]]:
+        del words
+        if not self.options.calibrate:
+            return self.uncalibrated(), []
+        _, logits, right = choices(outputs, labels)
+        temperature, notes = fit_temperature(logits, right)
+        return replace(self, temperature=temperature), notes
+
+    def describe_tuned(self) -> dict[str, Any]:
+        return {"temperature": rounded(self.temperature)}
+
+    def uncalibrated(self) -> Self:
+        return replace(self, temperature=1.0)
+
+    def certainty(
+        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Floats, Bools]:
+        del words
+        _, logits, right = choices(outputs, labels)
+        return softmax(logits / self.temperature).max(-1, initial=0.0), logits.argmax(-1) == right
 
     def told(self, label: Label, beside: Sequence[str]) -> Label:
         return beside[int(label) - 1] if isinstance(label, str) else label
@@ -195,6 +223,7 @@ class RowChoice(Answering):
     """Answers a row that has these options."""
 
     texts: tuple[str, ...]
+    temperature: float = 1.0
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -218,11 +247,29 @@ class RowChoice(Answering):
         return {
             "label": self.texts[int(outputs.argmax())],
             "options": list(self.texts),
-            "probabilities": [rounded(value) for value in softmax(outputs).tolist()],
+            "probabilities": [rounded(value) for value in softmax(outputs / self.temperature).tolist()],
         }
 
     def baseline(self, labels: Sequence[Label]) -> list[Label]:
         return [self.texts[0] for _ in labels]
+
+
+def choices(outputs: Outputs | Floats, labels: Sequence[Label]) -> tuple[list[int], Floats, NDArray[np.int64]]:
+    """Return the places of the texts, the logits of each text's options, and the place of the right one from 0.
+
+    Args:
+        outputs: vectors of texts, each with its options behind it: rows x width.
+        labels: theirs.
+
+    The logits have as many columns as the longest list of options, and -inf behind the last of a shorter one.
+    """
+    found = [(place, label) for place, label in enumerate(labels) if isinstance(label, list) and label[0]]
+    logits = np.full((len(found), max((len(label) - 1 for _, label in found), default=1)), -np.inf)
+    for line, (place, label) in zip(logits, found, strict=True):
+        vectors = outputs[place : place + len(label)].astype(np.float64)
+        line[: len(label) - 1] = vectors[1:] @ vectors[0]
+    right = np.array([int(label[0]) - 1 for _, label in found], np.int64)  # type: ignore[arg-type]
+    return [place for place, _ in found], logits, right
 
 
 def options_in(row: Mapping[str, Any], column: str) -> tuple[str, ...]:
