@@ -153,6 +153,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "norms_alone": {"balance": {"method": "equal_norms", "priority": 0.0}},
     "rows_32": {"train": {"batch_size": 32}},
     "rows_8": {"train": {"batch_size": 8}},
+    "every_4": {"balance": {"method": "equal_norms", "every": 4}},
+    "every_2": {"balance": {"method": "equal_norms", "every": 2}},
     "rows_8_every_16": {"train": {"batch_size": 8}, "balance": {"method": "equal_norms", "every": 16}},
     "rows_8_epochs_1.2": {"train": {"batch_size": 8, "epochs": 1.2}},
     "norms_each_0": {"balance": {"method": "equal_norms", "every": 1, "decay": 0.0}},
