@@ -301,3 +301,41 @@ def test_scored_pairs_are_learned(tiny: Path) -> None:
     rows, dev = scored(60), scored(20, start=60)
     run = pt.train(config(tiny, rows, dev, score="score", train={"epochs": 3, "learning_rate": 3e-3}))
     assert run.scores["dev"]["near"]["spearman"] > 0.5  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("rows", [TRIPLETS, SCORED])
+def test_the_closest_texts_are_those_of_all_cosines(rows: Rows) -> None:
+    task, labels = read(
+        [*rows, {**rows[0], "positive": rows[1]["positive"]}], **({"score": "score"} if rows is SCORED else {})
+    )
+    outputs = vectors(len(labels)).numpy()
+    found = task.neighbours(labels, outputs, 3)
+    anchors = [place for place, label in enumerate(labels) if label[1] == 0]
+    candidates = {label[3]: place for place, label in reversed(list(enumerate(labels))) if label[1] != 0}
+    units = outputs / np.linalg.norm(outputs, axis=1, keepdims=True)
+    for anchor, near in zip(anchors, found, strict=True):
+        cosines = sorted(((float(units[anchor] @ units[place]), place) for place in candidates.values()), reverse=True)
+        assert [place for place, _ in near] == [place for _, place in cosines[:3]]
+        assert [value for _, value in near] == pytest.approx([value for value, _ in cosines[:3]], abs=1e-6)
+
+
+def test_a_report_shows_the_closest_texts_of_what_was_not_found(tiny: Path, tmp_path: Path) -> None:
+    dev = pairs(12, start=24)
+    dev[0]["text"] = "<b>bold</b> " + dev[0]["text"]
+    run = tmp_path / "run"
+    model = pt.train(config(tiny, pairs(24), dev, train={"max_steps": 1}), run).model
+    lines = [json.loads(line) for line in (run / "predictions" / "near.jsonl").read_text("utf-8").splitlines()]
+    texts = [row["positive"] for row in dev]
+    told = {text: np.array(answer["near"]["vector"]) for text, answer in zip(texts, model.predict(texts), strict=True)}
+    own = model.predict([row["text"] for row in dev])
+    for line, row, answer in zip(lines, dev, own, strict=True):
+        cosines = {text: float(vector @ np.array(answer["near"]["vector"])) for text, vector in told.items()}
+        best = sorted(cosines, key=lambda text: -cosines[text])[:3]
+        assert [near["text"] for near in line["nearest"]] == [text[:300] for text in best]
+        assert [near["cosine"] for near in line["nearest"]] == pytest.approx([cosines[text] for text in best], abs=1e-4)
+        assert (line["prediction"] == 1) == (best[0] == row["positive"])
+    assert any(line["prediction"] > 1 for line in lines)
+    page = pt.report(run).read_text("utf-8")
+    assert "closest texts" in page
+    assert "not found at once" in page
+    assert "<b>bold" not in page

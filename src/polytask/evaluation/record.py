@@ -10,9 +10,12 @@ import numpy as np
 
 from polytask.evaluation.scoring import TaskPredictions
 from polytask.tasks import Task
+from polytask.tasks.arrays import rounded
 
 # Characters of a text that stand beside its prediction.
 TEXT_LENGTH = 300
+# Closest texts that stand beside a vector's prediction.
+NEIGHBOURS = 3
 # Labels of their own in a confusion matrix, the commonest ones; what is left counts as one.
 MOST_LABELS = 20
 OTHER = "other"
@@ -21,7 +24,8 @@ OTHER = "other"
 def prediction_lines(task: Task, answers: TaskPredictions) -> Iterator[dict[str, Any]]:
     """Yield for each row its number, its label, its prediction, and the beginning of its text.
 
-    Labels of words come with the place of each word in the text, in code points.
+    Labels of words come with the place of each word in the text, in code points; comparisons of vectors with the
+    closest texts and their cosines.
     """
     rows = answers.rows
     numbers = answers.source.numbered(rows)
@@ -29,15 +33,29 @@ def prediction_lines(task: Task, answers: TaskPredictions) -> Iterator[dict[str,
     raw = answers.source.raw.columns(["text", "pair", *places], rows)
     beside = [list[str]() for _ in rows] if answers.places is None else _beside(answers)
     texts = zip(raw["text"], raw["pair"], beside, strict=True)
-    words: list[dict[str, Any]] = [{} for _ in rows]
+    more: list[dict[str, Any]] = _neighbours(task, answers) or [{} for _ in rows]
     if places:
-        words = [{"words": list(zip(*span, strict=True))} for span in zip(raw["starts"], raw["ends"], strict=True)]
-    for row, label, found, (text, pair, others), word in zip(
-        numbers, answers.labels, answers.predictions, texts, words, strict=True
+        more = [{"words": list(zip(*span, strict=True))} for span in zip(raw["starts"], raw["ends"], strict=True)]
+    for row, label, found, (text, pair, others), also in zip(
+        numbers, answers.labels, answers.predictions, texts, more, strict=True
     ):
         shown = " | ".join([text, *([] if pair is None else [pair]), *others])
         label, found = (task.told(one, others) for one in (label, found))
-        yield {"row": row, "label": label, "prediction": found, "text": shown[:TEXT_LENGTH], **word}
+        yield {"row": row, "label": label, "prediction": found, "text": shown[:TEXT_LENGTH], **also}
+
+
+def _neighbours(task: Task, answers: TaskPredictions) -> list[dict[str, Any]] | None:
+    """Return the closest texts of each comparison of vectors, with their cosines; None where there are no vectors."""
+    found = task.neighbours(answers.row_labels, answers.outputs, NEIGHBOURS) if answers.places is not None else None
+    if found is None:
+        return None
+    carried = answers.source.carries[answers.task]
+    near = sorted({place for one in found for place, _ in one})
+    texts = dict(zip(near, answers.source.raw.columns(["text"], carried[near].tolist())["text"], strict=True))
+    return [
+        {"nearest": [{"text": texts[place][:TEXT_LENGTH], "cosine": rounded(cosine)} for place, cosine in one]}
+        for one in found
+    ]
 
 
 def _beside(answers: TaskPredictions) -> list[list[str]]:

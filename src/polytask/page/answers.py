@@ -84,11 +84,15 @@ def _shown(
     """Yield the first errors, and some more behind a line."""
     numbers = all(_is_number(one.label) and _is_number(one.prediction) for one in wrong)
     levels = all(isinstance(value, str) and value in scale for one in wrong[:MORE] for value in _pair(one))
+    vectors = all(one.nearest is not None for one in wrong[:MORE])
     what = "largest errors, of" if numbers or levels else "wrong answers:"
     told = f"{count(len(wrong))} of {count(total)} {split} rows"
     make = _marked if all(marks.fits(one) for one in wrong[:MORE]) else _numbers if numbers else _table
     if levels:
         make = partial(_levels, scale)
+    if vectors:
+        make = _neighbours
+        what = "not found at once:" if all(one.label == 1 for one in wrong) else what
     yield make(f"{task}: {what} {told}", wrong[:SHOWN])
     if len(wrong) > SHOWN:
         more = wrong[SHOWN:MORE]
@@ -117,6 +121,27 @@ def _levels(scale: Mapping[str, int], caption: str, wrong: Sequence[PredictionFo
         rows.append([f"{one.row}", answer(one.label), answer(one.prediction), f"{found - truth:+d}", bar, one.text])
     heads = ["row", "truth \u25cb", "answer \u25cf", "levels off", "on the scale", "text"]
     return TableBlock(caption, heads, rows, words=6, wide=True)
+
+
+def _neighbours(caption: str, wrong: Sequence[PredictionForm]) -> Block:
+    """Show a row's texts beside those that are closest to the first of them."""
+    ranked = all(one.label == 1 for one in wrong)
+    rows = [
+        [
+            f"{one.row}",
+            *([f"{one.prediction:.0f}"] if ranked else [answer(one.label), answer(one.prediction)]),
+            one.text,
+            "; ".join(f"{signed(near.cosine or 0.0, 2)} {near.text}" for near in one.nearest or ()),
+        ]
+        for one in wrong
+    ]
+    heads = [
+        "row",
+        *(["found at place"] if ranked else ["truth", "cosine"]),
+        "text | its own other text",
+        "closest texts",
+    ]
+    return TableBlock(caption, heads, rows, words=len(heads), wide=True)
 
 
 def _marked(caption: str, wrong: Sequence[PredictionForm]) -> Block:

@@ -164,6 +164,13 @@ class DataForm(Form):
     notes: list[NoteForm] = Field(default_factory=list[NoteForm])
 
 
+class NeighbourForm(Form):
+    """A text that is close to a row's."""
+
+    text: str = ""
+    cosine: Number = None
+
+
 class PredictionForm(Form):
     """A line of predictions/TASK.jsonl."""
 
@@ -172,6 +179,7 @@ class PredictionForm(Form):
     prediction: Any = None
     text: str = ""
     words: list[tuple[int, int]] | None = None
+    nearest: list[NeighbourForm] | None = None
 
 
 class ArmScoreForm(Form):

@@ -90,6 +90,15 @@ class Answering(ABC):
         del beside
         return label
 
+    def neighbours(self, labels: Sequence[Label], outputs: Outputs, count: int) -> list[list[tuple[int, float]]] | None:
+        """Return for each comparison the closest texts, as places among the rows and cosines; None without vectors.
+
+        Args:
+            labels, outputs: of the rows of `compared`.
+        """
+        del labels, outputs, count
+        return None
+
     @property
     def gives_vectors(self) -> bool:
         """Whether an answer is a vector to compare texts by, and no label."""

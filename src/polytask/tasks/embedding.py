@@ -251,6 +251,12 @@ class Embedding(VectorTask):
         cosines = (units[anchors] * units[others]).sum(axis=-1)
         return Comparison(places, told[anchors, 2].tolist(), cosines.tolist())
 
+    def neighbours(self, labels: Sequence[Label], outputs: Outputs, count: int) -> list[list[tuple[int, float]]]:
+        told = np.array(labels, dtype=np.float64).reshape(-1, 4)
+        rows, parts, texts = (told[:, at].astype(np.int64) for at in (0, 1, 3))
+        anchors, _ = _paired(rows, parts)
+        return nearest.closest(self._answers(outputs), texts, anchors.tolist(), np.flatnonzero(parts != ANCHOR), count)
+
     def baseline(self, labels: Sequence[Label]) -> list[Label]:
         """Return the same vector for all texts."""
         return [[1.0] for _ in labels]

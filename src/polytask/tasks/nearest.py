@@ -58,6 +58,30 @@ def ranks(
     return found
 
 
+def closest(
+    vectors: Floats, texts: NDArray[np.int64], anchors: Sequence[int], candidates: NDArray[np.intp], count: int
+) -> list[list[tuple[int, float]]]:
+    """Return for each anchor the closest candidates, as places and cosines, from the greatest cosine on.
+
+    Candidates with the same text count once, and an anchor's own text is left out.
+
+    Args:
+        vectors, texts: as for `ranks`.
+    """
+    units = unit(vectors)
+    told, first = np.unique(texts[candidates], return_index=True)
+    places = candidates[first]
+    searched = units[places]
+    itself = {text: place for place, text in enumerate(told.tolist())}
+    found: list[list[tuple[int, float]]] = []
+    for anchor in anchors:
+        cosines = searched @ units[anchor]
+        own = itself.get(int(texts[anchor]))
+        order = [place for place in np.argsort(-cosines, kind="stable")[: count + 1].tolist() if place != own][:count]
+        found.append([(int(places[place]), float(cosines[place])) for place in order])
+    return found
+
+
 def found_within(places: int) -> Metric:
     """Return the metric recall@places: the share of texts whose other one is found so early (the true rank is 1)."""
 
