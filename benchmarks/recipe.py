@@ -152,6 +152,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "norms_each": {"balance": {"method": "equal_norms", "every": 1, "decay": 0.9}},
     "norms_alone": {"balance": {"method": "equal_norms", "priority": 0.0}},
     "rows_32": {"train": {"batch_size": 32}},
+    "rows_16": {"train": {"batch_size": 16}},
     "rows_8": {"train": {"batch_size": 8}},
     "every_4": {"balance": {"method": "equal_norms", "every": 4}},
     "every_2": {"balance": {"method": "equal_norms", "every": 2}},

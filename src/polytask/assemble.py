@@ -56,7 +56,7 @@ from polytask.training.loop import Trainer
 from polytask.training.optimizer import build_optimizer
 from polytask.training.parts import TrainerParts
 from polytask.training.rates import rate_notes
-from polytask.training.recipe import ResolvedOption, resolve_rates
+from polytask.training.recipe import ROWS, ResolvedOption, resolve_batch_size, resolve_rates, rows_an_update
 from polytask.training.selection import DevScores, Rule, read_rule
 from polytask.version import __version__
 
@@ -295,28 +295,31 @@ def compose(
     tokens = Tokenization.of(tokenizer, config.max_tokens)
     sources = encode_tables(tables, tokens)
     model.checkpointing(config.train.gradient_checkpointing)
+    sizes = {
+        name: len(source.drawn[name]) for name in config.tasks for source in sources["train"] if name in source.tasks
+    }
+    rows_alike = tuple(strata(source) for source in sources["train"])
     workload = Workload(
-        sizes={
-            name: len(source.drawn[name])
-            for name in config.tasks
-            for source in sources["train"]
-            if name in source.tasks
-        },
-        sources=tuple(strata(source) for source in sources["train"]),
-        batch_size=config.train.batch_size,
+        sizes=sizes,
+        sources=rows_alike,
+        batch_size=ROWS if train.batch_size == "auto" else train.batch_size,
         epochs=config.train.epochs,
         metrics=metrics,
         needs={name: task.needs for name, task in config.tasks.items()},
         gates={name: task.gate for name, task in config.tasks.items() if task.gate is not None},
     )
-    schedule = config.schedule.build(workload)
-    balance, reason = resolve_balance(
-        config.balance, list(config.tasks), together=schedule.together, sharing=sharing_tasks(model)
-    )
+    schedule, sharing = config.schedule.build(workload), sharing_tasks(model)
+    together = sum(sizes[name] for name in sharing) / workload.rows
+    train, chosen = resolve_batch_size(train, min(float(schedule.together), together))
+    if chosen:
+        config, choices = config.model_copy(update={"train": train}), (*choices, *chosen)
+        workload = replace(workload, batch_size=rows_an_update(train))
+        schedule = config.schedule.build(workload)
+    balance, reason = resolve_balance(config.balance, list(config.tasks), together=schedule.together, sharing=sharing)
     if reason is not None:
         config = config.model_copy(update={"balance": balance})
         choices = (*choices, ResolvedOption("balance.method", balance.method, reason))
-    require_balanceable(config.balance, list(config.tasks), together=schedule.together, sharing=sharing_tasks(model))
+    require_balanceable(config.balance, list(config.tasks), together=schedule.together, sharing=sharing)
     require_one_piece(config)
     require_reachable(schedule)
     passes = sum(workload.sizes.values()) / workload.rows

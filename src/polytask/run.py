@@ -101,10 +101,8 @@ def assemble_together(
                 sweep_run(folder)
                 require_free(folder, resume=resume)
                 config = with_row_files(config, folder, write=True)
-            if world.size > config.train.batch_size:
-                found = f"found {config.train.batch_size}, fewer than the {world.size} processes"
-                raise ConfigError(f"train.batch_size: {found}")
             assembly = build(config)
+            require_rows(assembly, world)
             if folder is not None:
                 require_unchanged(folder, assembly)
                 open_run(folder, assembly)
@@ -118,6 +116,13 @@ def assemble_together(
     if assembly is not None:
         return assembly
     return build(config if folder is None else with_row_files(config, folder, write=False))
+
+
+def require_rows(assembly: Assembly, world: World) -> None:
+    """Raise ConfigError when an update has fewer rows than there are processes."""
+    rows = assembly.workload.batch_size
+    if world.size > rows:
+        raise ConfigError(f"train.batch_size: found {rows}, fewer than the {world.size} processes")
 
 
 def require_free(folder: Path, *, resume: bool) -> None:

@@ -13,6 +13,8 @@ import yaml
 from polytask.assemble import Assembly, assemble
 from polytask.balance import AutoOptions
 from polytask.cli import main
+from polytask.comparison.arms import single_config
+from polytask.comparison.budget import planned
 from polytask.config import validate
 from polytask.errors import ConfigError
 from polytask.model.parameters import own_parameters
@@ -21,6 +23,7 @@ from polytask.training.events import Events
 from polytask.training.optimizer import rate_factor
 from polytask.training.options import TrainOptions
 from polytask.training.recipe import resolve_rates
+from samples import corpus_rows
 
 Job = Callable[..., dict[str, Any]]
 AUTO = {"learning_rate": "auto", "head_learning_rate": "auto"}
@@ -60,6 +63,42 @@ def test_what_is_given_stays_and_heads_follow_it_up_to_a_cap(rate: Any, head_rat
     assert options.learning_rate == (3e-4 if rate == "auto" else rate)
     assert len(choices) == [rate, head_rate].count("auto")
     assert resolve_rates(options, 384, 6) == (options, ())
+
+
+def test_an_update_has_fewer_rows_where_a_row_trains_many_tasks_together(job: Job) -> None:
+    def rows(tasks: int = 3, *, labels: int = 3, **sections: Any) -> int:
+        values = {**job(rows=24), **sections}
+        chosen = dict(list(values["tasks"].items())[:tasks])
+        for number, task in enumerate(chosen.values()):
+            cells = [{**row} for row in corpus_rows(24)]
+            for row in cells[labels * 8 :] if number else []:
+                row.pop(task.get("label", "entities"))
+            task["data"] = {"train": cells, "dev": cells}
+        return assemble(validate({**values, "tasks": chosen, "train": {"device": "cpu"}})).workload.batch_size
+
+    assert rows() == 8
+    assert rows(tasks=2) == 16
+    assert rows(schedule={"strategy": "sequential"}) == 16
+    assert rows(sharing={"strategy": "independent"}) == 16
+    assert rows(sharing={"strategy": "partial", "shared_layers": 1}) == 8
+
+
+def test_one_model_a_task_keeps_the_rows_of_its_own_recipe(job: Job) -> None:
+    values = job(rows=96, epochs=1.5)
+    del values["train"]["batch_size"]
+    assembly = assemble(validate(values))
+    budget = planned(assembly)
+    assert (assembly.workload.batch_size, budget.batch_size) == (8, 8)
+    for task in values["tasks"]:
+        alone = single_config(validate(values), task, budget.alone(task))
+        workload = assemble(alone).workload
+        assert workload.batch_size == 16
+        assert planned(assemble(alone)).rows[task] == pytest.approx(budget.rows[task], abs=16)
+    assert budget.pair("sentiment", "topic")["batch_size"] == 16
+    values["train"]["batch_size"] = 12
+    given = planned(assemble(validate(values)))
+    assert "batch_size" not in given.alone("topic")
+    assert assemble(single_config(validate(values), "topic", given.alone("topic"))).workload.batch_size == 12
 
 
 def test_auto_weighs_tasks_only_where_they_train_together_in_what_they_share(job: Job) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from polytask.assemble import Assembly
 from polytask.schedule import Feedback, Schedule, passed
 from polytask.terms import Stratum
+from polytask.training.recipe import batch_size_for
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Budget:
         steps: updates.
         evaluations: times that a model may be chosen.
         batch_size: rows that go through the encoder in one update.
+        free: whether each model chooses its batch size by itself (`auto`).
         sources: for each source its strata: rows that carry the labels of the same tasks.
     """
 
@@ -33,6 +35,7 @@ class Budget:
     steps: int
     evaluations: int
     batch_size: int
+    free: bool
     sources: tuple[tuple[Stratum, ...], ...]
 
     def alone(self, task: str) -> dict[str, float]:
@@ -40,18 +43,20 @@ class Budget:
 
         It is evaluated about as often as the joint model, and once an epoch where its epochs are more.
         """
-        return self._lasting(self.rows[task], self.sizes[task])
+        return self._lasting(self.rows[task], self.sizes[task], labels=1.0)
 
-    def _lasting(self, rows: float, size: int) -> dict[str, float]:
-        steps, epoch = max(1, round(rows / self.batch_size)), math.ceil(size / self.batch_size)
-        return {"epochs": steps / epoch, "evaluations_per_epoch": max(1, self.evaluations * epoch // steps)}
+    def _lasting(self, rows: float, size: int, labels: float) -> dict[str, float]:
+        batch_size = batch_size_for(labels) if self.free else self.batch_size
+        steps, epoch = max(1, round(rows / batch_size)), math.ceil(size / batch_size)
+        limits = {"epochs": steps / epoch, "evaluations_per_epoch": max(1, self.evaluations * epoch // steps)}
+        return {**limits, "batch_size": batch_size} if self.free else limits
 
     def pair(self, first: str, second: str) -> dict[str, float]:
         """Return the training options under which a model of two tasks sees as many rows of each."""
         strata = [stratum for found in self.sources for stratum in found]
         size = sum(stratum.rows for stratum in strata if first in stratum.tasks or second in stratum.tasks)
         seen = passed(self.sources, self.sizes, {task: self.rows[task] for task in (first, second)})
-        return self._lasting(seen, size)
+        return self._lasting(seen, size, labels=2.0)
 
 
 def planned(assembly: Assembly) -> Budget:
@@ -62,7 +67,8 @@ def planned(assembly: Assembly) -> Budget:
     rows = dict.fromkeys(workload.sizes, 0)
     made = _count(schedule, steps, rows)
     evaluations = max(1, math.ceil(made / often))
-    return Budget(rows, workload.sizes, made, evaluations, options.batch_size, workload.sources)
+    free = any(choice.option == "train.batch_size" for choice in assembly.choices)
+    return Budget(rows, workload.sizes, made, evaluations, workload.batch_size, free, workload.sources)
 
 
 def _count(schedule: Schedule, steps: int, rows: dict[str, int]) -> int:

@@ -60,7 +60,7 @@ def probe(config: Config) -> Probe:
         raise ConfigError(f"tasks: found {', '.join(config.tasks)} alone; relatedness is between two or more tasks")
     assembly = assemble(probe_config(config))
     joint = joint_updates(config, assembly)
-    batch_size = config.train.batch_size
+    batch_size = assembly.workload.batch_size
     joint_passes = BOTH_WAYS * joint * batch_size
     model = assembly.model
     trained = sharing_tasks(model)

@@ -22,11 +22,10 @@ class TrainOptions(Options):
     max_steps: int | None = Field(
         default=None, ge=1, description="stop after this many updates, whatever `epochs` says"
     )
-    batch_size: int = Field(
-        default=16,
-        ge=1,
-        le=100_000,
-        description="rows that pass the encoder in one update, over all tasks, accumulation steps and processes",
+    batch_size: Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"] = Field(
+        default="auto",
+        description="rows that pass the encoder in one update, over all tasks, accumulation steps and processes; "
+        "auto: 16, or 8 where a row trains more than two tasks together",
     )
     gradient_accumulation_steps: int = Field(
         default=1,

@@ -16,6 +16,11 @@ LEAST_RATE = 1e-5
 # width and at most SHALLOW layers. docs/recipe.md has the grid of rates that this was chosen from.
 HEAD_FACTOR = 25.0
 HEAD_CAP = 1e-2
+# Rows of an update; fewer where a row trains many tasks at once, for which an epoch of 16 rows has few updates. By five
+# seeds on the quickstart's corpus and three on the columns of EWT (docs/recipe.md).
+ROWS = 16
+ROWS_OF_MANY_LABELS = 8
+MANY_LABELS = 2.5
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,37 @@ class ResolvedOption:
     option: str
     value: object
     reason: str
+
+
+def batch_size_for(labels: float) -> int:
+    """Return the rows of an update that `auto` stands for.
+
+    Args:
+        labels: that a training row has on average, of tasks that train together in what they share.
+
+    >>> batch_size_for(2.0), batch_size_for(2.9)
+    (16, 8)
+    """
+    return ROWS_OF_MANY_LABELS if labels >= MANY_LABELS else ROWS
+
+
+def resolve_batch_size(options: TrainOptions, labels: float) -> tuple[TrainOptions, tuple[ResolvedOption, ...]]:
+    """Return the options of training with a number of rows in place of `auto`, and what it became.
+
+    Args:
+        labels: as for `batch_size_for`.
+    """
+    if options.batch_size != "auto":
+        return options, ()
+    rows = batch_size_for(labels)
+    choice = ResolvedOption("train.batch_size", rows, f"a row trains {max(1.0, labels):.1f} tasks together on average")
+    return options.model_copy(update={"batch_size": rows}), (choice,)
+
+
+def rows_an_update(options: TrainOptions) -> int:
+    """Return the rows that pass the encoder in one update; `auto` has become a number by now."""
+    assert options.batch_size != "auto"
+    return options.batch_size
 
 
 def resolve_rates(options: TrainOptions, width: int, layers: int) -> tuple[TrainOptions, tuple[ResolvedOption, ...]]:
