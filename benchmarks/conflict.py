@@ -56,7 +56,7 @@ def configuration(folder: Path, third: str, seed: int) -> dict[str, Any]:
         "max_tokens": TOKENS,
         "tasks": tasks,
         "sharing": {"strategy": "adaptive", "share_heads": [names]},
-        "train": {"epochs": 2, "seed": seed},
+        "train": {"epochs": 2, "batch_size": 16, "seed": seed},
     }
 
 
