@@ -309,7 +309,7 @@ def compose(
         gates={name: task.gate for name, task in config.tasks.items() if task.gate is not None},
     )
     schedule, sharing = config.schedule.build(workload), sharing_tasks(model)
-    together = sum(sizes[name] for name in sharing) / workload.rows
+    together = sum(size for name, size in sizes.items() if name in sharing) / workload.rows
     train, chosen = resolve_batch_size(train, min(float(schedule.together), together))
     if chosen:
         config, choices = config.model_copy(update={"train": train}), (*choices, *chosen)
