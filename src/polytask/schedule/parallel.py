@@ -101,12 +101,12 @@ class Mixed(Schedule):
         # What was to wait for a task without a share would wait for ever: train what is ready alike.
         return found or dict.fromkeys(ready, 1.0)
 
-    def _planned(self, progress: float | None = None) -> Mapping[str, float]:
+    def _planned(self, at: float | None = None) -> Mapping[str, float]:
         """Return the shares that all tasks would have, were they ready, now or at a point of the run."""
         chosen = self.options.proportions
         if isinstance(chosen, dict):
             return chosen
-        progress = self.step / max(1, self.limit - 1) if progress is None else progress
+        progress = self.step / max(1, self.limit - 1) if at is None else at
         params = MixingParams(self.options.temperature, self.options.cap, min(1.0, progress))
         return PROPORTIONS[chosen](self.workload.sizes, params)
 
