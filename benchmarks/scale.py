@@ -166,7 +166,7 @@ def measure(case: Case) -> Found:
 
 def apart(case: Case) -> Found:
     """Measure a case in a process of its own."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with multiprocessing.get_context("fork").Pool(1) as pool:
         return pool.apply(measure, (case,))
 
 
