@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -94,4 +95,38 @@ def line_figure(title: str, series: Sequence[Series], height: float = 300.0) -> 
         last = to_x(one.points[-1][0])
         drawn.append(tag("line", x1=last + 5, y1=end, x2=right + 10, y2=place, stroke="#bbb", stroke_width=0.8))
         drawn.append(write(right + 12, place + 4, one.name))
+    return figure(title, height, drawn)
+
+
+def power_figure(title: str, name: str, series: Sequence[Series], height: float = 340.0) -> str:
+    """Draw lines on axes of powers of ten, with their names at their ends.
+
+    Args:
+        name: of what the lines go by.
+    """
+    points = [point for one in series for point in one.points]
+    logs = [[math.log10(value) for value in values] for values in zip(*points, strict=True)]
+    (first, last), (low, high) = ((math.floor(min(values)), math.ceil(max(values))) for values in logs)
+    left, right, bottom = 64.0, WIDTH - max(text_width(one.name) for one in series) - 34, height - FOOT - 14
+    to_x, to_y = scale(first, last, left, right), scale(low, high, bottom, TOP)
+    drawn: list[Markup] = [write((left + right) / 2, height - 8, name, anchor="middle", fill="#555")]
+    for power in range(low, high + 1):
+        drawn.append(tag("line", x1=left, x2=right, y1=to_y(power), y2=to_y(power), stroke="#ddd"))
+        drawn.append(write(left - 8, to_y(power) + 4, f"{10.0**power:,g}", anchor="end", fill="#555"))
+    for power in range(first, last + 1, max(1, (last - first) // 6)):
+        drawn.append(write(to_x(power), bottom + 17, f"{10**power:,}", anchor="middle", fill="#555"))
+    ends = [to_y(math.log10(one.points[-1][1])) for one in series]
+    for number, (one, end, place) in enumerate(zip(series, ends, spread(ends, 15, TOP, bottom), strict=True)):
+        places = [(to_x(math.log10(x)), to_y(math.log10(y))) for x, y in one.points]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        look = {"stroke_width": 2, "stroke_dasharray": DASHES[number % len(DASHES)]}
+        drawn.append(tag("polyline", points=path, fill="none", stroke=COLOURS[number % len(COLOURS)], **look))
+        drawn += [
+            marker(number, x, y, f"{one.name}, {value[0]:,g} {name}: {value[1]:.3g}")
+            for (x, y), value in zip(places, one.points, strict=True)
+        ]
+        drawn.append(
+            tag("line", x1=places[-1][0] + 5, y1=end, x2=right + 14, y2=place, stroke="#bbb", stroke_width=0.8)
+        )
+        drawn.append(write(right + 17, place + 4, one.name))
     return figure(title, height, drawn)

@@ -321,6 +321,7 @@ def compose(
         choices = (*choices, ResolvedOption("balance.method", balance.method, reason))
     require_balanceable(config.balance, list(config.tasks), together=schedule.together, sharing=sharing)
     require_one_piece(config)
+    require_room(config)
     require_reachable(schedule)
     passes = sum(workload.sizes.values()) / workload.rows
     policy = config.sharing.policy(
@@ -359,11 +360,26 @@ def compose(
 
 def require_one_piece(config: Config) -> None:
     """Raise ConfigError when an update is cut into pieces that a balancer has to see whole."""
-    if config.balance.top_only and config.train.gradient_accumulation_steps > 1:
+    train = config.train
+    if config.balance.top_only and train.cuts_updates:
+        found, whole = (
+            (f"gradient_accumulation_steps={train.gradient_accumulation_steps}", "gradient_accumulation_steps=1")
+            if train.gradient_accumulation_steps > 1
+            else (f"max_tokens_per_batch={train.max_tokens_per_batch}", "max_tokens_per_batch=null")
+        )
         raise ConfigError(
-            f"balance.measure: found top with train.gradient_accumulation_steps="
-            f"{config.train.gradient_accumulation_steps}; it keeps the graphs of a whole update; set "
-            "balance.measure=all, or train.gradient_accumulation_steps=1"
+            f"balance.measure: found top with train.{found}; it keeps the graphs of a whole update; set "
+            f"balance.measure=all, or train.{whole}"
+        )
+
+
+def require_room(config: Config) -> None:
+    """Raise ConfigError when a text alone is longer than what may pass the encoder in one piece."""
+    limit = config.train.max_tokens_per_batch
+    if limit is not None and limit < config.max_tokens:
+        raise ConfigError(
+            f"train.max_tokens_per_batch: found {limit}, and one text may have max_tokens={config.max_tokens}; "
+            "raise it, or lower max_tokens"
         )
 
 

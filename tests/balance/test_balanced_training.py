@@ -84,6 +84,7 @@ def test_a_schedule_that_trains_one_task_a_step_at_times_is_balanced_when_it_doe
          r"train\.batch_size"),
         ({"balance": {"method": "upgrad", "measure": "top"}, "gradient_accumulation_steps": 2},
          r"balance\.measure: found top with train\.gradient_accumulation_steps=2; .*set balance\.measure=all"),
+        ({"balance": {"method": "gradnorm"}, "max_tokens_per_batch": 4096}, r"set .*train\.max_tokens_per_batch=null"),
         ({"balance": {"method": "gradnorm"}, "gradient_accumulation_steps": 2}, r"set balance\.measure=all"),
         ({"balance": {"method": "pcd", "primary": "topik"}}, r"balance\.primary: found 'topik'; .*mean 'topic'"),
         ({"balance": {"method": "krum", "outliers": 1}}, "krum with these options needs 4 tasks or more; found 3"),
@@ -102,6 +103,7 @@ def test_mistakes_are_found_before_the_first_step(job: Job, changed: dict[str, A
     found = {
         "batch_size": options.pop("rows", 8),
         "gradient_accumulation_steps": options.pop("gradient_accumulation_steps", 1),
+        "max_tokens_per_batch": options.pop("max_tokens_per_batch", None),
     }
     values = job(shared=found["batch_size"] > 3, **found)
     tasks = options.pop("tasks", TASKS)

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.data.stream import WINDOW_BLOCKS, DrawnRow, Streams, epoch_order, strata
+from polytask.data.order import WINDOW_BLOCKS, epoch_order
+from polytask.data.stream import DrawnRow, Streams, strata
 
 lengths_of_rows = st.lists(st.integers(2, 60), min_size=1, max_size=120)
 seeds = st.integers(0, 2**63 - 1)
@@ -207,7 +208,7 @@ def test_a_far_position_is_reached_at_once_and_few_epochs_are_kept() -> None:
     assert set(task_rows(drawn, "one").values()) == {1}
     for _ in range(5):
         streams.draw_each({"one": 1000, "two": 500})
-    assert len(streams._streams[0][0]._orders) <= 3
+    assert len(streams._streams[0][0].ordering._orders) <= 3
 
 
 @pytest.mark.parametrize("block", [1, 7, 1000])

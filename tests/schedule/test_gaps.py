@@ -19,6 +19,8 @@ from variants import DYNAMIC, PARALLEL, VARIANTS, Variant, play
 from polytask.data.stream import DrawnRow, Streams, rows_by_stratum, strata
 from polytask.schedule import Parallel, ParallelOptions, Schedule, Workload, passed
 from polytask.schedule.proportions import PROPORTIONS, MixingParams
+from polytask.schedule.schedule import require_reachable
+from polytask.terms import Stratum
 
 LAWS = settings(max_examples=12, deadline=None)
 every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
@@ -212,3 +214,21 @@ def test_rows_of_many_small_strata_meet_others_in_every_epoch() -> None:
     assert len(steps) == 32
     assert set().union(*steps[:16]) == set().union(*steps[16:]) == set(range(128))
     assert not set(steps[:16]) & set(steps[16:])
+
+
+@every_variant
+@LAWS
+@given(found=gaps(needy=True))
+def test_what_is_said_to_draw_for_sure_does(variant: Variant, found: Gaps) -> None:
+    schedule = variant.build(found.run)
+    sure = {task for task in found.run.sizes if schedule.draws_for_sure(task)}
+    drawn = {task for step in draws(schedule, found.streams(), 10**6) for one in step for task in one.tasks}
+    assert sure <= drawn
+
+
+def test_a_run_of_a_billion_rows_is_known_to_train_every_task_without_being_played() -> None:
+    sizes = {f"t{number}": 10**6 for number in range(999)} | {"small": 100}
+    run = Workload(sizes, tuple((Stratum((task,), size),) for task, size in sizes.items()), 32)
+    schedule = ParallelOptions().build(run)
+    require_reachable(schedule)
+    assert schedule.step == 0

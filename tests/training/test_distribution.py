@@ -18,7 +18,11 @@ from safetensors.torch import load_file
 from several_processes import in_processes, without_dropout
 
 from polytask.api import train
+from polytask.assemble import assemble
+from polytask.config import validate
+from polytask.errors import ConfigError
 from polytask.training.distribution import World
+from polytask.training.events import Events
 
 Job = Callable[..., dict[str, Any]]
 WORKER = Path(__file__).with_name("ddp_worker.py")
@@ -38,6 +42,10 @@ def gradients(cases: Mapping[str, Any], folder: Path, processes: int) -> dict[st
 
 def in_pieces(values: dict[str, Any], pieces: int) -> dict[str, Any]:
     return {**values, "train": {**values["train"], "gradient_accumulation_steps": pieces}}
+
+
+def limited(values: dict[str, Any], tokens: int) -> dict[str, Any]:
+    return {**values, "train": {**values["train"], "max_tokens_per_batch": tokens}}
 
 
 def require_same(found: Mapping[str, Sequence[dict[str, torch.Tensor]]], alone: Mapping[str, Any]) -> None:
@@ -77,7 +85,37 @@ def balanced(values: dict[str, Any]) -> dict[str, Any]:
     dealt["cascade"] = {**in_pieces(dealt["losses"], 2), "tasks": reading(values["tasks"])}
     split = {"schedule": {"strategy": "parallel", "placement": "split"}}
     pieces = {f"{name}-in-pieces": in_pieces(dealt[name], 2) for name in ("sum", "gram")}
+    pieces |= {
+        f"{name}-in-pieces-of-tokens": limited(dealt[name], values["max_tokens"])
+        for name in ("sum", "losses", "gradients")
+    }
     return {**dealt, **pieces, **{f"{name}-split": {**case, **split} for name, case in dealt.items()}}
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_a_limit_of_tokens_makes_the_update_of_the_whole_in_pieces_that_keep_to_it(
+    job: Job, tmp_path: Path, pieces: int
+) -> None:
+    values = in_pieces({**without_dropout(job(shared=False, batch_size=24)), "max_tokens": 32}, pieces)
+    cases = {str(tokens): limited(values, tokens) for tokens in (32, 90, 300, 10**6)}
+    require_same(gradients(cases, tmp_path / "cut", 1), gradients(dict.fromkeys(cases, values), tmp_path / "whole", 1))
+    counts: list[int] = []
+    for tokens in (None, 300, 90, 32):
+        case = values if tokens is None else limited(values, tokens)
+        trainer = assemble(validate(case)).trainer(World(0, 1), None, Events(None))
+        batches = trainer.rows.batches(trainer.rows.draw())
+        assert sum(batch.rows for batch in batches) == 24
+        assert tokens is None or all(
+            batch.rows * max(chunk.ids.shape[1] for chunk in batch.chunks) <= tokens for batch in batches
+        )
+        counts.append(len(batches))
+    assert counts[0] == pieces
+    assert sorted(set(counts)) == counts
+
+
+def test_a_limit_of_tokens_below_one_text_is_refused(job: Job) -> None:
+    with pytest.raises(ConfigError, match=r"train\.max_tokens_per_batch: found 31, .*max_tokens=32; raise it"):
+        assemble(validate(limited({**job(), "max_tokens": 32}, 31)))
 
 
 @pytest.mark.usefixtures("quick_processes")
@@ -94,7 +132,7 @@ def test_two_processes_make_balance_and_place_as_one_does(job: Job, tmp_path: Pa
     alone = gradients(cases, tmp_path / "one", 1)
     require_same(gradients(cases, tmp_path / "two", 2), alone)
     for name in cases:  # for one process it is all the same
-        first = name.replace("-split", "").replace("-in-pieces", "")
+        first = name.replace("-split", "").replace("-in-pieces", "").replace("-of-tokens", "")
         require_same({name: alone[name]}, {name: alone[first]})
 
 

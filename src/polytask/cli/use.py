@@ -180,7 +180,8 @@ def export(
     to: Annotated[
         str,
         typer.Option(
-            help="model: polytask's own; onnx: one graph; hf, sentence-transformers: a folder a task that these load."
+            help="model: polytask's own; onnx: one graph; triton: that graph as a model repository; "
+            "hf, sentence-transformers: a folder a task that these load."
         ),
     ] = "model",
     tasks: Tasks = None,
@@ -188,12 +189,19 @@ def export(
         str | None, typer.Option(metavar="OWNER/NAME", help="Upload to this repository of the hub.")
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="With --push: make new repositories private.")] = False,
-    quantize: Annotated[str | None, typer.Option(help="onnx: int8, for smaller and faster weights.")] = None,
+    quantize: Annotated[str | None, typer.Option(help="onnx, triton: int8, for smaller and faster weights.")] = None,
     max_loss: Annotated[
-        float | None, typer.Option(help="onnx: points (hundredths) of its metric that a task may lose to int8.")
+        float | None, typer.Option(help="onnx, triton: points (hundredths) of its metric that a task may lose to int8.")
     ] = None,
     data: Annotated[
-        list[str] | None, typer.Option(help="onnx: labelled rows to compare on: a file for all tasks, or TASK=FILE.")
+        list[str] | None,
+        typer.Option(help="onnx, triton: labelled rows to compare on: a file for all tasks, or TASK=FILE."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="triton: the model's name on the server [default: polytask].")
+    ] = None,
+    max_batch_size: Annotated[
+        int | None, typer.Option(help="triton: most rows that pass at a time [default: 64].")
     ] = None,
     extension: Extensions = None,
 ) -> None:
@@ -208,8 +216,10 @@ def export(
         "quantize": quantize,
         "max_loss": max_loss,
         "data": read_files(data) if data else None,
+        "name": name,
+        "max_batch_size": max_batch_size,
     }
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {key: value for key, value in options.items() if value is not None}
     found = run_export(model, out, to=to, tasks=chosen, **given)
     for note in (*found.notes, *(f"uploaded: {place}" for place in found.pushed)):
         say(note)

@@ -130,10 +130,11 @@ def encode_table(
     assert len(data) == len(table.rows), "every row is encoded once"
     targets: dict[str, Any] = {}
     carries: dict[str, NDArray[np.int32]] = {}
+    every_row = np.arange(len(data), dtype=np.int32)  # once, for all tasks that have a label everywhere
     for name, task in own.items():
         column = data.column(f"target.{name}")
         has = ~column.is_null().to_numpy()
-        carries[name] = np.flatnonzero(has).astype(np.int32)
+        carries[name] = every_row if has.all() else np.flatnonzero(has).astype(np.int32)
         targets[name] = Ragged(column) if isinstance(_target_type(task), pa.ListType) else flat(column)
     type_ids = data.column("type_ids")
     return Source(
@@ -147,7 +148,7 @@ def encode_table(
         split=table.feed.split,
         tasks=tuple(own),
         raw=table.rows,
-        lengths=flat(data.column("length")).astype(np.int32),
+        lengths=flat(data.column("length")).astype(np.int32, copy=False),
         truncated=data.column("truncated").to_numpy(),
         ids=Ragged(data.column("ids")),
         type_ids=None if type_ids.null_count else Ragged(type_ids),

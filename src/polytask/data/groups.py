@@ -47,18 +47,25 @@ def _ends_of_equals(values: NDArray[np.int64]) -> NDArray[np.intp]:
     return np.flatnonzero(np.append(values[1:] != values[:-1], True)) + 1 if len(values) else np.empty(0, np.intp)
 
 
-def groups_by_length(lengths: Sequence[int], tokens: int = TOKENS_A_PASS) -> Iterator[list[int]]:
-    """Yield indices in groups of similar length whose padded size stays within `tokens`.
+def groups_by_length(
+    lengths: Sequence[int], tokens: int = TOKENS_A_PASS, rows: Sequence[int] | None = None
+) -> Iterator[list[int]]:
+    """Yield indices in groups of similar length whose padded size stays within `tokens`; what is greater stands alone.
+
+    Args:
+        rows: as how many rows of its length each counts; by default as one.
 
     >>> list(groups_by_length([5, 100, 6], tokens=100))
     [[1], [0, 2]]
     """
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)  # the longest first: memory peaks early
-    group: list[int] = []
+    group, size = list[int](), 0
     for index in order:
-        if group and (len(group) + 1) * lengths[group[0]] > tokens:
+        count = 1 if rows is None else rows[index]
+        if group and (size + count) * lengths[group[0]] > tokens:
             yield sorted(group)
-            group = []
+            group, size = [], 0
         group.append(index)
+        size += count
     if group:
         yield sorted(group)

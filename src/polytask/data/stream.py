@@ -5,69 +5,56 @@ that draws from its stratum in the step, as long as the task has not seen it in 
 stratum together stand at the same position, and one integer is their whole state: restarting in mid-epoch costs one
 permutation. A task that trains on some of the rows only, or that began later than the others, remembers in one bit a
 row which of them it has still to see in its epoch. Every task sees each of its rows once an epoch in any case.
+
+Strata of more than `WHOLE_ROWS` rows are ordered shard by shard (`data/shards.py`), so that neither a restart nor what
+is held grows with them.
 """
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polytask.data.encode import Source
+from polytask.data.order import Left, Ordering, Places, WholeOrdering
+from polytask.data.shards import SHARD_ROWS, ShardOrdering
 from polytask.terms import Portion, Stratum
 
-# Rows of similar length are drawn together: windows of this many blocks are sorted by length.
-WINDOW_BLOCKS = 50
-# A task that chooses among the rows that it has still to see looks at so many, which is enough to find those that
-# others want as well: choosing among all of a million rows would cost more time than it saves passes.
-LOOK_AHEAD = 4096
+# Strata of up to so many rows have the order of an epoch in memory, which takes a few hundredths of a second to make.
+WHOLE_ROWS = 65_536
 
-Mask: TypeAlias = NDArray[np.bool_]
-# Rows of a stratum, by their place in it.
-Places: TypeAlias = NDArray[np.int32]
+# Rows of a source, by number: a stretch of them, or listed.
+Rows = range | NDArray[np.intp]
 
 
-def epoch_order(
-    lengths: NDArray[np.int32], *, seed: int, source: int, epoch: int, block: int, stratum: int = 0
-) -> Places:
-    """Return all rows in the order of one epoch: shuffled, with rows of similar length side by side.
-
-    The shuffled rows are cut into windows of `WINDOW_BLOCKS` x `block`, each window is sorted by length and cut into
-    blocks, and all blocks are shuffled: the composition of the blocks differs in every epoch.
-
-    Args:
-        lengths: tokens of each row.
-        block: rows of similar length to keep together, at least 1.
-    """
-    key = [seed, (source << 32) + epoch]
-    generator = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, stratum]))
-    order = generator.permutation(len(lengths)).astype(np.int32)
-    window = WINDOW_BLOCKS * block
-    blocks: list[Places] = []
-    for start in range(0, len(order), window):
-        rows = order[start : start + window]
-        rows = rows[np.argsort(lengths[rows], kind="stable")]
-        blocks.extend(rows[at : at + block] for at in range(0, len(rows), block))
-    return np.concatenate([blocks[index] for index in generator.permutation(len(blocks))])
-
-
-def rows_by_stratum(source: Source) -> list[tuple[tuple[str, ...], NDArray[np.intp]]]:
+def rows_by_stratum(source: Source) -> list[tuple[tuple[str, ...], Rows]]:
     """Return the strata of a source: the tasks and the rows of each. Rows without any label belong to none."""
-    carries = np.zeros((len(source.tasks), len(source)), dtype=bool)
-    codes = np.zeros(len(source), dtype=np.intp)
-    for place, task in enumerate(source.tasks):
-        carries[place, source.drawn[task]] = True
-        codes = np.unique(2 * codes + carries[place], return_inverse=True)[1]  # counted anew, so that none is too great
-    rows = np.flatnonzero(carries.any(axis=0))
-    if not len(rows):
-        return []
-    rows = rows[np.argsort(-codes[rows], kind="stable")]
-    parts = np.split(rows, np.flatnonzero(np.diff(codes[rows])) + 1)
-    return [(tuple(task for place, task in enumerate(source.tasks) if carries[place, part[0]]), part) for part in parts]
+    if all(len(source.drawn[task]) == len(source) for task in source.tasks):
+        return [(source.tasks, range(len(source)))] if len(source) else []
+    # For each row the number of its set of tasks, and these sets.
+    codes, sets = np.zeros(len(source), dtype=np.int32), [dict[str, None]()]
+    for task in source.tasks:
+        codes *= 2
+        codes[source.drawn[task]] += 1
+        occur = np.bincount(codes, minlength=2 * len(sets)) > 0
+        # Counted anew, so that there are never more numbers than sets, in the same order.
+        codes = (np.cumsum(occur, dtype=np.int32) - 1)[codes]
+        sets = [{**sets[code // 2], **({task: None} if code % 2 else {})} for code in np.flatnonzero(occur).tolist()]
+    order = np.argsort(-codes, kind="stable")
+    sizes = np.bincount(codes, minlength=len(sets))[::-1]
+    parts = np.split(order, np.cumsum(sizes)[:-1])
+    return [(tuple(tasks), _stretch(rows)) for tasks, rows in zip(reversed(sets), parts, strict=True) if tasks]
+
+
+def _stretch(rows: NDArray[np.intp]) -> Rows:
+    """Return ascending rows as a stretch where they are one."""
+    first, last = int(rows[0]), int(rows[-1])
+    return range(first, last + 1) if last - first + 1 == len(rows) else rows
 
 
 def strata(source: Source) -> tuple[Stratum, ...]:
@@ -83,41 +70,34 @@ class Cursor:
         epoch: passes through the stratum that are complete.
         position: rows that the task has seen in this pass.
         left: those that it has still to see; None while it has seen just the first ones of the epoch's order.
-        start: a place in the order before which none is left.
     """
 
     epoch: int = 0
     position: int = 0
-    left: Mask | None = None
-    start: int = 0
+    left: Left | None = None
 
     def restart(self) -> None:
         """Begin the next epoch."""
-        self.epoch, self.position, self.start = self.epoch + 1, 0, 0
+        self.epoch, self.position = self.epoch + 1, 0
         if self.left is not None:
-            self.left[:] = True
+            self.left.restart(self.epoch)
 
-    def leave_order(self, order: Places) -> None:
+    def leave_order(self, ordering: Ordering) -> None:
         """From now on rows may be seen in another order than the epoch's."""
         if self.left is None:
-            self.left = np.zeros(len(order), dtype=bool)
-            self.left[order[self.position :]] = True
-            self.start = self.position
+            self.left = ordering.left(self.epoch, self.position)
 
     def to_json(self, rows: int) -> Any:  # noqa: ANN401
-        """Return the rows drawn so far; with a bit for each row that is left, where they do not follow from it."""
+        """Return the rows drawn so far; with what is left, where that does not follow from them."""
         drawn = self.epoch * rows + self.position
-        return drawn if self.left is None else [drawn, base64.b64encode(np.packbits(self.left).tobytes()).decode()]
+        return drawn if self.left is None else [drawn, *self.left.to_json()]
 
     @classmethod
-    def from_json(cls, value: Any, rows: int) -> Cursor:  # noqa: ANN401
+    def from_json(cls, value: Any, rows: int, ordering: Ordering) -> Cursor:  # noqa: ANN401
         """Read what `to_json` returns."""
-        drawn, bits = value if isinstance(value, list) else (value, None)
+        drawn, saved = (value[0], value[1:]) if isinstance(value, list) else (value, None)
         epoch, position = divmod(drawn, rows)
-        if bits is None:
-            return cls(epoch, position)
-        packed = np.frombuffer(base64.b64decode(bits), dtype=np.uint8)
-        return cls(epoch, position, np.unpackbits(packed, count=rows).astype(bool))
+        return cls(epoch, position, None if saved is None else ordering.read_left(epoch, saved))
 
 
 @dataclass
@@ -129,25 +109,11 @@ class _Pass:
 
 
 class StratumStream:
-    """Draws the rows of one stratum, by their place in it.
+    """Draws the rows of one stratum, by their place in the ordering."""
 
-    Args:
-        order: the order of an epoch.
-    """
-
-    def __init__(self, stratum: Stratum, order: Callable[[int], Places]) -> None:
-        self.tasks, self.rows = stratum.tasks, stratum.rows
+    def __init__(self, stratum: Stratum, ordering: Ordering) -> None:
+        self.tasks, self.rows, self.ordering = stratum.tasks, stratum.rows, ordering
         self.cursors = {task: Cursor() for task in stratum.tasks}
-        self._make_order = order
-        self._orders: dict[int, Places] = {}
-
-    def order(self, epoch: int) -> Places:
-        """Return the order of an epoch; those that no task needs any more are forgotten."""
-        if epoch not in self._orders:
-            needed = {cursor.epoch for cursor in self.cursors.values()}
-            self._orders = {known: order for known, order in self._orders.items() if known in needed}
-            self._orders[epoch] = self._make_order(epoch)
-        return self._orders[epoch]
 
     def drawn(self, task: str) -> int:
         """Return how many rows a task has drawn."""
@@ -168,12 +134,13 @@ class StratumStream:
         passes: list[_Pass] = []
         while count:
             epoch, start = cursors[0].epoch, cursors[0].position
-            rows = self.order(epoch)[start : start + count].tolist()
+            rows = self.ordering.following(epoch, start, count).tolist()
             passes += [_Pass(row, dict.fromkeys(wanted, epoch)) for row in rows]
             count -= len(rows)
             epoch, position = divmod(epoch * self.rows + start + len(rows), self.rows)
             for cursor in cursors:
                 cursor.epoch, cursor.position = epoch, position
+        self.ordering.keep({cursor.epoch for cursor in self.cursors.values()})
         return passes
 
 
@@ -189,7 +156,7 @@ class _Draw:
         self.passes: list[_Pass] = []
         for task, cursor in stream.cursors.items():
             if task in wanted or cursor.position:
-                cursor.leave_order(stream.order(cursor.epoch))
+                cursor.leave_order(stream.ordering)
         tasks = sorted(wanted, key=wanted.__getitem__)
         for place, task in enumerate(tasks, start=1):
             self._serve(task, wanted[task], tasks[place:])
@@ -198,6 +165,7 @@ class _Draw:
                 cursor.restart()
             if not cursor.position:
                 cursor.left = None
+        stream.ordering.keep({cursor.epoch for cursor in stream.cursors.values()})
 
     def _serve(self, task: str, count: int, later: Sequence[str]) -> None:
         cursor = self._stream.cursors[task]
@@ -213,43 +181,44 @@ class _Draw:
     def _join(self, task: str, cursor: Cursor, count: int) -> list[int]:
         """Let a task train on up to so many rows that others have drawn in this step, and return them."""
         assert cursor.left is not None
-        rows: list[int] = []
-        for one in self.passes:
-            if len(rows) < count and cursor.left[one.row] and task not in one.tasks:
-                one.tasks[task] = cursor.epoch
-                cursor.left[one.row] = False
-                rows.append(one.row)
+        joined: list[_Pass] = []
+        if self.passes:
+            claims = cursor.left.claims(np.array([one.row for one in self.passes])).tolist()
+            seen: set[int] = set()
+            for one, claim in zip(self.passes, claims, strict=True):
+                if len(joined) < count and claim and task not in one.tasks and one.row not in seen:
+                    one.tasks[task] = cursor.epoch
+                    joined.append(one)
+                    seen.add(one.row)
+        rows = [one.row for one in joined]
+        cursor.left.take(np.array(rows, dtype=np.int64))
         return rows
 
     def _choose(self, task: str, cursor: Cursor, count: int, later: Sequence[str]) -> list[int]:
         """Return up to so many rows that a task has still to see: each will pass the encoder for it."""
-        assert cursor.left is not None
-        rows = self._upcoming(cursor, cursor.left, LOOK_AHEAD + 8 * count)
+        own = cursor.left
+        assert own is not None
+        waiting = {
+            name: cursor.left
+            for name, cursor in self._stream.cursors.items()
+            if name != task and cursor.left is not None
+        }
+        after = [waiting[name] for name in later if name in waiting]
+        others = [left for name, left in waiting.items() if name not in later]
+        rows = own.candidates(count, after, others)
         if count < len(rows):
-            others = [name for name in self._stream.tasks if name != task]
+            number = len(self._stream.tasks) - 1
             cost = np.zeros(len(rows), dtype=np.intp)
-            for name in others:
-                left = self._stream.cursors[name].left
-                cost += (1 if left is None else left[rows]) * (-len(others) if name in later else 1)
+            for left in others:  # of tasks in the order of the epoch all rows are left
+                cost += left.claims(rows)
+            for left in after:
+                cost -= number * (left.claims(rows) > 0)
             # What this step has drawn already, and the task saw as the last of its epoch, comes after everything else.
             drawn = np.isin(rows, [one.row for one in self.passes])
-            cost += drawn * 2 * (len(others) + 1) ** 2
+            cost += drawn * 2 * (number + 1) ** 2
             rows = rows[np.argsort(cost, kind="stable")[:count]]
-        cursor.left[rows] = False
+        own.take(rows)
         return rows.tolist()
-
-    def _upcoming(self, cursor: Cursor, left: Mask, most: int) -> Places:
-        """Return at least the first `most` rows that are left, in the order of the epoch, or all."""
-        order = self._stream.order(cursor.epoch)
-        found, number, at = [order[:0]], 0, cursor.start
-        cursor.start = len(order)
-        while at < len(order) and number < most:
-            places = at + np.flatnonzero(left[order[at : at + most]])
-            if len(places):
-                cursor.start = min(cursor.start, int(places[0]))
-                found.append(order[places])
-            number, at = number + len(places), at + most
-        return np.concatenate(found)
 
 
 @dataclass(frozen=True)
@@ -267,33 +236,48 @@ class DrawnRow:
 
 
 class Streams:
-    """The streams of all training sources."""
+    """The streams of all training sources.
 
-    def __init__(self, sources: Sequence[Source], *, seed: int, block: int) -> None:
+    Args:
+        block: rows of similar length that come together.
+        whole_rows: the greatest stratum whose order of an epoch is held as a whole.
+        shard_rows: of a shard of those that are greater.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        seed: int,
+        block: int,
+        whole_rows: int = WHOLE_ROWS,
+        shard_rows: int = SHARD_ROWS,
+    ) -> None:
         self._places = {task: place for source in sources for place, task in enumerate(source.tasks)}
-        self._rows: list[list[NDArray[np.intp]]] = []
+        self._rows: list[list[_StratumRows]] = []
         self._streams: list[list[StratumStream]] = []
         for number, source in enumerate(sources):
-            found = rows_by_stratum(source)
-            self._rows.append([rows for _, rows in found])
-            self._streams.append([
-                StratumStream(
-                    Stratum(tasks, len(rows)),
-                    _order_of(source.lengths[rows], seed=seed, source=number, stratum=stratum, block=block),
-                )
-                for stratum, (tasks, rows) in enumerate(found)
-            ])  # fmt: skip
+            self._rows.append([])
+            self._streams.append([])
+            for stratum, (tasks, found) in enumerate(rows_by_stratum(source)):
+                rows, where = _StratumRows(found), {"seed": seed, "source": number, "stratum": stratum, "block": block}
+                lengths = partial(_lengths, source, rows)
+                ordering = WholeOrdering(len(found), lengths, **where)
+                if len(found) > whole_rows:
+                    ordering = ShardOrdering(len(found), lengths, shard_rows, **where)
+                    rows.spread = ordering.spread
+                self._rows[-1].append(rows)
+                self._streams[-1].append(StratumStream(Stratum(tasks, len(found)), ordering))
 
     def draw(self, portions: Iterable[Portion]) -> list[DrawnRow]:
         """Draw what a step asks for; a row serves every task that draws it together with others."""
-        return [
-            DrawnRow(
-                portion.source, int(rows[one.row]), tuple(sorted(one.tasks, key=self._places.__getitem__)), one.tasks
-            )
-            for portion in portions
-            for rows in [self._rows[portion.source][portion.stratum]]
-            for one in self._streams[portion.source][portion.stratum].draw(portion.rows)
-        ]
+        return [row for portion in portions for row in self._draw(portion)]
+
+    def _draw(self, portion: Portion) -> Iterator[DrawnRow]:
+        passes = self._streams[portion.source][portion.stratum].draw(portion.rows)
+        rows = self._rows[portion.source][portion.stratum].at(np.array([one.row for one in passes], dtype=np.int64))
+        for row, one in zip(rows.tolist(), passes, strict=True):
+            yield DrawnRow(portion.source, row, tuple(sorted(one.tasks, key=self._places.__getitem__)), one.tasks)
 
     def draw_each(self, rows: Mapping[str, int]) -> list[DrawnRow]:
         """Draw so many rows for each task, of each stratum by what the task has still to see of it."""
@@ -322,11 +306,33 @@ class Streams:
         for streams, values in zip(self._streams, state, strict=True):
             for stream, value in zip(streams, values, strict=True):
                 given = value if isinstance(value, dict) else dict.fromkeys(stream.tasks, value)
-                stream.cursors = {task: Cursor.from_json(given[task], stream.rows) for task in stream.tasks}
+                stream.cursors = {
+                    task: Cursor.from_json(given[task], stream.rows, stream.ordering) for task in stream.tasks
+                }
 
 
-def _order_of(lengths: NDArray[np.int32], **where: int) -> Callable[[int], Places]:
-    return lambda epoch: epoch_order(lengths, epoch=epoch, **where)
+class _StratumRows:
+    """Which rows of its source a stratum holds.
+
+    Attributes:
+        spread: from places of the ordering to rows of the stratum; None where they are the same.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self.spread: Callable[[Places], Places] | None = None
+
+    def at(self, places: Places) -> Places:
+        """Return the rows of the source at some places of the ordering."""
+        return self.listed(places if self.spread is None else self.spread(places))
+
+    def listed(self, numbers: Places) -> Places:
+        """Return the rows of the source that are those of the stratum."""
+        return self._rows.start + numbers if isinstance(self._rows, range) else self._rows[numbers]
+
+
+def _lengths(source: Source, rows: _StratumRows, numbers: Places) -> NDArray[np.int32]:
+    return source.lengths[rows.listed(numbers)]
 
 
 def _to_json(stream: StratumStream) -> Any:  # noqa: ANN401

@@ -16,6 +16,7 @@ from polytask.exports.hf import HfExport
 from polytask.exports.model import ModelExport
 from polytask.exports.onnx import OnnxExport
 from polytask.exports.sentence_transformers import SentenceTransformersExport
+from polytask.exports.triton import TritonExport
 from polytask.registry import Table
 
 _FORMS: dict[str, type[Exporter]] = {
@@ -23,6 +24,7 @@ _FORMS: dict[str, type[Exporter]] = {
     "hf": HfExport,
     "onnx": OnnxExport,
     "sentence-transformers": SentenceTransformersExport,
+    "triton": TritonExport,
 }
 EXPORTS = Table("export", _FORMS, base=Exporter)
 

@@ -52,12 +52,14 @@ class OnnxExport(Exporter):
         return value
 
     def write(self, bundle: Bundle, out: Path) -> Exported:
-        for package in ("onnx", "onnxscript", "onnxruntime"):
-            if find_spec(package) is None:
-                raise MissingExtra(package, "export", "writing an ONNX graph")
+        require_onnx()
         with new_folder(out) as temporary:
-            parity = self._write(bundle, temporary)
-        return Exported({"onnx": out}, (*self._rows(), *_lines(parity)))
+            parity = self.write_graph(bundle, temporary)
+        return Exported({"onnx": out}, self.told(parity))
+
+    def told(self, parity: Mapping[str, TaskParity]) -> tuple[str, ...]:
+        """Return what a person should know: the rows that were compared on, and how far the graph is from the model."""
+        return (*self._rows(), *_lines(parity))
 
     def _rows(self) -> list[str]:
         """Say which labelled rows were taken where none were named."""
@@ -65,7 +67,8 @@ class OnnxExport(Exporter):
             return []
         return [f"compared on the dev rows of {self.run}, which also chose its model; --data names other rows"]
 
-    def _write(self, bundle: Bundle, folder: Path) -> dict[str, TaskParity]:
+    def write_graph(self, bundle: Bundle, folder: Path) -> dict[str, TaskParity]:
+        """Write the graph and what belongs to it into an empty folder, and return how far it is from the model."""
         from polytask.artifact.description import WEIGHTS, write_description
         from polytask.data.tokens import Tokenization
         from polytask.exports.graph import draw
@@ -131,6 +134,13 @@ class OnnxExport(Exporter):
                 f"int8 is refused: {', '.join(refused)} points, and --max-loss allows {self.max_loss:g}; nothing is "
                 "written; export without --quantize, or allow more"
             )
+
+
+def require_onnx() -> None:
+    """Raise MissingExtra where what writes a graph is not installed."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        if find_spec(package) is None:
+            raise MissingExtra(package, "export", "writing an ONNX graph")
 
 
 @dataclass(frozen=True)

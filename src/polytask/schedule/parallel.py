@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC
+from collections import Counter
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator
@@ -13,7 +15,7 @@ from polytask.options import require_each
 from polytask.registry import NameOf
 from polytask.schedule.gate import SLACK
 from polytask.schedule.proportions import PROPORTIONS, MixingParams
-from polytask.schedule.rows import passed
+from polytask.schedule.rows import ROUNDING_ROWS, passed
 from polytask.schedule.schedule import Schedule, ScheduleOptions, Stage, Workload
 
 Proportions: TypeAlias = Annotated[str, NameOf(PROPORTIONS)]
@@ -99,15 +101,38 @@ class Mixed(Schedule):
         # What was to wait for a task without a share would wait for ever: train what is ready alike.
         return found or dict.fromkeys(ready, 1.0)
 
-    def _planned(self) -> Mapping[str, float]:
-        """Return the shares that all tasks would have, were they ready."""
+    def _planned(self, at: float | None = None) -> Mapping[str, float]:
+        """Return the shares that all tasks would have, were they ready, now or at a point of the run."""
         chosen = self.options.proportions
         if isinstance(chosen, dict):
             return chosen
-        progress = self.step / max(1, self.limit - 1)
+        progress = self.step / max(1, self.limit - 1) if at is None else at
         params = MixingParams(self.options.temperature, self.options.cap, min(1.0, progress))
         return PROPORTIONS[chosen](self.workload.sizes, params)
 
 
 class Parallel(Mixed):
     """The proportions are fixed, or change with time only."""
+
+    def draws_for_sure(self, task: str) -> bool:
+        needs, strata = self.workload.needs.get(task), self._strata_of.get(task, 0)
+        return not needs and self._fewest.get(task, 0.0) * self.limit > ROUNDING_ROWS * (strata + 1)
+
+    @cached_property
+    def _strata_of(self) -> Counter[str]:
+        """How many strata carry a task's label."""
+        return Counter(task for strata in self.workload.sources for stratum in strata for task in stratum.tasks)
+
+    @cached_property
+    def _fewest(self) -> dict[str, float]:
+        """The fewest rows that a task draws a step, on average: once all are ready, at the run's start or at its end.
+
+        In between it draws no fewer: the logarithm of an annealed share is concave in the exponent.
+        """
+        first, last = (self._rows_a_step(progress) for progress in (0.0, 1.0))
+        return {task: min(rows, last[task]) for task, rows in first.items()}
+
+    def _rows_a_step(self, progress: float) -> dict[str, float]:
+        planned = self._planned(progress)
+        rows = passed(self.workload.sources, self.workload.sizes, planned)
+        return {task: self.workload.batch_size * share / rows for task, share in planned.items()}

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from polytask.schedule.proportions import Apportioner
 from polytask.terms import Portion, Stratum
 
+# Rows that a task's running total may lag behind its share since the shares changed, in each stratum: two in the
+# stratum itself, one in the task.
+ROUNDING_ROWS = 3
 # The strata of each source.
 Strata: TypeAlias = Sequence[Sequence[Stratum]]
 Sizes: TypeAlias = Mapping[str, int]
@@ -37,6 +40,13 @@ class _SourceDealer:
                 self._parts[number, places[task]] = stratum.rows / sizes[task]
         self._order = Apportioner(self._names, cycle=sum(stratum.rows for stratum in strata))
         self._owed = np.zeros_like(self._parts)
+
+    def asked(self, shares: Mapping[str, float]) -> float:
+        """Return what the most demanding task asks of each stratum, added up."""
+        if len(self._names) == 1:  # of a thousand sources, arrays of one number would take most of a step's time
+            parts = zip(self._parts[0].tolist(), self._tasks, strict=True)
+            return max(part * shares.get(task, 0.0) for part, task in parts)
+        return float(self.demands(shares).max(axis=1).sum())
 
     def demands(self, shares: Mapping[str, float]) -> NDArray[np.float64]:
         """Return strata x tasks: what each task asks of each stratum."""
@@ -89,14 +99,13 @@ class RowDealer:
 
     def deal(self, shares: Mapping[str, float]) -> tuple[Portion, ...]:
         """Return the portions of a step for shares of any scale; a task without a share draws nothing."""
-        demands = [dealer.demands(shares) for dealer in self._dealers]
-        most = {str(number): float(found.max(axis=1).sum()) for number, found in enumerate(demands)}
+        most = {str(number): dealer.asked(shares) for number, dealer in enumerate(self._dealers)}
         given = self._sources.split(self._batch_size, most)
         portions = [
             portion
             for number, dealer in enumerate(self._dealers)
             if given[str(number)]
-            for portion in dealer.deal(number, given[str(number)], demands[number])
+            for portion in dealer.deal(number, given[str(number)], dealer.demands(shares))
         ]
         return tuple(portions)
 

@@ -188,6 +188,11 @@ class Schedule(ABC):
     def shares(self) -> Mapping[str, float]:
         """Return each training task's share of the next step's rows, of any scale."""
 
+    def draws_for_sure(self, task: str) -> bool:
+        """Whether it can be told without playing the schedule that a task draws rows in the run."""
+        del task
+        return False
+
     def describe(self) -> list[str]:
         """Say, before the first step, who will train when."""
         needed = {need for needs in self.workload.needs.values() for need in needs}
@@ -239,7 +244,8 @@ def require_reachable(schedule: Schedule) -> None:
         schedule: a new one; it is used up.
     """
     workload = schedule.workload
-    waiting, steps = dict.fromkeys(task for wave in workload.waves for task in wave), schedule.limit
+    unsure = (task for wave in workload.waves for task in wave if not schedule.draws_for_sure(task))
+    waiting, steps = dict.fromkeys(unsure), schedule.limit
     for _ in range(steps):
         if not waiting or schedule.finished is not None:
             return

@@ -10,12 +10,8 @@ from pydantic import Field
 
 from polytask.schedule.gate import SLACK
 from polytask.schedule.graph import in_order
-from polytask.schedule.rows import passed
+from polytask.schedule.rows import ROUNDING_ROWS, passed
 from polytask.schedule.schedule import Change, Feedback, Schedule, ScheduleOptions, Stage, Workload
-
-# Rows that a task's running total may lag behind its share since the stage began, in each stratum: two in the stratum
-# itself, one in the task.
-ROUNDING_ROWS = 3
 
 
 class SequentialOptions(ScheduleOptions):

@@ -34,8 +34,9 @@ class Plan:
             if not all(level):
                 raise ValueError(f"{where}: a part without tasks")
             below = self.levels[number - 1] if number else level
+            part_below = {task: place for place, part in enumerate(below) for task in part}
             for part in level:
-                if not any(part <= other for other in below):
+                if len({part_below[task] for task in part}) > 1:
                     raise ValueError(
                         f"{where}: {sorted(part)} share weights above a layer that separates them; "
                         "tasks that part do not meet again"
@@ -120,7 +121,8 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON."""
-        levels = [[[task for task in self.tasks if task in part] for part in level] for level in self.levels]
+        place = {task: index for index, task in enumerate(self.tasks)}
+        levels = [[sorted(part, key=place.__getitem__) for part in level] for level in self.levels]
         return {"tasks": list(self.tasks), "levels": levels}
 
     @classmethod

@@ -132,7 +132,7 @@ class Trainer:
         """Differentiate the step in the way that the balancer and the sharing policy ask for."""
         policy, balancer, asked = self.parts.policy, self.parts.balancer, self.requests.take()
         measures = policy is not None and policy.measures_at(self.state.step)
-        in_pieces = balancer.shape == "losses" and self.parts.options.gradient_accumulation_steps > 1
+        in_pieces = balancer.shape == "losses" and self.parts.options.cuts_updates
         compares = balancer.measures_at(self.state.step)
         if measures or in_pieces or (compares and not balancer.options.top_only):
             return self.differentiator.by_task(

@@ -34,6 +34,13 @@ class TrainOptions(Options):
         description="number of pieces in which the rows of an update are passed, to save memory; the update "
         "stays the same, since batch_size counts the rows of all pieces",
     )
+    max_tokens_per_batch: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000_000,
+        description="most tokens, padding included, that pass the encoder on a device in one piece; an update with "
+        "more is cut into more pieces and stays the same",
+    )
     learning_rate: Rate = Field(
         default="auto", description="peak learning rate of the encoder; auto: chosen by its width"
     )
@@ -105,6 +112,11 @@ class TrainOptions(Options):
     report_to: tuple[Literal["tensorboard"], ...] = Field(
         default=(), description="where losses and scores are written as well: [tensorboard]"
     )
+
+    @property
+    def cuts_updates(self) -> bool:
+        """Whether the rows of an update may pass in several pieces."""
+        return self.gradient_accumulation_steps > 1 or self.max_tokens_per_batch is not None
 
     @field_validator("teachers")
     @classmethod

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from polytask.data.batch import Batch
+from polytask.data.groups import groups_by_length
 from polytask.data.stream import DrawnRow
 from polytask.training.parts import TrainerParts
 
@@ -49,5 +50,22 @@ class StepRows:
 
     def _collate(self, rows: Sequence[DrawnRow], label_weight: float) -> list[Batch]:
         parts, pieces = self._parts, self._parts.options.gradient_accumulation_steps
-        cut = [parts.collator.from_sources(parts.sources, rows[start::pieces]) for start in range(pieces)]
-        return [batch.to(parts.device).with_label_weight(label_weight) for batch in cut if batch.rows]
+        cut = [piece for start in range(pieces) for piece in self._within_limit(rows[start::pieces])]
+        batches = [parts.collator.from_sources(parts.sources, piece) for piece in cut]
+        return [batch.to(parts.device).with_label_weight(label_weight) for batch in batches if batch.rows]
+
+    def _within_limit(self, rows: Sequence[DrawnRow]) -> list[Sequence[DrawnRow]]:
+        """Cut rows so that each part, padded, has no more tokens than the options allow; rows stay whole."""
+        limit = self._parts.options.max_tokens_per_batch
+        if limit is None:
+            return [rows]
+        sizes = [self._size(one) for one in rows]
+        groups = groups_by_length([length for _, length in sizes], limit, [count for count, _ in sizes])
+        return [[rows[index] for index in group] for group in groups]
+
+    def _size(self, one: DrawnRow) -> tuple[int, int]:
+        """Return as how many rows of a batch a drawn row passes, with the texts that belong to it, and the longest."""
+        source = self._parts.sources[one.source]
+        hidden = sum(self._parts.tasks[task].mask_rate is not None for task in one.tasks)  # each has a copy of its own
+        others = [int(source.lengths[row]) for row, _ in source.companions(one.row, one.tasks)]
+        return hidden + (hidden < len(one.tasks)) + len(others), max([int(source.lengths[one.row]), *others])

@@ -1,0 +1,231 @@
+"""The order of a stratum of any number of rows: shard by shard, so that only the shards in use are held.
+
+The rows are dealt to shards by a computed permutation, so each shard is a random part of the stratum and stays one. An
+epoch passes all shards in an order of its own, and the rows of a shard in an order of their own (`epoch_order`). A task
+that trains on a part of the others' rows finishes shards of its own, in which the others join it while they pass what
+it does not ask for elsewhere. So the state of a task is a bit a shard, and a bit a row of the few shards that it has
+begun.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polytask.data.order import Left, LengthsOf, Mask, Ordering, Places, epoch_order, look_ahead, philox
+from polytask.data.permutation import Permutation
+
+# Rows of a shard: enough windows of rows of similar length, and ordered within a few milliseconds.
+SHARD_ROWS = 16_384
+# Orders of shards that are kept for tasks that come by after another one.
+_KEPT = 16
+
+
+class ShardOrdering(Ordering):
+    """Orders of which the shards in use are held: those of the epochs' orders, and those that tasks have begun.
+
+    Args:
+        lengths: tokens of some of the stratum's rows, by their number.
+    """
+
+    def __init__(self, rows: int, lengths: LengthsOf, shard_rows: int = SHARD_ROWS, **where: int) -> None:
+        self.rows, self.shard_rows = rows, shard_rows
+        self.shards = -(-rows // shard_rows)
+        self._lengths, self._where = lengths, where
+        self._stratum = where.get("stratum", 0)
+        generator = philox(where["seed"], where["source"], 0, 2, 0, self._stratum)
+        self._permutation = Permutation(rows, generator)
+        self._orders: OrderedDict[tuple[int, int], Places] = OrderedDict()
+        self._sequences: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+
+    @property
+    def held(self) -> int:
+        """The number of rows whose order is held."""
+        return sum(map(len, self._orders.values()))
+
+    def spread(self, places: Places) -> NDArray[np.int64]:
+        """Return which rows of the stratum stand at some places of the shards."""
+        return self._permutation(places.astype(np.int64))
+
+    def begin(self, shard: int) -> int:
+        """Return the first place of a shard."""
+        return shard * self.shard_rows
+
+    def size(self, shard: int) -> int:
+        """Return the rows of a shard; the last one may have fewer."""
+        return min(self.shard_rows, self.rows - self.begin(shard))
+
+    def shard_order(self, epoch: int, shard: int) -> Places:
+        """Return the places of a shard in the order of an epoch."""
+        key = (epoch, shard)
+        if key not in self._orders:
+            first = self.begin(shard)
+            places = np.arange(first, first + self.size(shard), dtype=np.int64)
+            lengths = self._lengths(self.spread(places))
+            self._orders[key] = first + epoch_order(lengths, epoch=epoch, shard=shard + 1, **self._where)
+            while len(self._orders) > _KEPT:
+                self._orders.popitem(last=False)
+        self._orders.move_to_end(key)
+        return self._orders[key]
+
+    def sequence(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the shards in the order of an epoch, and the position at which each ends."""
+        if epoch not in self._sequences:
+            generator = philox(self._where["seed"], self._where["source"], epoch, 1, 0, self._stratum)
+            shards = generator.permutation(self.shards)
+            sizes = np.minimum(self.shard_rows, self.rows - shards * self.shard_rows)
+            self._sequences[epoch] = shards, np.cumsum(sizes)
+        return self._sequences[epoch]
+
+    def keep(self, epochs: Collection[int]) -> None:
+        self._sequences = {known: found for known, found in self._sequences.items() if known in epochs}
+
+    def following(self, epoch: int, position: int, count: int) -> Places:
+        shards, ends = self.sequence(epoch)
+        place = int(np.searchsorted(ends, position, side="right"))
+        shard = int(shards[place])
+        inside = position - (int(ends[place]) - self.size(shard))
+        return self.shard_order(epoch, shard)[inside : inside + count]
+
+    def left(self, epoch: int, position: int) -> Left:
+        shards, ends = self.sequence(epoch)
+        place = int(np.searchsorted(ends, position, side="right"))
+        untouched, begun = np.zeros(self.shards, dtype=bool), dict[int, _Begun]()
+        untouched[shards[place:]] = True
+        shard = int(shards[place])
+        inside = position - (int(ends[place]) - self.size(shard))
+        found = _ShardLeft(self, epoch, untouched, begun)
+        if inside:
+            found.take(self.shard_order(epoch, shard)[:inside])
+        return found
+
+    def read_left(self, epoch: int, saved: Sequence[Any]) -> Left:
+        bits, listed = saved
+        begun = {shard: _Begun(_unpacked(mask, self.size(shard))) for shard, mask in listed}
+        return _ShardLeft(self, epoch, _unpacked(bits, self.shards), begun)
+
+
+@dataclass
+class _Begun:
+    """A shard of which a task has seen some rows.
+
+    Attributes:
+        mask: which are left.
+        order: their places in the order of the task's epoch, once somebody asked.
+        start: a place in the order before which none is left.
+    """
+
+    mask: Mask
+    order: Places | None = None
+    start: int = 0
+
+
+class _ShardLeft(Left):
+    """One bit a shard, and one bit a row of the shards that are begun.
+
+    Args:
+        untouched: shards of which all rows are left.
+        begun: those of which some are.
+    """
+
+    def __init__(self, ordering: ShardOrdering, epoch: int, untouched: Mask, begun: dict[int, _Begun]) -> None:
+        self._ordering, self._epoch = ordering, epoch
+        self.untouched, self.begun = untouched, begun
+
+    def claims(self, places: Places) -> NDArray[np.int8]:
+        shards = places // self._ordering.shard_rows
+        found = self.untouched[shards].astype(np.int8)
+        for shard in self._begun_among(shards):
+            inside = np.flatnonzero(shards == shard)
+            found[inside] = 2 * self.begun[shard].mask[places[inside] - self._ordering.begin(shard)]
+        return found
+
+    def take(self, places: Places) -> None:
+        shards = places // self._ordering.shard_rows
+        for shard in set(shards.tolist()):
+            if self.untouched[shard]:
+                self.untouched[shard] = False
+                self.begun[shard] = _Begun(np.ones(self._ordering.size(shard), dtype=bool))
+            one = self.begun[shard]
+            one.mask[places[shards == shard] - self._ordering.begin(shard)] = False
+            if not one.mask.any():
+                del self.begun[shard]
+
+    def _begun_among(self, shards: NDArray[Any]) -> list[int]:
+        """Return those of the begun shards that occur."""
+        few = len(self.begun) < 4
+        return list(self.begun) if few else [shard for shard in np.unique(shards).tolist() if shard in self.begun]
+
+    def restart(self, epoch: int) -> None:
+        self._epoch = epoch
+        self.untouched[:] = True
+        self.begun.clear()
+
+    def candidates(self, count: int, later: Sequence[Left], others: Sequence[Left]) -> Places:
+        """Return rows of the shards that are begun, and of another one where too few of them suit.
+
+        A row suits when those that choose later can join on it, and nobody else is about to finish its shard.
+        """
+        found = self._upcoming(look_ahead(count))
+        suits = np.ones(len(found), dtype=bool)
+        for left in later:
+            suits &= left.claims(found) > 0
+        for left in others:
+            suits &= left.claims(found) < 2
+        if np.count_nonzero(suits) >= count:
+            return found
+        return np.concatenate([found, self._another(later, others)])
+
+    def _upcoming(self, most: int) -> Places:
+        """Return up to so many rows of the shards that are begun; what was begun first comes first."""
+        found, number = list[Places](), 0
+        for shard, one in self.begun.items():
+            if one.order is None:
+                one.order = self._ordering.shard_order(self._epoch, shard)
+            ahead = one.order[one.start :]
+            places = np.flatnonzero(one.mask[ahead - self._ordering.begin(shard)])
+            one.start += int(places[0])
+            found.append(ahead[places[: most - number]])
+            number += len(found[-1])
+            if number >= most:
+                break
+        return np.concatenate(found) if found else np.empty(0, np.int64)
+
+    def _another(self, later: Sequence[Left], others: Sequence[Left]) -> Places:
+        """Return the rows of a shard to begin: one in which all that choose later can join, and that few others want.
+
+        From the end where others can join, from the front where one is alone: so what several tasks share and what one
+        passes for itself lie apart, and neither takes the other's.
+        """
+        shards = np.flatnonzero(self.untouched)
+        if not len(shards):
+            return shards
+        missed = np.zeros(len(shards), dtype=np.int64)
+        for left in later:
+            assert isinstance(left, _ShardLeft)
+            missed += ~left.untouched[shards] * (2 * len(others) + 1)
+        for left in others:
+            assert isinstance(left, _ShardLeft)
+            missed += left.untouched[shards]
+            missed[np.isin(shards, list(left.begun))] += 2
+        best = np.flatnonzero(missed == missed.min())
+        return self._ordering.shard_order(self._epoch, int(shards[best[-1 if later else 0]]))
+
+    def to_json(self) -> list[Any]:
+        return [_packed(self.untouched), [[shard, _packed(one.mask)] for shard, one in self.begun.items()]]
+
+
+def _packed(mask: Mask) -> str:
+    return base64.b64encode(zlib.compress(np.packbits(mask).tobytes())).decode()
+
+
+def _unpacked(text: str, count: int) -> Mask:
+    packed = np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8)
+    return np.unpackbits(packed, count=count).astype(bool)
