@@ -50,6 +50,7 @@ _KINDS: tuple[tuple[bytes, str, str], ...] = (
 _STRANGE_LINES = 1000
 # For each of them so many may be UTF-8 by chance; where there are more, the file is UTF-8 that was damaged.
 _USUAL = 0.05
+_TABLES = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers", ".et")
 _GZIP = b"\x1f\x8b"
 _SPLIT_NAMES = re.compile(r"(?:^|[^a-z])(train|dev|validation|valid|val|test|eval)(?:[^a-z]|$)")
 _SAME_SPLIT = {"validation": "dev", "valid": "dev", "val": "dev", "eval": "dev"}
@@ -287,10 +288,20 @@ def format_of(path: Path) -> Format:
     found = find_format(path)
     if suffix in (".yaml", ".yml"):
         raise DataError(f"{path}: seems to be a configuration, no data file; `polytask check {path}` reads it")
+    if suffix.lower() in _TABLES:
+        raise DataError(
+            f"{path}: a table of a spreadsheet program, which is not read; open it there and save it as CSV in UTF-8"
+        )
+    if suffix.lower() == ".txt":
+        raise DataError(
+            f"{path}: a name that ends in .txt does not tell what stands in it; rename the file to .csv (cells with "
+            "commas or semicolons between them), .tsv (tabs), .jsonl or .conll, or give `format` beside the path (on a "
+            "command line: --written format=csv)"
+        )
     if found is None:
         raise DataError(
             f"{path}: the extension {suffix!r} names no format ({nearest(suffix, EXTENSIONS)}); "
-            "rename the file, or give `format` beside the path"
+            "rename the file, or give `format` beside the path (on a command line: --written format=csv)"
         )
     return found
 
