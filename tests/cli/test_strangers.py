@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner
 
@@ -114,3 +116,18 @@ def test_a_missing_file_is_told_with_the_nearest_whatever_its_script(tmp_path: P
     (tmp_path / "评论.csv").write_text("text\nx\n", "utf-8")
     with pytest.raises(DataError, match="did you mean '评论.csv'"):
         Source.of(str(tmp_path / "评仑.csv"))
+
+
+def test_a_parameter_that_is_missing_is_told_with_what_it_is() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    told = 0
+    for name, command in commands.items():
+        needed = [one for one in command.params if one.required and not command.hidden]
+        if not needed:
+            continue
+        done = RUNNER.invoke(app, [name])
+        shown = " ".join(re.sub("[^\\x20-\\x7e]", " ", done.output).split())
+        assert done.exit_code == 2, name
+        assert any(f"It is: {' '.join(one.help.split())}" in shown for one in needed), name
+        told += 1
+    assert told >= 10

@@ -53,7 +53,7 @@ def as_yaml(
     lines = [
         *comment(f"Written by: polytask init {shlex.join(command)}"),
         *comment(f"Change what is wrong, then: polytask check {name}"),
-        *comment("What else can be set stands in docs/configuration.md."),
+        *comment("What else can be set: polytask schema, or docs/configuration.md."),
         "",
         *comment(reader.why),
         f"encoder: {scalar(head['encoder'])}",
