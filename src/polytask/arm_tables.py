@@ -170,7 +170,7 @@ def _overall(record: Record, arm: str) -> list[str]:
     if not _has_overall(record):
         return []
     found = record["overall"].get(arm)
-    return ["" if found is None else f"{100 * found['mean']:+.1f}"]
+    return ["" if found is None else f"{100 * found['mean']:+z.1f}"]
 
 
 def _caption(record: Record, marks: Mapping[str, str], escape: Callable[[str], str]) -> str:

@@ -7,6 +7,7 @@ and its error messages derive from these classes.
 from __future__ import annotations
 
 import codecs
+import re
 import unicodedata
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path, PurePath
@@ -225,6 +226,7 @@ class DataOptions(FileOptions):
     @classmethod
     def _paths_are_relative_to_the_file(cls, values: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
         base = (info.context or {}).get("base")
+        _require_number(values.get("dev") if isinstance(values, dict) else None)
         if base is None or not isinstance(values, dict):
             return values
         hub = values.get("hub")
@@ -233,6 +235,18 @@ class DataOptions(FileOptions):
             return {**values, "hub": str(folder.resolve())} if folder.is_dir() else values
         found = {key: resolve(values[key], Path(base)) for key in ("train", "dev", "test") if key in values}
         return {**values, **found}
+
+
+def _require_number(dev: Any) -> None:  # noqa: ANN401
+    """Raise ValueError for a share of rows that was written as text."""
+    share = re.fullmatch(r"(\d+(?:[.,]\d+)?)\s*(%?)", dev) if isinstance(dev, str) else None
+    if share is None:
+        return
+    value = float(share[1].replace(",", ".")) / (100 if share[2] else 1)
+    if 0 < value < 1:
+        raise ValueError(
+            f"found dev: {dev!r}; to hold a share of the training rows out, write a number: dev: {value:g}"
+        )
 
 
 def resolve(value: Any, base: Path) -> Any:  # noqa: ANN401

@@ -72,7 +72,7 @@ def show_scores(
     told = [
         *([_MAJORITY] if not baselines.keys().isdisjoint(scores) else []),
         *([_INTERVAL] if intervals and not intervals.keys().isdisjoint(scores) else []),
-        *(text for metric, text in _LESS_IS_BETTER.items() if metric in metrics),
+        *(text for metric, text in _METRICS.items() if metric in metrics),
     ]
     if told:
         out.print("; ".join(told), soft_wrap=True)
@@ -81,7 +81,8 @@ def show_scores(
 # What a reader may not know, in a line below the table.
 _MAJORITY = "majority: what the commonest answer scores, given to every row"
 _INTERVAL = "95 %: where the score would lie on other test rows (bootstrap)"
-_LESS_IS_BETTER = {
+_METRICS = {
+    "pearson": "pearson: how far answers go along with the truth, 1 is perfect, 0 is chance, so the majority has none",
     "mae": "mae: mean distance from the truth, less is better",
     "cross_entropy": "cross_entropy: to the distributions that the labels are, less is better",
     "ece": "ece: how far stated probabilities are from the share that is right, less is better",

@@ -11,7 +11,7 @@ import pytest
 from polytask.comparison.examples import examples
 from polytask.comparison.predictions import ArmPredictions
 from polytask.comparison.statistics import Difference, combine, compare_arms, drawn_seeds, overall
-from polytask.comparison.verdict import Candidate, Needed, VerdictInputs, judge, needed_for, recommend
+from polytask.comparison.verdict import Candidate, Needed, VerdictInputs, judge, needed_for, points, recommend
 from polytask.evaluation.bootstrap import interval
 
 ROWS = 400
@@ -227,3 +227,8 @@ def test_a_task_that_no_arm_has_learned_gets_no_verdict() -> None:
     assert judge(VerdictInputs("entities", "f1", same, 0.005, ROWS, 3, reached=0.3, majority=0.0)).word == "share"
     assert judge(VerdictInputs("rating", "mae", same, 0.005, ROWS, 3, reached=0.8, majority=0.8)).word == "cannot_tell"
     assert judge(VerdictInputs("rating", "mae", same, 0.005, ROWS, 3, reached=0.5, majority=0.8)).word == "share"
+
+
+@pytest.mark.parametrize(("value", "shown"), [(-0.0, "+0.0"), (-0.0004, "+0.0"), (-0.0006, "-0.1"), (0.0123, "+1.2")])
+def test_no_difference_has_no_minus(value: float, shown: str) -> None:
+    assert points(value) == shown

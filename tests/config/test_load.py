@@ -204,7 +204,7 @@ def test_missing_files_name_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path)
     (tmp_path / "latin.yaml").write_bytes("encoder: é".encode("latin-1"))
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="save the configuration as UTF-8"):
         load_config(tmp_path / "latin.yaml")
 
 

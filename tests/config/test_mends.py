@@ -155,3 +155,64 @@ def test_every_path_of_the_configuration_can_be_found() -> None:
     assert paths_of("dev") == ["tasks.NAME.data.dev"]
     assert path_like("learning_rat") == "train.learning_rate"
     assert path_like("zzz") is None
+
+
+COLON = "found a full-width colon (\uff1a) behind the key; write `: `, a plain colon and a space"
+SPACE = "a space is missing behind the colon; write `key: value`"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "told"),
+    [
+        (GOOD.replace(":", "\uff1a"), 1, COLON),
+        (GOOD.replace("data: ", "data\uff1a"), 5, COLON),
+        (GOOD.replace("train:\n", "train\uff1a\n"), 6, COLON),
+        (GOOD.replace("  epochs: 1", "  epochs\uff1a1"), 6, COLON),
+        (GOOD.replace("encoder: e", "encoder:e"), 1, SPACE),
+        (GOOD.replace("epochs: 1", "epochs:1"), 6, None),
+    ],
+)
+def test_a_colon_that_yaml_does_not_see_is_named_with_its_line(
+    text: str, line: int, told: str | None, tmp_path: Path
+) -> None:
+    found = complaint(tmp_path, text)
+    assert found.startswith(f"run.yaml:{line}: ")
+    assert (told or SPACE) in found
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (
+            "data: {train: a.jsonl, dev: 0.1}",
+            "data: a.jsonl",
+            "name the files by split: `data: {train: FILE, dev: 0.1}`",
+        ),
+        (
+            "dev: 0.1",
+            "dev: 10%",
+            "found dev: '10%'; to hold a share of the training rows out, write a number: dev: 0.1",
+        ),
+        ("dev: 0.1", 'dev: "0,2"', "write a number: dev: 0.2"),
+        ("  a:\n    type", "  - name: a\n    type", "each task stands below its name"),
+        (
+            "    data:",
+            "    label: [x, y]\n    data:",
+            "a task learns one column, so give each column a task of its own",
+        ),
+        ("    data:", "    text: [x, y]\n    data:", "for a pair of texts give `text_pair: [FIRST, SECOND]`"),
+    ],
+)
+def test_a_value_in_another_shape_is_told_how_to_write_it(old: str, new: str, told: str, tmp_path: Path) -> None:
+    assert told in complaint(tmp_path, GOOD.replace(old, new))
+
+
+def test_a_file_of_dev_rows_may_be_named_by_a_number_in_a_folder(tmp_path: Path) -> None:
+    config = load(tmp_path, GOOD.replace("dev: 0.1", "dev: rows/0.1"))
+    assert config.tasks["a"].data.dev == str(tmp_path / "rows" / "0.1")
+
+
+def test_a_configuration_in_another_encoding_is_to_be_saved_as_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(GOOD.replace("  a:", "  情感:"), "gb18030")
+    with pytest.raises(ConfigError, match="run.yaml: not UTF-8; save the configuration as UTF-8"):
+        load_config(tmp_path / "run.yaml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from itertools import pairwise
@@ -20,6 +21,7 @@ from polytask.data.words import split_words
 from polytask.errors import ConfigError, DataError
 from polytask.tasks import TaskOptions
 from polytask.tasks.bio import spans as spans_of
+from polytask.tasks.cells import shown_spans
 
 Build = Callable[..., TaskOptions]
 Write = Callable[..., str]
@@ -76,6 +78,8 @@ FORMS: dict[str, tuple[Any, str, str]] = {
         "rows.jsonl", "predictions.it",
     ),
     "json in a cell": ({"text": TEXT, "spans": json.dumps(SPANS)}, "rows.jsonl", "spans"),
+    "tuples of Python in a cell": ({"text": TEXT, "spans": str([*map(tuple, SPANS)])}, "rows.jsonl", "spans"),
+    "objects of Python in a cell": ({"text": TEXT, "spans": str(objects())}, "rows.jsonl", "spans"),
 }  # fmt: skip
 
 
@@ -98,6 +102,40 @@ def test_texts_labels_and_spans_share_their_rows(options: Build, jsonl: Write) -
     assert table.rows["label.topic"][:] == ["x", "y"]
 
 
+@pytest.mark.parametrize(("kind", "column"), [("tagging", "tags"), ("spans", "spans")])
+def test_an_empty_list_in_a_cell_holds_no_span_and_an_empty_cell_is_not_labelled(
+    kind: str, column: str, options: Build, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.csv"
+    cells = [json.dumps(SPANS), "[]", " [ ] ", ""]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["text", column], *([TEXT, cell] for cell in cells)])
+    labels = table_of(it=options(kind, str(path))).rows["label.it"][:]
+    empty = ["O"] * len(TAGS) if kind == "tagging" else [""] * len(TAGS)
+    assert labels[1:] == [empty, empty, None]
+    assert sum(word in ("O", "") for word in labels[0]) < len(TAGS)
+
+
+@given(
+    st.lists(
+        st.lists(st.integers(-9, 999) | st.text(max_size=5) | st.none() | st.booleans(), max_size=3)
+        | st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=2),
+        max_size=3,
+    )
+)
+def test_spans_in_a_cell_are_those_that_python_or_json_wrote(spans: list[Any]) -> None:
+    tuples = [tuple(span) if isinstance(span, list) and len(span) > 1 else span for span in spans]
+    assert shown_spans(repr(tuples)) == spans
+    assert shown_spans(json.dumps(spans)) == spans
+
+
+# Steps that grow with the square of the length would take hours.
+@pytest.mark.parametrize("cell", ["[" * 100_000, "[(" + "'" * 99_999, "[[" + " " * 100_000 + "'", "[{" * 50_000 + "x"])
+def test_a_cell_that_only_begins_as_spans_is_refused_soon(cell: str) -> None:
+    with pytest.raises(ValueError, match="spans are a list"):
+        shown_spans(cell)
+
+
 REFUSED: list[tuple[Any, str]] = [
     ([[19, 40, "LOC"]], "the span LOC at characters 19 to 40 lies outside of the text, which has 28 characters"),
     ([[-1, 7, "PER"]], "the span PER at characters -1 to 7 lies outside of the text"),
@@ -113,7 +151,8 @@ REFUSED: list[tuple[Any, str]] = [
     ([{"start": 0, "label": "PER"}], "found {.*}; a span is"),
     ([{"start": 0, "end": 7, "labels": ["PER", "ORG"]}], "has 2 labels; a word has one tag"),
     ([{"start": 0, "end": 7, "label": "PER", "text": "Bob"}], "says 'Bob', and the text has 'Ann Lee' there"),
-    ('[[0, 7, "PER"]', "found .*; spans are a JSON list"),
+    ('[[0, 7, "PER"]', "found .*; spans are a list, such as .* in the form of JSON or of Python"),
+    ("[(0, 7, PER", "found .*; spans are a list, such as .* in the form of JSON or of Python"),
     ([[0, 7, "O"]], "has the label 'O', which tags words outside of entities; leave it out"),
     ([[0, 3, "B-PER"], [4, 7, "I-PER"]], "has the label 'B-PER', the tag of a word; .* the type, such as 'PER'"),
     ([{"entity": "I-PER", "start": 0, "end": 7}], "has the label 'I-PER', the tag of a word"),
@@ -203,6 +242,17 @@ def test_spans_in_another_unit_are_refused_until_it_is_named_or_their_text_tells
     tagged = tag_words(text, right, None, strict=True, offsets=unit)
     assert tagged.tags == expected
     assert len(tagged.remarks) == len(spans)
+
+
+def test_a_name_behind_an_at_sign_counts_characters_though_its_places_are_whole_words_in_bytes_as_well() -> None:
+    text = "感觉又到了追巡演的日子！今天我们主场，我们负责花痴！@白举纲"
+    place = text.index("白举纲")
+    assert place % 3 == 0, "each character is a word, and three bytes: in bytes the span would be one of them"
+    tagged = tag_words(text, [[place, place + 3, "PER"]], None, strict=False)
+    assert [(token, tag) for token, tag in zip(tagged.tokens, tagged.tags, strict=True) if tag != "O"] == [
+        ("@白举纲", "B-PER")
+    ]
+    assert "cut a word" in tagged.remarks[0]
 
 
 def test_offsets_that_cut_a_character_or_lie_outside_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -133,6 +134,82 @@ def test_tags_beside_tokens_by_token_and_as_spans(tmp_path: Path) -> None:
     assert proposed(tmp_path, tmp_path / "v.conll")["v"]["type"] == "tagging"
 
 
+def test_spans_of_a_table_may_be_empty_and_what_keeps_them_from_being_read_is_told(tmp_path: Path) -> None:
+    def rows(*spans: str) -> list[dict[str, str]]:
+        return [{"text": sentence(n), "names": spans[n % len(spans)], "mood": "ab"[n % 2]} for n in range(60)]
+
+    tasks = proposed(tmp_path, write_csv(tmp_path / "a.csv", rows("[]", "[(4, 8, 'THING')]", "")))
+    assert (tasks["names"]["type"], tasks["names"]["tags"]) == ("tagging", "names")
+    assemble(load_config(tmp_path / "first.yaml"))
+    overlapping = write_csv(tmp_path / "c.csv", rows("[]", "[[4, 8, 'THING'], [4, 15, 'PHRASE']]"))
+    tasks = proposed(tmp_path, overlapping)
+    assert (tasks["names"]["type"], tasks["names"]["spans"]) == ("spans", "names")
+    assemble(load_config(tmp_path / "first.yaml"))
+    start = init([write_csv(tmp_path / "b.csv", rows("[[4, 8, 'THING']]", "[[4, 900, 'THING']]"))], tmp_path / "b.yaml")
+    assert (
+        "spans by character, of which one cannot be read: the span THING at characters 4 to 900 lies outside"
+        in (start.left_out["names"])
+    )
+
+
+GERMAN = "Der Zug fährt über die Brücke nach Köln, und wir hören ihn früh; "
+CHINESE = "房间很干净，服务态度也非常好，下次还会再来住。第"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1252", GERMAN),
+        ("gb18030", CHINESE),
+        ("euc-kr", "방이 아주 깨끗하고 직원들도 친절했습니다 "),
+        ("cp1251", "Номер был очень чистый "),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_file_that_is_not_utf_8_is_read_in_the_encoding_that_it_looks_like_and_that_is_told(
+    encoding: str, text: str, packed: bool, tmp_path: Path
+) -> None:
+    lines = [f'{number};"{text}{number}.";{"ab"[number % 2]}' for number in range(60)]
+    data = "\r\n".join(["Nr;Text;Label", *lines]).encode(encoding)
+    path = tmp_path / ("x.csv.gz" if packed else "x.csv")
+    path.write_bytes(gzip.compress(data) if packed else data)
+    start = init([path], tmp_path / "first.yaml", encoder=ENGLISH)
+    (guess,) = start.guesses
+    assert f"is read as {encoding}, which its bytes look like: " in guess
+    assert text[:10] in guess
+    written = (tmp_path / "first.yaml").read_text("utf-8")
+    assert "is not UTF-8, and is read as" in written
+    (task,) = yaml.safe_load(written)["tasks"].values()
+    assert (task["data"]["encoding"], task["data"]["separator"]) == (encoding, ";")
+    assemble(load_config(tmp_path / "first.yaml"))
+
+
+def test_what_is_written_names_the_command_that_wrote_it(tmp_path: Path) -> None:
+    path = tmp_path / "my table.csv"
+    path.write_text(
+        "\n".join(["text;label", *(f"{GERMAN.replace(';', ',')}{n};{'ab'[n % 2]}" for n in range(60))]), "cp1252"
+    )
+    init([path], tmp_path / "first.yaml", written={"encoding": "cp1252", "separator": ";"}, encoder="some/name")
+    head = " ".join((tmp_path / "first.yaml").read_text("utf-8").partition("encoder:")[0].replace("#", "").split())
+    assert f"polytask init '{path}' --written encoding=cp1252 --written 'separator=;' --encoder some/name" in head
+
+
+@pytest.mark.parametrize("name", ["stars", "评分", "用户评分", "星级", "Bewertung", "Puntuación"])
+def test_ratings_are_numbers_in_other_languages_too(name: str, tmp_path: Path) -> None:
+    rows = [{"text": sentence(number), name: number % 5 + 1} for number in range(60)]
+    (task,) = proposed(tmp_path, write_csv(tmp_path / "x.csv", rows)).values()
+    assert task["type"] == "regression"
+
+
+@pytest.mark.parametrize("name", ["正文", "Kommentar"])
+def test_the_text_is_told_by_its_name_in_other_languages_too(name: str, tmp_path: Path) -> None:
+    rows = [
+        {"a": f"{sentence(number)} {sentence(number)}", name: sentence(number), "b": "xy"[number % 2]}
+        for number in range(60)
+    ]
+    assert proposed(tmp_path, write_csv(tmp_path / "x.csv", rows))["b"]["text"] == name
+
+
 def test_files_are_splits_by_their_names_or_further_tasks(tmp_path: Path) -> None:
     rows = [{"text": sentence(n), "mood": "ab"[n % 2]} for n in range(60)]
     other = [{"text": sentence(n), "mood": "xy"[n % 2]} for n in range(60)]
@@ -182,6 +259,9 @@ def test_the_encoder_follows_the_language_of_the_texts() -> None:
     assert language_of(["iPhone 12 64GB", "Ann met Bob in Rome"]) == "English"
     assert language_of(["Das ist nicht der Film, den ich mit dir und ihr sehen will."]) == "German"
     assert language_of(["电影很好看 w na z", "Привет, мир"]) == ""
+    assert language_of(["房间很干净"]) == "Chinese"
+    assert language_of(["この映画はとても面白い"]) == "Japanese"
+    assert language_of(["방이 깨끗합니다"]) == "Korean"
     assert language_of([]) == "English"
     assert choose_reader(["The film was good."], None).encoder == ENGLISH
     chosen = choose_reader(["电影很好看" * 40, "电影很好看"], None)
@@ -225,7 +305,7 @@ def test_what_is_missing_is_told(tmp_path: Path) -> None:
             [write_csv(tmp_path / "d.csv", [{"text": sentence(n), "lang": "en"} for n in range(9)])],
             tmp_path / "x.yaml",
         )
-    (tmp_path / "c.csv").write_bytes(b"text,label\ncaf\xe9 and more,a\n")
+    (tmp_path / "c.csv").write_bytes("text,label\n北京,a\n".encode() + b"caf\xe9 and more,a\n")
     with pytest.raises(DataError, match="name its encoding beside the path"):
         init([tmp_path / "c.csv"], tmp_path / "x.yaml")
     assert not (tmp_path / "x.yaml").exists()

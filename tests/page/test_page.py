@@ -250,3 +250,39 @@ def test_a_card_says_how_much_was_learned(
     from polytask.page.cards import _level  # pyright: ignore[reportPrivateUsage]
 
     assert _level(score, majority, limits, error=error)[0] == words
+
+
+@pytest.mark.parametrize(
+    ("score", "limits", "words"),
+    [
+        (0.56, (0.35, 0.74), "partly learned"),
+        (
+            0.1,
+            (-0.2, 0.4),
+            "not learned: the answers follow the truth no more than chance, as far as these rows can tell",
+        ),
+        (None, (None, None), "the score is undefined"),
+    ],
+)
+def test_a_card_says_how_far_answers_follow_the_truth_where_the_majority_has_no_score(
+    score: float | None, limits: tuple[float | None, float | None], words: str, tmp_path: Path
+) -> None:
+    folder = make_run(tmp_path / "run", 1)
+    for name, values in (("scores", {"pearson": score}), ("baselines", {"pearson": None})):
+        told = json.loads((folder / f"{name}.json").read_text("utf-8"))
+        changed = {split: dict.fromkeys(tasks, values) for split, tasks in told.items()}
+        (folder / f"{name}.json").write_text(json.dumps(changed), "utf-8")
+    data = json.loads((folder / "data.json").read_text("utf-8"))
+    for task in data["tasks"].values():
+        task["metric"] = "pearson"
+    write(folder, "data.json", data)
+    splits = json.loads((folder / "intervals.json").read_text("utf-8"))
+    intervals = {
+        split: {task: {} if limits[0] is None else {"pearson": limits} for task in tasks}
+        for split, tasks in splits.items()
+    }
+    (folder / "intervals.json").write_text(json.dumps(intervals), "utf-8")
+    shown = page(folder)[1].text
+    assert words in shown
+    assert "1 is perfect, 0 is chance" in shown
+    assert "majority baseline not known" not in shown

@@ -35,7 +35,9 @@ def task_of(folder: Path) -> str:
 
 
 def sentences(folder: Path) -> list[str]:
-    return [unescape(found) for found in re.findall(r'<p class="said">(.*?)</p>', text_of(folder))]
+    found = [unescape(found) for found in re.findall(r'<p class="said">(.*?)</p>', text_of(folder))]
+    assert not any(" %" in sentence for sentence in found), "a number and its sign stay on one line"
+    return [sentence.replace("\u00a0%", " %") for sentence in found]
 
 
 def test_a_card_names_the_weakest_label_and_what_it_is_taken_for(tmp_path: Path) -> None:
@@ -124,6 +126,15 @@ def test_a_comparison_is_copied_as_csv_and_latex(tmp_path: Path) -> None:
     assert latex.count("\\begin") == latex.count("\\end") == 2
     assert "an\\_arm\\_with\\_quite" in latex
     assert "\\textbf{76.00} $\\pm$ 1.00" in latex
+
+
+def test_the_lead_of_auto_gives_speeds_that_fit_their_ratio_and_the_floor(tmp_path: Path) -> None:
+    folder = make_auto(tmp_path / "plan")
+    told = json.loads((folder / "auto.json").read_text("utf-8"))
+    write(folder, "auto.json", {**told, "rows_per_second": {"shipped": 12.04, "single": 4.3}})
+    shown = text_of(folder)
+    assert "It answers 12.0 texts a second for all of their tasks, one model a task 4.3 (2.80 times as many)" in shown
+    assert "The floor is what a task may lose against its own model: 3 points." in shown
 
 
 def test_the_frontier_of_auto_holds_what_nothing_smaller_beats(tmp_path: Path) -> None:

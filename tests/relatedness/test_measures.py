@@ -13,6 +13,7 @@ from polytask.relatedness.evidence import MeasureResult, jackknife
 from polytask.relatedness.grouping import groups_of, proven
 from polytask.relatedness.look_ahead import affinity
 from polytask.relatedness.record import Cost, conclude
+from polytask.relatedness.sentences import sentences_of
 from polytask.relatedness.transfer import rank_correlation
 
 TASKS = ("a", "b", "c")
@@ -147,6 +148,25 @@ def test_rank_correlation_is_spearmans_and_undefined_where_pairs_are_few_or_alik
     missing[0, 1] = missing[1, 0] = np.nan
     assert rank_correlation(truth, missing).spearman is None
     assert rank_correlation(truth, missing).pairs == 4
+
+
+def test_sentences_do_not_call_sure_what_the_noise_hides() -> None:
+    matrix = np.array([[1.0, 0.6, -0.3], [0.6, 1.0, -0.3], [-0.3, -0.3, 1.0]])
+
+    def said(error: float) -> str:
+        measured = MeasureResult(matrix, np.full((3, 3), error))
+        return " ".join(sentences_of(["a", "b", "c"], measured, [["a", "b"], ["c"]], {}))
+
+    assert "These pull the shared weights the same way: a and b." in said(0.1)
+    assert "or harm: " not in said(0.1)
+    assert "These seem to pull the shared weights the same way: a and b." in said(0.4)
+    assert "or harm: a and b; " in said(0.4)
+
+
+def test_a_written_measure_says_what_it_means() -> None:
+    told = conclude(evidence(), 2, Cost(10, 100, 1.0)).to_json()["measures"]
+    assert told["look_ahead"]["meaning"].startswith("share of the column's loss")
+    assert all(measure["meaning"] for measure in told.values())
 
 
 def test_sentences_say_what_helps_what_the_noise_hides_and_what_predicted_nothing() -> None:

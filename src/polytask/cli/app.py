@@ -32,6 +32,7 @@ class _Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except _UsageError as error:
+            _tell_what_is_missing(error)
             option, command = getattr(error, "option_name", None), getattr(error, "ctx", None)
             if option is None or command is None or "overrides" not in {one.name for one in command.command.params}:
                 raise
@@ -44,6 +45,13 @@ class _Commands(typer.core.TyperGroup):
             raise UserError(
                 f"{option}: no such option; what the configuration holds is set by its path: --set {path}=VALUE"
             ) from None
+
+
+def _tell_what_is_missing(error: Any) -> None:  # noqa: ANN401
+    """Add to the message that a parameter is missing what it is for, as its help says."""
+    meaning = getattr(getattr(error, "param", None), "help", None)
+    if type(error).__name__ == "MissingParameter" and meaning and not error.message:
+        error.message = f"It is: {meaning}"
 
 
 app = typer.Typer(

@@ -48,6 +48,8 @@ def init(
     typer.echo(out)
     for name, kind in start.tasks.items():
         say(f"{name}: {kind}")
+    for guess in start.guesses:
+        say(guess)
     if start.left_out:
         say(f"left out, with reasons in the file: {', '.join(start.left_out)}")
     say(f"next: polytask check {shlex.quote(str(out))}")

@@ -18,7 +18,9 @@ def are_many(names: Sequence[str]) -> bool:
         return True
     path = Path(names[0])
     try:
-        return path.is_dir() or (any(mark in names[0] for mark in "*?[") and not path.exists())
+        is_question = names[0].endswith("?") and " " in names[0]  # a text in place of a file
+        is_pattern = any(mark in names[0] for mark in "*?[") and not is_question
+        return path.is_dir() or (is_pattern and not path.exists())
     except OSError:  # a text in place of a name
         return False
 

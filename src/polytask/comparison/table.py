@@ -97,8 +97,8 @@ def _cells(values: Mapping[str, Any], *, baseline: bool, best: bool) -> list[str
     scores = f"{'best ' if best else ''}{mean} {std}"
     if baseline:
         return [scores, "", "", ""]
-    delta, low, high = (_number(values[key], "+.1f", 100) for key in ("delta", "low", "high"))
-    relative = _number(values["relative"], "+.1f", 100) + ("" if values["relative"] is None else " %")
+    delta, low, high = (_number(values[key], "+z.1f", 100) for key in ("delta", "low", "high"))
+    relative = _number(values["relative"], "+z.1f", 100) + ("" if values["relative"] is None else " %")
     corrected = _number(values.get("p_holm"), ".3f", 1)
     return [scores, f"{delta} [{low}, {high}]", relative, f"{corrected} {significance(values)}".rstrip()]
 

@@ -115,7 +115,7 @@ def judge(inputs: VerdictInputs) -> Verdict:
 
 def points(value: float) -> str:
     """Write a difference in points: hundredths of the metric's unit."""
-    return f"{100 * value:+.1f}"
+    return f"{100 * value:+z.1f}"
 
 
 def _span(difference: Difference) -> str:
@@ -247,10 +247,13 @@ def recommend(candidates: Sequence[Candidate], single_parameters: int, floor: fl
     if best.overall is None:
         why = "a single model scores 0, or nothing, so there is no mean of relative differences"
         return best.name, f"{start}; {why}; {size}"
-    mean, low, high = (f"{100 * value:+.1f} %" for value in best.overall)
+    mean, low, high = (f"{100 * value:+z.1f} %" for value in best.overall)
     shown = f"{mean} [{low}, {high}]"
     if best.overall[1] > 0:
         return best.name, f"{start}, and it gains {shown} in the mean over tasks; {size}"
     if best.overall[2] < 0:
         return best.name, f"{start}, though in the mean over tasks it costs {shown}; what speaks for it: {size}"
-    return best.name, f"{start}; its mean difference, {shown}, is within noise; what speaks for it is its size: {size}"
+    return (
+        best.name,
+        f"{start}; its mean relative difference, {shown}, is within noise; what speaks for it is its size: {size}",
+    )

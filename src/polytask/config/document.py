@@ -65,6 +65,21 @@ _INDENTATION = (
 )  # fmt: skip
 
 
+# A key with what should be a colon and a space behind it.
+_NO_SPACE = re.compile(r"\s*(?:- )?[A-Za-z_]\w*:(?![\s/\\])[^\s:]")
+_WIDE_COLON = re.compile(r"\s*(?:- )?\w[\w-]*\s*\uff1a")
+
+
+def bad_colon(text: str) -> tuple[int, str] | None:
+    """Return the first line, from 0, where a key has no colon and space behind it, and what to do."""
+    for number, line in enumerate(text.split("\n")):
+        if _WIDE_COLON.match(line):
+            return number, "found a full-width colon (\uff1a) behind the key; write `: `, a plain colon and a space"
+        if _NO_SPACE.match(line):
+            return number, "a space is missing behind the colon; write `key: value`"
+    return None
+
+
 def _no_yaml(error: yaml.YAMLError, text: str, name: str) -> str:
     """Say what is wrong with a text that is no YAML, show the line, and say what to do."""
     mark, problem = getattr(error, "problem_mark", None), str(getattr(error, "problem", None) or error)
@@ -76,6 +91,8 @@ def _no_yaml(error: yaml.YAMLError, text: str, name: str) -> str:
     tabs = [at for at in (number, number - 1) if at >= 0 and re.match(r" *\t", lines[at])]
     if tabs:
         number, told = tabs[0], "found a tab in the indentation; indent with spaces"
+    elif (colon := bad_colon(text)) is not None:
+        number, told = colon
     elif problem.startswith(_INDENTATION):
         told = (
             "the line does not fit the indentation of the lines above, or holds `: ` in a value without quotes; indent "

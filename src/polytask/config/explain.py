@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from polytask.config.document import Path_
+from polytask.config.document import Path_, bad_colon
 from polytask.config.renamed import renamed_option, renamed_value
 from polytask.config.root import Config
 from polytask.errors import nearest
@@ -130,6 +130,7 @@ def _reason(error: ErrorDetails, data: Mapping[str, Any]) -> str:
     message = _expected(kind, value) or error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if _EXPECTED.get(kind) == _MAPPING:
         message += _indentation_hint(_real_path(error, data), data)
+    message += _shape_hint(_real_path(error, data), value)
     return message if message.startswith("found") else f"found {_shown(value)}; {message}"
 
 
@@ -166,6 +167,23 @@ def _indentation_hint(path: Path_, data: Any) -> str:  # noqa: ANN401
     if not empty:
         return ""
     return f"; to put {str(path[-1])!r} below {empty[-1]!r}, which holds nothing, indent it with more spaces"
+
+
+def _shape_hint(path: Path_, value: Any) -> str:  # noqa: ANN401
+    """Say how a value is written that was given in another shape; nothing where it is not known."""
+    if isinstance(value, str) and (colon := bad_colon(value)) is not None:
+        return f"; {colon[1]}"
+    if path == ("tasks",) and isinstance(value, list):
+        return "; each task stands below its name: `tasks: {NAME: {type: classification, ...}}`, without a dash"
+    if len(path) != 3 or path[0] != "tasks":
+        return ""
+    if path[2] == "data" and isinstance(value, str | list):
+        return "; name the files by split: `data: {train: FILE, dev: 0.1}`"
+    if path[2] == "label" and isinstance(value, list):
+        return "; a task learns one column, so give each column a task of its own"
+    if path[2] == "text" and isinstance(value, list):
+        return "; for a pair of texts give `text_pair: [FIRST, SECOND]` in place of `text`"
+    return ""
 
 
 def _type_meant(value: Any) -> str | None:  # noqa: ANN401

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from polytask.config.document import Path_, apply_override, parse
+from polytask.config.document import Path_, apply_override, bad_colon, parse
 from polytask.config.explain import explain
 from polytask.config.root import Config as Fields
 from polytask.config.root import extensions_in
@@ -82,10 +82,14 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, trusted: bool = Tr
         folder = path.parent
         found = [item.name for item in folder.glob("*.y*ml")] if folder.is_dir() else []
         raise ConfigError(f"{path}: no such file ({nearest(path.name, found)})") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8; save the configuration as UTF-8") from None
+    except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from None
     data, marks = parse(text, str(path))
     if not isinstance(data, dict):
+        if (colon := bad_colon(text)) is not None:
+            raise ConfigError(f"{path}:{colon[0] + 1}: {colon[1]}")
         kind = "a list" if isinstance(data, list) else repr(data)
         raise ConfigError(f"{path}: found {kind}; a configuration is a mapping of keys to values")
     places = {key: f"{path}:{line}" for key, line in marks.items()}

@@ -6,7 +6,6 @@ and polytask's own answers). Label Studio's tasks are unfolded into rows first.
 
 from __future__ import annotations
 
-import json
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from polytask.data.span_places import Annotation, place_span, require_characters
 from polytask.data.words import find_words, split_words
 from polytask.options import Offsets
 from polytask.tasks.bio import Span
-from polytask.tasks.cells import brief
+from polytask.tasks.cells import brief, shown_spans
 from polytask.tasks.nested import join_spans
 from polytask.terms import WordSpan
 
@@ -54,11 +53,8 @@ def spans_in(cell: Any, tokens: Any) -> list[Any] | None:  # noqa: ANN401
     Args:
         tokens: the row's cell of tokens: an empty list is a list of tags where the tokens are text.
     """
-    if isinstance(cell, str) and cell.lstrip()[:1] == "[" and cell.lstrip()[1:].lstrip()[:1] in ("[", "{"):
-        try:
-            cell = json.loads(cell)
-        except (ValueError, RecursionError):
-            raise ValueError(f"found {brief(cell)}; spans are a JSON list") from None
+    if isinstance(cell, str):
+        cell = shown_spans(cell)
     if not isinstance(cell, list):
         return None
     if any(isinstance(item, list | dict) for item in cell):

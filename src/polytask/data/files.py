@@ -46,6 +46,11 @@ _KINDS: tuple[tuple[bytes, str, str], ...] = (
     (rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff", "UTF-32", "save it as UTF-8, or give `encoding: utf-32` beside the path"),
     (rb"\xff\xfe|\xfe\xff", "UTF-16", "save it as UTF-8, or give `encoding: utf-16` beside the path"),
 )
+# Lines that are no UTF-8, at most, by which their encoding is told.
+_STRANGE_LINES = 1000
+# For each of them so many may be UTF-8 by chance; where there are more, the file is UTF-8 that was damaged.
+_USUAL = 0.05
+_TABLES = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers", ".et")
 _GZIP = b"\x1f\x8b"
 _SPLIT_NAMES = re.compile(r"(?:^|[^a-z])(train|dev|validation|valid|val|test|eval)(?:[^a-z]|$)")
 _SAME_SPLIT = {"validation": "dev", "valid": "dev", "val": "dev", "eval": "dev"}
@@ -64,6 +69,14 @@ def _likely_encoding(line: bytes) -> str:
         return "euc-kr" if all(pair[0] <= 0xC8 for pair in pairs) else "gb18030"
     in_runs = sum(map(len, re.findall(rb"[\xc0-\xff]{3,}", line)))
     return "cp1251" if in_runs > 0.6 * high else "cp1252"
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class Remarks:
@@ -147,6 +160,38 @@ class DataFile:
         if number > 1:
             self.remarks.add(_MARKS, self.place(number))
         return line.lstrip(_MARK)
+
+    def likely_encoding(self) -> tuple[str, str] | None:
+        """Return the encoding that a file which is not UTF-8 looks most like, and a line of it, read so.
+
+        None where the file is UTF-8, or damaged UTF-8, or where the likeliest encoding does not read all of it.
+        """
+        sample: list[bytes] = []
+        strange = usual = 0
+        try:
+            for line in self._bytes():
+                if line.isascii():
+                    continue
+                if _is_utf8(line):
+                    usual += 1
+                    continue
+                strange += 1
+                if strange <= _STRANGE_LINES:
+                    sample.append(line)
+            if not strange or usual > _USUAL * strange:
+                return None
+            encoding = _likely_encoding(b"".join(sample))
+            for line in self._bytes():
+                line.decode(encoding)
+        except (*_UNREADABLE, DataError):
+            return None
+        return encoding, sample[0].decode(encoding).strip()
+
+    def _bytes(self) -> Iterator[bytes]:
+        with self._opened() as stream:
+            self._require_text(stream)
+            while line := stream.readline(MOST_LINE_BYTES):
+                yield line
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Yield numbered lines without the ending."""
@@ -243,10 +288,20 @@ def format_of(path: Path) -> Format:
     found = find_format(path)
     if suffix in (".yaml", ".yml"):
         raise DataError(f"{path}: seems to be a configuration, no data file; `polytask check {path}` reads it")
+    if suffix.lower() in _TABLES:
+        raise DataError(
+            f"{path}: a table of a spreadsheet program, which is not read; open it there and save it as CSV in UTF-8"
+        )
+    if suffix.lower() == ".txt":
+        raise DataError(
+            f"{path}: a name that ends in .txt does not tell what stands in it; rename the file to .csv (cells with "
+            "commas or semicolons between them), .tsv (tabs), .jsonl or .conll, or give `format` beside the path (on a "
+            "command line: --written format=csv)"
+        )
     if found is None:
         raise DataError(
             f"{path}: the extension {suffix!r} names no format ({nearest(suffix, EXTENSIONS)}); "
-            "rename the file, or give `format` beside the path"
+            "rename the file, or give `format` beside the path (on a command line: --written format=csv)"
         )
     return found
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from polytask.data.words import split_finely
 from polytask.options import Offsets
 from polytask.tasks.cells import brief
 from polytask.terms import WordSpan
@@ -55,15 +56,16 @@ def require_characters(
     silent = [span for span in spans if span.text is None]
     if offsets is not None or not silent or text.isascii():
         return
-    starts, ends = {start for start, _ in words}, {end for _, end in words}
 
-    def fits(places: Sequence[tuple[int, int]]) -> bool:
+    def fits(words: Sequence[WordSpan], places: Sequence[tuple[int, int]]) -> bool:
+        starts, ends = {start for start, _ in words}, {end for _, end in words}
         return all(start < end and start in starts and end in ends for start, end in places)
 
-    if fits([(span.start, span.end) for span in silent]):
+    # A name in @name or in a URL is a part of a word, and right as it is.
+    if fits([*words, *split_finely(text)], [(span.start, span.end) for span in silent]):
         return
     for unit, (_, called) in _UNITS.items():
-        if fits([_in_characters(text, span, unit) for span in silent]):
+        if fits(words, [_in_characters(text, span, unit) for span in silent]):
             raise ValueError(
                 f"the spans are no whole words when they count characters, and are when they count {called}; give "
                 f"`offsets: {unit}` beside the path, or `offsets: characters` where they are right as they are"

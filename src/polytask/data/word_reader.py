@@ -45,8 +45,8 @@ class WordReader:
             return values
         tokens = values.get(options.tokens)
         try:
-            cell = values.get(options.values_column)
-            spans = cell if cell == [] and options.nested_spans else spans_in(cell, tokens)
+            # What may be nested is never a tag a word, so an empty list holds no span, whatever the tokens are.
+            spans = spans_in(values.get(options.values_column), None if options.nested_spans else tokens)
             if spans is None:
                 _require_tags(tokens, values.get(options.values_column))
                 return values

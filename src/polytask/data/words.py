@@ -16,6 +16,7 @@ _MARKS = (
 )
 _LETTER = rf"(?:[^\W{_CJK}]|[{_MARKS}])"
 _WORD = re.compile(rf"https?://\S+|[@#](?:\w|[{_MARKS}])+|[{_CJK}]|{_LETTER}+(?:\.{_LETTER}+)*|\S")
+_PIECE = re.compile(rf"[{_CJK}]|{_LETTER}+|\S")
 _ENDS_IN_CJK = re.compile(rf"[{_CJK}\u3000-\u303f\uff00-\uff65]$")
 _BEGINS_WITH_CJK = re.compile(rf"^[{_CJK}\u3000-\u303f\uff00-\uff65]")
 
@@ -32,6 +33,15 @@ def split_words(text: str) -> list[WordSpan]:
     [(0, 3), (3, 4), (4, 5), (6, 10)]
     """
     return [match.span() for match in _WORD.finditer(text)]
+
+
+def split_finely(text: str) -> list[WordSpan]:
+    """Cut a raw text as `split_words` does, and URLs, @names and #tags into what they are made of.
+
+    >>> [text[slice(*place)] for text in ["@王小 ok"] for place in split_finely(text)]
+    ['@', '王', '小', 'ok']
+    """
+    return [match.span() for match in _PIECE.finditer(text)]
 
 
 def find_words(text: str, tokens: Sequence[str]) -> list[WordSpan] | None:

@@ -11,7 +11,11 @@ from typing import Any
 from polytask.data.data_warnings import few
 from polytask.init.column import Column
 
-_RATING = re.compile(r".*(score|rating|stars?|grade|points?|age|price|likes?|count|intensity|similarity|overall).*")
+_RATING = re.compile(
+    r".*(score|rating|stars?|grade|points?|age|price|likes?|count|intensity|similarity|overall"
+    r"|评分|打分|得分|分数|星级|星数|评级|年龄|价格|点赞|强度|相似度|評分|分數|星級|点数|評価"
+    r"|bewertung|sterne|punkte|preis|stärke|puntuaci|estrellas|puntaje|etoiles|étoiles).*"
+)
 _DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 # Classes, at most; each with so many rows, in large tables and in small ones.
 _MOST_CLASSES = 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ ENGLISH = next(iter(PACKAGES))
 MULTILINGUAL = "intfloat/multilingual-e5-small"
 # Beyond this share of letters outside of English's a text is in another language; French has about 4 %.
 _FOREIGN_LETTERS = 0.1
+# A Japanese text has more kana than this among its letters.
+_KANA = 0.1
 # The frequent words of a text's language make up at least this share of its words.
 _FREQUENT = 0.05
 # Frequent words of languages that are written with few other letters than English; those that two share are left out.
@@ -68,8 +71,8 @@ def choose_reader(texts: Sequence[str], given: str | None) -> Reader:
     elif language != "English":
         encoder = MULTILINGUAL
         why = (
-            f"the texts look {language or 'not English'}: a multilingual encoder, fetched from the Hugging Face hub on "
-            "first use; a folder works as well"
+            f"the texts {f'look {language}' if language else 'do not look English'}: a multilingual encoder, fetched "
+            "from the Hugging Face hub on first use; a folder works as well"
         )
     lengths, how = _lengths(texts, encoder)
     most = min(_TOKENS[-1], _limit(encoder) or _TOKENS[-1])
@@ -84,19 +87,29 @@ def language_of(texts: Sequence[str]) -> str:
     """Return "English" or another language that the frequent words tell; empty for one that is not known.
 
     >>> language_of(["The film was not for you."]), language_of(["电影很好看"])
-    ('English', '')
+    ('English', 'Chinese')
     """
     text = " ".join(texts).lower()
     letters = [character for character in text if character.isalpha()]
     foreign = sum(not character.isascii() for character in letters)
     if 2 * foreign > len(letters):
-        return ""
+        return _by_script(letters)
     words = Counter(re.findall(r"[^\W\d_]+", text))
     counts = {name: sum(words[word] for word in listed.split()) for name, listed in _WORDS.items()}
     best = max(counts, key=lambda name: counts[name])
     if counts[best] > 2 * counts["English"] and counts[best] >= _FREQUENT * words.total():
         return best
     return "" if foreign > _FOREIGN_LETTERS * len(letters) else "English"
+
+
+def _by_script(letters: Sequence[str]) -> str:
+    """Return the language that has most of some letters to itself; empty where none has."""
+    scripts = Counter(unicodedata.name(letter, "").partition(" ")[0] for letter in letters)
+    most = max(scripts, key=lambda script: scripts[script])
+    kana = scripts["HIRAGANA"] + scripts["KATAKANA"]
+    if most in ("CJK", "HIRAGANA", "KATAKANA"):
+        return "Japanese" if kana > _KANA * len(letters) else "Chinese"
+    return "Korean" if most == "HANGUL" else ""
 
 
 def _share(lengths: Sequence[int], size: int) -> float:

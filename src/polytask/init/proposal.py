@@ -15,12 +15,16 @@ from polytask.init.tagged import ByToken, Tagged, find_tagging, sentence_column
 _TEXT_NAMES = (
     "text", "sentence", "review", "content", "body", "comment", "tweet", "utterance", "document", "article", "post",
     "message", "question", "query", "premise", "sentence1", "description", "abstract",
+    "文本", "文本内容", "正文", "句子", "评论内容", "评论", "内容", "內容", "評論",
+    "kommentar", "inhalt", "satz", "nachricht", "texte", "commentaire", "texto", "comentario", "testo",
 )  # fmt: skip
 _PAIRS = (
     ("premise", "hypothesis"), ("question", "context"), ("question", "passage"), ("question", "answer"),
     ("question", "sentence"), ("query", "document"), ("query", "passage"), ("query", "title"), ("source", "target"),
 )  # fmt: skip
 _ENDS = (("1", "2"), ("a", "b"), ("_left", "_right"), ("_first", "_second"))
+# Types of tasks on words, with the option that names the column of their labels.
+_OF_WORDS = {"tagging": "tags", "spans": "spans"}
 # More label columns than this are proposed to nobody.
 MOST_TASKS = 12
 
@@ -42,8 +46,9 @@ class Proposal:
     @property
     def columns(self) -> list[str]:
         """The columns that hold the labels."""
-        if self.options["type"] == "tagging":
-            return [self.options.get("tags", "tags")]
+        if self.options["type"] in _OF_WORDS:
+            name = _OF_WORDS[self.options["type"]]
+            return [self.options.get(name, name)]
         return [self.options["label"]]
 
     @property
@@ -75,7 +80,7 @@ def outline(sample: Sample) -> Outline:
         return _of_tokens(sample, by_token)
     columns = columns_of(sample.rows, [name for name in sample.columns if not _is_nested(sample, name)])
     texts = _text_columns(columns)
-    tagging = find_tagging(sample, columns, texts[0].name if texts else None)
+    tagging, refused = find_tagging(sample, columns, texts[0].name if texts else None)
     of_tokens = {name for found in tagging for name in found.columns}
     texts = [column for column in texts if column.name not in of_tokens]
     tokens = next((found.tokens for found in tagging if found.tokens is not None), None)
@@ -83,11 +88,15 @@ def outline(sample: Sample) -> Outline:
     pair = _pair([column.name for column in texts])
     inputs: dict[str, Any] = {"text_pair": pair} if pair is not None else {"text": main} if main is not None else {}
     tagged = {"text": main} if texts else {}
-    proposals = [Proposal(found.tags, {"type": "tagging", **tagged, **found.options}, found.why) for found in tagging]
+    proposals = [
+        Proposal(found.tags, {"type": "spans" if found.nested else "tagging", **tagged, **found.options}, found.why)
+        for found in tagging
+    ]
     left_out = {
         name: "a further value of each token" for found in tagging for name in found.beside if not name.isdigit()
     }
-    read = {main, *(pair or ()), *of_tokens}
+    left_out |= refused
+    read = {main, *(pair or ()), *of_tokens, *refused}
     left_out |= {one.name: "a further text; to read it, name it in `text`" for one in texts if one.name not in read}
     rest = [column for column in columns.values() if column.name not in read and column.name not in left_out]
     for column in rest:

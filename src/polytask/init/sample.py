@@ -19,6 +19,8 @@ from polytask.tabular import cells_of
 MOST_ROWS = 5000
 FIRST_ROWS = 2000
 _SEPARATORS = ",;\t|"
+# What a file may be in that looks to be in one of these.
+_OTHERS = {"cp1252": "cp1250", "cp1251": "koi8-r", "gb18030": "big5", "euc-kr": "gb18030"}
 _MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
@@ -28,6 +30,7 @@ class Sample:
 
     Attributes:
         written: what has to be said beside the path.
+        guess: what a person should know of how that was told; empty where it is certain.
         count: rows of the file.
         rows: a sample, drawn evenly.
         first: the first rows, as they stand in the file.
@@ -38,6 +41,7 @@ class Sample:
     count: int
     rows: list[dict[str, Any]]
     first: list[dict[str, Any]]
+    guess: str = ""
 
     @property
     def format(self) -> str:
@@ -53,6 +57,7 @@ class Sample:
 def read_sample(path: Path, given: FileOptions) -> Sample:
     """Read all of a file and keep a sample. Raises DataError where it cannot be read, or holds no rows."""
     require_file(path)
+    given, guess = _with_encoding(path, given)
     written = _written(path, given)
     drawn = random.Random(0)
     rows: list[dict[str, Any]] = []
@@ -68,7 +73,7 @@ def read_sample(path: Path, given: FileOptions) -> Sample:
             rows[at] = row
     if not count:
         raise DataError(f"{path}: the file holds no rows")
-    return Sample(path, written, count, rows, first)
+    return Sample(path, written, count, rows, first, guess)
 
 
 def _rows(path: Path, written: FileOptions) -> Iterator[dict[str, Any]]:
@@ -79,20 +84,40 @@ def _rows(path: Path, written: FileOptions) -> Iterator[dict[str, Any]]:
             raise DataError(f"{path}:{number}: a value is nested too deeply") from None
 
 
+def _with_encoding(path: Path, given: FileOptions) -> tuple[FileOptions, str]:
+    """Add the encoding that a file's mark or its bytes tell, and what a person should know of that."""
+    if given.encoding is not None or DataFile(path, given).format == "parquet":
+        return given, ""
+    with path.open("rb") as stream:
+        head = stream.read(4)
+    marked = next((name for mark, name in _MARKS if head.startswith(mark)), None)
+    if marked is not None and not head.startswith(b"\xff\xfe\x00\x00"):
+        return given.model_copy(update={"encoding": marked}), ""
+    likely = DataFile(path, given).likely_encoding()
+    if likely is None:
+        return given, ""
+    encoding, line = likely
+    guess = (
+        f"{path.name} is not UTF-8, and is read as {encoding}, which its bytes look like: {_around_letter(line)!r}; "
+        f"if letters of that are wrong, name another one, such as --written encoding={_OTHERS[encoding]}"
+    )
+    return given.model_copy(update={"encoding": encoding}), guess
+
+
+def _around_letter(line: str) -> str:
+    """Return a part of a line that holds a letter which is not ASCII, from the beginning where it can be."""
+    place = next((place for place, character in enumerate(line) if not character.isascii()), 0)
+    start = max(0, place - 30)
+    return line[start : start + 50]
+
+
 def _written(path: Path, given: FileOptions) -> FileOptions:
-    """Add what the first bytes and lines tell of how a file is written."""
+    """Add what the first lines tell of how a file is written."""
     found: dict[str, Any] = {}
-    if given.encoding is None and given.format != "parquet" and path.suffix != ".parquet":
-        with path.open("rb") as stream:
-            head = stream.read(4)
-        encoding = next((name for mark, name in _MARKS if head.startswith(mark)), None)
-        if encoding is not None and not head.startswith(b"\xff\xfe\x00\x00"):
-            found["encoding"] = encoding
-    settled = given.model_copy(update=found)
-    form = DataFile(path, settled).format
+    form = DataFile(path, given).format
     if form in ("csv", "tsv") and given.separator is None:
-        found["separator"] = _separator(DataFile(path, settled), "," if form == "csv" else "\t")
-    if form == "jsonl" and given.format is None and _is_one_list(DataFile(path, settled)):
+        found["separator"] = _separator(DataFile(path, given), "," if form == "csv" else "\t")
+    if form == "jsonl" and given.format is None and _is_one_list(DataFile(path, given)):
         found["format"] = "json"
     return given.model_copy(update={key: value for key, value in found.items() if value is not None})
 

@@ -40,11 +40,13 @@ class Start:
         path: of the configuration.
         tasks: by name, the type of each.
         left_out: columns and tasks that are not in it, with the reason.
+        guesses: what may have been seen wrong of how the files are written.
     """
 
     path: Path
     tasks: Mapping[str, str]
     left_out: Mapping[str, str]
+    guesses: Sequence[str] = ()
 
 
 @dataclass
@@ -97,10 +99,16 @@ def init(
     left_out = {_place(table, name, tables): why for table in tables for name, why in table.left_out.items()}
     if not drafts:
         raise UserError(_nothing(files, left_out))
-    text = as_yaml(drafts, reader, head, left_out, [str(file) for file in files], path)
-    write_text(path, text)
+    command = [
+        *map(str, files),
+        *(word for key, value in (written or {}).items() for word in ("--written", f"{key}={value}")),
+    ]
+    command += ["--encoder", encoder] if encoder is not None else []
+    write_text(path, as_yaml(drafts, reader, head, left_out, command, path))
     load_config(path)
-    return Start(path, {draft.name: draft.options["type"] for draft in drafts}, left_out)
+    samples = [sample for table in tables for listed in table.samples.values() for sample in listed]
+    guesses = [sample.guess for sample in samples if sample.guess]
+    return Start(path, {draft.name: draft.options["type"] for draft in drafts}, left_out, guesses)
 
 
 def _encoder(name: str, base: Path) -> str:
@@ -192,7 +200,10 @@ def _drafts(table: _Table, share: float, before: Sequence[Draft], base: Path, *,
 def _data(table: _Table, proposal: Proposal, share: float, base: Path) -> tuple[dict[str, Any], list[str]]:
     """Return where a task's rows come from, and what to know of it."""
     data: dict[str, Any] = {}
-    notes = list(table.files.notes)
+    notes = [
+        *table.files.notes,
+        *(sample.guess for listed in table.samples.values() for sample in listed if sample.guess),
+    ]
     for split, listed in table.samples.items():
         lacking = next((why for sample in listed if (why := _lacks(sample, proposal))), "")
         if split == "train" or not lacking:

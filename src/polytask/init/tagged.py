@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from polytask.data.annotations import spans_in, tag_words
+from polytask.data.annotations import nest_words, spans_in, tag_words
 from polytask.data.data_warnings import few
 from polytask.data.words import join_words
 from polytask.init.column import Column
 from polytask.init.sample import Sample
+from polytask.tasks.bio import spans as flat_spans
+from polytask.tasks.cells import brief
+from polytask.tasks.nested import spans_of as nested_spans
 from polytask.tasks.tag_scheme import find_scheme
 from polytask.tasks.tagging import as_words
 
@@ -33,6 +36,7 @@ class Tagged:
         texts: a sample of what is tagged.
         lone: whether the file holds tokens and nothing else.
         beside: further columns that have a value for each token.
+        nested: whether these are spans that may overlap.
     """
 
     tags: str
@@ -42,6 +46,7 @@ class Tagged:
     why: str
     lone: bool = False
     beside: list[str] = field(default_factory=list[str])
+    nested: bool = False
 
     @property
     def columns(self) -> list[str]:
@@ -60,8 +65,10 @@ class ByToken:
     why: str
 
 
-def find_tagging(sample: Sample, columns: Mapping[str, Column], main: str | None) -> list[Tagged]:
-    """Return the columns of tags.
+def find_tagging(
+    sample: Sample, columns: Mapping[str, Column], main: str | None
+) -> tuple[list[Tagged], dict[str, str]]:
+    """Return the columns of tags, and those of spans that cannot be read, with the reason.
 
     Args:
         main: the column of the texts, where there is one.
@@ -70,9 +77,11 @@ def find_tagging(sample: Sample, columns: Mapping[str, Column], main: str | None
     if tokens is not None:
         found = list(_beside_tokens(sample, columns, tokens))
         if found:
-            return found
-    spans = (_spans(sample, column, main) for column in columns.values() if main is not None and column.name != main)
-    return [found for found in spans if found is not None]
+            return found, {}
+    others = [column for column in columns.values() if main is not None and column.name != main]
+    spans = {column.name: _spans(sample, column, main) for column in others}
+    refused = {name: why for name, why in spans.items() if isinstance(why, str)}
+    return [found for found in spans.values() if isinstance(found, Tagged)], refused
 
 
 def _words(row: Mapping[str, Any], name: str) -> list[str] | None:
@@ -170,28 +179,49 @@ def _why(counts: Counter[str]) -> str:
     return f"{kind}: {few([f'{tag[:40]} {100 * count / total:.1f} %' for tag, count in counts.most_common()])}"
 
 
-def _spans(sample: Sample, column: Column, main: str | None) -> Tagged | None:
-    """Return a column of spans by character in the texts; None where it is none, or one cannot be placed."""
-    labels: Counter[str] = Counter()
+def _spans(sample: Sample, column: Column, main: str | None) -> Tagged | str | None:
+    """Return a column of spans by character in the texts; None where it is none, or what keeps it from being read.
+
+    Spans that share a word cannot be tags; they are nested ones.
+    """
     if not any(isinstance(value, list | str) for value in column.values):
         return None
-    for row in sample.rows:
-        text, cell = row.get(main or ""), row.get(column.name)
-        if cell in (None, "") or not isinstance(text, str):
-            continue
+    rows = [(row.get(main or ""), row.get(column.name)) for row in sample.rows]
+    rows = [(text, cell) for text, cell in rows if cell not in (None, "") and isinstance(text, str)]
+    flat = _labels_of(rows, nested=False)
+    found = flat if isinstance(flat, Counter) else _labels_of(rows, nested=True)
+    if not isinstance(found, Counter):
+        # Lists of something else fail as well; those of which one was placed are spans.
+        return f"spans by character, of which one cannot be read: {found}" if found else None
+    if not found:
+        return None
+    name = "tags" if isinstance(flat, Counter) else "spans"
+    options = {} if column.name == name else {name: column.name}
+    shared = "" if isinstance(flat, Counter) else "; some share a word, so that they cannot be tags of words"
+    listed = few([f"{label[:40]} {count}" for label, count in found.most_common()])
+    texts = [text for text, _ in rows[:500]]
+    return Tagged(column.name, None, options, texts, f"spans by character: {listed}{shared}", nested=bool(shared))
+
+
+def _labels_of(rows: Sequence[tuple[str, Any]], *, nested: bool) -> Counter[str] | str:
+    """Return how often spans of each label are in some cells; what is wrong where they cannot be read.
+
+    Args:
+        rows: texts, and the cells of their spans.
+
+    What is wrong is empty where the cells are no spans.
+    """
+    labels: Counter[str] = Counter()
+    for text, cell in rows:
         try:
             spans = spans_in(cell, None)
             if spans is None:
-                return None
-            labels.update(tag[2:] for tag in tag_words(text, spans, None, strict=False).tags if tag.startswith("B-"))
-        except ValueError:
-            return None
-    if not labels:
-        return None
-    texts = [row[main] for row in sample.rows[:500] if main is not None and isinstance(row.get(main), str)]
-    listed = few([f"{label[:40]} {count}" for label, count in labels.most_common()])
-    options = {} if column.name == "tags" else {"tags": column.name}
-    return Tagged(column.name, None, options, texts, f"spans by character: {listed}")
+                return ""
+            tags = (nest_words if nested else tag_words)(text, spans, None, strict=False).tags
+        except ValueError as error:
+            return f"{error} (text: {brief(text)})" if labels else ""
+        labels.update(span.label for span in (nested_spans(tags) if nested else flat_spans(tags)))
+    return labels
 
 
 def sentence_column(sample: Sample) -> ByToken | None:

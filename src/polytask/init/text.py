@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,15 +41,19 @@ def as_yaml(
     reader: Reader,
     head: Mapping[str, Any],
     left_out: Mapping[str, str],
-    files: Sequence[str],
+    command: Sequence[str],
     path: Path,
 ) -> str:
-    """Return the configuration."""
+    """Return the configuration.
+
+    Args:
+        command: what stood behind `polytask init`.
+    """
     name = scalar(str(path))
     lines = [
-        *comment(f"Written by: polytask init {' '.join(files)}"),
+        *comment(f"Written by: polytask init {shlex.join(command)}"),
         *comment(f"Change what is wrong, then: polytask check {name}"),
-        *comment("What else can be set stands in docs/configuration.md."),
+        *comment("What else can be set: polytask schema, or docs/configuration.md."),
         "",
         *comment(reader.why),
         f"encoder: {scalar(head['encoder'])}",

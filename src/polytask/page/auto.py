@@ -70,11 +70,15 @@ def _lead(value: AutoForm) -> Iterator[Block]:
     shipped, single = speeds.get("shipped"), speeds.get("single")
     if shipped and single:
         yield TextBlock(
-            f"It answers {shipped:.0f} texts a second for all of their tasks, one model a task {single:.0f} "
+            f"It answers {_speed(shipped)} texts a second for all of their tasks, one model a task {_speed(single)} "
             f"({shipped / single:.2f} times as many), on the machine and the rows of this search."
         )
     if value.notes:
         yield Listed(value.notes)
+
+
+def _speed(rows: float) -> str:
+    return f"{rows:.1f}" if rows < 100 else f"{rows:,.0f}"
 
 
 def _tasks(value: AutoForm) -> Iterator[Block]:
@@ -108,8 +112,9 @@ def _tasks(value: AutoForm) -> Iterator[Block]:
     lines += [(-floor / 100, f"floor: {floor:g} points below")] if isinstance(floor, int | float) and floor else []
     chart = forest("shipped against each task's own model", dots, lines=lines)
     yield chart or Missing("no difference is a number.")
+    told = f" The floor is what a task may lose against its own model: {floor:g} points." if lines[1:] else ""
     yield TextBlock(
-        "Differences of scores with their 95 % intervals over rows, one seed; hollow where there may be none."
+        f"Differences of scores with their 95 % intervals over rows, one seed; hollow where there may be none.{told}"
     )
 
 

@@ -10,6 +10,8 @@ from polytask.page.folder import RunFolder
 from polytask.page.form import ConfusionForm
 from polytask.page.reading import read_predictions
 
+# Metrics that are undefined for one answer to every row; at 0 answers and truth have nothing to do with one another.
+CORRELATIONS = ("pearson", "spearman")
 # Of the way from the majority baseline to a perfect score: the words, and the look.
 LEVELS = ((0.05, "hardly learned", "bad"), (0.3, "barely learned", "bad"), (0.6, "partly learned", "part"),
           (0.85, "learned", "good"), (math.inf, "learned well", "good"))  # fmt: skip
@@ -25,14 +27,17 @@ def _card(run: RunFolder, task: str) -> Card:
     score, majority = run.score(split, task, metric), run.baseline(split, task, metric)
     limits = run.interval(split, task, metric)
     facts = [f"95 % interval {interval(*limits, digits=2)}"] if limits[0] is not None else ["interval not known"]
-    if score is not None and majority is not None:
+    follows = majority is None and metric in CORRELATIONS
+    if follows:
+        facts.append("1 is perfect, 0 is chance")
+    elif score is not None and majority is not None:
         facts.append(f"{signed(score - majority, 2)} over the majority ({number(majority, 2)})")
     else:
         facts.append("majority baseline not known")
-    words, tone = _level(score, majority, limits, error=run.is_error(task))
+    words, tone = _follows(score, limits) if follows else _level(score, majority, limits, error=run.is_error(task))
     detail = _detail(run, task)
     value = number(score, 2)
-    sentence = f"{task} {value}: {words}{f'; {detail}' if detail else ''}."
+    sentence = f"{task} {value}: {words}{f'; {detail}' if detail else ''}.".replace(" %", "\u00a0%")
     return Card(task, f"{metric} on {split}", value, facts, sentence, tone)
 
 
@@ -56,6 +61,14 @@ def _level(
         return "not learned: no better than the majority, as far as these rows can tell", "bad"
     share = (score - majority) / (1 - majority)
     return next((words, tone) for most, words, tone in LEVELS if share < most)
+
+
+def _follows(score: float | None, limits: tuple[float | None, float | None]) -> tuple[str, str]:
+    """Return how much was learned, by a correlation of the answers with the truth."""
+    words, tone = _level(score, 0.0, limits, error=False)
+    if words.startswith("not learned"):
+        words = "not learned: the answers follow the truth no more than chance, as far as these rows can tell"
+    return words, tone
 
 
 def _detail(run: RunFolder, task: str) -> str:

@@ -268,6 +268,7 @@ class ComparisonForm(Form):
 class MeasureForm(Form):
     """A measure of relatedness: one matrix, and one a layer where it is known by layer; its standard errors."""
 
+    meaning: str = ""
     matrix: Matrix | None = None
     error: Matrix | None = None
     layers: dict[str, Matrix] = Field(default_factory=dict[str, Matrix])

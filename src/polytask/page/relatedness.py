@@ -79,7 +79,10 @@ def _measure(title: str, measure: MeasureForm, tasks: Sequence[str]) -> Iterator
     matrices = [measure.matrix or [], *measure.layers.values()]
     most = max((size_of(matrix) for matrix in matrices), default=0.0)  # one scale for all of a measure
     noise = _noise(measure)
-    caption = "Row and column are tasks. Blue is above zero, orange below; a task beside itself has no colour."
+    meaning = f"{measure.meaning[:1].upper()}{measure.meaning[1:]}. " if measure.meaning else ""
+    caption = (
+        f"{meaning}Row and column are tasks. Blue is above zero, orange below; a task beside itself has no colour."
+    )
     caption += " Grey: within two standard errors of zero, so it may be noise." if noise else ""
     yield drawn([task_matrix(title, tasks, measure.matrix or [], most, noise)], f"{title} has no value.", caption)
     if measure.error is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -56,6 +57,7 @@ class Source(DataFile):
         path = Path(name)
         # A pipe is there as well, and is no file.
         if name != STDIN and not path.exists():
+            _require_no_text(path)
             require_file(path)
         return cls(path, read_file_options(options), Remarks(), refused, texts)
 
@@ -108,6 +110,16 @@ class Source(DataFile):
             if missing_extra(error) is None:
                 raise
             raise MissingExtra(str(error.name), "train", f"{self.path}, a file of {self.known_format},") from None
+
+
+def _require_no_text(path: Path) -> None:
+    """Raise DataError where a text seems to be given in place of a file."""
+    text = str(path)[:200]
+    if find_format(path) is None and path.suffix != ".txt" and (" " in text.strip() or not text.isascii()):
+        raise DataError(
+            f"{text}: no such file; a text itself is read from the standard input: "
+            f"echo {shlex.quote(text)} | polytask predict MODEL"
+        )
 
 
 def _lines(file: Source) -> Numbered:

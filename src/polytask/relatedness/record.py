@@ -83,7 +83,10 @@ class Relatedness(Result):
         cost = {"share_of_joint_run": round(self.cost.share_of_joint_run, 4), **asdict(self.cost)}
         found = {
             "tasks": list(self.tasks),
-            "measures": {name: _measure_json(measured) for name, measured in self.measures.items()},
+            "measures": {
+                name: {"meaning": MEASURES[name].meaning, **_measure_json(measured)}
+                for name, measured in self.measures.items()
+            },
             "groups": self.groups,
             "grouped_by": self.grouped_by,
             "plan": self.plan.to_json(),

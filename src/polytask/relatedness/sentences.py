@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -24,14 +24,26 @@ def sentences_of(
     correlation: Mapping[str, RankCorrelation],
 ) -> list[str]:
     """Say what was found, how sure it is, and what each measure foretold."""
-    return [*_of_groups(groups), *_of_noise(tasks, grouping), *_of_prediction(correlation)]
+    return [*_of_groups(groups, _unsure(tasks, grouping)), *_of_noise(tasks, grouping), *_of_prediction(correlation)]
 
 
-def _of_groups(groups: Sequence[Sequence[str]]) -> Iterator[str]:
+def _unsure(tasks: Sequence[str], measured: MeasureResult) -> set[frozenset[str]]:
+    """Return the pairs of which the noise does not allow to say whether they help or harm."""
+    assert measured.error is not None
+    return {
+        frozenset((tasks[one], tasks[other]))
+        for one, other in combinations(range(len(tasks)), 2)
+        if not abs(float(measured.matrix[one, other])) > SHOWN * float(measured.error[one, other])
+    }
+
+
+def _of_groups(groups: Sequence[Sequence[str]], unsure: Collection[frozenset[str]]) -> Iterator[str]:
     together = [group for group in groups if len(group) > 1]
     alone = [group[0] for group in groups if len(group) == 1]
     if together:
-        yield "These pull the shared weights the same way: " + "; ".join(map(_listed, together)) + "."
+        seem = any(frozenset(pair) in unsure for group in together for pair in combinations(group, 2))
+        verb = "seem to pull" if seem else "pull"
+        yield f"These {verb} the shared weights the same way: {'; '.join(map(_listed, together))}."
     if alone and together:
         yield f"{_listed(alone)}: the probe showed no task that helps, which is no proof of harm."
     if not together:
@@ -44,10 +56,11 @@ def _of_noise(tasks: Sequence[str], measured: MeasureResult) -> Iterator[str]:
     assert measured.error is not None
     unsure: list[str] = []
     harmful: list[str] = []
+    noisy = _unsure(tasks, measured)
     for one, other in combinations(range(len(tasks)), 2):
-        value, error = float(measured.matrix[one, other]), float(measured.error[one, other])
+        value = float(measured.matrix[one, other])
         pair = f"{tasks[one]} and {tasks[other]}"
-        if not abs(value) > SHOWN * error:
+        if frozenset((tasks[one], tasks[other])) in noisy:
             unsure.append(pair)
         elif value < 0:
             harmful.append(f"{pair} ({value:+.2f})")

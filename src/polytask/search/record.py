@@ -76,8 +76,10 @@ def _sentence(task: str, record: Mapping[str, Any], seen: Difference, lost: floa
     if record["lifted_by"] == "graft":
         told = "answers exactly as its own model"
     else:
-        span = f"[{100 * seen.low:+.1f}, {100 * seen.high:+.1f}]"
-        told = f"{100 * seen.delta:+.1f} points of {record['metric']} against its own model {span} on {record['split']}"
+        span = f"[{100 * seen.low:+z.1f}, {100 * seen.high:+z.1f}]"
+        told = (
+            f"{100 * seen.delta:+z.1f} points of {record['metric']} against its own model {span} on {record['split']}"
+        )
     below = (
         f"; below the floor on dev, and lifting it needs more: {record['would_need']}" if record["would_need"] else ""
     )

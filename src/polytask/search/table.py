@@ -57,7 +57,7 @@ def _score(value: float | None) -> str:
 
 
 def _points(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:+.1f}"
+    return "" if value is None else f"{100 * value:+z.1f}"
 
 
 def _span(one: Mapping[str, Any]) -> str:

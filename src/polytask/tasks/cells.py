@@ -18,6 +18,10 @@ _ELEMENTS = re.compile(_ELEMENT, re.DOTALL)
 _WORDS: dict[str, Any] = {
     "None": None, "null": None, "nan": None, "NaN": None, "True": True, "true": True, "False": False, "false": False,
 }  # fmt: skip
+# A list of lists, tuples or objects; or one that holds nothing.
+_SPANS = re.compile(r"\s*\[\s*[\[{(\]]")
+# What a list of spans is written with: a text in quotes, a mark, or a word.
+_PIECES = re.compile(r"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[\[\]{}(),:]|[^\s,:'"\[\]{}()]+)\s*""", re.DOTALL)
 # A number as JSON and Python write it; not 1_2, which Python reads as 12, and not 007.
 _NUMBER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?")
 _shorten = Repr()
@@ -55,6 +59,45 @@ def listed(text: str) -> list[Any] | None:
         return [_element(item.strip()) for item in _ELEMENTS.findall(text[1:-1])]
     except (ValueError, SyntaxError):
         raise _unreadable(text) from None
+
+
+def shown_spans(text: str) -> list[Any] | None:
+    """Return the list of spans that a cell shows, in the form of JSON or of Python; None where it shows something else.
+
+    Raises ValueError on what begins as a list of spans and is none.
+
+    >>> shown_spans('[[0, 7, "PER"]]'), shown_spans("[(0, 7, 'PER')]"), shown_spans("[]")
+    ([[0, 7, 'PER']], [[0, 7, 'PER']], [])
+    >>> shown_spans("B-PER O") is None
+    True
+    """
+    if _SPANS.match(text) is None:
+        return None
+    for shown in (lambda: json.loads(text), lambda: json.loads(_as_json(text))):
+        try:
+            spans = shown()
+        except (ValueError, SyntaxError, RecursionError):
+            continue
+        if isinstance(spans, list):
+            return spans
+    raise ValueError(
+        f'found {brief(text)}; spans are a list, such as [[0, 7, "PER"]], in the form of JSON or of Python'
+    )
+
+
+def _as_json(text: str) -> str:
+    """Write what Python shows of lists, tuples and objects as JSON. Raises ValueError on anything else."""
+    pieces: list[str] = []
+    end = 0
+    for piece in _PIECES.finditer(text):
+        if piece.start() != end:
+            break
+        end = piece.end()
+        told = piece[1]
+        pieces.append({"(": "[", ")": "]"}.get(told) or (told if told in "[]{},:" else json.dumps(_element(told))))
+    if end != len(text):
+        raise ValueError
+    return "".join(pieces)
 
 
 def _flat(value: list[Any]) -> list[Any]:
