@@ -148,7 +148,11 @@ def measure(case: Case) -> Found:
     runs: list[Run] = []
     begin = timed(lambda: runs.append(Run(case)))
     run = runs[0]
-    half = {"schedule": run.schedule.state_dict(), "exposure": run.exposure.state_dict(), "plan": run.plan.to_json()}
+    half: dict[str, Any] = {
+        "schedule": run.schedule.state_dict(),
+        "exposure": run.exposure.state_dict(),
+        "plan": run.plan.to_json(),
+    }
     half["schedule"]["step"] = run.schedule.steps_per_epoch // 2
     run.load({**half, "streams": [[stream.rows // 2 for stream in one] for one in run.schedule.workload.sources]})
     step = timed(run.step, STEPS)
