@@ -34,7 +34,7 @@ from polytask.files import (
 from polytask.signals import uninterrupted
 from polytask.training.background import Background
 
-FORM = 4
+FORM = 5
 LOG = logging.getLogger(__name__)
 
 
