@@ -113,7 +113,8 @@ def power_figure(title: str, name: str, series: Sequence[Series], height: float 
     for power in range(low, high + 1):
         drawn.append(tag("line", x1=left, x2=right, y1=to_y(power), y2=to_y(power), stroke="#ddd"))
         drawn.append(write(left - 8, to_y(power) + 4, f"{10.0**power:,g}", anchor="end", fill="#555"))
-    for power in range(first, last + 1, max(1, (last - first) // 6)):
+    room = text_width(f"{10**last:,}") + 10
+    for power in range(first, last + 1, max(1, math.ceil(room / (to_x(first + 1) - to_x(first))))):
         drawn.append(write(to_x(power), bottom + 17, f"{10**power:,}", anchor="middle", fill="#555"))
     ends = [to_y(math.log10(one.points[-1][1])) for one in series]
     for number, (one, end, place) in enumerate(zip(series, ends, spread(ends, 15, TOP, bottom), strict=True)):
