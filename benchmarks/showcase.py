@@ -3,7 +3,7 @@
     python -m benchmarks.showcase
     python -m benchmarks.showcase --show
 
-Trains the quickstart with each seed, about a minute and a half a run on two cores, and compares its answers with what
+Trains the quickstart with each seed, about two minutes a run on two cores, and compares its answers with what
 a person says. The texts are in no split of the corpus.
 """
 
