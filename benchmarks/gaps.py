@@ -35,15 +35,16 @@ def half_empty(rows: int, empty: float) -> Any:
     generator = np.random.default_rng(13)
     filled = generator.random((3, rows)) >= empty
     carries = {task: np.flatnonzero(cells).astype(np.int32) for task, cells in zip("abc", filled, strict=True)}
-    return Rows(tasks=tuple("abc"), lengths=generator.integers(5, 60, rows).astype(np.int32), carries=carries)
+    lengths = generator.integers(5, 60, rows).astype(np.int32)
+    return Rows(tasks=tuple("abc"), lengths=lengths, carries=carries, drawn=carries)
 
 
 def passes_a_label(source: Any, options: dict[str, Any], batch_size: int, epochs: float) -> tuple[float, float]:
     """Return the rows that passed for a label that was trained on, and the rows of an update."""
     sizes = {task: len(source.carries[task]) for task in source.tasks}
-    kind = SCHEDULES[options["strategy"]]
     workload = Workload(sizes, (strata(source),), batch_size, epochs)
-    schedule, streams = kind(kind.Options.model_validate(options), workload), Streams([source], seed=13, block=8)
+    schedule = SCHEDULES[options["strategy"]].model_validate(options).build(workload)
+    streams = Streams([source], seed=13, block=8)
     rows = labels = 0
     while schedule.finished is None and schedule.step < schedule.limit:
         step = schedule.next()
