@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from variants import DYNAMIC, PARALLEL, VARIANTS, Variant, play
 
-from benchmarks import gaps
 from polytask.data.stream import DrawnRow, Streams, rows_by_stratum, strata
 from polytask.schedule import Parallel, ParallelOptions, Schedule, Workload, passed
 from polytask.schedule.proportions import PROPORTIONS, MixingParams
@@ -233,14 +232,3 @@ def test_a_run_of_a_billion_rows_is_known_to_train_every_task_without_being_play
     schedule = ParallelOptions().build(run)
     require_reachable(schedule)
     assert schedule.step == 0
-
-
-@pytest.mark.parametrize("name", gaps.VARIANTS)
-def test_the_benchmark_counts_each_row_once_where_nothing_else_is_asked_for(name: str) -> None:
-    source = gaps.half_empty(400, 0.5)
-    passed, _ = gaps.passes_a_label(source, gaps.VARIANTS[name], batch_size=16, epochs=2)
-    carried = [set(source.carries[task].tolist()) for task in source.tasks]
-    least = len(set.union(*carried)) / sum(map(len, carried))
-    assert least - 1e-3 <= passed <= 1
-    if name == "proportional":
-        assert passed == pytest.approx(least, rel=0.02)
