@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from polytask.tasks.arrays import Bools, Floats, Outputs, rounded, softmax
+from polytask.tasks.arrays import Bools, Floats, Outputs, softmax
+from polytask.tasks.calibrated import Calibrated
 from polytask.tasks.calibration import CalibratedOptions, fit_temperature
-from polytask.tasks.task import Task
 from polytask.terms import Label
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ class ChoiceOptions(CalibratedOptions):
     learning: ClassVar[tuple[str, ...]] = ("label_smoothing",)
 
 
-class Choice(Task):
+class Choice(Calibrated):
     """A task whose outputs are logits of classes, of which one is right.
 
     Attributes:
@@ -76,27 +75,10 @@ class Choice(Task):
         counts = torch.bincount(labels, minlength=outputs.shape[1]).to(outputs.dtype)
         return torch.zeros_like(counts).index_add(0, labels, missing), counts
 
-    @property
-    def calibrates(self) -> bool:
-        return self.options.calibrate
-
-    @property
-    def fits_on_dev(self) -> bool:
-        return self.options.calibrate
-
-    def tuned(
-        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
-    ) -> tuple[Self, list[str]]:
-        if not self.options.calibrate:
-            return self.uncalibrated(), []
-        temperature, notes = fit_temperature(outputs, self.targets(labels, words))
-        return replace(self, temperature=temperature), notes  # type: ignore[type-var]
-
-    def describe_tuned(self) -> dict[str, Any]:
-        return {"temperature": rounded(self.temperature)}
-
-    def uncalibrated(self) -> Self:
-        return replace(self, temperature=1.0)  # type: ignore[type-var]
+    def temperature_for(
+        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None
+    ) -> tuple[float, list[str]]:
+        return fit_temperature(outputs, self.targets(labels, words))
 
     def certainty(
         self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from polytask.errors import nearest
 from polytask.tasks.answering import Answering, Comparison
 from polytask.tasks.arrays import Bools, Floats, Outputs, rounded, softmax
+from polytask.tasks.calibrated import Calibrated
 from polytask.tasks.calibration import fit_temperature
 from polytask.tasks.cells import brief, listed
 from polytask.tasks.contrast import HALF, direction_loss, text_identity
@@ -30,7 +31,7 @@ MOST_OPTIONS = 64
 
 
 @dataclass(frozen=True)
-class MultipleChoice(VectorTask):
+class MultipleChoice(VectorTask, Calibrated):
     """The option of a row whose vector is closest to the text's: `type: matching` with `options`.
 
     Text and options pass the encoder each by itself, as rows. The label of a text is the place of the right option,
@@ -179,29 +180,12 @@ class MultipleChoice(VectorTask):
         chosen = logits.argmax(-1) if len(places) else []
         return Comparison(places, [str(place + 1) for place in right], [str(place + 1) for place in chosen])
 
-    @property
-    def calibrates(self) -> bool:
-        return self.options.calibrate
-
-    @property
-    def fits_on_dev(self) -> bool:
-        return self.options.calibrate
-
-    def tuned(
-        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
-    ) -> tuple[Self, list[str]]:
+    def temperature_for(
+        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None
+    ) -> tuple[float, list[str]]:
         del words
-        if not self.options.calibrate:
-            return self.uncalibrated(), []
         _, logits, right = choices(outputs, labels)
-        temperature, notes = fit_temperature(logits, right)
-        return replace(self, temperature=temperature), notes
-
-    def describe_tuned(self) -> dict[str, Any]:
-        return {"temperature": rounded(self.temperature)}
-
-    def uncalibrated(self) -> Self:
-        return replace(self, temperature=1.0)
+        return fit_temperature(logits, right)
 
     def certainty(
         self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None

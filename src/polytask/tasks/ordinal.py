@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
 from polytask.errors import nearest
 from polytask.tasks.arrays import Bools, Floats, Outputs, rounded
+from polytask.tasks.calibrated import Calibrated
 from polytask.tasks.calibration import CalibratedOptions, best_temperature, log_softmax
 from polytask.tasks.cells import brief
 from polytask.tasks.label_stats import LabelStats
@@ -29,7 +30,7 @@ from polytask.tasks.question import Probabilities, TypedQuestion
 from polytask.tasks.reader import Row
 from polytask.tasks.scale import conditional, level_logs, place_of, survival_logits
 from polytask.tasks.soft import distribution, log_share, stated
-from polytask.tasks.task import ON_DEV, Task
+from polytask.tasks.task import ON_DEV
 from polytask.terms import HeadSpec, Label, WordSpan  # fmt: skip
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class OrdinalOptions(CalibratedOptions):
 
 
 @dataclass(frozen=True)
-class Ordinal(Task):
+class Ordinal(Calibrated):
     """One level of a scale.
 
     The answer is the median of the levels' distribution: the highest level that is reached with more than one half.
@@ -301,20 +302,10 @@ class Ordinal(Task):
         )
         return conditional(self.temperature * (yes - no)).astype(np.float32)
 
-    @property
-    def calibrates(self) -> bool:
-        return self.options.calibrate
-
-    @property
-    def fits_on_dev(self) -> bool:
-        return self.options.calibrate
-
-    def tuned(
-        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
-    ) -> tuple[Self, list[str]]:
+    def temperature_for(
+        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None
+    ) -> tuple[float, list[str]]:
         del words
-        if not self.options.calibrate:
-            return self.uncalibrated(), []
         targets = np.array([self.encode(label) for label in labels], np.int64)
         known = targets >= 0
         logits, levels = survival_logits(outputs[known]), targets[known]
@@ -322,14 +313,7 @@ class Ordinal(Task):
         def cost(temperature: float) -> float:
             return -float(level_logs(logits / temperature)[np.arange(len(levels)), levels].mean())
 
-        temperature, notes = best_temperature(cost, (logits > 0).sum(-1) == levels)
-        return replace(self, temperature=temperature), notes
-
-    def describe_tuned(self) -> dict[str, Any]:
-        return {"temperature": rounded(self.temperature)}
-
-    def uncalibrated(self) -> Self:
-        return replace(self, temperature=1.0)
+        return best_temperature(cost, (logits > 0).sum(-1) == levels)
 
     def certainty(
         self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None

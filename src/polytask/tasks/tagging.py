@@ -250,18 +250,17 @@ class Tagging(Choice):
         found = self._decoding.probabilities(outputs.astype(np.float64), lengths, self.temperature)
         return np.take_along_axis(found, best[:, None], 1)[:, 0], best == self.targets(labels, words)
 
-    def tuned(
-        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
-    ) -> tuple[Self, list[str]]:
+    def temperature_for(
+        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None
+    ) -> tuple[float, list[str]]:
         chain = self._decoding
-        if not isinstance(chain, ByChain) or not self.options.calibrate:
-            return super().tuned(outputs, labels, words)
+        if not isinstance(chain, ByChain):
+            return super().temperature_for(outputs, labels, words)
         assert words is not None
         lengths, targets = own_words(words), self.targets(labels, words)
-        temperature, notes = fit_temperature_of(
+        return fit_temperature_of(
             lambda one: chain.log_probabilities(outputs, lengths, one), chain.paths(outputs, lengths), targets
         )
-        return replace(self, temperature=temperature), notes
 
     def _of_words(self, tags: Sequence[str], words: Sequence[int]) -> list[str]:
         """Return the tag of each word, from those of the words that have a token of their own."""
