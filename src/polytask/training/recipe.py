@@ -59,7 +59,8 @@ def resolve_batch_size(options: TrainOptions, labels: float) -> tuple[TrainOptio
     if options.batch_size != "auto":
         return options, ()
     rows = batch_size_for(labels)
-    choice = ResolvedOption("train.batch_size", rows, f"a row trains {max(1.0, labels):.1f} tasks together on average")
+    reason = f"a row trains {labels:.1f} tasks together on average" if labels > 1 else "a row trains one task"
+    choice = ResolvedOption("train.batch_size", rows, reason)
     return options.model_copy(update={"batch_size": rows}), (choice,)
 
 
