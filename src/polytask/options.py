@@ -9,9 +9,10 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path, PurePath
-from typing import Any, Literal, TypeAlias, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
 from annotated_types import Le, Lt
 from pydantic import (
@@ -45,6 +46,15 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, values: Any) -> Any:  # noqa: ANN401
+        """Refuse true and false where numbers belong: pydantic reads them as 1 and 0."""
+        if not isinstance(values, Mapping):
+            return values
+        fields = cls.model_fields
+        return {name: _refused(one, fields[name].annotation) if name in fields else one for name, one in values.items()}
+
     @field_validator("*")
     @classmethod
     def _number_has_a_limit(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
@@ -58,6 +68,43 @@ class Options(BaseModel):
     def _leave_out_what_is_nothing_by_default(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields = type(self).model_fields
         return {key: value for key, value in dump(self).items() if value is not None or fields[key].default is not None}
+
+
+class Truth:
+    """True or false where a number belongs: no field accepts it, and every message shows it as YAML writes it."""
+
+    def __init__(self, value: bool) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return str(self._value).lower()
+
+
+def _refused(value: Any, kind: Any) -> Any:  # noqa: ANN401
+    """Return a value with a `Truth` for each true and false that stands where a kind of value has numbers instead."""
+    kinds = list(_alternatives(kind))
+    if isinstance(value, bool):
+        return value if bool in kinds or not (int in kinds or float in kinds) else Truth(value)
+    if not isinstance(value, dict | list | tuple):
+        return value
+    container = dict if isinstance(value, dict) else tuple
+    inner = [get_args(one)[-1 if container is dict else 0] for one in kinds if get_origin(one) is container]
+    if len(inner) != 1 or not {int, float} & set(_alternatives(inner[0])):
+        return value
+    if isinstance(value, dict):
+        return {key: _refused(item, inner[0]) for key, item in value.items()}
+    return [_refused(item, inner[0]) for item in value]
+
+
+def _alternatives(kind: Any) -> Iterator[Any]:  # noqa: ANN401
+    """Yield what a value of a kind may be."""
+    if get_origin(kind) is Annotated:
+        yield from _alternatives(get_args(kind)[0])
+    elif get_origin(kind) in (Union, UnionType):
+        for one in get_args(kind):
+            yield from _alternatives(one)
+    else:
+        yield kind
 
 
 OptionsType = TypeVar("OptionsType", bound=Options)
@@ -194,7 +241,7 @@ class DataOptions(FileOptions):
         if value is None or share or (alike and not isinstance(value, dict)):
             return value
         held_out = ", or a share of the training rows such as 0.1" if info.field_name == "dev" else ""
-        known = value is None or isinstance(value, str | bool | int | float | list | tuple | dict)
+        known = value is None or isinstance(value, str | bool | Truth | int | float | list | tuple | dict)
         found = "" if known else f"found a value of type {type(value).__name__}; "
         raise ValueError(
             f"{found}expected a file, a list of files, or a list of rows (mappings, a DataFrame, a datasets.Dataset, "

@@ -111,6 +111,12 @@ def test_unknown_keys_name_line_path_and_nearest_key(
         ("label: intent", "class_weights: balansed", "run.yaml:6: tasks.intent.class_weights: found 'balansed'; "
          "accepted: balanced; did you mean 'balanced'?; or expected keys with values"),
         ("epochs: 2", "epochs: many", "run.yaml:12: train.epochs: found 'many'; expected a number"),
+        ("epochs: 2", "epochs: yes", "run.yaml:12: train.epochs: found true; expected a number"),
+        ("epochs: 2", "seed: false", "run.yaml:12: train.seed: found false; expected a whole number"),
+        ("epochs: 2", "batch_size: on", "run.yaml:12: train.batch_size: found true; expected a whole number; or "
+         "accepted: auto"),
+        ("label: intent", "class_weights: {a: 1, b: true}", "run.yaml:6: tasks.intent.class_weights.b: found true; "
+         "expected a number"),
         ("epochs: 2", "epochs: .nan", "run.yaml:12: train.epochs: found nan; expected a finite number"),
         ("epochs: 2", "batch_size: 1.5", "run.yaml:12: train.batch_size: found 1.5; expected a whole number"),
         ("epochs: 2", "batch_size: 0", "run.yaml:12: train.batch_size: found 0; should be greater than or equal to 1"),
