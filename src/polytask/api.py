@@ -254,7 +254,7 @@ def require_held_out(run: Path, tables: Sequence[DataTable]) -> None:
     path = run / HELD_OUT
     held_out: Any = read_json(path) if path.is_file() else {}
     for table in tables:
-        for name in table.feed.tasks if table.feed.share is not None else ():
+        for name in table.feed.tasks if table.feed.part is not None else ():
             if name in held_out and held_out[name] != places_of(table):
                 raise ConfigError(
                     f"tasks.{name}: {table.feed.name} changed since the run {run} held rows out of it, so that others "

@@ -220,6 +220,11 @@ class DataOptions(FileOptions):
         default=None, description="as train; or a share of the training rows, such as 0.1, to hold out"
     )
     test: str | tuple[str, ...] | tuple[dict[str, Any], ...] | None = Field(default=None, description="as train")
+    fold: str | None = Field(
+        default=None,
+        description="NUMBER/OF, such as 1/5: one part of the training rows is left out of training and read as test "
+        "rows (cross-validation)",
+    )
     hub: str | None = Field(default=None, description="dataset id on the Hugging Face hub, or a dataset folder")
     config: str | None = Field(default=None, description="configuration of the hub dataset, where it has several")
     strict: bool = Field(default=False, description="refuse what is otherwise repaired and counted")
@@ -254,6 +259,28 @@ class DataOptions(FileOptions):
         if isinstance(value, float) and not 0 < value < 1:
             raise ValueError(f"found {value}; a share of the training rows lies between 0 and 1, such as 0.1")
         return value
+
+    @field_validator("fold")
+    @classmethod
+    def _fold_is_one_of_several(cls, value: str | None) -> str | None:
+        found = None if value is None else re.fullmatch(r"([1-9]\d{0,2})/([1-9]\d{0,2})", value)
+        if value is not None and (found is None or not int(found[1]) <= int(found[2]) or int(found[2]) < 2):
+            raise ValueError(f"found {value!r}; expected the number of a fold and how many there are, such as 1/5")
+        return value
+
+    @model_validator(mode="after")
+    def _fold_takes_the_place_of_test(self) -> DataOptions:
+        if self.fold is not None and self.test is not None:
+            raise ValueError("found fold beside test; a fold of the training rows is read as test rows: leave one out")
+        return self
+
+    @property
+    def fold_of(self) -> tuple[int, int] | None:
+        """The fold that is read as test rows, and how many there are."""
+        if self.fold is None:
+            return None
+        number, _, of = self.fold.partition("/")
+        return int(number), int(of)
 
     @model_validator(mode="after")
     def _options_of_files_go_with_files(self) -> DataOptions:

@@ -150,7 +150,7 @@ def describe_held_out(assembly: Assembly) -> dict[str, list[str]]:
     return {
         name: places_of(table)
         for table in assembly.tables.tables["dev"]
-        if table.feed.share is not None
+        if table.feed.part is not None
         for name in table.feed.tasks
     }
 

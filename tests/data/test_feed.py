@@ -132,6 +132,47 @@ def test_a_share_holds_out_about_so_many_rows(options: Build) -> None:
     assert held.rows["text"][:] == dev.rows["text"][:]  # the text that the tokens spell decides
 
 
+@given(
+    texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), min_size=1, max_size=60),
+    share=st.sampled_from([None, 0.3]),
+    of=st.integers(2, 5),
+)
+def test_each_row_is_in_one_fold_and_trains_in_all_others(texts: list[str], share: float | None, of: int) -> None:
+    rows = tuple({"text": text, "label": str(at)} for at, text in enumerate(texts))
+    dev = ({"text": "dev", "label": "0"},) if share is None else share
+    tested: list[str] = []
+    for number in range(1, of + 1):
+        data = DataOptions(train=rows, dev=dev, fold=f"{number}/{of}")
+        chosen = TASKS["classification"].Options(type="classification", data=data)
+        (train,), (held,), (test,) = (tables_of(split, it=chosen) for split in ("train", "dev", "test"))
+        labels = [label for table in (train, test) for label in table.rows["label.it"][:]]
+        labels += [] if share is None else held.rows["label.it"][:]
+        assert sorted(labels, key=int) == [row["label"] for row in rows]
+        assert not set(train.rows["text"][:]) & set(test.rows["text"][:])
+        tested += test.rows["label.it"][:]
+    whole = TASKS["classification"].Options(type="classification", data=DataOptions(train=rows, dev=dev))
+    assert sorted(tested, key=int) == sorted(tables_of("train", it=whole)[0].rows["label.it"][:], key=int)
+
+
+def test_a_label_that_only_the_fold_has_is_known(options: Build) -> None:
+    rows = [{"text": f"row {at}", "label": "rare" if at == 0 else "xy"[at % 2]} for at in range(40)]
+    folds = [options("classification", rows, dev=ROWS, fold=f"{number}/4") for number in range(1, 5)]
+    found = [read_tables({"it": fold}) for fold in folds]
+    assert all(tables.tasks["it"].labels == ("rare", "x", "y") for tables in found)
+    assert sum("rare" in tables.tables["test"][0].rows["label.it"][:] for tables in found) == 1
+
+
+@pytest.mark.parametrize("fold", ["0/5", "6/5", "1/1", "1", "a/b", "1/0", "1/5000", "-1/5"])
+def test_a_fold_is_one_of_several(fold: str, options: Build) -> None:
+    with pytest.raises(ValueError, match="expected the number of a fold and how many there are, such as 1/5"):
+        options("classification", ROWS, fold=fold)
+
+
+def test_a_fold_takes_the_place_of_test_rows(options: Build) -> None:
+    with pytest.raises(ValueError, match="found fold beside test"):
+        options("classification", ROWS, fold="1/5", test=ROWS)
+
+
 def test_a_hub_dataset_gives_names_for_class_labels(options: Build, folder: str) -> None:
     tasks = {
         "sentiment": options("classification", hub=folder),

@@ -78,6 +78,11 @@ def path_of(folder: Path, task: str) -> Path:
     return folder / "predictions" / f"{task}.jsonl"
 
 
+def rows_answered(folder: Path, task: str) -> int:
+    """Return how many rows a run answered for a task. Raises UserError where they cannot be read."""
+    return len(_read(folder, task))
+
+
 def _read(folder: Path, task: str) -> list[dict[str, Any]]:
     path = path_of(folder, task)
     try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,35 @@ _HUB_SPLITS = {"train": "train", "dev": "validation"}
 
 
 @dataclass(frozen=True)
+class Part:
+    """Which of the training rows belong to a split; equal texts always belong to the same one.
+
+    Attributes:
+        split: that the rows are for.
+        share: of them that is held out as dev rows; 0 for none.
+        fold: (number, of): which part is left out of the training rows and read as test rows.
+    """
+
+    split: Split
+    share: float = 0.0
+    fold: tuple[int, int] | None = None
+
+    def holds(self, text: str, pair: str | None) -> bool:
+        """Whether a row belongs to it."""
+        words = f"{text}\0{pair}".encode()
+        if self.share and _number(words) < self.share * 2**64:
+            return self.split == "dev"
+        if self.fold is None:
+            return self.split == "train"
+        number, of = self.fold
+        return self.split == ("test" if _number(words, b"fold") % of == number - 1 else "train")
+
+
+def _number(words: bytes, purpose: bytes = b"") -> int:
+    return int.from_bytes(hashlib.blake2b(words, digest_size=8, person=purpose).digest())
+
+
+@dataclass(frozen=True)
 class Feed:
     """Rows of one split.
 
@@ -29,7 +59,7 @@ class Feed:
         named: what the options name: these, folders that hold them, or patterns that fit them.
         rows: rows given as Python objects, instead of files.
         written: what is said about how the files are written.
-        share: (share, held out): only the rows whose text falls into, or outside of, a held-out share.
+        part: which of the rows are read; None for all.
         tasks: the options of the tasks that read the rows.
     """
 
@@ -40,7 +70,7 @@ class Feed:
     hub: str | None
     config: str | None
     written: FileOptions
-    share: tuple[float, bool] | None
+    part: Part | None
     inputs: Inputs
     tasks: Mapping[str, TaskOptions]
 
@@ -58,13 +88,17 @@ class Feed:
             return {}
         return {name: task.label_weight for name, task in self.tasks.items() if task.label_weight is not None}
 
+    def holds(self, text: str, pair: str | None) -> bool:
+        """Whether a row of the files belongs to the split."""
+        return self.part is None or self.part.holds(text, pair)
+
     def digest(self) -> str:
         """Hash the content of the rows, what is read from them, and where they lie, which errors name."""
         return key_of(self.content(), list(self.files))
 
     def content(self) -> str:
         """Hash the content of the rows and what is read from them."""
-        content: list[Any] = [str(self.rows), self.split if self.rows else None, self.share]
+        content: list[Any] = [str(self.rows), self.split if self.rows else None, self.part and astuple(self.part)]
         if self.hub:
             content.extend(load_hub(self, part)._fingerprint for part in self.files)  # pyright: ignore[reportPrivateUsage]
         else:
@@ -133,7 +167,7 @@ def feeds_of(tasks: Mapping[str, TaskOptions], split: Split) -> list[Feed]:
     """
     found: dict[str, Feed] = {}
     for name, task in tasks.items():
-        chosen, share = _chosen(name, task.data, split)
+        chosen, part = _chosen(name, task.data, split)
         if chosen is None:
             continue
         files: tuple[str, ...] = ()
@@ -145,9 +179,9 @@ def feeds_of(tasks: Mapping[str, TaskOptions], split: Split) -> list[Feed]:
             rows = tuple(item for item in chosen if isinstance(item, dict))
         data = task.data if not rows else task.data.model_copy(update={"hub": None, "config": None})
         written = data.file_options
-        identity = key_of(files, str(rows), data.hub, data.config, written.to_key(), share, str(task.inputs))
+        identity = key_of(files, str(rows), data.hub, data.config, written.to_key(), str(part), str(task.inputs))
         together = {**(found[identity].tasks if identity in found else {}), name: task}
-        found[identity] = Feed(split, files, named, rows, data.hub, data.config, written, share, task.inputs, together)
+        found[identity] = Feed(split, files, named, rows, data.hub, data.config, written, part, task.inputs, together)
     return list(found.values())
 
 
@@ -162,18 +196,18 @@ def _files(name: str, split: str, chosen: Any, data: DataOptions) -> tuple[str, 
         raise DataError(f"tasks.{name}.data.{split}: {error}") from None
 
 
-def _chosen(name: str, data: DataOptions, split: Split) -> tuple[Any, tuple[float, bool] | None]:
-    """Return what the options name for a split, and the share of it that belongs to the split."""
+def _chosen(name: str, data: DataOptions, split: Split) -> tuple[Any, Part | None]:
+    """Return what the options name for a split, and the part of it that belongs to the split."""
+    part = Part(split, data.dev if isinstance(data.dev, float) else 0.0, data.fold_of)
     chosen: Any = {"train": data.train, "dev": data.dev, "test": data.test}[split]
-    held = data.dev if isinstance(data.dev, float) else None
     if split == "train":
         chosen = chosen or (_HUB_SPLITS[split] if data.hub else None)
         if not chosen:
             raise ConfigError(f"tasks.{name}.data: no training rows; give `train:` (a file) or `hub:`")
-        return chosen, (held, False) if held else None
+        return chosen, part if part.share or part.fold else None
+    if (split == "dev" and part.share) or (split == "test" and part.fold):
+        return data.train or _HUB_SPLITS["train"], part
     if split == "dev":
-        if held:
-            return data.train or "train", (held, True)
         chosen = chosen or (_HUB_SPLITS[split] if data.hub else None)
         if not chosen:
             raise ConfigError(

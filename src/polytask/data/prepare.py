@@ -43,7 +43,12 @@ def read_tables(options: Mapping[str, TaskOptions]) -> DataTables:
     feeds = {split: feeds_of(options, split) for split in SPLITS}
     require_apart(options)
     train = tuple(read_table(feed) for feed in feeds["train"])
-    tasks = {name: _fit(name, chosen, train) for name, chosen in options.items()}
+    # The labels are those of all training rows, so that a rare one may stand in the part that is left out alone.
+    known = train
+    if any(chosen.data.fold is not None for chosen in options.values()):
+        whole = {name: _without_fold(chosen) for name, chosen in options.items()}
+        known = tuple(read_table(feed) for feed in feeds_of(whole, "train"))
+    tasks = {name: _fit(name, chosen, known) for name, chosen in options.items()}
     # The other splits are read as the training rows were.
     settled = {name: task.reading_options for name, task in tasks.items()}
     tables: dict[Split, tuple[DataTable, ...]] = {"train": train}
@@ -58,6 +63,10 @@ def read_tables(options: Mapping[str, TaskOptions]) -> DataTables:
                     option=("tasks", name, "data", split),
                 )
     return DataTables(tables, tasks, tuple(_notes(tables, tasks)))
+
+
+def _without_fold(options: TaskOptions) -> TaskOptions:
+    return options.model_copy(update={"data": options.data.model_copy(update={"fold": None})})
 
 
 def _fit(name: str, options: TaskOptions, tables: Sequence[DataTable]) -> Task:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -43,7 +42,7 @@ class RowReader:
         """Turn a row of the file into one encoded row, or into several where tokens do not spell out the text."""
         text = self._text(place, values, self._feed.inputs.first)
         pair = self._text(place, values, self._feed.inputs.second) if self._feed.inputs.second else None
-        if not self._belongs(self._words.spelled(place, values) if text is None else text, pair):
+        if not self._feed.holds(self._words.spelled(place, values) if text is None else text, pair):
             return []
         found: list[RawRow] = [] if text is None else [RawRow(place, text, pair, None)]
         for name, options in self._feed.tasks.items():
@@ -114,14 +113,6 @@ class RowReader:
             raise DataError(f"{place}: {column!r} holds {value!r}; a text is expected")
         require_characters(place, column, value)
         return value
-
-    def _belongs(self, text: str, pair: str | None) -> bool:
-        """Whether a row falls on this side of a held-out share; equal texts always fall on the same side."""
-        if self._feed.share is None:
-            return True
-        share, held = self._feed.share
-        digest = hashlib.blake2b(f"{text}\0{pair}".encode(), digest_size=8).digest()
-        return (int.from_bytes(digest) < share * 2**64) == held
 
     def _label(self, place: str, name: str, options: TaskOptions, values: Mapping[str, Any]) -> Label:
         stats = self._counts.label_stats[name]

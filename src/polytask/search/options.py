@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from polytask.options import Options
+from polytask.search.outline import FOLDS
 
 BUDGET = 8.0
 
@@ -26,6 +27,13 @@ class AutoOptions(Options):
         ge=0.5,
         lt=1,
         description="probability, over the dev rows, with which a task has to lie above the floor",
+    )
+    folds: int | None = Field(
+        default=None,
+        ge=0,
+        le=FOLDS,
+        description=f"how many of {FOLDS} parts of the training rows the winner is judged by, beside dev rows: it and "
+        "the single models are trained again without each; by default as many as the budget has room for",
     )
     max_size: float = Field(
         default=2.0, ge=1, description="parameters of the shipped model, relative to one that shares everything"

@@ -1,8 +1,9 @@
 """The outline of a search: how a budget is divided among its stages, decided before the first run.
 
 The unit is one training of the configuration, counted in the rows that pass the encoder. What is needed for the
-guarantee comes first: the single models and one joint model. What is left goes, in this order, to the rates, a second
-finalist, more candidates, the teachers, and the steps of the ladder.
+guarantee comes first: the single models and one joint model. What is left goes, in this order, to a second and a
+third candidate, the rates, folds of the training rows that the winner is judged by, more candidates, the teachers,
+more folds, and the steps of the ladder.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ SHARES = (1 / 8, 1 / 4)
 # A run of fewer updates tells nothing.
 FEWEST_UPDATES = 32
 FINALISTS = 2
+# Parts that the training rows are divided into, to judge by them; of all that a budget leaves room for, so many come
+# before more candidates.
+FOLDS = 5
+FIRST_FOLDS = 2
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Outline:
         candidates: that begin.
         finalists: that are trained whole.
         teach: whether the best of them is trained once more with the single models as teachers.
+        folds: parts of the training rows that the winner is judged by, beside dev.
         ladder: what is left for steps that lift single tasks.
         cost: of all of it but the ladder.
     """
@@ -41,8 +47,9 @@ class Outline:
     candidates: int
     finalists: int
     teach: bool
-    ladder: float
-    cost: float
+    folds: int = 0
+    ladder: float = 0.0
+    cost: float = 0.0
 
     @property
     def rate_share(self) -> float:
@@ -54,7 +61,7 @@ class Outline:
 
         Without more candidates than finalists there is none.
 
-        >>> Outline((1 / 8, 1 / 4), (1.0,), 8, 2, False, 0.0, 0.0).rungs()
+        >>> Outline((1 / 8, 1 / 4), (1.0,), 8, 2, False).rungs()
         [(0.125, 8), (0.25, 4)]
         """
         found: list[tuple[float, int]] = []
@@ -74,13 +81,18 @@ def usable_shares(updates: int) -> tuple[float, ...]:
     return tuple(share for share in SHARES if updates * share >= FEWEST_UPDATES)
 
 
+def fold_cost(singles: float) -> float:
+    """Return what the single models and one joint model cost without one of the folds."""
+    return (singles + 1) * (1 - 1 / FOLDS)
+
+
 def total(outline: Outline, singles: float) -> float:
     """Return what an outline costs without its ladder.
 
     Args:
         singles: cost of all single models.
     """
-    cost = singles + outline.finalists + (1 if outline.teach else 0)
+    cost = singles + outline.finalists + (1 if outline.teach else 0) + outline.folds * fold_cost(singles)
     if len(outline.rates) > 1:
         # Where rates are compared in whole runs, those at the configuration's own rates are counted above.
         tried = outline.rates if outline.shares else outline.rates[1:]
@@ -91,7 +103,9 @@ def total(outline: Outline, singles: float) -> float:
     return cost
 
 
-def outline_for(budget: float, singles: Mapping[str, float], updates: int, candidates: int) -> Outline:
+def outline_for(
+    budget: float, singles: Mapping[str, float], updates: int, candidates: int, folds: int | None = None
+) -> Outline:
     """Divide a budget.
 
     Args:
@@ -99,18 +113,21 @@ def outline_for(budget: float, singles: Mapping[str, float], updates: int, candi
         singles: cost of each task's single model.
         updates: of a training of the configuration.
         candidates: that there are.
+        folds: that the winner is judged by; None for as many as the budget has room for.
 
-    Raises ConfigError for a budget that does not reach for the single models and one joint model.
+    Raises ConfigError for a budget that does not reach for the single models and one joint model, and the folds.
     """
     apart = sum(singles.values())
-    plain = Outline((), RATES[:1], 1, 1, False, 0.0, apart + 1)
+    plain = Outline((), RATES[:1], 1, 1, False, folds or 0)
+    plain = replace(plain, cost=total(plain, apart))
     if budget < plain.cost - 1e-9:
+        beside = f", {folds} times again without a fold," if folds else ""
         raise ConfigError(
-            f"--budget: found {budget:g}, and a model for each task and one for all of them cost {plain.cost:.2f} "
-            f"trainings of the configuration; give at least {math.ceil(10 * plain.cost) / 10:g}"
+            f"--budget: found {budget:g}, and a model for each task and one for all of them{beside} cost "
+            f"{plain.cost:.2f} trainings of the configuration; give at least {math.ceil(10 * plain.cost) / 10:g}"
         )
     best = plain
-    for richer in _richer(usable_shares(updates), candidates):
+    for richer in _richer(usable_shares(updates), candidates, folds):
         cost = total(richer, apart)
         # One step of the ladder is to be left for any task.
         if cost + max(singles.values()) <= budget + 1e-9:
@@ -118,19 +135,21 @@ def outline_for(budget: float, singles: Mapping[str, float], updates: int, candi
     return replace(best, ladder=max(0.0, budget - best.cost))
 
 
-def _richer(shares: tuple[float, ...], candidates: int) -> list[Outline]:
+def _richer(shares: tuple[float, ...], candidates: int, folds: int | None) -> list[Outline]:
     """Return outlines, each worth more than the one before it."""
 
-    def one(shares: tuple[float, ...], rates: int, count: int, finalists: int, *, teach: bool) -> Outline:
-        return Outline(shares, RATES[:rates], count, min(finalists, count), teach, 0.0, 0.0)
+    def one(shares: tuple[float, ...], rates: int, count: int, finalists: int, *, teach: bool = False) -> Outline:
+        return Outline(shares, RATES[:rates], count, min(finalists, count), teach, folds or 0)
 
     counts = range(2, candidates + 1)
-    plain = [one(shares, 1, count, FINALISTS if shares else count, teach=False) for count in counts]
-    found = [*plain[:2], *([one(shares, 3, 1, 1, teach=False)] if candidates else []), *plain[2:]]
-    for teach in (False, True):
-        found += [
-            one(shares, 3, count, FINALISTS if shares else count, teach=teach)
-            for count in counts
-            if not teach or count >= min(4, candidates)
-        ]
-    return found
+    plain = [one(shares, 1, count, FINALISTS if shares else count) for count in counts]
+    found = [*plain[:2], *([one(shares, 3, 1, 1)] if candidates else []), *plain[2:]]
+    rated = [one(shares, 3, count, FINALISTS if shares else count) for count in counts]
+    taught = [replace(outline, teach=True) for outline in rated if outline.candidates >= min(4, candidates)]
+    found += rated
+    if folds is not None:
+        return [*found, *taught]
+    some = [replace(outline, folds=count) for outline in rated[:2] for count in range(1, FIRST_FOLDS + 1)]
+    some += [replace(outline, folds=FIRST_FOLDS) for outline in [*rated[2:], *taught]]
+    every = [replace(some[-1], folds=count) for count in range(FIRST_FOLDS + 1, FOLDS + 1)] if taught else []
+    return [*found, *taught, *some, *every]

@@ -10,9 +10,10 @@ from typing import Any
 from polytask.comparison.arms import BASELINE, single_config
 from polytask.comparison.budget import Budget
 from polytask.comparison.preparation import Judged
-from polytask.config import Config
+from polytask.config import Config, validate, values_of
 from polytask.search.candidates import Candidate
 from polytask.search.options import AutoOptions
+from polytask.search.outline import FOLDS
 from polytask.search.trials import Trial, Trials
 
 
@@ -48,21 +49,39 @@ class TrialPlans:
     given: Given
     trials: Trials
 
-    def single(self, task: str, share: float, factor: float) -> Trial:
-        """Return a task's single model at a share of the budget, and under a multiple of the rates."""
+    def single(self, task: str, share: float, factor: float, fold: int | None = None) -> Trial:
+        """Return a task's single model at a share of the budget, and under a multiple of the rates.
+
+        Args:
+            fold: the part of the training rows that it answers instead of training on it.
+        """
         limits = self.given.budget.alone(task)
         limits = {**limits, "epochs": limits["epochs"] * share, **self.rate_options(factor)}
-        return self.trials.plan(f"{BASELINE}-{task}", single_config(self.given.config, task, limits))
+        config = single_config(self.given.config, task, limits)
+        return self.trials.plan(f"{BASELINE}-{task}", _without(config, fold))
 
-    def joint(self, candidate: Candidate, share: float, factor: float, teachers: Sequence[Path] = ()) -> Trial:
-        """Return a joint model at a share of the budget, and under a multiple of the rates."""
+    def joint(
+        self,
+        candidate: Candidate,
+        share: float,
+        factor: float,
+        teachers: Sequence[Path] = (),
+        fold: int | None = None,
+    ) -> Trial:
+        """Return a joint model at a share of the budget, and under a multiple of the rates.
+
+        Args:
+            fold: as for a single model.
+        """
         train: dict[str, Any] = self.rate_options(factor)
         options = self.given.config.train
         if share < 1:
             train["epochs"] = options.epochs * share
-            if options.max_steps is not None:
-                train["max_steps"] = max(1, round(options.max_steps * share))
-        return self.trials.plan(candidate.name, candidate.config(self.given.config, train), teachers)
+        updates = share if fold is None else share * (1 - 1 / FOLDS)
+        if updates < 1 and options.max_steps is not None:
+            train["max_steps"] = max(1, round(options.max_steps * updates))
+        config = candidate.config(self.given.config, train)
+        return self.trials.plan(candidate.name, _without(config, fold), teachers)
 
     def rate_options(self, factor: float) -> dict[str, Any]:
         """Return the training options that multiply the learning rates."""
@@ -70,3 +89,14 @@ class TrialPlans:
             return {}
         rate, head_rate = (float(f"{factor * one:.6g}") for one in self.given.rates)
         return {"learning_rate": rate, "head_learning_rate": head_rate}
+
+
+def _without(config: Config, fold: int | None) -> Config:
+    """Return a configuration that leaves a fold of its training rows out, and answers it."""
+    if fold is None:
+        return config
+    values = values_of(config)
+    tasks = {
+        name: {**task, "data": {**task["data"], "fold": f"{fold}/{FOLDS}"}} for name, task in values["tasks"].items()
+    }
+    return validate({**values, "tasks": tasks})

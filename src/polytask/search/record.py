@@ -6,15 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from polytask.comparison.predictions import rows_answered
 from polytask.comparison.statistics import Difference, mean_of
 from polytask.search.final import Look
 from polytask.search.ladder import Standing, Step
+from polytask.search.outline import FOLDS
 from polytask.search.plans import Given
 from polytask.search.stages import Found, Rated
 from polytask.sharing import Sharing
 from polytask.tasks.arrays import rounded
 
 SHIPPED, WINNER = "shipped", "winner"
+# A task that lies above the floor with a smaller probability may well lie below it on new rows.
+SURE = 0.9
 
 
 def task_record(task: str, found: Found, look: Look, sharing: Sharing, given: Given) -> dict[str, Any]:
@@ -36,6 +40,7 @@ def task_record(task: str, found: Found, look: Look, sharing: Sharing, given: Gi
         "dev": _standing(now),
         "lifted_by": next((step.name for step in steps if step.lifts), None),
         "below_floor": below,
+        "rows": {"dev": rows_answered(found.pairs[0].joint, task), "folds": rows_of_folds(task, found)},
         "would_need": next((step.why for step in reversed(steps) if step.name == "graft" and step.why), "")
         if below
         else "",
@@ -80,11 +85,63 @@ def _sentence(task: str, record: Mapping[str, Any], seen: Difference, lost: floa
         told = (
             f"{100 * seen.delta:+z.1f} points of {record['metric']} against its own model {span} on {record['split']}"
         )
-    below = (
-        f"; below the floor on dev, and lifting it needs more: {record['would_need']}" if record["would_need"] else ""
-    )
+    below = ""
+    if record["would_need"]:
+        below = f"; below the floor on {judged_by(record['rows'])}, and lifting it needs more: {record['would_need']}"
+    elif record["lifted_by"] != "graft":
+        below = f"; by {judged_by(record['rows'])} {likelihood(record['dev']['above'])} to lie above the floor"
     why = f" (the best joint model lost {100 * lost:.1f} points on dev)" if record["lifted_by"] and lost > 0 else ""
     return f"{task}: {record['how']}{why}, {told}{below}"
+
+
+def judged_by(rows: Mapping[str, int]) -> str:
+    """Say what a task was judged by."""
+    return f"{rows['dev']} dev rows" + (f" and {rows['folds']} held out of training" if rows["folds"] else "")
+
+
+def likelihood(above: float) -> str:
+    """Say how likely it is; rows never tell it for sure.
+
+    >>> likelihood(0.714), likelihood(1.0)
+    ('71 % likely', 'over 99 % likely')
+    """
+    percent = round(100 * above)
+    return "over 99 % likely" if percent > 99 else "under 1 % likely" if percent < 1 else f"{percent} % likely"
+
+
+def doubts(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Say which tasks may well lie below the floor on new rows, and what would tell."""
+    unsure = [
+        name
+        for name, task in tasks.items()
+        if not task["below_floor"] and task["lifted_by"] != "graft" and task["dev"]["above"] < SURE
+    ]
+    if not unsure:
+        return []
+    folds = all(task["rows"]["folds"] for task in tasks.values())
+    tell = "more dev rows" if folds else f"more dev rows, or --folds {FOLDS} with a greater budget,"
+    return [
+        f"{', '.join(unsure)}: the rows that judged {'it' if len(unsure) == 1 else 'them'} are few for a floor this "
+        f"narrow; {tell} would tell more, and --certainty 0.9 lifts what is not shown to lie above it"
+    ]
+
+
+def rows_of_folds(task: str, found: Found) -> int:
+    """Return how many rows of folds a task was judged by."""
+    return sum(rows_answered(pair.joint, task) for pair in found.pairs[1:])
+
+
+def evidence_record(found: Found) -> list[dict[str, Any]]:
+    """Return the runs of each fold that the winner was judged by."""
+    return [
+        {
+            "fold": fold,
+            "of": FOLDS,
+            "winner": pair.joint.name,
+            "singles": {task: one.name for task, one in pair.singles.items()},
+        }
+        for fold, pair in enumerate(found.pairs[1:], start=1)
+    ]
 
 
 def candidate_record(one: Rated, folder: Path, place: Path) -> dict[str, Any]:
@@ -128,7 +185,8 @@ def step_record(step: Step) -> dict[str, Any]:
 def answer(tasks: Mapping[str, Mapping[str, Any]], size: float, passes: float, singles: float) -> str:
     """Return the answer in a sentence."""
     below = [name for name, task in tasks.items() if task["below_floor"]]
-    held = "no task lies below the floor on dev rows" if not below else f"{_listed(below)} below the floor"
+    where = "dev rows" + (" and folds" if any(task["rows"]["folds"] for task in tasks.values()) else "")
+    held = f"no task lies below the floor on {where}" if not below else f"{_listed(below)} below the floor"
     return (
         f"One model for {len(tasks)} tasks, {size:.2f} times one shared encoder ({passes:.2f} passes) in place of "
         f"{singles:.2f} for one model a task; {held}."

@@ -39,7 +39,17 @@ from polytask.search.final import look
 from polytask.search.options import BUDGET, AutoOptions
 from polytask.search.outline import Outline, outline_for, usable_shares
 from polytask.search.plans import Given, TrialPlans
-from polytask.search.record import SHIPPED, WINNER, answer, candidate_record, rate_record, step_record, task_record
+from polytask.search.record import (
+    SHIPPED,
+    WINNER,
+    answer,
+    candidate_record,
+    doubts,
+    evidence_record,
+    rate_record,
+    step_record,
+    task_record,
+)
 from polytask.search.stages import Found, Stages
 from polytask.search.trials import Trials
 from polytask.terminal import PlainConsole
@@ -96,7 +106,7 @@ def auto(
         config: a YAML file, a mapping of the same shape, or a Config.
         out: folder of the search; what lies there of the same configuration is reused.
         overrides: of the configuration, such as "train.epochs=1".
-        given: budget, hours, floor, certainty, max_size, max_passes, jobs, ray (see `AutoOptions`).
+        given: budget, hours, floor, certainty, folds, max_size, max_passes, jobs, ray (see `AutoOptions`).
 
     Raises:
         UserError: the input is at fault; nothing has been trained.
@@ -182,7 +192,7 @@ class _Search:
     def _outline(self, candidates: int) -> Outline:
         """Divide what is left of the budget."""
         left = self.budget - sum(self.trials.others.values())
-        return outline_for(left, self.singles, self.given.budget.steps, candidates)
+        return outline_for(left, self.singles, self.given.budget.steps, candidates, self.options.folds)
 
     def _open(self) -> None:
         """Say in the folder what is searched, before anything else is written there."""
@@ -279,9 +289,10 @@ class _Search:
                 candidate_record(one, self.folder, self.trials.folder(one.trial)) for one in found.rated
             ],
             "ladder": [step_record(step) for step in found.steps],
+            "evidence": evidence_record(found),
             "singles_runs": {task: str(place.relative_to(self.folder)) for task, place in found.singles.items()},
             "picture": bundle.model.sharing.picture(),
-            "notes": self.notes,
+            "notes": [*self.notes, *stages.notes, *doubts(tasks)],
         }  # fmt: skip
         self._write_config(stages, told, tasks)
         write_json(self.folder / RECORD, record)

@@ -8,20 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from polytask.comparison.arms import BASELINE
-from polytask.comparison.predictions import read_predictions
-from polytask.comparison.statistics import Difference, compare_arms
-from polytask.errors import TrainingError
+from polytask.comparison.statistics import Difference
+from polytask.errors import ConfigError, DataError, TrainingError
 from polytask.search.candidates import Candidate
-from polytask.search.final import RESAMPLES
+from polytask.search.evidence import Pair, added, compare, is_clear
 from polytask.search.ladder import Ladder, Limits, Standing, Step
-from polytask.search.outline import Outline
+from polytask.search.outline import FOLDS, Outline, fold_cost
 from polytask.search.plans import TrialPlans
 from polytask.search.rating import Rating, advantage, rate
 from polytask.search.trials import Trial
 
 # Ends the name of a candidate that the single models teach.
 TAUGHT = "_taught"
+# Folds differ in size: the part of a budget that they may exceed it by.
+SLACK = 0.04
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Found:
         singles: folders of the single models.
         standings: of the best joint model, by task.
         steps: of the ladder.
+        pairs: the models whose answers the winner is judged by: those of all training rows, and those of each fold.
         base: folder of the model that is shipped, but for the grafted tasks.
     """
 
@@ -67,6 +68,7 @@ class Found:
     singles: dict[str, Path] = field(default_factory=dict[str, Path])
     winner: Rated | None = None
     standings: dict[str, Standing] = field(default_factory=dict[str, Standing])
+    pairs: list[Pair] = field(default_factory=list[Pair])
     steps: list[Step] = field(default_factory=list[Step])
     base: Path | None = None
     grafted: list[str] = field(default_factory=list[str])
@@ -87,6 +89,9 @@ class Stages:
         self.outline, self.folder = outline, folder
         self.candidates = list(candidates)[: outline.candidates]
         self.found = Found()
+        self.notes: list[str] = []
+        self.ladder_budget = outline.ladder
+        self._known: dict[str, Difference] = {}
         self._say = say
 
     def run(self) -> Found:
@@ -97,6 +102,7 @@ class Stages:
         if self.outline.teach:
             self.teach()
         self.choose_winner()
+        self.judge()
         self.climb()
         return self.found
 
@@ -163,10 +169,63 @@ class Stages:
 
     def choose_winner(self) -> None:
         """Take the best joint model, and see where each task stands against its single model."""
-        best = self._smallest_of_the_best()
+        found, best = self.found, self._smallest_of_the_best()
         place = self.trials.folder(best.trial)
-        self.found.winner, self.found.base = best, place
-        self.found.standings = {task: self.standing_of(task, place) for task in self.given.judged}
+        found.winner, found.base = best, place
+        found.pairs = [Pair(found.singles, place)]
+        self._stand()
+
+    def judge(self) -> None:
+        """Judge the winner by folds of the training rows as well, until it is clear where each task stands."""
+        found, outline = self.found, self.outline
+        singles = sum(self.plans.single(task, 1.0, 1.0).cost for task in self.given.judged)
+        left = outline.ladder + outline.folds * fold_cost(singles)
+        for fold in range(1, outline.folds + 1):
+            if all(is_clear(one.above) for one in found.standings.values()):
+                break
+            try:
+                cost, pair = self._pair_without(fold, left + SLACK * (outline.cost + outline.ladder))
+            except (ConfigError, DataError, TrainingError) as error:
+                self.notes.append(f"fold {fold} of {FOLDS} is not judged by: {error}")
+                break
+            if pair is None:
+                break
+            found.pairs.append(pair)
+            self._stand()
+            left -= cost
+        self.ladder_budget = max(0.0, left)
+
+    def _pair_without(self, fold: int, most: float) -> tuple[float, Pair | None]:
+        """Train the single models and the winner without a fold, and return what that cost; None where it costs more.
+
+        Raises ConfigError, DataError, TrainingError where it cannot be.
+        """
+        found, winner = self.found, self.found.winner
+        assert winner is not None
+        singles = {task: self.plans.single(task, 1.0, found.factors[task], fold) for task in self.given.judged}
+        places = {task: self.trials.folder(trial) for task, trial in singles.items()}
+        taught = list(places.values()) if winner.candidate.name.endswith(TAUGHT) else ()
+        joint = self.plans.joint(winner.candidate, 1.0, found.factors[""], taught, fold)
+        trials = [*singles.values(), joint]
+        cost = sum(trial.cost for trial in trials)
+        if cost > most:
+            return cost, None
+        what = f"without fold {fold} of {FOLDS}: the single models and {winner.candidate.name}"
+        # What is taught has to wait for its teachers.
+        for part in (trials[:-1], trials[-1:]) if taught else (trials,):
+            self._train(what, part)
+        for trial in trials:
+            if self.trials.has_failed(trial):
+                raise TrainingError(self.trials.failed[trial.run.identity])
+        return cost, Pair(places, self.trials.folder(joint))
+
+    def _stand(self) -> None:
+        """See where each task of the winner stands, by all that is known."""
+        found = self.found
+        self._known = {
+            task: compare(task, judged, found.pairs, self.trials.seed) for task, judged in self.given.judged.items()
+        }
+        found.standings = {task: standing(one, self.given.options.floor) for task, one in self._known.items()}
 
     def _whole(self) -> list[Rated]:
         """Return the joint models that were trained whole. Raises TrainingError where none could be."""
@@ -207,7 +266,7 @@ class Stages:
             rows=self.trials.rows,
             limits=limits,
             standing_of=self.standing_of,
-            left=self.outline.ladder,
+            left=self.ladder_budget,
             say=self._say,
         )
         for task in sorted(below, key=lambda one: found.standings[one].delta or 0.0):
@@ -234,14 +293,13 @@ class Stages:
                 found.standings |= {name: self.standing_of(name, taken.model.parent) for name in others}
 
     def standing_of(self, task: str, folder: Path) -> Standing:
-        """Compare a run's dev answers for a task with those of its single model: a paired bootstrap over the rows."""
-        seed = self.trials.seed
-        arms = {BASELINE: {seed: [self.found.singles[task]]}, "joint": {seed: [folder]}}
-        answers = read_predictions(arms, [task])[task]
-        judged = self.given.judged[task]
-        found = compare_arms(
-            judged.metric, judged.level, judged.measured(answers), baseline=BASELINE, resamples=RESAMPLES, seed=0
-        )["joint"]  # fmt: skip
+        """See where a task stands in a model that was made of the winner: by dev rows, beside what is known of that."""
+        pairs, judged, seed = self.found.pairs, self.given.judged[task], self.trials.seed
+        if len(pairs) == 1:
+            found = compare(task, judged, [Pair(pairs[0].singles, folder)], seed)
+        else:
+            step = compare(task, judged, [Pair({task: pairs[0].joint}, folder)], seed)
+            found = added(self._known[task], step)
         return standing(found, self.given.options.floor)
 
     def options_of(self, one: Rated) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from polytask.search.record import likelihood
 from polytask.search.search import AutoResult
 from polytask.tables import add_number, grid
 
@@ -16,12 +17,13 @@ def show_search(found: AutoResult, out: Console) -> None:
     out.print(found.answer)
     out.print()
     table = grid("task", "metric", title="Tasks")
-    for name in ("own model", "shipped", "points", "95 %"):
+    for name in ("own model", "shipped", "points", "95 %", "above floor"):
         add_number(table, name)
     table.add_column("how", overflow="fold")
     for task, one in found.tasks.items():
         score, own, points = _score(one["score"]), _score(one["single"]), _points(one["delta"])
-        table.add_row(task, one["metric"], own, score, points, _span(one), one["how"])
+        sure = "exact" if one["lifted_by"] == "graft" else likelihood(one["dev"]["above"])
+        table.add_row(task, one["metric"], own, score, points, _span(one), sure, one["how"])
     out.print(table)
     table = grid("candidate", title="Tried: points against the single models, dev rows")
     for name in ("of a training", "worst task", "mean", "size", "passes"):

@@ -1,0 +1,130 @@
+"""Folds of the training rows as evidence: who answers them, and how they are counted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import polytask
+from polytask.comparison.arms import BASELINE
+from polytask.comparison.predictions import ArmPredictions
+from polytask.comparison.statistics import Difference, compare_arms
+from polytask.search import evidence
+from polytask.search.outline import FOLDS
+from polytask.search.stages import standing
+from polytask.tasks.metric import METRICS
+
+
+@pytest.fixture(scope="module")
+def judged(given: tuple[dict[str, Any], Path]) -> polytask.AutoResult:
+    """A search whose winner is judged by two folds, however clear it is."""
+    values, folder = given
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evidence, "CLEAR", 2.0)
+        return polytask.auto(values, folder / "judged", budget=9, folds=2, floor=0)
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+
+
+def lines(run: Path, task: str) -> list[dict[str, Any]]:
+    return read(run / "predictions" / f"{task}.jsonl")
+
+
+def test_every_fold_is_answered_by_models_that_did_not_train_on_it(
+    judged: polytask.AutoResult, given: tuple[dict[str, Any], Path]
+) -> None:
+    values, _ = given
+    rows = {split: read(Path(file)) for split, file in values["tasks"]["topic"]["data"].items()}
+    answered: list[set[str]] = []
+    assert [one["fold"] for one in judged.record["evidence"]] == [1, 2]
+    for one in judged.record["evidence"]:
+        runs = [judged.folder / "runs" / name for name in (one["winner"], *one["singles"].values())]
+        assert len({run.name for run in runs}) == 1 + len(values["tasks"])
+        for run in runs:
+            config = yaml.safe_load((run / "config.yaml").read_text("utf-8"))
+            assert all(task["data"]["fold"] == f"{one['fold']}/{FOLDS}" for task in config["tasks"].values())
+            assert all("test" not in task["data"] for task in config["tasks"].values())
+            tested = {line["text"] for task in config["tasks"] for line in read(run / "predictions" / f"{task}.jsonl")}
+            own = {row["text"] for row in rows["train"] if any(row.get(task) is not None for task in config["tasks"])}
+            assert tested < own
+            sources = json.loads((run / "data.json").read_text("utf-8"))["sources"]
+            assert sum(source["rows"] for source in sources if source["split"] == "train") == len(own - tested)
+        answered.append({line["text"] for task in values["tasks"] for line in lines(runs[0], task)})
+    assert all(answered)
+    assert not answered[0] & answered[1]
+    assert not (answered[0] | answered[1]) & {row["text"] for split in ("dev", "test") for row in rows[split]}
+
+
+def test_a_task_stands_where_all_rows_that_were_answered_put_it(judged: polytask.AutoResult) -> None:
+    runs = judged.folder / "runs"
+    whole: dict[str, Any] = {
+        "winner": [one["run"] for one in judged.record["candidates"] if one["name"] == judged.record["winner"]][-1],
+        "singles": {task: Path(place).name for task, place in judged.record["singles_runs"].items()},
+    }
+    assert any(told["lifted_by"] is None for told in judged.tasks.values())
+    for task, told in judged.tasks.items():
+        pairs: list[dict[str, Any]] = [{**whole, "winner": Path(whole["winner"]).name}, *judged.record["evidence"]]
+        joint = [line for pair in pairs for line in lines(runs / pair["winner"], task)]
+        single = [line for pair in pairs for line in lines(runs / pair["singles"][task], task)]
+        labels = [line["label"] for line in joint]
+        assert labels == [line["label"] for line in single]
+        dev = len(lines(runs / Path(whole["winner"]).name, task))
+        assert told["rows"] == {"dev": dev, "folds": len(labels) - dev}
+        measure = METRICS["row"][told["metric"]]
+        scores = [measure(labels, [line["prediction"] for line in answers]) for answers in (joint, single)]
+        assert scores[0] is not None
+        assert scores[1] is not None
+        if told["lifted_by"] is None:
+            assert told["dev"]["delta"] == pytest.approx(scores[0] - scores[1], abs=1e-3)
+            assert f"by {dev} dev rows and {len(labels) - dev} held out of training" in told["sentence"]
+
+
+def test_the_budget_is_kept_and_what_is_not_needed_is_left_for_the_ladder(
+    judged: polytask.AutoResult, given: tuple[dict[str, Any], Path]
+) -> None:
+    assert judged.spent <= judged.record["budget"] * 1.05
+    values, folder = given
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evidence, "CLEAR", 0.5)
+        clear = polytask.auto(values, folder / "judged", budget=9, folds=2, floor=0)
+    assert clear.record["evidence"] == []
+    assert clear.spent < judged.spent
+    assert all(task["rows"]["folds"] == 0 for task in clear.tasks.values())
+
+
+def test_folds_that_the_budget_cannot_pay_are_refused(given: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
+    with pytest.raises(polytask.ConfigError, match=r"--budget: found 4, .* 5 times again without a fold, cost 14\.17"):
+        polytask.auto(given[0], tmp_path / "out", budget=4, folds=5)
+
+
+def difference(single: list[str], joint: list[str], name: str) -> Difference:
+    labels, rows = ["a"] * len(single), tuple(range(len(single)))
+    texts = tuple(f"{name} {number}" for number in rows)
+    answers = {
+        arm: ArmPredictions(rows, texts, tuple(labels), (tuple(one),))
+        for arm, one in ((BASELINE, single), ("joint", joint))
+    }
+    return compare_arms("accuracy", "row", answers, baseline=BASELINE, resamples=500, seed=0)["joint"]
+
+
+def width(one: Difference) -> float:
+    assert one.low is not None
+    assert one.high is not None
+    return one.high - one.low
+
+
+def test_a_step_is_added_to_what_is_known() -> None:
+    known = difference(["a"] * 20 + ["b"] * 20, ["a"] * 30 + ["b"] * 10, "all")
+    step = difference(["a"] * 15 + ["b"] * 5, ["a"] * 13 + ["b"] * 7, "dev")
+    both = evidence.added(known, step)
+    assert both.delta == pytest.approx(0.25 - 0.1)
+    assert width(both) > width(known)  # two errors are more than one
+    same = evidence.added(known, difference(["a"] * 20, ["a"] * 20, "dev"))
+    assert (same.delta, same.low, same.high) == (known.delta, known.low, known.high)
+    assert standing(same, 0.5) == standing(known, 0.5)
