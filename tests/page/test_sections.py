@@ -97,6 +97,21 @@ def test_entity_errors_are_marked_in_their_text(tmp_path: Path) -> None:
     assert "<b>Lee" not in page
 
 
+def test_the_menu_leads_only_to_sections_that_show_something(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", 2)
+    (folder / "confusion.json").unlink()
+    record = json.loads((folder / "run.json").read_text("utf-8"))
+    write(folder, "run.json", {**record, "stages": []})
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text("utf-8").splitlines()]
+    write_lines(folder, "events.jsonl", [one for one in events if one["event"] not in ("split", "merge")])
+    page = text_of(folder)
+    menu = re.findall(r'<li><a href="#(.*?)">', page)
+    assert {"similarity-of-the-gradients", "forgetting"}.isdisjoint(re.findall(r'<section id="(.*?)"', page))
+    assert "scores" in menu
+    assert "what-was-confused" not in menu  # it says why there is nothing, and stands at the end
+    assert '<section id="what-was-confused"' in page
+
+
 def test_wrong_rows_are_named_by_file_and_line(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", 1)
     assert "reviews.csv:3" in text_of(folder)

@@ -272,8 +272,11 @@ class Page:
 
 
 def ordered(sections: Iterable[Section]) -> list[Section]:
-    """Put open sections first, then the folded ones, then those that hold nothing: one line each."""
-    listed = list(sections)
+    """Put open sections first, then the folded ones, then those that say why they hold nothing: one line each.
+
+    Sections without any block have nothing to say, and are left out.
+    """
+    listed = [section for section in sections if section.blocks]
     shown = [section for section in listed if not section.empty]
     empty = [replace(section, folded=True, hint="nothing to show") for section in listed if section.empty]
     shown.sort(key=lambda section: section.folded)
