@@ -34,6 +34,7 @@ from polytask.tabular import plain_rows, rows_of_table
 NAME = "a name: a letter (of any script), then letters, digits, - or _, at most 120 bytes"
 Format: TypeAlias = Literal["jsonl", "json", "csv", "tsv", "parquet", "conll", "conllu"]
 Quoting: TypeAlias = Literal["standard", "backslash", "none"]
+Decimal: TypeAlias = Literal[".", ","]
 Offsets: TypeAlias = Literal["characters", "utf-16", "utf-8"]
 
 
@@ -126,6 +127,10 @@ class FileOptions(Options):
         "and a quote inside is written with a backslash; none: a quote is an ordinary character; by default standard "
         "for csv and none for tsv",
     )
+    decimal: Decimal | None = Field(
+        default=None,
+        description="what stands before the decimals of numbers that are written as text; a point by default",
+    )
     sentence: str | None = Field(
         default=None,
         description="where each row is one token: the column that tells the sentences apart; another value begins one",
@@ -145,6 +150,12 @@ class FileOptions(Options):
                 f"found {value!r}; accepted: the encodings of Python, such as utf-8, cp1252, gb18030, utf-16"
             )
         return codecs.lookup(value).name
+
+    @field_validator("decimal")
+    @classmethod
+    def _point_is_the_default(cls, value: Decimal | None) -> Decimal | None:
+        """One form for one meaning, so that tasks that say it and tasks that do not share their rows."""
+        return None if value == "." else value
 
     def to_key(self) -> dict[str, Any]:
         """Return what caches go by."""

@@ -199,13 +199,15 @@ def test_the_recommended_arm_gains_most_among_those_that_harm_nobody() -> None:
 
 def test_examples_are_rows_that_most_seeds_mend_or_break() -> None:
     labels = ("yes",) * 4
-    single = ArmPredictions((3, 5, 7, 9), ("a", "b", "c", "d"), labels, (("no", "yes", "no", "no"),) * 3)
+    places = tuple(f"x.csv:{line}" for line in (4, 6, 8, 10))
+    alone = (("no", "yes", "no", "no"),) * 3
+    single = ArmPredictions((3, 5, 7, 9), ("a", "b", "c", "d"), labels, alone, places=places)
     found = (("yes", "no", "no", "yes"), ("yes", "no", "yes", "no"), ("no", "no", "no", "no"))
     shown = examples(single, ArmPredictions((3, 5, 7, 9), ("a", "b", "c", "d"), labels, found))
     assert [(one["row"], one["text"], one["single"], one["prediction"]) for one in shown["fixed"]] == [
         (3, "a", "no", "yes")
     ]
-    assert [(one["row"], one["prediction"]) for one in shown["broken"]] == [(5, "no")]
+    assert [(one["row"], one["place"], one["prediction"]) for one in shown["broken"]] == [(5, "x.csv:6", "no")]
 
 
 def test_tasks_on_the_same_texts_draw_the_same_rows() -> None:

@@ -57,6 +57,32 @@ def test_a_missing_cell_is_masked_and_counted(missing: dict[str, Any], options: 
     assert (table.label_stats["rating"].present, table.label_stats["rating"].missing) == (2, 0)
 
 
+def test_a_decimal_comma_is_read_where_it_is_said(options: Build, jsonl: Write, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('text,score,label,topics,sure\n"3,5",-1,"4,5",a,"0,5"\n7,"2,50","3","b,c",1\n', "utf-8")
+    kinds = {"regression": {"label_weight": "sure"}, "ordinal": {}, "multilabel": {"label": "topics"}}
+    rows = [*table_of(**{kind: options(kind, str(path), decimal=",", **more) for kind, more in kinds.items()}).rows]
+    assert [row["text"] for row in rows] == ["3,5", "7"]  # a text stays as it is written
+    assert [row["label.regression"] for row in rows] == [-1.0, 2.5]
+    assert [row["label.ordinal"] for row in rows] == ["4.5", "3"]
+    assert [row["label.multilabel"] for row in rows] == [["a"], ["b", "c"]]
+    assert [row["weight.regression"] for row in rows] == [0.5, 1.0]
+
+
+@pytest.mark.parametrize("kind", ["regression", "ordinal"])
+def test_a_comma_in_a_number_names_the_option(kind: str, options: Build, jsonl: Write) -> None:
+    path = jsonl([{"text": "a", "mark": "2.5"}, {"text": "b", "mark": "2,5"}])
+    with pytest.raises(DataError, match=r'rows.jsonl:2: task \'it\': found \'2,5\'.* give `decimal: ","` beside the'):
+        table_of(it=options(kind, path, label="mark"))
+
+
+@pytest.mark.parametrize("cell", ["3.5", "1.234", "1.234,5", "1 234,5"])
+def test_beside_a_decimal_comma_other_marks_are_refused(cell: str, options: Build, jsonl: Write) -> None:
+    path = jsonl([{"text": "a", "score": "2,5"}, {"text": "b", "score": cell}])
+    with pytest.raises(DataError, match=f":2: task 'it': 'score': found '{cell}'; .* no point and no mark"):
+        table_of(it=options("regression", path, decimal=","))
+
+
 def test_tokens_that_do_not_spell_out_the_text_get_a_row_of_their_own(options: Build, jsonl: Write) -> None:
     rows = [
         {"text": "cannot go", "label": "x", "tokens": ["can", "not", "go"], "tags": ["O", "O", "B-Z"]},
@@ -147,7 +173,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("regression", {"text": "a", "score": "1_2"}, "task 'it': found '1_2'; a score is a finite number"),
     ("regression", {"text": "a", "score": "nan"}, "task 'it': found 'nan'; a score is a finite number"),
     ("regression", {"text": "a", "score": "３"}, "task 'it': found '３'; a score is a finite number"),
-    ("regression", {"text": "a", "score": "1,5"}, "task 'it': found '1,5'; .*write decimals with a point"),
+    ("regression", {"text": "a", "score": "1,5"}, "task 'it': found '1,5'; .*decimals, give `decimal: \",\"` beside the path"),
+
     ("multilabel", {"text": "a", "labels": "['x'"}, "task 'it': found .*, which begins as a list and cannot be read"),
     ("multilabel", {"text": "a", "labels": '{"x": "1"}'}, "task 'it': found .*; labels are a list, joined text, or"),
     ("tagging", {"tokens": "['a' 'b']", "tags": "O O"}, "task 'it': found .*, which begins as a list and cannot be"),

@@ -45,12 +45,13 @@ def answers(labels: Sequence[Any], found: Sequence[Any], source: Rows | None = N
 
 
 def test_predictions_stand_in_the_order_of_the_rows_with_the_beginning_of_their_texts() -> None:
-    raw = ArrowRows(pa.table({"text": ["a", "b" * 400, "c"], "pair": [None, None, "d"]}))
+    places = [f"/data/rows.csv:{line}" for line in (2, 3, 5)]
+    raw = ArrowRows(pa.table({"place": places, "text": ["a", "b" * 400, "c"], "pair": [None, None, "d"]}))
     kind = task("classification", LABELS)
     found = list(prediction_lines(kind, answers(["no", "yes"], ["yes", "yes"], Rows([1, 2], raw))))
     assert found == [
-        {"row": 1, "label": "no", "prediction": "yes", "text": "b" * 300},
-        {"row": 2, "label": "yes", "prediction": "yes", "text": "c | d"},
+        {"row": 1, "place": places[1], "label": "no", "prediction": "yes", "text": "b" * 300},
+        {"row": 2, "place": places[2], "label": "yes", "prediction": "yes", "text": "c | d"},
     ]
 
 

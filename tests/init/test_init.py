@@ -68,21 +68,50 @@ def test_each_kind_of_column_becomes_its_kind_of_task(tmp_path: Path) -> None:
     kinds = {name: (task["type"], task["label"], task.get("metric")) for name, task in tasks.items()}
     assert kinds == {
         "reviews": ("classification", "label", None),
-        "stars": ("regression", "stars", None),
-        "grade": ("regression", "grade", None),
+        "stars": ("ordinal", "stars", None),
+        "grade": ("ordinal", "grade", None),
         "topics": ("multilabel", "topics", None),
         "spam": ("classification", "spam", "macro_f1"),
         "price": ("regression", "price", None),
+        "cost": ("regression", "cost", None),
     }
     assert {task["text"] for task in tasks.values()} == {"review"}
     assert tasks["price"]["data"] == {"train": "reviews.csv", "dev": 0.2}
+    assert tasks["cost"]["data"] == {"train": "reviews.csv", "dev": 0.2, "decimal": ","}
     text = (tmp_path / "first.yaml").read_text("utf-8")
     for told in (
-        "id: an identifier", "seen: days or times", "empty: empty in every row", "cost: numbers with a decimal comma",
+        "id: an identifier", "seen: days or times", "empty: empty in every row",
         "lang: the same in every row: en", "rare: almost empty: 1 of 120 rows", "author: 120 different texts",
     ):  # fmt: skip
         assert f"#   {told}" in text, told
     assert "# 2 classes: neg 66.7 %, pos 33.3 %" in text
+
+
+def test_decimal_commas_are_said_beside_the_files_of_all_tasks(tmp_path: Path) -> None:
+    rows = [
+        {"text": sentence(n), "label": "ab"[n % 2], "note": f"{n % 9 / 2 + 1:g}".replace(".", ",")} for n in range(80)
+    ]
+    tasks = proposed(tmp_path, write_csv(tmp_path / "hotel.csv", rows, ";"))
+    assert {name: task["type"] for name, task in tasks.items()} == {"hotel": "classification", "note": "regression"}
+    assert [task["data"]["decimal"] for task in tasks.values()] == [",", ","]  # of one table, so that rows are shared
+    text = (tmp_path / "first.yaml").read_text("utf-8")
+    assert "numbers from 1 to 5, with a decimal comma" in text
+    assert "`type: multilabel`" in text
+
+
+def test_a_rating_in_whole_numbers_is_a_scale_and_a_quantity_is_none(tmp_path: Path) -> None:
+    rows = [
+        {"text": sentence(n), "stars": n % 5 + 1, "age": n % 9 + 20, "code": n % 4, "评分": n % 11, "points": n % 15 + 80}
+        for n in range(150)
+    ]
+    tasks = proposed(tmp_path, write_csv(tmp_path / "reviews.csv", rows))
+    assert {name: task["type"] for name, task in tasks.items()} == {
+        "stars": "ordinal", "age": "regression", "code": "classification", "评分": "ordinal", "points": "regression",
+    }  # fmt: skip
+    text = " ".join((tmp_path / "first.yaml").read_text("utf-8").replace("#", " ").split())
+    assert "5 levels in order, 1 to 5: " in text
+    assert "use `type: regression` with `range: [1, 5]`" in text
+    assert "if the numbers are in order, as ratings are, use `type: ordinal`" in text
 
 
 def test_pairs_other_separators_and_class_numbers(tmp_path: Path) -> None:
@@ -195,10 +224,10 @@ def test_what_is_written_names_the_command_that_wrote_it(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["stars", "评分", "用户评分", "星级", "Bewertung", "Puntuación"])
-def test_ratings_are_numbers_in_other_languages_too(name: str, tmp_path: Path) -> None:
+def test_ratings_are_levels_in_other_languages_too(name: str, tmp_path: Path) -> None:
     rows = [{"text": sentence(number), name: number % 5 + 1} for number in range(60)]
     (task,) = proposed(tmp_path, write_csv(tmp_path / "x.csv", rows)).values()
-    assert task["type"] == "regression"
+    assert task["type"] == "ordinal"
 
 
 @pytest.mark.parametrize("name", ["正文", "Kommentar"])

@@ -81,12 +81,13 @@ def test_entity_errors_are_marked_in_their_text(tmp_path: Path) -> None:
     text = "Ann <b>Lee</b> saw \U0001f600 Lyon."
     words = [[0, 3], [4, 14], [15, 18], [19, 20], [21, 25]]
     row = {
-        "row": 7, "text": text, "words": words, "label": ["B-PER", "I-PER", "O", "O", "B-LOC"],
+        "row": 7, "place": "/home/me/<b>.jsonl:12", "text": text, "words": words, "label": ["B-PER", "I-PER", "O", "O", "B-LOC"],
         "prediction": ["B-PER", "I-PER", "B-ORG", "O", "O"],
     }  # fmt: skip
     write_lines(folder, f"predictions/{task}.jsonl", [row])
     page = text_of(folder)
     truth, answer = re.findall(r"<dd>(.*?)</dd>", page)
+    assert '<dd class="place">&lt;b&gt;.jsonl:12</dd>' in page
     assert unescape(truth) == (
         '<mark class="">Ann <b>Lee</b><span> PER</span></mark> saw \U0001f600 '
         '<mark class="missed">Lyon<span> LOC missed</span></mark>.'
@@ -94,6 +95,29 @@ def test_entity_errors_are_marked_in_their_text(tmp_path: Path) -> None:
     assert '<mark class="wrong">saw<span> ORG wrong</span></mark>' in answer
     assert "missed" not in answer
     assert "<b>Lee" not in page
+
+
+def test_the_menu_leads_only_to_sections_that_show_something(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", 2)
+    (folder / "confusion.json").unlink()
+    record = json.loads((folder / "run.json").read_text("utf-8"))
+    write(folder, "run.json", {**record, "stages": []})
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text("utf-8").splitlines()]
+    write_lines(folder, "events.jsonl", [one for one in events if one["event"] not in ("split", "merge")])
+    page = text_of(folder)
+    menu = re.findall(r'<li><a href="#(.*?)">', page)
+    assert {"similarity-of-the-gradients", "forgetting"}.isdisjoint(re.findall(r'<section id="(.*?)"', page))
+    assert "scores" in menu
+    assert "what-was-confused" not in menu  # it says why there is nothing, and stands at the end
+    assert '<section id="what-was-confused"' in page
+
+
+def test_wrong_rows_are_named_by_file_and_line(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", 1)
+    assert "reviews.csv:3" in text_of(folder)
+    rows = [{"row": 4, "label": "a", "prediction": "b", "text": "x"}]  # a run of before
+    write_lines(folder, f"predictions/{task_of(folder)}.jsonl", rows)
+    assert "row 4 of the split" in text_of(folder)
 
 
 def test_a_forest_plot_keeps_every_dot_and_interval_on_its_axis() -> None:

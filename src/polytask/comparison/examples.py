@@ -63,6 +63,7 @@ def _closer(single: ArmPredictions, arm: ArmPredictions) -> list[float]:
 def _example(single: ArmPredictions, arm: ArmPredictions, row: int) -> dict[str, Any]:
     return {
         "row": single.rows[row],
+        "place": single.places[row] if single.places else "",
         "text": single.texts[row],
         "label": single.labels[row],
         "single": _usual([found[row] for found in single.predictions]),

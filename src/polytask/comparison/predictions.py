@@ -20,6 +20,7 @@ class ArmPredictions:
         rows: their numbers in the split.
         predictions: seeds x rows.
         seeds: of the models; without any those of the baseline, in its order.
+        places: where the rows stand: file and line; empty where the runs do not say.
     """
 
     rows: tuple[int, ...]
@@ -27,6 +28,7 @@ class ArmPredictions:
     labels: tuple[Label, ...]
     predictions: tuple[tuple[Label, ...], ...]
     seeds: tuple[int, ...] = ()
+    places: tuple[str, ...] = ()
 
     def over(self, seeds: Sequence[int]) -> ArmPredictions:
         """Return the answers of the models with some of the seeds."""
@@ -60,6 +62,7 @@ def read_predictions(
                 tuple(line["label"] for line in first),
                 found,
                 tuple(by_seed),
+                tuple(line.get("place", "") for line in first),
             )
         whole = next(iter(answers[task].values()))
         for arm, one in answers[task].items():

@@ -16,7 +16,7 @@ from polytask.data.words import is_blank, join_words
 from polytask.errors import DataError
 from polytask.tasks import TASKS, TaskOptions
 from polytask.tasks.cells import brief
-from polytask.tasks.labels import number_in
+from polytask.tasks.labels import comma_hint, number_in, with_decimal_point
 from polytask.tasks.tagging import as_words
 from polytask.tasks.word import WordOptions
 from polytask.terms import Label
@@ -40,6 +40,8 @@ class RowReader:
 
     def rows_of(self, place: str, values: Mapping[str, Any]) -> list[RawRow]:
         """Turn a row of the file into one encoded row, or into several where tokens do not spell out the text."""
+        if self._feed.written.decimal == ",":
+            values = self._with_points(place, values)
         text = self._text(place, values, self._feed.inputs.first)
         pair = self._text(place, values, self._feed.inputs.second) if self._feed.inputs.second else None
         if not self._feed.holds(self._words.spelled(place, values) if text is None else text, pair):
@@ -70,6 +72,19 @@ class RowReader:
                 self._counts.remarks.add(damage, place)
         return found
 
+    def _with_points(self, place: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Write the numbers of a row's labels and weights with points, whatever its texts hold."""
+        columns = {column: name for name, column in self._feed.weighed.items()}
+        for name, options in self._feed.tasks.items():
+            columns |= dict.fromkeys(TASKS.of(options).numbers_in(options), name)
+        respelled: dict[str, Any] = {}
+        for column, name in columns.items():
+            try:
+                respelled[column] = with_decimal_point(values.get(column))
+            except ValueError as error:
+                raise DataError(f"{place}: task {name!r}: {column!r}: {error}") from None
+        return {column: respelled.get(column, cell) for column, cell in values.items()}
+
     def _companions(self, place: str, row: RawRow, values: Mapping[str, Any]) -> list[RawRow]:
         """Return a row's other texts, as rows of their own that stand right behind it."""
         found: list[RawRow] = []
@@ -94,7 +109,7 @@ class RowReader:
         if weight is None or not (weight == 0 or LEAST_WEIGHT <= weight <= MOST_WEIGHT):
             raise DataError(
                 f"{place}: task {name!r}: found {brief(values[column])} in {column!r}; `label_weight` names a column "
-                f"of numbers, 0 or from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}"
+                f"of numbers, 0 or from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}{comma_hint(values[column])}"
             )
         self._counts.weight[name] += weight
         return weight

@@ -22,7 +22,7 @@ OTHER = "other"
 
 
 def prediction_lines(task: Task, answers: TaskPredictions) -> Iterator[dict[str, Any]]:
-    """Yield for each row its number, its label, its prediction, and the beginning of its text.
+    """Yield for each row its number and place (file and line), its label, its prediction, and how its text begins.
 
     Labels of words come with the place of each word in the text, in code points; comparisons of vectors with the
     closest texts and their cosines.
@@ -30,18 +30,19 @@ def prediction_lines(task: Task, answers: TaskPredictions) -> Iterator[dict[str,
     rows = answers.rows
     numbers = answers.source.numbered(rows)
     places = ["starts", "ends"] if answers.words is not None else []
-    raw = answers.source.raw.columns(["text", "pair", *places], rows)
+    raw = answers.source.raw.columns(["place", "text", "pair", *places], rows)
     beside = [list[str]() for _ in rows] if answers.places is None else _beside(answers)
-    texts = zip(raw["text"], raw["pair"], beside, strict=True)
+    texts = zip(raw["place"], raw["text"], raw["pair"], beside, strict=True)
     more: list[dict[str, Any]] = _neighbours(task, answers) or [{} for _ in rows]
     if places:
         more = [{"words": list(zip(*span, strict=True))} for span in zip(raw["starts"], raw["ends"], strict=True)]
-    for row, label, found, (text, pair, others), also in zip(
+    for row, label, found, (place, text, pair, others), also in zip(
         numbers, answers.labels, answers.predictions, texts, more, strict=True
     ):
         shown = " | ".join([text, *([] if pair is None else [pair]), *others])
         label, found = (task.told(one, others) for one in (label, found))
-        yield {"row": row, "label": label, "prediction": found, "text": shown[:TEXT_LENGTH], **also}
+        told = {"label": label, "prediction": found, "text": shown[:TEXT_LENGTH]}
+        yield {"row": row, "place": place, **told, **also}
 
 
 def _neighbours(task: Task, answers: TaskPredictions) -> list[dict[str, Any]] | None:

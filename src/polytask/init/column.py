@@ -18,6 +18,7 @@ from polytask.terms import WordSpan
 
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}([T ].*)?")
 _ADDRESS = re.compile(r"https?://\S+|\S+@\S+\.\S+|[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}\S*")
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+(?:,\d+)?")
 _IDENTIFIER = re.compile(
     r"(.*[^a-z])?(id|ids|uuid|guid|index|idx|no|nr|row|key|hash|url|link|file|filename|path)", re.ASCII
 )
@@ -71,11 +72,29 @@ class Column:
         return len(self.labels) if self.labels is not None else len({repr(value) for value in self.values})
 
     @cached_property
+    def has_decimal_comma(self) -> bool:
+        """Whether the cells are numbers, some of them with decimals behind a comma and none behind a point."""
+        return (
+            any("," in text for text in self.texts)
+            and all(_DECIMAL_COMMA.fullmatch(text.strip()) for text in self.texts)
+        )  # fmt: skip
+
+    @property
+    def has_decimal_point(self) -> bool:
+        """Whether the cells are numbers, some of them with decimals behind a point."""
+        return self.numbers is not None and any("." in str(value) for value in self.values)
+
+    @cached_property
+    def spelled(self) -> Sequence[Any]:
+        """The values, numbers with a point before their decimals."""
+        return [text.strip().replace(",", ".") for text in self.texts] if self.has_decimal_comma else self.values
+
+    @cached_property
     def numbers(self) -> LabelStats | None:
         """What the values are as scores; None where one of them is none."""
         stats = LabelStats()
         try:
-            for value in self.values:
+            for value in self.spelled:
                 Regression.read(_READ_ALL, {"value": value}, stats)
                 stats.present += 1
         except ValueError:
@@ -86,7 +105,7 @@ class Column:
     def is_whole(self) -> bool:
         """Whether all values are whole numbers, and written so."""
         return self.numbers is not None and all(
-            re.fullmatch(r"-?\d+(\.0+)?", str(value).strip()) for value in self.values
+            re.fullmatch(r"-?\d+(\.0+)?", str(value).strip()) for value in self.spelled
         )
 
     @cached_property

@@ -11,12 +11,17 @@ from typing import Any
 from polytask.data.data_warnings import few
 from polytask.init.column import Column
 
-_RATING = re.compile(
-    r".*(score|rating|stars?|grade|points?|age|price|likes?|count|intensity|similarity|overall"
-    r"|评分|打分|得分|分数|星级|星数|评级|年龄|价格|点赞|强度|相似度|評分|分數|星級|点数|評価"
-    r"|bewertung|sterne|punkte|preis|stärke|puntuaci|estrellas|puntaje|etoiles|étoiles).*"
+# Names of what people rate on a scale, and of what is measured or counted.
+_SCALE = re.compile(
+    r".*(score|rating|stars?|grade|points?|overall|severity|priority"
+    r"|评分|打分|得分|分数|星级|星数|评级|等级|評分|分數|星級|点数|評価"
+    r"|bewertung|sterne|punkte|^noten?$|puntuaci|estrellas|puntaje|calificaci|etoiles|étoiles|voto|valutazione).*"
 )
-_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
+_QUANTITY = re.compile(
+    r".*(age|price|likes?|count|intensity|similarity|年龄|价格|点赞|强度|相似度|preis|stärke|precio|prix|prezzo).*"
+)
+# Levels of a scale, at most: 0 to 10.
+_MOST_LEVELS = 11
 # Classes, at most; each with so many rows, in large tables and in small ones.
 _MOST_CLASSES = 200
 _ROWS_OF_CLASS, _ROWS_OF_CLASS_IN_SMALL = 5, 2
@@ -98,22 +103,40 @@ def _classes_or_numbers(column: Column) -> Labels | str:
         return _classification(column)
     stats = column.numbers
     if stats is None:
-        if column.texts and all(_DECIMAL_COMMA.fullmatch(text.strip()) for text in column.texts):
-            return "numbers with a decimal comma; write them with a point"
         return ""
-    rating = _RATING.fullmatch(column.name.lower()) is not None
+    name = column.name.lower()
+    scale = _SCALE.fullmatch(name) is not None
+    rating = scale or _QUANTITY.fullmatch(name) is not None
+    if scale and column.is_whole and 2 < column.distinct <= _MOST_LEVELS and stats.high - stats.low < _MOST_LEVELS:
+        return _levels(column)
     few_values = column.distinct <= 2 or (column.distinct <= _MOST_GRADES and not rating and _is_dense(column))
     if column.is_whole and few_values:
         return _classification(column)
     if column.is_called_identifier and column.is_whole:
         return "an identifier, by its name"
     why = f"numbers from {stats.low:g} to {stats.high:g}"
-    if column.is_whole and column.distinct <= _MOST_GRADES:
+    if column.has_decimal_comma:
+        why += ", with a decimal comma"
+        if isinstance(_joined(column), Labels):
+            why += "; if they are several labels apart by commas, use `type: multilabel`"
+    if column.distinct <= _MOST_GRADES:
         why += (
             f"; if the scale ends there, add `range: [{stats.low:g}, {stats.high:g}]`, which no answer leaves; with "
             "`type: ordinal` they are levels in order, with `type: classification` each is a class of its own"
         )
     return Labels({"type": "regression"}, {"label": column.name}, why)
+
+
+def _levels(column: Column) -> Labels:
+    """Return levels in order for a rating in few whole numbers."""
+    counts = Counter(f"{float(value):g}" for value in column.spelled)
+    levels = sorted(counts, key=float)
+    why = (
+        f"{len(levels)} levels in order, {levels[0]} to {levels[-1]}: {_shares(counts, len(column.values))}; for an "
+        f"answer with decimals use `type: regression` with `range: [{levels[0]}, {levels[-1]}]`, and for classes "
+        "without an order `type: classification`"
+    )
+    return Labels({"type": "ordinal"}, {"label": column.name}, why)
 
 
 def _is_dense(column: Column) -> bool:
@@ -128,6 +151,8 @@ def _classification(column: Column) -> Labels:
     metric = {"metric": "macro_f1"} if most >= _LOPSIDED else {}
     lopsided = "; accuracy would say little, so that macro_f1 is the main metric" if metric else ""
     why = f"{len(counts)} classes: {_shares(counts, len(column.values))}{lopsided}"
+    if column.is_whole and len(counts) > 2:
+        why += "; if the numbers are in order, as ratings are, use `type: ordinal`"
     return Labels({"type": "classification"}, {"label": column.name, **metric}, why)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from polytask.init.column import Column, columns_of
@@ -23,6 +23,8 @@ _PAIRS = (
     ("question", "sentence"), ("query", "document"), ("query", "passage"), ("query", "title"), ("source", "target"),
 )  # fmt: skip
 _ENDS = (("1", "2"), ("a", "b"), ("_left", "_right"), ("_first", "_second"))
+# Types of tasks whose labels are numbers.
+_OF_NUMBERS = ("regression", "ordinal")
 # Types of tasks on words, with the option that names the column of their labels.
 _OF_WORDS = {"tagging": "tags", "spans": "spans"}
 # More label columns than this are proposed to nobody.
@@ -37,11 +39,13 @@ class Proposal:
         column: of the labels; it names the task.
         options: of the task, without its data.
         why: a comment on what was seen.
+        written: how its file is written, beyond what the file tells of itself.
     """
 
     column: str
     options: Mapping[str, Any]
     why: str
+    written: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def columns(self) -> list[str]:
@@ -109,7 +113,16 @@ def outline(sample: Sample) -> Outline:
         left_out = {main: "holds the texts", **left_out}
     for surplus in proposals[MOST_TASKS:]:
         left_out[surplus.column] = f"could be a {surplus.options['type']} task; only {MOST_TASKS} are proposed"
-    return Outline(proposals[:MOST_TASKS], _texts(columns, inputs, tagging), left_out)
+    return Outline(_with_decimals(proposals[:MOST_TASKS], columns), _texts(columns, inputs, tagging), left_out)
+
+
+def _with_decimals(proposals: Sequence[Proposal], columns: Mapping[str, Column]) -> list[Proposal]:
+    """Say that numbers have a decimal comma: of all tasks, which then share their rows, unless others have a point."""
+    numbers = [columns[one.column] for one in proposals if one.options["type"] in _OF_NUMBERS]
+    commas = {column.name for column in numbers if column.has_decimal_comma}
+    if commas and not any(column.has_decimal_point for column in numbers):
+        commas = {one.column for one in proposals}
+    return [replace(one, written={"decimal": ","}) if one.column in commas else one for one in proposals]
 
 
 def _of_tokens(sample: Sample, found: ByToken) -> Outline:

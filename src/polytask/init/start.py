@@ -218,6 +218,7 @@ def _data(table: _Table, proposal: Proposal, share: float, base: Path) -> tuple[
         notes.append("without a test file the scores are those of dev, by which the model is chosen")
     sample = table.samples["train"][0]
     told = {key: value for key, value in sample.written.to_key().items() if value is not None}
+    told |= proposal.written
     if table.outline.sentence is not None:
         told["sentence"] = table.outline.sentence
     order: tuple[Split, ...] = ("train", "dev", "test")

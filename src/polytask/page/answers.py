@@ -18,6 +18,7 @@ from polytask.page.block import (
     answer,
     count,
     drawn,
+    placed,
     signed,
 )
 from polytask.page.chart import heat_map
@@ -100,16 +101,22 @@ def _shown(
 
 
 def _table(caption: str, wrong: Sequence[PredictionForm]) -> Block:
-    rows = [[f"{one.row}", answer(one.label), answer(one.prediction), one.text] for one in wrong]
-    return TableBlock(caption, ["row", "truth", "answer", "text"], rows, words=4, wide=True)
+    rows = [[placed(one.place, one.row), answer(one.label), answer(one.prediction), one.text] for one in wrong]
+    return TableBlock(caption, ["where", "truth", "answer", "text"], rows, words=4, wide=True)
 
 
 def _numbers(caption: str, wrong: Sequence[PredictionForm]) -> Block:
     rows = [
-        [f"{one.row}", answer(one.label), answer(one.prediction), signed(one.prediction - one.label, 2), one.text]
+        [
+            placed(one.place, one.row),
+            answer(one.label),
+            answer(one.prediction),
+            signed(one.prediction - one.label, 2),
+            one.text,
+        ]
         for one in wrong
     ]
-    return TableBlock(caption, ["row", "truth", "answer", "error", "text"], rows, words=5, wide=True)
+    return TableBlock(caption, ["where", "truth", "answer", "error", "text"], rows, words=5, wide=True)
 
 
 def _levels(scale: Mapping[str, int], caption: str, wrong: Sequence[PredictionForm]) -> Block:
@@ -118,8 +125,17 @@ def _levels(scale: Mapping[str, int], caption: str, wrong: Sequence[PredictionFo
     for one in wrong:
         truth, found = scale[one.label], scale[one.prediction]
         bar = "".join("\u25cb" if at == truth else "\u25cf" if at == found else "\u2013" for at in range(len(scale)))
-        rows.append([f"{one.row}", answer(one.label), answer(one.prediction), f"{found - truth:+d}", bar, one.text])
-    heads = ["row", "truth \u25cb", "answer \u25cf", "levels off", "on the scale", "text"]
+        rows.append(
+            [
+                placed(one.place, one.row),
+                answer(one.label),
+                answer(one.prediction),
+                f"{found - truth:+d}",
+                bar,
+                one.text,
+            ]
+        )
+    heads = ["where", "truth \u25cb", "answer \u25cf", "levels off", "on the scale", "text"]
     return TableBlock(caption, heads, rows, words=6, wide=True)
 
 
@@ -128,7 +144,7 @@ def _neighbours(caption: str, wrong: Sequence[PredictionForm]) -> Block:
     ranked = all(one.label == 1 for one in wrong)
     rows = [
         [
-            f"{one.row}",
+            placed(one.place, one.row),
             *([f"{one.prediction:.0f}"] if ranked else [answer(one.label), answer(one.prediction)]),
             one.text,
             "; ".join(f"{signed(near.cosine or 0.0, 2)} {near.text}" for near in one.nearest or ()),
@@ -136,7 +152,7 @@ def _neighbours(caption: str, wrong: Sequence[PredictionForm]) -> Block:
         for one in wrong
     ]
     heads = [
-        "row",
+        "where",
         *(["found at place"] if ranked else ["truth", "cosine"]),
         "text | its own other text",
         "closest texts",

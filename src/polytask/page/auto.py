@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from polytask.page.block import (
+    Banner,
     Block,
+    Card,
+    Cards,
     Cell,
     Code,
+    Folded,
     Link,
     Listed,
     Mark,
@@ -20,10 +24,11 @@ from polytask.page.block import (
     drawn,
     interval,
     number,
+    ordered,
     signed,
 )
 from polytask.page.chart import Dot, Point, forest, scatter_chart
-from polytask.page.form import AutoForm, TriedForm
+from polytask.page.form import AutoForm, AutoTaskForm, TriedForm
 from polytask.page.reading import read, read_text
 from polytask.terminal import duration
 
@@ -46,26 +51,38 @@ def auto_page(folder: Path) -> Page:
         )
         return Page(title, "The best plan within a budget", [lead])
     value = found.value
+    tried = sum(not one.why for one in value.ladder)
+    steps = f"{tried} of {len(value.ladder)} steps tried" if value.ladder else "nothing had to be lifted"
     sections = [
-        Section("Each task", list(_tasks(value))),
+        Section("Each task against its own model", list(_tasks(value))),
         Section("Size against the worst task", list(_frontier(value))),
-        Section("The ladder", list(_ladder(value))),
-        Section("What was tried", list(_tried(folder, value))),
-        Section("Learning rates", list(_rates(value))),
-        Section("What it cost", list(_cost(value))),
-        Section("The joint model as a configuration", list(_config(folder))),
+        Section("The ladder", list(_ladder(value)), folded=True, hint=steps),
+        Section("What was tried", list(_tried(folder, value)), folded=True, hint=_rated(len(value.candidates))),
+        Section("Learning rates", list(_rates(value)), folded=True, hint="multiples of the configuration's own"),
+        Section("What it cost", list(_cost(value)), folded=True, hint=_spent(value)),
+        Section("The joint model as a configuration", list(_config(folder)), folded=True, hint="config.yaml"),
     ]
     kind = f"The best plan within a budget: {len(value.tasks)} tasks, {_rated(len(value.candidates))}"
-    return Page(title, kind, list(_lead(value)), sections)
+    return Page(title, kind, list(_lead(value)), ordered(sections))
 
 
 def _rated(count: int) -> str:
     return f"{count} joint {'model' if count == 1 else 'models'} rated"
 
 
+def _spent(value: AutoForm) -> str:
+    return "" if value.spent is None or value.budget is None else f"{value.spent:.1f} of {value.budget:.1f} trainings"
+
+
 def _lead(value: AutoForm) -> Iterator[Block]:
-    yield TextBlock(value.answer or "auto.json holds no answer.")
-    yield Listed([f"{task.sentence}." for task in value.tasks.values()])
+    if value.answer:
+        title, _, standing = value.answer.partition("; ")
+        low = any(task.below_floor for task in value.tasks.values())
+        standing = standing[:1].upper() + standing[1:]
+        yield Banner("The best plan within the budget and the limits", title, standing, "open" if low else "good")
+    else:
+        yield Missing("auto.json holds no answer.")
+    yield Cards([_card(name, task, _floor(value)) for name, task in value.tasks.items()])
     speeds = value.rows_per_second
     shipped, single = speeds.get("shipped"), speeds.get("single")
     if shipped and single:
@@ -77,6 +94,33 @@ def _lead(value: AutoForm) -> Iterator[Block]:
         yield Listed(value.notes)
 
 
+def _floor(value: AutoForm) -> float | None:
+    floor = value.options.get("floor")
+    return floor if isinstance(floor, int | float) else None
+
+
+def _standing(task: AutoTaskForm, floor: float | None) -> Mark:
+    """Say where a task stands against its own model on dev rows, as far as they tell."""
+    if not task.below_floor:
+        return Mark("above the floor", "good")
+    delta = task.dev.delta
+    if floor is not None and delta is not None and delta >= -floor / 100:
+        return Mark("not surely above the floor", "part")
+    return Mark("below the floor", "bad")
+
+
+def _card(name: str, task: AutoTaskForm, floor: float | None) -> Card:
+    """Return what a task scores, against its own model."""
+    standing = _standing(task, floor)
+    facts = [f"own model {number(task.single, 2)}; difference {signed(task.delta, 2)}"]
+    if task.low is not None and task.high is not None and task.low < task.high:
+        facts.append(f"95 % interval {interval(task.low, task.high, sign=True, digits=2)}")
+    needs = f"; {task.would_need}" if task.would_need else ""
+    sentence = f"{task.how}; {standing.text} on dev rows{needs}."
+    metric = f"{task.metric} on {task.split}"
+    return Card(name, metric, number(task.score, 2), facts, sentence[:1].upper() + sentence[1:], standing.tone)
+
+
 def _speed(rows: float) -> str:
     return f"{rows:.1f}" if rows < 100 else f"{rows:,.0f}"
 
@@ -84,22 +128,10 @@ def _speed(rows: float) -> str:
 def _tasks(value: AutoForm) -> Iterator[Block]:
     rows: list[list[Cell]] = []
     for name, task in value.tasks.items():
-        mark = Mark("below the floor", "bad") if task.below_floor else Mark("above the floor", "good")
-        rows.append(
-            [
-                name,
-                task.how,
-                mark,
-                f"{task.metric} ({task.split})",
-                number(task.single),
-                number(task.winner),
-                number(task.score),
-                signed(task.delta),
-                interval(task.low, task.high, sign=True),
-            ]
-        )
-    columns = ["task", "how", "dev", "metric", "own model", "joint model", "shipped", "difference", "95 % interval"]
-    yield TableBlock("Scores, each on rows that chose nothing", columns, rows, words=4)
+        scores = map(number, (task.score, task.single, task.winner))
+        span = interval(task.low, task.high, sign=True)
+        metric = f"{task.metric} ({task.split})"
+        rows.append([name, metric, *scores, signed(task.delta), span, _standing(task, _floor(value)), task.how])
     dots = [
         Dot(
             name, task.delta, signed(task.delta, 3), task.low, task.high, None,
@@ -107,15 +139,18 @@ def _tasks(value: AutoForm) -> Iterator[Block]:
         )
         for name, task in value.tasks.items()
     ]  # fmt: skip
-    floor = value.options.get("floor")
+    floor = _floor(value)
     lines = [(0.0, "its own model")]
-    lines += [(-floor / 100, f"floor: {floor:g} points below")] if isinstance(floor, int | float) and floor else []
+    lines += [(-floor / 100, f"floor: {floor:g} points below")] if floor else []
     chart = forest("shipped against each task's own model", dots, lines=lines)
     yield chart or Missing("no difference is a number.")
     told = f" The floor is what a task may lose against its own model: {floor:g} points." if lines[1:] else ""
     yield TextBlock(
         f"Differences of scores with their 95 % intervals over rows, one seed; hollow where there may be none.{told}"
     )
+    columns = ["task", "metric", "shipped", "own model", "joint model", "difference", "95 % interval", "dev", "how"]
+    title = "Scores, each on rows that chose nothing"
+    yield Folded("All figures", [TableBlock(title, columns, rows, words=len(columns), wide=True)])
 
 
 def _frontier(value: AutoForm) -> Iterator[Block]:
@@ -125,8 +160,8 @@ def _frontier(value: AutoForm) -> Iterator[Block]:
     singles = value.singles.get("size")
     points.append(Point("shipped", value.size, _points(worst), True, 1))
     points.append(Point("one model a task", singles, 0.0, False, 2))
-    floor = value.options.get("floor")
-    line = (-floor, "floor") if isinstance(floor, int | float) else None
+    floor = _floor(value)
+    line = (-floor, "floor") if floor is not None else None
     yield drawn(
         [scatter_chart("size and the worst task", points, x="size (1: one shared encoder)", y="points", line=line)],
         "no candidate was trained whole.",
@@ -148,9 +183,10 @@ def _ladder(value: AutoForm) -> Iterator[Block]:
         outcome = Mark("lifts it", "good") if one.lifts else Mark("not taken" if one.why else "does not", "open")
         told = one.why or ("" if one.dev is None else f"{_signed(one.dev.delta)} points on dev")
         cells = map(_two, (one.size, one.passes, one.cost))
-        rows.append([one.task, one.step.replace("_", " "), outcome, told, *cells])
-    columns = ["task", "step", "outcome", "why", "size", "passes", "trainings"]
-    yield TableBlock("Steps for the tasks below the floor, the cheapest first", columns, rows, words=4)
+        rows.append([one.task, one.step.replace("_", " "), outcome, *cells, told])
+    columns = ["task", "step", "outcome", "size", "passes", "trainings", "why"]
+    title = "Steps for the tasks that were not surely above the floor, the cheapest first"
+    yield TableBlock(title, columns, rows, words=len(columns), wide=True)
     taken = dict.fromkeys(one.step for one in value.ladder)
     yield Listed([f"{step.replace('_', ' ')}: {STEPS[step]}" for step in taken if step in STEPS])
 
@@ -162,21 +198,10 @@ def _tried(folder: Path, value: AutoForm) -> Iterator[Block]:
         cells = [_share(one.share), _signed(one.worst), _signed(one.mean)]
         cells += [_signed(one.deltas.get(task)) for task in value.tasks]
         changed = one.failed or ", ".join(one.changes)
-        rows.append([name, _link(folder, one), changed, *cells, _two(one.size), _two(one.passes)])
-    columns = [
-        "candidate",
-        "run",
-        "what it changes",
-        "of a training",
-        "worst task",
-        "mean",
-        *value.tasks,
-        "size",
-        "passes",
-    ]
-    yield TableBlock(
-        "Points against the single models at the same share of the budget, dev rows", columns, rows, words=3
-    )
+        rows.append([name, *cells, _two(one.size), _two(one.passes), _link(folder, one), changed])
+    columns = ["candidate", "of a training", "worst task", "mean", *value.tasks, "size", "passes", "run", "changes"]
+    title = "Points against the single models at the same share of the budget, dev rows"
+    yield TableBlock(title, columns, rows, words=len(columns), wide=True)
 
 
 def _link(folder: Path, one: TriedForm) -> Cell:
@@ -186,8 +211,7 @@ def _link(folder: Path, one: TriedForm) -> Cell:
 
 def _rates(value: AutoForm) -> Iterator[Block]:
     if not value.rates:
-        yield TextBlock("The budget left no room to compare learning rates; the configuration's own were used.")
-        return
+        return  # the budget left no room, and the configuration's own were used
     factors = sorted({factor for one in value.rates for factor in one.scores}, key=float)
     rows = [
         [one.of or "joint (mean difference)", *(number(one.scores.get(factor)) for factor in factors), _two(one.chosen)]

@@ -198,9 +198,13 @@ class Piece:
 
 @dataclass(frozen=True)
 class MarkedText:
-    """A row whose truth stands above the answer, both marked in the text."""
+    """A row whose truth stands above the answer, both marked in the text.
 
-    row: str
+    Attributes:
+        place: where it stands: file and line.
+    """
+
+    place: str
     truth: Sequence[Piece]
     answer: Sequence[Piece]
 
@@ -268,8 +272,11 @@ class Page:
 
 
 def ordered(sections: Iterable[Section]) -> list[Section]:
-    """Put open sections first, then the folded ones, then those that hold nothing: one line each."""
-    listed = list(sections)
+    """Put open sections first, then the folded ones, then those that say why they hold nothing: one line each.
+
+    Sections without any block have nothing to say, and are left out.
+    """
+    listed = [section for section in sections if section.blocks]
     shown = [section for section in listed if not section.empty]
     empty = [replace(section, folded=True, hint="nothing to show") for section in listed if section.empty]
     shown.sort(key=lambda section: section.folded)
@@ -311,6 +318,16 @@ def count(value: float | None) -> str:
 def isolated(text: str) -> str:
     """Keep a text that may read from the right from turning what stands around it (Unicode Annex 9, isolates)."""
     return f"\u2068{text}\u2069"
+
+
+def placed(place: str, row: int) -> str:
+    """Write where a row stands, without the folders of its file; its number in the split where that is not known.
+
+    >>> placed("/data/reviews.csv:12", 3), placed("dev row 3", 2), placed("", 3)
+    ('reviews.csv:12', 'dev row 3', 'row 3 of the split')
+    """
+    name = re.split(r"[/\\]", place)[-1] if re.search(r":\d+$", place) else place
+    return name or f"row {row} of the split"
 
 
 def answer(value: Any) -> str:  # noqa: ANN401

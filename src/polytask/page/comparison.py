@@ -27,6 +27,7 @@ from polytask.page.block import (
     interval,
     number,
     ordered,
+    placed,
     signed,
 )
 from polytask.page.chart import Dot, forest
@@ -220,10 +221,10 @@ def _examples(value: ComparisonForm) -> Iterator[Block]:
 
 def _example_table(caption: str, arm: str, examples: list[ExampleForm]) -> TableBlock:
     rows = [
-        [f"{one.row}", answer(one.label), answer(one.single), answer(one.prediction), one.text]
+        [placed(one.place, one.row), answer(one.label), answer(one.single), answer(one.prediction), one.text]
         for one in examples[:SHOWN]
     ]
-    return TableBlock(caption, ["row", "truth", "single", arm, "text"], rows, words=5, wide=True)
+    return TableBlock(caption, ["where", "truth", "single", arm, "text"], rows, words=5, wide=True)
 
 
 def _runs(folder: Path, value: ComparisonForm) -> Iterator[Block]:

@@ -175,6 +175,7 @@ class PredictionForm(Form):
     """A line of predictions/TASK.jsonl."""
 
     row: int
+    place: str = ""
     label: Any = None
     prediction: Any = None
     text: str = ""
@@ -236,6 +237,7 @@ class ExampleForm(Form):
     """A test row that one arm answers otherwise than the single model."""
 
     row: int
+    place: str = ""
     text: str = ""
     label: Any = None
     single: Any = None

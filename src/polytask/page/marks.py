@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from polytask.page.block import MarkedText, Piece, nested_spans, tag_spans
+from polytask.page.block import MarkedText, Piece, nested_spans, placed, tag_spans
 from polytask.page.form import PredictionForm
 
 Span = tuple[str, int, int]  # label, first and last word, counted from 0
@@ -22,7 +22,7 @@ def marked(row: PredictionForm) -> MarkedText:
     true, answered = (_spans(found) or [] for found in (row.label, row.prediction))
     truth = _pieces(row, {span: "" if span in answered else "missed" for span in true})
     answer = _pieces(row, {span: "" if span in true else "wrong" for span in answered})
-    return MarkedText(f"{row.row}", truth, answer)
+    return MarkedText(placed(row.place, row.row), truth, answer)
 
 
 def _spans(value: Any) -> list[Span] | None:  # noqa: ANN401

@@ -137,13 +137,9 @@ class TrainingCurves:
         )
 
     def similarity(self) -> Iterator[Block]:
-        """Yield the similarity of the tasks' gradients where the plan changed."""
+        """Yield the similarity of the tasks' gradients where the plan changed; nothing where it never did."""
         changes = [event for event in self._run.events_of("split", "merge") if event.similarity]
         if not changes:
-            yield TextBlock(
-                "The plan did not change by measured gradients in this run, so the log holds no similarities. "
-                "polytask relate measures them for any configuration."
-            )
             return
         layers = sorted({(event.layer or 1) + offset for event in changes for offset in range(len(event.similarity))})
         rows = [f"{event.event} at step {event.step}" for event in changes]
@@ -165,13 +161,12 @@ class TrainingCurves:
         )
 
     def forgetting(self) -> Iterator[Block]:
-        """Yield every task's main dev score after each stage."""
+        """Yield every task's main dev score after each stage; nothing of one stage, which leaves no task behind."""
         stages = self._run.record.stages
         if not self._run.finished:
             yield Missing("the scores after each stage: run.json is written when the run is finished.")
             return
         if len(stages) < 2:
-            yield TextBlock("One stage: all tasks trained to the end, so none was left behind.")
             return
         tasks = list(dict.fromkeys(task for stage in stages for task in stage.scores))
         own = {stage.stage: stage.scores.get(stage.stage) for stage in stages}

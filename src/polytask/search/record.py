@@ -10,6 +10,7 @@ from polytask.comparison.predictions import rows_answered
 from polytask.comparison.statistics import Difference, mean_of
 from polytask.search.final import Look
 from polytask.search.ladder import Standing, Step
+from polytask.search.options import AutoOptions
 from polytask.search.outline import FOLDS
 from polytask.search.plans import Given
 from polytask.search.stages import Found, Rated
@@ -46,7 +47,7 @@ def task_record(task: str, found: Found, look: Look, sharing: Sharing, given: Gi
         else "",
     }
     lost = 0.0 if found.winner is None or found.winner.rating is None else -found.winner.rating.deltas.get(task, 0.0)
-    return {**record, "sentence": _sentence(task, record, seen, lost)}
+    return {**record, "sentence": _sentence(task, record, seen, lost, given.options.floor)}
 
 
 def way_of(task: str, sharing: Sharing) -> str:
@@ -70,7 +71,7 @@ def way_of(task: str, sharing: Sharing) -> str:
     return "shares the whole encoder"
 
 
-def _sentence(task: str, record: Mapping[str, Any], seen: Difference, lost: float) -> str:
+def _sentence(task: str, record: Mapping[str, Any], seen: Difference, lost: float, floor: float) -> str:
     """Say what became of a task.
 
     Args:
@@ -87,7 +88,8 @@ def _sentence(task: str, record: Mapping[str, Any], seen: Difference, lost: floa
         )
     below = ""
     if record["would_need"]:
-        below = f"; below the floor on {judged_by(record['rows'])}, and lifting it needs more: {record['would_need']}"
+        standing = "not surely above the floor" if _may_hold(record, floor) else "below the floor"
+        below = f"; {standing} on {judged_by(record['rows'])}, and lifting it needs more: {record['would_need']}"
     elif record["lifted_by"] != "graft":
         below = f"; by {judged_by(record['rows'])} {likelihood(record['dev']['above'])} to lie above the floor"
     why = f" (the best joint model lost {100 * lost:.1f} points on dev)" if record["lifted_by"] and lost > 0 else ""
@@ -182,19 +184,34 @@ def step_record(step: Step) -> dict[str, Any]:
     }
 
 
-def answer(tasks: Mapping[str, Mapping[str, Any]], size: float, passes: float, singles: float) -> str:
+def _may_hold(record: Mapping[str, Any], floor: float) -> bool:
+    """Whether a task keeps the floor on the dev rows, if only without the certainty that was asked for."""
+    delta = record["dev"]["delta"]
+    return delta is not None and delta >= -floor / 100
+
+
+def answer(
+    tasks: Mapping[str, Mapping[str, Any]], size: float, passes: float, singles: float, options: AutoOptions
+) -> str:
     """Return the answer in a sentence."""
-    below = [name for name, task in tasks.items() if task["below_floor"]]
+    low = [name for name, task in tasks.items() if task["below_floor"]]
+    unsure = [name for name in low if _may_hold(tasks[name], options.floor)]
+    below = [name for name in low if name not in unsure]
     where = "dev rows" + (" and folds" if any(task["rows"]["folds"] for task in tasks.values()) else "")
-    held = f"no task lies below the floor on {where}" if not below else f"{_listed(below)} below the floor"
+    told = [f"{_listed(below, 'lies', 'lie')} below the floor on {where}"] if below else []
+    if unsure:
+        told += [
+            f"{_listed(unsure, 'is', 'are')} not above the floor with the certainty of {options.certainty:g} on {where}"
+        ]
+    held = ", ".join(told) or f"no task lies below the floor on {where}"
     return (
         f"One model for {len(tasks)} tasks, {size:.2f} times one shared encoder ({passes:.2f} passes) in place of "
         f"{singles:.2f} for one model a task; {held}."
     )
 
 
-def _listed(names: Sequence[str]) -> str:
-    return f"{', '.join(names)} {'lies' if len(names) == 1 else 'lie'}"
+def _listed(names: Sequence[str], one: str, several: str) -> str:
+    return f"{', '.join(names)} {one if len(names) == 1 else several}"
 
 
 def _standing(one: Standing) -> dict[str, Any]:

@@ -270,7 +270,7 @@ class _Search:
         size, passes = parameters.total / self.given.parameters, bundle.model.passes()
         single_size = sum(stages.final_single(task).size for task in self.given.judged)
         tasks = {task: task_record(task, found, seen, bundle.model.sharing, self.given) for task in self.given.judged}
-        told = answer(tasks, size, passes, single_size)
+        told = answer(tasks, size, passes, single_size, self.given.options)
         record = {
             "answer": told,
             "tasks": tasks,

@@ -65,6 +65,36 @@ def number_in(value: Any) -> float | None:  # noqa: ANN401
     return number if math.isfinite(number) else None
 
 
+# A comma before decimals, or between thousands: the cell alone does not tell.
+_WITH_COMMA = re.compile(r"[-+]?(?:[0-9]+,[0-9]*|,[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_MARKED = re.compile(r"[-+]?[0-9][0-9.,' \u00a0\u202f]*[.,][0-9]*(?:[eE][-+]?[0-9]+)?")
+
+
+def with_decimal_point(value: Any) -> Any:  # noqa: ANN401
+    """Return a cell of a file whose numbers have a decimal comma, with a point in its place; others as they are.
+
+    Raises ValueError on a number with a point, or with marks between thousands: either reading of it may be wrong.
+
+    >>> with_decimal_point("3,5"), with_decimal_point("3"), with_decimal_point("good"), with_decimal_point(3.5)
+    ('3.5', '3', 'good', 3.5)
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    if _WITH_COMMA.fullmatch(text):
+        return text.replace(",", ".")
+    if _MARKED.fullmatch(text):
+        raise ValueError(
+            f'found {value!r}; with `decimal: ","` a number has no point and no mark between thousands: 1234,5'
+        )
+    return value
+
+
+def comma_hint(value: Any) -> str:  # noqa: ANN401
+    """Say what to do about a cell that is no number because of its comma; nothing of other cells."""
+    if isinstance(value, str) and _WITH_COMMA.fullmatch(value.strip()):
+        return '; if its comma stands before decimals, give `decimal: ","` beside the path'
+    return ""
+
+
 def says_nothing(value: Any, options: TaskOptions) -> bool:  # noqa: ANN401
     """Whether a label cell is not labelled: absent, null, blank, or a word that the options name."""
     if value is None or (isinstance(value, float) and math.isnan(value)):

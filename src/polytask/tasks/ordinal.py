@@ -25,7 +25,7 @@ from polytask.tasks.calibrated import Calibrated
 from polytask.tasks.calibration import CalibratedOptions, best_temperature, log_softmax
 from polytask.tasks.cells import brief
 from polytask.tasks.label_stats import LabelStats
-from polytask.tasks.labels import label_text, number_in, says_nothing
+from polytask.tasks.labels import comma_hint, label_text, number_in, says_nothing
 from polytask.tasks.question import Probabilities, TypedQuestion
 from polytask.tasks.reader import Row
 from polytask.tasks.scale import conditional, level_logs, place_of, survival_logits
@@ -123,6 +123,10 @@ class Ordinal(Calibrated):
         return (options.label,)
 
     @classmethod
+    def numbers_in(cls, options: OrdinalOptions) -> tuple[str, ...]:
+        return (options.label,)
+
+    @classmethod
     def read(cls, options: OrdinalOptions, row: Row, stats: LabelStats) -> Label:
         value = row.get(options.label)
         if says_nothing(value, options):
@@ -134,7 +138,7 @@ class Ordinal(Calibrated):
             raise ValueError(
                 f"found {brief(value)}, and only numbers have an order of their own; name all levels, the lowest "
                 "first: `levels: [low, middle, high]` (a cell that means nothing: leave it empty, or name its word "
-                "with `unlabelled`)"
+                f"with `unlabelled`){comma_hint(value)}"
             )
         if isinstance(value, str) and level != value:
             stats.respelled[value] = level

@@ -34,6 +34,12 @@ class LabelReader(ABC):
         """Name the columns that hold the labels."""
 
     @classmethod
+    def numbers_in(cls, options: Any) -> tuple[str, ...]:  # noqa: ANN401
+        """Name the columns of labels whose cells are numbers: in text they may be written with a decimal comma."""
+        del options
+        return ()
+
+    @classmethod
     @abstractmethod
     def read(cls, options: Any, row: Row, stats: LabelStats) -> Label:  # noqa: ANN401
         """Return the label in a row, or None where it has none; count it. Raises ValueError on a bad cell."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
@@ -14,7 +13,7 @@ from pydantic import AfterValidator, Field
 from polytask.tasks.arrays import Floats, Outputs, rounded
 from polytask.tasks.cells import brief
 from polytask.tasks.label_stats import LabelStats
-from polytask.tasks.labels import number_in, says_nothing
+from polytask.tasks.labels import comma_hint, number_in, says_nothing
 from polytask.tasks.objective import Objective
 from polytask.tasks.question import Probabilities, TypedQuestion, between_levels
 from polytask.tasks.reader import Row
@@ -83,15 +82,17 @@ class Regression(Task):
         return (options.label,)
 
     @classmethod
+    def numbers_in(cls, options: RegressionOptions) -> tuple[str, ...]:
+        return (options.label,)
+
+    @classmethod
     def read(cls, options: RegressionOptions, row: Row, stats: LabelStats) -> Label:
         value = row.get(options.label)
         if says_nothing(value, options):
             return None
         number = number_in(value)
         if number is None:
-            comma = isinstance(value, str) and re.fullmatch(r"\s*[-+]?[0-9]+,[0-9]+\s*", value)
-            hint = "; write decimals with a point" if comma else ""
-            raise ValueError(f"found {brief(value)}; {_EXPECTED}{hint}")
+            raise ValueError(f"found {brief(value)}; {_EXPECTED}{comma_hint(value)}")
         _require_within(options, number)
         stats.number(number)
         return number
