@@ -116,7 +116,8 @@ def _card(name: str, task: AutoTaskForm, floor: float | None) -> Card:
     if task.low is not None and task.high is not None and task.low < task.high:
         facts.append(f"95 % interval {interval(task.low, task.high, sign=True, digits=2)}")
     needs = f"; {task.would_need}" if task.would_need else ""
-    sentence = f"{task.how}; {standing.text} on dev rows{needs}."
+    likely = f", {task.likelihood} to be there" if task.likelihood and task.likelihood != "exact" else ""
+    sentence = f"{task.how}; {standing.text} on {task.judged_by}{likely if standing.tone == 'good' else ''}{needs}."
     metric = f"{task.metric} on {task.split}"
     return Card(name, metric, number(task.score, 2), facts, sentence[:1].upper() + sentence[1:], standing.tone)
 
@@ -131,7 +132,8 @@ def _tasks(value: AutoForm) -> Iterator[Block]:
         scores = map(number, (task.score, task.single, task.winner))
         span = interval(task.low, task.high, sign=True)
         metric = f"{task.metric} ({task.split})"
-        rows.append([name, metric, *scores, signed(task.delta), span, _standing(task, _floor(value)), task.how])
+        standing = _standing(task, _floor(value))
+        rows.append([name, metric, *scores, signed(task.delta), span, standing, task.likelihood, task.how])
     dots = [
         Dot(
             name, task.delta, signed(task.delta, 3), task.low, task.high, None,
@@ -148,7 +150,18 @@ def _tasks(value: AutoForm) -> Iterator[Block]:
     yield TextBlock(
         f"Differences of scores with their 95 % intervals over rows, one seed; hollow where there may be none.{told}"
     )
-    columns = ["task", "metric", "shipped", "own model", "joint model", "difference", "95 % interval", "dev", "how"]
+    columns = [
+        "task",
+        "metric",
+        "shipped",
+        "own model",
+        "joint model",
+        "difference",
+        "95 % interval",
+        "floor",
+        "above it",
+        "how",
+    ]
     title = "Scores, each on rows that chose nothing"
     yield Folded("All figures", [TableBlock(title, columns, rows, words=len(columns), wide=True)])
 

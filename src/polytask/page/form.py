@@ -331,6 +331,8 @@ class AutoTaskForm(Form):
     lifted_by: str | None = None
     below_floor: bool = False
     would_need: str = ""
+    judged_by: str = "dev rows"
+    likelihood: str = ""
     sentence: str = ""
 
 

@@ -28,6 +28,7 @@ def task_record(task: str, found: Found, look: Look, sharing: Sharing, given: Gi
     how = "its own model" if task in found.grafted else way_of(task, sharing)
     steps = [step for step in found.steps if step.task == task]
     below = now.above < given.options.certainty
+    rows = {"dev": rows_answered(found.pairs[0].joint, task), "folds": rows_of_folds(task, found)}
     record = {
         "metric": given.metrics[task],
         "how": how,
@@ -41,7 +42,9 @@ def task_record(task: str, found: Found, look: Look, sharing: Sharing, given: Gi
         "dev": _standing(now),
         "lifted_by": next((step.name for step in steps if step.lifts), None),
         "below_floor": below,
-        "rows": {"dev": rows_answered(found.pairs[0].joint, task), "folds": rows_of_folds(task, found)},
+        "rows": rows,
+        "judged_by": judged_by(rows),
+        "likelihood": "exact" if task in found.grafted else likelihood(now.above),
         "would_need": next((step.why for step in reversed(steps) if step.name == "graft" and step.why), "")
         if below
         else "",
@@ -89,9 +92,9 @@ def _sentence(task: str, record: Mapping[str, Any], seen: Difference, lost: floa
     below = ""
     if record["would_need"]:
         standing = "not surely above the floor" if _may_hold(record, floor) else "below the floor"
-        below = f"; {standing} on {judged_by(record['rows'])}, and lifting it needs more: {record['would_need']}"
+        below = f"; {standing} on {record['judged_by']}, and lifting it needs more: {record['would_need']}"
     elif record["lifted_by"] != "graft":
-        below = f"; by {judged_by(record['rows'])} {likelihood(record['dev']['above'])} to lie above the floor"
+        below = f"; by {record['judged_by']} {record['likelihood']} to lie above the floor"
     why = f" (the best joint model lost {100 * lost:.1f} points on dev)" if record["lifted_by"] and lost > 0 else ""
     return f"{task}: {record['how']}{why}, {told}{below}"
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from rich.console import Console
 
-from polytask.search.record import likelihood
 from polytask.search.search import AutoResult
 from polytask.tables import add_number, grid
 
@@ -22,8 +21,7 @@ def show_search(found: AutoResult, out: Console) -> None:
     table.add_column("how", overflow="fold")
     for task, one in found.tasks.items():
         score, own, points = _score(one["score"]), _score(one["single"]), _points(one["delta"])
-        sure = "exact" if one["lifted_by"] == "graft" else likelihood(one["dev"]["above"])
-        table.add_row(task, one["metric"], own, score, points, _span(one), sure, one["how"])
+        table.add_row(task, one["metric"], own, score, points, _span(one), one["likelihood"], one["how"])
     out.print(table)
     table = grid("candidate", title="Tried: points against the single models, dev rows")
     for name in ("of a training", "worst task", "mean", "size", "passes"):
