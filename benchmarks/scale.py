@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.figures import Series, power_figure
-from polytask.assemble import BLOCK_ROWS
+from polytask.assembly import BLOCK_ROWS
 from polytask.data.stream import WHOLE_ROWS, Streams, strata
 from polytask.files import to_json
 from polytask.schedule import Feedback, ParallelOptions, Schedule, Workload

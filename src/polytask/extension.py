@@ -15,7 +15,8 @@ from polytask.api import as_config
 from polytask.artifact.bundle import Bundle
 from polytask.artifact.description import model_folder, read_description
 from polytask.artifact.folder import load_bundle
-from polytask.assemble import Assembly, Extended, compose
+from polytask.assemble import compose
+from polytask.assembly import Assembly, Extended
 from polytask.config import Config
 from polytask.data.prepare import DataTables, read_tables
 from polytask.errors import ConfigError

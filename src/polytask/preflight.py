@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from polytask.api import as_config
-from polytask.assemble import Assembly, assemble
+from polytask.assemble import assemble
+from polytask.assembly import Assembly
 from polytask.config import Config
 from polytask.exports.plain import export_notes
 from polytask.model.parameters import count_parameters

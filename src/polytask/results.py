@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from polytask.artifact.bundle import as_learned
-from polytask.assemble import Assembly
+from polytask.assembly import Assembly
 from polytask.data.encode import Source
 from polytask.data.prepare import task_facts
 from polytask.data.rows import DataTable

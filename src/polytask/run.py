@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from polytask.artifact.folder import save_bundle
-from polytask.assemble import Assembly, versions
+from polytask.assembly import Assembly, versions
 from polytask.config import Config
 from polytask.config.row_files import ROWS, with_row_files
 from polytask.errors import ConfigError, OutputError, PolytaskError, TrainingError, UserError

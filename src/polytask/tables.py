@@ -15,7 +15,7 @@ from polytask.terminal import PlainConsole
 from polytask.terms import Intervals, Scores, Split
 
 if TYPE_CHECKING:
-    from polytask.assemble import Assembly
+    from polytask.assembly import Assembly
     from polytask.model.parameters import ParameterCount
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import polytask
-from polytask.assemble import Assembly
+from polytask.assembly import Assembly
 
 ROOT = Path(__file__).parents[2]
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]

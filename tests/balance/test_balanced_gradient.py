@@ -13,7 +13,7 @@ from methods import METHODS, Method
 from tiny_steps import ALL, TASKS, WEIGHTS, Job, batches_of, build, differentiator, mean_loss, taken
 from torch import Tensor
 
-from polytask.assemble import Assembly
+from polytask.assembly import Assembly
 from polytask.balance import Balancer
 from polytask.balance.balancer import Floats
 from polytask.data.batch import Batch

@@ -24,7 +24,7 @@ from tiny_steps import (
 )
 from torch import Tensor
 
-from polytask.assemble import Assembly
+from polytask.assembly import Assembly
 from polytask.data.batch import Batch
 from polytask.model.branches import AdapterLayer
 from polytask.model.parameters import compared_parameters

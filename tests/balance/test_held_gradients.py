@@ -12,7 +12,7 @@ from methods import Method
 from tiny_steps import SHARINGS, WEIGHTS, Job, batches_of, build, taken
 from torch import Tensor, nn
 
-from polytask.assemble import Assembly
+from polytask.assembly import Assembly
 from polytask.balance import gram as gram_module
 from polytask.balance.gram import GradientMeter
 from polytask.config import validate

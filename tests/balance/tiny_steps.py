@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polytask.assemble import Assembly, assemble
+from polytask.assemble import assemble
+from polytask.assembly import Assembly
 from polytask.balance import Balancer, SumOptions
 from polytask.config import validate
 from polytask.data.batch import Batch

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from polytask.assemble import Assembly, assemble
+from polytask.assemble import assemble
+from polytask.assembly import Assembly
 from polytask.config import validate
 from polytask.data.batch import Batch, Collator
 from polytask.data.stream import DrawnRow

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from polytask.assemble import Assembly, assemble
+from polytask.assemble import assemble
+from polytask.assembly import Assembly
 from polytask.config import validate
 from polytask.data.batch import Batch
 from polytask.data.stream import Streams

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import polytask as pt
-from polytask.assemble import Assembly, assemble
+from polytask.assemble import assemble
+from polytask.assembly import Assembly
 from polytask.config import validate
 from polytask.data.stream import DrawnRow
 from polytask.errors import ConfigError

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from polytask.assemble import Assembly, assemble
+from polytask.assemble import assemble
+from polytask.assembly import Assembly
 from polytask.balance import AutoOptions
 from polytask.cli import main
 from polytask.comparison.arms import single_config

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from polytask.assemble import Assembly
+from polytask.assembly import Assembly
 from polytask.schedule import Feedback, Schedule, passed
 from polytask.terms import Stratum
 from polytask.training.recipe import batch_size_for

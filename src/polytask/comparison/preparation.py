@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from polytask.assemble import Assembly, assemble
+from polytask.assemble import assemble
+from polytask.assembly import Assembly
 from polytask.comparison.arms import BASELINE, Arm, build_arms, with_train
 from polytask.comparison.budget import planned
 from polytask.comparison.predictions import ArmPredictions

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from polytask.artifact.folder import load_bundle
-from polytask.assemble import Assembly
+from polytask.assembly import Assembly
 from polytask.data.batch import Batch, Collator, Item
 from polytask.data.encode import Source
 from polytask.errors import ModelError, UserError

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from polytask.assemble import Assembly, assemble
+from polytask.assemble import assemble
+from polytask.assembly import Assembly
 from polytask.balance import SumOptions
 from polytask.config import Config
 from polytask.data.batch import Batch
