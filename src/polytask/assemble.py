@@ -90,6 +90,8 @@ def compose(
     train, choices = resolve_rates(config.train, int(model.config.hidden_size), int(model.config.num_hidden_layers))
     choices = (*choices, *decoder_choices(config.tasks, model.config))
     config = config.model_copy(update={"train": train})
+    if train.freeze_embeddings:
+        model.keep_words()
     build_optimizer(model, train, tables.tasks)  # whether it can be built
     for task in tables.tasks.values():
         task.require_usable_loss()

@@ -102,6 +102,7 @@ class Encoder(nn.Module):
         self.takes_types = self.family.takes_types(backbone.config)
         self.tasks = frozenset(sharing.plan.tasks)
         self.holder = ContextHolder()
+        self._keeps_words = False
         layers = list(layers_of(self.model, self.family))
         below = len(layers) if sharing.mixing is None else sharing.mixing.from_layer - 1
         levels = sharing.plan.levels[1:]
@@ -123,6 +124,8 @@ class Encoder(nn.Module):
         frozen = bool(base) and not any(parameter.requires_grad for parameter in base)
         for parameter in self.trunk_parameters():
             parameter.requires_grad_(not frozen)
+        if self._keeps_words:
+            self.words.requires_grad_(False)
 
     @property
     def words(self) -> nn.Parameter:
@@ -193,6 +196,11 @@ class Encoder(nn.Module):
                 parameter.requires_grad_(False)
         for parameter in self.trunk_parameters() if layers else ():
             parameter.requires_grad_(False)
+
+    def keep_words(self) -> None:
+        """Let the word embeddings stay as they are."""
+        self._keeps_words = True
+        self.words.requires_grad_(False)
 
     def checkpointing(self, on: bool) -> None:
         """Compute activations again in the backward pass instead of keeping them."""

@@ -268,6 +268,11 @@ class MultiTaskModel(nn.Module):
         for encoder in self.trunks:
             encoder.freeze(layers)
 
+    def keep_words(self) -> None:
+        """Let the word embeddings stay as they are."""
+        for encoder in self.trunks:
+            encoder.keep_words()
+
     def tie(self) -> Tensor | None:
         """Return what is added to the loss to keep the parts of soft sharing close, if anything.
 

@@ -69,6 +69,10 @@ class TrainOptions(Options):
         default=0.1, ge=0, lt=1, description="share of the updates over which the learning rate rises"
     )
     max_grad_norm: float = Field(default=1.0, gt=0, description="maximum norm of the gradient, which is clipped to it")
+    freeze_embeddings: bool = Field(
+        default=False,
+        description="word embeddings stay as the encoder has them, and need no gradient and no state of the optimizer",
+    )
     gradient_checkpointing: bool = Field(
         default=False, description="recompute activations in the backward pass: less memory, more time"
     )
