@@ -9,6 +9,7 @@ imported, of memory, and of kills start real interpreters, and so do those whose
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -74,6 +75,7 @@ def serve(address: str) -> None:
     """Fork a keeper for everybody who connects, until stdin is closed."""
     for module in IMPORTED:
         importlib.import_module(module)
+    gc.freeze()  # a fork that looked for garbage among half a million objects would copy their pages
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
         listening.listen(64)
