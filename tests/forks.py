@@ -28,6 +28,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from drawings import drawn_once
+
 IMPORTED = (
     "polytask.api", "polytask.cli", "polytask.quickstart", "transformers.models.bert.modeling_bert",
     "transformers.models.bert.tokenization_bert", "datasets",
@@ -77,7 +79,7 @@ def serve(address: str) -> None:
         importlib.import_module(module)
     os.fsync = lambda handle: os.fstat(handle) and None  # as in the tests' own process (`conftest.py`)
     gc.freeze()  # a fork that looked for garbage among half a million objects would copy their pages
-    with socket.socket(socket.AF_UNIX) as listening:
+    with drawn_once(Path(address).with_name("drawings")), socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
         listening.listen(64)
         os.write(1, b"ready\n")
