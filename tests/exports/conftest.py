@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import drawings
+import drawing
 import polytask as pt
 from samples import small_job
 
 
 @pytest.fixture(scope="module")
-def drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def drawn_once(drawings: Path) -> Iterator[None]:
     """Draw the graph of a model once, in whatever process and file of tests."""
-    home = tmp_path_factory.getbasetemp()
-    # Processes of one run of the tests have folders beside each other.
-    with drawings.drawn_once((home.parent if "PYTEST_XDIST_WORKER" in os.environ else home) / "drawings"):
+    with drawing.drawn_once(drawings):
         yield
 
 
