@@ -70,7 +70,7 @@ def no_waiting_for_the_disk() -> None:
     os.fsync = lambda handle: os.fstat(handle) and None
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test reads or fills the user's cache."""
+    """No test reads or fills the user's cache. Each file has its own: one for all would be listed for ever longer."""
     os.environ["POLYTASK_CACHE"] = str(tmp_path_factory.mktemp("cache"))

@@ -49,7 +49,7 @@ def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def stand_ins(tmp_path_factory: pytest.TempPathFactory, own_cache: None, drawings: Path) -> Iterator[Path]:
+def stand_ins(tmp_path_factory: pytest.TempPathFactory, drawings: Path) -> Iterator[Path]:
     """A folder with a `python` and a `polytask` that start at once (`forks.py`)."""
     if sys.platform != "linux":
         yield Path(sys.executable).parent
