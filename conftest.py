@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator
 from importlib.util import find_spec
@@ -44,6 +45,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Import without looking for garbage, and never look for it among the half million objects that this made."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     """Tiny models are fastest on one thread, and two cores are shared with the tests' subprocesses."""
@@ -53,6 +65,12 @@ def one_thread() -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
+def no_waiting_for_the_disk() -> None:
+    """No test cuts the power: what is written may reach the disk later. A file that is not open is an error still."""
+    os.fsync = lambda handle: os.fstat(handle) and None
+
+
+@pytest.fixture(autouse=True, scope="module")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test reads or fills the user's cache."""
+    """No test reads or fills the user's cache. Each file has its own: one for all would be listed for ever longer."""
     os.environ["POLYTASK_CACHE"] = str(tmp_path_factory.mktemp("cache"))

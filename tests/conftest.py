@@ -42,12 +42,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def stand_ins(tmp_path_factory: pytest.TempPathFactory, own_cache: None) -> Iterator[Path]:
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of graphs that all processes of this run of the tests share (`drawing.py`)."""
+    home = tmp_path_factory.getbasetemp()
+    return (home.parent if "PYTEST_XDIST_WORKER" in os.environ else home) / "drawings"
+
+
+@pytest.fixture(scope="session")
+def stand_ins(tmp_path_factory: pytest.TempPathFactory, drawings: Path) -> Iterator[Path]:
     """A folder with a `python` and a `polytask` that start at once (`forks.py`)."""
     if sys.platform != "linux":
         yield Path(sys.executable).parent
         return
-    with forks.server(tmp_path_factory.mktemp("forks")) as folder:
+    with forks.server(tmp_path_factory.mktemp("forks"), drawings) as folder:
         yield folder
 
 

@@ -9,6 +9,7 @@ imported, of memory, and of kills start real interpreters, and so do those whose
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -26,6 +27,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from drawing import drawn_once
 
 IMPORTED = (
     "polytask.api", "polytask.cli", "polytask.quickstart", "transformers.models.bert.modeling_bert",
@@ -51,8 +54,12 @@ sys.exit(code)
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[Path]:
-    """Start the server; give the folder of the stand-ins for `python` and `polytask`."""
+def server(folder: Path, drawn: Path) -> Iterator[Path]:
+    """Start the server; give the folder of the stand-ins for `python` and `polytask`.
+
+    Args:
+        drawn: the folder of graphs that are drawn once (`drawing.py`).
+    """
     address = str(folder / "server")
     for name, before in (("python", []), ("polytask", ["-m", "polytask"])):
         path = folder / name
@@ -60,7 +67,7 @@ def server(folder: Path) -> Iterator[Path]:
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
     # One thread: a process that forks must have no other.
     env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, address]
+    command = [sys.executable, __file__, address, str(drawn)]
     with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -70,11 +77,13 @@ def server(folder: Path) -> Iterator[Path]:
         process.wait(120)
 
 
-def serve(address: str) -> None:
+def serve(address: str, drawn: Path) -> None:
     """Fork a keeper for everybody who connects, until stdin is closed."""
     for module in IMPORTED:
         importlib.import_module(module)
-    with socket.socket(socket.AF_UNIX) as listening:
+    os.fsync = lambda handle: os.fstat(handle) and None  # as in the tests' own process (`conftest.py`)
+    gc.freeze()  # a fork that looked for garbage among half a million objects would copy their pages
+    with drawn_once(drawn), socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
         listening.listen(64)
         os.write(1, b"ready\n")
@@ -176,4 +185,4 @@ def run(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1], Path(sys.argv[2]))

@@ -157,9 +157,10 @@ def new_folder(folder: Path) -> Generator[Path]:
 
 def sweep(folder: Path, *prefixes: str) -> None:
     """Delete the temporary files and folders in a folder that processes which were killed left there."""
-    for path in folder.iterdir():
-        if path.name.startswith((*prefixes, _DISCARDED)) and abandoned(path):
-            remove(path)
+    # Names alone: a cache may hold thousands of entries, and is swept whenever one is added.
+    for name in os.listdir(folder):  # noqa: PTH208
+        if name.startswith((*prefixes, _DISCARDED)) and abandoned(folder / name):
+            remove(folder / name)
 
 
 def put_in_place(temporary: Path, target: Path) -> None:

@@ -89,5 +89,8 @@ def test_a_damaged_file_of_an_earlier_run_is_no_traceback(tmp_path: Path, conten
     (tmp_path / "run" / "scores.json").write_text(content, "utf-8")
     with pytest.raises(ConfigError, match="which holds no scores.json with dev scores"):
         read_scores({"slots": run}, METRICS, "schedule.targets")
-    (tmp_path / "run" / "config.yaml").write_text("[" * 5_000, "utf-8")
-    assert changes(tmp_path / "run" / "config.yaml", {"a": 1}) == []
+
+
+def test_a_configuration_that_is_nested_too_deeply_tells_of_no_changes(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("[" * 5_000, "utf-8")
+    assert changes(tmp_path / "config.yaml", {"a": 1}) == []

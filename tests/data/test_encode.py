@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,12 @@ LETTERS = st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from("a
 texts = st.text(LETTERS, max_size=40)
 
 
+@cache
+def tokenization(tokenizer: Any, max_tokens: int) -> Tokenization:
+    """Make it once for all examples: it is read from the text of a vocabulary."""
+    return Tokenization.of(tokenizer, max_tokens)
+
+
 def sources_of(tokenizer: Any, max_tokens: int = 32, **tasks: TaskOptions) -> list[Source]:
     tables = read_tables(tasks)
     tokens = Tokenization.of(tokenizer, max_tokens)
@@ -32,7 +39,7 @@ def sources_of(tokenizer: Any, max_tokens: int = 32, **tasks: TaskOptions) -> li
 
 
 def rows_of(tokenizer: Any, max_tokens: int, *inputs: Any) -> list[TokenRow]:
-    return Tokenization.of(tokenizer, max_tokens).rows(*inputs)
+    return tokenization(tokenizer, max_tokens).rows(*inputs)
 
 
 def check_words(tokenizer: Any, text: str, words: list[WordSpan], found: list[int], max_tokens: int) -> None:
@@ -97,7 +104,7 @@ def test_a_row_is_tokenised_as_if_it_were_alone(rows: list[tuple[str, str | None
         "starts": [None] * len(rows),
         "ends": [None] * len(rows),
     }
-    batch = encode._encode(columns, {}, Tokenization.of(tokenizer, 16), encode._schema({}))
+    batch = encode._encode(columns, {}, tokenization(tokenizer, 16), encode._schema({}))
     for (text, pair), row in zip(rows, batch.to_pylist(), strict=True):
         # In a list: transformers takes an empty second text outside of one for none.
         inputs = [text], None if pair is None else [pair]

@@ -9,28 +9,19 @@ import pytest
 import polytask as pt
 from polytask.errors import OutputError
 from polytask.exports import EXPORTS
-from samples import files_up_to, small_job
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
-    home = tmp_path_factory.mktemp("exporting")
-    values = small_job(home, tiny, max_steps=1)
-    values["tasks"]["topic"]["pooling"] = "mean"
-    pt.train(values, home / "run")
-    return home / "run"
+from samples import files_up_to
 
 
 @pytest.mark.usefixtures("drawn_once")
 @pytest.mark.parametrize("form", EXPORTS)
 def test_a_file_that_cannot_be_written_whole_is_told_whatever_library_writes_it(
-    form: str, run: Path, tmp_path: Path
+    form: str, three_tasks: Path, tmp_path: Path
 ) -> None:
     tasks = ["topic"] if form == "sentence-transformers" else None
-    pt.export(run, tmp_path / "whole", to=form, tasks=tasks)
+    pt.export(three_tasks, tmp_path / "whole", to=form, tasks=tasks)
     sizes = sorted({path.stat().st_size for path in (tmp_path / "whole").rglob("*") if path.is_file()})
     assert len(sizes) > 3
     for size in sizes:
         with files_up_to(size - 1), pytest.raises(OutputError, match=r"cannot be written \(.*File too large"):
-            pt.export(run, tmp_path / "out", to=form, tasks=tasks)
+            pt.export(three_tasks, tmp_path / "out", to=form, tasks=tasks)
         assert [path.name for path in tmp_path.iterdir()] == ["whole"]

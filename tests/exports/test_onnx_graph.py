@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -92,6 +92,22 @@ def test_every_family_and_every_way_to_share_is_among_the_cases() -> None:
 Drawn = Callable[[str], tuple[MultiTaskModel, Path, GraphFiles]]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def translated_once() -> Iterator[None]:
+    """Let torch translate a model once, which takes seconds: it is written as often as it is drawn."""
+    export = torch.onnx.export
+    known: dict[MultiTaskModel, Any] = {}
+
+    def export_once(graph: Any, *given: Any, **options: Any) -> Any:
+        if graph.model not in known:
+            known[graph.model] = export(graph, *given, **options)
+        return known[graph.model]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.onnx, "export", export_once)
+        yield
+
+
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
     """The model of a case and its graph in a folder of its own, drawn when it is first asked for."""
@@ -147,11 +163,11 @@ def test_parts_that_are_shared_stand_in_the_graph_once(drawn: Drawn) -> None:
     assert attentions == {"bert, global": 3, "distilbert, adapter": 3}  # one attention a layer
 
 
-def test_large_weights_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_weights_lie_beside_the_graph(drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from polytask.exports import graph
 
     monkeypatch.setattr(graph, "MOST_BYTES_INSIDE", 1000)
-    model = stack(TREES["global"], seed=1)
+    model = drawn("bert, global")[0]
     draw(model, tmp_path / "model.onnx")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])

@@ -15,23 +15,15 @@ from polytask.cli import app
 from polytask.errors import ConfigError
 from polytask.exports.triton import GraphTensor, TritonExport
 from polytask.predict.onnx_engine import open_session
-from samples import small_job
 
 pytestmark = pytest.mark.usefixtures("drawn_once")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
-    home = tmp_path_factory.mktemp("triton")
-    pt.train(small_job(home, tiny, max_steps=2), home / "run")
-    return home / "run"
-
-
-@pytest.fixture(scope="module")
-def repository(run: Path, tmp_path_factory: pytest.TempPathFactory, drawn_once: None) -> Path:
+def repository(three_tasks: Path, tmp_path_factory: pytest.TempPathFactory, drawn_once: None) -> Path:
     out = tmp_path_factory.mktemp("out") / "repository"
     given = ["--to", "triton", "--name", "three.tasks", "--max-batch-size", "16", "--out", str(out)]
-    done = CliRunner().invoke(app, ["export", str(run), *given])
+    done = CliRunner().invoke(app, ["export", str(three_tasks), *given])
     assert done.exit_code == 0, done.output
     assert done.stdout.strip() == str(out)
     return out
@@ -83,8 +75,8 @@ def test_names_are_quoted_as_protobuf_reads_them() -> None:
     assert list(config.output[0].dims) == [-1, 4]
 
 
-def test_a_name_that_is_no_folder_is_refused(run: Path, tmp_path: Path) -> None:
+def test_a_name_that_is_no_folder_is_refused(three_tasks: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="name: found '../up'"):
-        pt.export(run, tmp_path / "out", to="triton", name="../up")
+        pt.export(three_tasks, tmp_path / "out", to="triton", name="../up")
     with pytest.raises(ConfigError, match="name: found beside the export to 'onnx'; it is read by triton only"):
-        pt.export(run, tmp_path / "out", to="onnx", name="up")
+        pt.export(three_tasks, tmp_path / "out", to="onnx", name="up")

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import torch
 from safetensors.torch import save_file
 
+from polytask import assemble as assembling
 from polytask.assemble import assemble
 from polytask.config import validate
+from polytask.model.encoder import Backbone
 from polytask.training.distribution import join_world
 from polytask.training.events import Events
 from polytask.training.loop import Trainer
@@ -18,10 +26,29 @@ from polytask.training.loop import Trainer
 
 def main(cases: Path, out: Path) -> None:
     torch.set_num_threads(1)
-    with join_world(torch.device("cpu")) as world:
+    with read_once(), join_world(torch.device("cpu")) as world:
         for name, values in json.loads(cases.read_text()).items():
             trainer = assemble(validate(values)).trainer(world, None, Events(None))
             save_file(gradient(trainer), out / f"{name}-{world.rank}.safetensors")
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """Read the encoder and the tokenizer, which all cases have, once; random numbers go on as where it is read."""
+    load = Backbone.load
+    known: dict[tuple[Any, ...], tuple[Backbone, torch.Tensor]] = {}
+
+    def copied(*given: Any) -> Backbone:
+        key = (torch.initial_seed(), *given)
+        if key not in known:
+            known[key] = load(*given), torch.get_rng_state()
+        backbone, random = known[key]
+        torch.set_rng_state(random)
+        return deepcopy(backbone)
+
+    tokenizer = cache(assembling.load_tokenizer)
+    with patch.object(assembling, "load_tokenizer", tokenizer), patch.object(Backbone, "load", copied):
+        yield
 
 
 def gradient(trainer: Trainer) -> dict[str, torch.Tensor]:
