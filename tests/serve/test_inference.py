@@ -432,6 +432,7 @@ def test_outputs_of_every_type_have_names_of_their_own(model: Model) -> None:
 
 @pytest.fixture(scope="module")
 def triton() -> Any:
+    pytest.importorskip("geventhttpclient", reason="tritonclient[http] is not installed")
     return pytest.importorskip("tritonclient.http", reason="tritonclient[http] is not installed")
 
 
@@ -467,9 +468,8 @@ def test_tritons_client_reads_every_answer(triton: Any, client: httpx.Client, bi
         else:
             decoded = [json.loads(one) for one in values]
             assert [len(one) for one in decoded] == [len(json.loads(one)) for one in expected]
-    with pytest.raises(Exception, match="found no model 'other'") as error:
+    with pytest.raises(Exception, match=r"\[404\] found no model 'other'"):
         caller.infer("other", [given])
-    assert error.value.status() == "404"
     caller.close()
 
 
