@@ -5,8 +5,8 @@
 One process answers a part of the texts in memory, with as many threads as all workers have. Then the command answers
 all of them from parquet files; it is killed (SIGKILL) when half of the shards are finished, and goes on. Every id is
 then looked for in the answers. Printed are both rates, the most memory that the command's own process, and any of its
-workers, had held after two shards and at the end, and what was lost or doubled. `--rows 20000 --shard-rows 500` is a
-small form.
+workers, had held after two shards and at the end, and what was lost, doubled or out of its order. `--rows 20000
+--shard-rows 500` is a small form.
 """
 
 from __future__ import annotations
@@ -157,7 +157,11 @@ def main() -> None:
         for name, early, late in zip(("the command", "a worker"), part.early, part.late, strict=True):
             print(f"memory of {name}: {early:,.0f} MiB after two shards, {late:,.0f} MiB at the end")
         ids = answered(out)
-        print(f"rows {options.rows:,}: lost {options.rows - len(set(ids)):,}, doubled {len(ids) - len(set(ids)):,}")
+        moved = sum(one != f"r{number}" for number, one in enumerate(ids)) if len(ids) == options.rows else len(ids)
+        print(
+            f"rows {options.rows:,}: lost {options.rows - len(set(ids)):,}, doubled {len(ids) - len(set(ids)):,}, "
+            f"out of order {moved:,}"
+        )
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ def test_requests_of_every_form_are_answered_as_documented(client: httpx.Client,
 
         ask()
         names.add(operation.path)
-    posts = {"/predict", "/v1/systemone"}
-    assert names == (posts | {"/tasks", "/health", "/metrics", "/"} if mode == "POSITIVE" else posts)
+    posts = {"/predict", "/v1/systemone", "/v2/models/{name}/infer"}
+    gets = {"/tasks", "/health", "/metrics", "/", "/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/{name}"}
+    gets.add("/v2/models/{name}/ready")
+    assert names == (posts | gets if mode == "POSITIVE" else posts)
     assert (200 if mode == "POSITIVE" else 422) in statuses

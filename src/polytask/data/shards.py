@@ -4,7 +4,8 @@ The rows are dealt to shards by a computed permutation, so each shard is a rando
 epoch passes all shards in an order of its own, and the rows of a shard in an order of their own (`epoch_order`). A task
 that trains on a part of the others' rows finishes shards of its own, in which the others join it while they pass what
 it does not ask for elsewhere. So the state of a task is a bit a shard, and a bit a row of the few shards that it has
-begun.
+begun. In a checkpoint the bits of the shards are those behind the place at which the task left the order: of these it
+takes the first ones and the last ones, so that they take a few bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import base64
 import zlib
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,15 +102,22 @@ class ShardOrdering(Ordering):
         untouched[shards[place:]] = True
         shard = int(shards[place])
         inside = position - (int(ends[place]) - self.size(shard))
-        found = _ShardLeft(self, epoch, untouched, begun)
+        found = _ShardLeft(self, epoch, untouched, begun, place)
         if inside:
             found.take(self.shard_order(epoch, shard)[:inside])
         return found
 
     def read_left(self, epoch: int, saved: Sequence[Any]) -> Left:
-        bits, listed = saved
+        start, bits, listed = saved
         begun = {shard: _Begun(_unpacked(mask, self.size(shard))) for shard, mask in listed}
-        return _ShardLeft(self, epoch, _unpacked(bits, self.shards), begun)
+        behind = self.behind(epoch, start)
+        untouched = np.zeros(self.shards, dtype=bool)
+        untouched[behind] = _unpacked(bits, len(behind))
+        return _ShardLeft(self, epoch, untouched, begun, start)
+
+    def behind(self, epoch: int, start: int) -> NDArray[np.int64]:
+        """Return the shards from a place of an epoch's order of shards on, by their numbers."""
+        return np.sort(self.sequence(epoch)[0][start:])
 
 
 @dataclass
@@ -133,10 +141,13 @@ class _ShardLeft(Left):
     Args:
         untouched: shards of which all rows are left.
         begun: those of which some are.
+        start: a place in the epoch's order of shards, before which no shard is untouched.
     """
 
-    def __init__(self, ordering: ShardOrdering, epoch: int, untouched: Mask, begun: dict[int, _Begun]) -> None:
-        self._ordering, self._epoch = ordering, epoch
+    def __init__(
+        self, ordering: ShardOrdering, epoch: int, untouched: Mask, begun: dict[int, _Begun], start: int
+    ) -> None:
+        self._ordering, self._epoch, self._start = ordering, epoch, start
         self.untouched, self.begun = untouched, begun
 
     def claims(self, places: Places) -> NDArray[np.int8]:
@@ -146,6 +157,13 @@ class _ShardLeft(Left):
             inside = np.flatnonzero(shards == shard)
             found[inside] = 2 * self.begun[shard].mask[places[inside] - self._ordering.begin(shard)]
         return found
+
+    def claims_in(self, shard: int, places: Places) -> NDArray[np.int8]:
+        """Return `claims` of rows that lie in one shard; one number where it is that of all."""
+        one = self.begun.get(shard)
+        if one is None:
+            return self.untouched[shard : shard + 1].view(np.int8)
+        return 2 * one.mask[places - self._ordering.begin(shard)].view(np.int8)
 
     def take(self, places: Places) -> None:
         shards = places // self._ordering.shard_rows
@@ -164,7 +182,7 @@ class _ShardLeft(Left):
         return list(self.begun) if few else [shard for shard in np.unique(shards).tolist() if shard in self.begun]
 
     def restart(self, epoch: int) -> None:
-        self._epoch = epoch
+        self._epoch, self._start = epoch, 0
         self.untouched[:] = True
         self.begun.clear()
 
@@ -173,30 +191,30 @@ class _ShardLeft(Left):
 
         A row suits when those that choose later can join on it, and nobody else is about to finish its shard.
         """
-        found = self._upcoming(look_ahead(count))
-        suits = np.ones(len(found), dtype=bool)
-        for left in later:
-            suits &= left.claims(found) > 0
-        for left in others:
-            suits &= left.claims(found) < 2
-        if np.count_nonzero(suits) >= count:
-            return found
-        return np.concatenate([found, self._another(later, others)])
+        most, found, suited = look_ahead(count), list[Places](), 0
+        for shard, rows in self._upcoming(most):
+            suits = np.ones(len(rows), dtype=bool)
+            for left in later:
+                suits &= _of(left).claims_in(shard, rows) > 0
+            for left in others:
+                suits &= _of(left).claims_in(shard, rows) < 2
+            found.append(rows)
+            suited += np.count_nonzero(suits)
+            if suited >= most:
+                break
+        if suited < count:
+            found.append(self._another(later, others))
+        return np.concatenate(found)
 
-    def _upcoming(self, most: int) -> Places:
-        """Return up to so many rows of the shards that are begun; what was begun first comes first."""
-        found, number = list[Places](), 0
+    def _upcoming(self, most: int) -> Iterator[tuple[int, Places]]:
+        """Yield each shard that is begun with up to so many rows of it; what was begun first comes first."""
         for shard, one in self.begun.items():
             if one.order is None:
                 one.order = self._ordering.shard_order(self._epoch, shard)
             ahead = one.order[one.start :]
             places = np.flatnonzero(one.mask[ahead - self._ordering.begin(shard)])
             one.start += int(places[0])
-            found.append(ahead[places[: most - number]])
-            number += len(found[-1])
-            if number >= most:
-                break
-        return np.concatenate(found) if found else np.empty(0, np.int64)
+            yield shard, ahead[places[:most]]
 
     def _another(self, later: Sequence[Left], others: Sequence[Left]) -> Places:
         """Return the rows of a shard to begin: one in which all that choose later can join, and that few others want.
@@ -208,18 +226,23 @@ class _ShardLeft(Left):
         if not len(shards):
             return shards
         missed = np.zeros(len(shards), dtype=np.int64)
-        for left in later:
-            assert isinstance(left, _ShardLeft)
+        for left in map(_of, later):
             missed += ~left.untouched[shards] * (2 * len(others) + 1)
-        for left in others:
-            assert isinstance(left, _ShardLeft)
+        for left in map(_of, others):
             missed += left.untouched[shards]
             missed[np.isin(shards, list(left.begun))] += 2
         best = np.flatnonzero(missed == missed.min())
         return self._ordering.shard_order(self._epoch, int(shards[best[-1 if later else 0]]))
 
     def to_json(self) -> list[Any]:
-        return [_packed(self.untouched), [[shard, _packed(one.mask)] for shard, one in self.begun.items()]]
+        untouched = self.untouched[self._ordering.behind(self._epoch, self._start)]
+        return [self._start, _packed(untouched), [[shard, _packed(one.mask)] for shard, one in self.begun.items()]]
+
+
+def _of(left: Left) -> _ShardLeft:
+    """Return what is left of a stratum that is ordered shard by shard: all of its tasks have this form."""
+    assert isinstance(left, _ShardLeft)
+    return left
 
 
 def _packed(mask: Mask) -> str:

@@ -238,11 +238,12 @@ def columns_of(tasks: Mapping[str, Task], *, windows: bool) -> dict[str, Any]:
         windows: whether long texts are read in windows.
     """
     pair = any(task.options.inputs.second is not None for task in tasks.values())
-    example = {"text": ("", "") if pair else "", "predictions": {name: _example(task) for name, task in tasks.items()}}
+    answers = {name: example_answer(task) for name, task in tasks.items()}
+    example = {"text": ("", "") if pair else "", "predictions": answers}
     return flat({**example, "windows": 1} if windows else example)
 
 
-def _example(task: Task) -> Any:  # noqa: ANN401
+def example_answer(task: Task) -> Any:  # noqa: ANN401
     """Return what a task answers for some output: one that leaves no list empty, where there is one."""
     if task.example is not None:
         return task.example

@@ -11,11 +11,23 @@ from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse
+from starlette.exceptions import HTTPException
 
 from polytask.serving.batcher import Answering
+from polytask.serving.inference import ROOT, InferenceRoutes
+from polytask.serving.inference_forms import (
+    InferenceError,
+    InferenceRequest,
+    InferenceResponse,
+    Live,
+    ModelMetadata,
+    ModelReady,
+    Ready,
+    ServerMetadata,
+)
 from polytask.serving.messages import Health, PredictRequest, PredictResponse, Problem, TasksResponse
-from polytask.serving.middleware import RequestMiddleware
+from polytask.serving.middleware import OPEN, RequestMiddleware, refusal
 from polytask.serving.options import ServeOptions
 from polytask.serving.questions import Faults, SystemOneRequest, SystemOneResponse
 from polytask.serving.service import Service
@@ -28,6 +40,7 @@ _REFUSALS = {
     413: "the body or a text is over its limit",
     422: "the request is not of the form, names an unknown task, or holds too many texts or one that no task can read",
     429: "too many texts wait; Retry-After says when to try again",
+    404: "no model of this name is served",
     500: "the model failed on this request",
     503: "the server is stopping",
     504: "the model did not answer in time",
@@ -75,6 +88,8 @@ def create_app(
     api.get("/health", response_model=Health, responses=unready)(service.health)
     shown: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
     api.get("/metrics", response_class=Response, responses=shown | _refusals(401))(service.exposed)
+    inference = InferenceRoutes(service)
+    _add_inference(api, inference)
     page = files("polytask.serving").joinpath("page.html").read_text("utf-8")
     headers = {"Content-Security-Policy": _policy(page), "Referrer-Policy": "no-referrer"}
 
@@ -83,11 +98,29 @@ def create_app(
         """Show a page where a person types a text and sees all answers."""
         return HTMLResponse(page, headers=headers)
 
+    api.add_exception_handler(HTTPException, _refused)
     api.add_exception_handler(Exception, _failed)
     _document(api, service, example[0])
-    return RequestMiddleware(
-        api, service.options, service.metrics, frozenset([*api.openapi()["paths"], "/openapi.json"])
-    )
+    _document_inference(api, inference)
+    paths = [path.replace("{name}", inference.name) for path in api.openapi()["paths"]]
+    return RequestMiddleware(api, service.options, service.metrics, frozenset([*paths, "/openapi.json"]))
+
+
+def _add_inference(api: FastAPI, inference: InferenceRoutes) -> None:
+    """Add the routes of the Open Inference Protocol."""
+    model = f"{ROOT}/models/{{name:path}}"
+    unready: Any = {503: {"model": Ready, "description": _REFUSALS[503]}}
+    api.get(f"{ROOT}/health/live", response_model=Live, responses={503: {"model": Live}})(inference.live)
+    api.get(f"{ROOT}/health/ready", response_model=Ready, responses=unready)(inference.ready)
+    api.get(f"{ROOT}/", include_in_schema=False)(inference.server)
+    api.get(ROOT, response_model=ServerMetadata, responses=_errors(401))(inference.server)
+    unready = _errors(401, 404) | {503: {"model": ModelReady, "description": _REFUSALS[503]}}
+    api.get(f"{model}/ready", response_model=ModelReady, responses=unready)(inference.model_ready)
+    api.post(
+        f"{model}/infer", response_model=InferenceResponse, openapi_extra={"requestBody": _body("InferenceRequest")},
+        responses=_errors(400, 401, 404, 408, 413, 429, 500, 503, 504),
+    )(inference.infer)  # fmt: skip
+    api.get(model, response_model=ModelMetadata, responses=_errors(401, 404))(inference.model)
 
 
 def _body(form: str) -> dict[str, Any]:
@@ -97,6 +130,10 @@ def _body(form: str) -> dict[str, Any]:
 
 def _refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"model": Problem, "description": _REFUSALS[code]} for code in codes}
+
+
+def _errors(*codes: int) -> dict[int | str, dict[str, Any]]:
+    return {code: {"model": InferenceError, "description": _REFUSALS[code]} for code in codes}
 
 
 def _policy(page: str) -> str:
@@ -129,11 +166,31 @@ def _document(api: FastAPI, service: Service, example: dict[str, Any]) -> None:
             "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         }
         found["components"]["securitySchemes"] = keys
-        for path in ("/predict", "/v1/systemone", "/tasks", "/metrics"):
+        for path in found["paths"].keys() - OPEN:
             for operation in found["paths"][path].values():
                 operation["security"] = [{name: []} for name in keys]
 
 
+def _document_inference(api: FastAPI, inference: InferenceRoutes) -> None:
+    """Write the form of a request, and the one model's name, into the OpenAPI document."""
+    found = api.openapi()
+    form = InferenceRequest.model_json_schema(ref_template=_SCHEMAS + "{model}")
+    found["components"]["schemas"] |= {**form.pop("$defs", {}), "InferenceRequest": form}
+    form["examples"] = [inference.example]
+    for path, operations in found["paths"].items():
+        if not path.startswith(ROOT):
+            continue
+        for operation in operations.values():
+            operation["responses"].pop("422", None)  # of FastAPI's own checks of the path, which cannot fail
+            for parameter in operation.get("parameters", []):
+                parameter["schema"]["enum"] = [inference.name]
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return refusal(request.scope["path"], str(error.detail), error.status_code, error.headers)
+
+
 async def _failed(request: Request, error: Exception) -> Response:
-    del request, error
-    return JSONResponse({"detail": "the server failed on this request; its log says where"}, 500)
+    del error
+    return refusal(request.scope["path"], "the server failed on this request; its log says where", 500)

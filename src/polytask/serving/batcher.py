@@ -115,6 +115,7 @@ class Batcher:
         self._waiting: deque[Ticket] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._broken = False
         self._seconds_a_text = 0.0
         self._thread = threading.Thread(target=self._work, name="polytask-model", daemon=True)
 
@@ -128,6 +129,11 @@ class Batcher:
     def ready(self) -> bool:
         """Whether requests are taken."""
         return self._thread.is_alive() and not self._closed
+
+    @property
+    def failed(self) -> bool:
+        """Whether the model's thread ended by an error, so that nothing is answered any more."""
+        return self._broken
 
     def start(self) -> None:
         """Start the model's thread."""
@@ -208,7 +214,7 @@ class Batcher:
     def _give_up(self, running: Sequence[Ticket], error: BaseException) -> None:
         """Fail all requests, those to come too, and tell that nothing is answered any more."""
         with self._changed:
-            self._closed = True
+            self._closed = self._broken = True
             left = [*running, *self._waiting]
             self._waiting.clear()
         if left:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -23,13 +24,21 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # Open to all: whether the server lives, and the page, which knows nothing of the model until it is given the key.
-OPEN = frozenset({"/", "/health"})
+OPEN = frozenset({"/", "/health", "/v2/health/live", "/v2/health/ready"})
 # So much more than the limit is read and thrown away, for so long, before the refusal is sent: a client that is still
 # writing when the connection ends would see a broken pipe in place of the reason.
 _PATIENCE_BODIES, _PATIENCE_S = 8, 2.0
 # Bodies of the greatest size that are held at once, in all.
 BODIES_AT_ONCE = 64
+# Below this path the protocol asks for another form of refusals.
+_INFERENCE = re.compile(r"/v2(/.*)?")
 _HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+
+
+def refusal(path: str, detail: str, status: int, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return the answer to a request that is refused, in the form of the protocol of its path."""
+    key = "error" if _INFERENCE.fullmatch(path) else "detail"
+    return JSONResponse({key: detail}, status, headers)
 
 
 class TooLarge(Exception):
@@ -99,8 +108,8 @@ class RequestMiddleware:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._admits(scope):
             detail = "an API key is needed: send the header Authorization: Bearer KEY, or X-API-Key: KEY"
-            refusal = JSONResponse({"detail": detail}, 401, {"WWW-Authenticate": "Bearer", "Connection": "close"})
-            await refusal(scope, receive, send)
+            headers = {"WWW-Authenticate": "Bearer", "Connection": "close"}
+            await refusal(scope["path"], detail, 401, headers)(scope, receive, send)
             return
         held = _Held()
         try:
@@ -116,15 +125,15 @@ class RequestMiddleware:
         except Crowded:
             headers = {"Connection": "close", "Retry-After": "1"}
             detail = "too many large requests at once; try again shortly"
-            await JSONResponse({"detail": detail}, 429, headers)(scope, receive, send)
+            await refusal(scope["path"], detail, 429, headers)(scope, receive, send)
             return
         except TooLarge:
             detail = f"the body has more than {self._options.max_body_bytes} bytes; send fewer or shorter texts"
-            await JSONResponse({"detail": detail}, 413, {"Connection": "close"})(scope, receive, send)
+            await refusal(scope["path"], detail, 413, {"Connection": "close"})(scope, receive, send)
             return
         except TimeoutError:
             detail = f"the body did not arrive within {self._options.timeout_s:g} s"
-            await JSONResponse({"detail": detail}, 408, {"Connection": "close"})(scope, receive, send)
+            await refusal(scope["path"], detail, 408, {"Connection": "close"})(scope, receive, send)
             return
         await self._application(scope, _again(body, receive), send)
 

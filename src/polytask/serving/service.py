@@ -47,7 +47,7 @@ class Service:
     def __init__(self, model: Answering, options: ServeOptions, failed: Callable[[], None] | None = None) -> None:
         self.options = options
         self._reader = ThreadPoolExecutor(1, "polytask-reader")
-        self._model = model
+        self.model = model
         self.metrics = Metrics(lambda: self.batcher.queued)
         self.batcher = Batcher(
             model, most_texts=options.batch_texts, most_tokens=options.batch_tokens, most_queued=options.max_queue,
@@ -57,24 +57,24 @@ class Service:
     @property
     def names(self) -> tuple[str, ...]:
         """The model's tasks."""
-        return tuple(self._model.tasks)
+        return tuple(self.model.tasks)
 
     @functools.cached_property
     def example(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """A request that this model can answer, and its answer, for the OpenAPI document; the answer warms it up."""
         first = self._examples[0]
-        answers = list(self._model.answers([first], None, long=self.options.long))
+        answers = list(self.model.answers([first], None, long=self.options.long))
         return {"texts": [list(first) if isinstance(first, tuple) else first]}, _content(answers)
 
     @functools.cached_property
     def _examples(self) -> list[Example]:
-        return examples_for(self._model.tasks.values(), self._model.tokens.vocabulary)
+        return examples_for(self.model.tasks.values(), self.model.tokens.vocabulary)
 
     @functools.cached_property
     def typed_example(self) -> dict[str, Any] | None:
         """A request of typed questions that this model can answer; None where no task of it answers any."""
         state = self._examples[0]
-        reading = {name: task for name, task in self._model.tasks.items() if _reads(task, state)}
+        reading = {name: task for name, task in self.model.tasks.items() if _reads(task, state)}
         asked = {name: found[0] for name, task in reading.items() if (found := _questions(name, task))}
         return {"state": list(state) if isinstance(state, tuple) else state, "questions": asked} if asked else None
 
@@ -85,13 +85,11 @@ class Service:
         except Refused as error:
             raise HTTPException(error.status, str(error)) from None
         tasks = self._chosen(body.tasks)
-        records = self._checked(body.texts, tasks)
-        answers = await self._answers(records, tasks, request) if records else []
+        self.require_readable(body.texts, tasks, "texts[{}]")
+        answers = await self.answers(body.texts, tasks, request) if body.texts else []
         if answers is None:
             return Response(status_code=499)  # nobody reads it
-        truncated = sum(answer.truncated for answer in answers)
-        self.metrics.answered(len(answers), truncated)
-        request.state.log = {"texts": len(answers), "truncated": truncated}
+        self.note_answered(answers, request)
         return JSONResponse(_content(answers))
 
     async def ask(self, request: Request) -> Response:
@@ -103,8 +101,8 @@ class Service:
         try:
             asking = await self._read(request, read_asking, UNASKED)
             name = self._served(asking.model)
-            planned = plan_questions(self._model.tasks, asking.questions)
-            require_state(asking.state, self._model.tasks, planned)
+            planned = plan_questions(self.model.tasks, asking.questions)
+            require_state(asking.state, self.model.tasks, planned)
         except Refused as error:
             return _refusal(error)
         except QuestionError as error:
@@ -115,7 +113,7 @@ class Service:
         except DataError as error:
             return _faults([Fault(loc=["body", "state"], msg=str(error), type="value_error")])
         try:
-            answers = await self._answers([asking.state], self._chosen([one.task for one in planned]), request)
+            answers = await self.answers([asking.state], self._chosen([one.task for one in planned]), request)
         except HTTPException as error:
             if error.status_code != 422:
                 raise
@@ -141,12 +139,12 @@ class Service:
 
     @functools.cached_property
     def _description(self) -> dict[str, Any]:
-        about, most = self._model.about, self.options.max_characters
+        about, most = self.model.about, self.options.max_characters
         fitting = [one for one in self._examples if _characters(one) <= most]
         return TasksResponse(
             model=ModelDescription(name=self.options.name or "", encoder=encoder_of(about)),
-            tasks=[_described(name, task, about) for name, task in self._model.tasks.items()],
-            max_tokens=self._model.tokens.max_tokens,
+            tasks=[_described(name, task, about) for name, task in self.model.tasks.items()],
+            max_tokens=self.model.tokens.max_tokens,
             max_texts=self.options.max_texts,
             max_characters=most,
             examples=fitting,
@@ -163,10 +161,14 @@ class Service:
         return Response(self.metrics.exposed(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def _read(self, request: Request, read: Callable[[bytes, ServeOptions], _Read], unformed: str) -> _Read:
-        """Read a request's body: a large one beside the event loop, which goes on answering. Raises Refused."""
+        """Read a request's body of JSON. Raises Refused."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
             raise Refused(422, unformed)
+        return await self.read_body(request, read)
+
+    async def read_body(self, request: Request, read: Callable[[bytes, ServeOptions], _Read]) -> _Read:
+        """Read a request's body: a large one beside the event loop, which goes on answering. Raises Refused."""
         body = await request.body()
         if len(body) <= SMALL_BODY:
             return read(body, self.options)
@@ -181,28 +183,36 @@ class Service:
         """Return the wanted tasks in the model's order, so that equal wishes run together."""
         names = self.names
         for name in wanted or ():
-            if name not in self._model.tasks:
+            if name not in self.model.tasks:
                 raise HTTPException(422, f"tasks: found {name[:80]!r}; {nearest(name[:80], names)}")
         chosen = set(names if wanted is None else wanted)
         return tuple(name for name in names if name in chosen)
 
-    def _checked(self, texts: Sequence[Record], tasks: Sequence[str]) -> Sequence[Record]:
-        """Return the texts. Raises 422 where no task can read one.
+    def note_answered(self, answers: Sequence[TextPrediction], request: Request) -> None:
+        """Count the texts of a request, in the figures and in the log."""
+        truncated = sum(answer.truncated for answer in answers)
+        self.metrics.answered(len(answers), truncated)
+        request.state.log = {"texts": len(answers), "truncated": truncated}
 
-        The model would refuse such a text as well, and all others that run with it.
+    def require_readable(self, records: Sequence[Record], tasks: Sequence[str], place: str) -> None:
+        """Raise 422 where no task can read one of some records.
+
+        The model would refuse such a record as well, and all others that run with it.
+
+        Args:
+            place: of a record, with {} for its number.
         """
-        chosen = [self._model.tasks[name] for name in tasks]
+        chosen = [self.model.tasks[name] for name in tasks]
         single = any(task.options.inputs.second is None and task.options_column is None for task in chosen)
-        for index, record in enumerate(texts):
+        for index, record in enumerate(records):
             if single and isinstance(record, str):
                 continue
             try:
-                queries_of(index, record, self._model.tasks, tasks, f"texts[{index}]")
+                queries_of(index, record, self.model.tasks, tasks, place.format(index))
             except DataError as error:
                 raise HTTPException(422, str(error)) from None
-        return texts
 
-    async def _answers(
+    async def answers(
         self, records: Sequence[Record], tasks: tuple[str, ...], request: Request
     ) -> Sequence[TextPrediction] | None:
         """Wait for the answers; None when the client has left."""

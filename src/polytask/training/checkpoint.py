@@ -34,7 +34,7 @@ from polytask.files import (
 from polytask.signals import uninterrupted
 from polytask.training.background import Background
 
-FORM = 5
+FORM = 6
 LOG = logging.getLogger(__name__)
 
 
