@@ -140,9 +140,8 @@ def answer(
     below = [name for name in low if name not in unsure]
     told = [f"{_listed(below, 'lies', 'lie')} below the floor on dev rows"] if below else []
     if unsure:
-        told += [
-            f"{_listed(unsure, 'is', 'are')} not above the floor with the certainty of {options.certainty:g} on dev rows"
-        ]
+        certain = f"above the floor with the certainty of {options.certainty:g} on dev rows"
+        told += [f"{_listed(unsure, 'is', 'are')} not {certain}"]
     held = ", ".join(told) or "no task lies below the floor on dev rows"
     return (
         f"One model for {len(tasks)} tasks, {size:.2f} times one shared encoder ({passes:.2f} passes) in place of "

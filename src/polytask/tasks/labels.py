@@ -91,7 +91,7 @@ def with_decimal_point(value: Any) -> Any:  # noqa: ANN401
 def comma_hint(value: Any) -> str:  # noqa: ANN401
     """Say what to do about a cell that is no number because of its comma; nothing of other cells."""
     if isinstance(value, str) and _WITH_COMMA.fullmatch(value.strip()):
-        return "; if its comma stands before decimals, give `decimal: \",\"` beside the path"
+        return '; if its comma stands before decimals, give `decimal: ","` beside the path'
     return ""
 
 
