@@ -12,7 +12,7 @@ from fastapi import HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
 from polytask.errors import DataError, ModelError, UserError, nearest
-from polytask.predict.asking import QuestionError, answer_questions, plan_questions, require_state
+from polytask.predict.asking import Planned, QuestionError, answer_questions, plan_questions, require_state
 from polytask.predict.record import Record, queries_of
 from polytask.serving.about import encoder_of, range_of, rows_of, scores_of
 from polytask.serving.batcher import Answering, Batcher, QueueFull, Stopping, Ticket
@@ -27,6 +27,7 @@ from polytask.serving.messages import (
 from polytask.serving.metrics import Metrics
 from polytask.serving.options import ServeOptions
 from polytask.serving.questions import UNASKED, Fault, Misplaced, read_asking
+from polytask.serving.rendering import is_short, render
 from polytask.tasks import Task
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Service:
 
     def __init__(self, model: Answering, options: ServeOptions, failed: Callable[[], None] | None = None) -> None:
         self.options = options
-        self._reader = ThreadPoolExecutor(1, "polytask-reader")
+        self._beside = ThreadPoolExecutor(1, "polytask-json")
         self._model = model
         self.metrics = Metrics(lambda: self.batcher.queued)
         self.batcher = Batcher(
@@ -81,18 +82,20 @@ class Service:
     async def predict(self, request: Request) -> Response:
         """Answer texts for all tasks in one pass; the predictions are in the order of the texts."""
         try:
-            body = await self._read(request, read_request, UNFORMED)
+            records, tasks = await self._read(request, self._asked, UNFORMED)
         except Refused as error:
             raise HTTPException(error.status, str(error)) from None
-        tasks = self._chosen(body.tasks)
-        records = self._checked(body.texts, tasks)
         answers = await self._answers(records, tasks, request) if records else []
         if answers is None:
             return Response(status_code=499)  # nobody reads it
         truncated = sum(answer.truncated for answer in answers)
         self.metrics.answered(len(answers), truncated)
         request.state.log = {"texts": len(answers), "truncated": truncated}
-        return JSONResponse(_content(answers))
+        content = _content(answers)
+        if is_short(content):
+            return JSONResponse(content)
+        body = await asyncio.get_running_loop().run_in_executor(self._beside, render, content)
+        return Response(body, media_type="application/json")
 
     async def ask(self, request: Request) -> Response:
         """Answer typed questions (choice, score, noul) about one state; one pass answers all of them.
@@ -101,10 +104,7 @@ class Service:
         instructions name; of them nothing else is read, since a head knows what it was trained for.
         """
         try:
-            asking = await self._read(request, read_asking, UNASKED)
-            name = self._served(asking.model)
-            planned = plan_questions(self._model.tasks, asking.questions)
-            require_state(asking.state, self._model.tasks, planned)
+            name, state, planned = await self._read(request, self._planned, UNASKED)
         except Refused as error:
             return _refusal(error)
         except QuestionError as error:
@@ -115,7 +115,7 @@ class Service:
         except DataError as error:
             return _faults([Fault(loc=["body", "state"], msg=str(error), type="value_error")])
         try:
-            answers = await self._answers([asking.state], self._chosen([one.task for one in planned]), request)
+            answers = await self._answers([state], self._chosen([one.task for one in planned]), request)
         except HTTPException as error:
             if error.status_code != 422:
                 raise
@@ -170,12 +170,26 @@ class Service:
         body = await request.body()
         if len(body) <= SMALL_BODY:
             return read(body, self.options)
-        return await asyncio.get_running_loop().run_in_executor(self._reader, read, body, self.options)
+        return await asyncio.get_running_loop().run_in_executor(self._beside, read, body, self.options)
+
+    def _asked(self, body: bytes, options: ServeOptions) -> tuple[Sequence[Record], tuple[str, ...]]:
+        """Return the records of a request and the tasks that are to answer them."""
+        request = read_request(body, options)
+        tasks = self._chosen(request.tasks)
+        return self._checked(request.texts, tasks), tasks
+
+    def _planned(self, body: bytes, options: ServeOptions) -> tuple[str, Record, list[Planned]]:
+        """Return the model's name, the state that a request asks about, and what answers its questions."""
+        asking = read_asking(body, options)
+        name = self._served(asking.model)
+        planned = plan_questions(self._model.tasks, asking.questions)
+        require_state(asking.state, self._model.tasks, planned)
+        return name, asking.state, planned
 
     def close(self) -> None:
         """Answer what waits, and end the threads."""
         self.batcher.close()
-        self._reader.shutdown(wait=False, cancel_futures=True)
+        self._beside.shutdown(wait=False, cancel_futures=True)
 
     def _chosen(self, wanted: Sequence[str] | None) -> tuple[str, ...]:
         """Return the wanted tasks in the model's order, so that equal wishes run together."""
