@@ -173,11 +173,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("regression", {"text": "a", "score": "1_2"}, "task 'it': found '1_2'; a score is a finite number"),
     ("regression", {"text": "a", "score": "nan"}, "task 'it': found 'nan'; a score is a finite number"),
     ("regression", {"text": "a", "score": "３"}, "task 'it': found '３'; a score is a finite number"),
-    (
-        "regression",
-        {"text": "a", "score": "1,5"},
-        "task 'it': found '1,5'; .*decimals, give `decimal: \",\"` beside the path",
-    ),
+    ("regression", {"text": "a", "score": "1,5"}, "task 'it': found '1,5'; .*, give `decimal: \",\"` beside the path"),
     ("multilabel", {"text": "a", "labels": "['x'"}, "task 'it': found .*, which begins as a list and cannot be read"),
     ("multilabel", {"text": "a", "labels": '{"x": "1"}'}, "task 'it': found .*; labels are a list, joined text, or"),
     ("tagging", {"tokens": "['a' 'b']", "tags": "O O"}, "task 'it': found .*, which begins as a list and cannot be"),

@@ -65,6 +65,31 @@ def test_words_that_are_dropped_or_cut_off_share_nothing() -> None:
     assert row.truncated
 
 
+class Watched:
+    """An encoding that notes what is asked of it."""
+
+    def __init__(self, encoding: Any) -> None:
+        self._encoding = encoding
+        self.asked: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked.append(name)
+        return getattr(self._encoding, name)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_long_text_is_asked_for_its_offsets_token_by_token(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them at once are one call, which holds up a server for as long as it takes."""
+    text = "".join(SCRIPTS[script])
+    backend = pieces.tokenizer(text, SCRIPTS[script]).backend_tokenizer
+    short, long = Watched(backend.encode(text)), Watched(backend.encode(text))
+    found = first_tokens(short, characters(text))
+    monkeypatch.setattr("polytask.data.tokens._AT_ONCE", 2)
+    assert first_tokens(long, characters(text)) == found
+    assert "offsets" in short.asked
+    assert "offsets" not in long.asked
+
+
 MARKED: dict[str, tuple[Any, Any, Any]] = {
     "sentencepiece": (pre_tokenizers.Metaspace(), None, None),
     "sentencepiece, legacy": (

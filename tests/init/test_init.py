@@ -101,14 +101,7 @@ def test_decimal_commas_are_said_beside_the_files_of_all_tasks(tmp_path: Path) -
 
 def test_a_rating_in_whole_numbers_is_a_scale_and_a_quantity_is_none(tmp_path: Path) -> None:
     rows = [
-        {
-            "text": sentence(n),
-            "stars": n % 5 + 1,
-            "age": n % 9 + 20,
-            "code": n % 4,
-            "评分": n % 11,
-            "points": n % 15 + 80,
-        }
+        {"text": sentence(n), "stars": n % 5 + 1, "age": n % 9 + 20, "code": n % 4, "评分": n % 11, "points": n % 15}
         for n in range(150)
     ]
     tasks = proposed(tmp_path, write_csv(tmp_path / "reviews.csv", rows))

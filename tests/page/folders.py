@@ -129,7 +129,8 @@ def make_run(folder: Path, count: int = 3, labels: list[str] = ODD, *, finished:
     for task in tasks:
         lines = [
             {
-                "row": row, "place": f"/data/reviews.csv:{row + 2}", "label": labels[row % len(labels)], "prediction": labels[(row // 2) % len(labels)],
+                "row": row, "place": f"/data/reviews.csv:{row + 2}",
+                "label": labels[row % len(labels)], "prediction": labels[(row // 2) % len(labels)],
                 "text": f"{labels[row % len(labels)]} {'word ' * 40}",
             }
             for row in range(12)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from folders import LONG, ODD, make_auto, make_comparison, make_run, write, write_lines
+from folders import LONG, ODD, make_auto, make_comparison, make_relatedness, make_run, write, write_lines
 
 import polytask
 from polytask.page.chart import Dot, Point, forest, scatter_chart
@@ -81,7 +81,8 @@ def test_entity_errors_are_marked_in_their_text(tmp_path: Path) -> None:
     text = "Ann <b>Lee</b> saw \U0001f600 Lyon."
     words = [[0, 3], [4, 14], [15, 18], [19, 20], [21, 25]]
     row = {
-        "row": 7, "place": "/home/me/<b>.jsonl:12", "text": text, "words": words, "label": ["B-PER", "I-PER", "O", "O", "B-LOC"],
+        "row": 7, "place": "/home/me/<b>.jsonl:12", "text": text, "words": words,
+        "label": ["B-PER", "I-PER", "O", "O", "B-LOC"],
         "prediction": ["B-PER", "I-PER", "B-ORG", "O", "O"],
     }  # fmt: skip
     write_lines(folder, f"predictions/{task}.jsonl", [row])
@@ -203,3 +204,32 @@ def test_a_divided_head_is_told_with_its_evidence(tmp_path: Path) -> None:
     shown = unescape(text_of(folder))
     assert "Step 26: opposed | other, plain have heads of their own" in shown
     assert "6.6 nats, of which 5.7 were needed" in shown
+
+
+def test_auto_opens_with_a_card_a_task_that_says_where_it_stands(tmp_path: Path) -> None:
+    folder = make_auto(tmp_path / "plan")
+    told = json.loads((folder / "auto.json").read_text("utf-8"))
+    tasks = list(told["tasks"])
+    told["tasks"][tasks[1]] |= {"below_floor": True, "dev": {"delta": 0.001, "above": 0.7}, "would_need": "more"}
+    told["tasks"][tasks[2]]["dev"]["delta"] = -0.05
+    write(folder, "auto.json", {**told, "answer": "One model; two tasks are low.", "rates": []})
+    page = unescape(text_of(folder)).replace("\n", " ")
+    lead, _, rest = page.partition("</nav>")[2].partition("<section")
+    assert "Two tasks are low." in lead
+    cards = re.findall(r'class="card (\w+)".*?class="said">(.*?)<', lead)
+    assert [tone for tone, _ in cards] == ["good", "part", "bad"]
+    assert cards[1][1] == "Shared; not surely above the floor on dev rows; more."
+    assert "own model 0.80; difference \u22120.02" in lead
+    assert "Learning rates" not in page  # none was compared
+    assert rest.index("The ladder") > rest.index("Size against the worst task")
+
+
+def test_relatedness_opens_with_the_tasks_that_share(tmp_path: Path) -> None:
+    folder = make_relatedness(tmp_path / "related")
+    told = json.loads((folder / "relatedness.json").read_text("utf-8"))
+    for groups, title in (
+        ([["a", "b"], ["c"]], "Together: a + b; apart: c"), ([["a", "b", "c"]], "All tasks together"),
+        ([["a"], ["b"], ["c"]], "Each task by itself"),
+    ):  # fmt: skip
+        write(folder, "relatedness.json", {**told, "groups": groups})
+        assert title in text_of(folder)

@@ -20,7 +20,7 @@ def test_the_page_shows_the_best_trial_first_and_runs_nothing(count: int, tmp_pa
     text = page(make_search(tmp_path / "search", count))
     assert f"Trial {count - 1} is the best by the mean gap between the dev scores and their baselines" in text
     assert "The configuration as it was (trial 0) has 0.5000" in text
-    assert "0.8000 to 0.9000" in text
+    assert "(0.80 to 0.90)" in text
     assert "<script" not in text
     assert "&lt;script&gt;" in text
     assert ("more trials are in tune.json" in text) == (count > 200)

@@ -190,7 +190,7 @@ def test_a_large_body_is_read_beside_the_event_loop(
         assert not any(one.done() for one in large)
         resume.set()
         assert [one.result().status_code for one in large] == [422] * 4
-    assert sum(name.startswith("polytask-reader") for name in threads) == 4
+    assert sum(name.startswith("polytask-json") for name in threads) == 4
 
 
 def test_bodies_that_are_held_have_a_limit_in_all(serving: Any, stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:

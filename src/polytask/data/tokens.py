@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # In the place of a word's token: there is none, or the word before it has read it.
 DROPPED, SHARED = -1, -2
 _KINDS = {DROPPED: NO_TOKEN, SHARED: SHARED_TOKEN}
+# Tokens of a text whose offsets are asked for at once: that is one call, in which no other thread goes on.
+_AT_ONCE = 10_000
 # How SentencePiece and byte-level tokenizers write the space before a word; also a token of its own.
 _WORD_MARKERS = "\u2581\u0120"
 
@@ -168,7 +170,8 @@ def first_tokens(encoding: Any, words: Sequence[WordSpan]) -> list[int]:  # noqa
     if not len(offsets) or not words:
         return [DROPPED] * len(words)
     # Ends rise with the position, so the first token that ends behind a word's start is the candidate.
-    candidates = np.searchsorted(offsets[:, 1], [start for start, _ in words], side="right")
+    begins = np.fromiter((start for start, _ in words), np.int64, len(words))
+    candidates = np.searchsorted(offsets[:, 1], begins, side="right")
     found: list[int] = []
     last = DROPPED
     for at, (start, end) in zip(candidates.tolist(), words, strict=True):
@@ -184,9 +187,11 @@ def _first_text(encoding: Any) -> tuple[list[int], NDArray[np.int64]]:  # noqa: 
     A token that is a word marker and nothing else is left out where the next one covers the same characters: a marker
     that no space of the text stands for has the offsets of the word's first character.
     """
-    offsets_of, sequence_ids = encoding.offsets, encoding.sequence_ids  # each is made anew when it is asked for
+    sequence_ids = encoding.sequence_ids  # made anew when it is asked for, as all that an encoding holds
     inside = [index for index, sequence in enumerate(sequence_ids) if sequence == 0]
-    offsets = np.array([offsets_of[index] for index in inside], dtype=np.int64).reshape(-1, 2)
+    offset_of = encoding.token_to_chars if len(sequence_ids) > _AT_ONCE else encoding.offsets.__getitem__
+    offsets = np.fromiter((place for index in inside for place in offset_of(index)), np.int64, 2 * len(inside))
+    offsets = offsets.reshape(-1, 2)
     covered_again = (offsets[1:, 0] <= offsets[:-1, 0]) & (offsets[:-1, 0] < offsets[1:, 1])
     if not covered_again.any():
         return inside, offsets

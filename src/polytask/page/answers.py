@@ -100,22 +100,17 @@ def _shown(
         yield Folded(f"{len(more)} more of {task}", [make(f"{task}: {what} {told}, more", more)])
 
 
+def _told(one: PredictionForm) -> list[str]:
+    return [placed(one.place, one.row), answer(one.label), answer(one.prediction)]
+
+
 def _table(caption: str, wrong: Sequence[PredictionForm]) -> Block:
-    rows = [[placed(one.place, one.row), answer(one.label), answer(one.prediction), one.text] for one in wrong]
+    rows = [[*_told(one), one.text] for one in wrong]
     return TableBlock(caption, ["where", "truth", "answer", "text"], rows, words=4, wide=True)
 
 
 def _numbers(caption: str, wrong: Sequence[PredictionForm]) -> Block:
-    rows = [
-        [
-            placed(one.place, one.row),
-            answer(one.label),
-            answer(one.prediction),
-            signed(one.prediction - one.label, 2),
-            one.text,
-        ]
-        for one in wrong
-    ]
+    rows = [[*_told(one), signed(one.prediction - one.label, 2), one.text] for one in wrong]
     return TableBlock(caption, ["where", "truth", "answer", "error", "text"], rows, words=5, wide=True)
 
 
@@ -125,16 +120,7 @@ def _levels(scale: Mapping[str, int], caption: str, wrong: Sequence[PredictionFo
     for one in wrong:
         truth, found = scale[one.label], scale[one.prediction]
         bar = "".join("\u25cb" if at == truth else "\u25cf" if at == found else "\u2013" for at in range(len(scale)))
-        rows.append(
-            [
-                placed(one.place, one.row),
-                answer(one.label),
-                answer(one.prediction),
-                f"{found - truth:+d}",
-                bar,
-                one.text,
-            ]
-        )
+        rows.append([*_told(one), f"{found - truth:+d}", bar, one.text])
     heads = ["where", "truth \u25cb", "answer \u25cf", "levels off", "on the scale", "text"]
     return TableBlock(caption, heads, rows, words=6, wide=True)
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from polytask.page.block import (
+    Banner,
     Block,
     Chart,
     Code,
@@ -35,7 +36,8 @@ def relatedness_page(folder: Path) -> Page:
     if found.value is None:
         return Page(title, "How related are the tasks", [Missing(f"{found.problem} Nothing else is known here.")])
     value = found.value
-    lead: list[Block] = [Listed(value.sentences)] if value.sentences else []
+    lead: list[Block] = [_answer(value)] if value.groups else []
+    lead += [Listed(value.sentences)] if value.sentences else []
     sections = [
         Section("Measures", list(_measures(value))),
         Section("Groups and the proposed plan", list(_groups(folder, value))),
@@ -43,6 +45,21 @@ def relatedness_page(folder: Path) -> Page:
         Section("Cost", [_cost(value)], folded=True, hint=_share(value)),
     ]
     return Page(title, f"How related are {len(value.tasks)} tasks", lead, ordered(sections))
+
+
+def _answer(value: RelatednessForm) -> Block:
+    """Say which tasks share by the proposed plan."""
+    by = f"By the {value.grouped_by.replace('_', ' ')}. " if value.grouped_by else ""
+    together = [" + ".join(group) for group in value.groups if len(group) > 1]
+    alone = [group[0] for group in value.groups if len(group) == 1]
+    if len(value.groups) == 1:
+        title = "All tasks together"
+    elif together:
+        title = "; ".join([f"Together: {', '.join(together)}", *([f"apart: {', '.join(alone)}"] if alone else [])])
+    else:
+        title = "Each task by itself"
+    told = f"{by}A probe proposes, and polytask compare tells what it brings."
+    return Banner("Which tasks should share?", title, told)
 
 
 def _groups(folder: Path, value: RelatednessForm) -> Iterator[Block]:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from polytask.page.block import (
+    Banner,
     Block,
     Cell,
     Code,
@@ -23,6 +24,7 @@ from polytask.page.block import (
     drawn,
     interval,
     number,
+    ordered,
     signed,
 )
 from polytask.page.chart import Dot, Line, forest, line_chart
@@ -90,27 +92,28 @@ def tuning_page(folder: Path) -> Page:
         return Page(title, "Hyper-parameter search", [Missing(told)], sections)
     value = found.value
     sections = [
+        Section("Scores of the best trial", list(_scores(value))),
         Section("What mattered", list(_importance(value))),
         Section("How the search went", [_course(value)]),
         Section("Each option", list(_options(value))),
         Section("Trials", list(_trials(folder, value))),
-        Section("The best configuration", list(_best(folder))),
+        Section("The best configuration", list(_best(folder)), folded=True, hint="best.yaml"),
     ]
-    return Page(title, f"{len(value.trials)} trials", list(_lead(value)), sections)
+    return Page(title, f"The best of {len(value.trials)} trials", list(_lead(value)), ordered(sections))
 
 
 def _lead(value: TuningForm) -> Iterator[Block]:
     rule = value.selection.rule if value.selection is not None else ""
     by = f" by {RULES.get(rule, f'the dev score of {rule}')}" if rule else ""
-    yield TextBlock(f"Trial {value.best.trial} is the best{by}: {number(value.best.value)}.")
-    if value.as_it_is is not None and value.best.value is not None:
-        difference = value.best.value - value.as_it_is
-        yield TextBlock(
-            f"The configuration as it was (trial 0) has {number(value.as_it_is)}, a difference of {signed(difference)}."
-        )
-    rows = [[path, _shown(chosen)] for path, chosen in value.best.parameters.items()]
-    yield TableBlock("Its values", ["option", "value"], rows, words=2)
-    yield from _scores(value)
+    best = value.best
+    told = f"Trial {best.trial} is the best{by}: {number(best.value)}."
+    if best.trial == 0:
+        told += " It is the configuration as it was."
+    elif value.as_it_is is not None and best.value is not None:
+        difference = signed(best.value - value.as_it_is)
+        told += f" The configuration as it was (trial 0) has {number(value.as_it_is)}: a difference of {difference}."
+    chosen = ", ".join(f"{path}: {_shown(one)}" for path, one in best.parameters.items())
+    yield Banner("The best configuration", chosen or "The configuration as it was", told)
     if value.notes:
         yield Listed(value.notes)
 
@@ -121,16 +124,16 @@ def _scores(value: TuningForm) -> Iterator[Block]:
         yield Missing(test.problem)
     scores = test.scores if test is not None else {}
     rows = [
-        [task, metric, number(score), _test_cell(test, task, metric), _interval(test, task, metric)]
+        ["" if place else task, metric, number(score, 3), _test_cell(test, task, metric)]
         for task, metrics in value.best.dev.items()
-        for metric, score in metrics.items()
+        for place, (metric, score) in enumerate(metrics.items())
     ]
     if not scores:
         yield TableBlock("Its scores on dev", ["task", "metric", "dev"], [row[:3] for row in rows], words=2)
         return
     yield TableBlock(
-        "Its scores on dev, which chose it, and on test, which nothing else was scored on",
-        ["task", "metric", "dev", "test", "95 %"],
+        "On dev, which chose it, and on test (with the 95 % interval), which nothing else was scored on",
+        ["task", "metric", "dev", "test"],
         rows,
         words=2,
     )
@@ -138,17 +141,15 @@ def _scores(value: TuningForm) -> Iterator[Block]:
 
 def _test_cell(test: TestRowsForm | None, task: str, metric: str) -> str:
     known = {} if test is None else test.scores.get(task, {})
-    return number(known[metric]) if metric in known else ""
-
-
-def _interval(test: TestRowsForm | None, task: str, metric: str) -> str:
-    found: Any = None if test is None else test.intervals.get(task, {}).get(metric)
-    return interval(*found) if found else ""
+    if test is None or metric not in known:
+        return ""
+    limits = test.intervals.get(task, {}).get(metric)
+    return number(known[metric], 3) + (f" ({interval(*limits, digits=2)})" if limits else "")
 
 
 def _importance(value: TuningForm) -> Iterator[Block]:
-    ordered = sorted((value.importance or {}).items(), key=lambda item: -(item[1] or 0.0))
-    dots = [Dot(path, share, number(share, 2)) for path, share in ordered]
+    ranked = sorted((value.importance or {}).items(), key=lambda item: -(item[1] or 0.0))
+    dots = [Dot(path, share, number(share, 2)) for path, share in ranked]
     yield forest("importance", dots, lines=[(0.0, "nothing")]) or Missing(
         "how much each option mattered is not known: too few trials are complete, or all have the same value."
     )
@@ -186,13 +187,13 @@ def _options(value: TuningForm) -> Iterator[Block]:
 
 def _option_chart(path: str, value: TuningForm) -> Forest | None:
     complete = [trial for trial in value.trials if trial.state == "complete" and path in trial.parameters]
-    ordered = sorted(complete, key=lambda trial: _order(trial.parameters[path]))
+    in_order = sorted(complete, key=lambda trial: _order(trial.parameters[path]))
     dots = [
         Dot(
             f"{_shown(trial.parameters[path])} (trial {trial.trial})", trial.value, number(trial.value),
             apart=trial.trial == value.best.trial,
         )
-        for trial in _thinned(ordered, value.best.trial)
+        for trial in _thinned(in_order, value.best.trial)
     ]  # fmt: skip
     return forest(path, dots)
 

@@ -203,9 +203,8 @@ def answer(
     where = "dev rows" + (" and folds" if any(task["rows"]["folds"] for task in tasks.values()) else "")
     told = [f"{_listed(below, 'lies', 'lie')} below the floor on {where}"] if below else []
     if unsure:
-        told += [
-            f"{_listed(unsure, 'is', 'are')} not above the floor with the certainty of {options.certainty:g} on {where}"
-        ]
+        certain = f"above the floor with the certainty of {options.certainty:g} on {where}"
+        told += [f"{_listed(unsure, 'is', 'are')} not {certain}"]
     held = ", ".join(told) or f"no task lies below the floor on {where}"
     return (
         f"One model for {len(tasks)} tasks, {size:.2f} times one shared encoder ({passes:.2f} passes) in place of "

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
+import json
 import re
+import shlex
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
 from polytask.serving.batcher import Answering
@@ -100,6 +103,7 @@ def create_app(
 
     api.add_exception_handler(HTTPException, _refused)
     api.add_exception_handler(Exception, _failed)
+    api.add_exception_handler(405, functools.partial(_wrong_method, service))
     _document(api, service, example[0])
     _document_inference(api, inference)
     paths = [path.replace("{name}", inference.name) for path in api.openapi()["paths"]]
@@ -189,6 +193,24 @@ def _document_inference(api: FastAPI, inference: InferenceRoutes) -> None:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return refusal(request.scope["path"], str(error.detail), error.status_code, error.headers)
+
+
+async def _wrong_method(service: Service, request: Request, error: Exception) -> Response:
+    """Say how a route is asked, to a person who opened its address in a browser too."""
+    allowed = (getattr(error, "headers", None) or {}).get("Allow", "POST")
+    told = f"{request.method} {request.url.path[:80]}: this address takes {allowed} only"
+    example = {"/predict": service.example[0], "/v1/systemone": service.typed_example}.get(request.url.path)
+    if example is not None:
+        key = "" if service.options.api_key is None else " -H 'Authorization: Bearer KEY'"
+        body = shlex.quote(json.dumps(example, ensure_ascii=False))
+        told += (
+            f"; to try the model, open {request.base_url} in a browser, or send JSON:\n\n"
+            f"curl {shlex.quote(str(request.url))}{key} -H 'Content-Type: application/json' -d {body}\n"
+        )
+    headers = {"Allow": allowed}
+    if "text/html" in request.headers.get("accept", ""):
+        return PlainTextResponse(told, 405, headers)
+    return refusal(request.scope["path"], told, 405, headers)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

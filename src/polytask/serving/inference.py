@@ -15,6 +15,7 @@ from polytask.predict.record import Record, queries_of
 from polytask.serving.body import Refused
 from polytask.serving.inference_forms import InferenceResponse, ModelMetadata, OutputTensor, ServerMetadata
 from polytask.serving.inference_request import JSON_LENGTH, Inference, read_inference
+from polytask.serving.rendering import render
 from polytask.serving.service import Service
 from polytask.serving.tensors import Output, accepted_inputs, inputs_of, outputs_of
 from polytask.version import __version__
@@ -91,9 +92,7 @@ class InferenceRoutes:
         try:
             asked = await self._read(request)
             wanted = self._wanted(asked)
-            records = _records(asked)
-            tasks = self._reading(records[0], wanted)
-            self._service.require_readable(records, tasks, "inputs, row {}")
+            records, tasks = await self._service.beside(self._checked, asked, wanted)
             answers = await self._service.answers(records, tasks, request)
         except Refused as error:
             raise HTTPException(_status(error.status), str(error)) from None
@@ -102,7 +101,7 @@ class InferenceRoutes:
         if answers is None:
             return Response(status_code=499)  # nobody reads it
         self._service.note_answered(answers, request)
-        return self._response(asked, tasks, wanted, answers)
+        return await self._service.beside(self._response, asked, tasks, wanted, answers)
 
     def _require_served(self, name: str) -> None:
         if name != self.name:
@@ -118,6 +117,13 @@ class InferenceRoutes:
         accepted = accepted_inputs(self._service.model.tasks)
         read = functools.partial(read_inference, json_length=length, accepted=accepted)
         return await self._service.read_body(request, read)
+
+    def _checked(self, asked: Inference, wanted: dict[str, Output] | None) -> tuple[list[Record], tuple[str, ...]]:
+        """Return the rows, and the tasks that answer them. Raises Refused, or 422 where no task can read one."""
+        records = _records(asked)
+        tasks = self._reading(records[0], wanted)
+        self._service.require_readable(records, tasks, "inputs, row {}")
+        return records, tasks
 
     def _wanted(self, asked: Inference) -> dict[str, Output] | None:
         """Return the outputs that are asked for, None for all. Raises Refused for one that is not there."""
@@ -169,9 +175,9 @@ class InferenceRoutes:
         found = InferenceResponse(model_name=self.name, outputs=tensors).model_dump(exclude_defaults=True)
         if asked.id is not None:
             found["id"] = asked.id
+        head = render(found)
         if not any(raws):
-            return JSONResponse(found)
-        head = json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+            return Response(head, media_type="application/json")
         sizes = {JSON_LENGTH: str(len(head))}
         return Response(b"".join([head, *raws]), headers=sizes, media_type="application/octet-stream")
 

@@ -12,7 +12,7 @@ from fastapi import HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
 from polytask.errors import DataError, ModelError, UserError, nearest
-from polytask.predict.asking import QuestionError, answer_questions, plan_questions, require_state
+from polytask.predict.asking import Planned, QuestionError, answer_questions, plan_questions, require_state
 from polytask.predict.record import Record, queries_of
 from polytask.serving.about import encoder_of, range_of, rows_of, scores_of
 from polytask.serving.batcher import Answering, Batcher, QueueFull, Stopping, Ticket
@@ -27,6 +27,7 @@ from polytask.serving.messages import (
 from polytask.serving.metrics import Metrics
 from polytask.serving.options import ServeOptions
 from polytask.serving.questions import UNASKED, Fault, Misplaced, read_asking
+from polytask.serving.rendering import is_short, render
 from polytask.tasks import Task
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Service:
 
     def __init__(self, model: Answering, options: ServeOptions, failed: Callable[[], None] | None = None) -> None:
         self.options = options
-        self._reader = ThreadPoolExecutor(1, "polytask-reader")
+        self._beside = ThreadPoolExecutor(1, "polytask-json")
         self.model = model
         self.metrics = Metrics(lambda: self.batcher.queued)
         self.batcher = Batcher(
@@ -81,16 +82,17 @@ class Service:
     async def predict(self, request: Request) -> Response:
         """Answer texts for all tasks in one pass; the predictions are in the order of the texts."""
         try:
-            body = await self._read(request, read_request, UNFORMED)
+            records, tasks = await self._read(request, self._asked, UNFORMED)
         except Refused as error:
             raise HTTPException(error.status, str(error)) from None
-        tasks = self._chosen(body.tasks)
-        self.require_readable(body.texts, tasks, "texts[{}]")
-        answers = await self.answers(body.texts, tasks, request) if body.texts else []
+        answers = await self.answers(records, tasks, request) if records else []
         if answers is None:
             return Response(status_code=499)  # nobody reads it
         self.note_answered(answers, request)
-        return JSONResponse(_content(answers))
+        content = _content(answers)
+        if is_short(content):
+            return JSONResponse(content)
+        return Response(await self.beside(render, content), media_type="application/json")
 
     async def ask(self, request: Request) -> Response:
         """Answer typed questions (choice, score, noul) about one state; one pass answers all of them.
@@ -99,10 +101,7 @@ class Service:
         instructions name; of them nothing else is read, since a head knows what it was trained for.
         """
         try:
-            asking = await self._read(request, read_asking, UNASKED)
-            name = self._served(asking.model)
-            planned = plan_questions(self.model.tasks, asking.questions)
-            require_state(asking.state, self.model.tasks, planned)
+            name, state, planned = await self._read(request, self._planned, UNASKED)
         except Refused as error:
             return _refusal(error)
         except QuestionError as error:
@@ -113,7 +112,7 @@ class Service:
         except DataError as error:
             return _faults([Fault(loc=["body", "state"], msg=str(error), type="value_error")])
         try:
-            answers = await self.answers([asking.state], self._chosen([one.task for one in planned]), request)
+            answers = await self.answers([state], self._chosen([one.task for one in planned]), request)
         except HTTPException as error:
             if error.status_code != 422:
                 raise
@@ -172,12 +171,31 @@ class Service:
         body = await request.body()
         if len(body) <= SMALL_BODY:
             return read(body, self.options)
-        return await asyncio.get_running_loop().run_in_executor(self._reader, read, body, self.options)
+        return await self.beside(read, body, self.options)
+
+    async def beside(self, work: Callable[..., _Read], *given: Any) -> _Read:  # noqa: ANN401
+        """Do what takes milliseconds beside the event loop, which goes on answering."""
+        return await asyncio.get_running_loop().run_in_executor(self._beside, work, *given)
+
+    def _asked(self, body: bytes, options: ServeOptions) -> tuple[Sequence[Record], tuple[str, ...]]:
+        """Return the records of a request and the tasks that are to answer them."""
+        request = read_request(body, options)
+        tasks = self._chosen(request.tasks)
+        self.require_readable(request.texts, tasks, "texts[{}]")
+        return request.texts, tasks
+
+    def _planned(self, body: bytes, options: ServeOptions) -> tuple[str, Record, list[Planned]]:
+        """Return the model's name, the state that a request asks about, and what answers its questions."""
+        asking = read_asking(body, options)
+        name = self._served(asking.model)
+        planned = plan_questions(self.model.tasks, asking.questions)
+        require_state(asking.state, self.model.tasks, planned)
+        return name, asking.state, planned
 
     def close(self) -> None:
         """Answer what waits, and end the threads."""
         self.batcher.close()
-        self._reader.shutdown(wait=False, cancel_futures=True)
+        self._beside.shutdown(wait=False, cancel_futures=True)
 
     def _chosen(self, wanted: Sequence[str] | None) -> tuple[str, ...]:
         """Return the wanted tasks in the model's order, so that equal wishes run together."""
