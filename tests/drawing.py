@@ -53,6 +53,7 @@ def _digest(model: Any) -> str:
     for name, tensor in sorted(model.state_dict().items()):
         told.update(name.encode() + tensor.numpy().tobytes())
     for trunk in model.trunks:
-        options = {**trunk.model.config.to_dict(), "_name_or_path": None}  # each process of the tests has its own folder
+        # Each process of the tests has its own folder of the encoder.
+        options = {**trunk.model.config.to_dict(), "_name_or_path": None}
         told.update(json.dumps(options, sort_keys=True, default=str).encode())
     return told.hexdigest()
