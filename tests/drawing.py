@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,13 @@ def drawn_once(folder: Path) -> Iterator[None]:
 
     def draw_or_copy(model: Any, path: Path) -> graph.GraphFiles:
         known = folder / f"{_digest(model)}-{graph.MOST_BYTES_INSIDE}"
-        if not known.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
-            begun = Path(tempfile.mkdtemp(dir=folder))
-            files = draw(model, begun / path.name)
-            (begun / "files.json").write_text(json.dumps(asdict(files)), "utf-8")
-            with suppress(OSError):  # another process drew it meanwhile
+        folder.mkdir(parents=True, exist_ok=True)
+        with known.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # who comes second waits
+            if not known.is_dir():
+                begun = Path(tempfile.mkdtemp(dir=folder))
+                files = draw(model, begun / path.name)
+                (begun / "files.json").write_text(json.dumps(asdict(files)), "utf-8")
                 begun.rename(known)
         for file in known.iterdir():
             if file.name != "files.json":
@@ -51,5 +53,7 @@ def _digest(model: Any) -> str:
     for name, tensor in sorted(model.state_dict().items()):
         told.update(name.encode() + tensor.numpy().tobytes())
     for trunk in model.trunks:
-        told.update(trunk.model.config.to_json_string().encode())
+        # Each process of the tests has its own folder of the encoder.
+        options = {**trunk.model.config.to_dict(), "_name_or_path": None}
+        told.update(json.dumps(options, sort_keys=True, default=str).encode())
     return told.hexdigest()

@@ -148,8 +148,8 @@ def test_a_resumed_stream_goes_on_as_if_it_had_never_stopped(
 )
 def test_slower_tasks_train_on_rows_that_pass_for_faster_ones(rates: dict[str, int]) -> None:
     """Over several epochs of each; rates that vary from step to step, as rounding makes them."""
-    size = 1000 * min(4, min(rates.values()))
-    streams = sharded([source(size, "".join(rates))], shard_rows=100)
+    size = 500 * min(4, min(rates.values()))
+    streams = sharded([source(size, "".join(rates))], shard_rows=50)
     generator, passes, asked = np.random.default_rng(0), 0, 0
     for _ in range(4 * size // min(rates.values())):
         step = {task: int(rate + generator.integers(0, 2)) for task, rate in rates.items()}

@@ -68,6 +68,7 @@ def test_the_file_has_about_thirty_lines() -> None:
     assert len([line for line in block("python").splitlines() if line.strip()]) <= 35
 
 
+@pytest.mark.usefixtures("quick_processes")  # the one that is killed dies with its stand-in
 def test_a_users_file_trains_resumes_compares_and_predicts(config: Path, tmp_path: Path, call: Call) -> None:
     code, out, err = call("check", config)
     assert code == 0, err
@@ -110,11 +111,12 @@ def test_a_users_file_trains_resumes_compares_and_predicts(config: Path, tmp_pat
 def kill_after_a_checkpoint(config: Path, run: Path) -> None:
     """Train in another process and end it by SIGKILL as soon as it has saved something."""
     command = [sys.executable, "-m", "polytask", "train", str(config), "--out", str(run)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         while process.poll() is None and not list((run / "checkpoints").glob("*")):
             time.sleep(0.01)
         assert process.poll() is None, "it ended before it could be killed"
         process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)  # until nobody writes any more, behind a stand-in either
     assert not (run / "model").exists()
 
 
