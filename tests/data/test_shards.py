@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polytask.data.permutation import Permutation
-from polytask.data.shards import SHARD_ROWS, ShardOrdering
+from polytask.data.shards import SHARD_ROWS, ShardOrdering, _ShardLeft
 from polytask.data.stream import DrawnRow, Streams, strata
 
 seeds = st.integers(0, 2**63 - 1)
@@ -203,8 +203,25 @@ def test_tasks_that_stand_apart_in_a_billion_rows_have_a_small_state() -> None:
         passes += len(streams.draw_each({"a": 32, "b": 16, "c": 7}))
     assert passes <= 1.02 * 30 * 32
     state = json.dumps(streams.state_dict())
-    assert len(state) < 3 * 4 / 3 * (BILLION / SHARD_ROWS / 8 + 4 * SHARD_ROWS / 8)
+    assert len(state) < 3 * (4 / 3 * 4 * SHARD_ROWS / 8 + 100)
     again = Streams([endless(BILLION, ("a", "b", "c"))], seed=1, block=8)
     again.load_state_dict(json.loads(state))
     assert again.draw_each({"a": 32, "b": 16, "c": 7}) == streams.draw_each({"a": 32, "b": 16, "c": 7})
     assert sum(held(again)) <= 6 * SHARD_ROWS
+
+
+def test_what_stands_apart_does_not_grow_with_the_steps() -> None:
+    """However long tasks stand apart, each has begun a few shards alone, and a few bytes tell which are untouched."""
+    streams = Streams([endless(BILLION, ("a", "b", "c"))], seed=1, block=8)
+    streams.load_state_dict([[BILLION // 3]])
+    begun: list[int] = []
+    sizes: list[int] = []
+    for step in range(120):
+        streams.draw_each({"a": 32, "b": 16, "c": 7})
+        if step % 40 == 39:
+            lefts = [cursor.left for cursor in streams._streams[0][0].cursors.values()]
+            begun.append(max(len(left.begun) for left in lefts if isinstance(left, _ShardLeft)))
+            untouched = [value[2] for value in streams.state_dict()[0][0].values()]
+            sizes.append(max(map(len, untouched)))
+    assert max(begun) <= 2 * 3
+    assert max(sizes) <= 200
