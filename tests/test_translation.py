@@ -24,8 +24,8 @@ COMPLETE = {
     "how-to/from-trainer", "how-to/own-method", "how-to/resume", "how-to/separate-models", "how-to/serve",
     "how-to/several-gpus", "how-to/small-task", "how-to/tasks-that-need-each-other", "index", "onnx", "predicting",
     "python", "questions", "recipe", "relatedness", "reliability", "report", "scale", "scheduling", "serving",
-    "sharing", "shipping", "start", "tasks/embedding", "tasks/matching", "tasks/mlm", "tasks/ordinal", "tasks/soft-labels",
-    "tasks/spans", "tasks/tagging", "training", "tuning", "tutorials/1-two-tasks-one-model",
+    "sharing", "shipping", "start", "tasks/embedding", "tasks/matching", "tasks/mlm", "tasks/ordinal",
+    "tasks/soft-labels", "tasks/spans", "tasks/tagging", "training", "tuning", "tutorials/1-two-tasks-one-model",
     "tutorials/2-does-sharing-pay", "tutorials/3-sharing-and-scheduling",
 }  # fmt: skip
 TIMES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "M": 10**6, "万": 10**4, "亿": 10**8}
