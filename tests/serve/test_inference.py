@@ -306,7 +306,7 @@ def test_what_is_too_large_or_elsewhere_is_refused_in_the_same_form(client: http
         assert (response.status_code, set(response.json())) == (404, {"error"})
     assert client.get("/nowhere").json() == {"detail": "Not Found"}
     assert client.get(INFER).status_code == 404
-    assert client.post("/v2/health/live").json() == {"error": "Method Not Allowed"}
+    assert client.post("/v2/health/live").json() == {"error": "POST /v2/health/live: this address takes GET only"}
     assert "no JSON" in refused(client, 400, content=b'{"inputs": ')
     assert "UTF-8" in refused(client, 400, content=b'"\xff"')
     assert "Content-Type" in refused(client, 400, content=b"{}", headers={"Content-Type": "text/plain"})
