@@ -114,6 +114,16 @@ def test_a_rating_in_whole_numbers_is_a_scale_and_a_quantity_is_none(tmp_path: P
     assert "if the numbers are in order, as ratings are, use `type: ordinal`" in text
 
 
+def test_levels_that_no_row_has_belong_to_the_scale(tmp_path: Path) -> None:
+    rows = [{"text": sentence(n), "stars": (1, 2, 4, 5)[n % 4], "rating": (0, 50, 100)[n % 3]} for n in range(120)]
+    tasks = proposed(tmp_path, write_csv(tmp_path / "reviews.csv", rows))
+    assert tasks["stars"]["levels"] == [1, 2, 3, 4, 5]
+    assert "levels" not in tasks["rating"]  # of 101 levels none would be learned
+    text = " ".join((tmp_path / "first.yaml").read_text("utf-8").replace("#", " ").split())
+    assert "5 levels in order, 1 to 5: " in text
+    assert "; no row has 3; for an answer with decimals" in text
+
+
 def test_pairs_other_separators_and_class_numbers(tmp_path: Path) -> None:
     rows = [{"premise": sentence(n), "hypothesis": sentence(n + 1), "label": n % 3} for n in range(60)]
     tasks = proposed(tmp_path, write_csv(tmp_path / "pairs.csv", rows, ";"))

@@ -131,12 +131,15 @@ def _levels(column: Column) -> Labels:
     """Return levels in order for a rating in few whole numbers."""
     counts = Counter(f"{float(value):g}" for value in column.spelled)
     levels = sorted(counts, key=float)
+    scale = list(range(int(levels[0]), int(levels[-1]) + 1))
+    missing = ", ".join(str(level) for level in scale if f"{level}" not in counts)
+    gap = f"; no row has {missing}" if missing else ""
     why = (
-        f"{len(levels)} levels in order, {levels[0]} to {levels[-1]}: {_shares(counts, len(column.values))}; for an "
+        f"{len(scale)} levels in order, {levels[0]} to {levels[-1]}: {_shares(counts, len(column.values))}{gap}; for an "
         f"answer with decimals use `type: regression` with `range: [{levels[0]}, {levels[-1]}]`, and for classes "
         "without an order `type: classification`"
     )
-    return Labels({"type": "ordinal"}, {"label": column.name}, why)
+    return Labels({"type": "ordinal"}, {"label": column.name, **({"levels": scale} if missing else {})}, why)
 
 
 def _is_dense(column: Column) -> bool:
