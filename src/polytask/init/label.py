@@ -135,8 +135,8 @@ def _levels(column: Column) -> Labels:
     missing = ", ".join(str(level) for level in scale if f"{level}" not in counts)
     gap = f"; no row has {missing}" if missing else ""
     why = (
-        f"{len(scale)} levels in order, {levels[0]} to {levels[-1]}: {_shares(counts, len(column.values))}{gap}; for an "
-        f"answer with decimals use `type: regression` with `range: [{levels[0]}, {levels[-1]}]`, and for classes "
+        f"{len(scale)} levels in order, {levels[0]} to {levels[-1]}: {_shares(counts, len(column.values))}{gap}; for "
+        f"an answer with decimals use `type: regression` with `range: [{levels[0]}, {levels[-1]}]`, and for classes "
         "without an order `type: classification`"
     )
     return Labels({"type": "ordinal"}, {"label": column.name, **({"levels": scale} if missing else {})}, why)
