@@ -117,9 +117,12 @@ def _card(name: str, task: AutoTaskForm, floor: float | None) -> Card:
         facts.append(f"95 % interval {interval(task.low, task.high, sign=True, digits=2)}")
     needs = f"; {task.would_need}" if task.would_need else ""
     likely = f", {task.likelihood} to be there" if task.likelihood and task.likelihood != "exact" else ""
-    sentence = f"{task.how}; {standing.text} on {task.judged_by}{likely if standing.tone == 'good' else ''}{needs}."
+    told = f"{standing.text} on {task.judged_by}{likely if standing.tone == 'good' else ''}"
+    behind = standing.tone == "good" and task.high is not None and task.high < 0
+    sentence = f"{task.how}; {told}{f', and behind its own model on {task.split}' if behind else ''}{needs}."
     metric = f"{task.metric} on {task.split}"
-    return Card(name, metric, number(task.score, 2), facts, sentence[:1].upper() + sentence[1:], standing.tone)
+    tone = "part" if behind else standing.tone
+    return Card(name, metric, number(task.score, 2), facts, sentence[:1].upper() + sentence[1:], tone)
 
 
 def _speed(rows: float) -> str:

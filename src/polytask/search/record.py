@@ -115,19 +115,27 @@ def likelihood(above: float) -> str:
 
 
 def doubts(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Say which tasks may well lie below the floor on new rows, and what would tell."""
+    """Say which tasks may well lie below the floor on new rows, and what would tell; and what test rows say of that."""
+    behind = [
+        f"{name}: on {task['split']} it is behind its own model beyond the noise of these rows "
+        f"({100 * task['low']:+.1f} to {100 * task['high']:+.1f} points), which {task['judged_by']} did not show; "
+        "nothing was chosen by that"
+        for name, task in tasks.items()
+        if not task["below_floor"] and task["high"] is not None and task["high"] < 0
+    ]
     unsure = [
         name
         for name, task in tasks.items()
         if not task["below_floor"] and task["lifted_by"] != "graft" and task["dev"]["above"] < SURE
     ]
     if not unsure:
-        return []
+        return behind
     folds = all(task["rows"]["folds"] for task in tasks.values())
     tell = "more dev rows" if folds else f"more dev rows, or --folds {FOLDS} with a greater budget,"
     return [
+        *behind,
         f"{', '.join(unsure)}: the rows that judged {'it' if len(unsure) == 1 else 'them'} are few for a floor this "
-        f"narrow; {tell} would tell more, and --certainty 0.9 lifts what is not shown to lie above it"
+        f"narrow; {tell} would tell more, and --certainty 0.9 lifts what is not shown to lie above it",
     ]
 
 
