@@ -4,6 +4,7 @@
     python -m benchmarks.recipe --jobs snips ewt --arms default sum --seeds 13 14 15
     python -m benchmarks.recipe --show
     python -m benchmarks.recipe --time --threads 2
+    python -m benchmarks.recipe --time --threads 2 --jobs corpus --arms default frozen_words
 
 Every run is kept as a JSON file in `--results` and not made again, so the benchmark goes on where it stopped, and
 several processes may share it: each takes the runs that no other has begun. The tables are printed from what is there.
@@ -21,7 +22,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "every_2": {"balance": {"method": "equal_norms", "every": 2}},
     "rows_8_every_16": {"train": {"batch_size": 8}, "balance": {"method": "equal_norms", "every": 16}},
     "rows_8_epochs_1.2": {"train": {"batch_size": 8, "epochs": 1.2}},
+    "frozen_words": {"train": {"freeze_embeddings": True}},
     "norms_each_0": {"balance": {"method": "equal_norms", "every": 1, "decay": 0.0}},
     "aligned_8": {"balance": {"method": "aligned_mtl", "every": 8}},
     "nash_mtl": {"balance": {"method": "nash_mtl"}},
@@ -277,18 +279,17 @@ def show(options: argparse.Namespace) -> None:
 UPDATES = 40  # five comparisons of gradients
 
 
-def time_updates(data: Path) -> None:
-    """Time updates of the three-task job under the default beside those under the sum, in turn."""
+def time_updates(data: Path, job: str, arms: Sequence[str]) -> None:
+    """Time updates of a job under two arms, in turn."""
     from polytask.assemble import assemble
     from polytask.config import validate
     from polytask.training.distribution import World
     from polytask.training.events import Events
 
     with tempfile.TemporaryDirectory() as name:
-        values = JOBS["three"](Cut(data, Path(name)))
+        values = JOBS[job](Cut(data, Path(name)))
         trainers = [
-            assemble(validate({**values, **change})).trainer(World(0, 1), None, Events(None))
-            for change in (ARMS["sum"], ARMS["default"])
+            assemble(validate(merged(values, ARMS[arm]))).trainer(World(0, 1), None, Events(None)) for arm in arms
         ]
         seconds: list[list[float]] = [[], []]
         for number in range(UPDATES + 8):
@@ -301,8 +302,9 @@ def time_updates(data: Path) -> None:
     # Sums over eight updates, of which one compares.
     blocks = [[sum(found[start : start + 8]) for start in range(0, UPDATES, 8)] for found in seconds]
     ratios = [new / plain for plain, new in zip(*blocks, strict=True)]
-    print(f"eight updates: sum {statistics.median(blocks[0]):.2f} s, default {statistics.median(blocks[1]):.2f} s")
-    print(f"default / sum: {statistics.median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})")
+    first, second = arms
+    print(f"eight updates: {first} {statistics.median(blocks[0]):.2f} s, {second} {statistics.median(blocks[1]):.2f} s")
+    print(f"{second} / {first}: {statistics.median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})")
 
 
 def main() -> None:
@@ -315,14 +317,18 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "recipe")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--show", action="store_true", help="print the tables only")
-    parser.add_argument("--time", action="store_true", help="time updates beside those under the plain sum")
+    parser.add_argument("--time", action="store_true", help="time updates of one job under two arms")
     options = parser.parse_args()
     if not options.show:
         import torch
 
         torch.set_num_threads(options.threads)
         if options.time:
-            time_updates(options.data.resolve())
+            given = options.jobs != list(JOBS), options.arms != arms
+            pair = options.arms if given[1] else ["sum", "default"]
+            if len(pair) != 2 or any(arm not in ARMS for arm in pair):
+                parser.error(f"--time takes two of the arms {', '.join(ARMS)}")
+            time_updates(options.data.resolve(), options.jobs[0] if given[0] else "three", pair)
             return
         options.results.mkdir(parents=True, exist_ok=True)
         run_all(options)
