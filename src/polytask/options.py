@@ -274,7 +274,7 @@ class DataOptions(FileOptions):
     @field_validator("fold")
     @classmethod
     def _fold_is_one_of_several(cls, value: str | None) -> str | None:
-        found = None if value is None else re.fullmatch(r"([1-9]\d{0,2})/([1-9]\d{0,2})", value)
+        found = None if value is None else re.fullmatch(r"([1-9][0-9]{0,2})/([1-9][0-9]{0,2})", value)
         if value is not None and (found is None or not int(found[1]) <= int(found[2]) or int(found[2]) < 2):
             raise ValueError(f"found {value!r}; expected the number of a fold and how many there are, such as 1/5")
         return value

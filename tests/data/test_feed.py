@@ -162,7 +162,7 @@ def test_a_label_that_only_the_fold_has_is_known(options: Build) -> None:
     assert sum("rare" in tables.tables["test"][0].rows["label.it"][:] for tables in found) == 1
 
 
-@pytest.mark.parametrize("fold", ["0/5", "6/5", "1/1", "1", "a/b", "1/0", "1/5000", "-1/5"])
+@pytest.mark.parametrize("fold", ["0/5", "6/5", "1/1", "1", "a/b", "1/0", "1/5000", "-1/5", "1/٥", "１/５", " 1/5"])
 def test_a_fold_is_one_of_several(fold: str, options: Build) -> None:
     with pytest.raises(ValueError, match="expected the number of a fold and how many there are, such as 1/5"):
         options("classification", ROWS, fold=fold)

@@ -10,9 +10,11 @@ import pytest
 import yaml
 
 import polytask
+from polytask.comparison import runs
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.predictions import ArmPredictions
 from polytask.comparison.statistics import Difference, compare_arms
+from polytask.errors import TrainingError
 from polytask.search import evidence
 from polytask.search.outline import FOLDS
 from polytask.search.record import doubts
@@ -150,3 +152,24 @@ def test_what_is_not_sure_is_said_and_so_is_what_test_rows_say_of_it() -> None:
     behind, few = doubts({"a": outcome(0.6, -0.01)})
     assert behind.startswith("a: on test it is behind its own model beyond the noise of these rows (-6.0 to -1.0 ")
     assert few.startswith("a: the rows")
+
+
+def test_a_fold_that_cannot_be_judged_by_is_told_and_its_cost_is_counted(
+    judged: polytask.AutoResult, given: tuple[dict[str, Any], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values, _ = given
+    real = runs.train
+
+    def train(config: Any, *arguments: Any, **options: Any) -> Any:
+        if len(config.tasks) > 1 and any(task.data.fold for task in config.tasks.values()):
+            raise TrainingError("the loss is not finite")
+        return real(config, *arguments, **options)
+
+    monkeypatch.setattr(runs, "train", train)
+    monkeypatch.setattr(evidence, "CLEAR", 2.0)
+    found = polytask.auto(values, tmp_path / "out", budget=9, folds=2, floor=0)
+    assert found.record["evidence"] == []
+    (note, *_) = [one for one in found.record["notes"] if one.startswith("fold 1 of 5 is not judged by: ")]
+    assert note.endswith("the loss is not finite")
+    assert found.spent <= found.record["budget"] * 1.05
+    assert set(found.tasks) == set(judged.tasks)

@@ -12,13 +12,13 @@ import httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from interruptions import interrupt_after
+from interruptions import weights_of, with_and_without_a_stop
 
 import polytask as pt
 from polytask.assemble import assemble
 from polytask.config import validate
 from polytask.data.stream import DrawnRow
-from polytask.errors import ConfigError, Interrupted, ModelError
+from polytask.errors import ConfigError, ModelError
 from polytask.serving.app import create_app
 from polytask.serving.options import ServeOptions
 from samples import write_jsonl
@@ -163,14 +163,9 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = values(tiny, train={"epochs": 1, "gradient_accumulation_steps": 2})
-    pt.train(given, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        interrupt_after(patch, 2)
-        with pytest.raises(Interrupted):
-            pt.train(given, tmp_path / "stopped")
-    pt.train(given, tmp_path / "stopped", resume=True)
-    kept = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "stopped")]
-    assert kept[0] == kept[1]
+    runs = with_and_without_a_stop(given, tmp_path, monkeypatch, after=2)
+    whole, stopped = weights_of(runs)
+    assert whole == stopped
 
 
 def test_a_model_is_taught_and_extended_by_another(run: Path, tiny: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from interruptions import interrupt_after
+from interruptions import weights_of, with_and_without_a_stop
 from rich.console import Console
 
 import polytask as pt
@@ -18,7 +18,6 @@ from polytask.assemble import assemble
 from polytask.comparison.arms import ARMS
 from polytask.comparison.budget import planned
 from polytask.config import Config, validate
-from polytask.errors import Interrupted
 from polytask.tables import show_assembly
 from samples import write_jsonl
 
@@ -79,14 +78,9 @@ def test_a_run_that_was_stopped_while_its_tasks_stood_apart_goes_on_exactly(
     write_jsonl(tmp_path / "train.jsonl", rows)
     halves["schedule"] = {"proportions": "uniform"}
     halves["train"]["epochs"] = 2
-    pt.train(halves, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        interrupt_after(patch, 2)
-        with pytest.raises(Interrupted):
-            pt.train(halves, tmp_path / "stopped")
-    pt.train(halves, tmp_path / "stopped", resume=True)
-    weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "stopped")]
-    assert weights[0] == weights[1]
+    runs = with_and_without_a_stop(halves, tmp_path, monkeypatch, after=2)
+    whole, stopped = weights_of(runs)
+    assert whole == stopped
 
 
 def case(file: Path, encoder: Path) -> Config:

@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from interruptions import interrupt_after
+from interruptions import weights_of, with_and_without_a_stop
 from safetensors.torch import load_file
 from transformers import AutoModel
 
 import polytask as pt
 from polytask.assemble import assemble
 from polytask.config import validate
-from polytask.errors import Interrupted
 from polytask.training.optimizer import build_optimizer, optimizer_tensors
 
 Job = Callable[..., dict[str, Any]]
@@ -73,11 +72,6 @@ def test_layers_that_are_divided_later_leave_them_frozen(job: Job) -> None:
 
 def test_a_stopped_run_goes_on_to_the_same_weights(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = job(rows=20, epochs=2, freeze_embeddings=True)
-    pt.train(values, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        interrupt_after(patch, 2)
-        with pytest.raises(Interrupted):
-            pt.train(values, tmp_path / "stopped")
-    pt.train(values, tmp_path / "stopped", resume=True)
-    whole, stopped = (tmp_path / name / "model" / "model.safetensors" for name in ("whole", "stopped"))
-    assert whole.read_bytes() == stopped.read_bytes()
+    runs = with_and_without_a_stop(values, tmp_path, monkeypatch, after=2)
+    whole, stopped = weights_of(runs)
+    assert whole == stopped

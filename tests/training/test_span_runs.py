@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from interruptions import interrupt_after
+from interruptions import weights_of, with_and_without_a_stop
 from safetensors.torch import load_file
 from test_distribution import gradients, in_pieces, require_same, without_dropout
 
 import polytask as pt
 from polytask.assemble import assemble
 from polytask.config import validate
-from polytask.errors import ConfigError, DataError, Interrupted, ModelError
+from polytask.errors import ConfigError, DataError, ModelError
 from polytask.page import marks
 from polytask.page.block import answer
 from polytask.page.form import PredictionForm
@@ -111,14 +111,9 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = values(tiny, epochs=1)
-    pt.train(given, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        interrupt_after(patch, 3)
-        with pytest.raises(Interrupted):
-            pt.train(given, tmp_path / "stopped")
-    pt.train(given, tmp_path / "stopped", resume=True)
-    names = [tmp_path / name / "model" / "model.safetensors" for name in ("whole", "stopped")]
-    assert names[0].read_bytes() == names[1].read_bytes()
+    runs = with_and_without_a_stop(given, tmp_path, monkeypatch, after=3)
+    whole, stopped = weights_of(runs)
+    assert whole == stopped
 
 
 @pytest.mark.usefixtures("quick_processes")

@@ -183,20 +183,21 @@ class Stages:
         for fold in range(1, outline.folds + 1):
             if all(is_clear(one.above) for one in found.standings.values()):
                 break
+            before = self.trials.spent
             try:
-                cost, pair = self._pair_without(fold, left + SLACK * (outline.cost + outline.ladder))
+                pair = self._pair_without(fold, left + SLACK * (outline.cost + outline.ladder))
             except (ConfigError, DataError, TrainingError) as error:
                 self.notes.append(f"fold {fold} of {FOLDS} is not judged by: {error}")
-                break
+                pair = None
+            left -= self.trials.spent - before  # of a fold that failed as well
             if pair is None:
                 break
             found.pairs.append(pair)
             self._stand()
-            left -= cost
         self.ladder_budget = max(0.0, left)
 
-    def _pair_without(self, fold: int, most: float) -> tuple[float, Pair | None]:
-        """Train the single models and the winner without a fold, and return what that cost; None where it costs more.
+    def _pair_without(self, fold: int, most: float) -> Pair | None:
+        """Train the single models and the winner without a fold; None where that costs more than is left.
 
         Raises ConfigError, DataError, TrainingError where it cannot be.
         """
@@ -207,9 +208,8 @@ class Stages:
         taught = list(places.values()) if winner.candidate.name.endswith(TAUGHT) else ()
         joint = self.plans.joint(winner.candidate, 1.0, found.factors[""], taught, fold)
         trials = [*singles.values(), joint]
-        cost = sum(trial.cost for trial in trials)
-        if cost > most:
-            return cost, None
+        if sum(trial.cost for trial in trials) > most:
+            return None
         what = f"without fold {fold} of {FOLDS}: the single models and {winner.candidate.name}"
         # What is taught has to wait for its teachers.
         for part in (trials[:-1], trials[-1:]) if taught else (trials,):
@@ -217,7 +217,7 @@ class Stages:
         for trial in trials:
             if self.trials.has_failed(trial):
                 raise TrainingError(self.trials.failed[trial.run.identity])
-        return cost, Pair(places, self.trials.folder(joint))
+        return Pair(places, self.trials.folder(joint))
 
     def _stand(self) -> None:
         """See where each task of the winner stands, by all that is known."""
