@@ -10,7 +10,7 @@ from typing import Any
 from polytask.comparison.arms import BASELINE, single_config
 from polytask.comparison.budget import Budget
 from polytask.comparison.preparation import Judged
-from polytask.config import Config, validate, values_of
+from polytask.config import Config, with_fold
 from polytask.search.candidates import Candidate
 from polytask.search.options import AutoOptions
 from polytask.search.outline import FOLDS
@@ -92,11 +92,4 @@ class TrialPlans:
 
 
 def _without(config: Config, fold: int | None) -> Config:
-    """Return a configuration that leaves a fold of its training rows out, and answers it."""
-    if fold is None:
-        return config
-    values = values_of(config)
-    tasks = {
-        name: {**task, "data": {**task["data"], "fold": f"{fold}/{FOLDS}"}} for name, task in values["tasks"].items()
-    }
-    return validate({**values, "tasks": tasks})
+    return config if fold is None else with_fold(config, fold, FOLDS)
