@@ -26,6 +26,7 @@ class Given:
         budget: rows and updates of the configuration.
         rates: its learning rates, as numbers: of the encoder and of the heads.
         parameters: of one model that shares everything.
+        words: parameters of its word embeddings.
     """
 
     config: Config
@@ -33,8 +34,14 @@ class Given:
     rates: tuple[float, float]
     layers: int
     parameters: int
+    words: int
     judged: Mapping[str, Judged]
     options: AutoOptions
+
+    @property
+    def frozen_words(self) -> float:
+        """Size of what all trunks of a model have in common, relative to one shared encoder."""
+        return self.words / self.parameters if self.config.train.freeze_embeddings else 0.0
 
     @property
     def metrics(self) -> dict[str, str]:
