@@ -178,12 +178,15 @@ def _caption(record: Record, marks: Mapping[str, str], escape: Callable[[str], s
     arms = record["arms"].items()
     fewer = [f"{escape(name)}: {len(arm['runs'])}" for name, arm in arms if 0 < len(arm.get("runs", ())) < seeds]
     over = f"{seeds} seeds" + (f" ({', '.join(fewer)})" if fewer else "")
+    folds = record.get("folds", 0)
+    over += f" and {folds} folds of the training rows" if folds else ""
     own = [escape(metric) for metric in sorted({found["metric"] for found in record["tasks"].values()} & _OWN_UNIT)]
     unit = f"in points (hundredths; {', '.join(own)} in its own unit)" if own else "in points (hundredths)"
     last = " The last column is the mean relative difference to single." if _has_overall(record) else ""
+    rows = "rows" if folds else "test rows"
     return (
         f"Mean and standard deviation over {over}, {unit}; the best of each task is bold. {marks['*']} better and "
-        f"{marks['†']} worse than single (p below {SIGNIFICANT}, two-sided paired bootstrap over test rows and "
+        f"{marks['†']} worse than single (p below {SIGNIFICANT}, two-sided paired bootstrap over {rows} and "
         f"seeds, corrected by Holm's method for the arms of a task).{last}"
     )
 

@@ -24,6 +24,7 @@ class ArmModel:
     """A model of an arm whose run is named after it."""
 
     label: str
+    fold: int = 0
 
     def seeded(self, seed: int, teachers: Sequence[Path] = ()) -> Planned:
         taught_by = "".join(folder.name.replace("-", "_") for folder in teachers)

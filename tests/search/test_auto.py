@@ -10,12 +10,14 @@ from typing import Any, TypeAlias
 
 import pytest
 import yaml
-from searching import SMALL, tasks_on, without_times
+from searching import GRAFTING, SMALL, tasks_on, without_times
 
 import polytask
+from polytask.artifact.folder import load_bundle
 from polytask.comparison import runs
 from polytask.errors import ConfigError, Interrupted, OutputError, TrainingError
 from polytask.files import file_digest
+from polytask.model.parameters import count_parameters
 from polytask.page import report
 from polytask.search.stages import Stages
 from polytask.search.trials import Trials
@@ -242,3 +244,17 @@ def test_the_page_leads_with_the_answer(searched: Searched) -> None:
 def test_the_page_of_an_unfinished_search_says_so(tmp_path: Path) -> None:
     (tmp_path / "auto-config.json").write_text("{}")
     assert "not finished" in report(tmp_path).read_text("utf-8")
+
+
+def test_a_graft_on_frozen_words_costs_its_layers(given: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
+    values, _ = given
+    frozen = {**values, "train": {**values["train"], "freeze_embeddings": True}}
+    found = polytask.auto(frozen, tmp_path / "out", **GRAFTING)
+    grafts = [step for step in found.record["ladder"] if step["step"] == "graft" and step["lifts"]]
+    assert grafts
+    # What was foretold is what was shipped: all but the words is there twice.
+    assert found.size == pytest.approx(grafts[-1]["size"], abs=1e-4)
+    bundle = load_bundle(tmp_path / "out" / "model")
+    assert found.size * bundle.model.size_of_single() == pytest.approx(count_parameters(bundle.model).total, rel=1e-3)
+    words = bundle.model.trunks[0].words.numel() / bundle.model.size_of_single()
+    assert found.size < 1 + len(grafts) * (1 - words) + 0.01

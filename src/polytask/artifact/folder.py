@@ -19,11 +19,14 @@ from polytask.model.encoder import Backbone
 from polytask.model.loading import forget_attention, load_tokenizer, quiet
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.trust import require_plain_encoder, require_sizes, shapes_in
+from polytask.model.word_tables import equal_tables, share_tables, table_names
 from polytask.sharing.sharing import Sharing
 from polytask.signals import uninterrupted
 from polytask.tasks import head_specs
 from polytask.terms import HeadSpec
 
+# Which trunks' word embeddings are not in the file of weights, and which other ones they equal.
+EQUAL = "equal_tables"
 # What building a model raises where its description says what cannot be.
 _UNFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, SafetensorError)
 
@@ -31,12 +34,17 @@ _UNFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, R
 def save_bundle(folder: Path, bundle: Bundle) -> None:
     """Write a model folder, whole or not at all. Raises OutputError when it exists or cannot be written."""
     with new_folder(folder) as temporary:
-        weights = {name: value.detach().cpu().contiguous() for name, value in bundle.model.state_dict().items()}
+        equal = equal_tables(bundle.model)
+        weights = {
+            name: value.detach().cpu().contiguous()
+            for name, value in bundle.model.state_dict().items()
+            if name not in equal
+        }
         save_file(weights, temporary / WEIGHTS["torch"], metadata={"format": "pt"})
         bundle.tokenizer.save_pretrained(temporary)
         (temporary / "README.md").write_text(model_card(bundle), "utf-8")
         said = {**bundle.to_json(), "encoder": bundle.model.config.to_dict(), "precision": bundle.precision}
-        write_description(temporary, "torch", said)
+        write_description(temporary, "torch", {**said, EQUAL: equal} if equal else said)
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -60,8 +68,11 @@ def load_described(description: Description) -> Bundle:
         shapes = shapes_in(file)
         require_sizes(description.data["encoder"], shapes, f"{folder}: encoder")
         require_parts(sharing, heads, len(shapes), folder)
+        equal = description.data.get(EQUAL, {})
         with torch.device("meta"):  # without memory: what the description asks for, to be compared with what is there
             asked = MultiTaskModel(Backbone.build(_config_of(description.data["encoder"])), sharing, heads)
+        require_tables(equal, asked, shapes, folder)
+        shapes |= {name: shapes[same] for name, same in equal.items()}
         require_shapes({name: tuple(value.shape) for name, value in asked.state_dict().items()}, shapes, folder)
         backbone = Backbone.build(_config_of(description.data["encoder"]))
         if description.max_tokens > backbone.longest:
@@ -72,7 +83,8 @@ def load_described(description: Description) -> Bundle:
         with uninterrupted():
             weights = load_file(file)
         require_finite(weights, file)
-        model.load_state_dict(weights)
+        model.load_state_dict({**weights, **{name: weights[same] for name, same in equal.items()}})
+        share_tables(model, equal)
     except _UNFIT as error:
         raise ModelError(f"{folder}: the description and the weights do not fit together ({error})") from None
     tokenizer = load_tokenizer(str(folder))
@@ -93,6 +105,18 @@ def require_parts(sharing: Sharing, heads: Mapping[str, HeadSpec], tensors: int,
     listed = sorted(task for trunk in sharing.trunks for task in trunk.plan.tasks)
     if set(sharing.plan.tasks) != set(heads) or (sharing.trunks and listed != sorted(heads)):
         raise ModelError(f"{folder}: sharing: its tasks are not those of the model; copy the folder again")
+
+
+def require_tables(equal: Any, asked: MultiTaskModel, there: Mapping[str, tuple[int, ...]], folder: Path) -> None:  # noqa: ANN401
+    """Raise ModelError unless the tables of word embeddings that are not in the file stand for some that are."""
+    tables = set(table_names(asked))
+    if not isinstance(equal, dict) or not all(
+        name in tables and name not in there and same in tables and same in there for name, same in equal.items()
+    ):
+        raise ModelError(
+            f"{folder}: {EQUAL}: found {equal!r}; expected word embeddings that are not in the file of weights, each "
+            "with the name of some that are; copy the folder again"
+        )
 
 
 def require_shapes(asked: Mapping[str, tuple[int, ...]], there: Mapping[str, tuple[int, ...]], folder: Path) -> None:

@@ -75,6 +75,14 @@ def compare(
         str | None, typer.Option(help="Print the table as csv, latex or markdown.", show_default=False)
     ] = None,
     seeds: Annotated[str, typer.Option(help="How many, from train.seed on; or a list: 13,14,15.")] = "3",
+    folds: Annotated[
+        int,
+        typer.Option(
+            metavar="K",
+            help="Train each model K times, without one of K parts of the training rows, and compare on these parts.",
+            show_default="test rows",
+        ),
+    ] = 0,
     floor: Annotated[float, typer.Option(help="Points (hundredths) of its metric that a task may lose.")] = 0.5,
     jobs: Annotated[int, typer.Option(help="Runs that train at once.")] = 1,
     ray: Annotated[
@@ -100,7 +108,8 @@ def compare(
         return
     found = run_comparison(
         config, out, arms=None if arms is None else split_names(arms), named=read_named(arm or []), grid=grid,
-        arms_file=arms_file, seeds=read_seeds(seeds), floor=floor, jobs=jobs, ray=ray, overrides=overrides or [],
+        arms_file=arms_file, seeds=read_seeds(seeds), folds=folds, floor=floor, jobs=jobs, ray=ray,
+        overrides=overrides or [],
     )  # fmt: skip
     if written is None:
         show_comparison(found, console())

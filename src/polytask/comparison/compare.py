@@ -12,9 +12,19 @@ from polytask.api import as_config
 from polytask.arm_tables import to_csv, to_latex, to_markdown
 from polytask.comparison.arms import BASELINE, answering_tasks
 from polytask.comparison.grid import axes_of, grid_arms, read_arms_file, read_axes
-from polytask.comparison.merging import CONFIG, FEWEST_SEEDS, RECORD, is_of, keep_other, merge, read_earlier
+from polytask.comparison.merging import (
+    CONFIG,
+    FEWEST_SEEDS,
+    RECORD,
+    Merged,
+    has_folds,
+    is_of,
+    keep_other,
+    merge,
+    read_earlier,
+)
 from polytask.comparison.predictions import read_predictions
-from polytask.comparison.preparation import Prepared, prepare
+from polytask.comparison.preparation import prepare
 from polytask.comparison.record import Findings, to_json
 from polytask.comparison.runs import RunStore, run_arms
 from polytask.comparison.statistics import compare_arms
@@ -27,6 +37,7 @@ from polytask.ray_cluster.session import ray_session, require_ray
 from polytask.result import Result, listed
 
 RESAMPLES = 2000
+MOST_FOLDS = 20
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,6 +96,7 @@ def compare(
     grid: Mapping[str, Sequence[Any]] | Sequence[str] | None = None,
     arms_file: str | Path | None = None,
     seeds: int | Sequence[int] = 3,
+    folds: int = 0,
     floor: float = 0.5,
     jobs: int = 1,
     ray: bool = False,
@@ -102,6 +114,8 @@ def compare(
         grid: options by path and their values, of which every combination is an arm.
         arms_file: YAML file with the options of each arm by its name.
         seeds: how many, from train.seed on, or which.
+        folds: parts of the training rows; every model is trained again without each of them and answers it, in place of
+            test rows, which are not read. 0 for test rows.
         floor: points (hundredths of the metric's unit) that a task may lose.
         jobs: runs that train at once.
         ray: whether they train on the Ray cluster at RAY_ADDRESS, or on a local one; its machines need this folder and
@@ -115,6 +129,8 @@ def compare(
     """
     checked, folder = as_config(config, overrides), Path(out)
     chosen = chosen_seeds(seeds, checked.train.seed)
+    if folds != 0 and not 2 <= folds <= MOST_FOLDS:
+        raise ConfigError(f"--folds: found {folds}; expected 2 to {MOST_FOLDS} parts of the training rows, such as 5")
     if floor < 0:
         raise ConfigError(f"--floor: found {floor:g}; points that a task may lose are 0 or more")
     if jobs < 1:
@@ -124,15 +140,15 @@ def compare(
     asked, named = asked_arms(arms, named or {}, grid, arms_file)
     with locked(folder):
         checked = with_row_files(checked, folder, write=True)
-        before = read_earlier(folder, checked)
+        before = read_earlier(folder, checked, folds)
         wanted, variants = before.with_arms(asked, named)
-        prepared = prepare(checked, wanted, variants)
-        notes = open_comparison(folder, checked)
+        prepared = prepare(checked, wanted, variants, folds)
+        notes = [*open_comparison(folder, checked, folds), *_doubts(checked, folds)]
         store = RunStore(folder / "runs", ray=ray)
         merged = merge(prepared, [*asked, *named], chosen, before, store)
         with ray_session() if ray else nullcontext():
             runs = run_arms(merged.prepared, merged.seeds, store, jobs)
-        found = _findings(checked, merged.prepared, runs, merged.all_seeds, floor, [*notes, *merged.notes])
+        found = _findings(checked, merged, runs, folds, floor, notes)
         record = to_json(found, folder)
         write_json(folder / RECORD, record)
     return Comparison(
@@ -175,9 +191,16 @@ def chosen_seeds(seeds: int | Sequence[int], first: int) -> list[int]:
     return found
 
 
-def open_comparison(folder: Path, config: Config) -> list[str]:
+def _doubts(config: Config, folds: int) -> list[str]:
+    """Say what may have seen the rows of a fold beside the models that are compared."""
+    if not folds or not config.train.teachers:
+        return []
+    return ["train.teachers: teachers that were trained on these rows know the folds that their students answer"]
+
+
+def open_comparison(folder: Path, config: Config, folds: int) -> list[str]:
     """Make the folder, and say when another configuration's comparison lies there; its runs stay."""
-    other = (folder / CONFIG).is_file() and not is_of(folder, config)
+    other = (folder / CONFIG).is_file() and not (is_of(folder, config) and has_folds(folder, folds))
     kept = keep_other(folder) if other else None
     try:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
@@ -187,21 +210,22 @@ def open_comparison(folder: Path, config: Config) -> list[str]:
     if not other:
         return []
     where = "" if kept is None else f", and what it found is kept in {kept.name}"
-    return [f"{folder} held the comparison of another configuration; its runs stay{where}"]
+    return [f"{folder} held the comparison of another configuration, or of other folds; its runs stay{where}"]
 
 
 def _findings(
     config: Config,
-    prepared: Mapping[str, Prepared],
+    merged: Merged,
     runs: Mapping[str, Mapping[int, Sequence[Path]]],
-    seeds: Sequence[int],
+    folds: int,
     floor: float,
     notes: Sequence[str],
 ) -> Findings:
+    prepared = merged.prepared
     judged = {task: found for part in prepared[BASELINE].parts for task, found in part.judged.items()}
     answering = {name: folders for name, folders in runs.items() if prepared[name].arm.answers}
     tasks = answering_tasks(config)
-    answers = read_predictions(answering, list(tasks))
+    answers = read_predictions(answering, list(tasks), folds or 1)
     differences = {
         task: compare_arms(
             judged[task].metric, judged[task].level, judged[task].measured(found),
@@ -210,4 +234,6 @@ def _findings(
         for task, found in answers.items()
     }  # fmt: skip
     metrics = {task: judged[task].metric for task in tasks}
-    return Findings(metrics, prepared, runs, answers, differences, tuple(seeds), floor, tuple(notes))
+    return Findings(
+        metrics, prepared, runs, answers, differences, merged.all_seeds, floor, (*notes, *merged.notes), folds
+    )

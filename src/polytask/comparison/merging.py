@@ -81,10 +81,21 @@ def keep_other(folder: Path) -> Path | None:
     return kept
 
 
-def read_earlier(folder: Path, config: Config) -> StoredComparison:
+def has_folds(folder: Path, folds: int) -> bool:
+    """Whether the comparison in a folder is by so many folds, or has no record yet."""
+    try:
+        record: Any = parse_json((folder / RECORD).read_text("utf-8"))
+        return int(record.get("folds", 0)) == folds
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError, TypeError, AttributeError):
+        return False
+
+
+def read_earlier(folder: Path, config: Config, folds: int = 0) -> StoredComparison:
     """Read the arms and seeds of an earlier comparison of the same configuration; nothing where there is none."""
     nothing = StoredComparison({}, ())
-    if not is_of(folder, config):
+    if not (is_of(folder, config) and has_folds(folder, folds)):
         return nothing
     try:
         record: Any = parse_json((folder / RECORD).read_text("utf-8"))
@@ -149,8 +160,8 @@ class _There:
 
     def _runs(self, name: str, seed: int) -> list[Planned]:
         arm = self._prepared[name]
-        teachers = [self._store.place(run) for run in self._runs(BASELINE, seed)] if arm.arm.has_teachers else []
-        return plan_arm(arm, seed, teachers)
+        teachers = self._runs(BASELINE, seed) if arm.arm.has_teachers else []
+        return plan_arm(arm, seed, teachers, self._store.place)
 
 
 def _notes(

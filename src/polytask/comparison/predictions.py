@@ -1,15 +1,21 @@
-"""What the runs answered on the test rows, read back from their folders, and whether they answered the same rows."""
+"""What the runs answered on the test rows, read back from their folders, and whether they answered the same rows.
+
+Where test rows are folds of the training rows, a model of each fold answers a part of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from polytask.errors import UserError
 from polytask.files import parse_json
 from polytask.terms import Label
+
+_Lines: TypeAlias = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,17 @@ class ArmPredictions:
             self, seeds=tuple(seeds), predictions=tuple(self.predictions[self.seeds.index(seed)] for seed in seeds)
         )
 
+    def followed_by(self, other: ArmPredictions) -> ArmPredictions:
+        """Return the answers of models that were trained with the same seeds, on rows of their own, as those of one."""
+        return replace(
+            self,
+            rows=tuple(range(len(self.rows) + len(other.rows))),
+            texts=self.texts + other.texts,
+            labels=self.labels + other.labels,
+            predictions=tuple(one + more for one, more in zip(self.predictions, other.predictions, strict=True)),
+            places=self.places + other.places,
+        )
+
     def measured(self, measure: Callable[[Sequence[Label]], Sequence[Any]]) -> ArmPredictions:
         """Return labels and predictions as a metric takes them."""
         predictions = tuple(tuple(measure(one)) for one in self.predictions)
@@ -45,25 +62,20 @@ class ArmPredictions:
 
 
 def read_predictions(
-    runs: Mapping[str, Mapping[int, Sequence[Path]]], tasks: Sequence[str]
+    runs: Mapping[str, Mapping[int, Sequence[Path]]], tasks: Sequence[str], folds: int = 1
 ) -> dict[str, dict[str, ArmPredictions]]:
-    """Return the answers by task and arm. Raises UserError when arms were scored on different rows."""
+    """Return the answers by task and arm. Raises UserError when arms were scored on different rows.
+
+    Args:
+        runs: run folders by arm and seed.
+        folds: how many of an arm's runs with a seed answer a task, each of them rows of its own.
+    """
     answers: dict[str, dict[str, ArmPredictions]] = {task: {} for task in tasks}
     for task in tasks:
         for arm, by_seed in runs.items():
-            read = [_read(_folder_of(folders, task), task) for folders in by_seed.values()]
-            for lines in read:
-                _require_same_rows(task, arm, lines, read[0])
-            first = read[0]
-            found = tuple(tuple(line["prediction"] for line in lines) for lines in read)
-            answers[task][arm] = ArmPredictions(
-                tuple(line["row"] for line in first),
-                tuple(line.get("text", "") for line in first),
-                tuple(line["label"] for line in first),
-                found,
-                tuple(by_seed),
-                tuple(line.get("place", "") for line in first),
-            )
+            found = [_folders_of(folders, task, folds) for folders in by_seed.values()]
+            parts = [_of_fold(task, arm, one, tuple(by_seed)) for one in zip(*found, strict=True)]
+            answers[task][arm] = reduce(ArmPredictions.followed_by, parts)
         whole = next(iter(answers[task].values()))
         for arm, one in answers[task].items():
             if (one.rows, one.labels) != (whole.rows, whole.labels):
@@ -71,9 +83,34 @@ def read_predictions(
     return answers
 
 
-def _folder_of(folders: Sequence[Path], task: str) -> Path:
-    """Return the run that answers a task; each task is answered by one."""
-    return next((folder for folder in folders if path_of(folder, task).is_file()), folders[0])
+def _of_fold(task: str, arm: str, folders: Sequence[Path], seeds: tuple[int, ...]) -> ArmPredictions:
+    """Return what the models of all seeds answered to the same rows."""
+    read = [_read(folder, task) for folder in folders]
+    first = read[0]
+    for lines in read:
+        _require_same_rows(task, arm, lines, first)
+    return ArmPredictions(
+        tuple(line["row"] for line in first),
+        tuple(line.get("text", "") for line in first),
+        tuple(line["label"] for line in first),
+        tuple(tuple(line["prediction"] for line in lines) for lines in read),
+        seeds,
+        tuple(line.get("place", "") for line in first),
+    )
+
+
+def _folders_of(folders: Sequence[Path], task: str, folds: int) -> Sequence[Path]:
+    """Return the runs that answer a task: one a fold, in the order of the folds."""
+    found: list[Path] = []
+    for part in divided(folders, folds):
+        found += [folder for folder in part if path_of(folder, task).is_file()][:1] or part[:1]
+    return found
+
+
+def divided(folders: Sequence[Path], folds: int) -> list[Sequence[Path]]:
+    """Return the runs of each fold; those of a fold lie together."""
+    count = len(folders) // folds
+    return [folders[start : start + count] for start in range(0, len(folders), count)]
 
 
 def path_of(folder: Path, task: str) -> Path:
@@ -86,7 +123,7 @@ def rows_answered(folder: Path, task: str) -> int:
     return len(_read(folder, task))
 
 
-def _read(folder: Path, task: str) -> list[dict[str, Any]]:
+def _read(folder: Path, task: str) -> _Lines:
     path = path_of(folder, task)
     try:
         return [parse_json(line) for line in path.read_text("utf-8").split("\n") if line]
@@ -97,7 +134,7 @@ def _read(folder: Path, task: str) -> list[dict[str, Any]]:
         ) from None
 
 
-def _require_same_rows(task: str, arm: str, lines: Sequence[Mapping[str, Any]], first: Sequence[Any]) -> None:
+def _require_same_rows(task: str, arm: str, lines: _Lines, first: _Lines) -> None:
     if [(line["row"], line["label"]) for line in lines] != [(line["row"], line["label"]) for line in first]:
         raise UserError(_another_data_set(task, arm))
 

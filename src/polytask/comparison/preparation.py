@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from polytask.assembly import Assembly
 from polytask.comparison.arms import BASELINE, Arm, build_arms, with_train
 from polytask.comparison.budget import planned
 from polytask.comparison.predictions import ArmPredictions
-from polytask.config import Config
+from polytask.config import Config, with_fold
 from polytask.data.cache import file_digest, key_of
 from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError, UserError
@@ -51,6 +51,7 @@ class ArmModel:
         content: what determines its weights, beside the options.
         judged: by task.
         shares: whether tasks train any parameter together.
+        fold: of the training rows, which it answers in place of test rows; 0 where there are none.
     """
 
     label: str
@@ -58,6 +59,7 @@ class ArmModel:
     content: tuple[Any, ...]
     judged: Mapping[str, Judged]
     shares: bool
+    fold: int = 0
 
     def seeded(self, seed: int, teachers: Sequence[Path] = ()) -> Planned:
         """Return the run with a seed, and with teachers where it has some."""
@@ -69,7 +71,7 @@ class ArmModel:
         tasks = {name: {**task, "data": None} for name, task in values["tasks"].items()}
         # A dict has no order in JSON, and the order of the tasks is that of the heads' first weights.
         identity = key_of({**values, "tasks": tasks, "encoder": None}, list(tasks), teacher_ids, *self.content)[:12]
-        return Planned(self.label, identity, config)
+        return Planned(self.label, identity, config, self.fold)
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,16 @@ class Planned:
     label: str
     identity: str
     config: Config
+    fold: int = 0
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """An arm whose models are all ready for their first step."""
+    """An arm whose models are all ready for their first step.
+
+    Attributes:
+        parts: those of a fold lie together.
+    """
 
     arm: Arm
     parts: tuple[ArmModel, ...]
@@ -94,8 +101,30 @@ class Prepared:
         return self.arm.answers and self.arm.name != BASELINE and any(part.shares for part in self.parts)
 
 
-def prepare(config: Config, chosen: Sequence[str], named: Mapping[str, Sequence[str]]) -> dict[str, Prepared]:
-    """Build and check every arm. Raises UserError naming the arm; nothing has been trained by then."""
+def prepare(
+    config: Config, chosen: Sequence[str], named: Mapping[str, Sequence[str]], folds: int = 0
+) -> dict[str, Prepared]:
+    """Build and check every arm. Raises UserError naming the arm; nothing has been trained by then.
+
+    Args:
+        folds: parts of the training rows that take the place of test rows; 0 for the test rows themselves.
+    """
+    prepared: dict[str, Prepared] = {}
+    for fold in range(1, folds + 1) if folds else (0,):
+        for name, found in _prepared(with_fold(config, fold, folds) if fold else config, chosen, named, fold).items():
+            before = prepared[name].parts if name in prepared else ()
+            prepared[name] = Prepared(found.arm, (*before, *found.parts))
+    if prepared and not any(found.shares for found in prepared.values()):
+        raise ConfigError(
+            f"--arms: found {', '.join(prepared)}, and none of them shares anything; add global, or another that does"
+        )
+    return prepared
+
+
+def _prepared(
+    config: Config, chosen: Sequence[str], named: Mapping[str, Sequence[str]], fold: int
+) -> dict[str, Prepared]:
+    """Build and check every arm's models of a fold."""
     joint = assemble(config)
     expected, budget = judged_by(joint), planned(joint)
     known = {str(config.to_json()): part_of("config", joint)}
@@ -103,15 +132,11 @@ def prepare(config: Config, chosen: Sequence[str], named: Mapping[str, Sequence[
     prepared: dict[str, Prepared] = {}
     for name, arm in build_arms(config, budget, chosen, named).items():
         try:
-            parts = tuple(_known(label, part, known) for label, part in arm.parts.items())
+            parts = tuple(replace(_known(label, part, known), fold=fold) for label, part in arm.parts.items())
         except UserError as error:
             raise type(error)(f"arm {name!r}: {error}") from None
         _require_same(name, arm, parts, expected)
         prepared[name] = Prepared(arm, parts)
-    if prepared and not any(found.shares for found in prepared.values()):
-        raise ConfigError(
-            f"--arms: found {', '.join(prepared)}, and none of them shares anything; add global, or another that does"
-        )
     return prepared
 
 

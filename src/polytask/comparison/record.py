@@ -13,11 +13,11 @@ import numpy as np
 
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.examples import examples
-from polytask.comparison.predictions import ArmPredictions
+from polytask.comparison.predictions import ArmPredictions, divided
 from polytask.comparison.preparation import Prepared
 from polytask.comparison.statistics import LEVEL, Difference, holm, mean_of, overall
 from polytask.comparison.transfer import transfer
-from polytask.comparison.verdict import Candidate, VerdictInputs, judge, recommend
+from polytask.comparison.verdict import TEST_ROWS, TRAINING_ROWS, Candidate, VerdictInputs, judge, recommend
 from polytask.files import read_json
 from polytask.tasks.arrays import rounded
 from polytask.tasks.metric import smaller_is_better
@@ -34,6 +34,7 @@ class Findings:
         runs: run folders by arm and seed, one a model of the arm.
         answers, differences: by task and arm.
         floor: in points.
+        folds: of the training rows, in place of test rows; 0 where there are none.
     """
 
     metrics: Mapping[str, str]
@@ -44,6 +45,11 @@ class Findings:
     seeds: tuple[int, ...]
     floor: float
     notes: tuple[str, ...]
+    folds: int = 0
+
+    def divided(self, folders: Sequence[Path]) -> list[Sequence[Path]]:
+        """Return the runs of an arm with a seed, fold by fold."""
+        return divided(folders, self.folds or 1)
 
 
 def to_json(findings: Findings, folder: Path) -> dict[str, Any]:
@@ -66,10 +72,13 @@ def to_json(findings: Findings, folder: Path) -> dict[str, Any]:
         "reason": reason,
         "floor": findings.floor,
         "seeds": list(findings.seeds),
+        "folds": findings.folds,
         "level": LEVEL,
         "notes": list(findings.notes),
         "overall": {one.name: _overall(one) for one in candidates},
-        "transfer": transfer(findings.metrics, findings.runs, findings.prepared, findings.differences, sharing),
+        "transfer": transfer(
+            findings.metrics, findings.runs, findings.prepared, findings.differences, sharing, findings.folds or 1
+        ),
         "examples": {
             task: {"arm": shown, **examples(by_arm[BASELINE].over(by_arm[shown].seeds), by_arm[shown])}
 
@@ -106,7 +115,18 @@ def _task(task: str, sharing: Sequence[str], findings: Findings) -> dict[str, An
     reached, majority = best(means) if means else None, _majority(task, metric, findings)
     fewer = {name: len(findings.runs[name]) for name in chosen if len(findings.runs[name]) < len(findings.seeds)}
     verdict = judge(
-        VerdictInputs(task, metric, chosen, findings.floor / 100, rows, len(findings.seeds), reached, majority, fewer)
+        VerdictInputs(
+            task,
+            metric,
+            chosen,
+            findings.floor / 100,
+            rows,
+            len(findings.seeds),
+            reached,
+            majority,
+            fewer,
+            TRAINING_ROWS if findings.folds else TEST_ROWS,
+        )
     )
     corrected = _corrected(by_arm, findings)
     return {
@@ -136,12 +156,13 @@ def _corrected(by_arm: Mapping[str, Difference], found: Findings) -> dict[str, d
 
 
 def _majority(task: str, metric: str, findings: Findings) -> float | None:
-    """Return what the majority baseline scores on the rows that were compared."""
+    """Return what the majority baseline scores on the rows that were compared: of folds, in the mean."""
+    scores: list[float | None] = []
     for run in next(iter(findings.runs[BASELINE].values())):
         split = _read(run / "run.json")["predicted_split"].get(task)
         if split is not None:
-            return _read(run / "baselines.json").get(split, {}).get(task, {}).get(metric)
-    return None
+            scores.append(_read(run / "baselines.json").get(split, {}).get(task, {}).get(metric))
+    return mean_of(scores) if scores else None
 
 
 def _difference(difference: Difference) -> dict[str, Any]:
@@ -164,8 +185,10 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _arm(prepared: Prepared, runs: Folders, folder: Path, findings: Findings) -> dict[str, Any]:
-    """Return what an arm is made of and what it takes; of the single models all of them together."""
-    records = [[_read(run / "run.json") for run in listed] for listed in runs.values()]
+    """Return what an arm is made of and what it takes, in the mean over seeds and folds; of the single models all of
+    them together."""
+    parts = [part for listed in runs.values() for part in findings.divided(listed)]
+    records = [[_read(run / "run.json") for run in part] for part in parts]
     exposure = {
         task: round(float(np.mean(seen)))
         for task in findings.metrics
@@ -175,7 +198,7 @@ def _arm(prepared: Prepared, runs: Folders, folder: Path, findings: Findings) ->
         "overrides": list(prepared.arm.overrides),
         "parameters": _mean([sum(run["parameters"]["total"] for run in listed) for listed in records]),
         "train_seconds": round(float(np.mean([sum(run["seconds"] for run in listed) for listed in records])), 1),
-        "predict_rows_per_second": _speed(prepared, runs, records),
+        "predict_rows_per_second": _speed(prepared, parts, records),
         "exposure": exposure,
         "shares": prepared.shares,
         "runs": {str(seed): [str(run.relative_to(folder)) for run in listed] for seed, listed in runs.items()},
@@ -186,10 +209,12 @@ def _mean(values: Sequence[float]) -> int:
     return round(sum(values) / len(values))
 
 
-def _speed(prepared: Prepared, runs: Folders, records: Sequence[Sequence[Mapping[str, Any]]]) -> float | None:
+def _speed(
+    prepared: Prepared, parts: Sequence[Sequence[Path]], records: Sequence[Sequence[Mapping[str, Any]]]
+) -> float | None:
     """Return test rows answered a second for all of their tasks: several models pass a row one after another."""
     speeds: list[float] = []
-    for folders, listed in zip(runs.values(), records, strict=True):
+    for folders, listed in zip(parts, records, strict=True):
         rates = [run.get("predict_rows_per_second") for run in listed]
         if not prepared.arm.answers or not all(rates):
             return None
@@ -207,7 +232,8 @@ def _test_rows(run: Path) -> dict[str, int]:
     for source in _read(run / "data.json")["sources"]:
         tasks = [task for task in source["tasks"] if predicted.get(task) == source["split"]]
         if tasks:
-            found[json.dumps(config["tasks"][tasks[0]].get("data", {}).get(source["split"]))] = source["rows"]
+            data = config["tasks"][tasks[0]].get("data", {})
+            found[json.dumps(data.get(source["split"], data))] = source["rows"]
     return found
 
 

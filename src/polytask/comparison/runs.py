@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import yaml
 from rich.console import Console
 
 from polytask.api import train
+from polytask.comparison.arms import BASELINE
 from polytask.comparison.preparation import Planned, Prepared
 from polytask.crew import GO_ON, Crew, Job, reason_in
 from polytask.errors import Interrupted, PolytaskError, TrainingError
@@ -127,9 +128,17 @@ class _RunCrew(Crew[Path]):
         return True
 
 
-def plan_arm(arm: Prepared, seed: int, teachers: Sequence[Path]) -> list[Planned]:
-    """Return an arm's runs with a seed, one a model."""
-    return [part.seeded(seed, teachers) for part in arm.parts]
+def plan_arm(arm: Prepared, seed: int, teachers: Sequence[Planned], place: Callable[[Planned], Path]) -> list[Planned]:
+    """Return an arm's runs with a seed, one a model.
+
+    Args:
+        teachers: the runs that teach, which are of the same fold.
+        place: says where a run lies.
+    """
+    found: dict[int, list[Path]] = {}
+    for run in teachers:
+        found.setdefault(run.fold, []).append(place(run))
+    return [part.seeded(seed, found.get(part.fold, ())) for part in arm.parts]
 
 
 def run_arms(
@@ -143,8 +152,11 @@ def run_arms(
     planned: dict[str, dict[int, list[Planned]]] = {}
     places: dict[str, Path] = {}
 
-    def plan(name: str, teachers: Mapping[int, Sequence[Path]]) -> list[Planned]:
-        planned[name] = {seed: plan_arm(prepared[name], seed, teachers.get(seed, ())) for seed in seeds[name]}
+    def plan(name: str, teachers: Mapping[int, Sequence[Planned]]) -> list[Planned]:
+        planned[name] = {
+            seed: plan_arm(prepared[name], seed, teachers.get(seed, ()), lambda run: places[run.identity])
+            for seed in seeds[name]
+        }
         return [run for runs in planned[name].values() for run in runs]
 
     def folders(name: str) -> dict[int, list[Path]]:
@@ -154,7 +166,7 @@ def run_arms(
     first = [run for name, found in prepared.items() if not found.arm.has_teachers for run in plan(name, {})]
     places |= store.train_all(first, jobs)
     second = [
-        run for name, found in prepared.items() if found.arm.has_teachers for run in plan(name, folders("single"))
+        run for name, found in prepared.items() if found.arm.has_teachers for run in plan(name, planned[BASELINE])
     ]
     places |= store.train_all(second, jobs) if second else {}
     return {name: folders(name) for name in prepared}

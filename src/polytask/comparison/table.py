@@ -66,7 +66,7 @@ def _say(out: Console, text: str) -> None:
 
 def _scores(comparison: Comparison) -> Table:
     seeds = comparison.record["seeds"]
-    title = f"Test scores over {len(seeds)} seeds; differences to single in points"
+    title = f"{_scores_of(comparison)} over {len(seeds)} seeds; differences to single in points"
     table = grid("task", "arm", title=title)
     for name in ("mean and std", "difference [95 %]", "relative", "p (Holm)"):
         add_number(table, name)
@@ -79,9 +79,14 @@ def _scores(comparison: Comparison) -> Table:
     return table
 
 
+def _scores_of(comparison: Comparison) -> str:
+    folds = comparison.record.get("folds", 0)
+    return f"Scores of {folds} folds of the training rows" if folds else "Test scores"
+
+
 def _print_lines(found: Comparison, out: Console) -> None:
     """Print the scores without columns, so that a narrow terminal cuts no name of an arm in two."""
-    _say(out, "Test scores, mean and std; differences to single in points")
+    _say(out, f"{_scores_of(found)}, mean and std; differences to single in points")
     for task, one in found.tasks.items():
         _say(out, f"{task} ({one['metric']})")
         for arm, values in one["arms"].items():
@@ -109,11 +114,11 @@ def _number(value: float | None, form: str, scale: float) -> str:
 
 def _arms(comparison: Comparison) -> Table:
     table = grid("arm", title="What each arm takes (single: all its models)")
-    for name in ("parameters", "training seconds", "test rows/s", "models"):
+    for name in ("parameters", "training seconds", "rows/s", "models"):
         add_number(table, name)
     for name, arm in comparison.arms.items():
         speed = arm["predict_rows_per_second"]
-        models = len(next(iter(arm["runs"].values())))
+        models = len(next(iter(arm["runs"].values()))) // max(1, comparison.record.get("folds", 0))
         table.add_row(
             name, f"{arm['parameters']:,}", f"{arm['train_seconds']:,.1f}", "-" if speed is None else f"{speed:,.0f}",
             str(models),

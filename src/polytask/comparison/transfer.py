@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from polytask.comparison.arms import BASELINE
-from polytask.comparison.predictions import read_predictions
+from polytask.comparison.predictions import divided, read_predictions
 from polytask.comparison.preparation import Judged, Prepared
 from polytask.comparison.statistics import Difference
 from polytask.tasks.arrays import rounded
@@ -21,6 +21,7 @@ def transfer(
     prepared: Mapping[str, Prepared],
     differences: Mapping[str, Mapping[str, Difference]],
     sharing: Sequence[str],
+    folds: int = 1,
 ) -> dict[str, Any] | None:
     """Return the matrix: row i, column j is how much task i changes task j's score, positive for better.
 
@@ -28,18 +29,18 @@ def transfer(
 
     Args:
         sharing: arms that share, the one that shares most first.
+        folds: how many runs of each model there are with a seed.
     """
     tasks = list(metrics)
     matrix: list[list[float | None]] = [[None] * len(tasks) for _ in tasks]
     if "pairs" in runs:
         for number, (one, other) in enumerate(combinations(tasks, 2)):
-            folders = {seed: [listed[number]] for seed, listed in runs["pairs"].items()}
+            folders = _models(runs["pairs"], number, folds)
             for source, target in ((one, other), (other, one)):
                 judged = prepared[BASELINE].parts[tasks.index(target)].judged[target]
-                single = {
-                    seed: [listed[tasks.index(target)]] for seed, listed in runs[BASELINE].items() if seed in folders
-                }
-                found = _change(target, metrics[target], judged, {BASELINE: single, "pairs": folders})
+                singles = _models(runs[BASELINE], tasks.index(target), folds)
+                single = {seed: found for seed, found in singles.items() if seed in folders}
+                found = _change(target, metrics[target], judged, {BASELINE: single, "pairs": folders}, folds)
                 matrix[tasks.index(source)][tasks.index(target)] = found
     elif len(tasks) == 2 and sharing:
         for at, other in ((0, 1), (1, 0)):
@@ -50,11 +51,18 @@ def transfer(
     return {"tasks": tasks, "matrix": matrix}
 
 
-def _change(task: str, metric: str, judged: Judged, runs: Mapping[str, Mapping[int, Sequence[Path]]]) -> float | None:
+def _models(runs: Mapping[int, Sequence[Path]], number: int, folds: int) -> dict[int, list[Path]]:
+    """Return the runs of one of an arm's models, fold by fold."""
+    return {seed: [part[number] for part in divided(listed, folds)] for seed, listed in runs.items()}
+
+
+def _change(
+    task: str, metric: str, judged: Judged, runs: Mapping[str, Mapping[int, Sequence[Path]]], folds: int
+) -> float | None:
     """Return the mean change of a task's score over seeds."""
     sign = -1.0 if smaller_is_better(metric) else 1.0
     means: list[float] = []
-    for answers in judged.measured(read_predictions(runs, [task])[task]).values():
+    for answers in judged.measured(read_predictions(runs, [task], folds)[task]).values():
         values = [METRICS[judged.level][metric](list(answers.labels), list(found)) for found in answers.predictions]
         defined = [value for value in values if value is not None]
         if len(defined) < len(values):

@@ -12,6 +12,7 @@ from polytask.comparison.statistics import Difference
 from polytask.tasks.metric import smaller_is_better
 
 VerdictName: TypeAlias = Literal["share", "share_partly", "keep_apart", "cannot_tell"]
+TEST_ROWS, TRAINING_ROWS = "test rows", "training rows"
 # More seeds than this nobody trains.
 _MOST_SEEDS = 200
 
@@ -52,6 +53,7 @@ class VerdictInputs:
         fewer_seeds: of the arms that were trained with fewer.
         reached: the best mean score of any arm; None where it is undefined.
         majority: what the majority baseline scores; None where it is undefined or not known.
+        of_rows: what the rows are called.
     """
 
     task: str
@@ -63,6 +65,7 @@ class VerdictInputs:
     reached: float | None = None
     majority: float | None = None
     fewer_seeds: Mapping[str, int] = field(default_factory=dict[str, int])
+    of_rows: str = TEST_ROWS
 
     @property
     def learned(self) -> bool:
@@ -153,13 +156,14 @@ def _cannot_tell(inputs: VerdictInputs) -> Verdict:
 
 
 def _needed_words(needed: Needed, inputs: VerdictInputs) -> str:
-    kinds = ((needed.rows, "test rows", inputs.rows), (needed.seeds, "seeds", inputs.seeds))
+    kinds = ((needed.rows, inputs.of_rows, inputs.rows), (needed.seeds, "seeds", inputs.seeds))
     ways = [f"{found:,} {what} in all (now {now:,})" for found, what, now in kinds if found is not None]
     beyond = [f"more {what} alone" for found, what, _ in kinds if found is None]
     if not ways:
-        return "neither more test rows nor more seeds would tell by themselves"
+        return f"neither more {inputs.of_rows} nor more seeds would tell by themselves"
     rest = f"; {beyond[0]} would not" if beyond else ""
-    return f"about {' or '.join(ways)} would tell, if the difference stays as it is{rest}"
+    folds = "; --folds 5 compares on all training rows" if needed.rows and inputs.of_rows == TEST_ROWS else ""
+    return f"about {' or '.join(ways)} would tell, if the difference stays as it is{rest}{folds}"
 
 
 def _aim(difference: Difference, floor: float) -> float:

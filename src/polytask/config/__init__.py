@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from polytask.config.load import Config, load_config, override_values, validate, values_of, without_test
+from polytask.config.load import Config, load_config, override_values, validate, values_of, with_fold, without_test
 
-__all__ = ["Config", "load_config", "override_values", "validate", "values_of", "without_test"]
+__all__ = ["Config", "load_config", "override_values", "validate", "values_of", "with_fold", "without_test"]

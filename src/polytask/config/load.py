@@ -139,6 +139,15 @@ def without_test(config: Config) -> Config:
     return validate(values)
 
 
+def with_fold(config: Config, number: int, of: int) -> Config:
+    """Return a configuration that leaves a fold of its training rows out, and answers it in place of test rows."""
+    values = values_of(config)
+    for task in values["tasks"].values():
+        task["data"] = {name: found for name, found in task["data"].items() if name != "test"}
+        task["data"]["fold"] = f"{number}/{of}"
+    return validate(values)
+
+
 def override_values(values: Mapping[str, Any], overrides: Sequence[str]) -> Config:
     """Check plain values with overrides such as "train.epochs=1"; paths are relative to the working folder."""
     data, places = _copied(values), dict[Path_, str]()

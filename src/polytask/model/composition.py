@@ -14,6 +14,7 @@ from torch import Tensor
 from polytask.model.branches import AdapterLayer, BranchedLayer, CopiedLayer
 from polytask.model.encoder import Backbone, Encoder
 from polytask.model.multitask import MultiTaskModel
+from polytask.model.word_tables import equal_tables, share_tables
 from polytask.sharing.plan import Part, Partition, Plan
 from polytask.sharing.sharing import PartKind, Sharing
 from polytask.terms import HeadSpec
@@ -41,6 +42,7 @@ def composed(models: Sequence[MultiTaskModel], heads: Mapping[str, HeadSpec]) ->
     """Return one model with the tasks of several, which have encoders of one shape and no task in common.
 
     Parts of the encoders with equal weights, from the embeddings up, become one part: a text passes through them once.
+    Where only the word embeddings are equal, they are there once.
 
     Args:
         heads: of all tasks.
@@ -62,6 +64,7 @@ def composed(models: Sequence[MultiTaskModel], heads: Mapping[str, HeadSpec]) ->
     for model in models:
         for task in model.plan.tasks:
             made.head(task).load_state_dict(model.head(task).state_dict())
+    share_tables(made, equal_tables(made))
     return made.eval()
 
 

@@ -11,6 +11,7 @@ import torch
 from polytask.model.encoder import Backbone
 from polytask.model.mixing import MIXERS, Towers
 from polytask.model.multitask import MultiTaskModel
+from polytask.model.word_tables import equal_tables, share_tables
 from polytask.sharing.sharing import Sharing
 from polytask.terms import HeadSpec
 
@@ -28,6 +29,7 @@ def pruned(old: MultiTaskModel, tasks: Collection[str], heads: Mapping[str, Head
         encoder.take(next(other for other in old.trunks if encoder.tasks <= other.tasks))
     for task in model.plan.tasks:
         model.head(task).load_state_dict(old.head(task).state_dict())
+    share_tables(model, equal_tables(model))
     return model.train(old.training)
 
 

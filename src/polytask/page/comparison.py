@@ -73,10 +73,12 @@ def comparison_page(folder: Path) -> Page:
         Section("Runs", list(_runs(folder, value))),
         Section("Each seed", list(_scores(value)), folded=True, hint="all figures of every arm"),
         Section("Transfer between tasks", [_transfer(value)], folded=True, hint="how pairs of tasks change each other"),
-        Section("Rows that sharing fixed and broke", list(_examples(value)), folded=True, hint="test rows"),
+        Section("Rows that sharing fixed and broke", list(_examples(value)), folded=True, hint=_rows_of(value)),
         Section("To repeat the comparison", list(_repeat(folder, value)), folded=True, hint="command, configuration"),
     ]
     kind = f"Did sharing pay off: {len(value.tasks)} tasks, {len(value.arms)} arms, {len(value.seeds)} seeds"
+    if value.folds:
+        kind += f", {value.folds} folds of the training rows"
     return Page(title, kind, list(_lead(value)), ordered(sections))
 
 
@@ -120,11 +122,20 @@ def _what_to_do(found: VerdictForm, value: ComparisonForm) -> str:
         ways.append(f"start the same command with --seeds {needed.seeds} (now {len(value.seeds)})")
     if needed is not None and needed.rows is not None:
         now = "" if found.rows is None else f" (now {found.rows})"
-        ways.append(f"label test rows until there are {needed.rows}{now}")
+        ways.append(f"label {_rows_of(value)} until there are {needed.rows}{now}")
+        if not value.folds:
+            ways.append("add --folds 5, which compares on all training rows")
     if not ways:
-        return "Train longer or with more rows and compare again: more seeds or test rows alone would not tell."
+        return (
+            f"Train longer or with more rows and compare again: more seeds or {_rows_of(value)} alone would not tell."
+        )
     said = "; or ".join(ways)
     return f"{said[0].upper()}{said[1:]}."
+
+
+def _rows_of(value: ComparisonForm) -> str:
+    """Say what the rows are that the arms are compared on."""
+    return "training rows" if value.folds else "test rows"
 
 
 def _differences(value: ComparisonForm) -> Iterator[Block]:
@@ -263,6 +274,7 @@ def _repeat(folder: Path, value: ComparisonForm) -> Iterator[Block]:
     arms, seeds, name = ",".join(value.arms), ",".join(map(str, value.seeds)), folder.resolve().name
     config = f"{name}/config.json" if (folder / "config.json").is_file() else "CONFIG"
     floor = "" if value.floor is None else f" --floor {value.floor:g}"
+    floor += f" --folds {value.folds}" if value.folds else ""
     command = f"polytask compare {config} --arms {arms}{named} --seeds {seeds}{floor} --out {name}-again"
     yield Code("Command, in the folder that holds this one", command)
     yield TextBlock(

@@ -253,7 +253,11 @@ class ExamplesForm(Form):
 
 
 class ComparisonForm(Form):
-    """comparison.json."""
+    """comparison.json.
+
+    Attributes:
+        folds: of the training rows, in place of test rows; 0 where there are none.
+    """
 
     tasks: dict[str, VerdictForm]
     arms: dict[str, ArmForm] = Field(default_factory=dict[str, ArmForm])
@@ -261,6 +265,7 @@ class ComparisonForm(Form):
     reason: str | None = None
     floor: float | None = None
     seeds: list[int] = Field(default_factory=list[int])
+    folds: int = 0
     level: float = 0.95
     notes: list[str] = Field(default_factory=list[str])
     transfer: TransferForm | None = None

@@ -44,21 +44,10 @@ def compare(task: str, judged: Judged, pairs: Sequence[Pair], seed: int) -> Diff
     for pair in pairs:
         arms = {BASELINE: {seed: [pair.singles[task]]}, JOINT: {seed: [pair.joint]}}
         for arm, found in read_predictions(arms, [task])[task].items():
-            answers[arm] = _followed(answers[arm], found) if arm in answers else found
+            answers[arm] = answers[arm].followed_by(found) if arm in answers else found
     return compare_arms(
         judged.metric, judged.level, judged.measured(answers), baseline=BASELINE, resamples=RESAMPLES, seed=0
     )[JOINT]  # fmt: skip
-
-
-def _followed(one: ArmPredictions, other: ArmPredictions) -> ArmPredictions:
-    """Return the answers of two models of the same seed, on rows of their own, as those of one."""
-    return replace(
-        one,
-        rows=tuple(range(len(one.rows) + len(other.rows))),
-        texts=one.texts + other.texts,
-        labels=one.labels + other.labels,
-        predictions=tuple(first + second for first, second in zip(one.predictions, other.predictions, strict=True)),
-    )
 
 
 def added(known: Difference, step: Difference) -> Difference:

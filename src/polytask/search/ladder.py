@@ -102,6 +102,7 @@ class Ladder:
         singles: each task's single model: the folder of its run.
         sizes: of the single models, relative to one shared encoder.
         shared: parameters of one model that shares everything.
+        frozen_words: size of the word embeddings where they are frozen, which all trunks have in common; else 0.
         rows: that pass the encoder in a training of the configuration.
         standing_of: rates the answers of a run: task, folder.
         left: of the budget.
@@ -114,6 +115,7 @@ class Ladder:
     singles: Mapping[str, Path]
     sizes: Mapping[str, float]
     shared: int
+    frozen_words: float
     rows: int
     limits: Limits
     standing_of: Callable[[str, Path], Standing]
@@ -130,7 +132,7 @@ class Ladder:
         """
         tasks = list(read_description(model_folder(base)).tasks)
         others = [name for name in tasks if name != task]
-        graft = self._graft_cost(grafted)
+        graft = self._cost_of_grafts(grafted)
         try:
             trunk = self._without(task, base, others) if others else None
         except ConfigError as error:
@@ -212,18 +214,18 @@ class Ladder:
 
     def _graft(self, task: str, trunk: Path | None, grafted: Sequence[str]) -> Step:
         """Give a task its single model as a trunk of its own."""
-        cost = self._graft_cost(grafted)
-        size, passes = self._cost_of(trunk, cost)
+        size, passes = self._cost_of(trunk, self._cost_of_grafts(grafted))
         why = self.limits.refuse(size, passes)
         exact = Standing(0.0, 0.0, 0.0, 1.0)
         return Step(task, "graft", trunk, None if why else exact, size, passes, lifts=not why, why=why)
 
-    def _graft_cost(self, grafted: Sequence[str]) -> tuple[float, float]:
-        return sum(self.sizes[task] for task in grafted), float(len(grafted))
+    def _cost_of_grafts(self, grafted: Sequence[str]) -> tuple[float, float]:
+        """Return what single models add to a model: size and passes."""
+        return sum(self.sizes[task] - self.frozen_words for task in grafted), float(len(grafted))
 
     def _cost_of(self, base: Path | None, graft: tuple[float, float]) -> tuple[float, float]:
-        if base is None:
-            return graft
+        if base is None:  # the first of the single models has the words
+            return graft[0] + self.frozen_words, graft[1]
         model = load_bundle(model_folder(base)).model
         return count_parameters(model).total / self.shared + graft[0], model.passes() + graft[1]
 

@@ -10,7 +10,7 @@ from typing import Any
 from polytask.comparison.arms import BASELINE, single_config
 from polytask.comparison.budget import Budget
 from polytask.comparison.preparation import Judged
-from polytask.config import Config, validate, values_of
+from polytask.config import Config, with_fold
 from polytask.search.candidates import Candidate
 from polytask.search.options import AutoOptions
 from polytask.search.outline import FOLDS
@@ -26,6 +26,7 @@ class Given:
         budget: rows and updates of the configuration.
         rates: its learning rates, as numbers: of the encoder and of the heads.
         parameters: of one model that shares everything.
+        words: parameters of its word embeddings.
     """
 
     config: Config
@@ -33,8 +34,14 @@ class Given:
     rates: tuple[float, float]
     layers: int
     parameters: int
+    words: int
     judged: Mapping[str, Judged]
     options: AutoOptions
+
+    @property
+    def frozen_words(self) -> float:
+        """Size of what all trunks of a model have in common, relative to one shared encoder."""
+        return self.words / self.parameters if self.config.train.freeze_embeddings else 0.0
 
     @property
     def metrics(self) -> dict[str, str]:
@@ -92,11 +99,4 @@ class TrialPlans:
 
 
 def _without(config: Config, fold: int | None) -> Config:
-    """Return a configuration that leaves a fold of its training rows out, and answers it."""
-    if fold is None:
-        return config
-    values = values_of(config)
-    tasks = {
-        name: {**task, "data": {**task["data"], "fold": f"{fold}/{FOLDS}"}} for name, task in values["tasks"].items()
-    }
-    return validate({**values, "tasks": tasks})
+    return config if fold is None else with_fold(config, fold, FOLDS)

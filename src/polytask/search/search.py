@@ -163,13 +163,19 @@ class _Search:
             rates=(train.learning_rate, train.head_learning_rate),
             layers=int(joint.model.config.num_hidden_layers),
             parameters=joint.model.size_of_single(),
+            words=joint.model.trunks[0].words.numel(),
             judged=judged_by(joint),
             options=options,
         )
         del joint
         rows = budget.steps * budget.batch_size
         self.trials = Trials(
-            RunStore(folder / "runs", ray=options.ray), config.train.seed, options.jobs, rows, PlainConsole(stderr=True)
+            store=RunStore(folder / "runs", ray=options.ray),
+            seed=config.train.seed,
+            jobs=options.jobs,
+            rows=rows,
+            parameters=self.given.parameters,
+            console=PlainConsole(stderr=True),
         )
         self.plans = TrialPlans(self.given, self.trials)
         self.singles = {task: self.plans.single(task, 1.0, 1.0).cost for task in self.given.judged}

@@ -263,6 +263,7 @@ class Stages:
             singles=found.singles,
             sizes={task: self.final_single(task).size for task in self.given.judged},
             shared=self.given.parameters,
+            frozen_words=self.given.frozen_words,
             rows=self.trials.rows,
             limits=limits,
             standing_of=self.standing_of,

@@ -41,6 +41,7 @@ class Trials:
 
     Attributes:
         rows: that pass the encoder in a training of the configuration.
+        parameters: of one model that shares everything.
         costs: of the runs so far, by identity.
         others: costs of what is no run of the store: the measurement of relatedness, steps of the ladder.
         failed: why a run could not be trained, by identity.
@@ -50,6 +51,7 @@ class Trials:
     seed: int
     jobs: int
     rows: int
+    parameters: int
     console: Console
     costs: dict[str, float] = field(default_factory=dict[str, float])
     others: dict[str, float] = field(default_factory=dict[str, float])
@@ -69,15 +71,9 @@ class Trials:
         if key not in self._known:
             assembly = assemble(config)
             budget = planned(assembly)
-            counted = count_parameters(assembly.model)
-            single = counted.single or counted.total
-            found = (
-                part_of(name, assembly),
-                budget.steps * budget.batch_size,
-                counted.total / single,
-                assembly.model.passes(),
-            )
-            self._known[key] = found
+            size = count_parameters(assembly.model).total / self.parameters
+            rows = budget.steps * budget.batch_size
+            self._known[key] = part_of(name, assembly), rows, size, assembly.model.passes()
         model, rows, size, passes = self._known[key]
         named = ArmModel(name, config, model.content, model.judged, model.shares)
         return Trial(name, named.seeded(self.seed, teachers), rows / self.rows, size, passes, model.judged)

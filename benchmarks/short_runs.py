@@ -1,0 +1,89 @@
+"""What a short run says of the learning rates: multiples of the default's, in whole runs and in quarters of them.
+
+    python -m benchmarks.short_runs --data ../shared/data
+    python -m benchmarks.short_runs --show
+
+A search that tries rates in short runs wants the best rates of whole ones. Every run is kept in `--results` and not
+made again. What is printed are dev scores, the mean over tasks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.kept import keep, kept
+from benchmarks.recipe import JOBS, Cut, joint, merged
+
+MULTIPLES = {1.0: (0.5, 1.0, 2.0), 0.25: (0.5, 1.0, 2.0, 4.0)}
+
+
+def measure(cut: Cut, job: str, share: float, multiple: float, seed: int) -> dict[str, Any]:
+    """Train a job for a share of its epochs, under a multiple of its learning rates."""
+    from polytask.assemble import assemble
+    from polytask.config import validate
+
+    values = merged(JOBS[job](cut), {"train": {"seed": seed}})
+    train = assemble(validate(values)).config.train
+    assert train.learning_rate != "auto"
+    assert train.head_learning_rate != "auto"
+    rates = {
+        "learning_rate": train.learning_rate * multiple,
+        "head_learning_rate": train.head_learning_rate * multiple,
+    }
+    return joint(merged(values, {"train": {**rates, "epochs": train.epochs * share}}))
+
+
+def file_of(options: argparse.Namespace, job: str, share: float, multiple: float, seed: int) -> Path:
+    return options.results / f"{job}-{share:g}-{multiple:g}-{seed}.json"
+
+
+def show(options: argparse.Namespace) -> None:
+    """Print a line a job and share: the dev mean under each multiple, over the seeds that are there."""
+    print("| job | share of the run | seeds | x 0.5 | x 1 | x 2 | x 4 |")
+    print("|---|---|---|---|---|---|---|")
+    for job in options.jobs:
+        for share in MULTIPLES:
+            cells: list[str] = []
+            seeds = 0
+            for multiple in (0.5, 1.0, 2.0, 4.0):
+                runs = [kept(file_of(options, job, share, multiple, seed)) for seed in options.seeds]
+                means = [statistics.mean(value or 0.0 for value in run["dev"].values()) for run in runs if run]
+                seeds = max(seeds, len(means))
+                cells.append(f"{statistics.mean(means):.4f}" if means else "")
+            if seeds:
+                print(f"| {job} | {share:g} | {seeds} | {' | '.join(cells)} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=["snips", "ewt", "ratings", "three"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[13, 14])
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "short_runs")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--show", action="store_true", help="print the table only")
+    options = parser.parse_args()
+    if not options.show:
+        import torch
+
+        torch.set_num_threads(options.threads)
+        options.results.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as name:
+            cut = Cut(options.data.resolve(), Path(name))
+            for seed in options.seeds:
+                for job in options.jobs:
+                    for share, multiples in reversed(MULTIPLES.items()):
+                        for multiple in multiples:
+                            file = file_of(options, job, share, multiple, seed)
+                            found = keep(file, measure, cut, job, share, multiple, seed)
+                            if found is not None:
+                                print(job, share, multiple, seed, found, flush=True)
+    show(options)
+
+
+if __name__ == "__main__":
+    main()

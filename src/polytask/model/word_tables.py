@@ -1,0 +1,51 @@
+"""One table of word embeddings for several trunks, where theirs are equal.
+
+Frozen embeddings (`train.freeze_embeddings`) stay equal in models that were trained apart. They are half of the
+parameters of MiniLM and most of those of a multilingual encoder: a second trunk then costs little more than its layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from polytask.model.multitask import MultiTaskModel
+
+
+def equal_tables(model: MultiTaskModel) -> dict[str, str]:
+    """Return the names of the trunks' tables that equal one of an earlier trunk, each with the name of that one."""
+    found: dict[str, str] = {}
+    first: dict[str, Tensor] = {}
+    for name, module in _tables(model):
+        table = module.weight
+        same = next((one for one, other in first.items() if _equal(table, other)), None)
+        if same is None:
+            first[name] = table
+        else:
+            found[name] = same
+    return found
+
+
+def share_tables(model: MultiTaskModel, equal: Mapping[str, str]) -> None:
+    """Let each trunk that is named use the table of another one, which is equal. For models that are not trained on."""
+    tables = dict(_tables(model))
+    for name, same in equal.items():
+        tables[name].weight = tables[same].weight
+
+
+def table_names(model: MultiTaskModel) -> list[str]:
+    """Return the names of the trunks' tables."""
+    return [name for name, _ in _tables(model)]
+
+
+def _tables(model: MultiTaskModel) -> Iterator[tuple[str, nn.Embedding]]:
+    names = {module: name for name, module in model.named_modules()}
+    for encoder in model.trunks:
+        module = encoder.model.get_input_embeddings()  # type: ignore[operator]
+        yield f"{names[module]}.weight", module
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one is other or (one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other))
