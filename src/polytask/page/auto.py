@@ -30,6 +30,7 @@ from polytask.page.block import (
 from polytask.page.chart import Dot, Point, forest, scatter_chart
 from polytask.page.form import AutoForm, AutoTaskForm, TriedForm
 from polytask.page.reading import read, read_text
+from polytask.page.unfinished import unfinished
 from polytask.terminal import duration
 
 STEPS = {
@@ -46,9 +47,7 @@ def auto_page(folder: Path) -> Page:
     found = read(folder, "auto.json", AutoForm)
     title = f"Search {folder.resolve().name}"
     if found.value is None:
-        lead = Missing(
-            f"this search is not finished, or was altered: {found.problem} Start the same command again to go on."
-        )
+        lead = unfinished(folder, "search", "auto.json", found.problem)
         return Page(title, "The best plan within a budget", [lead])
     value = found.value
     tried = sum(not one.why for one in value.ladder)

@@ -34,6 +34,7 @@ from polytask.page.chart import Dot, forest
 from polytask.page.form import ComparisonForm, ExampleForm, VerdictForm
 from polytask.page.reading import read, read_text
 from polytask.page.relatedness import task_matrix
+from polytask.page.unfinished import unfinished
 from polytask.terminal import duration
 
 # What a verdict is called, and how it looks.
@@ -60,9 +61,7 @@ def comparison_page(folder: Path) -> Page:
     found = read(folder, "comparison.json", ComparisonForm)
     title = f"Comparison {folder.resolve().name}"
     if found.value is None:
-        lead = Missing(
-            f"this comparison is not finished, or was altered: {found.problem} Start the same command again to go on."
-        )
+        lead = unfinished(folder, "comparison", "comparison.json", found.problem)
         return Page(title, "Did sharing pay off", [lead], [Section("Runs", list(_runs_in(folder)))])
     value = found.value
     sections = [

@@ -19,6 +19,7 @@ from socketserver import TCPServer
 from typing import Any
 
 from polytask.errors import UserError
+from polytask.lock import is_held
 from polytask.page.block import Page
 from polytask.page.report import NAME, kind_of, render, run_folder
 
@@ -97,7 +98,10 @@ class LivePage:
             return "The folder no longer holds what a page is made of; this is what it held last."
         if (self._folder / kind.finished).is_file():
             return f"It has ended: {kind.finished} is written."
-        return _STOPPED.get(_last_event(self._folder / "events.jsonl"), "It goes on; this page follows it.")
+        stopped = _STOPPED.get(_last_event(self._folder / "events.jsonl"))
+        if stopped is None and is_held(self._folder) is False:
+            stopped = "No process writes into this folder any more: it was ended before it was done."
+        return stopped or "It goes on; this page follows it."
 
     def _draw(self, version: str, state: str, changed_ns: int | None) -> None:
         changed = self._live.changed

@@ -31,6 +31,7 @@ from polytask.page.chart import Dot, Line, forest, line_chart
 from polytask.page.folder import RULES
 from polytask.page.form import Form, Number, Scores, SelectionForm
 from polytask.page.reading import read, read_text
+from polytask.page.unfinished import unfinished
 from polytask.terminal import duration
 
 # Trials in the table; all of them are in tune.json.
@@ -86,10 +87,10 @@ def tuning_page(folder: Path) -> Page:
     title = f"Search {folder.resolve().name}"
     found = read(folder, "tune.json", TuningForm)
     if found.value is None:
-        going_on = not (folder / "tune.json").exists()
-        told = "The search has not ended: the same command goes on with it." if going_on else found.problem
         sections = [Section("The trials so far", list(_runs_in(folder)))]
-        return Page(title, "Hyper-parameter search", [Missing(told)], sections)
+        return Page(
+            title, "Hyper-parameter search", [unfinished(folder, "search", "tune.json", found.problem)], sections
+        )
     value = found.value
     sections = [
         Section("Scores of the best trial", list(_scores(value))),
