@@ -449,7 +449,7 @@ def test_the_examples_of_the_docs_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folder", "tasks", "encoder"),
     [
-        ("snips", {"snips": "tagging", "intent": "classification"}, ENGLISH),
+        ("snips", {"tags": "tagging", "intent": "classification"}, ENGLISH),
         ("vader_ratings", {"score": "regression", "domain": "classification"}, ENGLISH),
         ("weibo_ner", {"weibo_ner": "tagging"}, MULTILINGUAL),
         ("ud_ewt", {"upos": "tagging"}, ENGLISH),

@@ -185,8 +185,9 @@ def _shape_hint(path: Path_, value: Any) -> str:  # noqa: ANN401
         return f"; write `{path[0]}: {{{key}: {value}}}`, or --set {path[0]}.{key}={value}"
     if len(path) != 3 or path[0] != "tasks":
         return ""
-    if path[2] == "data" and isinstance(value, str | list):
-        return "; name the files by split: `data: {train: FILE, dev: 0.1}`"
+    if path[2] == "data" and not isinstance(value, Mapping):
+        rows = "files" if isinstance(value, str) else "files or rows"
+        return f"; name the {rows} by split: `data: {{train: FILE, dev: 0.1}}`"
     if path[2] == "label" and isinstance(value, list):
         return "; a task learns one column, so give each column a task of its own"
     if path[2] == "text" and isinstance(value, list):
@@ -214,7 +215,9 @@ def _shown(value: Any) -> str:  # noqa: ANN401
         return "a list"
     if value is None:
         return "nothing"
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, str | int | float) else f"a {type(value).__name__}"
 
 
 def accepted_keys(path: Path_, data: Any) -> list[str]:  # noqa: ANN401
