@@ -217,7 +217,8 @@ def _shown(value: Any) -> str:  # noqa: ANN401
         return "nothing"
     if isinstance(value, bool):
         return str(value).lower()
-    return repr(value) if isinstance(value, str | int | float) else f"a {type(value).__name__}"
+    said = repr(value)
+    return f"a {type(value).__name__}" if "\n" in said else said
 
 
 def accepted_keys(path: Path_, data: Any) -> list[str]:  # noqa: ANN401

@@ -13,6 +13,7 @@ from polytask.page.block import (
     Block,
     Cell,
     Code,
+    Folded,
     Forest,
     Link,
     Listed,
@@ -123,21 +124,21 @@ def _scores(value: TuningForm) -> Iterator[Block]:
     test = value.test
     if test is not None and test.problem is not None:
         yield Missing(test.problem)
-    scores = test.scores if test is not None else {}
     rows = [
         ["" if place else task, metric, number(score, 3), _test_cell(test, task, metric)]
         for task, metrics in value.best.dev.items()
         for place, (metric, score) in enumerate(metrics.items())
     ]
-    if not scores:
-        yield TableBlock("Its scores on dev", ["task", "metric", "dev"], [row[:3] for row in rows], words=2)
-        return
-    yield TableBlock(
-        "On dev, which chose it, and on test (with the 95 % interval), which nothing else was scored on",
-        ["task", "metric", "dev", "test"],
-        rows,
-        words=2,
-    )
+    tested = test is not None and bool(test.scores)
+    caption = "On dev, which chose it"
+    if tested:
+        caption += ", and on test (with the 95 % interval), which nothing else was scored on"
+    columns = ["task", "metric", "dev", "test"][: 4 if tested else 3]
+    kept = [row[: len(columns)] for row in rows]
+    main = [row for row in kept if row[0]]  # a task's main metric is its first one
+    yield TableBlock(f"Main metrics. {caption}", columns, main, words=2)
+    if len(kept) > len(main):
+        yield Folded("All metrics", [TableBlock("All metrics", columns, kept, words=2)])
 
 
 def _test_cell(test: TestRowsForm | None, task: str, metric: str) -> str:
