@@ -121,6 +121,9 @@ def _card(name: str, task: AutoTaskForm, floor: float | None) -> Card:
     sentence = f"{task.how}; {told}{f', and behind its own model on {task.split}' if behind else ''}{needs}."
     metric = f"{task.metric} on {task.split}"
     tone = "part" if behind else standing.tone
+    if not task.single_learned:
+        facts.append("its own model is no better than the majority")
+        tone = "open" if tone == "good" else tone
     return Card(name, metric, number(task.score, 2), facts, sentence[:1].upper() + sentence[1:], tone)
 
 

@@ -322,6 +322,7 @@ class AutoTaskForm(Form):
     metric: str = "score"
     how: str = ""
     split: str = "test"
+    single_learned: bool = True
     single: Number = None
     winner: Number = None
     score: Number = None
