@@ -104,6 +104,9 @@ def test_a_page_says_that_its_run_was_killed(tmp_path: Path) -> None:
         assert "--out run --resume" in text
         write(folder, ".lock", {"pid": ended.pid, "host": "another machine"})
         assert "It goes on; this page follows it." in get(server)[1]
+    write(tmp_path / "new", ".lock", {"pid": ended.pid, "host": socket.gethostname()})
+    with following(tmp_path / "new") as server:
+        assert "it was ended before it was done. Nothing was written." in get(server)[1]
 
 
 @pytest.mark.parametrize("make", [make_comparison, make_relatedness, make_search, make_auto])
