@@ -45,8 +45,9 @@ def _beside(score: float, majority: float, *, error: bool) -> str:
     """Say how far a score is from the majority's; of an error, which side is better."""
     if not error:
         return f"{signed(score - majority, 2)} over the majority ({number(majority, 2)})"
-    word = "more" if score > majority else "less"
-    return f"{number(abs(score - majority), 2)} {word} than the majority ({number(majority, 2)}); less is better"
+    apart, word = number(abs(score - majority), 2), "more" if score > majority else "less"
+    beside = "the same as" if apart == "0.00" else f"{apart} {word} than"
+    return f"{beside} the majority ({number(majority, 2)}); less is better"
 
 
 def _level(
