@@ -28,7 +28,7 @@ from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError
 from polytask.model.device import choose_device
 from polytask.model.encoder import Backbone
-from polytask.model.loading import at_hand, load_tokenizer, locate
+from polytask.model.loading import at_hand, load_tokenizer, locate, require_encoder
 from polytask.model.masked import take_pretrained
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.parameters import sharing_tasks
@@ -59,6 +59,7 @@ def assemble(config: Config) -> Assembly:
     waves({name: task.needs for name, task in config.tasks.items()})
     device = choose_device(config.train.device)
     location = at_hand(locate(config.encoder))
+    require_encoder(location)
     tokenizer = load_tokenizer(location)
     with config.at_its_line():
         tables = read_tables(config.tasks)

@@ -145,7 +145,7 @@ def test_commas_of_a_single_label_and_lists_are_told_apart(tmp_path: Path) -> No
     ]  # fmt: skip
     tasks = proposed(tmp_path, write_jsonl(tmp_path / "shop.jsonl", rows))
     assert {name: task["type"] for name, task in tasks.items()} == {
-        "shelf": "classification", "shop": "multilabel", "cells": "multilabel", "marks": "multilabel",
+        "shelf": "classification", "tags": "multilabel", "cells": "multilabel", "marks": "multilabel",
     }  # fmt: skip
     assert tasks["marks"]["separator"] == "|"
     assert "vector: lists of numbers or objects" in (tmp_path / "first.yaml").read_text("utf-8")
@@ -449,7 +449,7 @@ def test_the_examples_of_the_docs_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folder", "tasks", "encoder"),
     [
-        ("snips", {"snips": "tagging", "intent": "classification"}, ENGLISH),
+        ("snips", {"tags": "tagging", "intent": "classification"}, ENGLISH),
         ("vader_ratings", {"score": "regression", "domain": "classification"}, ENGLISH),
         ("weibo_ner", {"weibo_ner": "tagging"}, MULTILINGUAL),
         ("ud_ewt", {"upos": "tagging"}, ENGLISH),

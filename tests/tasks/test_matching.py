@@ -103,7 +103,7 @@ def test_the_json_form_is_the_task() -> None:
         ({"labels": {"a": 3}}, "the label 'a' is described by 3"),
         ({"labels": {1: "x", "1": "y"}}, "the label '1' twice"),
         ({"labels": {"a": "same", "b": "Same "}}, "the labels 'a' and 'b' have the same text"),
-        ({"class_weights": {"a": 1.0}}, "class_weights and the labels differ"),
+        ({"class_weights": {"a": 1.0}}, "class_weights: found no weight for 'b'"),
     ],
 )
 def test_labels_that_cannot_be_told_apart_are_refused(values: dict[str, Any], message: str) -> None:
