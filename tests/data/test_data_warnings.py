@@ -297,6 +297,19 @@ def test_labels_that_seem_to_be_no_names_are_noted(label: str, told: str | None,
     assert [told in note and "train row 1" in note for note in notes] == [True] * (told is not None)
 
 
+@pytest.mark.parametrize("tags", [["\uff22-PER", "\uff2f"], ["B\u2013PER", "N"], ["\uff22\uff0dPER", "N"]])
+def test_tags_of_entities_in_other_characters_are_noted(tags: list[str], options: Build) -> None:
+    rows = tagged([*tags, *tags[-1:] * 3])
+    notes = notes_of(read_tables({"it": options("tagging", rows, dev=rows)}))
+    assert any("the tags are plain" in note and "write them as BIO" in note for note in notes)
+
+
+def test_a_tag_that_says_not_annotated_is_noted(options: Build) -> None:
+    rows = tagged(["NOUN", "_", "X", "X", "X"])
+    notes = notes_of(read_tables({"it": options("tagging", rows, dev=rows)}))
+    assert any("'_'" in note and "where nothing is annotated" in note for note in notes)
+
+
 def test_files_that_lack_the_column_of_the_labels_are_noted(options: Build, tmp_path: Path) -> None:
     for name, column in (("a", "label"), ("b", "Label"), ("c", "label"), ("d", "{x}")):
         lines = [f"{name} {at},{'xy'[at % 2]}" for at in range(20)]

@@ -143,6 +143,11 @@ def spelling_warnings(task: Task, label_stats: Mapping[Split, LabelStats]) -> It
             )
     if task.level == "row":
         yield from _odd_names(task, labels, told)
+    elif "_" in labels:
+        yield DataWarning(
+            f"labels of {task.name}",
+            f"{told('_')} is learned as a tag; CoNLL-U writes it where nothing is annotated: leave such sentences out",
+        )
     # -1 is a label of its own beside -2, or where there is no 0.
     classes = {label for label in labels if label != "-1"}
     numbered = classes == {str(number) for number in range(len(classes))}

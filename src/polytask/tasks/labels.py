@@ -117,19 +117,21 @@ def says_nothing(value: Any, options: TaskOptions) -> bool:  # noqa: ANN401
         return True
     if not options.unlabelled or not isinstance(value, str | float | Integral):
         return False
-    return _one_spelling(value) in map(_one_spelling, options.unlabelled)
+    return cell_text(value) in map(cell_text, options.unlabelled)
 
 
-def _one_spelling(value: Any) -> str:  # noqa: ANN401
+def cell_text(value: Any) -> str:  # noqa: ANN401
     """Return a cell as text that is the same for one number, truth value or word, however a file holds it.
 
-    >>> _one_spelling("-1.0"), _one_spelling(-1.0), _one_spelling("9.90"), _one_spelling(True), _one_spelling("01")
-    ('-1', '-1', '9.9', 'true', '01')
+    >>> cell_text("-1.0"), cell_text(-1.0), cell_text("9.90"), cell_text(True), cell_text("01"), cell_text(None)
+    ('-1', '-1', '9.9', 'true', '01', '')
     """
+    if value is None or value != value:
+        return ""
     if isinstance(value, str):
         text = value.strip()
         number = number_in(text) if "." in text else None
-        return label_text(text) if number is None else number_text(number)
+        return (label_text(text) if is_seen(text) else "") if number is None else number_text(number)
     return number_text(value) if isinstance(value, float) and math.isfinite(value) else str(value).lower()
 
 
