@@ -17,6 +17,7 @@ from every_type import Values, job_of_every_type
 from polytask.api import as_config
 from polytask.assemble import assemble
 from polytask.errors import Interrupted
+from polytask.predict.sink import example_answer
 from polytask.run import tell_fitted
 
 
@@ -45,6 +46,20 @@ def test_other_processes_have_the_tasks_as_the_first_one_fitted_them(values: Val
     assert {name: (type(task), task.to_json()) for name, task in told.items()} == {
         name: (type(task), task.to_json()) for name, task in assembly.tasks.items()
     }
+
+
+def test_answers_tell_the_outputs_of_a_head_or_are_refused(values: Values) -> None:
+    """What a teacher's file says becomes what the student's head is compared with."""
+    told: set[str] = set()
+    for name, task in assemble(as_config(values)).tasks.items():
+        if task.level == "row" and task.answers:
+            try:
+                assert len(task.outputs_of(example_answer(task))) == task.head.size, name
+            except ValueError as error:
+                assert "name a trained model as its teacher" in str(error), name
+            else:
+                told.add(name)
+    assert told == {"stars", "kind", "marks", "size"}
 
 
 def test_old_tasks_of_every_type_are_replayed(values: Values, tmp_path: Path) -> None:
