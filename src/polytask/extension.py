@@ -193,7 +193,7 @@ def _task(name: str, bundle: Bundle, tables: DataTables) -> Task:
             "replay rows of the same labels, or give the task another name"
         )
     options = fresh.options.model_dump(mode="json", exclude={"data"})
-    return type(old).from_json(name, {**old.to_json(), "options": options})
+    return TASKS[old.type_name].from_json(name, {**old.to_json(), "options": options})
 
 
 def _require_same_heads(bundle: Bundle, tasks: Mapping[str, Task]) -> None:

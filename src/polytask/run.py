@@ -35,6 +35,7 @@ from polytask.results import (
     score_run,
     write_results,
 )
+from polytask.tasks import TASKS
 from polytask.terms import Intervals, Scores
 from polytask.training.distribution import World
 from polytask.training.events import Callback, Events
@@ -255,7 +256,7 @@ def tell_fitted(assembly: Assembly, world: World) -> Assembly:
         return assembly
     assert isinstance(told, dict)
     return replace(
-        assembly, tasks={name: type(assembly.tasks[name]).from_json(name, one) for name, one in told.items()}
+        assembly, tasks={name: TASKS[assembly.tasks[name].type_name].from_json(name, one) for name, one in told.items()}
     )
 
 

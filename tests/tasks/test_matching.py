@@ -47,6 +47,9 @@ def test_check_tells_of_labels_that_are_described_and_that_no_row_has() -> None:
         ({"weather": "rain \ud83d"}, "half of a surrogate pair"),
         ({"rain \ud83d": "weather"}, "half of a surrogate pair"),
         ([["sport"]], "found .* a label is text or a whole number"),
+        (["travel", "travel "], "found the label 'travel' twice"),
+        ([], "found no label; expected labels with their texts"),
+        ({}, "found no label; expected labels with their texts"),
     ],
 )
 def test_other_labels_than_could_be_are_refused(labels: Any, message: str) -> None:
