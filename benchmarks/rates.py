@@ -1,10 +1,11 @@
-"""What a short run says of the learning rates: multiples of the default's, in whole runs and in quarters of them.
+"""Learning rates: multiples of the default's, in whole runs and in quarters of them.
 
-    python -m benchmarks.short_runs --data ../shared/data
-    python -m benchmarks.short_runs --show
+    python -m benchmarks.rates --data ../shared/data
+    python -m benchmarks.rates --jobs corpus --shares 1 --multiples 0.5 0.7
+    python -m benchmarks.rates --show
 
 A search that tries rates in short runs wants the best rates of whole ones. Every run is kept in `--results` and not
-made again. What is printed are dev scores, the mean over tasks.
+made again, and several processes may share the benchmark. What is printed are dev and test scores, the mean over tasks.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Any
 from benchmarks.kept import keep, kept
 from benchmarks.recipe import JOBS, Cut, joint, merged
 
-MULTIPLES = {1.0: (0.5, 1.0, 2.0), 0.25: (0.5, 1.0, 2.0, 4.0)}
+SHARES = (0.25, 1.0)
+MULTIPLES = (0.5, 1.0, 2.0)
 
 
 def measure(cut: Cut, job: str, share: float, multiple: float, seed: int) -> dict[str, Any]:
@@ -42,28 +44,30 @@ def file_of(options: argparse.Namespace, job: str, share: float, multiple: float
 
 
 def show(options: argparse.Namespace) -> None:
-    """Print a line a job and share: the dev mean under each multiple, over the seeds that are there."""
-    print("| job | share of the run | seeds | x 0.5 | x 1 | x 2 | x 4 |")
-    print("|---|---|---|---|---|---|---|")
+    """Print a line a job, share and multiple: the mean over tasks, over the seeds that are there."""
+    print("| job | share of the run | multiple | seeds | dev | test |")
+    print("|---|---|---|---|---|---|")
     for job in options.jobs:
-        for share in MULTIPLES:
-            cells: list[str] = []
-            seeds = 0
-            for multiple in (0.5, 1.0, 2.0, 4.0):
-                runs = [kept(file_of(options, job, share, multiple, seed)) for seed in options.seeds]
-                means = [statistics.mean(value or 0.0 for value in run["dev"].values()) for run in runs if run]
-                seeds = max(seeds, len(means))
-                cells.append(f"{statistics.mean(means):.4f}" if means else "")
-            if seeds:
-                print(f"| {job} | {share:g} | {seeds} | {' | '.join(cells)} |")
+        for share in options.shares:
+            for multiple in options.multiples:
+                found = [kept(file_of(options, job, share, multiple, seed)) for seed in options.seeds]
+                runs = [run for run in found if run is not None]
+                if runs:
+                    dev, test = (
+                        statistics.mean(statistics.mean(value or 0.0 for value in run[split].values()) for run in runs)
+                        for split in ("dev", "test")
+                    )
+                    print(f"| {job} | {share:g} | {multiple:g} | {len(runs)} | {dev:.4f} | {test:.4f} |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=["snips", "ewt", "ratings", "three"])
+    parser.add_argument("--shares", type=float, nargs="+", default=list(SHARES))
+    parser.add_argument("--multiples", type=float, nargs="+", default=list(MULTIPLES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[13, 14])
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "short_runs")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "rates")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--show", action="store_true", help="print the table only")
     options = parser.parse_args()
@@ -76,8 +80,8 @@ def main() -> None:
             cut = Cut(options.data.resolve(), Path(name))
             for seed in options.seeds:
                 for job in options.jobs:
-                    for share, multiples in reversed(MULTIPLES.items()):
-                        for multiple in multiples:
+                    for share in options.shares:
+                        for multiple in options.multiples:
                             file = file_of(options, job, share, multiple, seed)
                             found = keep(file, measure, cut, job, share, multiple, seed)
                             if found is not None:
