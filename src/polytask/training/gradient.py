@@ -386,8 +386,8 @@ class Differentiator:
 
     @contextmanager
     def _sync_after(self, wrapped: nn.Module, last: bool) -> Generator[None]:
-        """Exchange gradients in the last piece only."""
-        if last or self.world.size == 1:
+        """Exchange gradients in the last piece only; sharded ones in each, since nobody has room for them all."""
+        if last or self.world.size == 1 or self.model.sharded:
             yield
         else:
             with wrapped.no_sync():  # type: ignore[operator]
