@@ -316,8 +316,8 @@ def _in_step(outputs: dict[str, Tensor], encoded: Sequence[EncodedChunk]) -> dic
     if not passing:
         return outputs
     zero = torch.stack([one.encoded.states[:0].sum() for one in encoded]).sum()
-    found = {task: one + zero for task, one in outputs.items()}
-    return found | {task: zero.expand(0, 1) for task in sorted(passing - found.keys())}
+    without_rows = dict.fromkeys(sorted(passing - outputs.keys()), zero.new_zeros(0, 1))
+    return {task: found + zero for task, found in (outputs | without_rows).items()}
 
 
 def _ids(chunks: Sequence[Chunk]) -> Tensor:

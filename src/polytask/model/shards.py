@@ -35,7 +35,7 @@ def as_gradient(local: Tensor, parameter: nn.Parameter) -> Tensor:
 
 
 def local_parts(parameters: Iterable[nn.Parameter]) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the gradients of parameters as this process holds them: sharded ones, and those that all processes have."""
+    """Return what this process holds of gradients: of sharded ones, and of those that all processes have."""
     sharded: list[Tensor] = []
     alike: list[Tensor] = []
     for parameter in parameters:

@@ -57,12 +57,15 @@ class CheckpointFiles(ABC):
             like: the model's tensors, by which theirs and the optimizer's are divided among processes.
         """
 
+    @abstractmethod
     def check(self) -> None:
         """Raise what a job failed with."""
 
+    @abstractmethod
     def wait(self) -> None:
         """Wait until all jobs are done. Raises what a job failed with."""
 
+    @abstractmethod
     def forget(self) -> None:
         """Begin no further job."""
 
@@ -165,6 +168,15 @@ class ShardFiles(CheckpointFiles):
             kind, rest = name.split("/", 1)
             kinds.setdefault(kind, {})[rest] = value
         return kinds
+
+    def check(self) -> None:
+        """Nothing is done in the background."""
+
+    def wait(self) -> None:
+        """Nothing is done in the background."""
+
+    def forget(self) -> None:
+        """Nothing is done in the background."""
 
     @contextmanager
     def _errors(self) -> Generator[None]:
