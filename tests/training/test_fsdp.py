@@ -101,7 +101,7 @@ def test_a_sharded_run_ends_as_a_plain_one_also_when_killed_or_moved_to_other_pr
     assert pt.load(whole / "model").predict(["A fine cast."]) == pt.load(killed / "model").predict(["A fine cast."])
     for rank in (0, 1):
         parts = [int((tmp_path / f"{run.name}-{rank}.json").read_text()) for run in (whole, plain)]
-        assert 0.5 <= parts[0] / parts[1] < 0.55
+        assert 0.5 <= parts[0] / parts[1] < 0.6
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

@@ -4,8 +4,8 @@ Source: Zhao et al. 2023, "PyTorch FSDP: Experiences on Scaling Fully Sharded Da
 "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models", stage 3.
 
 A layer's weights are gathered when it runs, forward and backward, and let go afterwards. Gathering is a call that all
-processes make together, so that they have to pass the same layers in the same order (`training/lockstep.py`). Heads are
-small and differ from step to step in who uses them: every process has all of them.
+processes make together, so that they have to pass the same layers in the same order (`training/lockstep.py`). Every
+process has all heads, of which each step uses others, and all vectors: biases, and norms, which stay in float32.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from polytask.model.cpu_kernels import keep_no_rounded
 from polytask.model.device import computes_bf16
 from polytask.model.encoder import Backbone
 from polytask.model.multitask import MultiTaskModel
-from polytask.model.shards import whole
+from polytask.model.shards import with_all_parts
 from polytask.terms import HeadSpec, Precision
 
 
@@ -32,15 +32,15 @@ def shard(model: MultiTaskModel, device: torch.device, precision: Precision, pro
     rounded = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
     policy = rounded if computes_bf16(device, precision) else MixedPrecisionPolicy()
     keep_no_rounded(model)
+    whole = {parameter for parameter in model.parameters() if parameter.ndim < 2} | set(model.heads.parameters())
     for encoder in model.trunks:
         words, *layers = encoder.units()
         fully_shard(words, mesh=mesh, reshard_after_forward=True)
         for layer in layers:
-            fully_shard(layer, mesh=mesh, reshard_after_forward=True, mp_policy=policy)
-    heads = set(model.heads.parameters())
-    # What is left: positions, norms of the embeddings. By itself FSDP keeps these gathered after an evaluation.
-    fully_shard(model, mesh=mesh, reshard_after_forward=True, ignored_params=heads)
-    model.heads.to(device)
+            fully_shard(layer, mesh=mesh, reshard_after_forward=True, mp_policy=policy, ignored_params=whole)
+    # What is left, such as positions. By itself FSDP keeps it gathered after an evaluation.
+    fully_shard(model, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
+    model.to(device)
     register_fsdp_forward_method(model, "embed")
     model.sharded = True
 
@@ -55,5 +55,5 @@ def gathered(model: MultiTaskModel, heads: Mapping[str, HeadSpec]) -> MultiTaskM
         built = MultiTaskModel(Backbone.build(copy.deepcopy(model.config)), model.sharing, heads)
     own = built.state_dict()
     for name, value in model.state_dict().items():
-        own[name].copy_(whole(value))
+        own[name].copy_(with_all_parts(value))
     return built.train(model.training)

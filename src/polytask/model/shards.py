@@ -19,7 +19,7 @@ def local_part(tensor: Tensor) -> Tensor:
     return tensor.to_local().detach() if isinstance(tensor, DTensor) else tensor.detach()
 
 
-def whole(tensor: Tensor) -> Tensor:
+def with_all_parts(tensor: Tensor) -> Tensor:
     """Return a tensor with the parts of all processes, which call this together."""
     return tensor.full_tensor().detach() if isinstance(tensor, DTensor) else tensor.detach()
 

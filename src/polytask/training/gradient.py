@@ -360,12 +360,24 @@ class Differentiator:
             return
         found = (parameter for parameter in self.model.parameters() if not is_sharded(parameter))
         others = [parameter for parameter in found if parameter not in measured]
-        used = self.world.all_reduce_sum([float(parameter.grad is not None) for parameter in others])
-        for parameter, count in zip(others, used, strict=True):
-            if count:
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-                self._reduce(parameter.grad)
+        counts = self.world.all_reduce_sum([float(parameter.grad is not None) for parameter in others])
+        used = [parameter for parameter, count in zip(others, counts, strict=True) if count]
+        vectors = [parameter for parameter in used if parameter.ndim < 2]  # many, and small: in one exchange
+        for listed in (vectors, *([parameter] for parameter in used if parameter.ndim > 1)):
+            self._exchange(listed)
+
+    def _exchange(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Exchange the gradients of parameters together."""
+        gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in parameters]
+        if len(gradients) > 1:
+            flat = torch.cat([gradient.flatten() for gradient in gradients])
+            self._reduce(flat)
+            pieces = flat.split([gradient.numel() for gradient in gradients])
+            gradients = [piece.view_as(one) for one, piece in zip(parameters, pieces, strict=True)]
+        elif gradients:
+            self._reduce(gradients[0])
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
 
     def _losses(self, sums: Mapping[str, float], denominators: Mapping[str, float]) -> dict[str, float]:
         added = self.world.all_reduce_sum(list(sums.values()))
