@@ -57,6 +57,14 @@ def test_two_processes_that_share_out_the_encoder_make_the_update_of_one(job: Jo
     require_same(found, alone)
 
 
+@pytest.mark.usefixtures("quick_processes")
+def test_in_bfloat16_shards_are_multiplied_as_whole_weights_are(job: Job, tmp_path: Path) -> None:
+    plain = without_dropout(job(precision="bf16"))
+    gradients({"plain": plain}, tmp_path / "one", 1)  # one process fills the cache
+    found = gradients({"plain": plain, "shards": sharded(plain)}, tmp_path / "two", 2)
+    require_same({"shards": found["shards"]}, {"shards": found["plain"]})
+
+
 @pytest.fixture
 def values(job: Job) -> dict[str, Any]:
     """A run that scores its dev rows once, at its end, so that its last weights are its best."""

@@ -17,6 +17,7 @@ from polytask.model.cpu_kernels import keep_rounded
 from polytask.model.encoder import Backbone, Encoder
 from polytask.model.forward_context import Encoded
 from polytask.model.heads import Head, build_head
+from polytask.model.shards import differentiable_part
 from polytask.model.shared_layer import Origins, size
 from polytask.sharing.head_evidence import HeadGroups
 from polytask.sharing.plan import Plan
@@ -287,7 +288,8 @@ class MultiTaskModel(nn.Module):
         """Return what is added to the loss to keep the parts of soft sharing close, if anything.
 
         It is strength x the squared distances of the parts' weights from their mean, summed; also of encoders that
-        share not even the embeddings. Source: soft parameter sharing by an L2 distance, Duong et al. 2015, section 3.
+        share not even the embeddings; of sharded weights it is this process's part. Source: soft parameter sharing by
+        an L2 distance, Duong et al. 2015, section 3.
         """
         kind = self.sharing.kind
         if kind.name != "soft" or not kind.strength:
@@ -326,5 +328,5 @@ def _ids(chunks: Sequence[Chunk]) -> Tensor:
 
 def _spread(weights: Sequence[Tensor]) -> Tensor:
     """Return the squared distances of tensors from their mean, summed."""
-    stacked = torch.stack(list(weights))
+    stacked = torch.stack([differentiable_part(one) for one in weights])
     return (stacked - stacked.mean(0)).square().sum()

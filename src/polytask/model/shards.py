@@ -14,9 +14,14 @@ def is_sharded(tensor: Tensor) -> bool:
     return isinstance(tensor, DTensor)
 
 
+def differentiable_part(tensor: Tensor) -> Tensor:
+    """Return what this process holds of a tensor, by which its part of a gradient can be computed."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 def local_part(tensor: Tensor) -> Tensor:
     """Return what this process holds of a tensor: all of it, where it is not sharded. It shares the memory."""
-    return tensor.to_local().detach() if isinstance(tensor, DTensor) else tensor.detach()
+    return differentiable_part(tensor).detach()
 
 
 def with_all_parts(tensor: Tensor) -> Tensor:
