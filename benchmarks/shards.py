@@ -2,9 +2,9 @@
 
     python -m benchmarks.shards --processes 1 2 4
 
-Processes on this machine (gloo) make one update of the default balancer. Bytes of the tensors are counted, of those that
-a process has itself: parameters, their gradients before the update, and AdamW's state after it. Activations, and what is
-gathered for a moment, come on top; the greatest module that is gathered at a time is told.
+Processes on this machine (gloo) make one update of the default balancer. Bytes of the tensors that a process has itself
+are counted: parameters, their gradients before the update, and AdamW's state after it. Activations, and what is gathered
+for a moment, come on top; the greatest module that is gathered at a time is told.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def run_process(values: dict[str, Any]) -> None:
     with join_world(torch.device("cpu")) as world:
         assembly = assembled(values)
         greatest = max(
-            sum(one.nbytes for one in unit.parameters()) for encoder in assembly.model.trunks for unit in encoder.units()
+            sum(one.nbytes for one in unit.parameters())
+            for encoder in assembly.model.trunks
+            for unit in encoder.units()
         )
         trainer = assembly.trainer(world, None, Events(None))
         parameters = list(trainer.parts.model.parameters())

@@ -14,11 +14,15 @@ from fsdp_worker import train
 from safetensors.torch import load_file
 from several_processes import free_port, in_processes, without_dropout
 from test_distribution import BRANCH, balanced, gradients, require_same
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
 import polytask as pt
 from polytask.assemble import assemble
 from polytask.config import validate
-from polytask.errors import ConfigError
+from polytask.errors import ConfigError, TrainingError
+from polytask.training.checkpoint import Checkpoint, Checkpoints
+from polytask.training.checkpoint_files import ShardFiles
+from polytask.training.distribution import World
 
 Job = Callable[..., dict[str, Any]]
 WORKER = Path(__file__).with_name("fsdp_worker.py")
@@ -128,3 +132,32 @@ def test_what_needs_whole_layers_is_refused_before_the_first_step(
     assemble(validate(values))
     with pytest.raises(ConfigError, match=message + r".*, or train\.fsdp=false$"):
         assemble(validate(sharded(values)))
+
+
+def test_shards_of_one_process_are_read_as_they_were_written_and_a_full_disk_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.ones(2, dtype=torch.bfloat16)}
+    others = {
+        "a.weight/exp_avg": torch.ones(2, 3),
+        "a.weight/step": torch.tensor(3.0),
+        "generator/0": torch.get_rng_state(),
+    }
+    found = Checkpoints(tmp_path, "a", files=ShardFiles(World(0, 1)))
+    found.save(1, Checkpoint({"step": 1}, weights, others))
+    assert found.newest() == "step-00000001"
+    read = found.load("step-00000001", weights)
+    for expected, kept in ((weights, read.weights), (others, read.others)):
+        assert expected.keys() == kept.keys()
+        for name, value in expected.items():
+            assert torch.equal(kept[name], value), name
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(HuggingFaceStorageWriter, "write_data", full)
+    with pytest.raises(
+        TrainingError, match=r"step-00000002: the checkpoint cannot be written .*No space left.*00001 stays"
+    ):
+        found.save(2, Checkpoint({"step": 2}, weights, others))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
