@@ -3,8 +3,8 @@
     python -m benchmarks.shards --processes 1 2 4
 
 Processes on this machine (gloo) make one update of the default balancer. Bytes of the tensors that a process has itself
-are counted: parameters, their gradients before the update, and AdamW's state after it. Activations, and what is gathered
-for a moment, come on top; the greatest module that is gathered at a time is told.
+are counted: parameters, their gradients before the update, and AdamW's state after it. Activations, and what is
+gathered for a moment, come on top; the greatest module that is gathered at a time is told.
 """
 
 from __future__ import annotations
