@@ -39,6 +39,7 @@ from polytask.tasks.alike import require_shareable
 from polytask.teacher_file import FileTeacher
 from polytask.teachers import Teacher, load_teachers
 from polytask.terms import DataWarning, Split
+from polytask.training.fsdp import require_shardable
 from polytask.training.optimizer import build_optimizer
 from polytask.training.rates import rate_notes
 from polytask.training.recipe import ROWS, ResolvedOption, resolve_batch_size, resolve_rates, rows_an_update
@@ -106,6 +107,14 @@ def compose(
     passes = sum(workload.sizes.values()) / workload.rows
     policy = config.sharing.policy(
         model.sharing, model.size_under, model.size_of_single(), passes, _compares(config.balance)
+    )
+    require_shardable(
+        config.train,
+        config.balance,
+        config.schedule,
+        tables.tasks,
+        divides=None if policy is None else config.sharing.strategy,
+        extends=extended is not None,
     )
     teachers = load_teachers(config.train.teachers, config.tasks, tables.tasks)
     notes = (
