@@ -23,8 +23,8 @@ SHARES = (0.25, 1.0)
 MULTIPLES = (0.5, 1.0, 2.0)
 
 
-def measure(cut: Cut, job: str, share: float, multiple: float, seed: int) -> dict[str, Any]:
-    """Train a job for a share of its epochs, under a multiple of its learning rates."""
+def measure(cut: Cut, job: str, share: float, multiple: float, heads: float, seed: int) -> dict[str, Any]:
+    """Train a job for a share of its epochs, under multiples of its learning rates: the encoder's and the heads'."""
     from polytask.assemble import assemble
     from polytask.config import validate
 
@@ -34,13 +34,18 @@ def measure(cut: Cut, job: str, share: float, multiple: float, seed: int) -> dic
     assert train.head_learning_rate != "auto"
     rates = {
         "learning_rate": train.learning_rate * multiple,
-        "head_learning_rate": train.head_learning_rate * multiple,
+        "head_learning_rate": train.head_learning_rate * heads,
     }
     return joint(merged(values, {"train": {**rates, "epochs": train.epochs * share}}))
 
 
+def heads_of(options: argparse.Namespace, multiple: float) -> float:
+    return multiple if options.heads is None else options.heads
+
+
 def file_of(options: argparse.Namespace, job: str, share: float, multiple: float, seed: int) -> Path:
-    return options.results / f"{job}-{share:g}-{multiple:g}-{seed}.json"
+    heads = "" if options.heads is None else f"x{options.heads:g}"
+    return options.results / f"{job}-{share:g}-{multiple:g}{heads}-{seed}.json"
 
 
 def show(options: argparse.Namespace) -> None:
@@ -66,6 +71,7 @@ def main() -> None:
     parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=["snips", "ewt", "ratings", "three"])
     parser.add_argument("--shares", type=float, nargs="+", default=list(SHARES))
     parser.add_argument("--multiples", type=float, nargs="+", default=list(MULTIPLES))
+    parser.add_argument("--heads", type=float, help="multiple of the heads' rate; by default the encoder's")
     parser.add_argument("--seeds", type=int, nargs="+", default=[13, 14])
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "rates")
     parser.add_argument("--threads", type=int, default=1)
@@ -83,7 +89,7 @@ def main() -> None:
                     for share in options.shares:
                         for multiple in options.multiples:
                             file = file_of(options, job, share, multiple, seed)
-                            found = keep(file, measure, cut, job, share, multiple, seed)
+                            found = keep(file, measure, cut, job, share, multiple, heads_of(options, multiple), seed)
                             if found is not None:
                                 print(job, share, multiple, seed, found, flush=True)
     show(options)
