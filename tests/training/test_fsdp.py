@@ -161,3 +161,20 @@ def test_shards_of_one_process_are_read_as_they_were_written_and_a_full_disk_is_
     ):
         found.save(2, Checkpoint({"step": 2}, weights, others))
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_a_task_that_guesses_words_is_refused(job: Job) -> None:
+    values = job()
+    values["tasks"]["words"] = {"type": "mlm", "data": values["tasks"]["topic"]["data"]}
+    assemble(validate(values))
+    with pytest.raises(ConfigError, match=r"tasks\.words: found a task that guesses words with train\.fsdp=true"):
+        assemble(validate(sharded(values)))
+
+
+def test_a_trained_model_is_not_extended_in_shards(job: Job, tmp_path: Path) -> None:
+    values = job(max_steps=1)
+    old, new = ({**values, "tasks": {task: values["tasks"][task]}} for task in ("topic", "sentiment"))
+    pt.train(old, tmp_path / "old")
+    with pytest.raises(ConfigError, match=r"extend: found with train\.fsdp=true; the old tasks are scored before"):
+        pt.extend(tmp_path / "old", sharded(new), tmp_path / "new")
+    assert not (tmp_path / "new" / "model").exists()
