@@ -24,7 +24,7 @@ from polytask.page.chart.svg import (
     write,
 )
 
-_TOP, _BOTTOM, _HEIGHT = 14, 40, 250
+_TOP, _BOTTOM, _HEIGHT = 24, 40, 250
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ def scatter_chart(
         drawn.append(
             marker(one.group, to_x(place_x), to_y(place_y), told, 4.5 if one.chosen else 3.2, filled=one.chosen)
         )
-    drawn.extend(_names([(one.name, to_x(place_x), to_y(place_y)) for one, place_x, place_y in known], left))
+    crossed = None if line is None else to_y(line[0])
+    drawn.extend(_names([(one.name, to_x(place_x), to_y(place_y)) for one, place_x, place_y in known], left, crossed))
     names = "; ".join(
         f"{one.name} {short(place_x)}, {short(float(f'{place_y:.3g}'))}" for one, place_x, place_y in known
     )
@@ -109,14 +110,21 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
     return found
 
 
-def _names(places: Sequence[tuple[str, float, float]], left: float) -> list[Markup]:
-    """Write each name beside its point where no other name stands; the others are in the points' titles."""
+def _names(places: Sequence[tuple[str, float, float]], left: float, crossed: float | None) -> list[Markup]:
+    """Write each name beside its point where no other name stands; the others are in the points' titles.
+
+    Args:
+        crossed: where a line is drawn that is not to cross a name.
+    """
     taken: list[tuple[float, float, float]] = []
     drawn: list[Markup] = []
     for name, x, y in places:
         width = min(text_width(name), 120.0)
         starts = (x + 7, x - 7 - width)
-        for start, line in ((start, line) for line in (y + 4, y - 8, y + 16) for start in starts):
+        lines = [y + 4, y - 8, y + 16]
+        if crossed is not None and abs(y - crossed) < LINE:
+            lines = [crossed - 6, y + 16]
+        for start, line in ((start, line) for line in lines for start in starts):
             inside = start >= left and start + width <= WIDTH
             free = all(start + width < a or b < start or abs(line - other) >= LINE - 2 for a, b, other in taken)
             if inside and free:
