@@ -137,6 +137,12 @@ CHINESE_QUESTIONS = {
     "怎么部署": "questions",
     "LoRA": "questions",
     "接口密钥": "how-to/serve",
+    "离线": "questions",
+    "多卡训练": "questions",
+    "复现": "questions",
+    "增量训练": "questions",
+    "二分类阈值": "questions",
+    "混淆矩阵": "questions",
 }
 # What a reader types in English, in words that need not all be on one page, and one of the first three that are found.
 ENGLISH_QUESTIONS = {
@@ -168,6 +174,14 @@ ENGLISH_QUESTIONS = {
     "huggingface hub upload": "exporting",
     "zero-shot labels": "questions",
     "negative transfer": "questions",
+    "wandb": "questions",
+    "decision threshold": "questions",
+    "offline": "questions",
+    "retrain with new data": "questions",
+    "incremental training": "questions",
+    "data augmentation": "questions",
+    "roc auc": "questions",
+    "dockerfile": "how-to/serve",
 }
 # The search of the site as a browser runs it, without a page around it.
 SEARCH = """

@@ -75,7 +75,7 @@ def to_latex(record: Record) -> str:
         "\\midrule",
     ]
     for arm, entries in _rows(record):
-        overall = [_latex(text) for text in _overall(record, arm)]
+        overall = [_latex(text).replace("-", "$-$") for text in _overall(record, arm)]
         lines.append(_latex_row([_latex(arm), *map(_latex_entry, entries), *overall]))
     caption = _caption(record, _LATEX_MARKS, _latex)
     return "\n".join([
@@ -122,12 +122,13 @@ def arms_of(record: Record) -> list[str]:
 
 
 def _best(task: Mapping[str, Any]) -> set[str]:
-    """Return the arms with the best mean of a task; several only where they are equal."""
+    """Return the arms with the best mean of a task: several where they are equal, none where all are."""
     means = {arm: values["mean"] for arm, values in task["arms"].items() if values["mean"] is not None}
     if not means:
         return set()
     best = (min if task["smaller_is_better"] else max)(means.values())
-    return {arm for arm, mean in means.items() if mean == best}
+    found = {arm for arm, mean in means.items() if mean == best}
+    return found if len(found) < max(2, len(means)) else set()
 
 
 def significance(values: Mapping[str, Any]) -> str:
@@ -198,7 +199,8 @@ def _latex_row(cells: Sequence[str]) -> str:
 def _latex_entry(entry: Entry) -> str:
     if entry.mean is None:
         return "--"
-    mean = f"\\textbf{{{entry.mean}}}" if entry.best else entry.mean
+    mean = entry.mean.replace("-", "$-$")  # a hyphen is no minus
+    mean = f"\\textbf{{{mean}}}" if entry.best else mean
     spread = "" if entry.spread is None else f" $\\pm$ {entry.spread}"
     return f"{mean}{spread}{_LATEX_MARKS[entry.mark]}"
 

@@ -28,7 +28,7 @@ from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError
 from polytask.model.device import choose_device
 from polytask.model.encoder import Backbone
-from polytask.model.loading import at_hand, load_tokenizer, locate
+from polytask.model.loading import at_hand, load_tokenizer, locate, require_encoder
 from polytask.model.masked import take_pretrained
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.parameters import sharing_tasks
@@ -39,6 +39,7 @@ from polytask.tasks.alike import require_shareable
 from polytask.teacher_file import FileTeacher
 from polytask.teachers import Teacher, load_teachers
 from polytask.terms import DataWarning, Split
+from polytask.training.fsdp import require_shardable
 from polytask.training.optimizer import build_optimizer
 from polytask.training.rates import rate_notes
 from polytask.training.recipe import ROWS, ResolvedOption, resolve_batch_size, resolve_rates, rows_an_update
@@ -59,6 +60,7 @@ def assemble(config: Config) -> Assembly:
     waves({name: task.needs for name, task in config.tasks.items()})
     device = choose_device(config.train.device)
     location = at_hand(locate(config.encoder))
+    require_encoder(location)
     tokenizer = load_tokenizer(location)
     with config.at_its_line():
         tables = read_tables(config.tasks)
@@ -105,6 +107,14 @@ def compose(
     passes = sum(workload.sizes.values()) / workload.rows
     policy = config.sharing.policy(
         model.sharing, model.size_under, model.size_of_single(), passes, _compares(config.balance)
+    )
+    require_shardable(
+        config.train,
+        config.balance,
+        config.schedule,
+        tables.tasks,
+        divides=None if policy is None else config.sharing.strategy,
+        extends=extended is not None,
     )
     teachers = load_teachers(config.train.teachers, config.tasks, tables.tasks)
     notes = (

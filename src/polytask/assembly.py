@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,13 +29,15 @@ from polytask.model.device import pass_overhead
 from polytask.model.engine import TorchEngine
 from polytask.model.loading import pad_id
 from polytask.model.multitask import MultiTaskModel
+from polytask.model.sharding import gathered, shard
 from polytask.schedule import Schedule, Workload
 from polytask.sharing import SharingPolicy
-from polytask.tasks import Task
+from polytask.tasks import Task, head_specs
 from polytask.teacher_file import FileTeacher
 from polytask.teachers import Teacher, add_teacher_outputs
 from polytask.terms import DataWarning, Scores, Split
 from polytask.training.checkpoint import Checkpoints
+from polytask.training.checkpoint_files import ShardFiles, WholeFiles
 from polytask.training.distribution import World
 from polytask.training.events import Events
 from polytask.training.loop import Trainer
@@ -142,9 +144,10 @@ class Assembly:
             world.broadcast(None)
         return found
 
-    def checkpoints(self, folder: Path) -> Checkpoints:
+    def checkpoints(self, folder: Path, world: World) -> Checkpoints:
         """Return the checkpoints of this run in its folder."""
-        return Checkpoints(folder / "checkpoints", self.identity, self.config.train.save_total_limit)
+        files = ShardFiles(world) if self.config.train.fsdp else WholeFiles()
+        return Checkpoints(folder / "checkpoints", self.identity, self.config.train.save_total_limit, files)
 
     def collator(self) -> Collator:
         """Return what builds batches."""
@@ -180,6 +183,8 @@ class Assembly:
         # Different task sets must meet different blocks, the same seed the same ones.
         streams = Streams(sources, seed=options.seed, block=BLOCK_ROWS)
         weights = {name: task.weight for name, task in self.config.tasks.items()}
+        if options.fsdp and world.size > 1:
+            shard(self.model, self.device, options.precision, world.size)
         parts = TrainerParts(
             model=self.model.to(self.device),
             tasks=self.tasks,
@@ -194,10 +199,18 @@ class Assembly:
             options=options,
             device=self.device,
             world=world,
-            checkpoints=None if folder is None else self.checkpoints(folder),
+            checkpoints=None if folder is None else self.checkpoints(folder, world),
             events=events,
         )
         return Trainer(parts)
+
+    def gathered(self) -> Assembly:
+        """Return the run with an ordinary model where it was sharded. All processes call it together."""
+        if not self.model.sharded:
+            return self
+        tasks = self.tasks if self.extended is None else self.extended.all_tasks(self.tasks)
+        # The whole model may not fit the device.
+        return replace(self, model=gathered(self.model, head_specs(tasks)), device=torch.device("cpu"))
 
     def facts(self) -> dict[str, Any]:
         """Return for each task its rows and labels."""

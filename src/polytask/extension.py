@@ -50,7 +50,8 @@ def extend(
 
     Args:
         model: a run's folder or a model folder; it stays as it is.
-        config: the new tasks with their rows; under "joint" also old tasks with rows, which are replayed.
+        config: the new tasks with their rows; under "joint" also old tasks with rows, which are replayed, or old tasks
+            alone, which train on.
         out: folder of the new run; without one nothing is written.
         mode: frozen: what the old tasks use does not change, so neither do their answers; joint: everything trains.
         resume: go on from the newest checkpoint in `out`.
@@ -170,9 +171,10 @@ def _new_tasks(config: Config, bundle: Bundle, home: Path, mode: Mode) -> list[s
             f"tasks.{clash[0]}: {home} has a task of this name, and in the mode frozen old tasks do not train; "
             "rename it, leave it out, or use the mode joint, in which its rows are replayed"
         )
-    if not new:
+    if not new and config.extend is not None:
         raise ConfigError(
-            f"tasks: found {', '.join(clash)}, which {home} has already; an extension needs at least one new task"
+            f"extend: found, and {home} has all of these tasks already ({', '.join(clash)}), so that there is no new "
+            "one whose layers it could describe; leave it out"
         )
     return new
 
@@ -191,7 +193,7 @@ def _task(name: str, bundle: Bundle, tables: DataTables) -> Task:
             "replay rows of the same labels, or give the task another name"
         )
     options = fresh.options.model_dump(mode="json", exclude={"data"})
-    return type(old).from_json(name, {**old.to_json(), "options": options})
+    return TASKS[old.type_name].from_json(name, {**old.to_json(), "options": options})
 
 
 def _require_same_heads(bundle: Bundle, tasks: Mapping[str, Task]) -> None:

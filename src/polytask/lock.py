@@ -95,6 +95,31 @@ def _holder(handle: int) -> str:
         return "another process"
 
 
+def is_held(folder: Path) -> bool | None:
+    """Whether a process of this machine writes into a folder; None where that cannot be known.
+
+    The lock itself is not tried: a process that starts at the same moment would find it taken.
+    """
+    if sys.platform == "win32":
+        return None
+    try:
+        holder = json.loads((folder / FILE).read_bytes())
+        pid, host = int(holder["pid"]), holder["host"]
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if host != socket.gethostname() or pid < 1:
+        return None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
 @contextmanager
 def in_use(path: Path) -> Generator[None]:
     """Mark a temporary file or folder as one of a process that lives, so that `abandoned` does not take it."""

@@ -35,6 +35,7 @@ from polytask.results import (
     score_run,
     write_results,
 )
+from polytask.tasks import TASKS
 from polytask.terms import Intervals, Scores
 from polytask.training.distribution import World
 from polytask.training.events import Callback, Events
@@ -157,7 +158,7 @@ def sweep_run(folder: Path) -> None:
 
 def require_unchanged(folder: Path, assembly: Assembly) -> None:
     """Raise ConfigError when the folder holds checkpoints of a run with another configuration or other data."""
-    checkpoints = assembly.checkpoints(folder)
+    checkpoints = assembly.checkpoints(folder, World(0, 1))
     if checkpoints.is_of_another_run():
         found = changes(folder / "config.yaml", assembly.config.to_json())
         shown = "; ".join(found[:5]) or "the content of the data, or the encoder or its tokenizer"
@@ -202,19 +203,22 @@ def run_assembly(
         if resume:
             events.cut_after(trainer.state.step if trainer.state.resume() else -1)
         trainer.run()
-        if main_folder is not None and assembly.config.train.best_of_each_task:
-            with kept_for_resume(main_folder):
-                save_best_of_each_task(assembly, trainer.state.snapshots, main_folder / "best")
+        leads = trainer.parts.leads
+        if folder is not None and leads and assembly.config.train.best_of_each_task:
+            with kept_for_resume(folder):
+                save_best_of_each_task(assembly, trainer.state.snapshots, folder / "best", world)
         best = trainer.state.snapshots.best
         trainer.state.snapshots.load(assembly.model)
         results = RunResults({}, {}, {}, {}, None)
-        if world.is_main:
+        if leads:
             assembly, on_dev = fit_run(assembly)
             known = None if best is None else best.dev
-            results = score_run(assembly, known, on_dev, answer_dev=main_folder is not None)
+            found = score_run(assembly, known, on_dev, answer_dev=folder is not None)
+            results = found if world.is_main else results
         assembly = tell_fitted(assembly, world)
         events.write("scores", trainer.state.step, {"scores": results.scores})
-    bundle = assembly.bundle(results.scores)
+    whole = assembly.gathered()
+    bundle = whole.bundle(results.scores)
     if main_folder is not None:
         record = {
             "seconds": round(time.monotonic() - began, 3),
@@ -234,7 +238,7 @@ def run_assembly(
             save_bundle(main_folder / "model", bundle)  # last: its folder says that the run is complete
         shutil.rmtree(main_folder / "checkpoints", ignore_errors=True)
     stages = trainer.state.stages.to_json()
-    model = model_of(bundle, str(assembly.device))
+    model = model_of(bundle, str(whole.device))
     return Run(folder, model, results.scores, results.baselines, results.intervals, stages)
 
 
@@ -255,7 +259,7 @@ def tell_fitted(assembly: Assembly, world: World) -> Assembly:
         return assembly
     assert isinstance(told, dict)
     return replace(
-        assembly, tasks={name: type(assembly.tasks[name]).from_json(name, one) for name, one in told.items()}
+        assembly, tasks={name: TASKS[assembly.tasks[name].type_name].from_json(name, one) for name, one in told.items()}
     )
 
 
@@ -273,12 +277,14 @@ def describe_training(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def save_best_of_each_task(assembly: Assembly, snapshots: Snapshots, folder: Path) -> None:
-    """Save the model of each task's best evaluation under the task's name."""
+def save_best_of_each_task(assembly: Assembly, snapshots: Snapshots, folder: Path, world: World) -> None:
+    """Save the model of each task's best evaluation under the task's name; the first process writes."""
     folder.mkdir(exist_ok=True)
     for task, found in snapshots.by_task.items():
         snapshots.load(assembly.model, task)
-        shutil.rmtree(folder / task, ignore_errors=True)  # of a run that was interrupted here
         fitted, on_dev = fit_run(assembly)
         dev = {**found.dev, **fitted.scorer().scores_of(on_dev)}
-        save_bundle(folder / task, fitted.bundle({"dev": dev}))
+        bundle = fitted.gathered().bundle({"dev": dev})
+        if world.is_main:
+            shutil.rmtree(folder / task, ignore_errors=True)  # of a run that was interrupted here
+            save_bundle(folder / task, bundle)

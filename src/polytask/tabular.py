@@ -229,15 +229,28 @@ _TABLES: dict[tuple[str, str], Read] = {
 }
 
 
+def _as_written(value: Any) -> Any:  # noqa: ANN401
+    """Return a cell of a file whose columns have types (Parquet) as a csv file would hold it."""
+    if type(value) in (str, list):
+        return value
+    if is_nothing(value):
+        return None
+    if isinstance(value, Decimal):
+        return _of_decimal(value)
+    return str(value) if isinstance(value, _WRITTEN) else value
+
+
 def cells_of(values: Mapping[str, Any], levels: int = 3) -> dict[str, Any]:
     """Return a row's cells: None for what says that it is empty, and nested ones under names such as meta.label.
+
+    Decimals are numbers, and days and times are texts, as in rows from Python.
 
     Args:
         levels: how deep names are given; what lies deeper is reached by nothing.
     """
     cells: dict[str, Any] = {}
     for column, value in values.items():
-        cells[column] = None if is_nothing(value) else value
+        cells[column] = _as_written(value)
         if isinstance(value, dict) and levels:
             inner = {f"{column}.{name}": cell for name, cell in cells_of(value, levels - 1).items()}
             cells |= {name: cell for name, cell in inner.items() if name not in values}

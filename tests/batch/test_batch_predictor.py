@@ -72,6 +72,33 @@ def test_every_form_of_columns_has_the_same_answers(loads: list[Any], form: str)
     assert list(rows) == ["id", "text", *predict.columns]
 
 
+def test_columns_are_named_by_texts_and_each_once(loads: list[Any]) -> None:
+    predict = BatchPredictor("model")
+    frame = predict(pd.DataFrame({"text": TEXTS, 0: [1, 2, 3, 4]}, index=[7, 7, 8, 9]))
+    assert frame[0].tolist() == [1, 2, 3, 4]
+    assert frame.index.tolist() == [7, 7, 8, 9]
+    assert predict({"text": TEXTS, 0: [1, 2, 3, 4]})["0"].tolist() == [1, 2, 3, 4]
+    twice = pd.DataFrame({"text": TEXTS, "a": TEXTS, "b": TEXTS}).set_axis(["text", "a", "a"], axis=1)
+    table = pa.Table.from_arrays([pa.array(TEXTS)] * 3, names=["text", "a", "a"])
+    for batch, name in ((twice, "a"), (table, "a"), ({"text": TEXTS, 1: TEXTS, "1": TEXTS}, "1")):
+        with pytest.raises(DataError, match=f"two columns of the batch are named '{name}'"):
+            predict(batch)
+
+
+def test_identifiers_come_back_as_they_are(loads: list[Any]) -> None:
+    """Of numbers of several types NumPy makes floats, which are other numbers."""
+    predict = BatchPredictor("model", keep=["id"])
+    for ids in ([2**63, -1], [2**60 + 1, 1.5], [10**400, 1], [1, 2], [1, 2.5], [-(2**63), 2**63 - 1], [1, None]):
+        assert predict({"text": TEXTS[:2], "id": ids})["id"].tolist() == ids
+    assert predict({"text": TEXTS[:2], "id": [1, 2]})["id"].dtype == np.int64
+
+
+@pytest.mark.parametrize("column", [{"a", "b"}, frozenset("ab"), np.array("a"), "a", {"a": 1}, 5])
+def test_a_column_is_a_list_of_cells(loads: list[Any], column: Any) -> None:
+    with pytest.raises(DataError, match=r"the column 'text' is no list of cells"):
+        BatchPredictor("model")({"text": column})
+
+
 def test_types_do_not_depend_on_what_is_in_a_batch(loads: list[Any]) -> None:
     predict = BatchPredictor("model", errors="column", keep=[])
     tables = [predict(pa.table({"text": pa.array(texts, pa.string())})) for texts in ([], [None], ["a"], ["a", None])]
@@ -98,7 +125,7 @@ def test_a_row_without_a_text_is_told(loads: list[Any]) -> None:
         ({"text": "a"}, "is no list of cells"),
         ({"text": ["a"], "id": [1, 2]}, "different lengths: {'text': 1, 'id': 2}"),
         ({"text": ["a"], "truncated": [1]}, "column 'truncated', as an answer has"),
-        (pa.Table.from_arrays([pa.array(["a"])] * 2, ["text", "text"]), "have one name"),
+        (pa.Table.from_arrays([pa.array(["a"])] * 2, ["text", "text"]), "are named .text."),
     ],
 )
 def test_what_is_no_batch_is_refused(loads: list[Any], batch: Any, told: str) -> None:

@@ -37,7 +37,7 @@ def test_init_writes_what_check_and_train_take(call: Call, tmp_path: Path, tiny:
         f"next: polytask check '{out}'", f"      polytask train '{out}' --out runs/first",
     ]  # fmt: skip
     assert "sentiment: classification" in err
-    assert "a: tagging" in err
+    assert "tags: tagging" in err
     code, shown, err = call("train", out, "--out", tmp_path / "run", "--set", "train.max_steps=1")
     assert code == 0
     assert err.splitlines()[-3:] == next_steps(tmp_path / "run", polytask.load(tmp_path / "run").tasks.values())

@@ -113,6 +113,14 @@ def test_equal_means_are_all_best_and_an_arm_without_scores_is_left_out() -> Non
     assert "pairs" not in to_latex(found)
 
 
+def test_where_all_arms_are_equal_none_is_best_and_a_minus_is_one() -> None:
+    found = record()
+    found["tasks"]["topic_a"]["arms"] = {"single": score(-0.5), ARM: score(-0.5)}
+    assert [entry_of(found["tasks"]["topic_a"], arm).best for arm in ("single", ARM)] == [False, False]
+    assert "single & $-$50.00 $\\pm$ 0.40 &" in to_latex(found)
+    assert "| single | -50.00 ± 0.40 |" in to_markdown(found)
+
+
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_no_name_breaks_a_table(task: str, arm: str) -> None:
     found = {

@@ -47,6 +47,10 @@ def test_it_is_the_configuration_that_a_mapping_gives(tmp_path: Path, monkeypatc
             "tasks.a.data.train: found a value of type Series; expected a file",
         ),
         (
+            {"encoder": "e", "tasks": {"a": task(data=pd.DataFrame(ROWS))}},
+            "tasks.a.data: found a DataFrame; expected keys with values; name the files or rows by split: `data: ",
+        ),
+        (
             {"encoder": "e", "tasks": {"a": task(data={"train": [*ROWS, 5], "dev": ROWS})}},
             "tasks.a.data.train: .*row 3: found a value of type int; expected a mapping",
         ),

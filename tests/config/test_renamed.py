@@ -9,7 +9,7 @@ import pytest
 
 from polytask.config.explain import paths_of
 from polytask.config.load import load_config
-from polytask.config.renamed import RENAMED, RENAMED_VALUES
+from polytask.config.renamed import FOREIGN, RENAMED, RENAMED_VALUES
 from polytask.errors import ConfigError
 
 SECTIONS = {
@@ -52,6 +52,17 @@ def test_in_another_section_the_whole_path_is_told(tmp_path: Path, place: str, o
         assert "is now called" not in told
     else:
         assert f"{above}{old}: this option is now called {place}.{RENAMED[place, old]}" in told
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_name_of_another_library_is_answered_with_ours(tmp_path: Path, name: str) -> None:
+    meant = FOREIGN[name]
+    above, _, leaf = meant.rpartition(".")
+    assert meant in paths_of(leaf)
+    assert not paths_of(name)
+    beside = f"{above.replace('NAME', 'a')}.{name}" if above else name
+    assert complaint(tmp_path, section("train"), f"{beside}=1").endswith(f"; did you mean {leaf!r}?")
+    assert f"did you mean {meant!r}?" in complaint(tmp_path, section("train"), f"schedule.{name}=1")
 
 
 @pytest.mark.parametrize(("option", "old"), RENAMED_VALUES)

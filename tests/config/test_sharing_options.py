@@ -159,7 +159,10 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
         "sharing:\n  stratgy: global\n  start: 1",
         ["run.yaml:6: sharing.stratgy: unknown key; accepted: strategy; did you mean 'strategy'?"],
     ),
-    "no mapping": ("sharing: global", ["run.yaml:5: sharing: found 'global'; expected keys with values"]),
+    "no mapping": ("sharing: global", [
+        "run.yaml:5: sharing: found 'global'; expected keys with values; write `sharing: {strategy: global}`, or --set "
+        "sharing.strategy=global"
+    ]),
     "nothing": ("sharing:", ["run.yaml:5: sharing: found nothing; expected keys with values"]),
     "another strategy's key": (
         "sharing:\n  strategy: global\n  shared_layers: 3",

@@ -227,7 +227,8 @@ def test_lists_are_written_as_people_do() -> None:
 @pytest.mark.parametrize(
     ("one", "other", "alike"),
     [("Pos", "pos", True), ("very  good", "Very good", True), ("ｐｏｓ", "pos", True), ("1.50", "1.5", True),
-     ("01", "1", True), ("e\u0301", "é", True), ("C", "C-", False), ("1", "-1", False), ("a", "b", False)],
+     ("01", "1", True), ("\uff11", "1", True), ("\u0663.0", "3", True), ("1\u200b", "1", True),
+     ("e\u0301", "é", True), ("C", "C-", False), ("1", "-1", False), ("a", "b", False)],
 )  # fmt: skip
 def test_spelling_is_case_spaces_and_forms(one: str, other: str, alike: bool) -> None:
     assert (loosely(one) == loosely(other)) is alike
@@ -269,6 +270,65 @@ def test_texts_that_were_damaged_on_their_way_are_noted(text: str, told: str | N
 def test_labels_that_differ_by_what_is_not_seen_are_noted(options: Build) -> None:
     (note,) = of_labels(options, ["pos", "neg", "pos\u200b", "neg"] * 5)
     assert "differ in spelling only" in note
+
+
+def test_labels_that_look_the_same_are_told_apart(options: Build) -> None:
+    (note,) = of_labels(options, ["caf\u00e9", "tea", "cafe\u0301", "tea"] * 5)
+    assert r"they look the same, and are 'cafe\u0301' and 'caf\xe9'" in note
+
+
+@pytest.mark.parametrize(
+    ("label", "told"),
+    [
+        ('"pos"', "where these quotes stand around the cells"),
+        ("'pos'", "where these quotes stand around the cells"),
+        ("['pos']", "lists of labels are for `type: multilabel`"),
+        ('["pos", "glad"]', "lists of labels are for `type: multilabel`"),
+        ("[pos, glad]", "lists of labels are for `type: multilabel`"),
+        ("('pos',)", "lists of labels are for `type: multilabel`"),
+        ("(pos", "seem to be pieces of something in brackets"),
+        ("pos']", "seem to be pieces of something in brackets"),
+        (":)", None), (":-(", None), ("[b]", None), ("(b) pos", None), ("pos (all)", None), ("it's", None),
+        ("rock 'n' roll", None), ("<3", None), ("[/b]", None), ("5'", None), ('7"', None),
+    ],
+)  # fmt: skip
+def test_labels_that_seem_to_be_no_names_are_noted(label: str, told: str | None, options: Build) -> None:
+    notes = of_labels(options, [label, "neg"] * 10)
+    assert [told in note and "train row 1" in note for note in notes] == [True] * (told is not None)
+
+
+@pytest.mark.parametrize("tags", [["\uff22-PER", "\uff2f"], ["B\u2013PER", "N"], ["\uff22\uff0dPER", "N"]])
+def test_tags_of_entities_in_other_characters_are_noted(tags: list[str], options: Build) -> None:
+    rows = tagged([*tags, *tags[-1:] * 3])
+    notes = notes_of(read_tables({"it": options("tagging", rows, dev=rows)}))
+    assert any("the tags are plain" in note and "write them as BIO" in note for note in notes)
+
+
+def test_a_tag_that_says_not_annotated_is_noted(options: Build) -> None:
+    rows = tagged(["NOUN", "_", "X", "X", "X"])
+    notes = notes_of(read_tables({"it": options("tagging", rows, dev=rows)}))
+    assert any("'_'" in note and "where nothing is annotated" in note for note in notes)
+
+
+def test_files_that_lack_the_column_of_the_labels_are_noted(options: Build, tmp_path: Path) -> None:
+    for name, column in (("a", "label"), ("b", "Label"), ("c", "label"), ("d", "{x}")):
+        lines = [f"{name} {at},{'xy'[at % 2]}" for at in range(20)]
+        (tmp_path / f"{name}.csv").write_text("\n".join([f"text,{column}", *lines]), "utf-8")
+    (tmp_path / "dev.csv").write_text(
+        "\n".join(["text,label", *(f"dev {at},{'xy'[at % 2]}" for at in range(20))]), "utf-8"
+    )
+
+    def notes(*names: str) -> list[str]:
+        files = [str(tmp_path / f"{name}.csv") for name in names]
+        told = notes_of(read_tables({"it": options("classification", files, dev=str(tmp_path / "dev.csv"))}))
+        return [note for note in told if "no column" in note]
+
+    assert notes("a", "c") == []
+    (note,) = notes("a", "b", "c", "d")
+    assert "2 files have no column 'label' (accepted: Label, text; did you mean 'Label'?), where it has its" in note
+    assert f"the first is {tmp_path / 'b.csv'}" in note
+    (note,) = notes("c", "d")
+    assert "1 files have no column 'label' (accepted: text, {x})" in note
 
 
 def test_a_column_that_repeats_one_word_is_noted(options: Build, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import datasets
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
@@ -52,6 +53,23 @@ def test_a_table_is_its_rows(build: Callable[[Any], Any], options: Build) -> Non
     assert table.rows["label.label"][:] == ["x", None]
     assert table.rows["label.score"][:] == [1.5, None]
     assert table.rows["label.tags"][:] == [["O", "B-X"], ["O"]]
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([Decimal("1.0"), Decimal("2.0"), None], ["1", "2", None]),
+        ([date(2020, 1, 1), date(2020, 1, 2), None], ["2020-01-01", "2020-01-02", None]),
+        ([timedelta(1), timedelta(2), timedelta(1)], ["1 day, 0:00:00", "2 days, 0:00:00", "1 day, 0:00:00"]),
+    ],
+)
+def test_a_parquet_file_is_read_as_the_rows_that_it_holds(
+    values: list[Any], labels: list[str | None], options: Build, tmp_path: Path
+) -> None:
+    rows = [{"text": str(at), "label": value} for at, value in enumerate(values)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    for source in (rows, str(tmp_path / "rows.parquet")):
+        assert table_of(label=options("classification", source)).rows["label.label"][:] == labels
 
 
 def test_values_of_numpy_and_pandas_are_plain(options: Build) -> None:

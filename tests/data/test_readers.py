@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.data.files import format_of
+from polytask.data.files import Remarks, format_of
 from polytask.data.readers import READERS, read_file
 from polytask.errors import DataError
 from polytask.options import FileOptions, Format
@@ -110,6 +110,26 @@ def test_a_format_beside_the_path_outweighs_the_extension(name: Format, tmp_path
     assert len(list(read_file(path, FileOptions(format=name)))) == 2
     with pytest.raises(DataError, match=r"the extension '.dat' names no format \(accepted: .*\.jsonl.*format"):
         list(read_file(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("rows.tsv", 'text\tlabel\n"a"\t"x"\nb\ty\n"c"\t"y"\n', "2 lines have each cell in quotes"),
+        ("rows.csv", "text,label\n'a','x'\nb,y\n'c','y'\n", "2 lines have each cell in quotes"),
+        ("rows.csv", 'text,label\na, "x"\nb,y\nc, "y"\n', "2 rows hold cells that begin with a space and a quote"),
+        ("rows.csv", 'text,label\n"a","x"\nb,y\n"c", y\n', None),
+        ("rows.tsv", 'text\tlabel\n"a" b\tx\nb "c"\t"y"\n', None),
+    ],
+)
+def test_quotes_that_may_stand_around_cells_are_remarked(
+    name: str, text: str, told: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_text(text, "utf-8")
+    remarks = Remarks()
+    list(read_file(path, remarks=remarks))
+    assert [f"{told}, the first at {path}:2" in one for one in remarks.messages()] == [True] * (told is not None)
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -345,6 +345,17 @@ def test_one_token_a_row_is_refused_or_read_with_the_column_of_the_sentence(opti
     assert table_of(it=options("tagging", rows, sentence="n")).rows["text"][:] == ["a b", "c"]
 
 
+def test_one_sentence_has_one_name_in_whatever_spelling(options: Build, tmp_path: Path) -> None:
+    """A column of numbers with gaps is one of floats, whose empty cells are NaN."""
+    path = tmp_path / "rows.jsonl"
+    names = ["1", "1.0", "NaN", '" 1"', "null", "2.0", "NaN", "NaN", '"x"', '"x "', '" "']
+    path.write_text(
+        "".join(f'{{"n": {n}, "tokens": "w{at}", "tags": "{"OB"[at % 2]}"}}\n' for at, n in enumerate(names))
+    )
+    table = table_of(it=options("tagging", str(path), sentence="n", scheme="plain"))
+    assert table.rows["text"][:] == ["w0 w1 w2 w3 w4", "w5 w6 w7", "w8 w9 w10"]
+
+
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 def test_nan_is_not_labelled(kind: str, options: Build, jsonl: Write) -> None:
     rows = [{"text": "a", "label": 1.0, "score": 1.0}, {"text": "b", "label": float("nan"), "score": float("nan")}]

@@ -99,6 +99,37 @@ def test_decimal_commas_are_said_beside_the_files_of_all_tasks(tmp_path: Path) -
     assert "`type: multilabel`" in text
 
 
+@pytest.mark.parametrize(
+    ("cells", "decimal"),
+    [
+        (["1,037", "12,500", "700"], False),
+        (["1,037,200", "2,000"], False),
+        (["-1,037", "2,125"], False),
+        (["1,037", "0,500"], True),
+        (["1,037", "1,5"], True),
+        (["1,037", "1200"], True),
+        (["1,037", "1037,125"], True),
+    ],
+)
+def test_commas_that_may_stand_between_thousands_are_never_read_as_decimals(
+    cells: list[str], decimal: bool, tmp_path: Path
+) -> None:
+    rows = [{"text": sentence(n), "label": "ab"[n % 2], "price": cells[n % len(cells)]} for n in range(80)]
+    tasks = proposed(tmp_path, write_csv(tmp_path / "hotel.csv", rows, ";"))
+    assert ("price" in tasks, "decimal" in tasks["hotel"]["data"]) == (decimal, decimal)
+    told = "price: numbers whose commas all stand before three digits" in (tmp_path / "first.yaml").read_text("utf-8")
+    assert told is not decimal
+
+
+def test_a_file_without_names_of_columns_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("".join(f"{sentence(n).replace(',', '')},{'ab'[n % 2]}\n" for n in range(80)), "utf-8")
+    with pytest.raises(
+        UserError, match=r"a: its name is one of its values: write a line with the names of the columns"
+    ):
+        init([path], tmp_path / "first.yaml")
+
+
 def test_a_rating_in_whole_numbers_is_a_scale_and_a_quantity_is_none(tmp_path: Path) -> None:
     rows = [
         {"text": sentence(n), "stars": n % 5 + 1, "age": n % 9 + 20, "code": n % 4, "评分": n % 11, "points": n % 15}
@@ -145,7 +176,7 @@ def test_commas_of_a_single_label_and_lists_are_told_apart(tmp_path: Path) -> No
     ]  # fmt: skip
     tasks = proposed(tmp_path, write_jsonl(tmp_path / "shop.jsonl", rows))
     assert {name: task["type"] for name, task in tasks.items()} == {
-        "shelf": "classification", "shop": "multilabel", "cells": "multilabel", "marks": "multilabel",
+        "shelf": "classification", "tags": "multilabel", "cells": "multilabel", "marks": "multilabel",
     }  # fmt: skip
     assert tasks["marks"]["separator"] == "|"
     assert "vector: lists of numbers or objects" in (tmp_path / "first.yaml").read_text("utf-8")
@@ -449,7 +480,7 @@ def test_the_examples_of_the_docs_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folder", "tasks", "encoder"),
     [
-        ("snips", {"snips": "tagging", "intent": "classification"}, ENGLISH),
+        ("snips", {"tags": "tagging", "intent": "classification"}, ENGLISH),
         ("vader_ratings", {"score": "regression", "domain": "classification"}, ENGLISH),
         ("weibo_ner", {"weibo_ner": "tagging"}, MULTILINGUAL),
         ("ud_ewt", {"upos": "tagging"}, ENGLISH),

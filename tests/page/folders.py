@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +44,12 @@ def write_lines(folder: Path, name: str, values: list[Any]) -> None:
 
 
 def events(tasks: list[str], *, steps: int = 60, finished: bool = True) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = [{"event": "start", "step": 0, "steps": steps}]
+    found: list[dict[str, Any]] = [{"event": "start", "step": 0, "time": 1000.0, "steps": steps}]
     for step in range(10, steps + 1, 5):
         found.append(
             {
-                "event": "step", "step": step, "norm": 1.0, "rate": 1e-3, "tokens_per_second": 900.0 + step,
+                "event": "step", "step": step, "time": 1000.0 + step, "norm": 1.0, "rate": 1e-3,
+                "tokens_per_second": 900.0 + step,
                 "losses": {task: math.exp(-step / 40) + 0.1 * place for place, task in enumerate(tasks)},
                 "weights": {task: 1 + 0.1 * place * step / steps for place, task in enumerate(tasks)},
                 "exposure": {
@@ -78,7 +81,7 @@ def confusion(labels: list[str]) -> dict[str, Any]:
 
 
 def make_run(folder: Path, count: int = 3, labels: list[str] = ODD, *, finished: bool = True) -> Path:
-    """Write a run: with all files, or as it stands while it goes on."""
+    """Write a run: with all files, or as it stands while this process trains it."""
     tasks = task_names(count)
     listed = {
         task: {"type": "classification", "metric": "macro_f1", "needs": [], "weight": 1.0,
@@ -94,6 +97,7 @@ def make_run(folder: Path, count: int = 3, labels: list[str] = ODD, *, finished:
     write(folder, "config.yaml", configuration)  # JSON is YAML
     write_lines(folder, "events.jsonl", events(tasks, finished=finished))
     if not finished:
+        write(folder, ".lock", {"pid": os.getpid(), "host": socket.gethostname()})
         return folder
     scores = {task: {"macro_f1": 0.5 + 0.3 / (1 + place), "mcc": None} for place, task in enumerate(tasks)}
     low = {task: {"macro_f1": 0.1, "mcc": 0.0} for task in tasks}

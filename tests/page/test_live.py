@@ -61,18 +61,18 @@ def test_a_page_is_drawn_again_when_its_folder_changes_and_only_then(tmp_path: P
     with following(folder) as server:
         status, text, headers = get(server)
         assert status == 200
-        assert "The log ends at step 20 of 60." in text
+        assert "Step 20 of 60" in text
         assert "It goes on; this page follows it." in text
         assert get(server, If_None_Match=headers["ETag"])[:2] == (304, "")
         step = {"event": "step", "step": 30, "losses": {"task_0": 0.5}}
         append(folder, json.dumps(step) + "\n")
         status, text, headers = get(server, If_None_Match=headers["ETag"])
-        assert (status, "The log ends at step 30 of 60." in text) == (200, True)
+        assert (status, "Step 30 of 60" in text) == (200, True)
         line = json.dumps({**step, "step": 40})
         append(folder, line[:20])  # as a reader sees it that comes between two writes
         assert "could not be read" not in get(server)[1]
         append(folder, line[20:] + "\n")
-        assert "The log ends at step 40 of 60." in get(server)[1]
+        assert "Step 40 of 60" in get(server)[1]
         append(folder, "{broken\n")
         assert "1 line of events.jsonl could not be read" in get(server)[1]
     assert sorted(folder.rglob("*")) == before
@@ -90,6 +90,23 @@ def test_a_page_says_what_became_of_its_run(event: str, words: str, tmp_path: Pa
         assert words in get(server)[1]
         write(folder, "scores.json", {"test": {"task_0": {"macro_f1": 0.5}}})
         assert "It has ended: scores.json is written." in get(server)[1]
+
+
+def test_a_page_says_that_its_run_was_killed(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", finished=False)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    with following(folder) as server:
+        assert "It goes on; this page follows it." in get(server)[1]
+        write(folder, ".lock", {"pid": ended.pid, "host": socket.gethostname()})
+        text = get(server)[1]
+        assert "No process writes into this folder any more: it was ended before it was done." in text
+        assert "--out run --resume" in text
+        write(folder, ".lock", {"pid": ended.pid, "host": "another machine"})
+        assert "It goes on; this page follows it." in get(server)[1]
+    write(tmp_path / "new", ".lock", {"pid": ended.pid, "host": socket.gethostname()})
+    with following(tmp_path / "new") as server:
+        assert "it was ended before it was done. Nothing was written." in get(server)[1]
 
 
 @pytest.mark.parametrize("make", [make_comparison, make_relatedness, make_search, make_auto])

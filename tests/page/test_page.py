@@ -16,6 +16,7 @@ from folders import LONG, ODD, events, make_comparison, make_relatedness, make_r
 
 import polytask
 from polytask.errors import UserError
+from polytask.lock import locked
 
 MAKERS: dict[str, Callable[..., Path]] = {
     "run": make_run, "comparison": make_comparison, "relatedness": make_relatedness
@@ -103,8 +104,20 @@ def test_every_number_of_a_drawing_is_finite(tmp_path: Path) -> None:
     assert text.count("<svg") > 5
 
 
-def test_an_unfinished_run_says_so_and_shows_the_rest(tmp_path: Path) -> None:
-    _, parts = page(make_run(tmp_path / "run", finished=False))
+def test_a_run_in_training_leads_with_its_step_the_time_left_and_dev_scores(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", finished=False)
+    log = [event for event in events(["task_0"], finished=False) if event["event"] != "gate" and event["step"] <= 45]
+    write_lines(folder, "events.jsonl", log)
+    text = re.sub(r"\s+", " ", page(folder)[1].text)
+    assert "In training Step 45 of 60 About 15.0 s left at this pace." in text  # a second an update
+    assert "task_0 macro_f1 0.6000 0.6000 40" in text
+    assert "--resume" not in text
+
+
+def test_a_run_that_nobody_trains_says_how_to_go_on_and_shows_the_rest(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", finished=False)
+    (folder / ".lock").unlink()
+    _, parts = page(folder)
     assert "this run is not finished, scores.json is not in the folder. The log ends at step 20 of 60." in parts.text
     assert "polytask train run/config.yaml --out run --resume" in parts.text
     for absent in ("confusion.json", "predictions/", "the Pareto set", "versions"):
@@ -123,6 +136,7 @@ def test_a_long_run_has_a_page_of_ordinary_size(tmp_path: Path) -> None:
 
 def test_a_failed_run_says_why(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", finished=False)
+    (folder / ".lock").unlink()
     with (folder / "events.jsonl").open("a", encoding="utf-8") as log:
         log.write(json.dumps({"event": "failed", "step": 61, "reason": "step 61: the loss of 'a' is nan"}) + "\n")
     assert "Training stopped: step 61: the loss of 'a' is nan." in page(folder)[1].text
@@ -196,8 +210,11 @@ def test_a_comparison_that_goes_on_lists_its_runs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="neither a run"):  # any folder may hold one of that name
         polytask.report(tmp_path / "comparison")
     write(tmp_path / "comparison", "config.json", {})
-    text = page(tmp_path / "comparison")[1].text
-    assert "this comparison is not finished" in text
+    assert "this comparison is not finished" in page(tmp_path / "comparison")[1].text
+    with locked(tmp_path / "comparison"):
+        text = page(tmp_path / "comparison")[1].text
+    assert "This comparison goes on" in text
+    assert "not finished, or was altered" not in text
     assert re.search(r"runs/global-1\s+not finished", text)
     assert re.search(r"runs/single-2\s+finished", text)
 

@@ -233,3 +233,46 @@ def test_relatedness_opens_with_the_tasks_that_share(tmp_path: Path) -> None:
     ):  # fmt: skip
         write(folder, "relatedness.json", {**told, "groups": groups})
         assert title in text_of(folder)
+
+
+def test_an_error_is_told_as_more_or_less_than_the_majoritys(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    data = json.loads((folder / "data.json").read_text("utf-8"))
+    data["tasks"]["task_0"] |= {"metric": "mae", "smaller_is_better": True}
+    write(folder, "data.json", data)
+    for score, told in (
+        (0.9, "0.40 more than the majority (0.50)"),
+        (0.2, "0.30 less than the majority (0.50)"),
+        (0.502, "the same as the majority (0.50)"),
+    ):
+        write(folder, "scores.json", {"test": {"task_0": {"mae": score}}})
+        write(folder, "baselines.json", {"test": {"task_0": {"mae": 0.5}}})
+        assert f"{told}; less is better" in text_of(folder)
+
+
+def test_many_arms_stand_below_each_other_and_what_is_alike_is_not_drawn(tmp_path: Path) -> None:
+    folder = make_comparison(tmp_path / "comparison", 3)
+    value = json.loads((folder / "comparison.json").read_text("utf-8"))
+    first, second = list(value["tasks"])[:2]
+    for arm in (f"arm_{number}" for number in range(6)):
+        value["arms"][arm] = {**value["arms"]["global"], "overrides": [f"train.seed={arm}"]}
+        for found in value["tasks"].values():
+            found["arms"][arm] = found["arms"]["global"]
+    still = {"mean": 0.0, "std": 0.0, "delta": 0.0, "low": 0.0, "high": 0.0, "relative": None, "values": [0.0, 0.0]}
+    value["tasks"][first]["arms"] = dict.fromkeys(value["arms"], still)
+    value["tasks"][second] |= {"verdict": "share_partly", "sentence": "share partly: with lora, it is better"}
+    value["tasks"][first]["verdict"] = "cannot_tell"
+    write(folder, "comparison.json", value)
+    text = text_of(folder)
+    words = re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", " ", text)))
+    assert f"arm {first} (accuracy) {second} (accuracy)" in words
+    assert "arm_5 0.00 ± 0.00" in words
+    assert not re.search("<strong>0.00", text)
+    assert f"No arm scores otherwise than single models: \u2068{first}\u2069." in words
+    assert (
+        f"{first}: accuracy" not in words.partition("Differences to single models")[2].partition("What an arm costs")[0]
+    )
+    assert "Train it together, as lora does." in words
+    assert "For 1 of 3 tasks the comparison cannot tell whether sharing pays." in words
+    assert "train.seed=arm_5; the same runs as global" in words
+    assert re.search(r'<section id="runs"[^>]*class="closed"', text)

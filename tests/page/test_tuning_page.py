@@ -42,7 +42,7 @@ def test_a_search_that_goes_on_and_one_that_cannot_be_read_have_a_page(tmp_path:
     (folder / "tune.json").write_text("{", "utf-8")
     assert "tune.json is not JSON" in page(folder)
     (folder / "tune.json").unlink()
-    assert "The search has not ended: the same command goes on with it." in page(folder)
+    assert "this search is not finished, or was altered: tune.json is not in the folder." in page(folder)
     assert "trials/0000" in page(folder)
 
 

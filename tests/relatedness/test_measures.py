@@ -163,6 +163,34 @@ def test_sentences_do_not_call_sure_what_the_noise_hides() -> None:
     assert "or harm: a and b; " in said(0.4)
 
 
+def test_many_pairs_within_the_noise_are_counted_and_few_are_named() -> None:
+    names = [f"t{place}" for place in range(5)]
+
+    def said(shown: int) -> str:
+        error = np.full((5, 5), 1.0)
+        error[:shown, :shown] = 0.01
+        measured = MeasureResult(np.full((5, 5), 0.5), error)
+        return " ".join(sentences_of(names, measured, [["t0", "t1"], ["t2"], ["t3"], ["t4"]], {}))
+
+    assert "Of all 10 pairs of tasks the probe's noise" in said(0)
+    assert "Of the other 7 of 10 pairs of tasks the probe's noise" in said(3)
+    assert "or harm: t0 and t4; t1 and t4; t2 and t4; t3 and t4." in said(4)
+
+
+def test_a_plan_of_fewer_copies_than_groups_says_so() -> None:
+    gradients = np.random.default_rng(3).normal(size=(2, 6, 4, 200))
+    products = np.einsum("ltkd,lusd->ltkus", gradients, gradients)
+    before = np.ones((4, 6))
+    apart = Evidence(tuple("abcdef"), products, before, np.repeat(before[:, None], 6, axis=1))
+    found = conclude(apart, 2, Cost(10, 100, 1.0))
+    copies = max(map(len, found.plan.levels))
+    assert len(found.groups) > copies
+    assert (
+        f"has at most {copies} copies of a layer, so that some of the {len(found.groups)} groups" in found.sentences[-1]
+    )
+    assert not any("copies of a layer" in sentence for sentence in conclude(evidence(), 2, found.cost).sentences)
+
+
 def test_a_written_measure_says_what_it_means() -> None:
     told = conclude(evidence(), 2, Cost(10, 100, 1.0)).to_json()["measures"]
     assert told["look_ahead"]["meaning"].startswith("share of the column's loss")

@@ -18,7 +18,7 @@ import pytest
 import polytask as pt
 from polytask.errors import OutputError
 from polytask.files import sweep
-from polytask.lock import FILE, abandoned, in_use, locked
+from polytask.lock import FILE, abandoned, in_use, is_held, locked
 
 HOLD = """
 import sys, pathlib
@@ -50,12 +50,15 @@ def test_a_folder_that_another_process_holds_is_refused_with_its_pid_and_host(tm
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_the_lock_goes_with_the_process_that_held_it(tmp_path: Path, number: signal.Signals) -> None:
     with holding(tmp_path) as process:
+        assert is_held(tmp_path) is True
         process.send_signal(number)
         process.wait()
         assert (tmp_path / FILE).exists()
+        assert is_held(tmp_path) is False
         with locked(tmp_path):
             assert json.loads((tmp_path / FILE).read_text()) == {"pid": os.getpid(), "host": socket.gethostname()}
     assert not (tmp_path / FILE).exists()
+    assert is_held(tmp_path) is False
 
 
 def test_the_same_process_cannot_take_a_folder_twice_and_gives_it_back(tmp_path: Path) -> None:
@@ -68,6 +71,7 @@ def test_the_text_of_a_lock_that_cannot_be_read_is_no_traceback(tmp_path: Path) 
     with locked(tmp_path):
         for text in ("", "{", "[]", '{"pid": "x"}', "\0" * 9000):
             (tmp_path / FILE).write_text(text)
+            assert is_held(tmp_path) is None
             with pytest.raises(OutputError, match="another process is writing"), locked(tmp_path):
                 pass
 

@@ -136,7 +136,8 @@ def test_a_step_is_added_to_what_is_known() -> None:
 def outcome(above: float, high: float | None, *, folds: int = 0, lifted_by: str | None = None) -> dict[str, Any]:
     low = None if high is None else high - 0.05
     return {
-        "below_floor": False, "lifted_by": lifted_by, "dev": {"above": above}, "rows": {"dev": 100, "folds": folds},
+        "below_floor": False, "single_learned": True, "lifted_by": lifted_by, "dev": {"above": above},
+        "rows": {"dev": 100, "folds": folds},
         "low": low, "high": high, "split": "test", "judged_by": "100 dev rows",
     }  # fmt: skip
 
@@ -149,6 +150,8 @@ def test_what_is_not_sure_is_said_and_so_is_what_test_rows_say_of_it() -> None:
     (few,) = doubts({"a": outcome(0.6, 0.02, folds=80), "b": outcome(0.7, None, folds=70)})
     assert few.startswith("a, b: the rows that judged them are few")
     assert "--folds" not in few
+    (nothing,) = doubts({"a": {**outcome(1.0, 0.0), "single_learned": False}, "b": outcome(1.0, 0.0)})
+    assert nothing.startswith("a: the model of its own is no better than the majority on dev")
     behind, few = doubts({"a": outcome(0.6, -0.01)})
     assert behind.startswith("a: on test it is behind its own model beyond the noise of these rows (-6.0 to -1.0 ")
     assert few.startswith("a: the rows")

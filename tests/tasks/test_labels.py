@@ -46,7 +46,15 @@ def test_what_may_be_another_label_stays(cell: str) -> None:
 
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
 def test_reading_a_label_again_changes_nothing(text: str) -> None:
-    assert label_text(label_text(text)) == label_text(text)
+    label = label_text(f"{text} a")
+    assert label_text(label) == label
+
+
+@pytest.mark.parametrize("item", ["", " ", "\u200b", "\u2060 \ufeff"])
+def test_a_label_that_cannot_be_seen_is_none(item: str) -> None:
+    for cell in ([item], ["a", item], {item: 0.5}):
+        with pytest.raises(ValueError, match="a label without a visible character; leave it out"):
+            labels_of(cell)
 
 
 def test_labels_read_in_another_spelling_are_remembered() -> None:
@@ -62,7 +70,7 @@ def test_class_weights_name_labels_as_the_rows_do() -> None:
     assert options.class_weights == {"1": 2.0, "no": 1.0}
 
 
-@pytest.mark.parametrize("cell", [None, "", "  ", "\u3000"])
+@pytest.mark.parametrize("cell", [None, "", "  ", "\u3000", "\u200b", "\ufeff \u2060"])
 def test_an_empty_cell_is_not_labelled_whatever_the_type(cell: Any) -> None:
     for name, kind in TASKS.items():
         options, stats = kind.Options.model_validate({"type": name}), LabelStats()
@@ -72,12 +80,22 @@ def test_an_empty_cell_is_not_labelled_whatever_the_type(cell: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "word"), [("NA", "NA"), (" NA ", "NA"), (-1, -1), ("-1", -1), ("null", ["n/a", "null"])]
-)
+    ("cell", "word"),
+    [
+        ("NA", "NA"), (" NA ", "NA"), (-1, -1), ("-1", -1), ("null", ["n/a", "null"]), ("-1.0", -1), (-1.0, -1),
+        (-1, "-1.0"), ("-1.00", -1.0), (-9.9, "-9.90"), (-9.899999618530273, -9.9), (True, "true"), ("True", "true"),
+    ],
+)  # fmt: skip
 def test_words_that_the_options_name_are_not_labelled_whatever_the_type(cell: Any, word: Any) -> None:
     for name, kind in ((name, kind) for name, kind in TASKS.items() if kind.Options.answers):
         options = kind.Options.model_validate({"type": name, "unlabelled": word})
         assert kind.read(options, {kind.columns(options)[-1]: cell, "tokens": ["a"]}, LabelStats()) is None, name
+
+
+def test_other_words_than_the_options_name_are_labels() -> None:
+    options = ClassificationOptions(type="classification", unlabelled=("1", "-1.0", "na"))
+    for cell in ("01", "NA", "-01", "1e0", "11"):
+        assert Classification.read(options, {"label": cell}, LabelStats()) == cell
 
 
 def test_a_list_without_labels_and_a_word_of_the_options_are_labelled_with_none() -> None:

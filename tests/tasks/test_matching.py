@@ -47,6 +47,9 @@ def test_check_tells_of_labels_that_are_described_and_that_no_row_has() -> None:
         ({"weather": "rain \ud83d"}, "half of a surrogate pair"),
         ({"rain \ud83d": "weather"}, "half of a surrogate pair"),
         ([["sport"]], "found .* a label is text or a whole number"),
+        (["travel", "travel "], "found the label 'travel' twice"),
+        ([], "found no label; expected labels with their texts"),
+        ({}, "found no label; expected labels with their texts"),
     ],
 )
 def test_other_labels_than_could_be_are_refused(labels: Any, message: str) -> None:
@@ -103,7 +106,7 @@ def test_the_json_form_is_the_task() -> None:
         ({"labels": {"a": 3}}, "the label 'a' is described by 3"),
         ({"labels": {1: "x", "1": "y"}}, "the label '1' twice"),
         ({"labels": {"a": "same", "b": "Same "}}, "the labels 'a' and 'b' have the same text"),
-        ({"class_weights": {"a": 1.0}}, "class_weights and the labels differ"),
+        ({"class_weights": {"a": 1.0}}, "class_weights: found no weight for 'b'"),
     ],
 )
 def test_labels_that_cannot_be_told_apart_are_refused(values: dict[str, Any], message: str) -> None:

@@ -148,6 +148,8 @@ def test_plain_tags_are_no_entities(tags: list[str]) -> None:
         (["B_PER", "I_PER", "O", "B-PER"], ("B-PER",)),
         (["PER-B", "PER-I", "O", "x"], ("x",)),
         (["B", "I", "O", "O", "P"], ("P",)),
+        (["B-PER", "I-PER", "O", "O", "B-PER|B-LOC"], ("B-PER|B-LOC",)),
+        (["B-PER", "I-PER", "O", "O", "B-PER, I-LOC"], ("B-PER, I-LOC",)),
     ],
 )
 def test_odd_tags_among_entities_are_named_and_make_no_plain_tags_of_them(

@@ -14,11 +14,9 @@ from typing import Any
 
 
 @contextmanager
-def in_processes(arguments: Sequence[str], count: int = 2) -> Generator[None]:
-    """Start the processes of one training, as `torchrun` does; at the end of the block all must end well."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+def in_processes(arguments: Sequence[str], count: int = 2, *, code: int = 0) -> Generator[None]:
+    """Start the processes of one training, as `torchrun` does; at the end of the block all must end with a code."""
+    port = str(free_port())
     world = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
     running = [
         subprocess.Popen(
@@ -34,11 +32,18 @@ def in_processes(arguments: Sequence[str], count: int = 2) -> Generator[None]:
         yield
         for process in running:
             _, told = process.communicate(timeout=600)
-            assert process.returncode == 0, told
+            assert process.returncode == code, told
     finally:
         for process in running:
             process.kill()
             process.communicate()
+
+
+def free_port() -> int:
+    """Return a port at which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def without_dropout(values: dict[str, Any]) -> dict[str, Any]:

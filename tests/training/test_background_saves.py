@@ -20,9 +20,10 @@ from torch import Tensor
 
 import polytask as pt
 from polytask.errors import Interrupted, TrainingError
-from polytask.training import checkpoint as checkpoint_module
+from polytask.training import checkpoint_files as files_module
 from polytask.training.background import Background
-from polytask.training.checkpoint import Checkpoint, Checkpoints, copied
+from polytask.training.checkpoint import Checkpoint, Checkpoints
+from polytask.training.checkpoint_files import copied
 from polytask.training.loop import Trainer
 
 Job = Callable[..., dict[str, Any]]
@@ -34,8 +35,8 @@ class Gate:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reached, self.open = threading.Event(), threading.Event()
         self.paths: list[Path] = []
-        self._save = checkpoint_module.save_file
-        monkeypatch.setattr(checkpoint_module, "save_file", self._hold)
+        self._save = files_module.save_file
+        monkeypatch.setattr(files_module, "save_file", self._hold)
 
     def _hold(self, tensors: dict[str, Tensor], path: Path) -> None:
         self.paths.append(path)
@@ -64,10 +65,10 @@ def test_what_is_written_is_of_its_step_whatever_trains_meanwhile(tmp_path: Path
     state["drawn"].append(8)  # type: ignore[union-attr]
     gate.open.set()
     found.wait()
-    kept = found.load("step-00000001")
+    kept = found.load("step-00000001", {})
     assert kept.state == {"step": 1, "drawn": [7]}
     assert float(kept.weights["weight"].max()) == float(kept.others["moment"].max()) == 1.0
-    assert float(found.load_best(name)["weight"].max()) == 1.0
+    assert float(found.load_best(name, {})["weight"].max()) == 1.0
 
 
 def test_the_following_save_waits_and_that_of_the_same_step_does_not(tmp_path: Path, gate: Gate) -> None:
@@ -100,7 +101,7 @@ def test_an_error_is_told_to_who_asks_next_and_nothing_that_relies_on_it_is_writ
     found, weight = Checkpoints(tmp_path, "a"), torch.ones(8)
     found.save(1, checkpoint(weight, 1))
     found.wait()
-    save = checkpoint_module.save_file
+    save = files_module.save_file
 
     def full(tensors: dict[str, Tensor], path: Path) -> None:
         if f"-{failing}-" in path.parent.name:
@@ -108,7 +109,7 @@ def test_an_error_is_told_to_who_asks_next_and_nothing_that_relies_on_it_is_writ
             raise OSError(28, "No space left on device")
         save(tensors, path)
 
-    monkeypatch.setattr(checkpoint_module, "save_file", full)
+    monkeypatch.setattr(files_module, "save_file", full)
     found.save(2, checkpoint(weight, 2, (found.save_best(2, {"weight": weight}),)))
     told = rf"{failing}-00000002: the checkpoint cannot be written .*No space.*step-00000001 stays usable: free space"
     for ask in (found.wait, found.check, lambda: found.save(3, checkpoint(weight, 3)), found.wait):
@@ -139,20 +140,20 @@ def test_who_is_interrupted_does_not_wait_and_what_comes_late_takes_no_place(tmp
     with pytest.raises(TrainingError, match="cannot be written"):  # its folder was swept
         found.wait()
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
-    assert float(again.load("step-00000001").weights["weight"][0]) == 2
+    assert float(again.load("step-00000001", {}).weights["weight"][0]) == 2
 
 
 @pytest.mark.parametrize("error", [TrainingError("x"), Interrupted("x"), None])
 def test_otherwise_a_block_ends_when_all_is_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None
 ) -> None:
-    save = checkpoint_module.save_file
+    save = files_module.save_file
 
     def slow(tensors: dict[str, Tensor], path: Path) -> None:
         time.sleep(0.1)
         save(tensors, path)
 
-    monkeypatch.setattr(checkpoint_module, "save_file", slow)
+    monkeypatch.setattr(files_module, "save_file", slow)
     found = Checkpoints(tmp_path, "a")
     with suppress(TrainingError, Interrupted), found.written():
         found.save(1, checkpoint(torch.ones(8), 1))
@@ -232,7 +233,7 @@ def test_a_full_disk_ends_the_run_at_the_next_step(job: Job, tmp_path: Path, mon
                 self.parts.checkpoints.wait()  # type: ignore[union-attr]
         return update(self)
 
-    monkeypatch.setattr(checkpoint_module, "save_file", full)
+    monkeypatch.setattr(files_module, "save_file", full)
     monkeypatch.setattr(Trainer, "update", updating)
     with pytest.raises(TrainingError, match=r"step-00000003: .*No space left on device\); there is none before it"):
         pt.train(values, tmp_path / "run")
@@ -244,14 +245,14 @@ def test_asked_to_stop_it_says_that_it_saved_when_it_has(
 ) -> None:
     values, run = job(rows=96, epochs=2), tmp_path / "run"
     pt.train(values, tmp_path / "whole")
-    save = checkpoint_module.save_file
+    save = files_module.save_file
 
     def slow(tensors: dict[str, Tensor], path: Path) -> None:
         time.sleep(0.1)
         save(tensors, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint_module, "save_file", slow)
+        patch.setattr(files_module, "save_file", slow)
         interrupt_after(patch, 3)
         with pytest.raises(Interrupted, match="stopped after step 4 of .*, and saved"):
             pt.train(values, run)
@@ -264,7 +265,7 @@ def test_asked_to_stop_it_says_that_it_saved_when_it_has(
 KILLED = """
 import os, signal, sys
 import polytask as pt
-from polytask.training import checkpoint as module
+from polytask.training import checkpoint_files as module
 save, calls = module.save_file, []
 config, run, at = sys.argv[-3:]
 def killing(tensors, path):

@@ -44,10 +44,10 @@ def test_the_newest_two_are_kept_with_the_best_weights_that_they_name(tmp_path: 
     found = saved(tmp_path, 1, 2, 3)
     assert names(tmp_path) == ["best-00000002", "best-00000003", "step-00000002", "step-00000003"]
     assert found.newest() == "step-00000003"
-    state = found.load("step-00000003")
+    state = found.load("step-00000003", {})
     assert state.state == {"step": 3}
     assert float(state.weights["weight"][0]) == 3
-    assert float(found.load_best("best-00000002")["weight"][0]) == 2
+    assert float(found.load_best("best-00000002", {})["weight"][0]) == 2
 
 
 @pytest.mark.parametrize("limit", [1, 3])
@@ -99,7 +99,7 @@ def test_a_checkpoint_whose_best_weights_are_damaged_is_damaged(tmp_path: Path, 
     damage(tmp_path / "best-00000002" / "weights.safetensors")
     assert found.newest() == "step-00000001"
     with pytest.raises(TrainingError, match="best-00000002: the best weights cannot be read.*go on with --resume"):
-        found.load_best("best-00000002")
+        found.load_best("best-00000002", {})
 
 
 def test_the_best_weights_of_an_older_run_are_never_shipped(tmp_path: Path) -> None:
@@ -108,9 +108,9 @@ def test_the_best_weights_of_an_older_run_are_never_shipped(tmp_path: Path) -> N
     older.wait()
     newer = Checkpoints(tmp_path, "b")
     with pytest.raises(TrainingError, match="another run's"):
-        newer.load_best("best-00000008")
+        newer.load_best("best-00000008", {})
     assert newer.save_best(8, tensors(2)) == "best-00000008"
-    assert float(newer.load_best("best-00000008")["weight"][0]) == 2
+    assert float(newer.load_best("best-00000008", {})["weight"][0]) == 2
     older.save_best(9, tensors(1))
     older.wait()
     newer.sweep()

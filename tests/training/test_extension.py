@@ -175,6 +175,19 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     assert weights[0] == weights[1]
 
 
+@pytest.mark.parametrize("plan", ["global", "tree", "lora"])
+def test_a_model_trains_on_without_a_new_task(plan: str, job: Job, old: Old, tmp_path: Path) -> None:
+    values = job(max_steps=2)
+    home = old(plan)
+    config = adding(values)
+    config["tasks"] = {"topic": values["tasks"]["topic"]}
+    run = pt.extend(home, config, tmp_path / "on", mode="joint")
+    before = pt.load(home)
+    assert list(run.model.tasks) == list(before.tasks)
+    assert run.model.predict(TEXTS) != before.predict(TEXTS)
+    assert run.before["dev"]["topic"] == pt.evaluate(home, values["tasks"]["topic"]["data"]["dev"]).scores["topic"]
+
+
 def test_the_command_adds_a_task_and_shows_the_old_ones(job: Job, old: Old, tmp_path: Path) -> None:
     values = job(max_steps=2)
     home = old()
@@ -205,7 +218,9 @@ def test_bad_extensions_are_refused_before_training(job: Job, old: Old, tmp_path
          r"extend.kind: found copy, .* have lora; .* leave kind out"),
         (home, {**adding(values), "max_tokens": 99}, "frozen", r"max_tokens: found 99, and the model reads 48"),
         (home, adding(values, train={"precision": "bf16"}), "frozen", r"train.precision: found bf16, .* in fp32"),
-        (home, {**adding(values), "tasks": {"topic": values["tasks"]["topic"]}}, "joint", r"at least one new task"),
+        (home, {**adding(values, extend=COPY), "tasks": {"topic": values["tasks"]["topic"]}}, "joint",
+         r"extend: found, and .* has all of these tasks already \(topic\)"),
+        (home, {**adding(values), "tasks": {"topic": values["tasks"]["topic"]}}, "frozen", r"topic: .* mode joint"),
         (home, {**adding(values), "tasks": {"sentiment": odd, "new": odd}}, "joint",
          r"tasks.sentiment: .*only 'sentiment' has the labels .*replay rows of the same labels"),
         (home, {**adding(values), "tasks": {"topic": {**values["tasks"]["topic"], "pooling": "cls"}, "new": odd}},

@@ -22,7 +22,7 @@ import polytask as pt
 from polytask.assemble import assemble
 from polytask.config import validate
 from polytask.errors import ConfigError, DataError, Interrupted, OutputError, TrainingError
-from polytask.training import checkpoint as checkpoint_module
+from polytask.training import checkpoint_files as files_module
 from polytask.training.checkpoint import Checkpoints
 from polytask.training.loop import Trainer
 
@@ -173,7 +173,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_usable(
 ) -> None:
     values = job(save_steps=2)
     pt.train(values, tmp_path / "whole")
-    save_file = checkpoint_module.save_file
+    save_file = files_module.save_file
     calls: list[Path] = []
 
     def full(tensors: dict[str, Any], path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_usable(
         save_file(tensors, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint_module, "save_file", full)
+        patch.setattr(files_module, "save_file", full)
         with pytest.raises(TrainingError, match=r"No space left on device.*step-0000000\d stays usable"):
             pt.train(values, tmp_path / "full")
     pt.train(values, tmp_path / "full", resume=True)

@@ -80,7 +80,10 @@ class Aggregator(ABC):
 
     @abstractmethod
     def aggregate(self, gradients: Tensor) -> Tensor:
-        """Return the gradient of the shared parameters: tasks x parameters -> parameters."""
+        """Return the gradient of the shared parameters: tasks x parameters -> parameters.
+
+        Where the encoder is sharded (`train.fsdp`), they are those of which this process has the gradients.
+        """
 
 
 # Eigenvalues of the gradients' cosines below which they count as 0.
@@ -95,6 +98,7 @@ class BalanceOptions(Options, ABC):
         every_task: whether it has a state of all tasks, so that a step has to train them all.
         reads_rows: whether it reads how many rows of the step each task has.
         reads_errors: whether it reads the tasks' errors by class.
+        draws_elements: whether it draws a random number for each element of the gradients.
         scale: of its weights: those of a mean are taken times the number of tasks, and those that tell a direction only
             are made to add up to it, as the sum's do.
     """
@@ -103,6 +107,7 @@ class BalanceOptions(Options, ABC):
     every_task: ClassVar[bool] = False
     reads_rows: ClassVar[bool] = False
     reads_errors: ClassVar[bool] = False
+    draws_elements: ClassVar[bool] = False
     scale: ClassVar[Scale] = "own"
 
     method: str = ""

@@ -22,6 +22,7 @@ class GradientOptions(ComparingOptions):
 class GraddropOptions(GradientOptions):
     """In each element one sign is kept, by chance (GradDrop; Chen et al. 2020, algorithm 1)."""
 
+    draws_elements: ClassVar[bool] = True
     method: Literal["graddrop"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
 
     def build(self, tasks: tuple[str, ...]) -> Aggregator:

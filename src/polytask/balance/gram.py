@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from polytask.balance.balancer import Floats
+from polytask.model.shards import as_gradient, is_sharded, local_part
 
 # For each task that trains them, parameters of the same shapes: its own copies, or those that it shares.
 Group: TypeAlias = Mapping[str, Sequence[nn.Parameter]]
@@ -28,9 +29,12 @@ _SAMPLE = 1024
 class GradientMeter:
     """Collects each task's gradient while the tasks' losses are differentiated one after another.
 
+    Of sharded parameters it holds this process's part, which is there in full once a backward pass is over.
+
     Args:
         order: all tasks, in the order of the statistic.
-        all_reduce_sum: adds a tensor up over all processes, in place; none where there is one process.
+        reduce: makes of a tensor what all processes have together, in place; none where there is one process.
+        all_reduce_sum: adds up numbers over all processes.
         rounded: whether gradients are rounded to bfloat16 while they are held; otherwise they are held in it only where
             that loses no bit of them.
     """
@@ -39,12 +43,14 @@ class GradientMeter:
         self,
         groups: Sequence[Group],
         order: Sequence[str],
-        all_reduce_sum: Callable[[Tensor], object] | None = None,
+        reduce: Callable[[Tensor], object] | None = None,
+        all_reduce_sum: Callable[[Sequence[float]], Sequence[float]] = list,
         *,
         rounded: bool = False,
     ) -> None:
         self._groups = groups
         self._order = list(order)
+        self._reduce = reduce
         self._all_reduce_sum = all_reduce_sum
         self._rounded = rounded
         self._all = list(dict.fromkeys(one for group in groups for found in group.values() for one in found))
@@ -65,7 +71,7 @@ class GradientMeter:
         own = [list(group.get(task, ())) for group in self._groups]
         found: dict[nn.Parameter, Tensor] = {}
         for parameters in (*own, self._reached({one for listed in own for one in listed})):
-            summed = self._summed([_moved(one) for one in parameters])
+            summed = self._summed(parameters)
             found |= zip(parameters, (_held(gradient, rounded=self._rounded) for gradient in summed), strict=True)
         self._taken[task] = found
 
@@ -75,38 +81,54 @@ class GradientMeter:
         if not others:
             return []
         reached = torch.tensor([float(one.grad is not None) for one in others], device=others[0].device)
-        if self._all_reduce_sum is not None:
-            self._all_reduce_sum(reached)
+        if self._reduce is not None:
+            self._reduce(reached)
         return [one for one, count in zip(others, reached.tolist(), strict=True) if count]
 
-    def _summed(self, gradients: list[Tensor]) -> list[Tensor]:
-        """Add a group's gradients up over all processes, in one exchange."""
-        if not gradients or self._all_reduce_sum is None:
-            return gradients
-        flat = torch.cat(gradients)
-        self._all_reduce_sum(flat)
-        return list(flat.split([gradient.numel() for gradient in gradients]))
+    def _summed(self, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+        """Move a group's gradients out, over all processes, in one exchange; sharded ones were exchanged already."""
+        found = [_moved(one) for one in parameters]
+        places = [place for place, one in enumerate(parameters) if not is_sharded(one)]
+        if not places or self._reduce is None:
+            return found
+        flat = torch.cat([found[place] for place in places])
+        self._reduce(flat)
+        for place, gradient in zip(places, flat.split([found[place].numel() for place in places]), strict=True):
+            found[place] = gradient
+        return found
 
     @cached_property
     def grams(self) -> Floats:
         """Groups x tasks x tasks inner products; nan for tasks without a gradient there. Ask when all are taken."""
         found = np.full((len(self._groups), len(self._order), len(self._order)), np.nan)
+        of_parts = np.zeros_like(found)
         for number, group in enumerate(self._groups):
             tasks = [task for task in self._taken if task in group]
             if tasks:
-                columns = zip(*([self._taken[task][one] for one in group[task]] for task in tasks), strict=True)
                 places = [self._order.index(task) for task in tasks]
-                found[number][np.ix_(places, places)] = sum(map(_gram, columns))
-        return found
+                at = np.ix_(places, places)
+                found[number][at] = 0.0
+                for copies in zip(*(group[task] for task in tasks), strict=True):
+                    gram = _gram([self._taken[task][one] for task, one in zip(tasks, copies, strict=True)])
+                    (of_parts if is_sharded(copies[0]) else found)[number][at] += gram
+        return found + self._over_parts(of_parts)
 
     def shared_gram(self) -> Floats:
         """Return the inner products of the tasks' gradients in what several of them train, in the order of `tasks`."""
         total = np.zeros((len(self._taken), len(self._taken)))
+        of_parts = np.zeros_like(total)
         for parameter in self._all:
             rows = {place: found[parameter] for place, found in enumerate(self._taken.values()) if parameter in found}
             if len(rows) > 1:
-                total[np.ix_(list(rows), list(rows))] += _gram(list(rows.values()))
-        return total
+                gram = _gram(list(rows.values()))
+                (of_parts if is_sharded(parameter) else total)[np.ix_(list(rows), list(rows))] += gram
+        return total + self._over_parts(of_parts)
+
+    def _over_parts(self, products: Floats) -> Floats:
+        """Add inner products of this process's parts of gradients up over all processes."""
+        if not any(map(is_sharded, self._all)):
+            return products
+        return np.array(self._all_reduce_sum(products.flatten().tolist())).reshape(products.shape)
 
     def put_back(self, weights: Mapping[str, float], shared: Collection[nn.Parameter]) -> None:
         """Put the gradients' sum back, after which the tasks' are gone.
@@ -141,7 +163,7 @@ class GradientMeter:
                     _add(parameter, self._taken[task].pop(parameter).float())
         for tasks, parameters in sets.items():
             if tasks:
-                sizes = [one.numel() for one in parameters]
+                sizes = [local_part(one).numel() for one in parameters]
                 rows = torch.empty(len(tasks), sum(sizes), device=parameters[0].device)
                 for row, task in zip(rows, tasks, strict=True):
                     for parameter, place in zip(parameters, row.split(sizes), strict=True):
@@ -160,7 +182,9 @@ def _gram(gradients: Sequence[Tensor]) -> Floats:
 def _moved(parameter: nn.Parameter) -> Tensor:
     gradient = parameter.grad
     parameter.grad = None
-    return torch.zeros(parameter.numel(), device=parameter.device) if gradient is None else gradient.flatten()
+    if gradient is None:
+        return torch.zeros(local_part(parameter).numel(), device=parameter.device)
+    return local_part(gradient).flatten()
 
 
 def _held(gradient: Tensor, *, rounded: bool) -> Tensor:
@@ -190,5 +214,5 @@ def _sum(terms: Sequence[tuple[Tensor, float]]) -> Tensor:
 
 def _add(parameter: nn.Parameter, gradient: Tensor) -> None:
     if parameter.requires_grad:  # the optimizer would decay a frozen one
-        shaped = gradient.view_as(parameter)
+        shaped = as_gradient(gradient, parameter)
         parameter.grad = shaped if parameter.grad is None else parameter.grad + shaped

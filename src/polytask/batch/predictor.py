@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from polytask.terms import Precision
 
 # The column with the reasons of rows that have no answer.
 ERROR = "error"
+# Whole numbers of 64 bits, and those up to which every one is a float.
+_LEAST_WHOLE, _MOST_WHOLE, _MOST_EXACT = -(2**63), 2**63 - 1, 2**53
 
 
 class BatchPredictor:
@@ -113,9 +115,10 @@ class BatchPredictor:
             return self._arrow(batch)
         if type(batch).__name__ == "DataFrame" and hasattr(batch, "to_dict"):
             return self._frame(batch)
-        given = _lists(batch)
+        named = _named(batch)
+        given = _lists(named)
         answers = self.answers(given)
-        kept = {name: _array(batch[name]) for name in self.kept(list(given))}
+        kept = {name: _array(named[name]) for name in self.kept(list(given))}
         return {**kept, **{name: _typed(values, self.columns[name]) for name, values in answers.items()}}
 
     def answers(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
@@ -155,8 +158,7 @@ class BatchPredictor:
         import pyarrow as pa
 
         names: list[str] = table.schema.names
-        if len(set(names)) != len(names):
-            raise DataError("two columns of the batch have one name; give every column a name of its own")
+        _require_distinct(names)
         answers = self.answers({name: table.column(name).to_pylist() for name in names})
         kept = {name: table.column(name) for name in self.kept(names)}
         fields = [table.schema.field(name) for name in kept] + list(self.schema())
@@ -164,24 +166,40 @@ class BatchPredictor:
         return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
     def _frame(self, frame: Any) -> Any:  # noqa: ANN401
-        answers = self.answers({str(name): frame[name].tolist() for name in frame.columns})
+        names = [str(name) for name in frame.columns]
+        _require_distinct(names)
+        answers = self.answers({name: frame.iloc[:, place].tolist() for place, name in enumerate(names)})
         typed = {name: list(values) if _is_nested(self.columns[name]) else _typed(values, self.columns[name])
                  for name, values in answers.items()}  # fmt: skip
-        return frame[self.kept([str(name) for name in frame.columns])].assign(**typed)
+        return frame.iloc[:, [names.index(name) for name in self.kept(names)]].assign(**typed)
 
 
-def _lists(batch: Any) -> dict[str, list[Any]]:  # noqa: ANN401
-    """Return the columns of a mapping as lists of plain values. Raises DataError where it is no batch."""
+def _require_distinct(names: Sequence[str]) -> None:
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"two columns of the batch are named {twice!r}; give every column a name of its own")
+
+
+def _named(batch: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return the columns of a mapping by their names as texts. Raises DataError where it is no batch."""
     if not isinstance(batch, Mapping):
         raise DataError(
             f"found a batch of type {type(batch).__name__}; expected a mapping of columns, a pyarrow Table or a pandas "
             'DataFrame, such as {"text": ["A moving film."]}'
         )
+    _require_distinct([str(name) for name in batch])
+    return {str(name): column for name, column in batch.items()}
+
+
+def _lists(batch: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return columns as lists of plain values. Raises DataError where one is no list, or longer than another."""
     columns: dict[str, list[Any]] = {}
     for name, column in batch.items():
-        if isinstance(column, str | bytes | Mapping) or not hasattr(column, "__len__"):
+        # A set has no order that its cells could share with those of another column.
+        cells = hasattr(column, "__len__") and getattr(column, "ndim", 1) > 0
+        if not cells or isinstance(column, str | bytes | Mapping | Set):
             raise DataError(f"the column {name!r} is no list of cells; a batch of one text is {{{name!r}: [text]}}")
-        columns[str(name)] = column.to_pylist() if hasattr(column, "to_pylist") else _plain(column)
+        columns[name] = column.to_pylist() if hasattr(column, "to_pylist") else _plain(column)
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"the columns of the batch have different lengths: {lengths}")
@@ -202,9 +220,16 @@ def _array(column: Any) -> Any:  # noqa: ANN401
     if hasattr(column, "to_numpy"):
         return column.to_numpy(zero_copy_only=False) if hasattr(column, "to_pylist") else column.to_numpy()
     cells = list(column)
-    if all(isinstance(cell, bool) for cell in cells) or all(type(cell) in (int, float) for cell in cells):
+    if all(isinstance(cell, bool) for cell in cells) or _are_numbers(cells):
         return np.array(cells)
     return _objects(cells)
+
+
+def _are_numbers(cells: Sequence[Any]) -> bool:
+    """Whether cells are numbers that one type of NumPy's holds as they are: an identifier is never rounded."""
+    if all(type(cell) is int for cell in cells):
+        return all(_LEAST_WHOLE <= cell <= _MOST_WHOLE for cell in cells)
+    return all(type(cell) is float or (type(cell) is int and abs(cell) <= _MOST_EXACT) for cell in cells)
 
 
 def _objects(cells: Sequence[Any]) -> Any:  # noqa: ANN401

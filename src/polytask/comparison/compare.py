@@ -24,7 +24,7 @@ from polytask.comparison.merging import (
     read_earlier,
 )
 from polytask.comparison.predictions import read_predictions
-from polytask.comparison.preparation import prepare
+from polytask.comparison.preparation import doubts_of_folds, prepare
 from polytask.comparison.record import Findings, to_json
 from polytask.comparison.runs import RunStore, run_arms
 from polytask.comparison.statistics import compare_arms
@@ -143,7 +143,7 @@ def compare(
         before = read_earlier(folder, checked, folds)
         wanted, variants = before.with_arms(asked, named)
         prepared = prepare(checked, wanted, variants, folds)
-        notes = [*open_comparison(folder, checked, folds), *_doubts(checked, folds)]
+        notes = [*open_comparison(folder, checked, folds), *(doubts_of_folds(checked) if folds else ())]
         store = RunStore(folder / "runs", ray=ray)
         merged = merge(prepared, [*asked, *named], chosen, before, store)
         with ray_session() if ray else nullcontext():
@@ -189,13 +189,6 @@ def chosen_seeds(seeds: int | Sequence[int], first: int) -> list[int]:
             f"--seeds: found {len(found)}; an interval over seeds needs two or more; set --seeds 3, or list them: 13,14"
         )
     return found
-
-
-def _doubts(config: Config, folds: int) -> list[str]:
-    """Say what may have seen the rows of a fold beside the models that are compared."""
-    if not folds or not config.train.teachers:
-        return []
-    return ["train.teachers: teachers that were trained on these rows know the folds that their students answer"]
 
 
 def open_comparison(folder: Path, config: Config, folds: int) -> list[str]:

@@ -121,6 +121,13 @@ def prepare(
     return prepared
 
 
+def doubts_of_folds(config: Config) -> list[str]:
+    """Say what may have seen the rows of a fold beside the models that answer them."""
+    if not config.train.teachers:
+        return []
+    return ["train.teachers: teachers that were trained on these rows know the folds that their students answer"]
+
+
 def _prepared(
     config: Config, chosen: Sequence[str], named: Mapping[str, Sequence[str]], fold: int
 ) -> dict[str, Prepared]:

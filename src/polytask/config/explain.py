@@ -12,13 +12,15 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from polytask.config.document import Path_, bad_colon
-from polytask.config.renamed import renamed_option, renamed_value
+from polytask.config.renamed import FOREIGN, renamed_option, renamed_value
 from polytask.config.root import Config
 from polytask.errors import nearest
 from polytask.registry import OneOf
 from polytask.tasks import TASKS
 
 _MAPPING = "keys with values"
+# What tells which options a section has.
+_CHOSEN_BY = {"sharing": "strategy", "schedule": "strategy", "balance": "method"}
 # What is expected, by the checker's name for the mistake.
 _EXPECTED: dict[str, str] = {
     "string_type": "text",
@@ -140,7 +142,10 @@ def _unknown_key(path: Path_, data: Mapping[str, Any]) -> str:
     name, accepted = str(path[-1]), accepted_keys(path[:-1], data)
     hint = _indentation_hint(path, data)
     others = paths_of(name)
-    if _general(path) in others:  # a key of another strategy or type
+    if name in FOREIGN:
+        leaf = FOREIGN[name].rpartition(".")[2]
+        others = [leaf if leaf in accepted else FOREIGN[name]]
+    elif _general(path) in others:  # a key of another strategy or type
         others = []
     elif not others and len(path) == 1 and not difflib.get_close_matches(name, accepted, n=1, cutoff=0.7):
         others = [place for place in [path_like(name)] if place is not None]
@@ -175,10 +180,14 @@ def _shape_hint(path: Path_, value: Any) -> str:  # noqa: ANN401
         return f"; {colon[1]}"
     if path == ("tasks",) and isinstance(value, list):
         return "; each task stands below its name: `tasks: {NAME: {type: classification, ...}}`, without a dash"
+    if isinstance(value, str) and len(path) == 1 and path[0] in _CHOSEN_BY and value:
+        key = _CHOSEN_BY[path[0]]
+        return f"; write `{path[0]}: {{{key}: {value}}}`, or --set {path[0]}.{key}={value}"
     if len(path) != 3 or path[0] != "tasks":
         return ""
-    if path[2] == "data" and isinstance(value, str | list):
-        return "; name the files by split: `data: {train: FILE, dev: 0.1}`"
+    if path[2] == "data" and not isinstance(value, Mapping):
+        rows = "files" if isinstance(value, str) else "files or rows"
+        return f"; name the {rows} by split: `data: {{train: FILE, dev: 0.1}}`"
     if path[2] == "label" and isinstance(value, list):
         return "; a task learns one column, so give each column a task of its own"
     if path[2] == "text" and isinstance(value, list):
@@ -206,7 +215,10 @@ def _shown(value: Any) -> str:  # noqa: ANN401
         return "a list"
     if value is None:
         return "nothing"
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    said = repr(value)
+    return f"a {type(value).__name__}" if "\n" in said else said
 
 
 def accepted_keys(path: Path_, data: Any) -> list[str]:  # noqa: ANN401

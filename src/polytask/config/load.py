@@ -81,7 +81,8 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, trusted: bool = Tr
     except FileNotFoundError:
         folder = path.parent
         found = [item.name for item in folder.glob("*.y*ml")] if folder.is_dir() else []
-        raise ConfigError(f"{path}: no such file ({nearest(path.name, found)})") from None
+        told = f" ({nearest(path.name, found)})" if found else "; polytask init DATA writes a first one"
+        raise ConfigError(f"{path}: no such file{told}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8; save the configuration as UTF-8") from None
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Options that have another name now: what an old name is answered with."""
+"""Options that have another name here: what an old name, or that of another library, is answered with."""
 
 from __future__ import annotations
 
@@ -16,6 +16,31 @@ RENAMED: dict[tuple[str, str], str] = {
     ("schedule", "loss"): "resume_drop",
     ("schedule", "sharpness"): "softmax_temperature",
     ("sharing", "measurements"): "min_measurements",
+}
+# Names of other libraries that are not near to ours: the path of the option that means the same.
+FOREIGN: dict[str, str] = {
+    "lr": "train.learning_rate",
+    "fp16": "train.precision",
+    "bf16": "train.precision",
+    "max_length": "max_tokens",
+    "max_seq_length": "max_tokens",
+    "max_len": "max_tokens",
+    "model": "encoder",
+    "model_name": "encoder",
+    "model_name_or_path": "encoder",
+    "backbone": "encoder",
+    "early_stopping": "train.patience",
+    "eval_steps": "train.evaluations_per_epoch",
+    "eval_strategy": "train.evaluations_per_epoch",
+    "metric_for_best_model": "train.select",
+    "load_best_model_at_end": "train.select",
+    "lr_scheduler": "train.lr_scheduler_type",
+    "optimizer": "train.optim",
+    "gradient_clipping": "train.max_grad_norm",
+    "layerwise_lr_decay": "train.layer_decay",
+    "loss_weight": "tasks.NAME.weight",
+    "text_column": "tasks.NAME.text",
+    "label_column": "tasks.NAME.label",
 }
 # Options that take a value of another kind than before, as it is written now.
 _WRITTEN = {"report_to": "report_to: [tensorboard]"}

@@ -80,6 +80,8 @@ class Chunk:
         mask: rows x tokens, 1 for a token and 0 for padding.
         type_ids: rows x tokens, or None where the encoder takes none.
         no_grad_tasks: the tasks of which nothing is asked but what others read of them without a gradient.
+        passing: where layers are sharded, the tasks that any process passes beside this chunk: the layers that they
+            use run here too, on the first row where they have none.
     """
 
     ids: Tensor
@@ -87,25 +89,28 @@ class Chunk:
     type_ids: Tensor | None
     tasks: Mapping[str, TaskRows]
     no_grad_tasks: frozenset[str] = frozenset()
+    passing: frozenset[str] = frozenset()
 
     def only(self, wanted: Collection[str]) -> Chunk | None:
         """Return the rows that some tasks read, or None where there are none."""
         tasks = {task: rows for task, rows in self.tasks.items() if task in wanted}
-        if len(tasks) == len(self.tasks):
+        passing = self.passing.intersection(wanted)
+        if len(tasks) == len(self.tasks) and passing == self.passing:
             return self
-        if not tasks:
+        if not tasks and not passing:
             return None
-        needed = torch.unique(torch.cat([rows.rows for rows in tasks.values()]))
+        read = [rows.rows for rows in tasks.values()] or [self.ids.new_zeros(1)]
+        needed = torch.unique(torch.cat(read))
         type_ids = None if self.type_ids is None else self.type_ids[needed]
         moved = {task: rows.within(needed) for task, rows in tasks.items()}
-        return Chunk(self.ids[needed], self.mask[needed], type_ids, moved, self.no_grad_tasks)
+        return Chunk(self.ids[needed], self.mask[needed], type_ids, moved, self.no_grad_tasks, passing)
 
     def to(self, device: torch.device) -> Chunk:
         """Move to a device."""
         type_ids = None if self.type_ids is None else self.type_ids.to(device, non_blocking=True)
         tasks = {name: rows.to(device) for name, rows in self.tasks.items()}
         ids, mask = self.ids.to(device, non_blocking=True), self.mask.to(device, non_blocking=True)
-        return Chunk(ids, mask, type_ids, tasks, self.no_grad_tasks)
+        return Chunk(ids, mask, type_ids, tasks, self.no_grad_tasks, self.passing)
 
 
 @dataclass(frozen=True)
@@ -157,10 +162,12 @@ class Batch:
         chunks = tuple(found for chunk in self.chunks if (found := chunk.only((task,))) is not None)
         teacher_logits = {task: self.teacher_logits[task]} if task in self.teacher_logits else {}
         row_weights = {task: self.row_weights[task]} if task in self.row_weights else {}
-        return replace(
-            self, chunks=chunks, targets={task: self.targets[task]}, teacher_logits=teacher_logits,
-            row_weights=row_weights,
-        )  # fmt: skip
+        targets = {task: self.targets[task]} if task in self.targets else {}
+        return replace(self, chunks=chunks, targets=targets, teacher_logits=teacher_logits, row_weights=row_weights)
+
+    def passes(self, task: str) -> bool:
+        """Whether a task's layers run: it has rows here, or on another process that runs in step with this one."""
+        return task in self.targets or any(task in chunk.passing for chunk in self.chunks)
 
     def count(self, task: str) -> int:
         """Return how many rows a task reads."""

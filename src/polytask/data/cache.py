@@ -22,7 +22,7 @@ from polytask.files import file_digest as file_digest
 from polytask.lock import in_use
 
 # Raised whenever the form or the making of cached files changes.
-FORM = 12
+FORM = 13
 # The cached file in the folder of its name.
 DATA = "data"
 LOG = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from polytask.tasks import LabelStats, Task
@@ -17,6 +17,10 @@ _FEW_ROWS = 10
 _NOTHING = frozenset({"na", "n/a", "#n/a", "<na>", "nan", "null", "nil", "none", "-", "?", "-1"})
 _NUMBER = re.compile(r"[-+]?[0-9]{1,15}(\.[0-9]{1,15})?")
 _SHOWN = 8
+_IN_QUOTES = re.compile(r"""(["']).+\1""", re.DOTALL)
+_LIST = re.compile(r"""\[\s*(["'].*["']|[^\]]*,[^\]]*)\s*\]|\(\s*["'].*["']\s*,?\s*\)""", re.DOTALL)
+# A bracket beside a word or a quote: smileys are labels too.
+_OPENED, _CLOSED = re.compile(r"""[(\[{]\s*['"\w]"""), re.compile(r"""['"\w]\s*[)\]}]$""")
 
 
 @dataclass(frozen=True)
@@ -135,8 +139,15 @@ def spelling_warnings(task: Task, label_stats: Mapping[Split, LabelStats]) -> It
             yield DataWarning(
                 f"labels of {task.name}",
                 f"{listed([told(label) for label in ordered])} differ in spelling only, and are learned as different "
-                f"labels; if they are one, write them alike, such as {ordered[0]!r}",
+                f"labels; if they are one, write them alike, such as {ordered[0]!r}{_unseen_difference(ordered)}",
             )
+    if task.level == "row":
+        yield from _odd_names(task, labels, told)
+    elif "_" in labels:
+        yield DataWarning(
+            f"labels of {task.name}",
+            f"{told('_')} is learned as a tag; CoNLL-U writes it where nothing is annotated: leave such sentences out",
+        )
     # -1 is a label of its own beside -2, or where there is no 0.
     classes = {label for label in labels if label != "-1"}
     numbered = classes == {str(number) for number in range(len(classes))}
@@ -147,6 +158,35 @@ def spelling_warnings(task: Task, label_stats: Mapping[Split, LabelStats]) -> It
             )
 
 
+def _odd_names(task: Task, labels: Iterable[str], told: Callable[[str], str]) -> Iterator[DataWarning]:
+    """Note labels that seem to be no names, but a cell with its quotes, or a list."""
+    odd: dict[str, list[str]] = {}
+    for label in labels:
+        odd.setdefault(_written_as(label), []).append(label)
+    for written, found in odd.items():
+        if written:
+            yield DataWarning(f"labels of {task.name}", f"learned as labels: {few(list(map(told, found)))}; {written}")
+
+
+def _unseen_difference(labels: Sequence[str]) -> str:
+    """Say how labels that look the same are made up, such as an accent that is a character of its own."""
+    if len({unicodedata.normalize("NFC", label) for label in labels}) == len(labels):
+        return ""
+    return f" (they look the same, and are {listed([ascii(label) for label in labels])})"
+
+
+def _written_as(label: str) -> str:
+    """Say what a label seems to be that is no name: a cell with its quotes, a list, or a piece of one."""
+    if _IN_QUOTES.fullmatch(label):
+        return "where these quotes stand around the cells of a file, give `quoting: standard`, or remove them"
+    if _LIST.fullmatch(label):
+        return "lists of labels are for `type: multilabel`; where each text has one label, write it without brackets"
+    one_sided = any(label.count(opened) != label.count(closed) for opened, closed in ("()", "[]", "{}"))
+    if one_sided and (_OPENED.match(label) or _CLOSED.search(label)):
+        return 'these seem to be pieces of something in brackets; write lists as JSON does, such as ["a", "b"]'
+    return ""
+
+
 def loosely(label: str) -> str:
     """Return a label without what spelling alone may have changed: case, spaces, form of characters and of numbers.
 
@@ -154,8 +194,11 @@ def loosely(label: str) -> str:
 
     >>> loosely("Very  Good") == loosely("very good"), loosely("01") == loosely("1"), loosely("a") == loosely("b")
     (True, True, False)
+    >>> loosely("\uff11") == loosely("1"), loosely("\u0663.0") == loosely("3")
+    (True, True)
     """
-    if _NUMBER.fullmatch(label):
-        return repr(float(label))
     seen = "".join(character for character in label if unicodedata.category(character) != "Cf")
-    return " ".join(unicodedata.normalize("NFKC", seen).casefold().split())
+    plain = " ".join(unicodedata.normalize("NFKC", seen).casefold().split())
+    # Digits of every script.
+    plain = "".join(str(unicodedata.decimal(character, character)) for character in plain)
+    return repr(float(plain)) if _NUMBER.fullmatch(plain) else plain

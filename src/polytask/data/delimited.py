@@ -15,6 +15,7 @@ from polytask.options import Quoting
 # Numbers of a record's first and last line, and its cells.
 _Record = tuple[int, int, list[str]]
 _SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "|"}
+_QUOTES = ('"', "'")
 _LINE_BREAKS = (
     "{count} cells hold line breaks, the first in the row at {place}; where a quote begins a cell by mistake, the "
     "lines up to the next quote are in that cell"
@@ -22,6 +23,14 @@ _LINE_BREAKS = (
 _HEADER_AGAIN = (
     "{count} lines repeat the header, as files do that were put together from several, and were passed over, the first "
     "at {place}"
+)
+_ALL_QUOTED = (
+    "{count} lines have each cell in quotes, the first at {place}; these are read as ordinary characters here: where "
+    "they stand around the cells, give `quoting: standard`, or, for single quotes, write double ones"
+)
+_SPACED = (
+    "{count} rows hold cells that begin with a space and a quote, the first at {place}; such quotes are read as "
+    "ordinary characters: where they stand around the cells, remove the spaces behind the separators"
 )
 _QUOTED = (
     "{count} cells begin and end with a quote and hold doubled quotes, the first at {place}; quotes are read as "
@@ -63,6 +72,10 @@ def _read_table(file: DataFile, separator: str, quoting: Quoting) -> Iterator[tu
         elif cells == columns and len(columns) > 1:
             file.remarks.add(_HEADER_AGAIN, file.place(start))
         else:
+            if all(cell[:1] in _QUOTES and cell[:1] == cell[-1:] and len(cell) > 1 for cell in cells):
+                file.remarks.add(_ALL_QUOTED, file.place(start))
+            if quoting != "none" and any(cell[:2] == ' "' and cell[-1] == '"' for cell in cells):
+                file.remarks.add(_SPACED, file.place(start))
             yield start, dict(zip(columns, cells, strict=True))
 
 

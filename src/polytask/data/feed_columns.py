@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from polytask.data.feed import Feed, missing_column
 from polytask.data.feed_counts import FeedCounts
-from polytask.errors import ConfigError, UserError
+from polytask.errors import ConfigError, UserError, nearest
 from polytask.tasks import TASKS, TaskOptions
 from polytask.tasks.word import WordOptions
 
@@ -19,6 +20,32 @@ class FeedColumns:
 
     def __init__(self, feed: Feed, counts: FeedCounts) -> None:
         self._feed, self._counts = feed, counts
+        # The columns that hold labels, with the tasks whose labels these are.
+        self._labelling: dict[str, list[str]] = {}
+        for name, options in feed.tasks.items():
+            self._labelling.setdefault(TASKS.of(options).columns(options)[-1], []).append(name)
+        # By file: which of these columns its rows have, and all columns of its first row.
+        self._seen: dict[str, tuple[set[str], list[str]]] = {}
+
+    def see(self, file: str, values: Mapping[str, Any]) -> None:
+        """Remember which columns that hold labels a row of a file has."""
+        seen = self._seen.setdefault(file, (set(), list(values)))[0]
+        if len(seen) < len(self._labelling):
+            seen.update(column for column in self._labelling if column in values)
+
+    def note_files_without(self) -> None:
+        """Remark files of which no row has the column of a task's labels, while rows of other files do."""
+        for column, names in self._labelling.items():
+            without = [file for file, (seen, _) in self._seen.items() if column not in seen]
+            if not 0 < len(without) < len(self._seen):
+                continue
+            told = f"no column {column!r} ({nearest(column, self._seen[without[0]][1])}), where {', '.join(names)}"
+            told = told.replace("{", "{{").replace("}", "}}")
+            for file in without:
+                self._counts.remarks.add(
+                    f"{{count}} files have {told} has its labels: their rows are not labelled, the first is {{place}}",
+                    file,
+                )
 
     def require_all(self) -> None:
         """Raise ConfigError where no row at all has a column that a task reads, or every row weighs nothing."""

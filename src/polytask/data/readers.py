@@ -16,6 +16,7 @@ from polytask.data.label_studio import row_of
 from polytask.errors import DataError, nearest
 from polytask.files import unique_keys
 from polytask.options import FileOptions, Format
+from polytask.tasks.labels import cell_text
 
 Numbered: TypeAlias = Iterator[tuple[int, dict[str, Any]]]
 
@@ -215,11 +216,12 @@ def sentences(rows: Numbered, column: str, name: str) -> Numbered:
     for number, row in rows:
         if column not in row:
             raise DataError(f"{name}:{number}: no column {column!r} ({nearest(column, row)}), which `sentence` names")
-        if columns and row[column] not in (None, "", mark):
+        own = cell_text(row[column])
+        if columns and own not in ("", cell_text(mark)):
             yield begun, {**columns, column: mark}
             columns = {}
         begun, columns = (begun, columns) if columns else (number, {key: [] for key in row})
-        mark = mark if row[column] in (None, "") else row[column]
+        mark = row[column] if own else mark
         for key, cell in row.items():
             columns.setdefault(key, []).append(cell)
     if columns:

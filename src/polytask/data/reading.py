@@ -48,6 +48,7 @@ class FeedReading:
             try:
                 values = cells_of(found)
                 self.counts.columns.update(dict.fromkeys(values))
+                self.columns.see(place.rpartition(":")[0], values)
                 waiting.extend(self.reader.rows_of(place, values))
             except RecursionError:
                 raise DataError(f"{place}: a value is nested too deeply; expected texts, numbers and lists") from None

@@ -76,6 +76,7 @@ def _write_rows(path: Path, feed: Feed) -> dict[str, Any]:
         for batch in reading.batches():
             writer.write_batch(batch)
     reading.columns.require_all()
+    reading.columns.note_files_without()
     again = reading.rereadings()
     if again:
         # What the labels mean was clear only when all had been seen.

@@ -19,6 +19,8 @@ from polytask.terms import WordSpan
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}([T ].*)?")
 _ADDRESS = re.compile(r"https?://\S+|\S+@\S+\.\S+|[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}\S*")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+(?:,\d+)?")
+# A comma between thousands; or before three decimals.
+_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+")
 _IDENTIFIER = re.compile(
     r"(.*[^a-z])?(id|ids|uuid|guid|index|idx|no|nr|row|key|hash|url|link|file|filename|path)", re.ASCII
 )
@@ -72,11 +74,23 @@ class Column:
         return len(self.labels) if self.labels is not None else len({repr(value) for value in self.values})
 
     @cached_property
+    def may_have_thousands(self) -> bool:
+        """Whether the cells are numbers whose commas stand before three digits each, and may be between thousands."""
+        with_comma = [text.strip() for text in self.texts if "," in text]
+        others = [text.strip() for text in self.texts if "," not in text]
+        return (
+            bool(with_comma)
+            and all(_THOUSANDS.fullmatch(text) for text in with_comma)
+            and all(re.fullmatch(r"[-+]?\d{1,3}", text) for text in others)
+        )
+
+    @cached_property
     def has_decimal_comma(self) -> bool:
         """Whether the cells are numbers, some of them with decimals behind a comma and none behind a point."""
         return (
             any("," in text for text in self.texts)
             and all(_DECIMAL_COMMA.fullmatch(text.strip()) for text in self.texts)
+            and not self.may_have_thousands
         )  # fmt: skip
 
     @property

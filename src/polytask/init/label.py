@@ -65,6 +65,11 @@ def _nothing_to_learn(column: Column) -> str:
         return "days or times"
     if column.is_addresses:
         return "addresses or keys"
+    if column.may_have_thousands:
+        return (
+            "numbers whose commas all stand before three digits: between thousands, or before decimals; remove them, "
+            'or write a task with `decimal: ","` beside the paths'
+        )
     numbers = column.numbers
     unique = column.distinct > 0.9 * filled and filled > 2
     if unique and column.is_called_identifier and (column.is_whole or numbers is None) and column.mean_words <= 3:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from polytask.data.words import split_words
 from polytask.init.column import Column, columns_of
 from polytask.init.label import judge_label
 from polytask.init.sample import Sample
@@ -105,6 +106,8 @@ def outline(sample: Sample) -> Outline:
     rest = [column for column in columns.values() if column.name not in read and column.name not in left_out]
     for column in rest:
         found = judge_label(column) if inputs else "no column holds texts"
+        if main is not None and _is_first_row(main, column):
+            found = "its name is one of its values: write a line with the names of the columns, such as text,label"
         if isinstance(found, str):
             left_out[column.name] = found
         else:
@@ -114,6 +117,11 @@ def outline(sample: Sample) -> Outline:
     for surplus in proposals[MOST_TASKS:]:
         left_out[surplus.column] = f"could be a {surplus.options['type']} task; only {MOST_TASKS} are proposed"
     return Outline(_with_decimals(proposals[:MOST_TASKS], columns), _texts(columns, inputs, tagging), left_out)
+
+
+def _is_first_row(text: str, label: Column) -> bool:
+    """Whether the names of two columns seem to be the first row: a sentence, and a label that other rows have."""
+    return len(split_words(text)) > 4 and label.name.strip() in (label.labels or {})
 
 
 def _with_decimals(proposals: Sequence[Proposal], columns: Mapping[str, Column]) -> list[Proposal]:

@@ -27,9 +27,9 @@ from polytask.terms import Split
 _SHARE, _SHARES_OF_FEW, _FEW_ROWS = 0.1, (0.2, 0.3, 0.5), 300
 _FAR = f"..{os.sep}..{os.sep}.."
 # Names that say only that a column holds the labels; the task is then called as the files are.
-_PLAIN_NAMES = frozenset(
-    {"label", "labels", "class", "target", "tag", "tags", "category", "y", "annotation", "spans", "ner_tags"}
-)
+_PLAIN_NAMES = frozenset({"label", "labels", "class", "target", "y", "annotation", "spans", "ner_tags"})
+# Names that say no more where they hold the only labels, and beside other tasks of the same rows tell which these are.
+_PLAIN_ALONE = frozenset({"tag", "tags", "category"})
 
 
 @dataclass(frozen=True)
@@ -189,8 +189,11 @@ def _error(drafts: Sequence[Draft], head: Mapping[str, Any], base: Path) -> str 
 def _drafts(table: _Table, share: float, before: Sequence[Draft], base: Path, *, several: bool) -> list[Draft]:
     taken = {draft.name for draft in before}
     found: list[Draft] = []
+    plain = _PLAIN_NAMES if len(table.outline.proposals) > 1 else _PLAIN_NAMES | _PLAIN_ALONE
     for proposal in table.outline.proposals:
-        name = _task_name(proposal.column, table.files.name, taken, several=several)
+        name = _task_name(
+            proposal.column, table.files.name, taken, plain=proposal.column.lower() in plain, several=several
+        )
         taken.add(name)
         data, notes = _data(table, proposal, share, base)
         found.append(Draft(name, proposal.column, proposal.options, data, proposal.why, tuple(notes)))
@@ -238,10 +241,9 @@ def _lacks(sample: Sample, proposal: Proposal) -> str:
     return ""
 
 
-def _task_name(column: str, files: str, taken: set[str], *, several: bool) -> str:
-    """Return the name of a task: its column's, or that of the files where the column's says nothing."""
+def _task_name(column: str, files: str, taken: set[str], *, plain: bool, several: bool) -> str:
+    """Return the name of a task: its column's, or that of the files where the column's is plain: it says nothing."""
     own, other = _slug(column), _slug(files)
-    plain = column.lower() in _PLAIN_NAMES
     name = other if plain and other else own or other or "task"
     if several and not plain and name in taken and other:
         name = f"{other}_{name}"[:100]

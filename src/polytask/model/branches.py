@@ -100,6 +100,9 @@ class CopiedLayer(BranchedLayer):
         """Return the layer of a part."""
         return self.parts[self.partition.index(part)]
 
+    def units(self) -> list[nn.Module]:
+        return list(self.parts)
+
     def take(self, other: SharedLayer) -> None:
         assert isinstance(other, CopiedLayer)
         for part, sources in zip(self.partition, _sources(other.partition, self.partition), strict=True):

@@ -57,8 +57,13 @@ class Cascade:
             if seen and self._readers_of[task]:
                 tokens = chunk.ids.shape[1] if self._heads[task].level == "word" else None
                 tasks[task] = TaskRows.union(seen, tokens)
-        no_grad_tasks = (task for task in tasks if not self.trained_by(frozenset([task])) & chunk.tasks.keys())
-        return replace(chunk, tasks=tasks, no_grad_tasks=frozenset(no_grad_tasks))
+        passing = set(chunk.passing)
+        for task in reversed(self.order):
+            if not passing.isdisjoint(self._readers_of[task]):
+                passing.add(task)
+        asked = chunk.passing.union(chunk.tasks)
+        no_grad_tasks = (task for task in passing.union(tasks) if not self.trained_by(frozenset([task])) & asked)
+        return replace(chunk, tasks=tasks, no_grad_tasks=frozenset(no_grad_tasks), passing=frozenset(passing))
 
     def read(self, reader: str, wide: Batch, outputs: Mapping[str, Tensor]) -> Tensor:
         """Return what a task's head is given of others: its rows (or words) x the sizes of all that it reads.

@@ -50,7 +50,12 @@ class _Rounded(nn.Module):
     Autocast alone rounds weights in every pass and keeps norms and sums in float32: states are cast to and fro.
     The parameters stay as they are. Where a gradient is asked for, autocast does all, and what was made of them is let
     go: a fused optimizer changes parameters without counting it as a version.
+
+    Attributes:
+        keeps: whether what was rounded is kept; sharded weights are there for a moment only.
     """
+
+    keeps = True
 
     def _rounds(self, device: torch.device) -> bool:
         kind = device.type
@@ -67,7 +72,8 @@ class _Rounded(nn.Module):
         if kept is None or kept[0] != state:
             made = [None if one is None else one.detach().to(torch.bfloat16) for one in (weight, bias)]
             kept = (state, (made[0], made[1]))
-            self.__dict__["_kept"] = kept
+            if self.keeps:
+                self.__dict__["_kept"] = kept
         return kept[1]
 
 
@@ -107,6 +113,13 @@ _ROUNDED: dict[type[nn.Module], type[nn.Module]] = {
     nn.LayerNorm: RoundedNorm,
     nn.Embedding: RoundedEmbedding,
 }
+
+
+def keep_no_rounded(model: nn.Module) -> None:
+    """Let a model whose weights are sharded round them in every pass."""
+    for module in model.modules():
+        if isinstance(module, _Rounded):
+            module.keeps = False
 
 
 def keep_rounded(model: nn.Module) -> None:

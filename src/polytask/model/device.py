@@ -40,10 +40,19 @@ def fast_bf16(device: torch.device) -> bool:
     return False
 
 
-def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Return the context in which the encoder runs: bfloat16 when asked for, or when `auto` finds it fast."""
-    on = precision == "bf16" or (precision == "auto" and fast_bf16(device))
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=on)
+def computes_bf16(device: torch.device, precision: Precision) -> bool:
+    """Whether the encoder multiplies in bfloat16: when asked for, or when `auto` finds it fast."""
+    return precision == "bf16" or (precision == "auto" and fast_bf16(device))
+
+
+def autocast(device: torch.device, precision: Precision, *, keeps: bool = True) -> AbstractContextManager[object]:
+    """Return the context in which the encoder runs.
+
+    Args:
+        keeps: whether rounded weights are kept for as long as the context lasts; sharded ones are not to be.
+    """
+    on = computes_bf16(device, precision)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=on, cache_enabled=keeps)
 
 
 def pass_overhead(device: torch.device) -> int:

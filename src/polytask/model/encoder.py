@@ -143,6 +143,7 @@ class Encoder(nn.Module):
         type_ids: Tensor | None,
         reads: Mapping[str, Tensor],
         no_grad_tasks: frozenset[str] = frozenset(),
+        idle: frozenset[str] = frozenset(),
     ) -> Encoded:
         """Encode.
 
@@ -152,11 +153,12 @@ class Encoder(nn.Module):
             type_ids: rows x tokens, or None.
             reads: for each task the rows that it reads, ascending.
             no_grad_tasks: the tasks that ask for no gradient.
+            idle: the tasks that read a row only so that their layers run.
 
         Returns:
             For each task the states of (at least) its rows: rows x tokens x width.
         """
-        return self._encode(ForwardContext(len(words), reads, no_grad_tasks), words, mask, type_ids)
+        return self._encode(ForwardContext(len(words), reads, no_grad_tasks, idle), words, mask, type_ids)
 
     def whole(self, words: Tensor, mask: Tensor, type_ids: Tensor | None) -> Encoded:
         """Encode rows that all tasks read, without a look at their number: for drawing a graph of any size."""
@@ -206,6 +208,10 @@ class Encoder(nn.Module):
         """Compute activations again in the backward pass instead of keeping them."""
         for layer in self._layers:
             layer.checkpointing = on
+
+    def units(self) -> list[nn.Module]:
+        """Return the modules that are sharded each by itself: the word embeddings, and every part of every layer."""
+        return [self.model.get_input_embeddings(), *(unit for layer in self._layers for unit in layer.units())]  # type: ignore[operator]
 
     def trunk_parameters(self) -> list[nn.Parameter]:
         """Return the parameters outside of the layers."""

@@ -53,7 +53,10 @@ class TorchEngine:
         self._require_known_tokens(batch)
         if self.network.training:  # it visits every module: 0.2 ms, where one text takes 5
             self.network.eval()
-        with torch.inference_mode(), autocast(self.device, self._precision):
+        # What is gathered in inference mode could not be written into when the model trains again.
+        sharded = self.network.sharded
+        no_gradient = torch.no_grad() if sharded else torch.inference_mode()
+        with no_gradient, autocast(self.device, self._precision, keeps=not sharded):
             outputs = {task: found.cpu().numpy() for task, found in self.network(batch.to(self.device)).items()}
         found: list[RowOutputs] = [{} for _ in rows]
         at = dict.fromkeys(outputs, 0)

@@ -36,12 +36,22 @@ class ForwardContext:
         count: rows of the pass.
         groups: those in which the states lie now.
         kept: what a mixing method keeps from one layer for a higher one, by its own key.
+
+    Args:
+        idle: tasks that read the first row only so that their layers run; a part that others use does without it.
     """
 
-    def __init__(self, count: int, reads: Mapping[str, Tensor], no_grad_tasks: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        count: int,
+        reads: Mapping[str, Tensor],
+        no_grad_tasks: frozenset[str] = frozenset(),
+        idle: frozenset[str] = frozenset(),
+    ) -> None:
         self.count = count
         self._reads = reads
         self._no_grad_tasks = no_grad_tasks
+        self._idle = idle
         self._groups: dict[frozenset[str], RowGroup] = {}
         self._picked: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
         self.groups: tuple[RowGroup, ...] = (RowGroup(frozenset(reads), None, count),)
@@ -56,10 +66,11 @@ class ForwardContext:
         """Return the group of the rows that any of these tasks reads, or None where there are none."""
         found = self._groups.get(tasks)
         if found is None:
-            reading = [rows for task, rows in self._reads.items() if task in tasks]
-            if not reading:
+            present = tasks & self._reads.keys()
+            if not present:
                 return None
-            no_grad = (tasks & self._reads.keys()) <= self._no_grad_tasks
+            reading = [self._reads[task] for task in self._reads if task in (present - self._idle or present)]
+            no_grad = present <= self._no_grad_tasks
             if any(len(rows) == self.count for rows in reading):
                 found = RowGroup(tasks, None, self.count, no_grad)
             else:

@@ -115,6 +115,17 @@ def at_hand(location: str) -> str:
     return location
 
 
+def require_encoder(location: str) -> None:
+    """Raise ModelError where a folder holds a trained model of polytask, or the run of one, in place of an encoder."""
+    folder = Path(location)
+    if any((folder / name).is_file() for name in ("polytask.json", "events.jsonl", "model/polytask.json")):
+        raise ModelError(
+            f"encoder: {location} is a model that polytask trained, and no encoder; to train it on with more rows or "
+            "more tasks: polytask extend MODEL CONFIG --mode joint --out RUN; to take the encoder of one of its tasks: "
+            "polytask export MODEL --to hf --tasks TASK --out DIR, and encoder: DIR/TASK"
+        )
+
+
 def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
     """Load a fast tokenizer. Raises ModelError when there is none, or it asks for code of its own."""
     from transformers import AutoTokenizer

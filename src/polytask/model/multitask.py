@@ -17,6 +17,7 @@ from polytask.model.cpu_kernels import keep_rounded
 from polytask.model.encoder import Backbone, Encoder
 from polytask.model.forward_context import Encoded
 from polytask.model.heads import Head, build_head
+from polytask.model.shards import differentiable_part
 from polytask.model.shared_layer import Origins, size
 from polytask.sharing.head_evidence import HeadGroups
 from polytask.sharing.plan import Plan
@@ -52,7 +53,12 @@ class _HeadResults:
 
 
 class MultiTaskModel(nn.Module):
-    """One forward serves all tasks of a mixed batch: a row passes once through each part that its tasks use."""
+    """One forward serves all tasks of a mixed batch: a row passes once through each part that its tasks use.
+
+    Attributes:
+        sharded: whether the encoders' parameters are divided among processes (`sharding.py`), which then pass the same
+            layers in the same order.
+    """
 
     def __init__(self, backbone: Backbone, sharing: Sharing, heads: Mapping[str, HeadSpec]) -> None:
         super().__init__()
@@ -70,6 +76,7 @@ class MultiTaskModel(nn.Module):
         for task in self.head_names:
             self.head(task).bind(self._trunk(task).model.get_input_embeddings())  # type: ignore[operator]
         self._pooled: dict[str, list[Tensor]] = {}
+        self.sharded = False
 
     def _trunk(self, task: str) -> Encoder:
         return next(encoder for encoder in self.trunks if task in encoder.tasks)
@@ -84,7 +91,8 @@ class MultiTaskModel(nn.Module):
         """
         wide = self.cascade.widen(batch)
         results = _HeadResults({}, {})
-        for one in self.encode(batch, words):
+        encoded = self.encode(batch, words)
+        for one in encoded:
             # Heads are small: full precision costs nothing there and keeps probabilities exact.
             with torch.autocast(one.encoded.states.device.type, enabled=False):
                 self._answer(one, results)
@@ -92,7 +100,7 @@ class MultiTaskModel(nn.Module):
         for task in (task for task in self.cascade.readers if task in results.waiting):
             outputs[task] = self._read(task, results.waiting[task], self.cascade.read(task, wide, outputs))
         own = self.cascade.own(batch, wide, outputs)
-        return {task: self.head(task).for_loss(found) for task, found in own.items()}
+        return _in_step({task: self.head(task).for_loss(found) for task, found in own.items()}, encoded)
 
     def encode(self, batch: Batch, words: Mapping[frozenset[str], Tensor] | None = None) -> list[EncodedChunk]:
         """Return what the encoders make of a batch, chunk by chunk, before any head.
@@ -139,8 +147,11 @@ class MultiTaskModel(nn.Module):
         """Run one encoder over chunks."""
         embedded = flat.split([chunk.ids.numel() for chunk in chunks])
         for chunk, words in zip(chunks, embedded, strict=True):
+            idle = chunk.passing.difference(chunk.tasks)
             reads = {task: rows.rows for task, rows in chunk.tasks.items()}
-            encoded = encoder(words.view(*chunk.ids.shape, -1), chunk.mask, chunk.type_ids, reads, chunk.no_grad_tasks)
+            reads |= {task: chunk.ids.new_zeros(1) for task in sorted(idle)}
+            embeddings = words.view(*chunk.ids.shape, -1)
+            encoded = encoder(embeddings, chunk.mask, chunk.type_ids, reads, chunk.no_grad_tasks, idle)
             yield EncodedChunk(chunk, Encoded(encoded.states.float(), encoded.groups))
 
     def keep_pooled(self, tasks: Collection[str]) -> None:
@@ -277,7 +288,8 @@ class MultiTaskModel(nn.Module):
         """Return what is added to the loss to keep the parts of soft sharing close, if anything.
 
         It is strength x the squared distances of the parts' weights from their mean, summed; also of encoders that
-        share not even the embeddings. Source: soft parameter sharing by an L2 distance, Duong et al. 2015, section 3.
+        share not even the embeddings; of sharded weights it is this process's part. Source: soft parameter sharing by
+        an L2 distance, Duong et al. 2015, section 3.
         """
         kind = self.sharing.kind
         if kind.name != "soft" or not kind.strength:
@@ -297,11 +309,24 @@ def _place(task: str) -> str:
     return f"task-{task}"
 
 
+def _in_step(outputs: dict[str, Tensor], encoded: Sequence[EncodedChunk]) -> dict[str, Tensor]:
+    """Let the gradient pass, as zeros, through all that ran so that this process keeps in step with others.
+
+    A task that passes elsewhere only has no outputs: 0 x 1.
+    """
+    passing = frozenset[str]().union(*(one.chunk.passing for one in encoded))
+    if not passing:
+        return outputs
+    zero = torch.stack([one.encoded.states[:0].sum() for one in encoded]).sum()
+    without_rows = dict.fromkeys(sorted(passing - outputs.keys()), zero.new_zeros(0, 1))
+    return {task: found + zero for task, found in (outputs | without_rows).items()}
+
+
 def _ids(chunks: Sequence[Chunk]) -> Tensor:
     return torch.cat([chunk.ids.flatten() for chunk in chunks])
 
 
 def _spread(weights: Sequence[Tensor]) -> Tensor:
     """Return the squared distances of tensors from their mean, summed."""
-    stacked = torch.stack(list(weights))
+    stacked = torch.stack([differentiable_part(one) for one in weights])
     return (stacked - stacked.mean(0)).square().sum()

@@ -70,6 +70,10 @@ class SharedLayer(nn.Module, ABC):
     def users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:
         """Yield the parameters with the tasks whose outputs depend on them."""
 
+    def units(self) -> list[nn.Module]:
+        """Return the modules of which each is called as a whole: those whose weights are gathered at a time."""
+        return [self]
+
     def rate_factors(self) -> dict[nn.Parameter, float]:
         """Return factors of the learning rate for parameters that need one."""
         return {}

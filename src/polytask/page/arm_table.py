@@ -1,4 +1,4 @@
-"""The scores of a comparison as one table of tasks by arms: on the page, and to be copied."""
+"""The scores of a comparison as one table of tasks and arms: on the page, and to be copied."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from polytask.arm_tables import FORMATS, entry_of
 from polytask.page.block import Cell, Code, Folded, Strong, TableBlock
 from polytask.page.form import ComparisonForm
 
+MOST_COLUMNS = 6  # of arms beside each other
+
 
 def arm_table(value: ComparisonForm) -> list[TableBlock | Folded]:
     """Return the table, and what can be copied of it."""
     record = value.model_dump()
     arms = list(dict.fromkeys(arm for found in value.tasks.values() for arm in found.arms))
-    rows: list[list[Cell]] = [
-        [task, found["metric"], *(_cell(found, arm) for arm in arms)] for task, found in record["tasks"].items()
-    ]
+    tasks = record["tasks"]
+    if len(arms) > max(len(tasks), MOST_COLUMNS):  # the long side of the table, with the long names, goes down the page
+        columns = ["arm", *(f"{task} ({found['metric']})" for task, found in tasks.items())]
+        rows: list[list[Cell]] = [[arm, *(_cell(found, arm) for found in tasks.values())] for arm in arms]
+    else:
+        columns = ["task", "metric", *arms]
+        rows = [[task, found["metric"], *(_cell(found, arm) for arm in arms)] for task, found in tasks.items()]
     caption = "Mean over seeds ± standard deviation in points (errors in their unit); the best of each task in bold"
     return [
-        TableBlock(caption, ["task", "metric", *arms], rows, words=2),
+        TableBlock(caption, columns, rows, words=2 if columns[0] == "task" else 1),
         Folded("Copy as CSV", [Code("Scores as CSV", FORMATS["csv"](record))]),
         Folded("Copy as LaTeX", [Code("Scores as LaTeX, with booktabs", FORMATS["latex"](record))]),
     ]
@@ -29,5 +35,5 @@ def _cell(task: dict[str, Any], arm: str) -> Cell:
     if entry.mean is None:
         return ""
     spread = "" if entry.spread is None else f" ± {entry.spread}"
-    text = f"{entry.mean}{spread}{entry.mark}"
+    text = f"{entry.mean}{spread}{entry.mark}".replace("-", "\u2212")
     return Strong(text) if entry.best else text

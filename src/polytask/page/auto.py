@@ -30,6 +30,7 @@ from polytask.page.block import (
 from polytask.page.chart import Dot, Point, forest, scatter_chart
 from polytask.page.form import AutoForm, AutoTaskForm, TriedForm
 from polytask.page.reading import read, read_text
+from polytask.page.unfinished import unfinished
 from polytask.terminal import duration
 
 STEPS = {
@@ -46,9 +47,7 @@ def auto_page(folder: Path) -> Page:
     found = read(folder, "auto.json", AutoForm)
     title = f"Search {folder.resolve().name}"
     if found.value is None:
-        lead = Missing(
-            f"this search is not finished, or was altered: {found.problem} Start the same command again to go on."
-        )
+        lead = unfinished(folder, "search", "auto.json", found.problem)
         return Page(title, "The best plan within a budget", [lead])
     value = found.value
     tried = sum(not one.why for one in value.ladder)
@@ -122,6 +121,9 @@ def _card(name: str, task: AutoTaskForm, floor: float | None) -> Card:
     sentence = f"{task.how}; {told}{f', and behind its own model on {task.split}' if behind else ''}{needs}."
     metric = f"{task.metric} on {task.split}"
     tone = "part" if behind else standing.tone
+    if not task.single_learned:
+        facts.append("its own model is no better than the majority")
+        tone = "open" if tone == "good" else tone
     return Card(name, metric, number(task.score, 2), facts, sentence[:1].upper() + sentence[1:], tone)
 
 

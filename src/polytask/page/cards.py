@@ -31,7 +31,7 @@ def _card(run: RunFolder, task: str) -> Card:
     if follows:
         facts.append("1 is perfect, 0 is chance")
     elif score is not None and majority is not None:
-        facts.append(f"{signed(score - majority, 2)} over the majority ({number(majority, 2)})")
+        facts.append(_beside(score, majority, error=run.is_error(task)))
     else:
         facts.append("majority baseline not known")
     words, tone = _follows(score, limits) if follows else _level(score, majority, limits, error=run.is_error(task))
@@ -39,6 +39,15 @@ def _card(run: RunFolder, task: str) -> Card:
     value = number(score, 2)
     sentence = f"{task} {value}: {words}{f'; {detail}' if detail else ''}.".replace(" %", "\u00a0%")
     return Card(task, f"{metric} on {split}", value, facts, sentence, tone)
+
+
+def _beside(score: float, majority: float, *, error: bool) -> str:
+    """Say how far a score is from the majority's; of an error, which side is better."""
+    if not error:
+        return f"{signed(score - majority, 2)} over the majority ({number(majority, 2)})"
+    apart, word = number(abs(score - majority), 2), "more" if score > majority else "less"
+    beside = "the same as" if apart == "0.00" else f"{apart} {word} than"
+    return f"{beside} the majority ({number(majority, 2)}); less is better"
 
 
 def _level(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from polytask.page.block import (
     count,
     drawn,
     interval,
+    isolated,
     number,
     ordered,
     placed,
@@ -34,6 +36,7 @@ from polytask.page.chart import Dot, forest
 from polytask.page.form import ComparisonForm, ExampleForm, VerdictForm
 from polytask.page.reading import read, read_text
 from polytask.page.relatedness import task_matrix
+from polytask.page.unfinished import unfinished
 from polytask.terminal import duration
 
 # What a verdict is called, and how it looks.
@@ -53,6 +56,7 @@ ARMS = {
     "distill": "the configuration, taught by the single models",
 }
 SHOWN = 8  # examples a task and side
+OPEN_RUNS = 12  # a longer list is folded
 
 
 def comparison_page(folder: Path) -> Page:
@@ -60,9 +64,7 @@ def comparison_page(folder: Path) -> Page:
     found = read(folder, "comparison.json", ComparisonForm)
     title = f"Comparison {folder.resolve().name}"
     if found.value is None:
-        lead = Missing(
-            f"this comparison is not finished, or was altered: {found.problem} Start the same command again to go on."
-        )
+        lead = unfinished(folder, "comparison", "comparison.json", found.problem)
         return Page(title, "Did sharing pay off", [lead], [Section("Runs", list(_runs_in(folder)))])
     value = found.value
     sections = [
@@ -70,7 +72,7 @@ def comparison_page(folder: Path) -> Page:
         Section("Scores of every arm", list(arm_table(value))),
         Section("Differences to single models", list(_differences(value))),
         Section("What an arm costs", list(_costs(value))),
-        Section("Runs", list(_runs(folder, value))),
+        Section("Runs", list(_runs(folder, value)), _number_of_runs(value) > OPEN_RUNS, "their reports"),
         Section("Each seed", list(_scores(value)), folded=True, hint="all figures of every arm"),
         Section("Transfer between tasks", [_transfer(value)], folded=True, hint="how pairs of tasks change each other"),
         Section("Rows that sharing fixed and broke", list(_examples(value)), folded=True, hint=_rows_of(value)),
@@ -87,6 +89,9 @@ def _lead(value: ComparisonForm) -> Iterator[Block]:
         told = ARMS.get(value.recommended, ", ".join(getattr(value.arms.get(value.recommended), "overrides", [])))
         title = f"Recommended: {value.recommended}" + (f" ({told})" if told else "")
         reason = "" if not value.reason else f"{value.reason.rstrip('.')}."
+        unsure = sum(found.verdict == "cannot_tell" for found in value.tasks.values())
+        if unsure:
+            reason += f" For {unsure} of {len(value.tasks)} tasks the comparison cannot tell whether sharing pays."
         yield Banner("Did sharing pay off?", title, reason)
     else:
         yield Missing("comparison.json recommends no arm.")
@@ -113,7 +118,8 @@ def _what_to_do(found: VerdictForm, value: ComparisonForm) -> str:
     if found.verdict == "share":
         return "Train it together with the others."
     if found.verdict == "share_partly":
-        return "Train it together, with an arm that shares less."
+        arm = re.match(r"share partly: with (.+?), ", found.sentence or "")
+        return f"Train it together, as {arm[1]} does." if arm else "Train it together, with another arm."
     if found.verdict == "keep_apart":
         return "Give it a model of its own."
     needed = found.needed
@@ -140,10 +146,13 @@ def _rows_of(value: ComparisonForm) -> str:
 
 def _differences(value: ComparisonForm) -> Iterator[Block]:
     floor = [] if value.floor is None else [(-value.floor / 100, f"floor: {value.floor:g} points below")]
-    drawings = [_difference_chart(task, found, floor) for task, found in value.tasks.items()]
+    alike = [task for task, found in value.tasks.items() if _are_alike(found)]
+    drawings = [_difference_chart(task, found, floor) for task, found in value.tasks.items() if task not in alike]
     shown = [drawing for drawing in drawings if drawing is not None]
+    if alike:
+        yield TextBlock(f"No arm scores otherwise than single models: {', '.join(map(isolated, alike))}.")
     if not shown:
-        yield Missing("no difference is a number.")
+        yield Missing("no difference is a number other than 0.")
         return
     yield from shown
     yield TextBlock(
@@ -151,6 +160,12 @@ def _differences(value: ComparisonForm) -> Iterator[Block]:
         "is no difference, the dashed one the floor. A dot is hollow where its interval holds no difference, and "
         "filled elsewhere."
     )
+
+
+def _are_alike(verdict: VerdictForm) -> bool:
+    """Whether every arm scores as single models do, on every row drawn anew."""
+    scores = [score for arm, score in verdict.arms.items() if arm != "single"]
+    return bool(scores) and all((score.delta, score.low, score.high) == (0, 0, 0) for score in scores)
 
 
 def _difference_chart(task: str, verdict: VerdictForm, floor: list[tuple[float, str]]) -> Forest | None:
@@ -204,8 +219,21 @@ def _costs(value: ComparisonForm) -> Iterator[Block]:
     ]
     columns = ["arm", "parameters", "training", "rows answered a second", *(f"rows of {task}" for task in tasks)]
     yield TableBlock("Parameters, time, and the rows of each task that were seen", columns, rows)
-    rows = [[name, ", ".join(arm.overrides) or ARMS.get(name, "")] for name, arm in value.arms.items()]
+    rows = [[name, _what_it_is(name, value)] for name in value.arms]
     yield TableBlock("What each arm changes", ["arm", "what it is"], rows, words=2)
+
+
+def _what_it_is(name: str, value: ComparisonForm) -> str:
+    """Say what an arm changes, and which earlier arm has the same runs."""
+    arm = value.arms[name]
+    told = ", ".join(arm.overrides) or ARMS.get(name, "")
+    before = list(value.arms)[: list(value.arms).index(name)]
+    same = next((other for other in before if arm.runs and value.arms[other].runs == arm.runs), None)
+    return told if same is None else f"{told}{'; ' if told else ''}the same runs as {same}"
+
+
+def _number_of_runs(value: ComparisonForm) -> int:
+    return sum(len(paths) for arm in value.arms.values() for paths in arm.runs.values())
 
 
 def _transfer(value: ComparisonForm) -> Block:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from polytask.lock import is_held
 from polytask.page.form import BySplit, ConfusionForm, DataForm, EventForm, Intervals, RunForm, SharingForm
 from polytask.page.reading import ReadResult, read, read_config, read_events, read_text
 
@@ -21,6 +22,7 @@ class RunFolder:
 
     Attributes:
         record: run.json; empty when it is not there.
+        goes_on: whether a process of this machine is known to train it.
         problems: what could not be read although it is there.
     """
 
@@ -40,6 +42,7 @@ class RunFolder:
         self.record = run.value or RunForm()
         log = read_events(folder, grows=not self.finished)
         self.events: tuple[EventForm, ...] = log.values
+        self.goes_on = not self.finished and is_held(folder) is True
         absent = "run.json is not in the folder."
         told = [log.problem, self.config.problem, "" if run.problem == absent and not self.finished else run.problem]
         self.problems = [problem for problem in told if problem]
@@ -59,6 +62,16 @@ class RunFolder:
     def planned_steps(self) -> int | None:
         """The greatest number of updates."""
         return next((event.steps for event in reversed(self.events) if event.steps is not None), None)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """The time that the updates which are left take at the pace of those since the last start."""
+        begun = next((event for event in reversed(self.events) if event.event in ("start", "resume")), None)
+        last = self.events[-1] if self.events else None
+        if begun is None or last is None or begun.time is None or last.time is None or self.planned_steps is None:
+            return None
+        made = last.step - begun.step
+        return (last.time - begun.time) / made * (self.planned_steps - last.step) if made > 0 else None
 
     @property
     def chosen_by(self) -> str:

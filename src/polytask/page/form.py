@@ -88,6 +88,7 @@ class EventForm(Form):
 
     event: str
     step: int
+    time: float | None = None
     steps: int | None = None
     losses: dict[str, Number] = Field(default_factory=dict[str, Number])
     weights: dict[str, Number] = Field(default_factory=dict[str, Number])
@@ -326,6 +327,7 @@ class AutoTaskForm(Form):
     metric: str = "score"
     how: str = ""
     split: str = "test"
+    single_learned: bool = True
     single: Number = None
     winner: Number = None
     score: Number = None

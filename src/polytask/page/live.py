@@ -19,6 +19,8 @@ from socketserver import TCPServer
 from typing import Any
 
 from polytask.errors import UserError
+from polytask.lock import FILE as LOCK
+from polytask.lock import is_held
 from polytask.page.block import Page
 from polytask.page.report import NAME, kind_of, render, run_folder
 
@@ -29,6 +31,7 @@ _DEPTH = 4
 # Bytes at the end of a log in which its last whole line is looked for.
 _TAIL = 65_536
 _STOPPED = {"failed": "The run has failed.", "interrupted": "The run was interrupted; it can be resumed."}
+ENDED = "No process writes into this folder any more: it was ended before it was done."
 _HEADERS = {
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -90,14 +93,18 @@ class LivePage:
         if not self._folder.is_dir():
             return "The folder is gone; this is what it held last."
         if _is_new(self._folder):
-            return "Nothing has been written into the folder yet."
+            killed = (self._folder / LOCK).exists() and is_held(self._folder) is False
+            return f"{ENDED} Nothing was written." if killed else "Nothing has been written into the folder yet."
         try:
             kind = kind_of(self._folder)
         except UserError:
             return "The folder no longer holds what a page is made of; this is what it held last."
         if (self._folder / kind.finished).is_file():
             return f"It has ended: {kind.finished} is written."
-        return _STOPPED.get(_last_event(self._folder / "events.jsonl"), "It goes on; this page follows it.")
+        stopped = _STOPPED.get(_last_event(self._folder / "events.jsonl"))
+        if stopped is None and is_held(self._folder) is False:
+            stopped = ENDED
+        return stopped or "It goes on; this page follows it."
 
     def _draw(self, version: str, state: str, changed_ns: int | None) -> None:
         changed = self._live.changed

@@ -48,7 +48,7 @@ def relatedness_page(folder: Path) -> Page:
 
 
 def _answer(value: RelatednessForm) -> Block:
-    """Say which tasks share by the proposed plan."""
+    """Say which tasks help each other."""
     by = f"By the {value.grouped_by.replace('_', ' ')}. " if value.grouped_by else ""
     together = [" + ".join(group) for group in value.groups if len(group) > 1]
     alone = [group[0] for group in value.groups if len(group) == 1]
@@ -143,9 +143,9 @@ def task_matrix(
         return None
     full = size_of(matrix) if most is None else most
     texts = [[_fitting(value, full) for value in row] for row in matrix]
-    # A task beside itself says nothing about two tasks, and would make all others pale.
+    # A task beside itself says nothing about two tasks, and would make all others pale: it is white, as 0 is.
     coloured = [
-        [None if row == column else value for column, value in enumerate(values)] for row, values in enumerate(matrix)
+        [0.0 if row == column else value for column, value in enumerate(values)] for row, values in enumerate(matrix)
     ]
     return heat_map(title, tasks, tasks, coloured, most=full or 1.0, texts=texts, grey=grey)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,6 +143,11 @@ def kind_of(folder: Path) -> FolderKind:
     for kind in FOLDER_KINDS:
         if kind.fits(folder):
             return kind
+    if (folder / "polytask.json").is_file():
+        raise UserError(
+            f"{folder}: a model folder without the run that trained it has no page; its card is README.md, and "
+            f"polytask serve {shlex.quote(str(folder))} shows a page to try it on"
+        )
     near = [other for other in (folder.parent, *sorted(folder.iterdir())) if other.is_dir() and _is_known(other)]
     hint = f"; did you mean {near[0]}?" if near else ""
     raise UserError(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 
 from polytask.page.answers import answers, confusions
 from polytask.page.block import (
+    Banner,
     Block,
     Code,
     Folded,
@@ -37,11 +39,12 @@ def run_page(folder: Path) -> Page:
     run = RunFolder(folder)
     training_curves = TrainingCurves(run)
     config = run.config_text is not None
+    brief = run.finished and len(training_curves) < 2
     sections = [
         Section("Scores", list(_scores(run))),
         Section("What it gets wrong", list(answers(run))),
         Section("What was confused", list(confusions(run))),
-        Section("Learning curves", list(training_curves.curves()), len(training_curves) < 2, _steps(run)),
+        Section("Learning curves", list(training_curves.curves()), brief, _steps(run)),
         Section(
             "What the tasks share",
             list(sharing(run)),
@@ -54,7 +57,7 @@ def run_page(folder: Path) -> Page:
         Section("Weights of the tasks", list(training_curves.weights()), folded=True, hint="over the steps"),
         Section("Similarity of the gradients", list(training_curves.similarity()), folded=True),
         Section("Forgetting", list(training_curves.forgetting()), folded=True, hint="the scores after each stage"),
-        Section("Speed and memory", list(_speed(run, training_curves)), folded=True, hint=duration(run.record.seconds)),
+        Section("Speed and memory", list(_speed(run, training_curves)), folded=True, hint=_time(run)),
         Section("To repeat the run", list(_repeat(run)), True, "command, configuration, versions" if config else ""),
     ]
     return Page(
@@ -67,7 +70,9 @@ def run_page(folder: Path) -> Page:
 
 def _lead(run: RunFolder) -> Iterator[Block]:
     last = run.events[-1] if run.events else None
-    if not run.finished:
+    if run.goes_on:
+        yield from _so_far(run)
+    elif not run.finished:
         reached = "" if last is None else f" The log ends at step {last.step}{_of(run.planned_steps)}."
         failed = next((event.reason for event in reversed(run.events) if event.event == "failed"), None)
         why = f" Training stopped: {failed}." if failed else ""
@@ -80,9 +85,34 @@ def _lead(run: RunFolder) -> Iterator[Block]:
         yield TextBlock(_summary(run))
 
 
+def _so_far(run: RunFolder) -> Iterator[Block]:
+    """Say how far a training is, and what each task scored on dev."""
+    step = run.events[-1].step if run.events else 0
+    left = run.seconds_left
+    time = f"About {duration(left)} left at this pace. " if left else ""
+    ends = "Scores with intervals, wrong answers and the model come at the end."
+    yield Banner("In training", f"Step {step}{_of(run.planned_steps)}", time + ends, "open")
+    evaluations = run.events_of("evaluation")
+    if not evaluations:
+        return
+    rows: list[list[str]] = []
+    for task in run.tasks:
+        metric = run.metric(task)
+        scores = [(event.dev.get(task, {}).get(metric), event.step) for event in evaluations]
+        known = [(score, step) for score, step in scores if score is not None]
+        best, at = (min if run.is_error(task) else max)(known, key=itemgetter(0), default=(None, None))
+        rows.append([task, metric, number(scores[-1][0]), number(best), "" if at is None else f"{at}"])
+    columns = ["task", "metric", f"step {evaluations[-1].step}", "best", "at step"]
+    yield TableBlock("Dev scores so far", columns, rows, words=2)
+
+
 def _steps(run: RunFolder) -> str:
     found = len(run.events_of("evaluation"))
     return f"{found} evaluation{'' if found == 1 else 's'}"
+
+
+def _time(run: RunFolder) -> str:
+    return "so far" if run.record.seconds is None else duration(run.record.seconds)
 
 
 def _strategy(run: RunFolder) -> str:

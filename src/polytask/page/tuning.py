@@ -13,6 +13,7 @@ from polytask.page.block import (
     Block,
     Cell,
     Code,
+    Folded,
     Forest,
     Link,
     Listed,
@@ -31,6 +32,7 @@ from polytask.page.chart import Dot, Line, forest, line_chart
 from polytask.page.folder import RULES
 from polytask.page.form import Form, Number, Scores, SelectionForm
 from polytask.page.reading import read, read_text
+from polytask.page.unfinished import unfinished
 from polytask.terminal import duration
 
 # Trials in the table; all of them are in tune.json.
@@ -86,10 +88,10 @@ def tuning_page(folder: Path) -> Page:
     title = f"Search {folder.resolve().name}"
     found = read(folder, "tune.json", TuningForm)
     if found.value is None:
-        going_on = not (folder / "tune.json").exists()
-        told = "The search has not ended: the same command goes on with it." if going_on else found.problem
         sections = [Section("The trials so far", list(_runs_in(folder)))]
-        return Page(title, "Hyper-parameter search", [Missing(told)], sections)
+        return Page(
+            title, "Hyper-parameter search", [unfinished(folder, "search", "tune.json", found.problem)], sections
+        )
     value = found.value
     sections = [
         Section("Scores of the best trial", list(_scores(value))),
@@ -122,21 +124,21 @@ def _scores(value: TuningForm) -> Iterator[Block]:
     test = value.test
     if test is not None and test.problem is not None:
         yield Missing(test.problem)
-    scores = test.scores if test is not None else {}
     rows = [
         ["" if place else task, metric, number(score, 3), _test_cell(test, task, metric)]
         for task, metrics in value.best.dev.items()
         for place, (metric, score) in enumerate(metrics.items())
     ]
-    if not scores:
-        yield TableBlock("Its scores on dev", ["task", "metric", "dev"], [row[:3] for row in rows], words=2)
-        return
-    yield TableBlock(
-        "On dev, which chose it, and on test (with the 95 % interval), which nothing else was scored on",
-        ["task", "metric", "dev", "test"],
-        rows,
-        words=2,
-    )
+    tested = test is not None and bool(test.scores)
+    caption = "On dev, which chose it"
+    if tested:
+        caption += ", and on test (with the 95 % interval), which nothing else was scored on"
+    columns = ["task", "metric", "dev", "test"][: 4 if tested else 3]
+    kept = [row[: len(columns)] for row in rows]
+    main = [row for row in kept if row[0]]  # a task's main metric is its first one
+    yield TableBlock(f"Main metrics. {caption}", columns, main, words=2)
+    if len(kept) > len(main):
+        yield Folded("All metrics", [TableBlock("All metrics", columns, kept, words=2)])
 
 
 def _test_cell(test: TestRowsForm | None, task: str, metric: str) -> str:

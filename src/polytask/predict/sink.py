@@ -248,8 +248,8 @@ def example_answer(task: Task) -> Any:  # noqa: ANN401
     if task.example is not None:
         return task.example
     example: Any = None
-    for at in range(task.head.size):
-        outputs = np.full(task.head.size, -30, np.float32)
+    for at in range(task.answer_size):
+        outputs = np.full(task.answer_size, -30, np.float32)
         outputs[at] = 30
         example = task.format_prediction(outputs[None] if task.level == "word" else outputs, "a", [(0, 1)], [OWN_TOKEN])
         if [] not in _leaves("", example).values():

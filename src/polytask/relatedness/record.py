@@ -127,6 +127,12 @@ def conclude(evidence: Evidence, layers: int, cost: Cost, notes: Sequence[str] =
     }
     plan = plan_for(evidence.tasks, layers, affinity)
     said = sentences_of(evidence.tasks, measures[GROUPED_BY], groups, correlation)
+    copies = max(map(len, plan.levels))
+    if len(groups) > copies:
+        said.append(
+            f"The proposed plan has at most {copies} {'copies' if copies > 1 else 'copy'} of a layer, so that some of "
+            f"the {len(groups)} groups share one."
+        )
     return Relatedness(
         evidence.tasks, measures, groups, GROUPED_BY, affinity, plan, cost, correlation, [*said, *notes]
     )  # fmt: skip

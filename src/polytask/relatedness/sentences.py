@@ -15,6 +15,8 @@ from polytask.relatedness.transfer import RankCorrelation
 WEAK = 0.3
 # A difference from 0 counts as shown from so many standard errors.
 SHOWN = 2.0
+# So many pairs of tasks are listed by name.
+LISTED = 6
 
 
 def sentences_of(
@@ -66,7 +68,14 @@ def _of_noise(tasks: Sequence[str], measured: MeasureResult) -> Iterator[str]:
             harmful.append(f"{pair} ({value:+.2f})")
     if harmful:
         yield f"These pull against each other: {'; '.join(harmful)}."
-    if unsure:
+    if len(unsure) > LISTED:
+        pairs = len(tasks) * (len(tasks) - 1) // 2
+        which = f"all {pairs}" if len(unsure) == pairs else f"the other {len(unsure)} of {pairs}"
+        yield (
+            f"Of {which} pairs of tasks the probe's noise does not allow to say whether they help or harm: they lie "
+            f"within {SHOWN:g} standard errors of 0."
+        )
+    elif unsure:
         yield (
             f"Within {SHOWN:g} standard errors of 0, so that the probe's noise does not allow to say whether they help "
             f"or harm: {'; '.join(unsure)}."

@@ -184,7 +184,9 @@ class Ladder:
         try:
             assembly = assemble_extension(trunk, config, mode=mode)
         except ConfigError as error:
-            return Step(task, name, None, None, 0.0, 0.0, why=str(error))
+            why = "an earlier step gave the layers low-rank parts, and all parts of a model are of one kind"
+            kinds = str(error).startswith("extend.kind")
+            return Step(task, name, None, None, 0.0, 0.0, why=why if kinds else str(error))
         found = planned(assembly)
         cost = found.steps * found.batch_size / self.rows
         size = count_parameters(assembly.model).total / self.shared + graft[0]

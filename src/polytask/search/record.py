@@ -8,6 +8,7 @@ from typing import Any
 
 from polytask.comparison.predictions import rows_answered
 from polytask.comparison.statistics import Difference, mean_of
+from polytask.files import read_json
 from polytask.search.final import Look
 from polytask.search.ladder import Standing, Step
 from polytask.search.options import AutoOptions
@@ -16,6 +17,7 @@ from polytask.search.plans import Given
 from polytask.search.stages import Found, Rated
 from polytask.sharing import Sharing
 from polytask.tasks.arrays import rounded
+from polytask.tasks.metric import smaller_is_better
 
 SHIPPED, WINNER = "shipped", "winner"
 # A task that lies above the floor with a smaller probability may well lie below it on new rows.
@@ -33,6 +35,7 @@ def task_record(task: str, found: Found, look: Look, sharing: Sharing, given: Gi
         "metric": given.metrics[task],
         "how": how,
         "split": look.splits[task],
+        "single_learned": has_learned(found.singles[task], task, given.metrics[task]),
         "single": _number(mean_of(look.differences[task]["single"].values)),
         "winner": _number(mean_of(look.differences[task][WINNER].values)),
         "score": _number(mean_of(seen.values)),
@@ -51,6 +54,16 @@ def task_record(task: str, found: Found, look: Look, sharing: Sharing, given: Gi
     }
     lost = 0.0 if found.winner is None or found.winner.rating is None else -found.winner.rating.deltas.get(task, 0.0)
     return {**record, "sentence": _sentence(task, record, seen, lost, given.options.floor)}
+
+
+def has_learned(run: Path, task: str, metric: str) -> bool:
+    """Whether a single model scores better on dev than always answering the majority; a correlation, than chance."""
+    score, majority = (read_json(run / f"{name}.json")["dev"][task].get(metric) for name in ("scores", "baselines"))
+    if score is None:
+        return False
+    if smaller_is_better(metric):
+        return majority is None or score < majority
+    return score > (majority or 0.0)
 
 
 def way_of(task: str, sharing: Sharing) -> str:
@@ -116,7 +129,13 @@ def likelihood(above: float) -> str:
 
 def doubts(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Say which tasks may well lie below the floor on new rows, and what would tell; and what test rows say of that."""
-    behind = [
+    unlearned = [name for name, task in tasks.items() if not task["single_learned"]]
+    told = (
+        f"{', '.join(unlearned)}: the model of its own is no better than the majority on dev, so that lying above the "
+        "floor says nothing; train longer, or with more rows"
+    )
+    behind = [told] if unlearned else []
+    behind += [
         f"{name}: on {task['split']} it is behind its own model beyond the noise of these rows "
         f"({100 * task['low']:+.1f} to {100 * task['high']:+.1f} points), which {task['judged_by']} did not show; "
         "nothing was chosen by that"

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from polytask.comparison.preparation import doubts_of_folds
 from polytask.comparison.statistics import Difference
 from polytask.errors import ConfigError, DataError, TrainingError
 from polytask.search.candidates import Candidate
@@ -194,6 +195,8 @@ class Stages:
                 break
             found.pairs.append(pair)
             self._stand()
+        if len(found.pairs) > 1:
+            self.notes += doubts_of_folds(self.given.config)
         self.ladder_budget = max(0.0, left)
 
     def _pair_without(self, fold: int, most: float) -> Pair | None:

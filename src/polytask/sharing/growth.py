@@ -56,7 +56,7 @@ class Growth:
 def grow(old: Sharing, new: Sequence[str], options: ExtendOptions) -> Growth:
     """Put new tasks into what the tasks of a trained model share. Raises ConfigError naming the place.
 
-    The new tasks of one extension share their own layers.
+    The new tasks of one extension share their own layers. Without a new task the plan stays.
     """
     if old.mixing is not None:
         raise ConfigError(
@@ -68,6 +68,8 @@ def grow(old: Sharing, new: Sequence[str], options: ExtendOptions) -> Growth:
             "the model is composed of trunks that share in different ways, so new tasks fit into none of them; extend "
             "one of the models that it was composed of, and compose again"
         )
+    if not new:
+        return Growth(old, old.plan)
     followed = _followed(old.plan, options.follow)
     levels = tuple(
         tuple(part | frozenset(new) if followed in part else part for part in level) for level in old.plan.levels

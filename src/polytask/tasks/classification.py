@@ -63,8 +63,14 @@ class ClassificationOptions(ChoiceOptions):
     def require_weights_of(self, classes: Sequence[str]) -> None:
         """Raise ValueError unless weights by class, where they are given, are those of the classes of training rows."""
         if isinstance(self.class_weights, dict) and set(self.class_weights) != set(classes):
-            odd = sorted(set(self.class_weights) ^ set(classes))
-            raise ValueError(f"class_weights and the labels differ in {odd}; labels: {', '.join(classes)}")
+            absent = sorted(set(classes) - set(self.class_weights))
+            odd = sorted(set(self.class_weights) - set(classes))
+            told = [f"no weight for {', '.join(map(repr, absent))}"] if absent else []
+            told += [f"a weight for {', '.join(map(repr, odd))}, which no training row has"] if odd else []
+            raise ValueError(
+                f"class_weights: found {' and '.join(told)}; give each label a weight ({', '.join(classes)}), or write "
+                "`balanced`"
+            )
 
 
 @dataclass(frozen=True)

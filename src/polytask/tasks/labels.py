@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from numbers import Integral
 from typing import Any
+
+import numpy as np
 
 from polytask.tasks.task_options import TaskOptions
 
@@ -17,14 +20,16 @@ _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0+")
 def label_text(value: Any) -> str:  # noqa: ANN401
     """Return a label cell as text: one spelling for what is certainly the same label, in every file.
 
-    Outer spaces go, truth values are `true` and `false`, and `1.0` is `1`. Raises ValueError unless the cell is text, a
-    whole number or a truth value.
+    Outer spaces go, truth values are `true` and `false`, and `1.0` is `1`. Raises ValueError unless the cell is text
+    that can be seen, a whole number or a truth value.
 
     >>> label_text(" pos "), label_text("True"), label_text("1.0"), label_text(1.0), label_text("1.5")
     ('pos', 'true', '1', '1', '1.5')
     """
     if isinstance(value, str):
         text = value.strip()
+        if not is_seen(text):
+            raise ValueError(f"found {value!r}, a label without a visible character; leave it out")
         if "\0" in text:
             raise ValueError(f"found {value!r}; a label has no NUL character (which other programs write as \\0)")
         whole = _WHOLE.fullmatch(text)
@@ -36,6 +41,15 @@ def label_text(value: Any) -> str:  # noqa: ANN401
     if isinstance(value, Integral):  # NumPy's whole numbers too
         return str(value)
     raise ValueError(f"found {value!r}; a label is text or a whole number")
+
+
+def is_seen(text: str) -> bool:
+    """Whether a text holds more than spaces and characters of no width.
+
+    >>> is_seen(" \u200b"), is_seen("a")
+    (False, True)
+    """
+    return any(unicodedata.category(character) != "Cf" for character in text if not character.isspace())
 
 
 def require_whole(text: str) -> None:
@@ -99,10 +113,41 @@ def says_nothing(value: Any, options: TaskOptions) -> bool:  # noqa: ANN401
     """Whether a label cell is not labelled: absent, null, blank, or a word that the options name."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return True
+    if isinstance(value, str) and not is_seen(value):
+        return True
+    if not options.unlabelled or not isinstance(value, str | float | Integral):
+        return False
+    return cell_text(value) in map(cell_text, options.unlabelled)
+
+
+def cell_text(value: Any) -> str:  # noqa: ANN401
+    """Return a cell as text that is the same for one number, truth value or word, however a file holds it.
+
+    >>> cell_text("-1.0"), cell_text(-1.0), cell_text("9.90"), cell_text(True), cell_text("01"), cell_text(None)
+    ('-1', '-1', '9.9', 'true', '01', '')
+    """
+    if value is None or value != value:
+        return ""
     if isinstance(value, str):
         text = value.strip()
-    elif isinstance(value, Integral):
-        text = str(value)
-    else:
-        return False
-    return not text or text in options.unlabelled
+        number = number_in(text) if "." in text else None
+        return (label_text(text) if is_seen(text) else "") if number is None else number_text(number)
+    return number_text(value) if isinstance(value, float) and math.isfinite(value) else str(value).lower()
+
+
+# Beyond it numbers of 32 bits are infinite.
+_GREATEST_SINGLE = float(np.finfo(np.float32).max)
+
+
+def number_text(number: float) -> str:
+    """Return a finite number as people write it.
+
+    A number of 32 bits (a column of Parquet or pandas) is what was written before it was rounded:
+
+    >>> number_text(4.0), number_text(4.5), number_text(4.099999904632568)
+    ('4', '4.5', '4.1')
+    """
+    if float(number).is_integer():
+        return str(int(number))
+    single = np.float32(number) if abs(number) < _GREATEST_SINGLE else np.float32(0)
+    return str(single) if float(single) == number else repr(number)

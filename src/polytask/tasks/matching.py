@@ -221,6 +221,11 @@ class Matching(VectorTask, Classification):
 
     def with_labels(self, labels: Mapping[Any, Any] | list[Any]) -> Matching:
         listed = [label_text(label) for label in labels] if isinstance(labels, list) else []
+        twice = next((label for label in listed if listed.count(label) > 1), None)
+        if twice is not None:
+            raise ValueError(f"found the label {twice!r} twice")
+        if not labels:
+            raise ValueError("found no label; expected labels with their texts, or a list of labels")
         given = described({label: spelled(label) for label in listed} if isinstance(labels, list) else labels)
         for label in (label for label, text in given.items() if text is None and label not in self.classes):
             raise ValueError(

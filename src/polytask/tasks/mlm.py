@@ -12,6 +12,7 @@ from pydantic import Field
 
 from polytask.tasks.arrays import Outputs, rounded
 from polytask.tasks.label_stats import LabelStats
+from polytask.tasks.labels import is_seen
 from polytask.tasks.reader import Row
 from polytask.tasks.task import Task
 from polytask.tasks.task_options import TaskOptions
@@ -67,7 +68,7 @@ class Mlm(Task):
         """Return 0, the best loss that there is, for every text that is not empty."""
         del stats
         text = row.get(options.inputs.first)
-        return 0.0 if isinstance(text, str) and text.strip() else None
+        return 0.0 if isinstance(text, str) and is_seen(text) else None
 
     @classmethod
     def fit(cls, name: str, options: MlmOptions, stats: LabelStats) -> Mlm:

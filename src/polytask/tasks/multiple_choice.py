@@ -17,7 +17,7 @@ from polytask.tasks.calibration import fit_temperature
 from polytask.tasks.cells import brief, listed
 from polytask.tasks.contrast import HALF, direction_loss, text_identity
 from polytask.tasks.label_stats import LabelStats
-from polytask.tasks.labels import label_text, require_whole, says_nothing
+from polytask.tasks.labels import is_seen, label_text, require_whole, says_nothing
 from polytask.tasks.reader import Row
 from polytask.tasks.task import ON_DEV
 from polytask.tasks.vector_task import VectorTask
@@ -271,9 +271,9 @@ def options_in(row: Mapping[str, Any], column: str) -> tuple[str, ...]:
         raise ValueError(f"{column!r} holds {_counted(items)}; a choice is among 2 to {MOST_OPTIONS} options")
     found: dict[str, str] = {}
     for number, item in enumerate(items, start=1):
-        text = label_text(item) if isinstance(item, str | int | float) else ""
-        if not text:
+        if not isinstance(item, str | int | float) or (isinstance(item, str) and not is_seen(item)):
             raise ValueError(f"{column!r}: option {number} is {brief(item)}; a text is expected")
+        text = label_text(item)
         require_whole(text)
         other = found.setdefault(text.casefold(), text)
         if len(found) < number:

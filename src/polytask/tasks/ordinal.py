@@ -25,7 +25,7 @@ from polytask.tasks.calibrated import Calibrated
 from polytask.tasks.calibration import CalibratedOptions, best_temperature, log_softmax
 from polytask.tasks.cells import brief
 from polytask.tasks.label_stats import LabelStats
-from polytask.tasks.labels import comma_hint, label_text, number_in, says_nothing
+from polytask.tasks.labels import comma_hint, label_text, number_in, number_text, says_nothing
 from polytask.tasks.question import Probabilities, TypedQuestion
 from polytask.tasks.reader import Row
 from polytask.tasks.scale import conditional, level_logs, place_of, survival_logits
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 # Numbers in more levels than these measure something: they are no scale of which each level is learned.
 MOST_LEVELS = 100
-_GREATEST_SINGLE = float(np.finfo(np.float32).max)
 
 
 def level_text(value: Any) -> str:  # noqa: ANN401
@@ -46,19 +45,9 @@ def level_text(value: Any) -> str:  # noqa: ANN401
 
     >>> level_text("4.0"), level_text(4), level_text(" 4.50"), level_text(4.5), level_text("good ")
     ('4', '4', '4.5', '4.5', 'good')
-
-    A number of 32 bits (a column of Parquet or pandas) is what was written before it was rounded:
-
-    >>> level_text(4.099999904632568)
-    '4.1'
     """
     number = number_in(value)
-    if number is None:
-        return label_text(value)
-    if number.is_integer():
-        return str(int(number))
-    single = np.float32(number) if abs(number) < _GREATEST_SINGLE else np.float32(0)
-    return str(single) if float(single) == number else repr(number)
+    return label_text(value) if number is None else number_text(number)
 
 
 def _as_levels(value: Any) -> Any:  # noqa: ANN401

@@ -5,6 +5,8 @@ A tag alone does not tell whether it marks an entity: `S-ADJ` may be a part of s
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +14,10 @@ from dataclasses import dataclass
 _ROLES = {"B": "begin", "I": "inside", "M": "inside", "E": "end", "L": "end", "S": "single", "U": "single"}
 _OUTSIDE = frozenset({"O", "o"})
 _SEPARATORS = "-_:/"
+# What no type has: a second tag of the same word, as in `B-PER|B-LOC`.
+_ANOTHER_TAG = re.compile(r"[|,;&+\s]\s*[BIMELSU][-_:/]\w")
+# Dashes of other kinds, as word processors write them.
+_DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"))
 # The label of entities that have no type (B, I and O alone).
 UNTYPED = "ENTITY"
 
@@ -41,7 +47,8 @@ class Style:
         )
         # Small marks are told from words of a tagset only where they stand in front.
         mark = mark.upper() if self.mark_first else mark
-        return (mark, label) if separator and label and mark in _ROLES else None
+        known = separator and label and mark in _ROLES and _ANOTHER_TAG.search(label) is None
+        return (mark, label) if known else None
 
     def write(self, mark: str, label: str) -> str:
         """Return a tag in this style."""
@@ -55,6 +62,16 @@ _STYLES = (
     *(Style(separator, mark_first=False) for separator in _SEPARATORS),
     Style(""),
 )
+
+
+def resembles_entities(tag: str) -> bool:
+    """Whether a tag may be one of BIO, in whatever form of the characters.
+
+    >>> resembles_entities("\uff22\uff0dPER"), resembles_entities("B\u2013PER"), resembles_entities("NOUN")
+    (True, True, False)
+    """
+    plain = unicodedata.normalize("NFKC", tag).translate(_DASHES)
+    return plain == "O" or plain[:2] in ("B-", "I-")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from polytask.tasks.labels import label_text, says_nothing
 from polytask.tasks.reader import Row
 from polytask.tasks.tag_decoding import ByChain, ByScheme, Decoding, Greedy, own_words
 from polytask.tasks.tag_rereading import PLAIN, ReadAsBio, odd_tags
-from polytask.tasks.tag_scheme import find_scheme
+from polytask.tasks.tag_scheme import find_scheme, resembles_entities
 from polytask.tasks.task import BY_HEAD, ON_DEV
 from polytask.tasks.word import Column, WordOptions
 from polytask.terms import OWN_TOKEN, HeadSpec, Label, WordSpan
@@ -127,7 +127,7 @@ class Tagging(Choice):
             return None
         scheme = find_scheme(stats.labels, entities=options.scheme == "bio")
         if scheme is None:
-            if "O" in stats.labels or any(tag[:2] in ("B-", "I-") for tag in stats.labels):
+            if any(map(resembles_entities, stats.labels)):
                 stats.scheme = PLAIN
             return None
         if scheme.odd:

@@ -21,15 +21,15 @@ def _one_or_several(value: Any) -> Any:  # noqa: ANN401
 
 
 def _as_cells(value: Any) -> Any:  # noqa: ANN401
-    items = _one_or_several([value] if isinstance(value, int) else value)
+    items = _one_or_several([value] if isinstance(value, int | float) else value)
     if not isinstance(items, list | tuple):
         return items
-    found = [str(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in items]
+    found = [str(item) if isinstance(item, int | float) and not isinstance(item, bool) else item for item in items]
     return [item.strip() if isinstance(item, str) else item for item in found]
 
 
 _NAME = {"type": "string"}
-_CELL = {"type": ["string", "integer"]}
+_CELL = {"type": ["string", "number"]}
 Names: TypeAlias = Annotated[
     tuple[str, ...],
     BeforeValidator(_one_or_several),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Self
+from typing import Any, Self
 
+from polytask.tasks.answering import Answering
 from polytask.tasks.task import Task
 from polytask.terms import HeadSpec
 
@@ -17,6 +18,10 @@ class VectorTask(Task):
     """
 
     width: int
+
+    def outputs_of(self, answer: Any) -> list[float]:  # noqa: ANN401
+        """Refuse answers, of whatever kind: none tells the vector that gave it."""
+        return Answering.outputs_of(self, answer)
 
     def on_encoder(self, width: int) -> Self:
         return replace(self, width=self.options.size or width)  # type: ignore[type-var]

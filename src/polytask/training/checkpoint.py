@@ -1,13 +1,12 @@
 """Checkpoints: safetensors and JSON, no pickle; a checkpoint is there whole or not at all, and is checked when read.
 
 They are written in the background: training waits while the tensors are copied, and where the checkpoint before is not
-on the disk yet.
+on the disk yet. Where the model is sharded all processes write, and training waits (`checkpoint_files.py`).
 """
 
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from polytask.errors import TrainingError
@@ -32,7 +30,7 @@ from polytask.files import (
     unseal,
 )
 from polytask.signals import uninterrupted
-from polytask.training.background import Background
+from polytask.training.checkpoint_files import CheckpointFiles, Tensors, WholeFiles
 
 FORM = 6
 LOG = logging.getLogger(__name__)
@@ -61,13 +59,14 @@ class Checkpoints:
     Args:
         identity: a hash of all that determines the run's weights; what another run left behind is never read.
         limit: checkpoints that are kept.
+        files: writes and reads tensors; where all processes do so, all call what saves and loads.
     """
 
-    def __init__(self, folder: Path, identity: str, limit: int = 2) -> None:
+    def __init__(self, folder: Path, identity: str, limit: int = 2, files: CheckpointFiles | None = None) -> None:
         self.folder = folder
         self.identity = identity
         self.limit = limit
-        self._background = Background()
+        self._files = WholeFiles() if files is None else files
         self._step: int | None = None  # of what is being written
         self._weights: dict[str, Tensor] = {}  # of that step, where they were copied for the best ones
         self._moving = threading.Lock()
@@ -81,19 +80,15 @@ class Checkpoints:
         target = self.folder / f"step-{step:08d}"
         state = to_json(checkpoint.state, "checkpoint", indent=1)
         self._begin(step)
-        weights, self._weights = self._weights or copied(checkpoint.weights), {}
-        others, best = copied(checkpoint.others), sorted(checkpoint.best)
-
-        def write(folder: Path) -> None:
-            save_file(weights, folder / "weights.safetensors")
-            save_file(others, folder / "others.safetensors")
-            (folder / "state.json").write_text(state, "utf-8")
+        weights, self._weights = self._weights or self._files.hold(checkpoint.weights), {}
+        tensors = {"weights": weights, "others": self._files.hold(checkpoint.others)}
+        best = sorted(checkpoint.best)
 
         def keep() -> None:
             before = [other for other in self._finished() if other.name < target.name]
             self._keep([target, *before[max(0, len(before) - self.limit + 1) :]])
 
-        self._background.give(lambda: self._write(target, write, keep, best=best))
+        self._files.do(lambda: self._write(target, tensors, {"state.json": state}, keep, best=best))
 
     def save_best(self, step: int, weights: Mapping[str, Tensor]) -> str:
         """Copy the weights of a step as the best ones, have them written, and return their name.
@@ -102,28 +97,24 @@ class Checkpoints:
         """
         target = self.folder / f"best-{step:08d}"
         self._begin(step)
-        kept = self._weights = copied(weights)
-
-        def write(folder: Path) -> None:
-            save_file(kept, folder / "weights.safetensors")
-
-        self._background.give(lambda: self._write(target, write))
+        kept = self._weights = self._files.hold(weights)
+        self._files.do(lambda: self._write(target, {"weights": kept}))
         return target.name
 
     def _begin(self, step: int) -> None:
         """Wait until what was to be saved at another step is: no more than one step's copies are held."""
         if step != self._step:
             self._weights = {}
-            self._background.wait()
+            self._files.wait()
             self._step = step
 
     def check(self) -> None:
         """Raise TrainingError when what was to be saved could not be written."""
-        self._background.check()
+        self._files.check()
 
     def wait(self) -> None:
         """Wait until all is on the disk. Raises TrainingError as `save` does."""
-        self._background.wait()
+        self._files.wait()
 
     @contextmanager
     def written(self) -> Generator[None]:
@@ -138,7 +129,7 @@ class Checkpoints:
                 self.wait()
             raise
         except BaseException:
-            self._background.forget()
+            self._files.forget()
             with self._moving:
                 self._abandoned = True
             raise
@@ -154,15 +145,19 @@ class Checkpoints:
         for other in (*(folder for folder in self._finished() if folder not in kept), *best):
             discard(other)
 
-    def load_best(self, name: str) -> dict[str, Tensor]:
-        """Load the best weights. Raises TrainingError when they are not what this run wrote."""
+    def load_best(self, name: str, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Load the best weights. Raises TrainingError when they are not what this run wrote.
+
+        Args:
+            like: the model's tensors (see `CheckpointFiles.read`).
+        """
         self.wait()
         folder = self.folder / name
         try:
             self._require_own(folder)
             with uninterrupted():
-                return load_file(folder / "weights.safetensors")
-        except (OSError, SafetensorError, Damaged) as error:
+                return self._files.read(folder, like)["weights"]
+        except (OSError, LookupError, SafetensorError, Damaged) as error:
             raise TrainingError(
                 f"{folder}: the best weights cannot be read ({error}); go on with --resume, which trains again from an "
                 "earlier checkpoint, or train into a new folder"
@@ -186,17 +181,20 @@ class Checkpoints:
             raise TrainingError(f"{self.folder}: no checkpoint is whole; train into a new folder")
         return None
 
-    def load(self, name: str) -> Checkpoint:
-        """Load a checkpoint that `newest` named. Raises TrainingError when it cannot be read."""
+    def load(self, name: str, like: Mapping[str, Tensor]) -> Checkpoint:
+        """Load a checkpoint that `newest` named. Raises TrainingError when it cannot be read.
+
+        Args:
+            like: the model's tensors (see `CheckpointFiles.read`).
+        """
         folder = self.folder / name
         try:
             state = parse_json((folder / "state.json").read_text("utf-8"))
             with uninterrupted():
-                weights = load_file(folder / "weights.safetensors")
-                others = load_file(folder / "others.safetensors")
-        except (OSError, ValueError, SafetensorError) as error:
+                tensors = self._files.read(folder, like)
+            return Checkpoint(state, tensors["weights"], tensors["others"])
+        except (OSError, ValueError, LookupError, SafetensorError) as error:
             raise TrainingError(f"{folder}: the checkpoint cannot be read ({error}); train into a new folder") from None
-        return Checkpoint(state, weights, others)
 
     def is_of_another_run(self) -> bool:
         """Whether the newest checkpoint of which that can be told was written with another identity."""
@@ -228,15 +226,17 @@ class Checkpoints:
     def _write(
         self,
         target: Path,
-        write: Callable[[Path], None],
+        tensors: Tensors,
+        texts: Mapping[str, str] = {},
         then: Callable[[], None] = lambda: None,
         **facts: Any,  # noqa: ANN401
     ) -> None:
-        # Another run may begin here while what an interrupted one left is still being written.
-        temporary = self.folder / f".writing-{target.name}-{secrets.token_hex(4)}"
-        try:
-            temporary.mkdir(parents=True)
-            write(temporary)
+        temporary: Path | None = None
+
+        def complete() -> None:
+            assert temporary is not None
+            for name, text in texts.items():
+                (temporary / name).write_text(text, "utf-8")
             seal(temporary, form=FORM, identity=self.identity, **facts)
             with self._moving:
                 if self._abandoned:
@@ -245,15 +245,16 @@ class Checkpoints:
                 # A resumed run comes by the same step again. What stands there may be an older run's, or damaged.
                 put_in_place(temporary, target)
                 then()
+
+        try:
+            temporary = self._files.temporary(target)
+            self._files.write(temporary, tensors)
+            self._files.finish(complete)
         except (OSError, SafetensorError) as error:
-            remove(temporary)
+            if temporary is not None:
+                remove(temporary)
             kept = self._finished()
             rest = (
                 f"the checkpoint {kept[-1]} stays usable: free space and resume" if kept else "there is none before it"
             )
             raise TrainingError(f"{target}: the checkpoint cannot be written ({error}); {rest}") from None
-
-
-def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return copies as safetensors wants them: on the CPU, contiguous, none sharing memory with another."""
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}

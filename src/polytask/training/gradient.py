@@ -18,6 +18,7 @@ from polytask.balance.gram import GradientMeter, Group
 from polytask.data.batch import Batch
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.parameters import gradient_groups, own_parameters, shared_parameters, top_group
+from polytask.model.shards import is_sharded
 from polytask.tasks import Task
 from polytask.training.distribution import World
 from polytask.training.joined import ComparedRows, step_loss
@@ -102,7 +103,7 @@ class Differentiator:
                 means = {
                     task: step_loss(self.tasks[task], found, batch) / denominators[task]
                     for task, found in outputs.items()
-                    if denominators[task] > 0
+                    if denominators[task] > 0 and task in batch.targets
                 }
                 for task, mean in means.items():
                     sums[task] += float(mean.detach())
@@ -117,6 +118,8 @@ class Differentiator:
                     # The wrapper averages over processes; the mean above is already over all of them.
                     total = total + self._weight(task, weights) * self.world.size * mean
                 total.backward()
+        if self.model.sharded:
+            self._all_reduce_others(())
         self._unweigh_own(weights)
         self._add_tie()
         losses = self._losses(sums, denominators)
@@ -138,9 +141,10 @@ class Differentiator:
         found: list[tuple[_Words, Tensor]] = []
         with self.precision():  # around all tasks, so that weights are rounded once
             for task in (task for task in self.tasks if denominators[task] > 0):
-                for batch in (batch for batch in batches if task in batch.targets):
+                for batch in (batch for batch in batches if batch.passes(task)):
                     mean, words = self._mean(task, batch.only(task), denominators[task], errors[task])
-                    gradients = self._add(self.balancer.weights[task] * mean, [one.values for one in words])
+                    differentiate = self._add_sharded if self.model.sharded else self._add
+                    gradients = differentiate(self.balancer.weights[task] * mean, [one.values for one in words])
                     found += [(one, grad) for one, grad in zip(words, gradients, strict=True) if grad is not None]
                     sums[task] += float(mean.detach())
                 meter.take(task)
@@ -201,7 +205,8 @@ class Differentiator:
         return GradientMeter(
             groups,
             list(self.tasks),
-            self.world.all_reduce_sum_in_place if self.world.size > 1 else None,
+            self._reduce if self.world.size > 1 else None,
+            self.world.all_reduce_sum,
             rounded=self.balancer.options.rounds_gradients,
         )
 
@@ -213,7 +218,7 @@ class Differentiator:
         for batch in batches:
             with torch.no_grad(), self.precision():
                 for task, found in self.model(batch).items():
-                    if denominators[task] > 0:
+                    if denominators[task] > 0 and task in batch.targets:
                         sums[task] += float(step_loss(self.tasks[task], found, batch) / denominators[task])
         return self._losses(sums, denominators)
 
@@ -233,8 +238,9 @@ class Differentiator:
             found = {trunk: values.detach().requires_grad_() for trunk, values in self.model.embed(batch).items()}
             outputs = self.model(batch, found)[task]
             self.seen(batch)
-            mean = step_loss(self.tasks[task], outputs, batch) / denominator
-        if self.balancer.options.reads_errors or self.reads_errors:
+            learns = task in batch.targets  # else its layers run for other processes only
+            mean = step_loss(self.tasks[task], outputs, batch) / denominator if learns else outputs.sum()
+        if learns and (self.balancer.options.reads_errors or self.reads_errors):
             errors.append(self.tasks[task].training_errors(outputs.detach(), batch.targets[task]))
         ids = self.model.ids(batch)
         return mean, [_Words(task, trunk, ids[trunk], values) for trunk, values in found.items()]
@@ -294,7 +300,11 @@ class Differentiator:
             own = [(one, gradient) for one, gradient in pairs if one.trunk == trunk]
             if own and table.requires_grad:
                 looked_up = encoders[trunk].embed(torch.cat([one.ids for one, _ in own]))
-                self._put(table, torch.autograd.grad(looked_up, table, torch.cat([gradient for _, gradient in own]))[0])
+                gradient = torch.cat([gradient for _, gradient in own])
+                if self.model.sharded:
+                    looked_up.backward(gradient)
+                else:
+                    self._put(table, torch.autograd.grad(looked_up, table, gradient)[0])
 
     def _add_tie(self) -> None:
         """Add the gradient of what keeps the parts of soft sharing close: the same on every process."""
@@ -328,21 +338,46 @@ class Differentiator:
                 self._put(parameter, gradient)
         return list(found[len(chosen) :])
 
+    def _add_sharded(self, loss: Tensor, leaves: Sequence[Tensor]) -> list[Tensor | None]:
+        """Add a gradient to the parameters, which is averaged over processes, and return the one by other leaves."""
+        with torch.autocast(loss.device.type, enabled=False):
+            (self.world.size * loss).backward()
+        return [leaf.grad for leaf in leaves]
+
+    def _reduce(self, gradient: Tensor) -> None:
+        """Exchange a gradient in place: the sum over processes, or the mean where sharded ones become it, too."""
+        self.world.all_reduce_sum_in_place(gradient)
+        if self.model.sharded:
+            gradient /= self.world.size
+
     @staticmethod
     def _put(parameter: nn.Parameter, gradient: Tensor) -> None:
         parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
     def _all_reduce_others(self, measured: Collection[nn.Parameter]) -> None:
-        """Add up over processes what was not taken apart."""
+        """Add up over processes what was not taken apart, and what is not sharded."""
         if self.world.size == 1:
             return
-        others = [parameter for parameter in self.model.parameters() if parameter not in measured]
-        used = self.world.all_reduce_sum([float(parameter.grad is not None) for parameter in others])
-        for parameter, count in zip(others, used, strict=True):
-            if count:
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-                self.world.all_reduce_sum_in_place(parameter.grad)
+        found = (parameter for parameter in self.model.parameters() if not is_sharded(parameter))
+        others = [parameter for parameter in found if parameter not in measured]
+        counts = self.world.all_reduce_sum([float(parameter.grad is not None) for parameter in others])
+        used = [parameter for parameter, count in zip(others, counts, strict=True) if count]
+        vectors = [parameter for parameter in used if parameter.ndim < 2]  # many, and small: in one exchange
+        for listed in (vectors, *([parameter] for parameter in used if parameter.ndim > 1)):
+            self._exchange(listed)
+
+    def _exchange(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Exchange the gradients of parameters together."""
+        gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in parameters]
+        if len(gradients) > 1:
+            flat = torch.cat([gradient.flatten() for gradient in gradients])
+            self._reduce(flat)
+            pieces = flat.split([gradient.numel() for gradient in gradients])
+            gradients = [piece.view_as(one) for one, piece in zip(parameters, pieces, strict=True)]
+        elif gradients:
+            self._reduce(gradients[0])
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
 
     def _losses(self, sums: Mapping[str, float], denominators: Mapping[str, float]) -> dict[str, float]:
         added = self.world.all_reduce_sum(list(sums.values()))
@@ -363,8 +398,8 @@ class Differentiator:
 
     @contextmanager
     def _sync_after(self, wrapped: nn.Module, last: bool) -> Generator[None]:
-        """Exchange gradients in the last piece only."""
-        if last or self.world.size == 1:
+        """Exchange gradients in the last piece only; sharded ones in each, since nobody has room for them all."""
+        if last or self.world.size == 1 or self.model.sharded:
             yield
         else:
             with wrapped.no_sync():  # type: ignore[operator]

@@ -48,10 +48,12 @@ class ComparedRows:
         """
         found = list(batches)
         for task in (name for name, one in self.tasks.items() if one.joins_rows):
-            at = [place for place, batch in enumerate(found) if task in batch.targets]
-            if self.world.size == 1 and len(at) < 2:
+            passing = [place for place, batch in enumerate(found) if batch.passes(task)]
+            if self.world.size == 1 and len(passing) < 2:
                 continue
-            own = [self._part(task, found[place]) for place in at]
+            made = {place: self._part(task, found[place]) for place in passing}
+            at = [place for place in passing if task in found[place].targets]
+            own = [one for place in at if (one := made[place]) is not None]
             before, everything = self._of_all(own)
             for number, place in enumerate(at):
                 others = [*everything[: before + number], *everything[before + number + 1 :]]
@@ -60,7 +62,8 @@ class ComparedRows:
                     found[place] = replace(found[place], others={**found[place].others, task: rows})
         return found
 
-    def _part(self, task: str, batch: Batch) -> _Part:
+    def _part(self, task: str, batch: Batch) -> _Part | None:
+        """Return a task's part of a batch; None where it has none, and its layers ran for other processes only."""
         training = self.model.training
         self.model.eval()
         try:
@@ -68,7 +71,7 @@ class ComparedRows:
                 outputs = self.model(batch.only(task))[task]
         finally:
             self.model.train(training)
-        return _Part(outputs, batch.targets[task], batch.teacher_logits.get(task))
+        return _Part(outputs, batch.targets[task], batch.teacher_logits.get(task)) if task in batch.targets else None
 
     def _of_all(self, own: Sequence[_Part]) -> tuple[int, list[_Part]]:
         """Return the parts of all processes in their order, and how many of them are before this one's."""

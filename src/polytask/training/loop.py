@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import numpy as np
 import torch
@@ -20,11 +20,7 @@ from polytask.progress import Bar
 from polytask.schedule import Feedback
 from polytask.sharing import SharingPolicy
 from polytask.training.gradient import Differentiator, StepGradient
-from polytask.training.optimizer import (
-    label_weight,
-    rate_factor,
-    set_rate,
-)
+from polytask.training.optimizer import clip_gradients, label_weight, rate_factor, set_rate
 from polytask.training.parts import TrainerParts
 from polytask.training.record import UpdateStats, Window
 from polytask.training.requests import NOTHING, Requests
@@ -42,7 +38,7 @@ class Trainer:
         torch.manual_seed(options.seed + parts.world.rank)  # dropout differs between processes
         self.state = TrainingState(parts)
         self.rows = StepRows(parts)
-        precision = partial(autocast, parts.device, options.precision)
+        precision = partial(autocast, parts.device, options.precision, keeps=not parts.model.sharded)
         self.differentiator = Differentiator(
             parts.model,
             parts.tasks,
@@ -113,7 +109,7 @@ class Trainer:
         gradient = self._differentiate(drawn)
         losses, self.asked = gradient.losses, gradient.asked
         self._require_finite(losses)
-        norm = float(torch.nn.utils.clip_grad_norm_(parts.model.parameters(), options.max_grad_norm))
+        norm = clip_gradients(parts.model, options.max_grad_norm, parts.world)
         if not math.isfinite(norm):
             self._fail(f"step {self.state.step}: the gradient of {', '.join(losses)} is not finite")
         self.state.optimizer.step()
@@ -221,15 +217,17 @@ class Trainer:
         raise Interrupted(f"stopped after step {self.state.step} of {self.total_steps}, and saved; go on with --resume")
 
     def _evaluate(self, bar: Bar) -> None:
-        """Score the dev rows on the first process; all take over its decision."""
+        """Score the dev rows on the first process, or on all where the model is sharded; all take over its decision."""
         parts = self.parts
         dev: DevScores | None = None
-        if parts.world.is_main:
+        if parts.leads:
             bar.describe("evaluating")
             try:
                 dev = parts.evaluate(parts.model)
             except TrainingError as error:  # the last update may be the one that diverged: no loss tells of it
                 self._fail(f"step {self.state.step}: {error}")
+            if parts.model.sharded:
+                dev = cast("DevScores", parts.world.broadcast(dev))  # the last bits may differ
             best = self.state.snapshots.observe(self.state.step, dev, parts.model)
             if self.over or parts.schedule.stage != self.state.stage:
                 self.state.stages.add(self.state.stage.name, self.state.step, dev.scores)

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from polytask.errors import ConfigError, TrainingError
 from polytask.model.multitask import MultiTaskModel
+from polytask.model.shards import is_sharded, local_parts, squared_norm
 from polytask.model.shared_layer import Origins
 from polytask.tasks import Task
+from polytask.training.distribution import World
 from polytask.training.optimizers import OPTIMIZERS
 from polytask.training.options import TrainOptions
 from polytask.training.rates import peak_rates
@@ -31,13 +33,14 @@ def build_optimizer(model: MultiTaskModel, options: TrainOptions, tasks: Mapping
 
     Raises ConfigError where a user's own factory returns what cannot be used, or rates contradict one another.
     """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for parameter, rate in peak_rates(model, options, tasks).items():
         decay = options.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((rate, decay), []).append(parameter)
+        # A fused update takes sharded parameters or whole ones, not both.
+        groups.setdefault((rate, decay, is_sharded(parameter)), []).append(parameter)
     listed = [
         {"params": found, "lr": rate, "weight_decay": decay, "base_rate": rate}
-        for (rate, decay), found in groups.items()
+        for (rate, decay, _), found in groups.items()
     ]
     return _built(options.optim, listed)
 
@@ -128,6 +131,23 @@ def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set every group's learning rate to a fraction of its own."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_rate"] * factor
+
+
+def clip_gradients(model: nn.Module, most: float, world: World) -> float:
+    """Scale the gradient, of which each process may have a part, down to a norm where it is greater.
+
+    Returns:
+        The norm that it had.
+    """
+    sharded, alike = local_parts(model.parameters())
+    if not sharded:
+        return float(torch.nn.utils.clip_grad_norm_(model.parameters(), most))
+    norm = math.sqrt(world.all_reduce_sum([squared_norm(sharded)])[0] + squared_norm(alike))
+    factor = most / (norm + 1e-6)
+    if factor < 1:
+        for gradient in (*sharded, *alike):
+            gradient *= factor
+    return norm
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -76,6 +76,11 @@ class TrainOptions(Options):
     gradient_checkpointing: bool = Field(
         default=False, description="recompute activations in the backward pass: less memory, more time"
     )
+    fsdp: bool = Field(
+        default=False,
+        description="shard the encoder's weights, gradients and optimizer state over the processes (FSDP2), layer by "
+        "layer; its checkpoints resume on any number of processes",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="auto: bf16 where the hardware is fast at it"
     )

@@ -41,3 +41,8 @@ class TrainerParts:
     world: World
     checkpoints: Checkpoints | None
     events: Events
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process evaluates and keeps weights: the first one, or all where they have a part each."""
+        return self.world.is_main or self.model.sharded

@@ -92,7 +92,7 @@ class Snapshots:
         if found is None:
             return
         if found.name is not None and self._checkpoints is not None:
-            weights = self._checkpoints.load_best(found.name)
+            weights = self._checkpoints.load_best(found.name, model.state_dict())
         elif self._in_memory:
             weights = self._in_memory
         else:  # a process that does not lead keeps none
@@ -119,7 +119,7 @@ class Snapshots:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], *, is_main: bool) -> None:
-        """Go on from a saved state; only the main process knows when the files go."""
+        """Go on from a saved state; only a process that keeps the best weights knows when the files go."""
         self.selection.load_state_dict(state["selection"])
         if is_main:
             self.best = None if state["best"] is None else Snapshot.from_json(state["best"])

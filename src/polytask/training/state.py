@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
 from polytask.errors import TrainingError
 from polytask.model.shared_layer import Origins
@@ -38,7 +39,7 @@ class TrainingState:
         self.parts = parts
         self.step = 0
         self.stage = parts.schedule.stage
-        self.wrapped = parts.world.wrap(parts.model, parts.device)
+        self.wrapped = self._wrapped()
         self.optimizer = build_optimizer(parts.model, options, parts.tasks)
         self.trials = HeadTrials(parts.model, parts.tasks, parts.world, head_rate(options))
         self.trials.follow(parts.policy.head_cuts() if parts.policy is not None else [])
@@ -47,35 +48,43 @@ class TrainingState:
         self.stages = StageScores({name: task.metric for name, task in parts.tasks.items()})
         self.exposure = Exposures(list(parts.tasks), parts.sources)
 
+    def _wrapped(self) -> nn.Module:
+        """Return the model as the processes run it together; a sharded one exchanges its gradients by itself."""
+        model = self.parts.model
+        return model if model.sharded else self.parts.world.wrap(model, self.parts.device)
+
     def enter_stage(self) -> None:
         """Begin the schedule's next stage: freeze what it freezes. The learning rate follows by itself."""
         stage = self.parts.schedule.stage
         if stage.frozen != self.stage.frozen:
             self.parts.model.freeze(stage.frozen)
-            self.wrapped = self.parts.world.wrap(self.parts.model, self.parts.device)
+            self.wrapped = self._wrapped()
         self.stage = stage
 
     def change_heads(self, groups: HeadGroups) -> None:
         """Let these groups of tasks share a head from now on."""
         origins = self.parts.model.share_heads(groups)
         self.optimizer = self._optimizer_for_now(origins)
-        self.wrapped = self.parts.world.wrap(self.parts.model, self.parts.device)
+        self.wrapped = self._wrapped()
 
     def change_plan(self, plan: Plan) -> None:
         """Divide the layers anew; new copies take over the optimizer's state of those that they come from."""
         origins = self.parts.model.follow(plan)
         self.optimizer = self._optimizer_for_now(origins)
-        self.wrapped = self.parts.world.wrap(self.parts.model, self.parts.device)
+        self.wrapped = self._wrapped()
 
     def _optimizer_for_now(self, origins: Origins) -> torch.optim.Optimizer:
         parts = self.parts
         return rebuild_optimizer(self.optimizer, parts.model, parts.options, parts.tasks, origins)
 
     def save(self) -> None:
-        """Write a checkpoint, where the run has a folder: the first process with the generators of all."""
+        """Write a checkpoint, where the run has a folder: the first process with the generators of all.
+
+        All processes write their parts where the model is sharded.
+        """
         parts = self.parts
         generators = parts.world.gather(torch.get_rng_state())
-        if parts.checkpoints is None or not parts.world.is_main:
+        if parts.checkpoints is None or not parts.leads:
             return
         others = optimizer_tensors(parts.model, self.optimizer)
         others |= self.trials.tensors()
@@ -106,11 +115,12 @@ class TrainingState:
         name = world.broadcast(checkpoints.newest() if world.is_main else None)  # all go on from the same one
         if name is None:
             return False
-        checkpoint = checkpoints.load(str(name))
-        if checkpoint.state["processes"] != world.size:
+        checkpoint = checkpoints.load(str(name), self.parts.model.state_dict())
+        written = checkpoint.state["processes"]
+        if written != world.size and not self.parts.options.fsdp:
             raise TrainingError(
-                f"the checkpoint was written by {checkpoint.state['processes']} processes and this is {world.size}; "
-                f"resume with --processes {checkpoint.state['processes']}, or --ray {checkpoint.state['processes']}"
+                f"the checkpoint was written by {written} processes and this is {world.size}; "
+                f"resume with --processes {written}, or --ray {written}"
             )
         self._restore(checkpoint.state, checkpoint)
         return True
@@ -133,14 +143,15 @@ class TrainingState:
             name: value for name, value in checkpoint.others.items() if not name.startswith(("generator/", "trial/"))
         }
         load_optimizer_tensors(parts.model, self.optimizer, tensors)
-        torch.set_rng_state(generators[f"generator/{parts.world.rank}"])
+        # Of several numbers of processes some have a generator of which nothing is known: it stays as it begins.
+        torch.set_rng_state(generators.get(f"generator/{parts.world.rank}", torch.get_rng_state()))
         if "generator/cuda" in generators:
             torch.cuda.set_rng_state(generators["generator/cuda"])
         self.step = state["step"]
         parts.schedule.load_state_dict(state["schedule"])
         self.enter_stage()
         parts.streams.load_state_dict(state["streams"])
-        self.snapshots.load_state_dict(state["snapshots"], is_main=parts.world.is_main)
+        self.snapshots.load_state_dict(state["snapshots"], is_main=parts.leads)
         self.stages.load(state["stages"])
         parts.balancer.load_state_dict(state["balancer"])
         self.exposure.load_state_dict(state["exposure"])

@@ -8,6 +8,7 @@ from dataclasses import replace
 from polytask.data.batch import Batch
 from polytask.data.groups import groups_by_length
 from polytask.data.stream import DrawnRow
+from polytask.training.lockstep import in_lockstep
 from polytask.training.parts import TrainerParts
 
 
@@ -30,13 +31,21 @@ class StepRows:
         Args:
             label_weight: share of the labels beside what teachers answer, from 0 to 1.
         """
-        return self._collate([drawn[index] for index in self._mine(drawn)], label_weight)
+        return self._batches([[drawn[index] for index in self._mine(drawn)]], label_weight)
 
     def batches_by_task(self, drawn: Sequence[DrawnRow], label_weight: float = 1.0) -> list[Batch]:
         """Return them with each task's rows apart: a row that serves several tasks comes once for each."""
         mine = [drawn[index] for index in self._mine(drawn)]
-        own = ([replace(row, tasks=(task,)) for row in mine if task in row.tasks] for task in self._parts.tasks)
-        return [batch for rows in own for batch in self._collate(rows, label_weight)]
+        own = [[replace(row, tasks=(task,)) for row in mine if task in row.tasks] for task in self._parts.tasks]
+        return self._batches(own, label_weight)
+
+    def _batches(self, lists: Sequence[Sequence[DrawnRow]], label_weight: float) -> list[Batch]:
+        """Return the pieces of lists of rows; where the model is sharded, those that keep the processes in step."""
+        parts = self._parts
+        made = [self._collate(rows, label_weight) for rows in lists]
+        if parts.model.sharded:
+            made = in_lockstep(made, parts.world, parts.device, type_ids=parts.model.uses_type_ids)
+        return [batch for batches in made for batch in batches]
 
     def _mine(self, drawn: Sequence[DrawnRow]) -> list[int]:
         """Return which rows this process passes: dealt like cards, or task by task."""

@@ -1,0 +1,21 @@
+"""The first lines of a folder whose result is not written yet, or cannot be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from polytask.lock import is_held
+from polytask.page.block import Banner, Block, Missing
+
+
+def unfinished(folder: Path, noun: str, result: str, problem: str) -> Block:
+    """Say whether what was to be written still runs, or how to go on with it.
+
+    Args:
+        noun: what the folder is of, such as a comparison.
+        result: the file that is written at the end.
+        problem: why it is not known.
+    """
+    if not (folder / result).exists() and is_held(folder) is True:
+        return Banner("It runs now", f"This {noun} goes on", f"{result} is written when it has ended.", "open")
+    return Missing(f"this {noun} is not finished, or was altered: {problem} Start the same command again to go on.")
