@@ -226,14 +226,13 @@ def _speed(
 
 
 def _test_rows(run: Path) -> dict[str, int]:
-    """Return how many rows of each test file a run passed; equal files of two runs are one."""
+    """Return how many rows of each source a run answered; equal sources of two runs are one."""
     predicted, config = _read(run / "run.json")["predicted_split"], _config(run)
     found: dict[str, int] = {}
     for source in _read(run / "data.json")["sources"]:
         tasks = [task for task in source["tasks"] if predicted.get(task) == source["split"]]
         if tasks:
-            data = config["tasks"][tasks[0]].get("data", {})
-            found[json.dumps(data.get(source["split"], data))] = source["rows"]
+            found[json.dumps([source["split"], config["tasks"][tasks[0]].get("data", {})])] = source["rows"]
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from functools import lru_cache
 from numbers import Integral
 from typing import Any
 
@@ -117,7 +118,12 @@ def says_nothing(value: Any, options: TaskOptions) -> bool:  # noqa: ANN401
         return True
     if not options.unlabelled or not isinstance(value, str | float | Integral):
         return False
-    return cell_text(value) in map(cell_text, options.unlabelled)
+    return cell_text(value) in _cell_texts(options.unlabelled)
+
+
+@lru_cache(maxsize=64)
+def _cell_texts(cells: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(map(cell_text, cells))
 
 
 def cell_text(value: Any) -> str:  # noqa: ANN401
