@@ -46,8 +46,7 @@ def scored(levels: Sequence[int], truth: Sequence[int], found: Sequence[float]) 
 
 def measure(options: argparse.Namespace, name: str, kind: str, seed: int) -> dict[str, Any]:
     """Train one type and return its scores on the test rows."""
-    few = None if options.rows is None else max(options.rows // 4, 100)
-    rows = {split: rows_of(options.data, name, split, few) for split in ("dev", "test")}
+    rows = {split: rows_of(options.data, name, split, options.held) for split in ("dev", "test")}
     rows["train"] = rows_of(options.data, name, "train", options.rows)
     levels = sorted({row["level"] for split in rows.values() for row in split})
     more = {"ordinal": {"levels": levels}, "regression": {"range": [levels[0], levels[-1]]}}.get(kind, {})
@@ -87,6 +86,7 @@ def main() -> None:
     own.add_argument("--sets", nargs="+", default=list(FOLDERS), choices=list(FOLDERS))
     own.add_argument("--types", nargs="+", default=list(TYPES), choices=TYPES)
     own.add_argument("--rows", type=int, help="training rows; all by default")
+    own.add_argument("--held", type=int, help="rows of dev and of test; all by default")
     own.add_argument("--epochs", type=float, default=3)
     options = own.parse_args()
     options.results.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from typing import Any
 import polytask as pt
 from benchmarks.kept import keep, kept
 from benchmarks.recipe import CHINESE, ENCODER, Cut
-from benchmarks.types.tags import ALL, SEEDS, SETS
+from benchmarks.types.tags import ALL, SEEDS, SETS, stem
 from polytask.data.words import join_words
 from polytask.tasks.bio import repair, spans
 
@@ -71,12 +71,12 @@ def measured(given: dict[str, Any]) -> dict[str, Any]:
     return {split: scores["entities"] for split, scores in run.scores.items()}
 
 
-def show(results: Path, names: list[str]) -> None:
+def show(results: Path, names: list[str], rows: int) -> None:
     """Print the table."""
     print("| set | seed | tagging | spans |\n|---|---|---|---|")
     for name in names:
         for seed in SEEDS:
-            found = {kind: kept(results / f"spans-{name}-{kind}-{seed}.json") for kind in _SCORES}
+            found = {kind: kept(results / f"{stem('spans', name, rows)}-{kind}-{seed}.json") for kind in _SCORES}
             figures = [100 * one["test"][_SCORES[kind]] for kind, one in found.items() if one is not None]
             if len(figures) == len(_SCORES):
                 print(f"| {name} | {seed} | {' | '.join(f'{value:.2f}' for value in figures)} |")
@@ -101,8 +101,8 @@ def main() -> None:
             for name in options.sets:
                 for kind in _SCORES:
                     given = values(cut, name, kind, options, seed)
-                    keep(options.results / f"spans-{name}-{kind}-{seed}.json", measured, given)
-    show(options.results, options.sets)
+                    keep(options.results / f"{stem('spans', name, options.rows)}-{kind}-{seed}.json", measured, given)
+    show(options.results, options.sets, options.rows)
 
 
 if __name__ == "__main__":

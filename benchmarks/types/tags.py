@@ -106,12 +106,17 @@ def ratio(cut: Cut, name: str, options: argparse.Namespace) -> str:
     return f"{name}: {1000 * plain:.1f} ms an update, with a chain {1000 * chain:.1f} ms ({chain / plain:.2f} x)"
 
 
-def show(results: Path, names: Sequence[str]) -> None:
+def stem(kind: str, name: str, rows: int) -> str:
+    """Return how the files of a benchmark begin that trains on so many rows of a set."""
+    return f"{kind}-{name}" + ("" if rows == ALL else f"-{rows}")
+
+
+def show(results: Path, names: Sequence[str], rows: int) -> None:
     """Print the table."""
     print("| set | seed | greedy | viterbi | crf | invalid greedy rows |\n|---|---|---|---|---|---|")
     for name in names:
         for seed in SEEDS:
-            plain, chain = (kept(results / f"tags-{name}-{kind}-{seed}.json") for kind in ("plain", "crf"))
+            plain, chain = (kept(results / f"{stem('tags', name, rows)}-{kind}-{seed}.json") for kind in ("plain", "crf"))
             if plain is not None and chain is not None:
                 figures = [100 * one["test"]["f1"] for one in (plain["greedy"], plain["viterbi"], chain["crf"])]
                 told = " | ".join(f"{value:.2f}" for value in figures)
@@ -140,8 +145,8 @@ def main() -> None:
             for name in options.sets:
                 for kind in ("plain", "crf"):
                     given = values(cut, name, options, crf=kind == "crf", seed=seed)
-                    keep(options.results / f"tags-{name}-{kind}-{seed}.json", measured, given)
-    show(options.results, options.sets)
+                    keep(options.results / f"{stem('tags', name, options.rows)}-{kind}-{seed}.json", measured, given)
+    show(options.results, options.sets, options.rows)
 
 
 if __name__ == "__main__":

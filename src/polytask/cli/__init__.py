@@ -22,11 +22,16 @@ from polytask.signals import ignore_saving
 
 __all__ = ["app", "begin", "choose", "main", "train", "use"]
 
+# How often a waiting thread of libgomp looks for work before it gives up its core. Its own default is 300,000, which
+# takes the core away from whatever else runs there.
+_SPINS = "3000"
+
 
 def main() -> None:
     """Run the command line with the exit codes of the contract."""
     follow()
     ignore_saving()
+    _share_cores()
     try:
         app()
     except UserError as error:
@@ -52,3 +57,9 @@ def main() -> None:
         sys.exit(2 if place else 1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _share_cores() -> None:
+    """Let threads that wait give up their core soon, unless the user has said how they wait; before torch is loaded."""
+    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = _SPINS
