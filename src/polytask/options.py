@@ -179,7 +179,7 @@ def flag_of(option: str) -> str:
     return f"--{option.replace('_', '-')}"
 
 
-def build_options(kind: type[OptionsType], given: Mapping[str, Any], name: Callable[[str], str]) -> OptionsType:
+def build_options(kind: type[OptionsType], values: Mapping[str, Any], name: Callable[[str], str]) -> OptionsType:
     """Return options from plain values, of which None was not given.
 
     Args:
@@ -187,11 +187,11 @@ def build_options(kind: type[OptionsType], given: Mapping[str, Any], name: Calla
 
     Raises ConfigError for an unknown option, and for all values that are not accepted.
     """
-    for option in given:
+    for option in values:
         if option not in kind.model_fields:
             raise ConfigError(f"{name(option)}: unknown option; {nearest(option, kind.model_fields)}")
     try:
-        return kind(**{option: value for option, value in given.items() if value is not None})
+        return kind(**{option: value for option, value in values.items() if value is not None})
     except ValidationError as error:
         found = error.errors(include_url=False)
         raise ConfigError("; ".join(_sentence(details, name) for details in found)) from None

@@ -83,17 +83,17 @@ def _require_own_names(named: Sequence[tuple[str, Bundle]]) -> None:
             seen[task] = folder
 
 
-def _require_alike(first: str, one: Bundle, name: str, other: Bundle) -> None:
+def _require_alike(first: str, base: Bundle, name: str, added: Bundle) -> None:
     """Raise ConfigError where two models differ in what one model has once."""
-    if one.max_tokens != other.max_tokens:
-        _refuse(first, name, "max_tokens", one.max_tokens, other.max_tokens)
-    if one.precision != other.precision:
-        _refuse(first, name, "the precision", one.precision, other.precision)
-    mine, theirs = _shape(one), _shape(other)
+    if base.max_tokens != added.max_tokens:
+        _refuse(first, name, "max_tokens", base.max_tokens, added.max_tokens)
+    if base.precision != added.precision:
+        _refuse(first, name, "the precision", base.precision, added.precision)
+    mine, theirs = _shape(base), _shape(added)
     for key in sorted(mine.keys() | theirs.keys()):
         if mine.get(key) != theirs.get(key):
             _refuse(first, name, f"the encoder's {key}", mine.get(key), theirs.get(key))
-    tokens = [Tokenization.of(bundle.tokenizer, bundle.max_tokens).fingerprint for bundle in (one, other)]
+    tokens = [Tokenization.of(bundle.tokenizer, bundle.max_tokens).fingerprint for bundle in (base, added)]
     if tokens[0] != tokens[1]:
         raise ConfigError(
             f"{name}: its tokenizer is not that of {first} (fingerprints {tokens[0][:12]} and {tokens[1][:12]}); "
@@ -101,10 +101,10 @@ def _require_alike(first: str, one: Bundle, name: str, other: Bundle) -> None:
         )
 
 
-def _refuse(first: str, name: str, what: str, one: object, other: object) -> None:
+def _refuse(first: str, name: str, what: str, expected: object, value: object) -> None:
     raise ConfigError(
-        f"{name}: {what}: found {other!r}, and {first} has {one!r}; models that are composed agree in it: train one "
-        "of them anew with the other's value"
+        f"{name}: {what}: found {value!r}, and {first} has {expected!r}; models that are composed agree in it: "
+        "train one of them anew with the other's value"
     )
 
 

@@ -149,13 +149,13 @@ def write_description(folder: Path, runtime: Runtime, said: Mapping[str, Any]) -
     write_json(folder / FILE, {"form": FORM, "runtime": runtime, **said, "sha256": hashes})
 
 
-def copy_model(found: Description, out: Path) -> None:
+def copy_model(description: Description, out: Path) -> None:
     """Copy a model folder, with the files that it names. Raises OutputError, ModelError when it changed since."""
     with new_folder(out) as temporary:
-        for name in (*found.data["sha256"], FILE):
-            shutil.copyfile(found.folder / name, temporary / name)
-        if _verified(temporary)["sha256"] != found.data["sha256"]:
-            raise ModelError(f"{found.folder}: the folder changed since the model was loaded; load it again")
+        for name in (*description.data["sha256"], FILE):
+            shutil.copyfile(description.folder / name, temporary / name)
+        if _verified(temporary)["sha256"] != description.data["sha256"]:
+            raise ModelError(f"{description.folder}: the folder changed since the model was loaded; load it again")
 
 
 def _verified(folder: Path) -> dict[str, Any]:

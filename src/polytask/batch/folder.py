@@ -134,12 +134,12 @@ class AnswerFolder:
             if one.file >= len(self._inputs) or not self._is_there(one):
                 del self.finished[key]
 
-    def _is_there(self, one: Finished) -> bool:
-        if not one.rows:
+    def _is_there(self, shard: Finished) -> bool:
+        if not shard.rows:
             return True
-        bad = self.path(one.file, one.shard, BAD)
+        bad = self.path(shard.file, shard.shard, BAD)
         try:
-            return self.path(one.file, one.shard).stat().st_size == one.bytes and (not one.bad or bad.is_file())
+            return self.path(shard.file, shard.shard).stat().st_size == shard.bytes and (not shard.bad or bad.is_file())
         except OSError:
             return False
 
@@ -170,9 +170,9 @@ class AnswerFolder:
             ) from None
         self.finished[shard.key] = one
 
-    def _note(self, one: Finished) -> None:
+    def _note(self, shard: Finished) -> None:
         with (self.folder / JOB / _SHARDS).open("ab") as file:
-            file.write(to_json(asdict(one), _SHARDS).encode() + b"\n")
+            file.write(to_json(asdict(shard), _SHARDS).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 

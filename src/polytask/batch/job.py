@@ -186,12 +186,12 @@ def _asked_to_stop(workers: Workers[Any], say: Callable[[str], None]) -> Generat
         yield asked
 
 
-def _tell(job: Job, found: Mapping[str, Any], say: Callable[[str], None]) -> None:
+def _tell(job: Job, summary: Mapping[str, Any], say: Callable[[str], None]) -> None:
     """Say how it ended. Raises DataError where rows have no answer."""
-    for file in found["files"]:
+    for file in summary["files"]:
         if not file["rows"]:
             say(f"note: {file['file']}: holds no rows")
-    told = f"{found['answered']:,} rows answered, in {job.out}"
-    if found["bad"]:
-        raise DataError(f"{told}; {found['bad']:,} rows have no answer, and {job.out / '_bad'} says why")
+    told = f"{summary['answered']:,} rows answered, in {job.out}"
+    if summary["bad"]:
+        raise DataError(f"{told}; {summary['bad']:,} rows have no answer, and {job.out / '_bad'} says why")
     say(told)

@@ -38,11 +38,11 @@ def main() -> None:
         sys.exit(1)
 
 
-def _read_ahead(given: Connection, shards: SimpleQueue[Shard | None], stopping: threading.Event) -> None:
+def _read_ahead(connection: Connection, shards: SimpleQueue[Shard | None], stopping: threading.Event) -> None:
     """Take shards while others are being answered, so that whoever hands them out need not wait."""
     while True:
         try:
-            shard = given.recv()
+            shard = connection.recv()
         except (EOFError, OSError, pickle.UnpicklingError):  # whoever started this has ended
             shard = None
         if shard is None:

@@ -141,12 +141,12 @@ def _task(task: str, sharing: Sequence[str], findings: Findings) -> dict[str, An
     }
 
 
-def _corrected(by_arm: Mapping[str, Difference], found: Findings) -> dict[str, dict[str, float]]:
+def _corrected(by_arm: Mapping[str, Difference], findings: Findings) -> dict[str, dict[str, float]]:
     """Return the arms' p-values, and corrected for the number of arms; arms made of the same runs count once."""
     families: dict[str, list[str]] = {}
     for name, one in by_arm.items():
         if name != BASELINE and one.p is not None:
-            families.setdefault(str(found.runs[name]), []).append(name)
+            families.setdefault(str(findings.runs[name]), []).append(name)
     values = [by_arm[names[0]].p or 0.0 for names in families.values()]
     return {
         name: {"p": rounded(value), "p_holm": rounded(corrected)}

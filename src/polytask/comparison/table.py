@@ -84,10 +84,10 @@ def _scores_of(comparison: Comparison) -> str:
     return f"Scores of {folds} folds of the training rows" if folds else "Test scores"
 
 
-def _print_lines(found: Comparison, out: Console) -> None:
+def _print_lines(comparison: Comparison, out: Console) -> None:
     """Print the scores without columns, so that a narrow terminal cuts no name of an arm in two."""
-    _say(out, f"{_scores_of(found)}, mean and std; differences to single in points")
-    for task, one in found.tasks.items():
+    _say(out, f"{_scores_of(comparison)}, mean and std; differences to single in points")
+    for task, one in comparison.tasks.items():
         _say(out, f"{task} ({one['metric']})")
         for arm, values in one["arms"].items():
             entry = entry_of(one, arm)

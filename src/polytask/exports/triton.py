@@ -90,9 +90,9 @@ def _read(value: Any) -> GraphTensor:  # noqa: ANN401
     return GraphTensor(value.name, _TYPES[kind.elem_type], tuple(dims[1:]))
 
 
-def _tensor(place: str, one: GraphTensor) -> str:
-    dims = ", ".join(map(str, one.dims))
-    return f"{place} {{ name: {_quoted(one.name)} data_type: {one.type} dims: [ {dims} ] }}"
+def _tensor(place: str, tensor: GraphTensor) -> str:
+    dims = ", ".join(map(str, tensor.dims))
+    return f"{place} {{ name: {_quoted(tensor.name)} data_type: {tensor.type} dims: [ {dims} ] }}"
 
 
 def _quoted(text: str) -> str:

@@ -58,16 +58,16 @@ class Reader:
     length: str
 
 
-def choose_reader(texts: Sequence[str], given: str | None) -> Reader:
+def choose_reader(texts: Sequence[str], asked: str | None) -> Reader:
     """Choose an encoder and a length for texts.
 
     Args:
-        given: an encoder that was asked for.
+        asked: the encoder that the user named, if any.
     """
     language = language_of(texts)
     encoder, why = (ENGLISH, "the texts look English; 22 million parameters, fast on a CPU")
-    if given is not None:
-        encoder, why = given, "as asked for"
+    if asked is not None:
+        encoder, why = asked, "as asked for"
     elif language != "English":
         encoder = MULTILINGUAL
         why = (

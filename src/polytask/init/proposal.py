@@ -133,13 +133,13 @@ def _with_decimals(proposals: Sequence[Proposal], columns: Mapping[str, Column])
     return [replace(one, written={"decimal": ","}) if one.column in commas else one for one in proposals]
 
 
-def _of_tokens(sample: Sample, found: ByToken) -> Outline:
+def _of_tokens(sample: Sample, columns: ByToken) -> Outline:
     """Return what a table with one token a row is proposed for."""
-    options = {"type": "tagging", "tokens": found.tokens, "tags": found.tags}
-    used = (found.tokens, found.tags, found.sentence)
+    options = {"type": "tagging", "tokens": columns.tokens, "tags": columns.tags}
+    used = (columns.tokens, columns.tags, columns.sentence)
     rest = [name for name in sample.columns if name not in used]
     left_out = dict.fromkeys(rest, "a further value of each token; a tagging task of its own can read it")
-    return Outline([Proposal(found.tags, options, found.why)], found.texts, left_out, found.sentence)
+    return Outline([Proposal(columns.tags, options, columns.why)], columns.texts, left_out, columns.sentence)
 
 
 def _is_nested(sample: Sample, name: str) -> bool:

@@ -54,11 +54,11 @@ class Sample:
         return list(dict.fromkeys(name for row in (*self.first[:100], *self.rows) for name in row))
 
 
-def read_sample(path: Path, given: FileOptions) -> Sample:
+def read_sample(path: Path, options: FileOptions) -> Sample:
     """Read all of a file and keep a sample. Raises DataError where it cannot be read, or holds no rows."""
     require_file(path)
-    given, guess = _with_encoding(path, given)
-    written = _written(path, given)
+    options, guess = _with_encoding(path, options)
+    written = _written(path, options)
     drawn = random.Random(0)
     rows: list[dict[str, Any]] = []
     first: list[dict[str, Any]] = []
@@ -84,24 +84,24 @@ def _rows(path: Path, written: FileOptions) -> Iterator[dict[str, Any]]:
             raise DataError(f"{path}:{number}: a value is nested too deeply") from None
 
 
-def _with_encoding(path: Path, given: FileOptions) -> tuple[FileOptions, str]:
+def _with_encoding(path: Path, options: FileOptions) -> tuple[FileOptions, str]:
     """Add the encoding that a file's mark or its bytes tell, and what a person should know of that."""
-    if given.encoding is not None or DataFile(path, given).format == "parquet":
-        return given, ""
+    if options.encoding is not None or DataFile(path, options).format == "parquet":
+        return options, ""
     with path.open("rb") as stream:
         head = stream.read(4)
     marked = next((name for mark, name in _MARKS if head.startswith(mark)), None)
     if marked is not None and not head.startswith(b"\xff\xfe\x00\x00"):
-        return given.model_copy(update={"encoding": marked}), ""
-    likely = DataFile(path, given).likely_encoding()
+        return options.model_copy(update={"encoding": marked}), ""
+    likely = DataFile(path, options).likely_encoding()
     if likely is None:
-        return given, ""
+        return options, ""
     encoding, line = likely
     guess = (
         f"{path.name} is not UTF-8, and is read as {encoding}, which its bytes look like: {_around_letter(line)!r}; "
         f"if letters of that are wrong, name another one, such as --written encoding={_OTHERS[encoding]}"
     )
-    return given.model_copy(update={"encoding": encoding}), guess
+    return options.model_copy(update={"encoding": encoding}), guess
 
 
 def _around_letter(line: str) -> str:
@@ -111,15 +111,15 @@ def _around_letter(line: str) -> str:
     return line[start : start + 50]
 
 
-def _written(path: Path, given: FileOptions) -> FileOptions:
+def _written(path: Path, options: FileOptions) -> FileOptions:
     """Add what the first lines tell of how a file is written."""
     found: dict[str, Any] = {}
-    form = DataFile(path, given).format
-    if form in ("csv", "tsv") and given.separator is None:
-        found["separator"] = _separator(DataFile(path, given), "," if form == "csv" else "\t")
-    if form == "jsonl" and given.format is None and _is_one_list(DataFile(path, given)):
+    form = DataFile(path, options).format
+    if form in ("csv", "tsv") and options.separator is None:
+        found["separator"] = _separator(DataFile(path, options), "," if form == "csv" else "\t")
+    if form == "jsonl" and options.format is None and _is_one_list(DataFile(path, options)):
         found["format"] = "json"
-    return given.model_copy(update={key: value for key, value in found.items() if value is not None})
+    return options.model_copy(update={key: value for key, value in found.items() if value is not None})
 
 
 def _separator(file: DataFile, usual: str) -> str | None:

@@ -55,24 +55,24 @@ def data_sets(paths: Sequence[Path]) -> list[DataSet]:
     return [one if one.name else replace(one, name=_folder_name(one)) for one in found]
 
 
-def _folder_name(one: DataSet) -> str:
+def _folder_name(data_set: DataSet) -> str:
     """Return the name of the folder of files that are called after their splits, unless it says as little."""
-    name = one.files["train"][0].resolve().parent.name
+    name = data_set.files["train"][0].resolve().parent.name
     return "" if name.lower() in _ANY_FOLDER else name
 
 
-def _attach(files: dict[Split, list[Path]], found: list[DataSet]) -> None:
+def _attach(files: dict[Split, list[Path]], data_sets: list[DataSet]) -> None:
     """Give dev and test files to the only data set that can be theirs; alone they are what there is to train on."""
-    free = [one for one in found if not files.keys() & one.files.keys()]
+    free = [one for one in data_sets if not files.keys() & one.files.keys()]
     if len(free) == 1:
         free[0].files.update(files)
         return
     names = ", ".join(str(path) for listed in files.values() for path in listed)
-    if found or len(files) > 1:
+    if data_sets or len(files) > 1:
         raise DataError(f"{names}: no training file belongs to this; name it as well, or rename one of the files")
     (split, listed), *_ = files.items()
     note = f"the file is named {split}, and is trained on since no other was given"
-    found.append(DataSet("", {"train": listed}, [note]))
+    data_sets.append(DataSet("", {"train": listed}, [note]))
 
 
 def _files_of(path: Path) -> list[Path]:

@@ -122,9 +122,9 @@ def _path(path: Path, base: Path) -> str:
     return str(path.resolve()) if relative.startswith(_FAR) else relative
 
 
-def _look(files: DataSet, given: FileOptions) -> _Table:
+def _look(files: DataSet, options: FileOptions) -> _Table:
     samples: dict[Split, list[Sample]] = {
-        split: [read_sample(path, given) for path in listed] for split, listed in files.files.items()
+        split: [read_sample(path, options) for path in listed] for split, listed in files.files.items()
     }
     found = outline(samples["train"][0])
     return _Table(files, samples, found, dict(found.left_out))

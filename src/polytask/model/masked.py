@@ -56,10 +56,10 @@ def _weights(location: str) -> Path | None:
     return Path(found) if isinstance(found, str | Path) and Path(found).is_file() else None
 
 
-def _load(head: MaskedHead, found: dict[str, torch.Tensor]) -> bool:
+def _load(head: MaskedHead, weights: dict[str, torch.Tensor]) -> bool:
     """Load weights; those that the checkpoint has not are 0, as biases that a family does without are."""
     own = head.state_dict()
-    if any(tensor.shape != own[name].shape for name, tensor in found.items()):
+    if any(tensor.shape != own[name].shape for name, tensor in weights.items()):
         return False
-    head.load_state_dict({name: found.get(name, torch.zeros_like(tensor)) for name, tensor in own.items()})
+    head.load_state_dict({name: weights.get(name, torch.zeros_like(tensor)) for name, tensor in own.items()})
     return True

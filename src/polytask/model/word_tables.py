@@ -47,5 +47,7 @@ def _tables(model: MultiTaskModel) -> Iterator[tuple[str, nn.Embedding]]:
         yield f"{names[module]}.weight", module
 
 
-def _equal(one: Tensor, other: Tensor) -> bool:
-    return one is other or (one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other))
+def _equal(first: Tensor, second: Tensor) -> bool:
+    return first is second or (
+        first.shape == second.shape and first.dtype == second.dtype and torch.equal(first, second)
+    )

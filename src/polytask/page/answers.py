@@ -100,8 +100,8 @@ def _shown(
         yield Folded(f"{len(more)} more of {task}", [make(f"{task}: {what} {told}, more", more)])
 
 
-def _told(one: PredictionForm) -> list[str]:
-    return [placed(one.place, one.row), answer(one.label), answer(one.prediction)]
+def _told(form: PredictionForm) -> list[str]:
+    return [placed(form.place, form.row), answer(form.label), answer(form.prediction)]
 
 
 def _table(caption: str, wrong: Sequence[PredictionForm]) -> Block:
@@ -150,8 +150,8 @@ def _marked(caption: str, wrong: Sequence[PredictionForm]) -> Block:
     return MarkedTexts(caption, [marks.marked(one) for one in wrong])
 
 
-def _pair(one: PredictionForm) -> tuple[Any, Any]:
-    return one.label, one.prediction
+def _pair(form: PredictionForm) -> tuple[Any, Any]:
+    return form.label, form.prediction
 
 
 def _is_number(value: object) -> bool:

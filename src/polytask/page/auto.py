@@ -222,9 +222,9 @@ def _tried(folder: Path, value: AutoForm) -> Iterator[Block]:
     yield TableBlock(title, columns, rows, words=len(columns), wide=True)
 
 
-def _link(folder: Path, one: TriedForm) -> Cell:
-    page = f"{one.run.rstrip('/')}/report.html"
-    return Link(one.run, page if (folder / page).is_file() else one.run) if one.run else ""
+def _link(folder: Path, trial: TriedForm) -> Cell:
+    page = f"{trial.run.rstrip('/')}/report.html"
+    return Link(trial.run, page if (folder / page).is_file() else trial.run) if trial.run else ""
 
 
 def _rates(value: AutoForm) -> Iterator[Block]:

@@ -113,21 +113,21 @@ def _verdicts(value: ComparisonForm) -> Iterator[Block]:
         )
 
 
-def _what_to_do(found: VerdictForm, value: ComparisonForm) -> str:
+def _what_to_do(verdict: VerdictForm, value: ComparisonForm) -> str:
     """Say what to do about a verdict."""
-    if found.verdict == "share":
+    if verdict.verdict == "share":
         return "Train it together with the others."
-    if found.verdict == "share_partly":
-        arm = re.match(r"share partly: with (.+?), ", found.sentence or "")
+    if verdict.verdict == "share_partly":
+        arm = re.match(r"share partly: with (.+?), ", verdict.sentence or "")
         return f"Train it together, as {arm[1]} does." if arm else "Train it together, with another arm."
-    if found.verdict == "keep_apart":
+    if verdict.verdict == "keep_apart":
         return "Give it a model of its own."
-    needed = found.needed
+    needed = verdict.needed
     ways: list[str] = []
     if needed is not None and needed.seeds is not None:
         ways.append(f"start the same command with --seeds {needed.seeds} (now {len(value.seeds)})")
     if needed is not None and needed.rows is not None:
-        now = "" if found.rows is None else f" (now {found.rows})"
+        now = "" if verdict.rows is None else f" (now {verdict.rows})"
         ways.append(f"label {_rows_of(value)} until there are {needed.rows}{now}")
         if not value.folds:
             ways.append("add --folds 5, which compares on all training rows")

@@ -94,7 +94,7 @@ def _distinct(lines: Mapping[str, Lines]) -> int:
 
 
 def _differences(
-    task: str, judged: Judged, found: Mapping[str, Mapping[str, Lines]], seed: int
+    task: str, judged: Judged, lines_by_arm: Mapping[str, Mapping[str, Lines]], seed: int
 ) -> dict[str, Difference]:
     answers = {
         arm: ArmPredictions(
@@ -104,7 +104,7 @@ def _differences(
             (tuple(line["prediction"] for line in lines[task]),),
             (seed,),
         )
-        for arm, lines in found.items()
+        for arm, lines in lines_by_arm.items()
     }
     measured = judged.measured(answers)
     return compare_arms(judged.metric, judged.level, measured, baseline=BASELINE, resamples=RESAMPLES, seed=0)

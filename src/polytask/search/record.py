@@ -24,18 +24,18 @@ SHIPPED, WINNER = "shipped", "winner"
 SURE = 0.9
 
 
-def task_record(task: str, found: Found, look: Look, sharing: Sharing, given: Given) -> dict[str, Any]:
+def task_record(task: str, search: Found, look: Look, sharing: Sharing, given: Given) -> dict[str, Any]:
     """Return what became of a task."""
-    now, seen = found.standings[task], look.differences[task][SHIPPED]
-    how = "its own model" if task in found.grafted else way_of(task, sharing)
-    steps = [step for step in found.steps if step.task == task]
+    now, seen = search.standings[task], look.differences[task][SHIPPED]
+    how = "its own model" if task in search.grafted else way_of(task, sharing)
+    steps = [step for step in search.steps if step.task == task]
     below = now.above < given.options.certainty
-    rows = {"dev": rows_answered(found.pairs[0].joint, task), "folds": rows_of_folds(task, found)}
+    rows = {"dev": rows_answered(search.pairs[0].joint, task), "folds": rows_of_folds(task, search)}
     record = {
         "metric": given.metrics[task],
         "how": how,
         "split": look.splits[task],
-        "single_learned": has_learned(found.singles[task], task, given.metrics[task]),
+        "single_learned": has_learned(search.singles[task], task, given.metrics[task]),
         "single": _number(mean_of(look.differences[task]["single"].values)),
         "winner": _number(mean_of(look.differences[task][WINNER].values)),
         "score": _number(mean_of(seen.values)),
@@ -47,12 +47,12 @@ def task_record(task: str, found: Found, look: Look, sharing: Sharing, given: Gi
         "below_floor": below,
         "rows": rows,
         "judged_by": judged_by(rows),
-        "likelihood": "exact" if task in found.grafted else likelihood(now.above),
+        "likelihood": "exact" if task in search.grafted else likelihood(now.above),
         "would_need": next((step.why for step in reversed(steps) if step.name == "graft" and step.why), "")
         if below
         else "",
     }
-    lost = 0.0 if found.winner is None or found.winner.rating is None else -found.winner.rating.deltas.get(task, 0.0)
+    lost = 0.0 if search.winner is None or search.winner.rating is None else -search.winner.rating.deltas.get(task, 0.0)
     return {**record, "sentence": _sentence(task, record, seen, lost, given.options.floor)}
 
 
@@ -158,12 +158,12 @@ def doubts(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def rows_of_folds(task: str, found: Found) -> int:
+def rows_of_folds(task: str, search: Found) -> int:
     """Return how many rows of folds a task was judged by."""
-    return sum(rows_answered(pair.joint, task) for pair in found.pairs[1:])
+    return sum(rows_answered(pair.joint, task) for pair in search.pairs[1:])
 
 
-def evidence_record(found: Found) -> list[dict[str, Any]]:
+def evidence_record(search: Found) -> list[dict[str, Any]]:
     """Return the runs of each fold that the winner was judged by."""
     return [
         {
@@ -172,32 +172,32 @@ def evidence_record(found: Found) -> list[dict[str, Any]]:
             "winner": pair.joint.name,
             "singles": {task: one.name for task, one in pair.singles.items()},
         }
-        for fold, pair in enumerate(found.pairs[1:], start=1)
+        for fold, pair in enumerate(search.pairs[1:], start=1)
     ]
 
 
-def candidate_record(one: Rated, folder: Path, place: Path) -> dict[str, Any]:
+def candidate_record(rated: Rated, folder: Path, place: Path) -> dict[str, Any]:
     """Return what was found of a candidate at a share of the budget."""
-    rating = one.rating
+    rating = rated.rating
     return {
-        "name": one.candidate.name,
-        "changes": one.candidate.overrides(),
-        "share": one.share,
-        "size": rounded(one.trial.size),
-        "passes": rounded(one.trial.passes),
-        "cost": rounded(one.trial.cost),
+        "name": rated.candidate.name,
+        "changes": rated.candidate.overrides(),
+        "share": rated.share,
+        "size": rounded(rated.trial.size),
+        "passes": rounded(rated.trial.passes),
+        "cost": rounded(rated.trial.cost),
         "worst": None if rating is None else rounded(rating.worst),
         "mean": None if rating is None else rounded(rating.mean),
         "deltas": {} if rating is None else {task: rounded(value) for task, value in rating.deltas.items()},
-        "failed": one.failed,
+        "failed": rated.failed,
         "run": str(place.relative_to(folder)),
     }
 
 
-def rate_record(one: Mapping[str, Any]) -> dict[str, Any]:
+def rate_record(rates: Mapping[str, Any]) -> dict[str, Any]:
     """Return what was found of the learning rates of a single model, or (of "") of the joint ones."""
-    scores = {f"{factor:g}": _number(score) for factor, score in one["scores"].items()}
-    return {"of": one["of"], "scores": scores, "chosen": one["chosen"]}
+    scores = {f"{factor:g}": _number(score) for factor, score in rates["scores"].items()}
+    return {"of": rates["of"], "scores": scores, "chosen": rates["chosen"]}
 
 
 def step_record(step: Step) -> dict[str, Any]:
@@ -239,16 +239,16 @@ def answer(
     )
 
 
-def _listed(names: Sequence[str], one: str, several: str) -> str:
-    return f"{', '.join(names)} {one if len(names) == 1 else several}"
+def _listed(names: Sequence[str], singular: str, plural: str) -> str:
+    return f"{', '.join(names)} {singular if len(names) == 1 else plural}"
 
 
-def _standing(one: Standing) -> dict[str, Any]:
+def _standing(standing: Standing) -> dict[str, Any]:
     return {
-        "delta": _number(one.delta),
-        "low": _number(one.low),
-        "high": _number(one.high),
-        "above": rounded(one.above),
+        "delta": _number(standing.delta),
+        "low": _number(standing.low),
+        "high": _number(standing.high),
+        "above": rounded(standing.above),
     }
 
 

@@ -216,10 +216,10 @@ class _Search:
         self.trials.others["relatedness"] = float(record["cost"]["share_of_joint_run"])
         return record["groups"]
 
-    def _usable(self, found: Sequence[Candidate]) -> list[Candidate]:
+    def _usable(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Leave out the candidates that cannot be, or would be too large."""
         usable: list[Candidate] = []
-        for candidate in found:
+        for candidate in candidates:
             try:
                 trial = self.plans.joint(candidate, 1.0, 1.0)
             except ConfigError as error:

@@ -306,10 +306,10 @@ class Stages:
             found = added(self._known[task], step)
         return standing(found, self.given.options.floor)
 
-    def options_of(self, one: Rated) -> dict[str, Any]:
+    def options_of(self, rated: Rated) -> dict[str, Any]:
         """Return the training options of a joint model that are not the configuration's own."""
         teachers = [str(folder.resolve()) for folder in self.found.singles.values()]
-        taught = {"teachers": teachers} if one.candidate.name.endswith(TAUGHT) else {}
+        taught = {"teachers": teachers} if rated.candidate.name.endswith(TAUGHT) else {}
         return {**self.plans.rate_options(self.found.factors[""]), **taught}
 
     def final_single(self, task: str) -> Trial:
@@ -370,5 +370,5 @@ def _is_better(step: Step, now: Standing) -> bool:
     return _delta(step.standing) > _delta(now)
 
 
-def _delta(one: Standing | None) -> float:
-    return float("-inf") if one is None or one.delta is None else one.delta
+def _delta(standing: Standing | None) -> float:
+    return float("-inf") if standing is None or standing.delta is None else standing.delta

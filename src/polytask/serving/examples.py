@@ -69,13 +69,13 @@ def examples_for(tasks: Iterable[Task], vocabulary: Iterable[str]) -> list[Examp
     return [*texts[: 3 - len(rows)], *rows]
 
 
-def _question(tasks: Iterable[Task], found: Examples) -> dict[str, str | list[str]]:
+def _question(tasks: Iterable[Task], examples: Examples) -> dict[str, str | list[str]]:
     """Return a row in which each of some tasks finds a text and options."""
     row: dict[str, str | list[str]] = {}
     for task in tasks:
         inputs = task.options.inputs
-        row |= dict.fromkeys([one for one in (inputs.first, inputs.second) if one is not None], found.question)
-        row[str(task.options_column)] = list(found.options)
+        row |= dict.fromkeys([one for one in (inputs.first, inputs.second) if one is not None], examples.question)
+        row[str(task.options_column)] = list(examples.options)
     return row
 
 

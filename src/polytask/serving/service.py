@@ -273,8 +273,8 @@ def _refusal(error: Refused) -> Response:
     )
 
 
-def _faults(found: Sequence[Fault]) -> Response:
-    return JSONResponse({"detail": [fault.model_dump() for fault in found]}, 422)
+def _faults(faults: Sequence[Fault]) -> Response:
+    return JSONResponse({"detail": [fault.model_dump() for fault in faults]}, 422)
 
 
 async def _gone(request: Request) -> None:

@@ -74,8 +74,8 @@ def mcc(labels: Sequence[str], predictions: Sequence[str]) -> float | None:
     return shared / math.sqrt(spread) if spread else 0.0
 
 
-def _dot(one: Counter[str], other: Counter[str]) -> int:
-    return sum(count * other[label] for label, count in one.items())
+def _dot(counts: Counter[str], others: Counter[str]) -> int:
+    return sum(count * others[label] for label, count in counts.items())
 
 
 def _varies(values: Sequence[float]) -> bool:

@@ -48,7 +48,7 @@ def spans_of(texts: Sequence[str]) -> list[Span]:
     return found
 
 
-def relation(one: Span, other: Span) -> int:
+def relation(first: Span, second: Span) -> int:
     """Return how two spans of one row lie to one another, as a place in LEVELS; the same words are nested.
 
     >>> relation(Span("a", 0, 2), Span("b", 2, 3)), relation(Span("a", 0, 2), Span("b", 1, 2))
@@ -56,10 +56,10 @@ def relation(one: Span, other: Span) -> int:
     >>> relation(Span("a", 0, 2), Span("b", 1, 3))
     2
     """
-    if one.end <= other.first or other.end <= one.first:
+    if first.end <= second.first or second.end <= first.first:
         return 0
-    inside = one.first <= other.first and other.end <= one.end
-    return 1 if inside or (other.first <= one.first and one.end <= other.end) else 2
+    inside = first.first <= second.first and second.end <= first.end
+    return 1 if inside or (second.first <= first.first and first.end <= second.end) else 2
 
 
 @dataclass(frozen=True)

@@ -189,13 +189,13 @@ class ShardFiles(CheckpointFiles):
             raise OSError("; ".join(sorted({str(failure[0]) for failure in error.failures.values()}))) from None
 
 
-def _empty(name: str, found: TensorStorageMetadata, like: Mapping[str, Tensor]) -> Tensor:
+def _empty(name: str, stored: TensorStorageMetadata, like: Mapping[str, Tensor]) -> Tensor:
     """Return a tensor to read into: divided as the model's of this name, or of the parameter that it belongs to."""
     model = like.get(name, like.get(name.rsplit("/", 1)[0]))
-    dtype = found.properties.dtype
-    if model is not None and model.shape == found.size:
+    dtype = stored.properties.dtype
+    if model is not None and model.shape == stored.size:
         return torch.empty_like(model, dtype=dtype, requires_grad=False)
-    return torch.empty(found.size, dtype=dtype)
+    return torch.empty(stored.size, dtype=dtype)
 
 
 def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

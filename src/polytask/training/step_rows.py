@@ -72,9 +72,11 @@ class StepRows:
         groups = groups_by_length([length for _, length in sizes], limit, [count for count, _ in sizes])
         return [[rows[index] for index in group] for group in groups]
 
-    def _size(self, one: DrawnRow) -> tuple[int, int]:
+    def _size(self, drawn: DrawnRow) -> tuple[int, int]:
         """Return as how many rows of a batch a drawn row passes, with the texts that belong to it, and the longest."""
-        source = self._parts.sources[one.source]
-        hidden = sum(self._parts.tasks[task].mask_rate is not None for task in one.tasks)  # each has a copy of its own
-        others = [int(source.lengths[row]) for row, _ in source.companions(one.row, one.tasks)]
-        return hidden + (hidden < len(one.tasks)) + len(others), max([int(source.lengths[one.row]), *others])
+        source = self._parts.sources[drawn.source]
+        hidden = sum(
+            self._parts.tasks[task].mask_rate is not None for task in drawn.tasks
+        )  # each has a copy of its own
+        others = [int(source.lengths[row]) for row, _ in source.companions(drawn.row, drawn.tasks)]
+        return hidden + (hidden < len(drawn.tasks)) + len(others), max([int(source.lengths[drawn.row]), *others])

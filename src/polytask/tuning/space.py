@@ -184,17 +184,19 @@ def _range(kind: str, parts: Sequence[str], text: str, place: str) -> Range:
     return Range(kind, low, high, step)
 
 
-def _number(text: str, kind: str, found: str) -> float:
+def _number(text: str, kind: str, context: str) -> float:
     try:
         value = float(text) if re.fullmatch(_NUMBER, text.strip()) else math.nan
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or abs(value) > 1e15:
-        raise ConfigError(f"{found}; {text.strip()!r} is no number that can be an end")
+        raise ConfigError(f"{context}; {text.strip()!r} is no number that can be an end")
     if kind != "int":
         return value
     if not value.is_integer():
-        raise ConfigError(f"{found}; {text.strip()!r} is no whole number; leave `int:` out for numbers with a fraction")
+        raise ConfigError(
+            f"{context}; {text.strip()!r} is no whole number; leave `int:` out for numbers with a fraction"
+        )
     return int(value)
 
 
