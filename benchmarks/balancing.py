@@ -13,9 +13,9 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -45,7 +45,8 @@ def naive_update(trainer: Trainer) -> None:
         losses = [parts.tasks[task].loss(found, batch.targets[task]) for task, found in outputs.items()]
     rows: list[torch.Tensor] = []
     for loss in losses:
-        found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        found = cast("Sequence[torch.Tensor | None]", gradients)
         flat = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
         rows.append(torch.cat([gradient.flatten() for gradient in flat]))
     matrix = torch.stack(rows)

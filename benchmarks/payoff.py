@@ -153,6 +153,8 @@ def show_relatedness(options: argparse.Namespace) -> None:
         for seed in options.seeds:
             found = polytask.relate({**values, "train": {**values["train"], "seed": seed}})
             cosine, ahead = found.measures["gradient_cosine"], found.measures["look_ahead"]
+            assert ahead.error is not None
+            assert cosine.error is not None
             gains = ", ".join(f"{1000 * ahead.matrix[row, column]:+.2f}" for row, column in ((1, 0), (0, 1)))
             doubt = 1000 * float(np.nanmax(ahead.error))
             groups = " ".join("[" + " ".join(group) + "]" for group in found.groups)

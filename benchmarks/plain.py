@@ -140,7 +140,8 @@ class Task:
         truth = [label for _, label in self.rows[split]]
         guesses = [found[row] for row in range(len(truth))]
         if self.tagging:
-            return float(f1_score(truth, guesses, mode="strict", scheme=IOB2, zero_division=0))
+            scored: Any = f1_score(truth, guesses, mode="strict", scheme=IOB2, zero_division=0)  # pyright: ignore[reportArgumentType]
+            return float(scored)
         return sum(a == b for a, b in zip(truth, guesses, strict=True)) / len(truth)
 
 

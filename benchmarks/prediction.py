@@ -41,11 +41,12 @@ Way = Callable[[Sequence[str]], Any]
 def export_all(model: Path, data: Path, out: Path) -> None:
     """Export the model in every form that is not there yet."""
     dev = {task: str(data / name) for task, name in FILES.items()}
-    for name, options in {
+    forms: dict[str, dict[str, Any]] = {
         "hf": {"to": "hf"},
         "onnx": {"to": "onnx"},
         "int8": {"to": "onnx", "quantize": "int8", "data": dev, "max_loss": 2.0},
-    }.items():
+    }
+    for name, options in forms.items():
         if not (out / name).exists():
             polytask.export(model, out / name, **options)
 

@@ -35,8 +35,7 @@ def seconds_a_decision(options: dict[str, Any], tasks: int, rows: int) -> float:
     names = [f"task{number}" for number in range(tasks)]
     sizes = {name: 1000 + 100 * number for number, name in enumerate(names)}
     workload = Workload(sizes, tuple((Stratum((name,), size),) for name, size in sizes.items()), rows, epochs=100)
-    kind = SCHEDULES[options["strategy"]]
-    schedule = kind(kind.Options.model_validate(options), workload)
+    schedule = SCHEDULES[options["strategy"]].model_validate(options).build(workload)
     began = time.perf_counter()
     for _ in range(STEPS):
         step = schedule.next()

@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -73,16 +73,14 @@ async def load(port: int, texts: Sequence[str], clients: int, seconds: float) ->
 
 
 @contextmanager
-def serving(model: Path, *flags: str) -> Iterator[int]:
+def serving(model: Path, *flags: str) -> Generator[int]:
     """Start `polytask serve` on a free port, and stop it."""
     command = [sys.executable, "-m", "polytask", "serve", str(model), "--port", "0", *flags]
     started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert started.stderr is not None
     try:
-        for line in started.stderr:
-            told: dict[str, Any] = json.loads(line)
-            if told["event"] == "listening":
-                break
+        lines = (json.loads(line) for line in started.stderr)
+        told: dict[str, Any] = next(line for line in lines if line["event"] == "listening")
         # The log of the requests is drained as a log collector would; in a process, as it would cost the clients time.
         drain = subprocess.Popen(["cat"], stdin=started.stderr, stdout=subprocess.DEVNULL)
         yield int(told["url"].rpartition(":")[2])

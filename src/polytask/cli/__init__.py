@@ -20,11 +20,11 @@ from polytask.errors import Interrupted, PolytaskError, UserError, missing_extra
 from polytask.launch import follow
 from polytask.signals import ignore_saving
 
-__all__ = ["app", "begin", "choose", "main", "train", "use"]
+__all__ = ["SPINS", "app", "begin", "choose", "main", "train", "use"]
 
 # How often a waiting thread of libgomp looks for work before it gives up its core. Its own default is 300,000, which
 # takes the core away from whatever else runs there.
-_SPINS = "3000"
+SPINS = "3000"
 
 
 def main() -> None:
@@ -62,4 +62,4 @@ def main() -> None:
 def _share_cores() -> None:
     """Let threads that wait give up their core soon, unless the user has said how they wait; before torch is loaded."""
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
-        os.environ["GOMP_SPINCOUNT"] = _SPINS
+        os.environ["GOMP_SPINCOUNT"] = SPINS
