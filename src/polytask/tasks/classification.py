@@ -240,9 +240,10 @@ class Classification(Choice):
         place = self._places[self.positive]
         return place, 1 - place
 
-    def _log_odds(self, outputs: Outputs) -> Outputs:
+    def _log_odds(self, outputs: Outputs) -> Floats:
         yes, no = self._two_places
-        return outputs[..., yes] - outputs[..., no]
+        # As double numbers: a cut may lie between two neighbouring ones of the outputs' kind.
+        return (outputs[..., yes] - outputs[..., no]).astype(np.float64)
 
     @property
     def _least(self) -> float:

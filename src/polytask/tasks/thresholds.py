@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytask.tasks import two_class
-from polytask.tasks.cuts import Bools, Cuts, micro_f1_cuts
+from polytask.tasks.cuts import Bools, Cuts, Floats, micro_f1_cuts
 from polytask.tasks.metric import METRICS
 
 # With fewer positive dev rows a label has no threshold of its own: it takes that of all labels together, or 0.5.
@@ -51,13 +51,13 @@ def tune_thresholds(
     return tuple(chosen), notes
 
 
-def tune_threshold(outputs: NDArray[np.float32], positive: Bools, metric: str) -> tuple[float, list[str]]:
-    """Return the output from which the positive one of two classes is answered, best on dev, and what to know.
+def tune_threshold(log_odds: Floats, positive: Bools, metric: str) -> tuple[float, list[str]]:
+    """Return the log odds from which the positive one of two classes is answered, best on dev, and what to know.
 
     With fewer than LEAST_POSITIVE rows of a class it stays at 0, which is a probability of 0.5.
 
     Args:
-        outputs: of the rows: log odds of the positive class.
+        log_odds: of the positive class in each row.
         positive: whether each row has it.
         metric: the main one; where it does not say which threshold is best for it, f1's is taken.
     """
@@ -68,7 +68,7 @@ def tune_threshold(outputs: NDArray[np.float32], positive: Bools, metric: str) -
         found = f"{fewest} dev rows {kind} the positive label"
         return 0.0, [f"the threshold stays at 0.5: found {found}, and need {LEAST_POSITIVE}"]
     row = METRICS["row"][metric]
-    cuts = Cuts.of(outputs, positive)
+    cuts = Cuts.of(log_odds, positive)
     false, missed = cuts.given - cuts.right, cuts.positive - cuts.right
     values = (row.of_counts or two_class.f1)(cuts.right, false, missed, len(positive) - cuts.given - missed)
     best = cuts.best(-values if row.of_counts is not None and row.smaller_is_better else values)
