@@ -37,6 +37,8 @@ from polytask.terms import HeadSpec, Label, WordSpan
 
 # The probability of one of two labels from which it is the more probable one.
 _EVEN = 0.5
+# A label with a smaller share of the rows is rare: not giving it at all has an accuracy above 0.8.
+_RARE = 0.2
 
 
 class ClassificationOptions(ChoiceOptions):
@@ -181,6 +183,18 @@ class Classification(Choice):
         self.require_decidable()
         if self.cut is not None and not self._has_threshold:
             raise ValueError(f"{self.name}: cut is {self.cut}, and the options have no threshold")
+
+    def label_notes(self, stats: LabelStats) -> list[str]:
+        rows = stats.labels.total()
+        rare = min(self.classes, key=lambda label: stats.labels[label])
+        share = stats.labels[rare] / rows
+        if len(self.classes) != 2 or share >= _RARE or self.metric not in ("accuracy", "micro_f1"):
+            return []
+        positive = "" if self.positive == rare else f"`positive: {rare}`, "
+        return [
+            f"{100 * share:.1f} % of the rows have the label {rare!r}, so {self.metric} says little; if that one "
+            f"matters, write {positive}`metric: f1` and `threshold: tuned`"
+        ]
 
     @property
     def head(self) -> HeadSpec:
