@@ -146,7 +146,7 @@ def test_plain_classes_are_told_the_threshold(run: pt.Run, tmp_path: Path) -> No
     told = json.loads((found.folders["spam"] / "config.json").read_text("utf-8"))
     assert told["problem_type"] == "single_label_classification"
     assert told["polytask_thresholds"] == task.thresholds
-    assert any(f"bad {task.thresholds['bad']:g}; pipelines answer the more probable" in note for note in found.notes)
+    assert any(f"bad {task.thresholds['bad']:g}; without it the more probable label" in note for note in found.notes)
     card = (found.folders["spam"] / "README.md").read_text("utf-8")
     assert f"labels are given from these probabilities: `bad` {task.thresholds['bad']:g}" in card
     assert "The first label that `pipeline` gives is the more probable one." in card
