@@ -24,9 +24,9 @@ COMPLETE = {
     "how-to/from-trainer", "how-to/own-method", "how-to/resume", "how-to/separate-models", "how-to/serve",
     "how-to/several-gpus", "how-to/small-task", "how-to/tasks-that-need-each-other", "index", "onnx", "predicting",
     "python", "questions", "recipe", "relatedness", "reliability", "report", "scale", "scheduling", "serving",
-    "sharing", "shipping", "start", "tasks/embedding", "tasks/matching", "tasks/mlm", "tasks/ordinal",
-    "tasks/soft-labels", "tasks/spans", "tasks/tagging", "training", "tuning", "tutorials/1-two-tasks-one-model",
-    "tutorials/2-does-sharing-pay", "tutorials/3-sharing-and-scheduling",
+    "sharing", "shipping", "start", "tasks/classification", "tasks/embedding", "tasks/matching", "tasks/mlm",
+    "tasks/ordinal", "tasks/soft-labels", "tasks/spans", "tasks/tagging", "training", "tuning",
+    "tutorials/1-two-tasks-one-model", "tutorials/2-does-sharing-pay", "tutorials/3-sharing-and-scheduling",
 }  # fmt: skip
 TIMES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "M": 10**6, "万": 10**4, "亿": 10**8}
 NUMBER = re.compile(r"(?<![\w.])(\d+(?:,\d{3})*(?:\.\d+)?)(?: ?(thousand|million|billion|万|亿))?")

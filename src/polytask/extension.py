@@ -180,7 +180,10 @@ def _new_tasks(config: Config, bundle: Bundle, home: Path, mode: Mode) -> list[s
 
 
 def _task(name: str, bundle: Bundle, tables: DataTables) -> Task:
-    """Return a new task as fitted to its rows, or an old one as the model knows it, with the options of now."""
+    """Return a new task as fitted to its rows, or an old one as the model knows it, with the options of now.
+
+    What was fitted on dev is fitted again, since the model trains on.
+    """
     fresh = tables.tasks[name]
     if name not in bundle.tasks:
         return fresh
@@ -193,7 +196,7 @@ def _task(name: str, bundle: Bundle, tables: DataTables) -> Task:
             "replay rows of the same labels, or give the task another name"
         )
     options = fresh.options.model_dump(mode="json", exclude={"data"})
-    return TASKS[old.type_name].from_json(name, {**old.to_json(), "options": options})
+    return TASKS[old.type_name].from_json(name, {**old.unfitted().to_json(), "options": options})
 
 
 def _require_same_heads(bundle: Bundle, tasks: Mapping[str, Task]) -> None:

@@ -85,6 +85,8 @@ _METRICS = {
     "pearson": "pearson: how far answers go along with the truth, 1 is perfect, 0 is chance, so the majority has none",
     "mae": "mae: mean distance from the truth, less is better",
     "cross_entropy": "cross_entropy: to the distributions that the labels are, less is better",
+    "roc_auc": "roc_auc: how often a row with the positive label is given more of it than one without, 0.5 is chance",
+    "average_precision": "average_precision: mean precision over the cuts at rows with the positive label",
     "ece": "ece: how far stated probabilities are from the share that is right, less is better",
 }
 

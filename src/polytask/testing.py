@@ -352,7 +352,9 @@ class TaskContract:
         assert len(errors) == len(counts) == task.head.size
         assert (errors >= 0).all()
         for found in (task.decode(outputs.detach().numpy()), task.baseline(labels)):
-            scores = [METRICS[task.level][name](task.measured(labels), task.measured(found)) for name in task.metrics]
+            shown = task.positive_probabilities(outputs.detach().numpy())
+            given = None if shown is None else shown.tolist()
+            scores = [METRICS[task.level][name](*task.measured_by(name, labels, found, given)) for name in task.metrics]
             assert all(value is None or isinstance(value, float) for value in scores)
 
     def test_a_loss_over_parts_adds_up(self) -> None:

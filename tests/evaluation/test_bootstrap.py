@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from polytask.evaluation.bootstrap import BLOCK, interval, resampled, score_intervals, weights
+from polytask.evaluation.scoring import score
 from polytask.tasks import METRICS, TASKS
 
 TAGS = ["O", "O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
@@ -26,6 +27,10 @@ def samples(level: str, metric: str, generator: np.random.Generator, rows: int) 
         return [[list(map(str, generator.choice(TAGS, n))) for n in lengths] for _ in range(2)]
     if metric in RANKS:
         return [[1.0] * rows, (1.0 + generator.integers(0, 20, size=rows)).tolist()]
+    takes = METRICS["row"][metric].takes
+    if takes != "labels":
+        truth, found = (generator.random((2, rows)) < 0.4).tolist()
+        return [truth, found if takes == "positive" else (generator.integers(0, 6, size=rows) / 4).tolist()]
     if metric in NUMERIC:
         return [(1000.0 + generator.integers(-3, 4, size=rows)).tolist() for _ in range(2)]
     return [list(map(str, generator.choice(list("abcd"), rows))) for _ in range(2)]
@@ -49,7 +54,7 @@ def agree(level: Literal["row", "word"], metric: str, truth: list[Any], found: l
 def test_every_metric_is_resampled() -> None:
     own = {level: [name for name in table if table[name].resampled] for level, table in METRICS.items()}
     assert own == {level: [name for name in table if table[name].interval] for level, table in METRICS.items()}
-    assert len(CASES) == 19
+    assert len(CASES) == 24
 
 
 @pytest.mark.parametrize(("level", "metric"), CASES)
@@ -107,16 +112,18 @@ def test_a_task_is_given_the_intervals_of_all_its_metrics() -> None:
     kind = TASKS["classification"]
     task = kind.from_json("topic", {
         "type": "classification",
-        "options": kind.Options(type="classification").model_dump(mode="json", exclude={"data"}),
+        "options": kind.Options(type="classification", positive="a").model_dump(mode="json", exclude={"data"}),  # type: ignore[call-arg]
         "fitted": {"classes": ["a", "b"], "counts": [50, 50]},
     })  # fmt: skip
-    truth, found = ["a", "b"] * 50, ["a", "b", "b", "b"] * 25
-    intervals = score_intervals(task, truth, found, resamples=300)
-    assert list(intervals) == list(task.metrics)
+    truth, found = ["a", "b"] * 50, ["a", "b", "b", "a"] * 25
+    sure = [0.9, 0.2, 0.4, 0.6] * 25
+    intervals = score_intervals(task, truth, found, sure, resamples=300)
+    assert list(intervals) == list(task.metrics) == list(kind.Options.metrics)
+    scores = score(task, truth, found, sure)
     for metric, ends in intervals.items():
-        value = METRICS["row"][metric](truth, found)
+        value = scores[metric]
         assert ends is not None
         assert value is not None
         assert ends[0] < value < ends[1]
-    assert score_intervals(task, truth, found, resamples=300) == intervals
-    assert set(score_intervals(task, [], []).values()) == {None}
+    assert score_intervals(task, truth, found, sure, resamples=300) == intervals
+    assert set(score_intervals(task, [], [], []).values()) == {None}

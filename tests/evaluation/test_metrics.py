@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -38,10 +39,17 @@ def columns(pairs: list[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
 
 def test_every_metric_is_tested_here() -> None:
     # Two of them need probabilities: tests/tasks/test_calibration.py, tests/tasks/test_soft_labels.py.
+    positive = ["f1", "precision", "recall", "roc_auc", "average_precision"]
     numbers = ["pearson", "spearman", "mae"]
     # Of losses, and of ranks: tests/tasks/test_mlm.py, tests/tasks/test_embedding.py.
     others = ["loss", "recall@1", "recall@10", "quadratic_kappa"]
-    assert list(ROW) == ["accuracy", "macro_f1", "micro_f1", "mcc", *numbers, *others, "ece", "cross_entropy"]
+    classes = ["accuracy", "macro_f1", "micro_f1", "mcc", *positive]
+    assert list(ROW) == [*classes, *numbers, *others, "ece", "cross_entropy"]
+    assert {name: metric.takes for name, metric in ROW.items() if metric.takes != "labels"} == {
+        "f1": "positive", "precision": "positive", "recall": "positive",
+        "roc_auc": "probabilities", "average_precision": "probabilities",
+    }  # fmt: skip
+    assert {metric.takes for metric in WORD.values()} == {"labels"}
     # Those of spans are held against sets: tests/tasks/test_nested_spans.py.
     spans = ["span_f1", "span_precision", "span_recall"]
     assert list(WORD) == ["f1", "precision", "recall", *spans, "accuracy", "macro_f1", "ece"]
@@ -57,6 +65,42 @@ def test_class_metrics_are_scikit_learns_with_unseen_labels(pairs: list[tuple[st
     for average in ("macro", "micro"):
         expected = quietly(sk.f1_score, truth, found, average=average, zero_division=0)
         assert ROW[f"{average}_f1"](truth, found) == pytest.approx(expected)
+
+
+@LAWS
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40))
+def test_metrics_of_the_positive_label_are_scikit_learns(pairs: list[tuple[bool, bool]]) -> None:
+    truth, found = columns(pairs)
+    for name in ("f1", "precision", "recall"):
+        expected = quietly(getattr(sk, f"{name}_score"), truth, found, zero_division=0)
+        assert ROW[name](truth, found) == pytest.approx(expected), name
+
+
+@LAWS
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 8) | st.floats(0, 1)), min_size=1, max_size=60))
+def test_metrics_of_the_order_are_scikit_learns_with_ties(pairs: list[tuple[bool, float]]) -> None:
+    truth, found = columns(pairs)
+    for name in ("roc_auc", "average_precision"):
+        value = ROW[name](truth, found)
+        if len(set(truth)) == 1:
+            assert value is None, name
+        else:
+            oracle = {"roc_auc": sk.roc_auc_score, "average_precision": sk.average_precision_score}[name]
+            assert value == pytest.approx(oracle(truth, found), abs=1e-12), name
+
+
+@LAWS
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=40))
+def test_metrics_of_counts_are_those_of_the_rows(pairs: list[tuple[bool, bool]]) -> None:
+    """By which a threshold is tuned; the truth holds both labels then."""
+    truth, found = columns([*pairs, (True, False), (False, False)])
+    cells = [sum(pair == cell for pair in zip(truth, found, strict=True)) for cell in product((True, False), repeat=2)]
+    tp, fn, fp, tn = (np.array([float(count)]) for count in cells)
+    counted = {name: metric for name, metric in ROW.items() if metric.of_counts is not None}
+    assert set(counted) == {"accuracy", "macro_f1", "micro_f1", "mcc", "f1"}
+    for name, metric in counted.items():
+        assert metric.of_counts is not None
+        assert metric.of_counts(tp, fp, fn, tn)[0] == pytest.approx(metric(truth, found)), name
 
 
 @LAWS

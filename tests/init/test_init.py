@@ -71,10 +71,11 @@ def test_each_kind_of_column_becomes_its_kind_of_task(tmp_path: Path) -> None:
         "stars": ("ordinal", "stars", None),
         "grade": ("ordinal", "grade", None),
         "topics": ("multilabel", "topics", None),
-        "spam": ("classification", "spam", "macro_f1"),
+        "spam": ("classification", "spam", "f1"),
         "price": ("regression", "price", None),
         "cost": ("regression", "cost", None),
     }
+    assert (tasks["spam"]["positive"], tasks["spam"]["threshold"]) == ("true", "tuned")
     assert {task["text"] for task in tasks.values()} == {"review"}
     assert tasks["price"]["data"] == {"train": "reviews.csv", "dev": 0.2}
     assert tasks["cost"]["data"] == {"train": "reviews.csv", "dev": 0.2, "decimal": ","}

@@ -124,7 +124,7 @@ def test_a_gate_that_makes_no_sense_is_refused(options: dict[str, Any], told: st
 @pytest.mark.parametrize(
     ("kind", "metric", "told"),
     [
-        ("classification", "f1", "found the metric 'f1' in score; accepted: .*macro_f1"),
+        ("classification", "mae", "found the metric 'mae' in score; accepted: .*macro_f1"),
         ("regression", "mea", "found the metric 'mea' in score; accepted: .*did you mean 'mae'"),
     ],
 )

@@ -74,7 +74,12 @@ def sentence_card(bundle: Bundle, name: str) -> str:
 def _plain_limits(task: Task) -> Iterator[str]:
     if task.level == "row":
         yield "`pipeline` cuts long texts only with `truncation=True`; without it they are an error or a guess."
-    if task.thresholds:
+    if task.thresholds and task.problem_type == "single_label_classification":
+        yield (
+            "The first label that `pipeline` gives is the more probable one. The scores are those of the threshold "
+            "above (`polytask_thresholds` in config.json): below it the other label is answered."
+        )
+    elif task.thresholds:
         yield "`pipeline` gives each label's probability; those above (`polytask_thresholds` in config.json) decide."
     if not task.labels:
         yield "The one output is the number itself: `pipeline` shows it as the score."

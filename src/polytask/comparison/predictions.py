@@ -16,6 +16,10 @@ from polytask.files import parse_json
 from polytask.terms import Label
 
 _Lines: TypeAlias = list[dict[str, Any]]
+# Takes labels, predictions and the positive label's probabilities; returns truth and predictions as a metric has them.
+Measure: TypeAlias = Callable[
+    [Sequence[Label], Sequence[Label], "Sequence[float] | None"], tuple[Sequence[Any], Sequence[Any]]
+]
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class ArmPredictions:
         predictions: seeds x rows.
         seeds: of the models; without any those of the baseline, in its order.
         places: where the rows stand: file and line; empty where the runs do not say.
+        probabilities: of the positive label: seeds x rows; empty where none is known.
     """
 
     rows: tuple[int, ...]
@@ -35,13 +40,33 @@ class ArmPredictions:
     predictions: tuple[tuple[Label, ...], ...]
     seeds: tuple[int, ...] = ()
     places: tuple[str, ...] = ()
+    probabilities: tuple[tuple[float, ...], ...] = ()
+
+    @classmethod
+    def of(cls, answers: Sequence[_Lines], seeds: tuple[int, ...]) -> ArmPredictions:
+        """Return what models with these seeds answered to the same rows: the lines of each one's file."""
+        first = answers[0]
+        known = all("probability" in line for lines in answers for line in lines)
+        return cls(
+            tuple(line["row"] for line in first),
+            tuple(line.get("text", "") for line in first),
+            tuple(line["label"] for line in first),
+            tuple(tuple(line["prediction"] for line in lines) for lines in answers),
+            seeds,
+            tuple(line.get("place", "") for line in first),
+            tuple(tuple(line["probability"] for line in lines) for lines in answers) if known else (),
+        )
 
     def over(self, seeds: Sequence[int]) -> ArmPredictions:
         """Return the answers of the models with some of the seeds."""
         if not self.seeds or not seeds:
             return self
+        places = [self.seeds.index(seed) for seed in seeds]
         return replace(
-            self, seeds=tuple(seeds), predictions=tuple(self.predictions[self.seeds.index(seed)] for seed in seeds)
+            self,
+            seeds=tuple(seeds),
+            predictions=tuple(self.predictions[place] for place in places),
+            probabilities=tuple(self.probabilities[place] for place in places) if self.probabilities else (),
         )
 
     def followed_by(self, other: ArmPredictions) -> ArmPredictions:
@@ -53,12 +78,14 @@ class ArmPredictions:
             labels=self.labels + other.labels,
             predictions=tuple(one + more for one, more in zip(self.predictions, other.predictions, strict=True)),
             places=self.places + other.places,
+            probabilities=tuple(one + more for one, more in zip(self.probabilities, other.probabilities, strict=True)),
         )
 
-    def measured(self, measure: Callable[[Sequence[Label]], Sequence[Any]]) -> ArmPredictions:
+    def measured(self, measure: Measure) -> ArmPredictions:
         """Return labels and predictions as a metric takes them."""
-        predictions = tuple(tuple(measure(one)) for one in self.predictions)
-        return replace(self, labels=tuple(measure(self.labels)), predictions=predictions)
+        each = self.probabilities or [None] * len(self.predictions)
+        pairs = [measure(self.labels, one, known) for one, known in zip(self.predictions, each, strict=True)]
+        return replace(self, labels=tuple(pairs[0][0]), predictions=tuple(tuple(found) for _, found in pairs))
 
 
 def read_predictions(
@@ -86,17 +113,9 @@ def read_predictions(
 def _of_fold(task: str, arm: str, folders: Sequence[Path], seeds: tuple[int, ...]) -> ArmPredictions:
     """Return what the models of all seeds answered to the same rows."""
     read = [_read(folder, task) for folder in folders]
-    first = read[0]
     for lines in read:
-        _require_same_rows(task, arm, lines, first)
-    return ArmPredictions(
-        tuple(line["row"] for line in first),
-        tuple(line.get("text", "") for line in first),
-        tuple(line["label"] for line in first),
-        tuple(tuple(line["prediction"] for line in lines) for lines in read),
-        seeds,
-        tuple(line.get("place", "") for line in first),
-    )
+        _require_same_rows(task, arm, lines, read[0])
+    return ArmPredictions.of(read, seeds)
 
 
 def _folders_of(folders: Sequence[Path], task: str, folds: int) -> Sequence[Path]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from polytask.assemble import assemble
 from polytask.assembly import Assembly
 from polytask.comparison.arms import BASELINE, Arm, build_arms, with_train
 from polytask.comparison.budget import planned
-from polytask.comparison.predictions import ArmPredictions
+from polytask.comparison.predictions import ArmPredictions, Measure
 from polytask.config import Config, with_fold
 from polytask.data.cache import file_digest, key_of
 from polytask.data.tokens import Tokenization
@@ -29,13 +30,13 @@ class Judged:
     """What a task's scores are made of: its main metric, its level, and the labels that it is scored against.
 
     Attributes:
-        measure: turns labels into what the metric takes.
+        measure: turns labels, predictions and probabilities into the truth and the predictions that the metric takes.
     """
 
     metric: str
     level: Any
     labels: tuple[Label, ...]
-    measure: Callable[[Sequence[Label]], Sequence[Any]] = field(default=tuple, compare=False)
+    measure: Measure = field(compare=False)
 
     def measured(self, answers: Mapping[str, ArmPredictions]) -> dict[str, ArmPredictions]:
         """Return the answers of arms as the metric takes them."""
@@ -184,7 +185,8 @@ def judged_by(assembly: Assembly) -> dict[str, Judged]:
         sources = [
             source for split in ("test", "dev") for source in assembly.sources[split] if name in source.tasks
         ]  # fmt: skip
-        found[name] = Judged(task.metric, task.level, tuple(truth_of(task, sources[0])), task.measured)
+        measure = partial(task.measured_by, task.metric)
+        found[name] = Judged(task.metric, task.level, tuple(truth_of(task, sources[0])), measure)
     return found
 
 

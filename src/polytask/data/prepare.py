@@ -73,9 +73,11 @@ def _fit(name: str, options: TaskOptions, tables: Sequence[DataTable]) -> Task:
     """Fit a task to its training rows."""
     table = next(table for table in tables if name in table.feed.tasks)
     try:
-        return TASKS.of(options).fit(name, options, table.label_stats[name])
+        task = TASKS.of(options).fit(name, options, table.label_stats[name])
+        task.require_known_positive()
     except ValueError as error:
         raise ConfigError(f"tasks.{name} ({table.feed.name}): {error}", option=("tasks", name)) from None
+    return task
 
 
 def encode_tables(tables: DataTables, tokens: Tokenization) -> dict[Split, tuple[Source, ...]]:

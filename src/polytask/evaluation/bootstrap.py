@@ -45,12 +45,24 @@ def resampled(level: Level, metric: str, labels: Sequence[Any], predictions: Seq
 
 
 def score_intervals(
-    task: Task, labels: Sequence[Label], predictions: Sequence[Label], *, resamples: int = 1000, seed: int = 0
+    task: Task,
+    labels: Sequence[Label],
+    predictions: Sequence[Label],
+    probabilities: Sequence[float] | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> dict[str, tuple[float, float] | None]:
-    """Return the 95 % interval of every metric of a task; None where it is undefined, and of metrics without one."""
+    """Return the 95 % interval of every metric of a task; None where it is undefined, and of metrics without one.
+
+    Args:
+        probabilities: of the positive label, where one is known.
+    """
     given = [metric for metric in task.metrics if METRICS[task.level][metric].interval]
-    truth, found = task.measured(labels), task.measured(predictions)
-    measures = {metric: resampled(task.level, metric, truth, found) for metric in given}
+    measures = {
+        metric: resampled(task.level, metric, *task.measured_by(metric, labels, predictions, probabilities))
+        for metric in given
+    }
     values: dict[str, list[Floats]] = {metric: [] for metric in measures}
     for block in weights(len(labels), resamples, seed):
         for metric, measure in measures.items():

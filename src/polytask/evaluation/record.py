@@ -25,7 +25,7 @@ def prediction_lines(task: Task, answers: TaskPredictions) -> Iterator[dict[str,
     """Yield for each row its number and place (file and line), its label, its prediction, and how its text begins.
 
     Labels of words come with the place of each word in the text, in code points; comparisons of vectors with the
-    closest texts and their cosines.
+    closest texts and their cosines. Where a label is the positive one, with its probability.
     """
     rows = answers.rows
     numbers = answers.source.numbered(rows)
@@ -36,6 +36,10 @@ def prediction_lines(task: Task, answers: TaskPredictions) -> Iterator[dict[str,
     more: list[dict[str, Any]] = _neighbours(task, answers) or [{} for _ in rows]
     if places:
         more = [{"words": list(zip(*span, strict=True))} for span in zip(raw["starts"], raw["ends"], strict=True)]
+    probabilities = answers.probabilities(task)
+    if probabilities is not None:
+        # With all decimals: equal ones are ties of metrics that order rows.
+        more = [{"probability": value} for value in probabilities]
     for row, label, found, (place, text, pair, others), also in zip(
         numbers, answers.labels, answers.predictions, texts, more, strict=True
     ):

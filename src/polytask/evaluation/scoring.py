@@ -51,6 +51,11 @@ class TaskPredictions:
         """The labels of all rows that the outputs are of: `labels`, unless answers of several rows are compared."""
         return self.labels if self.places is None else labels_of(self.source, self.task)
 
+    def probabilities(self, task: Task) -> list[float] | None:
+        """Return the probability of the positive label in each row; None where none is known."""
+        found = task.positive_probabilities(self.outputs)
+        return None if found is None else found.tolist()
+
     def decided_by(self, task: Task) -> TaskPredictions:
         """Return the same outputs with the predictions of another form of their task."""
         found = scored(task, self.row_labels, task.decode(self.outputs, self.words))
@@ -107,7 +112,7 @@ class Scorer:
         """Score answers; where a task has probabilities, with their expected calibration error."""
         return {
             task: {
-                **score(self._tasks[task], found.labels, found.predictions),
+                **score(self._tasks[task], found.labels, found.predictions, found.probabilities(self._tasks[task])),
                 **calibration_error(self._tasks[task], found),
             }
             for task, found in answers.items()
@@ -117,7 +122,9 @@ class Scorer:
         """Return the 95 % intervals of the scores of answers, from a bootstrap over rows; None for NO_INTERVAL."""
         return {
             task: {
-                **score_intervals(self._tasks[task], found.labels, found.predictions),
+                **score_intervals(
+                    self._tasks[task], found.labels, found.predictions, found.probabilities(self._tasks[task])
+                ),
                 **dict.fromkeys(calibration_error(self._tasks[task], found)),
             }
             for task, found in answers.items()
@@ -190,10 +197,19 @@ def rows_scored(sources: Sequence[Source]) -> int:
     return sum(len(source.labelled) for source in sources)
 
 
-def score(task: Task, labels: Sequence[Label], predictions: Sequence[Label]) -> dict[str, float | None]:
-    """Return every metric of a task."""
-    table, truth, found = METRICS[task.level], task.measured(labels), task.measured(predictions)
-    return {name: table[name](truth, found) for name in task.metrics}
+def score(
+    task: Task,
+    labels: Sequence[Label],
+    predictions: Sequence[Label],
+    probabilities: Sequence[float] | None = None,
+) -> dict[str, float | None]:
+    """Return every metric of a task.
+
+    Args:
+        probabilities: of the positive label, where one is known; without them it is as probable in every row.
+    """
+    table = METRICS[task.level]
+    return {name: table[name](*task.measured_by(name, labels, predictions, probabilities)) for name in task.metrics}
 
 
 def normalised(task: Task, value: float | None, baseline: float | None) -> float:

@@ -75,7 +75,9 @@ def _notes(bundle: Bundle) -> Iterator[str]:
             )
         if task.thresholds:
             shown = ", ".join(f"{label} {value:g}" for label, value in task.thresholds.items())
-            yield f"{name}: labels count from these probabilities (polytask_thresholds in config.json): {shown}"
+            told = f"{name}: labels count from these probabilities (polytask_thresholds in config.json): {shown}"
+            alone = task.problem_type == "single_label_classification"
+            yield f"{told}; without it the more probable label is answered" if alone else told
         if task.decides_words_together:
             yield (
                 f"{name}: pipelines decide each token by itself, and here the best valid sequence of tags is answered, "

@@ -156,12 +156,19 @@ def _is_dense(column: Column) -> bool:
 def _classification(column: Column) -> Labels:
     counts = column.labels or Counter()
     most = max(counts.values()) / len(column.values)
-    metric = {"metric": "macro_f1"} if most >= _LOPSIDED else {}
-    lopsided = "; accuracy would say little, so that macro_f1 is the main metric" if metric else ""
+    options: dict[str, Any] = {}
+    lopsided = ""
+    if most >= _LOPSIDED and len(counts) == 2:
+        rare = min(counts, key=lambda label: counts[label])
+        options = {"positive": rare, "metric": "f1", "threshold": "tuned"}
+        lopsided = f"; accuracy would say little, so that f1 of {_shown(rare)!r} is the main metric"
+    elif most >= _LOPSIDED:
+        options = {"metric": "macro_f1"}
+        lopsided = "; accuracy would say little, so that macro_f1 is the main metric"
     why = f"{len(counts)} classes: {_shares(counts, len(column.values))}{lopsided}"
     if column.is_whole and len(counts) > 2:
         why += "; if the numbers are in order, as ratings are, use `type: ordinal`"
-    return Labels({"type": "classification"}, {"label": column.name, **metric}, why)
+    return Labels({"type": "classification"}, {"label": column.name, **options}, why)
 
 
 def _joined(column: Column) -> Labels | str:

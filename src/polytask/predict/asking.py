@@ -6,8 +6,9 @@ task is asked, it is run once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from polytask.errors import DataError, nearest
@@ -42,6 +43,15 @@ class Planned:
     task: str
     question: TypedQuestion
     probabilities: Probabilities
+    decided: Callable[[Outputs], str | None]
+
+    def answer(self, outputs: Outputs) -> dict[str, Any]:
+        """Return the answer as the protocol writes it.
+
+        Args:
+            outputs: of the task's head, for one text.
+        """
+        return self.question.answer(self.probabilities(outputs), self.decided(outputs))
 
 
 def plan_questions(tasks: Mapping[str, Task], questions: Mapping[str, Any]) -> list[Planned]:
@@ -83,7 +93,7 @@ def answer_questions(planned: Sequence[Planned], outputs: Mapping[str, Outputs])
     Args:
         outputs: of the planned tasks' heads, for the state.
     """
-    return {one.name: one.question.answer(one.probabilities(outputs[one.task])) for one in planned}
+    return {one.name: one.answer(outputs[one.task]) for one in planned}
 
 
 def askable(tasks: Mapping[str, Task]) -> str:
@@ -134,7 +144,7 @@ def _plan(name: str, question: Any, tasks: Mapping[str, Task]) -> Planned:  # no
             f"what can be asked: {askable(tasks)}"
         )
     try:
-        return Planned(name, task, typed, tasks[task].asked(typed))
+        return Planned(name, task, typed, tasks[task].asked(typed), partial(tasks[task].decided, typed))
     except ValueError as error:
         can = _askable(tasks[task])
         own = f"what it can be asked: {can}" if can else f"what can be asked: {askable(tasks)}"

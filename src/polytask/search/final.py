@@ -96,15 +96,6 @@ def _distinct(lines: Mapping[str, Lines]) -> int:
 def _differences(
     task: str, judged: Judged, lines_by_arm: Mapping[str, Mapping[str, Lines]], seed: int
 ) -> dict[str, Difference]:
-    answers = {
-        arm: ArmPredictions(
-            tuple(line["row"] for line in lines[task]),
-            tuple(line["text"] for line in lines[task]),
-            tuple(line["label"] for line in lines[task]),
-            (tuple(line["prediction"] for line in lines[task]),),
-            (seed,),
-        )
-        for arm, lines in lines_by_arm.items()
-    }
+    answers = {arm: ArmPredictions.of([lines[task]], (seed,)) for arm, lines in lines_by_arm.items()}
     measured = judged.measured(answers)
     return compare_arms(judged.metric, judged.level, measured, baseline=BASELINE, resamples=RESAMPLES, seed=0)

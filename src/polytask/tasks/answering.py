@@ -119,8 +119,22 @@ class Answering(ABC):
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """The probability, as it is shown, from which each label is given; empty where labels exclude one another."""
+        """The probability, as it is shown, from which a label is given; empty where the most probable one is."""
         return {}
+
+    @property
+    def positive(self) -> str | None:
+        """The label that metrics of one label are about; None where none is known."""
+        return None
+
+    def positive_probabilities(self, outputs: Outputs) -> Floats | None:
+        """Return the probability of the positive label in each row; None where none is known.
+
+        Args:
+            outputs: rows x size.
+        """
+        del outputs
+        return None
 
     @property
     def decides_words_together(self) -> bool:
@@ -143,6 +157,15 @@ class Answering(ABC):
         Raises ValueError, saying why, where the task cannot answer it.
         """
         raise ValueError(f"the task answers no {question.type} question")
+
+    def decided(self, question: TypedQuestion, outputs: Outputs) -> str | None:
+        """Return the option of a choice that a threshold decides for; None where the most probable one is chosen.
+
+        Args:
+            outputs: of one text.
+        """
+        del question, outputs
+        return None
 
     @property
     def answer_range(self) -> tuple[float, float] | None:
@@ -279,7 +302,7 @@ class Answering(ABC):
         """Return what the majority baseline (from training) predicts for these rows."""
 
     def measured(self, labels: Sequence[Label]) -> Sequence[Any]:
-        """Return labels as the task's metrics take them: as they are, or as places on a scale."""
+        """Return labels as metrics of all labels take them: as they are, or as places on a scale."""
         return labels
 
     def confusion_pairs(self, labels: Sequence[Label], predictions: Sequence[Label]) -> list[tuple[str, str]] | None:

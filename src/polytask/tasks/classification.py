@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from polytask.errors import nearest
-from polytask.tasks.arrays import Floats, Outputs, rounded, softmax
+from polytask.tasks.arrays import Bools, Floats, Outputs, rounded, sigmoid, softmax
 from polytask.tasks.choice import Choice, ChoiceOptions, balanced_weights
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import label_text, says_nothing
@@ -30,8 +31,14 @@ from polytask.tasks.soft import (
     soft_text,
     stated,
 )
-from polytask.tasks.task import ON_DEV  # fmt: skip
+from polytask.tasks.task import ON_DEV
+from polytask.tasks.thresholds import tune_threshold
 from polytask.terms import HeadSpec, Label, WordSpan
+
+# The probability of one of two labels from which it is the more probable one.
+_EVEN = 0.5
+# A label with a smaller share of the rows is rare: not giving it at all has an accuracy above 0.8.
+_RARE = 0.2
 
 
 class ClassificationOptions(ChoiceOptions):
@@ -42,9 +49,12 @@ class ClassificationOptions(ChoiceOptions):
     class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = Field(
         default=None, description="weight of each class in the loss; balanced: inverse to its frequency"
     )
-
     positive: str | None = Field(
-        default=None, description="the label that means yes where the task is asked a yes-or-no question (serving)"
+        default=None, description="the label that f1, precision, recall, `threshold` and yes-or-no questions are about"
+    )
+    threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["tuned"] = Field(
+        default=_EVEN,
+        description="probability from which the positive one of two labels is answered; tuned: the best one on dev",
     )
 
     @field_validator("positive", mode="before")
@@ -57,8 +67,27 @@ class ClassificationOptions(ChoiceOptions):
     def _labels_are_read_as_in_the_rows(cls, value: Any) -> Any:  # noqa: ANN401
         return {label_text(label): weight for label, weight in value.items()} if isinstance(value, dict) else value
 
-    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "micro_f1", "mcc")
-    learning: ClassVar[tuple[str, ...]] = ("class_weights", "positive")
+    @model_validator(mode="after")
+    def _a_threshold_is_tuned_for_more_than_one_error(self) -> Self:
+        if self.threshold == "tuned" and self.metric in ("precision", "recall"):
+            most = "hardly any row" if self.metric == "precision" else "every row"
+            raise ValueError(
+                f"found threshold: tuned and metric: {self.metric}, which is best where {most} is given the label; "
+                "set `metric: f1`, or give the threshold as a number"
+            )
+        return self
+
+    metrics: ClassVar[tuple[str, ...]] = (
+        "accuracy", "macro_f1", "micro_f1", "mcc", "f1", "precision", "recall", "roc_auc", "average_precision",
+    )  # fmt: skip
+    learning: ClassVar[tuple[str, ...]] = ("class_weights", "positive", "threshold")
+
+    def require_positive_of(self, classes: Sequence[str]) -> None:
+        """Raise ValueError where the positive label is none of the classes."""
+        if self.positive not in (None, *classes):
+            raise ValueError(
+                f"positive: found {self.positive!r}, which no training row has; labels: {', '.join(classes)}"
+            )
 
     def require_weights_of(self, classes: Sequence[str]) -> None:
         """Raise ValueError unless weights by class, where they are given, are those of the classes of training rows."""
@@ -75,7 +104,12 @@ class ClassificationOptions(ChoiceOptions):
 
 @dataclass(frozen=True)
 class Classification(Choice):
-    """One of the label space's classes."""
+    """One of the label space's classes.
+
+    Attributes:
+        cut: how far the positive logit of two has to lie above the other one to be answered; without it the threshold
+            of the options decides.
+    """
 
     name: str
     options: ClassificationOptions
@@ -83,6 +117,7 @@ class Classification(Choice):
     counts: tuple[int, ...]
     soft: bool = False
     temperature: float = field(default=1.0, metadata=ON_DEV)
+    cut: float | None = field(default=None, metadata=ON_DEV)
 
     type_name = "classification"
     also_called = (
@@ -122,11 +157,44 @@ class Classification(Choice):
             found = f"only the label {classes[0]!r}" if classes else "no label at all"
             raise ValueError(f"the training rows hold {found}; a classification needs at least two classes")
         options.require_weights_of(classes)
-        if options.positive not in (None, *classes):
+        options.require_positive_of(classes)
+        task = cls(name, options, classes, tuple(stats.labels[label] for label in classes), stats.soft > 0)
+        task.require_decidable()
+        return task
+
+    def require_decidable(self) -> None:
+        """Raise ValueError where a threshold is asked for that cannot decide: it takes two labels, one the positive."""
+        if not self._has_threshold:
+            return
+        found = f"found threshold: {self.options.threshold}"
+        if len(self.classes) != 2:
             raise ValueError(
-                f"positive: found {options.positive!r}, which no training row has; labels: {', '.join(classes)}"
+                f"{found}, which decides between two labels, and the rows have {len(self.classes)}; leave it out, or "
+                "write a task of two labels: the one that matters and `other`"
             )
-        return cls(name, options, classes, tuple(stats.labels[label] for label in classes), stats.soft > 0)
+        if self.positive is None:
+            raise ValueError(
+                f"{found}, and neither label is known to be the positive one; write `positive: {self.classes[0]}` or "
+                f"`positive: {self.classes[1]}`"
+            )
+
+    def require_sound(self, learned: Mapping[str, Any]) -> None:
+        super().require_sound(learned)
+        self.require_decidable()
+        if self.cut is not None and not self._has_threshold:
+            raise ValueError(f"{self.name}: cut is {self.cut}, and the options have no threshold")
+
+    def label_notes(self, stats: LabelStats) -> list[str]:
+        rows = stats.labels.total()
+        rare = min(self.classes, key=lambda label: stats.labels[label])
+        share = stats.labels[rare] / rows
+        if len(self.classes) != 2 or share >= _RARE or self.metric not in ("accuracy", "micro_f1"):
+            return []
+        positive = "" if self.positive == rare else f"`positive: {rare}`, "
+        return [
+            f"{100 * share:.1f} % of the rows have the label {rare!r}, so {self.metric} says little; if that one "
+            f"matters, write {positive}`metric: f1` and `threshold: tuned`"
+        ]
 
     @property
     def head(self) -> HeadSpec:
@@ -162,7 +230,85 @@ class Classification(Choice):
 
     def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
         del words
-        return [self.classes[index] for index in outputs.argmax(-1).tolist()]
+        return [self.classes[index] for index in self._chosen(outputs).tolist()]
+
+    def _chosen(self, outputs: Outputs) -> NDArray[np.int64]:
+        """Return the place of the label that is answered: the most probable one, or what the threshold decides.
+
+        Args:
+            outputs: ... x classes.
+        """
+        if not self._has_threshold:
+            return outputs.argmax(-1)
+        yes, no = self._two_places
+        return np.where(self._log_odds(outputs) >= self._least, yes, no)
+
+    @property
+    def _has_threshold(self) -> bool:
+        return self.options.threshold != _EVEN
+
+    @cached_property
+    def _two_places(self) -> tuple[int, int]:
+        """The places of the positive label and of the other one."""
+        assert self.positive is not None
+        place = self._places[self.positive]
+        return place, 1 - place
+
+    def _log_odds(self, outputs: Outputs) -> Floats:
+        yes, no = self._two_places
+        # As double numbers: a cut may lie between two neighbouring ones of the outputs' kind.
+        return (outputs[..., yes] - outputs[..., no]).astype(np.float64)
+
+    @property
+    def _least(self) -> float:
+        """The log odds, before the temperature, from which the positive label is answered."""
+        if self.cut is not None:
+            return self.cut
+        fixed = _EVEN if self.options.threshold == "tuned" else self.options.threshold
+        return self.temperature * math.log(fixed / (1 - fixed))
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        if not self._has_threshold or self.positive is None:
+            return {}
+        shown = sigmoid(np.array([self._least / self.temperature], np.float64))[0]
+        return {self.positive: rounded(float(shown))}
+
+    @property
+    def fits_on_dev(self) -> bool:
+        return self.options.calibrate or self.options.threshold == "tuned"
+
+    def tuned(
+        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Self, list[str]]:
+        task, notes = super().tuned(outputs, labels, words)
+        cut: float | None = None
+        if self.options.threshold == "tuned":
+            positive = np.array([label == self.positive for label in labels], np.bool_)
+            cut, more = tune_threshold(self._log_odds(outputs), positive, self.metric)
+            notes = [*notes, *more]
+        return replace(task, cut=cut), notes
+
+    def describe_tuned(self) -> dict[str, Any]:
+        temperature = super().describe_tuned() if self.options.calibrate else {}
+        return {**temperature, "thresholds": self.thresholds} if self._has_threshold else temperature
+
+    def uncalibrated(self) -> Self:
+        return replace(super().uncalibrated(), cut=self._least if self._has_threshold else None)
+
+    def certainty(
+        self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Floats, Bools]:
+        if not self._has_threshold:
+            return super().certainty(outputs, labels, words)
+        chosen = self._chosen(outputs)
+        probabilities = softmax((outputs / self.temperature).astype(np.float64))
+        return probabilities[np.arange(len(chosen)), chosen], chosen == self.targets(labels, words)
+
+    def positive_probabilities(self, outputs: Outputs) -> Floats | None:
+        if self.positive is None:
+            return None
+        return softmax(outputs.astype(np.float64) / self.temperature)[..., self._places[self.positive]]
 
     def format_prediction(
         self, outputs: Outputs, text: str, words: Sequence[WordSpan], has_token: Sequence[int]
@@ -170,14 +316,14 @@ class Classification(Choice):
         del text, words, has_token
         probabilities = softmax(outputs / self.temperature).tolist()
         return {
-            "label": self.classes[int(outputs.argmax())],
+            "label": self.classes[int(self._chosen(outputs))],
             "probabilities": {label: rounded(value) for label, value in zip(self.classes, probabilities, strict=True)},
         }
 
     @property
     def positive(self) -> str | None:
         """The label that means yes: the one that the options name, or `true` beside `false`."""
-        if self.options.positive is not None:
+        if self.options.positive in self.classes:
             return self.options.positive
         return next((label for label in self.classes if label.lower() == "true"), None) if self._says_truth else None
 
@@ -204,6 +350,11 @@ class Classification(Choice):
             )
         (place,) = self._places_of([label])
         return lambda outputs: truth_of(softmax(outputs.astype(np.float64) / self.temperature)[place])
+
+    def decided(self, question: TypedQuestion, outputs: Outputs) -> str | None:
+        if question.type != "choice" or not self._has_threshold or set(question.options) != set(self.classes):
+            return None
+        return self.classes[int(self._chosen(outputs))]
 
     def _places_of(self, labels: Sequence[str]) -> list[int]:
         """Return the places of labels. Raises ValueError for one that the task does not know."""

@@ -30,7 +30,7 @@ class Cuts:
     positive: int
 
     @classmethod
-    def of(cls, outputs: NDArray[np.float32], label: Bools) -> Cuts:
+    def of(cls, outputs: NDArray[np.float32] | Floats, label: Bools) -> Cuts:
         """List the cuts of outputs (at least one; flattened), of which `label` says what is right to give."""
         values, truth = outputs.ravel().astype(np.float64), label.ravel()
         order = np.argsort(-values, kind="stable")

@@ -65,6 +65,16 @@ class MatchingOptions(ClassificationOptions):
     def _labels_are_read_as_in_the_rows(cls, value: Any) -> Any:  # noqa: ANN401
         return described(value) if isinstance(value, Mapping) else value
 
+    @field_validator("threshold")
+    @classmethod
+    def _more_labels_may_come(cls, value: float | str) -> float | str:
+        if value != cls.model_fields["threshold"].default:
+            raise ValueError(
+                f"found {value}, and labels can be added when the model answers; a threshold is for `type: "
+                "classification` with two labels"
+            )
+        return value
+
     @model_validator(mode="after")
     def _rows_with_options_have_no_other_labels(self) -> Self:
         if self.options is None:
@@ -134,6 +144,7 @@ class Matching(VectorTask, Classification):
             raise ValueError(f"the training rows hold {found}; labels are learned from one another: at least two")
         options.require_weights_of(seen)
         classes = (*seen, *sorted(set(options.labels) - set(seen)))
+        options.require_positive_of(classes)
         texts = tuple(options.labels.get(label) or spelled(label) for label in classes)
         require_different(dict(zip(classes, texts, strict=True)))
         counts = tuple(stats.labels[label] for label in classes)

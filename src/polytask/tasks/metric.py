@@ -21,6 +21,11 @@ Floats: TypeAlias = NDArray[np.float64]
 Function: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], "float | None"]
 # Weights of rows, replicates x rows, to the metric in each replicate; nan where it is undefined.
 Resampled: TypeAlias = Callable[[NDArray[Any]], Floats]
+# What a metric takes as truth and as predictions: labels of both; whether each row has the positive label and is given
+# it; whether it has it, and its probability.
+Takes: TypeAlias = Literal["labels", "positive", "probabilities"]
+# Takes how many rows of two classes are true positives, false positives, false negatives and true negatives.
+OfCounts: TypeAlias = Callable[[Floats, Floats, Floats, Floats], Floats]
 
 
 @dataclass(frozen=True)
@@ -30,20 +35,26 @@ class Metric:
     Attributes:
         function: takes the true labels and the predicted ones, row by row; None where it is undefined. Without a
             function it is computed from probabilities elsewhere.
+        takes: what the truth and the predictions are: labels; booleans, whether a row has the positive label and is
+            given it; or such truth, and the probability of that label.
         types: task types that are scored by it beside their own metrics.
         smaller_is_better: whether it measures errors.
         interval: whether resampled rows tell how sure it is; not where resampling biases it, as it does ECE.
         resampled: builds, from true and predicted labels, a function of the rows' weights (see
             `polytask.evaluation.bootstrap`); by default the metric of repeated rows, which takes longer.
         objective: finds the thresholds of a multi-label task that are best for it; None where they cannot be tuned.
+        of_counts: the metric of two classes from counts of right and wrong rows, many at once, by which the threshold
+            of a classification is tuned; None where it does not say which one is best.
     """
 
     function: Function | None
+    takes: Takes = "labels"
     types: tuple[str, ...] = ()
     smaller_is_better: bool = False
     interval: bool = True
     resampled: Callable[[Sequence[Any], Sequence[Any]], Resampled] | None = None
     objective: Objective | None = None
+    of_counts: OfCounts | None = None
 
     def __call__(self, truth: Sequence[Any], predictions: Sequence[Any]) -> float | None:
         assert self.function is not None, "a metric of probabilities is computed where these are known"

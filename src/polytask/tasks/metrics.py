@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from polytask.tasks import cuts, resampling
+from polytask.tasks import cuts, resampling, two_class
 from polytask.tasks.bio import spans
 from polytask.tasks.metric import Floats, Level, Metric
 from polytask.tasks.nearest import found_within
@@ -189,13 +189,79 @@ def span_f1(labels: Sequence[list[str]], predictions: Sequence[list[str]]) -> fl
     return 2 * right / (true + predicted) if true + predicted else 0.0
 
 
+def _positive_counts(labels: Sequence[bool], predictions: Sequence[bool]) -> tuple[int, int, int]:
+    """Count the rows that have the positive label and are given it, those that have it, and those that are given it."""
+    right = sum(label and found for label, found in zip(labels, predictions, strict=True))
+    return right, sum(labels), sum(predictions)
+
+
+def positive_precision(labels: Sequence[bool], predictions: Sequence[bool]) -> float | None:
+    """Share of the rows that are given the positive label that have it."""
+    right, _, predicted = _positive_counts(labels, predictions)
+    return (right / predicted if predicted else 0.0) if labels else None
+
+
+def positive_recall(labels: Sequence[bool], predictions: Sequence[bool]) -> float | None:
+    """Share of the rows that have the positive label that are given it."""
+    right, true, _ = _positive_counts(labels, predictions)
+    return (right / true if true else 0.0) if labels else None
+
+
+def positive_f1(labels: Sequence[bool], predictions: Sequence[bool]) -> float | None:
+    """Harmonic mean of the precision and recall of the positive label."""
+    right, true, predicted = _positive_counts(labels, predictions)
+    return (2 * right / (true + predicted) if true + predicted else 0.0) if labels else None
+
+
+def roc_auc(labels: Sequence[bool], probabilities: Sequence[float]) -> float | None:
+    """How often a row with the positive label is given a greater probability than one without; equal ones count half.
+
+    Undefined where all rows have it, or none.
+    """
+    true = np.asarray(labels, np.bool_)
+    positive, others = int(true.sum()), int((~true).sum())
+    if not positive or not others:
+        return None
+    above = float(_ranks(probabilities)[true].sum()) - positive * (positive + 1) / 2
+    return above / (positive * others)
+
+
+def average_precision(labels: Sequence[bool], probabilities: Sequence[float]) -> float | None:
+    """Mean precision over the rows with the positive label, each where the cut lies at its own probability.
+
+    Undefined where all rows have it, or none.
+    """
+    true, values = np.asarray(labels, np.bool_), np.asarray(probabilities, np.float64)
+    if true.all() or not true.any():
+        return None
+    every, own = -np.sort(-values), -np.sort(-values[true])
+    # How many rows, and how many of those with the label, are as probable as each of the latter.
+    above, right = (np.searchsorted(-side, -own, side="right") for side in (every, own))
+    return float((right / above).mean())
+
+
 MEASURED: dict[Level, dict[str, Metric]] = {
     "row": {
         # The accuracy of whole sets is not a sum over labels: each label's own decisions stand for it.
-        "accuracy": Metric(accuracy, resampled=resampling.accuracy, objective=cuts.right_cuts),
-        "macro_f1": Metric(macro_f1, resampled=resampling.f1(resampling.macro), objective=cuts.f1_cuts),
-        "micro_f1": Metric(micro_f1, resampled=resampling.f1(resampling.micro), objective=cuts.micro_f1_cuts),
-        "mcc": Metric(mcc, resampled=resampling.mcc),
+        "accuracy": Metric(
+            accuracy, resampled=resampling.accuracy, objective=cuts.right_cuts, of_counts=two_class.accuracy
+        ),
+        "macro_f1": Metric(
+            macro_f1, resampled=resampling.f1(resampling.macro), objective=cuts.f1_cuts, of_counts=two_class.macro_f1
+        ),
+        "micro_f1": Metric(
+            micro_f1,
+            resampled=resampling.f1(resampling.micro),
+            objective=cuts.micro_f1_cuts,
+            of_counts=two_class.accuracy,  # each row has one label and is given one
+        ),
+        "mcc": Metric(mcc, resampled=resampling.mcc, of_counts=two_class.mcc),
+        "f1": Metric(positive_f1, "positive", resampled=resampling.positive_f1, of_counts=two_class.f1),
+        # The best threshold for one of these alone gives the label to hardly any row, or to all of them.
+        "precision": Metric(positive_precision, "positive", resampled=resampling.positive_precision),
+        "recall": Metric(positive_recall, "positive", resampled=resampling.positive_recall),
+        "roc_auc": Metric(roc_auc, "probabilities", resampled=resampling.roc_auc),
+        "average_precision": Metric(average_precision, "probabilities", resampled=resampling.average_precision),
         "pearson": Metric(pearson, resampled=resampling.pearson),
         "spearman": Metric(spearman, resampled=resampling.spearman),
         "mae": Metric(mae, smaller_is_better=True, resampled=resampling.mae),

@@ -65,13 +65,17 @@ class TypedQuestion:
             found["criteria"] = list(self.levels)
         return found
 
-    def answer(self, probabilities: Floats) -> dict[str, Any]:
-        """Return the answer as the protocol writes it."""
+    def answer(self, probabilities: Floats, decided: str | None = None) -> dict[str, Any]:
+        """Return the answer as the protocol writes it.
+
+        Args:
+            decided: the option of a choice that is answered; by default the most probable one.
+        """
         values: list[float] = probabilities.tolist()
         by_option = dict(zip(self.options, values, strict=True))
         if self.type == "noul":
             return {"type": "noul", "noul": by_option["true"]}
-        best = int(probabilities.argmax())
+        best = int(probabilities.argmax()) if decided is None else self.options.index(decided)
         if self.type == "choice":
             confidence = _above_chance(values[best], len(values))
             return {

@@ -233,20 +233,80 @@ def _spans(read: Callable[[Sequence[str]], Sequence[Span]], over: Callable[[Floa
     return build
 
 
-def _f1_of_spans(right: Floats, true: Floats, predicted: Floats) -> Floats:
+def _f1_of_counts(right: Floats, true: Floats, predicted: Floats) -> Floats:
     return _ratio(2 * right, true + predicted, 0.0)
 
 
-def _precision_of_spans(right: Floats, true: Floats, predicted: Floats) -> Floats:
+def _precision_of_counts(right: Floats, true: Floats, predicted: Floats) -> Floats:
     del true
     return _ratio(right, predicted, 0.0)
 
 
-def _recall_of_spans(right: Floats, true: Floats, predicted: Floats) -> Floats:
+def _recall_of_counts(right: Floats, true: Floats, predicted: Floats) -> Floats:
     del predicted
     return _ratio(right, true, 0.0)
 
 
-entity_f1, span_f1 = (_spans(read, _f1_of_spans) for read in (spans, spans_of))
-entity_precision, span_precision = (_spans(read, _precision_of_spans) for read in (spans, spans_of))
-entity_recall, span_recall = (_spans(read, _recall_of_spans) for read in (spans, spans_of))
+entity_f1, span_f1 = (_spans(read, _f1_of_counts) for read in (spans, spans_of))
+entity_precision, span_precision = (_spans(read, _precision_of_counts) for read in (spans, spans_of))
+entity_recall, span_recall = (_spans(read, _recall_of_counts) for read in (spans, spans_of))
+
+
+def _of_positive(over: Callable[[Floats, Floats, Floats], Floats]) -> Build:
+    def build(labels: Sequence[bool], predictions: Sequence[bool]) -> Resampled:
+        true, found = (np.array(side, np.bool_) for side in (labels, predictions))
+        counts = np.stack([true & found, true, found], axis=1).astype(np.float64)
+
+        def measure(block: NDArray[Any]) -> Floats:
+            right, positive, predicted = _sums(block, counts).T
+            return np.where(block.sum(1) > 0, over(right, positive, predicted), np.nan)
+
+        return measure
+
+    return build
+
+
+positive_f1, positive_precision, positive_recall = (
+    _of_positive(over) for over in (_f1_of_counts, _precision_of_counts, _recall_of_counts)
+)
+
+
+def _of_order(over: Callable[[Floats, Floats], Floats]) -> Build:
+    """Return what builds a metric of the order of rows by a probability.
+
+    Args:
+        over: takes how many rows with the positive label and without it have each probability, the greatest first:
+            replicates x probabilities, both; there are some of both in each replicate.
+    """
+
+    def build(labels: Sequence[bool], probabilities: Sequence[float]) -> Resampled:
+        true = np.asarray(labels, np.float64)
+        order, starts, _ = _groups(-np.asarray(probabilities, np.float64))
+
+        def measure(block: NDArray[Any]) -> Floats:
+            found = np.full(len(block), np.nan)
+            if not block.shape[1]:
+                return found
+            drawn, right = (np.add.reduceat(part[:, order], starts, axis=1) for part in (block, block * true))
+            positive, others = right.astype(np.float64), (drawn - right).astype(np.float64)
+            defined = (positive.sum(1) > 0) & (others.sum(1) > 0)
+            found[defined] = over(positive[defined], others[defined])
+            return found
+
+        return measure
+
+    return build
+
+
+def _roc_auc(positive: Floats, others: Floats) -> Floats:
+    below = others.sum(1, keepdims=True) - np.cumsum(others, axis=1) + others / 2
+    return (positive * below).sum(1) / (positive.sum(1) * others.sum(1))
+
+
+def _average_precision(positive: Floats, others: Floats) -> Floats:
+    right = np.cumsum(positive, axis=1)
+    precision = _ratio(right, right + np.cumsum(others, axis=1), 0.0)
+    return (positive * precision).sum(1) / positive.sum(1)
+
+
+roc_auc, average_precision = _of_order(_roc_auc), _of_order(_average_precision)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any, ClassVar, Literal, TypeAlias, get_type_hints
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, ClassVar, Literal, Self, TypeAlias, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter
 
 from polytask.errors import ConfigError
 from polytask.tasks.answering import Answering
-from polytask.tasks.metric import metrics_of_type, ordered_metrics
+from polytask.tasks.metric import METRICS, metrics_of_type, ordered_metrics
 from polytask.tasks.objective import Objective
 from polytask.tasks.reader import LabelReader
 from polytask.terms import Activation, Label
@@ -70,12 +70,47 @@ class Task(LabelReader, Objective, Answering):
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of the metrics that score the task, the main one first; users may have registered some for the type."""
-        return ordered_metrics(metrics_of_type(self.own_metrics, self.level, self.type_name), self.options.metric)
+        found = metrics_of_type(self.own_metrics, self.level, self.type_name)
+        if self.positive is None:
+            found = tuple(name for name in found if METRICS[self.level][name].takes == "labels")
+        return ordered_metrics(found, self.options.metric)
 
     @property
     def metric(self) -> str:
         """The main metric."""
         return self.metrics[0]
+
+    def measured_by(
+        self,
+        metric: str,
+        labels: Sequence[Label],
+        predictions: Sequence[Label],
+        probabilities: Sequence[float] | None = None,
+    ) -> tuple[Sequence[Any], Sequence[Any]]:
+        """Return truth and predictions as a metric takes them.
+
+        Args:
+            probabilities: of the positive label; without them it is as probable in every row.
+        """
+        takes = METRICS[self.level][metric].takes
+        if takes == "labels":
+            return self.measured(labels), self.measured(predictions)
+        truth = [label == self.positive for label in labels]
+        if takes == "positive":
+            return truth, [label == self.positive for label in predictions]
+        return truth, [0.0] * len(truth) if probabilities is None else probabilities
+
+    def require_known_positive(self) -> None:
+        """Raise ValueError where a metric that the options name is about the positive label, and none is known."""
+        named = [self.options.metric, *((self.options.gate and self.options.gate.score) or ())]
+        for name in () if self.positive is not None else named:
+            row = METRICS[self.level].get(name)
+            if row is not None and row.takes != "labels":
+                shown = ", ".join(self.labels[:10]) + (", ..." if len(self.labels) > 10 else "")
+                raise ValueError(
+                    f"found the metric {name}, which is about one label, and none is known to be the positive one; "
+                    f"write `positive: LABEL`; labels: {shown}"
+                )
 
     def require_usable_loss(self) -> None:
         """Try a loss of the user's own on two outputs. Raises ConfigError where it cannot be used."""
@@ -104,6 +139,11 @@ class Task(LabelReader, Objective, Answering):
         tuned = {key.name: getattr(self, key.name) for key in learned if "fitted" in key.metadata}
         options = self.options.model_dump(mode="json", exclude={"data", "loss"})
         return {"type": self.type_name, "options": options, "fitted": fitted, "tuned": tuned}
+
+    def unfitted(self) -> Self:
+        """Return the task as it was before anything was fitted on dev."""
+        known = fields(self)  # type: ignore[arg-type]
+        return replace(self, **{key.name: key.default for key in known if key.metadata == ON_DEV})  # type: ignore[type-var]
 
     @classmethod
     def from_json(cls, name: str, data: dict[str, Any]) -> Task:

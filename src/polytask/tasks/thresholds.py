@@ -1,4 +1,4 @@
-"""Thresholds of several labels, each the best one on dev rows: exact over all cuts of the sorted outputs."""
+"""Thresholds of labels, each the best one on dev rows: exact over all cuts of the sorted outputs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from polytask.tasks.cuts import Bools, Cuts, micro_f1_cuts
+from polytask.tasks import two_class
+from polytask.tasks.cuts import Bools, Cuts, Floats, micro_f1_cuts
 from polytask.tasks.metric import METRICS
 
-# A label with fewer positive dev rows takes the threshold that is best for all labels together.
+# With fewer positive dev rows a label has no threshold of its own: it takes that of all labels together, or 0.5.
 LEAST_POSITIVE = 10
 
 
@@ -48,3 +49,30 @@ def tune_thresholds(
         names = ", ".join(str(labels[label]) for label in rare[:5].tolist()) + (", ..." if len(rare) > 5 else "")
         notes.append(f"{len(rare)} labels have fewer than {LEAST_POSITIVE} dev rows and share a threshold: {names}")
     return tuple(chosen), notes
+
+
+def tune_threshold(log_odds: Floats, positive: Bools, metric: str) -> tuple[float, list[str]]:
+    """Return the log odds from which the positive one of two classes is answered, best on dev, and what to know.
+
+    With fewer than LEAST_POSITIVE rows of a class it stays at 0, which is a probability of 0.5.
+
+    Args:
+        log_odds: of the positive class in each row.
+        positive: whether each row has it.
+        metric: the main one; where it does not say which threshold is best for it, f1's is taken.
+    """
+    count = int(positive.sum())
+    fewest = min(count, len(positive) - count)
+    if fewest < LEAST_POSITIVE:
+        kind = "with" if fewest == count else "without"
+        found = f"{fewest} dev rows {kind} the positive label"
+        return 0.0, [f"the threshold stays at 0.5: found {found}, and need {LEAST_POSITIVE}"]
+    row = METRICS["row"][metric]
+    cuts = Cuts.of(log_odds, positive)
+    false, missed = cuts.given - cuts.right, cuts.positive - cuts.right
+    values = (row.of_counts or two_class.f1)(cuts.right, false, missed, len(positive) - cuts.given - missed)
+    best = cuts.best(-values if row.of_counts is not None and row.smaller_is_better else values)
+    notes = ["the threshold was tuned on dev, so the dev scores are optimistic; those on test are not"]
+    if row.of_counts is None:
+        notes.append(f"the threshold is the best one for f1, since {metric} does not say which is best for it")
+    return float(cuts.at[best]), notes
