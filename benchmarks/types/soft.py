@@ -4,9 +4,9 @@
     python -m benchmarks.types.soft --data ../shared/data --sets ag_news --seeds 13
 
 A teacher learns a few labelled rows and answers many others. One student learns the probabilities that it gave them
-(`soft`), another one the most probable label of each (`hard`), a third the true labels (`true`), all from the same texts
-with the same seed. On test: accuracy, expected calibration error, and the mean negative log-likelihood of the true
-label. Runs are kept under benchmarks/results/types/.
+(`soft`), another one the most probable label of each (`hard`), a third the true labels (`true`), all from the same
+texts with the same seed. On test: accuracy, expected calibration error, and the mean negative log-likelihood of the
+true label. Runs are kept under benchmarks/results/types/.
 """
 
 from __future__ import annotations
@@ -47,9 +47,7 @@ def scores(run: pt.Run, test: Sequence[Row]) -> dict[str, float]:
 def measure(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     """Train the teacher and its students, and score all of them."""
     read = {split: read_rows(options.data / name / f"{split}.jsonl") for split in ("train", "dev", "test")}
-    plain = {
-        split: [{"text": row["text"], "label": row[COLUMN[name]]} for row in rows] for split, rows in read.items()
-    }
+    plain = {split: [{"text": row["text"], "label": row[COLUMN[name]]} for row in rows] for split, rows in read.items()}
     held = {"dev": plain["dev"][: options.held], "test": plain["test"][: options.held]}
     labelled, others = plain["train"][: options.labelled], plain["train"][options.labelled :][: options.rows]
     teacher = trained(options, {"train": labelled, **held}, seed)

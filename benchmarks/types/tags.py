@@ -116,7 +116,9 @@ def show(results: Path, names: Sequence[str], rows: int) -> None:
     print("| set | seed | greedy | viterbi | crf | invalid greedy rows |\n|---|---|---|---|---|---|")
     for name in names:
         for seed in SEEDS:
-            plain, chain = (kept(results / f"{stem('tags', name, rows)}-{kind}-{seed}.json") for kind in ("plain", "crf"))
+            plain, chain = (
+                kept(results / f"{stem('tags', name, rows)}-{kind}-{seed}.json") for kind in ("plain", "crf")
+            )
             if plain is not None and chain is not None:
                 figures = [100 * one["test"]["f1"] for one in (plain["greedy"], plain["viterbi"], chain["crf"])]
                 told = " | ".join(f"{value:.2f}" for value in figures)

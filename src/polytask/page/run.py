@@ -64,7 +64,7 @@ def run_page(folder: Path) -> Page:
         f"Run {run.name}",
         f"One model for {len(run.tasks)} tasks: {', '.join(run.tasks)}",
         list(_lead(run)),
-        ordered(sections),
+        ordered(sections, finished=run.finished),
     )
 
 
@@ -140,9 +140,6 @@ def _summary(run: RunFolder) -> str:
 
 def _scores(run: RunFolder) -> Iterator[Block]:
     if not run.finished:
-        yield Missing(
-            f"{run.scores.problem} It is written when the run is finished; the scores on dev so far stand below."
-        )
         return
     baselines = run.baselines.value or {}
     if not baselines:
@@ -269,11 +266,13 @@ def _speed(run: RunFolder, training_curves: TrainingCurves) -> Iterator[Block]:
         ["device", record.device or "unknown"],
         ["processes", count(record.processes)],
     ]
-    yield TableBlock("What the run took", ["measure", "value"], rows)
+    rows = [row for row in rows if run.finished or row[1] != "unknown"]
+    if rows:
+        yield TableBlock("What the run took", ["measure", "value"], rows)
     parameters = record.parameters
-    if parameters is None:
+    if parameters is None and run.finished:
         yield Missing("numbers of parameters: run.json does not hold them.")
-    else:
+    elif parameters is not None:
         rows = [
             ["this model", count(parameters.total)],
             ["a model that shares the whole encoder", count(parameters.single)],
@@ -298,5 +297,5 @@ def _repeat(run: RunFolder) -> Iterator[Block]:
     if run.record.versions:
         rows = [[name, str(version)] for name, version in run.record.versions.items()]
         yield TableBlock("Versions", ["package", "version"], rows, words=2)
-    else:
-        yield Missing("versions: run.json does not hold them yet.")
+    elif run.finished:
+        yield Missing("versions: run.json does not hold them.")

@@ -114,8 +114,8 @@ class TrainingCurves:
             yield TextBlock(f"The model to keep is chosen by {run.chosen_by}.")
         if pareto:
             yield TextBlock("Pareto: no other evaluation is at least as good in every task and better in one.")
-        else:
-            yield Missing("the Pareto set: run.json does not hold it" + ("." if run.finished else " yet."))
+        elif run.finished:
+            yield Missing("the Pareto set: run.json does not hold it.")
 
     def weights(self) -> Iterator[Block]:
         """Yield how the tasks were weighed in the update of what they share."""
@@ -163,9 +163,6 @@ class TrainingCurves:
     def forgetting(self) -> Iterator[Block]:
         """Yield every task's main dev score after each stage; nothing of one stage, which leaves no task behind."""
         stages = self._run.record.stages
-        if not self._run.finished:
-            yield Missing("the scores after each stage: run.json is written when the run is finished.")
-            return
         if len(stages) < 2:
             return
         tasks = list(dict.fromkeys(task for stage in stages for task in stage.scores))

@@ -24,7 +24,7 @@ def show_relatedness(relatedness: Relatedness, out: Console) -> None:
     for group in relatedness.groups:
         out.print(f"  {', '.join(group)}", soft_wrap=True)
     out.print("\nProposed plan:")
-    out.print(relatedness.plan.picture())
+    out.print(relatedness.plan.picture(), soft_wrap=True)
     out.print()
     for name, one in relatedness.rank_correlation.items():
         told = "undefined" if one.spearman is None else f"{one.spearman:+.2f}"
@@ -34,7 +34,7 @@ def show_relatedness(relatedness: Relatedness, out: Console) -> None:
     cost = relatedness.cost
     out.print(
         f"\nThe probe took {cost.seconds:.1f} s and {cost.row_passes:,} row passes: "
-        f"{cost.share_of_joint_run:.1%} of one joint run's {cost.joint_row_passes:,}."
+        f"{100 * cost.share_of_joint_run:.1f} % of one joint run's {cost.joint_row_passes:,}."
     )
 
 
