@@ -131,8 +131,9 @@ def require(text: str, names: set[str]) -> None:
 
 
 def answers(env: Environment, model: str) -> list[dict[str, Any]]:
-    """Return what a model of the folder answers through the command line."""
-    return [json.loads(line) for line in env.run("polytask", "predict", model, stdin="\n".join(TEXTS)).splitlines()]
+    """Return what a model of the folder answers through the command line, in float32 as graphs do."""
+    told = env.run("polytask", "predict", model, "--precision", "fp32", stdin="\n".join(TEXTS))
+    return [json.loads(line) for line in told.splitlines()]
 
 
 def require_answers(env: Environment, model: str, tolerance: float = 1e-4) -> None:

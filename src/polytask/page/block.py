@@ -335,6 +335,15 @@ def count(value: float | None) -> str:
     return "unknown" if value is None or not math.isfinite(value) else f"{value:,.0f}".replace(",", "\u202f")
 
 
+def sentence(text: str) -> str:
+    """Begin a sentence of a terminal with a capital, and write its negative numbers as the page does.
+
+    >>> sentence("with a-1, it is -1.5 points [-2.0, +0.1]; --folds 5")
+    'With a-1, it is −1.5 points [−2.0, +0.1]; --folds 5'
+    """
+    return re.sub(r"(?<![\w-])-(?=\d)", "\u2212", text[:1].upper() + text[1:])
+
+
 def isolated(text: str) -> str:
     """Keep a text that may read from the right from turning what stands around it (Unicode Annex 9, isolates)."""
     return f"\u2068{text}\u2069"

@@ -32,6 +32,7 @@ from polytask.page.block import (
     placed,
     points,
     points_interval,
+    sentence,
     signed,
 )
 from polytask.page.chart import Dot, forest
@@ -76,7 +77,7 @@ def comparison_page(folder: Path) -> Page:
         Section("What an arm costs", list(_costs(value))),
         Section("Runs", list(_runs(folder, value)), _number_of_runs(value) > OPEN_RUNS, "their reports"),
         Section("Each seed", list(_scores(value)), folded=True, hint="all figures of every arm"),
-        Section("Transfer between tasks", [_transfer(value)], folded=True, hint="how pairs of tasks change each other"),
+        Section("Transfer between tasks", list(_transfer(value)), folded=True, hint="how tasks change each other"),
         Section("Rows that sharing fixed and broke", list(_examples(value)), folded=True, hint=_rows_of(value)),
         Section("To repeat the comparison", list(_repeat(folder, value)), folded=True, hint="command, configuration"),
     ]
@@ -90,7 +91,7 @@ def _lead(value: ComparisonForm) -> Iterator[Block]:
     if value.recommended:
         told = ARMS.get(value.recommended, ", ".join(getattr(value.arms.get(value.recommended), "overrides", [])))
         title = f"Recommended: {value.recommended}" + (f" ({told})" if told else "")
-        reason = "" if not value.reason else f"{value.reason.rstrip('.')}."
+        reason = "" if not value.reason else f"{sentence(value.reason.rstrip('.'))}."
         unsure = sum(found.verdict == "cannot_tell" for found in value.tasks.values())
         if unsure:
             reason += f" For {unsure} of {len(value.tasks)} tasks the comparison cannot tell whether sharing pays."
@@ -105,8 +106,8 @@ def _verdicts(value: ComparisonForm) -> Iterator[Block]:
     rows: list[list[Cell]] = []
     for task, found in value.tasks.items():
         name, tone = VERDICTS.get(found.verdict or "", (found.verdict or "none", "open"))
-        sentence = (found.sentence or "").removeprefix(f"{name}: ")
-        rows.append([task, Mark(name, tone), _what_to_do(found, value), sentence])
+        why = sentence((found.sentence or "").removeprefix(f"{name}: "))
+        rows.append([task, Mark(name, tone), _what_to_do(found, value), why])
     yield TableBlock("Each task", ["task", "verdict", "what to do", "why"], rows, words=4, wide=True)
     if value.floor is not None:
         yield TextBlock(
@@ -137,8 +138,7 @@ def _what_to_do(found: VerdictForm, value: ComparisonForm) -> str:
         return (
             f"Train longer or with more rows and compare again: more seeds or {_rows_of(value)} alone would not tell."
         )
-    said = "; or ".join(ways)
-    return f"{said[0].upper()}{said[1:]}."
+    return f"{sentence('; or '.join(ways))}."
 
 
 def _rows_of(value: ComparisonForm) -> str:
@@ -237,12 +237,13 @@ def _number_of_runs(value: ComparisonForm) -> int:
     return sum(len(paths) for arm in value.arms.values() for paths in arm.runs.values())
 
 
-def _transfer(value: ComparisonForm) -> Block:
+def _transfer(value: ComparisonForm) -> Iterator[Block]:
+    """Draw how single pairs of tasks help each other, where an arm tells it."""
     if value.transfer is None:
-        return Missing("how single pairs of tasks help each other: no arm of this comparison tells.")
+        return
     matrix = [[in_points(one) for one in row] for row in value.transfer.matrix]
     chart = task_matrix("change of the column's score by the row, points", value.transfer.tasks, matrix)
-    return drawn(
+    yield drawn(
         [chart],
         "the matrix holds no number.",
         "How many points the task of the row adds to the score of the task of the column when they train together.",

@@ -69,15 +69,10 @@ def run_page(folder: Path) -> Page:
 
 
 def _lead(run: RunFolder) -> Iterator[Block]:
-    last = run.events[-1] if run.events else None
     if run.goes_on:
         yield from _so_far(run)
     elif not run.finished:
-        reached = "" if last is None else f" The log ends at step {last.step}{_of(run.planned_steps)}."
-        failed = next((event.reason for event in reversed(run.events) if event.event == "failed"), None)
-        why = f" Training stopped: {failed}." if failed else ""
-        how = f"polytask train {run.name}/{run.config_name} --out {run.name} --resume"
-        yield Missing(f"this run is not finished, {run.scores.problem}{reached}{why} Go on with: {how}")
+        yield from _stopped(run)
     for problem in run.problems:
         yield Missing(problem)
     if run.finished:
@@ -87,11 +82,29 @@ def _lead(run: RunFolder) -> Iterator[Block]:
 
 def _so_far(run: RunFolder) -> Iterator[Block]:
     """Say how far a training is, and what each task scored on dev."""
-    step = run.events[-1].step if run.events else 0
     left = run.seconds_left
     time = f"About {duration(left)} left at this pace. " if left else ""
     ends = "Scores with intervals, wrong answers and the model come at the end."
-    yield Banner("In training", f"Step {step}{_of(run.planned_steps)}", time + ends, "open")
+    yield Banner("In training", _reached(run), time + ends, "open")
+    yield from _dev_so_far(run)
+
+
+def _stopped(run: RunFolder) -> Iterator[Block]:
+    """Say where a training stopped, why where the log tells, and how to go on."""
+    failed = next((event.reason for event in reversed(run.events) if event.event == "failed"), None)
+    why = f"Training stopped: {failed}. " if failed else ""
+    yield Banner("Not finished", _reached(run), f"{why}{run.scores.problem} Go on with this command:", "open")
+    how = f"polytask train {run.name}/{run.config_name} --out {run.name} --resume"
+    yield Code("In the folder that holds this one", how)
+    yield from _dev_so_far(run)
+
+
+def _reached(run: RunFolder) -> str:
+    return f"Step {run.events[-1].step}{_of(run.planned_steps)}" if run.events else "Before the first step"
+
+
+def _dev_so_far(run: RunFolder) -> Iterator[Block]:
+    """Tell each task's dev score at the last evaluation, and its best."""
     evaluations = run.events_of("evaluation")
     if not evaluations:
         return

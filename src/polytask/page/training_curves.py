@@ -61,12 +61,13 @@ class TrainingCurves:
 
     def curves(self) -> Iterator[Block]:
         """Yield each task's dev score and train loss."""
-        yield drawn(
-            [self._dev(task) for task in self._run.tasks],
-            "nothing has been evaluated yet.",
-            "Main scores on dev, beside what always answering the majority scores and a baseline where one is given. "
-            "The vertical scale of each drawing is its own.",
-        )
+        if self._evaluations or self._run.finished:
+            yield drawn(
+                [self._dev(task) for task in self._run.tasks],
+                "nothing has been evaluated yet.",
+                "Main scores on dev, beside what always answering the majority scores and a baseline where one is given. "
+                "The vertical scale of each drawing is its own.",
+            )
         yield drawn(
             [self._loss(task) for task in self._run.tasks],
             "the log holds no losses yet.",
