@@ -112,7 +112,7 @@ def _standing(task: AutoTaskForm, floor: float | None) -> Mark:
 def _card(name: str, task: AutoTaskForm, floor: float | None) -> Card:
     """Return what a task scores, against its own model."""
     standing = _standing(task, floor)
-    facts = [f"own model {number(task.single, 2)}; difference {points(task.delta)} points"]
+    facts = [f"own model {number(task.single, 2)}; {points(task.delta)} points"]
     if task.low is not None and task.high is not None and task.low < task.high:
         facts.append(f"95 % interval {points_interval(task.low, task.high)}")
     needs = f"; {task.would_need}" if task.would_need else ""

@@ -10,6 +10,11 @@ from polytask.page.chart import Line, heat_map, line_chart
 from polytask.page.folder import RunFolder
 
 MOST_EVALUATIONS = 60  # rows of a table, beside those that are marked
+_DEV = (
+    "Main scores on dev, beside what always answering the majority scores and a baseline where one is given. "
+    "The vertical scale of each drawing is its own."
+)
+_LOSS = "Losses in training: each point is the mean since the last line of the log."
 
 
 class TrainingCurves:
@@ -61,18 +66,14 @@ class TrainingCurves:
 
     def curves(self) -> Iterator[Block]:
         """Yield each task's dev score and train loss."""
-        if self._evaluations or self._run.finished:
-            yield drawn(
-                [self._dev(task) for task in self._run.tasks],
-                "nothing has been evaluated yet.",
-                "Main scores on dev, beside what always answering the majority scores and a baseline where one is given. "
-                "The vertical scale of each drawing is its own.",
-            )
-        yield drawn(
-            [self._loss(task) for task in self._run.tasks],
-            "the log holds no losses yet.",
-            "Losses in training: each point is the mean since the last line of the log.",
+        curves = (
+            (self._dev, "nothing has been evaluated yet.", _DEV),
+            (self._loss, "the log holds no losses yet.", _LOSS),
         )
+        for curve, absent, caption in curves:
+            charts = [chart for task in self._run.tasks if (chart := curve(task)) is not None]
+            if charts or self._run.finished:
+                yield drawn(charts, absent, caption)
 
     def _dev(self, task: str) -> Chart | None:
         metric, selection = self._run.metric(task), self._run.record.selection
