@@ -148,9 +148,18 @@ def entry_of(task: Mapping[str, Any], arm: str) -> Entry:
     values = task["arms"].get(arm)
     if values is None or values["mean"] is None:
         return Entry(None, None, best=False, mark="")
-    factor, digits = (1, 4) if task["metric"] in _OWN_UNIT else (100, 2)
-    spread = None if values["std"] is None else f"{factor * values['std']:.{digits}f}"
-    return Entry(f"{factor * values['mean']:.{digits}f}", spread, arm in _best(task), significance(values))
+    metric = task["metric"]
+    spread = None if values["std"] is None else score_text(metric, values["std"])
+    return Entry(score_text(metric, values["mean"]), spread, arm in _best(task), significance(values))
+
+
+def score_text(metric: str, value: float) -> str:
+    """Write a score in points, or in its unit where the metric has one of its own.
+
+    >>> score_text("accuracy", 0.87125), score_text("mae", 0.5)
+    ('87.12', '0.5000')
+    """
+    return f"{value:z.4f}" if metric in _OWN_UNIT else f"{100 * value:z.2f}"
 
 
 def _rows(record: Record) -> Iterator[tuple[str, list[Entry]]]:

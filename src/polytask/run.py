@@ -203,14 +203,14 @@ def run_assembly(
         if resume:
             events.cut_after(trainer.state.step if trainer.state.resume() else -1)
         trainer.run()
-        leads = trainer.parts.leads
-        if folder is not None and leads and assembly.config.train.best_of_each_task:
+        keeps_weights = trainer.parts.keeps_weights
+        if folder is not None and keeps_weights and assembly.config.train.best_of_each_task:
             with kept_for_resume(folder):
                 save_best_of_each_task(assembly, trainer.state.snapshots, folder / "best", world)
         best = trainer.state.snapshots.best
         trainer.state.snapshots.load(assembly.model)
         results = RunResults({}, {}, {}, {}, None)
-        if leads:
+        if keeps_weights:
             assembly, on_dev = fit_run(assembly)
             known = None if best is None else best.dev
             found = score_run(assembly, known, on_dev, answer_dev=folder is not None)

@@ -194,9 +194,9 @@ def row_counts(assembly: Assembly, task: str) -> dict[Split, int]:
 
 def show_assembly(assembly: Assembly, out: Console) -> None:
     """Print what will run: tasks, rows, labels, lengths, parameters, the plan, and what to know."""
-    out.print(_tasks(assembly))
-    out.print(_sources(assembly))
-    out.print(_labels(assembly))
+    for table in (_tasks(assembly), _sources(assembly), _labels(assembly)):
+        out.print(table)
+        out.print()
     count = count_parameters(assembly.model)
     out.print(_parameters(count))
     out.print(f"{count.total:,} in all:")
@@ -204,7 +204,7 @@ def show_assembly(assembly: Assembly, out: Console) -> None:
     out.print(f"  {count.total / count.apart:.2f} times those of one model a task")
     out.print()
     out.print("What the tasks share:")
-    out.print(assembly.model.sharing.picture())
+    out.print(assembly.model.sharing.picture(), soft_wrap=True)
     out.print()
     out.print(f"When each task trains ({assembly.config.schedule.strategy}):")
     for line in assembly.schedule().describe():

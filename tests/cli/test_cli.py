@@ -23,7 +23,7 @@ Call = Callable[..., tuple[int, str, str]]
 def test_the_whole_way_from_check_to_predict(call: Call, config: Path, tmp_path: Path) -> None:
     code, out, _ = call("check", config)
     assert code == 0
-    for told in ("sentiment", "Parameters", "What the tasks share", "[sentiment  topic   entities ]",
+    for told in ("sentiment", "Parameters", "What the tasks share", "[sentiment, topic, entities]",
                  "carry no label and are masked", "truncated"):  # fmt: skip
         assert told in out, told
     code, out, err = call("train", config, "--out", tmp_path / "run", "--set", "train.seed=9")
@@ -160,7 +160,7 @@ def test_compare_prints_a_table_and_the_verdicts(call: Call, config: Path, tmp_p
     record = json.loads((out / "comparison.json").read_text())
     assert list(record["arms"]) == ["single", "low"]
     assert (record["seeds"], record["floor"]) == ([13, 14], 2.0)
-    for told in ("differences to single in points", "difference [95 %]", "What each arm takes", "Recommended: ",
+    for told in ("and differences to single, in points", "difference [95 %]", "What each arm takes", "Recommended: ",
                  *(task["sentence"] for task in record["tasks"].values()), record["reason"]):  # fmt: skip
         assert told in shown, told
     assert "run 1 of 8" in err

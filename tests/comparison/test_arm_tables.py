@@ -171,7 +171,7 @@ def test_the_terminal_shows_arms_by_their_whole_names_at_any_width(capsys: pytes
         show_comparison(found, screen)
         out = capsys.readouterr().out
         assert ARM in out
-        assert "best 0.8431 0.0040" in out
+        assert "best 84.31 ± 0.40" in out
         assert "0.020 *" in out
         assert "0.003 †" in out
 

@@ -153,6 +153,20 @@ def test_a_comparison_is_copied_as_csv_and_latex(tmp_path: Path) -> None:
     assert "\\textbf{76.00} $\\pm$ 1.00" in latex
 
 
+def test_differences_are_points_in_sentences_tables_and_on_axes(tmp_path: Path) -> None:
+    text = unescape(text_of(make_comparison(tmp_path / "comparison")))
+    plot = text.partition("task_0: accuracy, points")[2].partition("</figure>")[0]
+    shown = re.findall(r'<span class="value">(.*?)</span>', plot)
+    assert shown == [
+        "+2.0  (+0.5 to +3.5)", "+4.0  (+2.5 to +5.5)", "+6.0  (+4.5 to +7.5)",
+    ]  # fmt: skip
+    assert ">floor: 0.5 points below<" in plot
+    ticks = [float(one.replace("\u2212", "-")) for one in re.findall(r"left: [\d.]+%[^>]*>([^<]+)<", plot)]
+    assert max(ticks) >= 6
+    table = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", text.partition("task_0: accuracy, in points")[2]))
+    assert "global 72.00 1.00 +2.0 +0.5 to +3.5" in table
+
+
 def test_the_lead_of_auto_gives_speeds_that_fit_their_ratio_and_the_floor(tmp_path: Path) -> None:
     folder = make_auto(tmp_path / "plan")
     told = json.loads((folder / "auto.json").read_text("utf-8"))
@@ -219,7 +233,7 @@ def test_auto_opens_with_a_card_a_task_that_says_where_it_stands(tmp_path: Path)
     cards = re.findall(r'class="card (\w+)".*?class="said">(.*?)<', lead)
     assert [tone for tone, _ in cards] == ["good", "part", "bad"]
     assert cards[1][1] == "Shared; not surely above the floor on dev rows; more."
-    assert "own model 0.80; difference \u22120.02" in lead
+    assert "own model 0.80; \u22122.0 points" in lead
     assert "Learning rates" not in page  # none was compared
     assert rest.index("The ladder") > rest.index("Size against the worst task")
 
@@ -233,6 +247,23 @@ def test_relatedness_opens_with_the_tasks_that_share(tmp_path: Path) -> None:
     ):  # fmt: skip
         write(folder, "relatedness.json", {**told, "groups": groups})
         assert title in text_of(folder)
+
+
+def test_a_small_measure_is_never_written_as_zero(tmp_path: Path) -> None:
+    folder = make_relatedness(tmp_path / "related", 2)
+    told = json.loads((folder / "relatedness.json").read_text("utf-8"))
+    told["measures"] = {"look_ahead": {"matrix": [[0.0034, -0.00002], [0.0, 0.0006]]}}
+    write(folder, "relatedness.json", told)
+    drawing = text_of(folder).partition("Heat map, look ahead")[2].partition("</svg>")[0]
+    assert re.findall(r">([-\u2212\d.e]+)</text>", drawing) == ["0.0034", "\u22122e\u22125", "0.0000", "0.0006"]
+
+
+def test_an_option_of_a_command_is_not_cut_at_its_hyphens(tmp_path: Path) -> None:
+    folder = make_comparison(tmp_path / "comparison")
+    value = json.loads((folder / "comparison.json").read_text("utf-8"))
+    write(folder, "comparison.json", {**value, "notes": ["add --max-size 3 & a-b <i>--x</i>"]})
+    shown = 'add <span class="option">--max-size</span> 3 &amp; a-b &lt;i&gt;<span class="option">--x</span>&lt;/i&gt;'
+    assert f"<li>{shown}</li>" in text_of(folder)
 
 
 def test_an_error_is_told_as_more_or_less_than_the_majoritys(tmp_path: Path) -> None:

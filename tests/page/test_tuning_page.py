@@ -42,7 +42,8 @@ def test_a_search_that_goes_on_and_one_that_cannot_be_read_have_a_page(tmp_path:
     (folder / "tune.json").write_text("{", "utf-8")
     assert "tune.json is not JSON" in page(folder)
     (folder / "tune.json").unlink()
-    assert "this search is not finished, or was altered: tune.json is not in the folder." in page(folder)
+    assert "This search was stopped" in page(folder)
+    assert "tune.json is not in the folder. Start the same command again" in page(folder)
     assert "trials/0000" in page(folder)
 
 

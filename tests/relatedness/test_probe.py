@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,4 +99,7 @@ def test_the_command_prints_matrices_groups_plan_and_cost(job: Job, tmp_path: Pa
     assert done.exit_code == 0, done.output
     for text in ("Gradient cosine", "Look-ahead", "Groups", "Proposed plan", "row passes"):
         assert text in done.output
+    cosines = done.output.partition("Gradient cosine")[2].partition("Look-ahead")[0]
+    assert re.search(r"-?[01]\.\d\d ± [01]\.\d\d", cosines)
+    assert not re.search(r"\d\.\d{3}|e-\d", cosines)
     assert (tmp_path / "related" / "affinity.json").is_file()

@@ -16,9 +16,9 @@ def sharing(**values: Any) -> Sharing:
 
 
 def grown(old: Sharing, *new: str, **options: Any) -> list[str]:
-    """Draw the plan, without what aligns the drawing."""
+    """Draw the plan, without commas and what aligns the drawing."""
     picture = grow(old, new, ExtendOptions.model_validate(options)).plan.picture()
-    return [" ".join(line.split()).replace(" ]", "]") for line in picture.splitlines()]
+    return [" ".join(line.replace(",", " ").split()) for line in picture.splitlines()]
 
 
 TREE = sharing(

@@ -73,9 +73,9 @@ def test_stacked_branches_may_stand_in_any_order() -> None:
     assert plan == plan_of(branches=[high, low])
     assert plan == plan_of(layers={"5-6": high["groups"], "3-4": low["groups"], "embeddings": TRUNK, "1-2": TRUNK})
     assert plan.picture() == (
-        "layer 5-6  [sentiment  topic ] [entities] [intent]\n"
-        "layer 3-4  [sentiment  topic ] [entities  intent ]\n"
-        "layer 1-2  [sentiment  topic   entities   intent ]"
+        "layer 5-6  [sentiment, topic] [entities] [intent]\n"
+        "layer 3-4  [sentiment, topic] [entities,  intent]\n"
+        "layer 1-2  [sentiment, topic,  entities,  intent]"
     )  # fmt: skip
 
 

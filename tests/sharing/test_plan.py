@@ -133,7 +133,7 @@ def test_the_picture_says_kind_mixing_and_shared_heads() -> None:
     assert divided.picture() == (
         "parts of a layer: lora\n"
         "layer 2  [sentiment] [topic]\n"
-        "layer 1  [sentiment  topic ]\n"
+        "layer 1  [sentiment,  topic]\n"
         "one head for sentiment, topic"
     )  # fmt: skip
     mixed = Sharing(plan, mixing=Mixing("mmoe", 3, {"experts": 4})).picture()
@@ -289,21 +289,21 @@ def test_the_picture_draws_branches_from_the_top() -> None:
     plan = global_plan(["sentiment", "topic", "entities"], 6).split(4, ["entities"]).split(5, ["topic"])
     assert plan.picture() == (
         "layer 5-6  [sentiment] [topic] [entities]\n"
-        "layer 4    [sentiment  topic ] [entities]\n"
-        "layer 1-3  [sentiment  topic   entities ]"
+        "layer 4    [sentiment,  topic] [entities]\n"
+        "layer 1-3  [sentiment,  topic,  entities]"
     )  # fmt: skip
 
 
 def test_embeddings_have_a_line_of_their_own_only_where_they_differ_from_layer_1() -> None:
     plan = Plan(tuple("ab"), (parts("ab"), parts("a", "b")))
-    assert plan.picture() == "layer 1     [a] [b]\nembeddings  [a  b ]"
-    assert global_plan("ab", 0).picture() == "embeddings  [a  b ]"
-    assert global_plan("ab", 1).picture() == "layer 1  [a  b ]"
+    assert plan.picture() == "layer 1     [a] [b]\nembeddings  [a,  b]"
+    assert global_plan("ab", 0).picture() == "embeddings  [a, b]"
+    assert global_plan("ab", 1).picture() == "layer 1  [a, b]"
 
 
 def test_tasks_move_beside_their_companions_in_the_picture() -> None:
     plan = Plan(tuple("abcd"), (parts("abcd"), parts("ac", "bd")))
-    assert plan.picture().splitlines()[0] == "layer 1     [a  c ] [b  d ]"
+    assert plan.picture().splitlines()[0] == "layer 1     [a, c] [b, d]"
 
 
 @given(plans())
@@ -321,10 +321,13 @@ def test_the_picture_shows_every_task_in_every_line_and_every_layer_once(plan: P
 @given(plans())
 def test_every_part_stands_together_in_the_picture(plan: Plan) -> None:
     lines = plan.picture().splitlines()
-    drawn = [tuple(frozenset(part.split()) for part in line.partition("[")[2][:-1].split("] [")) for line in lines]
+    drawn = [
+        tuple(frozenset(part.replace(",", " ").split()) for part in line.partition("[")[2][:-1].split("] ["))
+        for line in lines
+    ]
     distinct = [level for number, level in enumerate(plan.levels) if not number or level != plan.levels[number - 1]]
     assert [set(level) for level in drawn] == [set(level) for level in reversed(distinct)]
-    named = [line.partition("[")[2].replace("[", " ").replace("]", " ").split() for line in lines]
+    named = [line.partition("[")[2].translate(str.maketrans("[],", "   ")).split() for line in lines]
     assert all(sorted(names) == sorted(plan.tasks) for names in named)
     assert all(names == named[0] for names in named)  # a task keeps its column
     assert len({len(line) for line in lines}) == 1

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from polytask.arm_tables import FORMATS, entry_of, significance
+from polytask.arm_tables import FORMATS, Entry, entry_of, significance
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.compare import Comparison
 from polytask.comparison.merging import RECORD
@@ -66,14 +66,14 @@ def _say(out: Console, text: str) -> None:
 
 def _scores(comparison: Comparison) -> Table:
     seeds = comparison.record["seeds"]
-    title = f"{_scores_of(comparison)} over {len(seeds)} seeds; differences to single in points"
+    title = f"{_scores_of(comparison)} over {len(seeds)} seeds, and differences to single, in points"
     table = grid("task", "arm", title=title)
-    for name in ("mean and std", "difference [95 %]", "relative", "p (Holm)"):
+    for name in ("mean ± std", "difference [95 %]", "relative", "p (Holm)"):
         add_number(table, name)
     for task, one in comparison.tasks.items():
         margin = [task, f"({one['metric']})"]
         for index, (arm, values) in enumerate(one["arms"].items()):
-            cells = _cells(values, baseline=arm == BASELINE, best=entry_of(one, arm).best)
+            cells = _cells(values, entry_of(one, arm), baseline=arm == BASELINE)
             table.add_row(margin[index] if index < len(margin) else "", arm, *cells)
         table.add_section()
     return table
@@ -86,20 +86,19 @@ def _scores_of(comparison: Comparison) -> str:
 
 def _print_lines(comparison: Comparison, out: Console) -> None:
     """Print the scores without columns, so that a narrow terminal cuts no name of an arm in two."""
-    _say(out, f"{_scores_of(comparison)}, mean and std; differences to single in points")
+    _say(out, f"{_scores_of(comparison)}, mean ± std, and differences to single, in points")
     for task, one in comparison.tasks.items():
         _say(out, f"{task} ({one['metric']})")
         for arm, values in one["arms"].items():
-            entry = entry_of(one, arm)
-            cells = _cells(values, baseline=arm == BASELINE, best=entry.best)
+            cells = _cells(values, entry_of(one, arm), baseline=arm == BASELINE)
             figures = [cell for cell in cells if cell]
             _say(out, f"  {arm}")
             _say(out, f"    {'  '.join([*figures[:-1], f'p {figures[-1]}'] if len(figures) > 1 else figures)}")
 
 
-def _cells(values: Mapping[str, Any], *, baseline: bool, best: bool) -> list[str]:
-    mean, std = (_number(values[key], ".4f", 1) for key in ("mean", "std"))
-    scores = f"{'best ' if best else ''}{mean} {std}"
+def _cells(values: Mapping[str, Any], entry: Entry, *, baseline: bool) -> list[str]:
+    spread = "" if entry.spread is None else f" ± {entry.spread}"
+    scores = f"{'best ' if entry.best else ''}{'undefined' if entry.mean is None else entry.mean}{spread}"
     if baseline:
         return [scores, "", "", ""]
     delta, low, high = (_number(values[key], "+z.1f", 100) for key in ("delta", "low", "high"))

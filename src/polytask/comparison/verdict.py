@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
+from polytask.arm_tables import score_text
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.statistics import Difference
 from polytask.tasks.metric import smaller_is_better
@@ -90,11 +91,11 @@ def judge(inputs: VerdictInputs) -> Verdict:
     """Return a task's verdict."""
     arms, task = inputs.differences, inputs.task
     if not inputs.learned:
+        best, majority = (score_text(inputs.metric, one or 0.0) for one in (inputs.reached, inputs.majority))
         return Verdict(
             "cannot_tell",
-            f"cannot tell: no arm has learned {task}: the best {inputs.metric} is {inputs.reached:.4f}, and the "
-            f"majority baseline's {inputs.majority:.4f}; train longer (train.epochs, train.learning_rate) or with "
-            "more rows, then compare",
+            f"cannot tell: no arm has learned {task}: the best {inputs.metric} is {best}, and the majority baseline's "
+            f"{majority}; train longer (train.epochs, train.learning_rate) or with more rows, then compare",
             Needed(None, None),
         )
     safe = [arm for arm, one in arms.items() if is_safe(one, inputs.floor)]

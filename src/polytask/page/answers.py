@@ -34,7 +34,8 @@ def confusions(run: RunFolder) -> Iterator[Block]:
     """Yield a matrix for each task that has one."""
     found = run.confusion
     if found.value is None:
-        yield Missing(f"{found.problem}" + ("" if run.finished else " It is written when the run is finished."))
+        if run.finished:
+            yield Missing(found.problem)
         return
     charts = [_confusion(task, matrix) for task, matrix in found.value.items() if matrix.is_square]
     caption = (
@@ -60,9 +61,8 @@ def _confusion(task: str, matrix: ConfusionForm) -> Chart | None:
 def answers(run: RunFolder) -> Iterator[Block]:
     """Yield some rows of each task that the model gets wrong; of numbers, those that are the furthest off."""
     if not (run.folder / "predictions").is_dir():
-        yield Missing(
-            "predictions/ is not in the folder" + ("." if run.finished else "; it is written when the run is finished.")
-        )
+        if run.finished:
+            yield Missing("predictions/ is not in the folder.")
         return
     for task in run.tasks:
         found = read_predictions(run.folder, task)

@@ -22,10 +22,11 @@ from polytask.page.block import (
     TableBlock,
     TextBlock,
     drawn,
-    interval,
+    in_points,
     number,
     ordered,
-    signed,
+    points,
+    points_interval,
 )
 from polytask.page.chart import Dot, Point, forest, scatter_chart
 from polytask.page.form import AutoForm, AutoTaskForm, TriedForm
@@ -111,9 +112,9 @@ def _standing(task: AutoTaskForm, floor: float | None) -> Mark:
 def _card(name: str, task: AutoTaskForm, floor: float | None) -> Card:
     """Return what a task scores, against its own model."""
     standing = _standing(task, floor)
-    facts = [f"own model {number(task.single, 2)}; difference {signed(task.delta, 2)}"]
+    facts = [f"own model {number(task.single, 2)}; {points(task.delta)} points"]
     if task.low is not None and task.high is not None and task.low < task.high:
-        facts.append(f"95 % interval {interval(task.low, task.high, sign=True, digits=2)}")
+        facts.append(f"95 % interval {points_interval(task.low, task.high)}")
     needs = f"; {task.would_need}" if task.would_need else ""
     likely = f", {task.likelihood} to be there" if task.likelihood and task.likelihood != "exact" else ""
     told = f"{standing.text} on {task.judged_by}{likely if standing.tone == 'good' else ''}"
@@ -135,25 +136,26 @@ def _tasks(value: AutoForm) -> Iterator[Block]:
     rows: list[list[Cell]] = []
     for name, task in value.tasks.items():
         scores = map(number, (task.score, task.single, task.winner))
-        span = interval(task.low, task.high, sign=True)
+        span = points_interval(task.low, task.high)
         metric = f"{task.metric} ({task.split})"
         standing = _standing(task, _floor(value))
-        rows.append([name, metric, *scores, signed(task.delta), span, standing, task.likelihood, task.how])
+        rows.append([name, metric, *scores, points(task.delta), span, standing, task.likelihood, task.how])
     dots = [
         Dot(
-            name, task.delta, signed(task.delta, 3), task.low, task.high, None,
+            name, in_points(task.delta), points(task.delta), in_points(task.low), in_points(task.high), None,
             task.low is not None and task.high is not None and (task.low > 0 or task.high < 0),
         )
         for name, task in value.tasks.items()
     ]  # fmt: skip
     floor = _floor(value)
     lines = [(0.0, "its own model")]
-    lines += [(-floor / 100, f"floor: {floor:g} points below")] if floor else []
-    chart = forest("shipped against each task's own model", dots, lines=lines)
+    lines += [(-floor, f"floor: {floor:g} points below")] if floor else []
+    chart = forest("shipped against each task's own model, points", dots, lines=lines)
     yield chart or Missing("no difference is a number.")
     told = f" The floor is what a task may lose against its own model: {floor:g} points." if lines[1:] else ""
     yield TextBlock(
-        f"Differences of scores with their 95 % intervals over rows, one seed; hollow where there may be none.{told}"
+        "Differences of scores in points with their 95 % intervals over rows, one seed; hollow where there may be "
+        f"none.{told}"
     )
     columns = [
         "task",
@@ -161,7 +163,7 @@ def _tasks(value: AutoForm) -> Iterator[Block]:
         "shipped",
         "own model",
         "joint model",
-        "difference",
+        "points",
         "95 % interval",
         "floor",
         "above it",
@@ -173,23 +175,19 @@ def _tasks(value: AutoForm) -> Iterator[Block]:
 
 def _frontier(value: AutoForm) -> Iterator[Block]:
     whole = [one for one in value.candidates if one.share == 1]
-    points = [Point(one.name, one.size, _points(one.worst), one.name == value.winner) for one in whole]
+    marks = [Point(one.name, one.size, in_points(one.worst), one.name == value.winner) for one in whole]
     worst = min((task.dev.delta for task in value.tasks.values() if task.dev.delta is not None), default=None)
     singles = value.singles.get("size")
-    points.append(Point("shipped", value.size, _points(worst), True, 1))
-    points.append(Point("one model a task", singles, 0.0, False, 2))
+    marks.append(Point("shipped", value.size, in_points(worst), True, 1))
+    marks.append(Point("one model a task", singles, 0.0, False, 2))
     floor = _floor(value)
     line = (-floor, "floor") if floor is not None else None
     yield drawn(
-        [scatter_chart("size and the worst task", points, x="size (1: one shared encoder)", y="points", line=line)],
+        [scatter_chart("size and the worst task", marks, x="size (1: one shared encoder)", y="points", line=line)],
         "no candidate was trained whole.",
         "Each point is a model that was trained whole: its parameters, and its worst task against that task's own "
         "model, in points on dev rows. The line is the frontier: no smaller model is as good as those on it.",
     )
-
-
-def _points(value: float | None) -> float | None:
-    return None if value is None else 100 * value
 
 
 def _ladder(value: AutoForm) -> Iterator[Block]:
@@ -264,8 +262,8 @@ def _share(value: float | None) -> str:
 
 
 def _signed(value: float | None) -> str:
-    """Write a difference in points."""
-    return "" if value is None else signed(100 * value, 1)
+    """Write a difference in points, where it is known."""
+    return "" if value is None else points(value)
 
 
 def _two(value: float | None) -> str:

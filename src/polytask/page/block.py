@@ -271,14 +271,15 @@ class Page:
     sections: Sequence[Section] = field(default_factory=list[Section])
 
 
-def ordered(sections: Iterable[Section]) -> list[Section]:
+def ordered(sections: Iterable[Section], *, finished: bool = True) -> list[Section]:
     """Put open sections first, then the folded ones, then those that say why they hold nothing: one line each.
 
-    Sections without any block have nothing to say, and are left out.
+    Sections without any block have nothing to say, and are left out; while a folder is not finished also those that
+    hold nothing yet.
     """
     listed = [section for section in sections if section.blocks]
     shown = [section for section in listed if not section.empty]
-    empty = [replace(section, folded=True, hint="nothing to show") for section in listed if section.empty]
+    empty = [replace(one, folded=True, hint="nothing to show") for one in listed if one.empty and finished]
     shown.sort(key=lambda section: section.folded)
     return [*shown, *empty]
 
@@ -310,9 +311,37 @@ def interval(low: float | None, high: float | None, *, sign: bool = False, digit
     return f"{write(low, digits)} to {write(high, digits)}"
 
 
+def points(value: float | None) -> str:
+    """Write a difference of scores in points: hundredths of the metric's unit.
+
+    >>> points(0.0123), points(None)
+    ('+1.2', 'undefined')
+    """
+    return signed(None if value is None else 100 * value, 1)
+
+
+def points_interval(low: float | None, high: float | None) -> str:
+    """Write an interval of a difference in points; empty where there is none."""
+    return "" if low is None or high is None else f"{points(low)} to {points(high)}"
+
+
+def in_points(value: float | None) -> float | None:
+    """Return a difference of scores in points, to be drawn."""
+    return None if value is None else 100 * value
+
+
 def count(value: float | None) -> str:
     """Write a large whole number."""
     return "unknown" if value is None or not math.isfinite(value) else f"{value:,.0f}".replace(",", "\u202f")
+
+
+def sentence(text: str) -> str:
+    """Begin a sentence of a terminal with a capital, and write its negative numbers as the page does.
+
+    >>> sentence("with a-1, it is -1.5 points [-2.0, +0.1]; --folds 5")
+    'With a-1, it is −1.5 points [−2.0, +0.1]; --folds 5'
+    """
+    return re.sub(r"(?<![\w-])-(?=\d)", "\u2212", text[:1].upper() + text[1:])
 
 
 def isolated(text: str) -> str:

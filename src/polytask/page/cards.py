@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from statistics import median
 
-from polytask.page.block import Card, Cards, interval, number, signed
+from polytask.page.block import Card, Cards, interval, number, points
 from polytask.page.folder import RunFolder
 from polytask.page.form import ConfusionForm
 from polytask.page.reading import read_predictions
@@ -44,7 +44,7 @@ def _card(run: RunFolder, task: str) -> Card:
 def _beside(score: float, majority: float, *, error: bool) -> str:
     """Say how far a score is from the majority's; of an error, which side is better."""
     if not error:
-        return f"{signed(score - majority, 2)} over the majority ({number(majority, 2)})"
+        return f"{points(score - majority)} points over the majority ({number(majority, 2)})"
     apart, word = number(abs(score - majority), 2), "more" if score > majority else "less"
     beside = "the same as" if apart == "0.00" else f"{apart} {word} than"
     return f"{beside} the majority ({number(majority, 2)}); less is better"

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from polytask.arm_tables import score_text
 from polytask.page.arm_table import arm_table
 from polytask.page.block import (
     Banner,
@@ -25,11 +26,13 @@ from polytask.page.block import (
     answer,
     count,
     drawn,
-    interval,
+    in_points,
     isolated,
-    number,
     ordered,
     placed,
+    points,
+    points_interval,
+    sentence,
     signed,
 )
 from polytask.page.chart import Dot, forest
@@ -74,7 +77,7 @@ def comparison_page(folder: Path) -> Page:
         Section("What an arm costs", list(_costs(value))),
         Section("Runs", list(_runs(folder, value)), _number_of_runs(value) > OPEN_RUNS, "their reports"),
         Section("Each seed", list(_scores(value)), folded=True, hint="all figures of every arm"),
-        Section("Transfer between tasks", [_transfer(value)], folded=True, hint="how pairs of tasks change each other"),
+        Section("Transfer between tasks", list(_transfer(value)), folded=True, hint="how tasks change each other"),
         Section("Rows that sharing fixed and broke", list(_examples(value)), folded=True, hint=_rows_of(value)),
         Section("To repeat the comparison", list(_repeat(folder, value)), folded=True, hint="command, configuration"),
     ]
@@ -88,7 +91,7 @@ def _lead(value: ComparisonForm) -> Iterator[Block]:
     if value.recommended:
         told = ARMS.get(value.recommended, ", ".join(getattr(value.arms.get(value.recommended), "overrides", [])))
         title = f"Recommended: {value.recommended}" + (f" ({told})" if told else "")
-        reason = "" if not value.reason else f"{value.reason.rstrip('.')}."
+        reason = "" if not value.reason else f"{sentence(value.reason.rstrip('.'))}."
         unsure = sum(found.verdict == "cannot_tell" for found in value.tasks.values())
         if unsure:
             reason += f" For {unsure} of {len(value.tasks)} tasks the comparison cannot tell whether sharing pays."
@@ -103,8 +106,8 @@ def _verdicts(value: ComparisonForm) -> Iterator[Block]:
     rows: list[list[Cell]] = []
     for task, found in value.tasks.items():
         name, tone = VERDICTS.get(found.verdict or "", (found.verdict or "none", "open"))
-        sentence = (found.sentence or "").removeprefix(f"{name}: ")
-        rows.append([task, Mark(name, tone), _what_to_do(found, value), sentence])
+        why = sentence((found.sentence or "").removeprefix(f"{name}: "))
+        rows.append([task, Mark(name, tone), _what_to_do(found, value), why])
     yield TableBlock("Each task", ["task", "verdict", "what to do", "why"], rows, words=4, wide=True)
     if value.floor is not None:
         yield TextBlock(
@@ -135,8 +138,7 @@ def _what_to_do(verdict: VerdictForm, value: ComparisonForm) -> str:
         return (
             f"Train longer or with more rows and compare again: more seeds or {_rows_of(value)} alone would not tell."
         )
-    said = "; or ".join(ways)
-    return f"{said[0].upper()}{said[1:]}."
+    return f"{sentence('; or '.join(ways))}."
 
 
 def _rows_of(value: ComparisonForm) -> str:
@@ -145,7 +147,7 @@ def _rows_of(value: ComparisonForm) -> str:
 
 
 def _differences(value: ComparisonForm) -> Iterator[Block]:
-    floor = [] if value.floor is None else [(-value.floor / 100, f"floor: {value.floor:g} points below")]
+    floor = [] if value.floor is None else [(-value.floor, f"floor: {value.floor:g} points below")]
     alike = [task for task, found in value.tasks.items() if _are_alike(found)]
     drawings = [_difference_chart(task, found, floor) for task, found in value.tasks.items() if task not in alike]
     shown = [drawing for drawing in drawings if drawing is not None]
@@ -156,9 +158,9 @@ def _differences(value: ComparisonForm) -> Iterator[Block]:
         return
     yield from shown
     yield TextBlock(
-        f"Difference of an arm's score to single models, with its {100 * value.level:g} % interval. The solid line "
-        "is no difference, the dashed one the floor. A dot is hollow where its interval holds no difference, and "
-        "filled elsewhere."
+        f"Difference of an arm's score to single models in points, with its {100 * value.level:g} % interval; more is "
+        "better. The solid line is no difference, the dashed one the floor. A dot is hollow where its interval holds "
+        "no difference, and filled elsewhere."
     )
 
 
@@ -174,10 +176,11 @@ def _difference_chart(task: str, verdict: VerdictForm, floor: list[tuple[float, 
         if arm == "single":
             continue
         apart = score.low is not None and score.high is not None and (score.low > 0 or score.high < 0)
-        shown = signed(score.delta, 3)
-        shown += "" if score.low is None else f"  ({signed(score.low, 3)} to {signed(score.high, 3)})"
-        dots.append(Dot(arm, score.delta, shown, score.low, score.high, None, apart))
-    return forest(f"{task}: {verdict.metric}", dots, lines=[(0.0, "no difference"), *floor])
+        span = points_interval(score.low, score.high)
+        shown = f"{points(score.delta)}  ({span})" if span else points(score.delta)
+        delta, low, high = map(in_points, (score.delta, score.low, score.high))
+        dots.append(Dot(arm, delta, shown, low, high, None, apart))
+    return forest(f"{task}: {verdict.metric}, points", dots, lines=[(0.0, "no difference"), *floor])
 
 
 def _scores(value: ComparisonForm) -> Iterator[Block]:
@@ -185,21 +188,19 @@ def _scores(value: ComparisonForm) -> Iterator[Block]:
         rows: list[list[str]] = []
         for arm, score in found.arms.items():
             relative = "" if score.relative is None else f"{signed(100 * score.relative, 1)} %"
-            spread = "" if score.std is None else number(score.std)
-            seeds = "  ".join(number(one) for one in score.values)
+            mean, spread, *seeds = (
+                _score(found.metric, one) for one in (score.mean, score.std, *score.values)
+            )  # fmt: skip
+            apart = "" if arm == "single" else points(score.delta)
             rows.append(
-                [
-                    arm,
-                    number(score.mean),
-                    spread,
-                    signed(score.delta),
-                    interval(score.low, score.high, sign=True),
-                    relative,
-                    seeds,
-                ]
-            )
+                [arm, mean, spread, apart, points_interval(score.low, score.high), relative, "  ".join(seeds)]
+            )  # fmt: skip
         columns = ["arm", "mean", "spread", "difference", f"{100 * value.level:g} % interval", "relative", "each seed"]
-        yield TableBlock(f"{task}: {found.metric}", columns, rows)
+        yield TableBlock(f"{task}: {found.metric}, in points (errors in their unit)", columns, rows)
+
+
+def _score(metric: str, value: float | None) -> str:
+    return "" if value is None else score_text(metric, value).replace("-", "\u2212")
 
 
 def _costs(value: ComparisonForm) -> Iterator[Block]:
@@ -236,14 +237,16 @@ def _number_of_runs(value: ComparisonForm) -> int:
     return sum(len(paths) for arm in value.arms.values() for paths in arm.runs.values())
 
 
-def _transfer(value: ComparisonForm) -> Block:
+def _transfer(value: ComparisonForm) -> Iterator[Block]:
+    """Draw how single pairs of tasks help each other, where an arm tells it."""
     if value.transfer is None:
-        return Missing("how single pairs of tasks help each other: no arm of this comparison tells.")
-    chart = task_matrix("change of the column's score by the row", value.transfer.tasks, value.transfer.matrix)
-    return drawn(
+        return
+    matrix = [[in_points(one) for one in row] for row in value.transfer.matrix]
+    chart = task_matrix("change of the column's score by the row, points", value.transfer.tasks, matrix)
+    yield drawn(
         [chart],
         "the matrix holds no number.",
-        "How much the task of the row changes the score of the task of the column when they train together.",
+        "How many points the task of the row adds to the score of the task of the column when they train together.",
     )
 
 

@@ -41,7 +41,7 @@ def relatedness_page(folder: Path) -> Page:
     sections = [
         Section("Measures", list(_measures(value))),
         Section("Groups and the proposed plan", list(_groups(folder, value))),
-        Section("What each measure predicted", [_predictions(value)]),
+        Section("What each measure predicted", list(_predictions(value))),
         Section("Cost", [_cost(value)], folded=True, hint=_share(value)),
     ]
     return Page(title, f"How related are {len(value.tasks)} tasks", lead, ordered(sections))
@@ -151,24 +151,25 @@ def task_matrix(
 
 
 def _fitting(value: float | None, most: float) -> str:
-    """Write a value with the digits that the matrix needs."""
-    if not finite([value]):
+    """Write a value with the digits that the matrix needs, and one that they would make zero with its power of ten."""
+    if value is None or not finite([value]):
         return "\u2013"
-    return number(value, 2 if most >= 0.1 else 3 if most >= 0.01 else 4)
+    shown = number(value, 2 if most >= 0.1 else 3 if most >= 0.01 else 4)
+    if most < 0.01 and value and not float(shown.replace("\u2212", "-")):
+        return f"{value:.0e}".replace("e-0", "e-").replace("-", "\u2212")
+    return shown
 
 
-def _predictions(value: RelatednessForm) -> Block:
+def _predictions(value: RelatednessForm) -> Iterator[Block]:
+    """Tell how the measures ranked the pairs of tasks, where a comparison has measured what training together did."""
     if not value.rank_correlation:
-        return Missing(
-            "what the measures predicted is known after a comparison has measured what training together did."
-        )
+        return
     rows = [
         [name.replace("_", " "), number(found.spearman, 2), count(found.pairs)]
         for name, found in value.rank_correlation.items()
     ]
-    return TableBlock(
-        "Rank correlation with the measured transfer (Spearman)", ["measure", "correlation", "pairs"], rows
-    )
+    caption = "Rank correlation with the measured transfer (Spearman)"
+    yield TableBlock(caption, ["measure", "correlation", "pairs"], rows)
 
 
 def _share(value: RelatednessForm) -> str:

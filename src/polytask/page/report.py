@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from polytask.errors import OutputError, UserError
 from polytask.page.auto import auto_page
@@ -127,10 +127,17 @@ def render(page: Page, live: Following | None = None) -> str:
 
 @functools.cache
 def _templates() -> Environment:
-    return Environment(
+    made = Environment(
         loader=PackageLoader("polytask.page"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    made.filters["options_whole"] = _options_whole
+    return made
+
+
+def _options_whole(text: str) -> Markup:
+    """Mark the options of a command line, whose hyphens are no place for a new line."""
+    return Markup(re.sub(r"(?<![\w-])--[a-z][a-z-]*", r'<span class="option">\g<0></span>', str(escape(text))))
 
 
 def kind_of(folder: Path) -> FolderKind:

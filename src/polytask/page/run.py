@@ -64,20 +64,15 @@ def run_page(folder: Path) -> Page:
         f"Run {run.name}",
         f"One model for {len(run.tasks)} tasks: {', '.join(run.tasks)}",
         list(_lead(run)),
-        ordered(sections),
+        ordered(sections, finished=run.finished),
     )
 
 
 def _lead(run: RunFolder) -> Iterator[Block]:
-    last = run.events[-1] if run.events else None
     if run.goes_on:
         yield from _so_far(run)
     elif not run.finished:
-        reached = "" if last is None else f" The log ends at step {last.step}{_of(run.planned_steps)}."
-        failed = next((event.reason for event in reversed(run.events) if event.event == "failed"), None)
-        why = f" Training stopped: {failed}." if failed else ""
-        how = f"polytask train {run.name}/{run.config_name} --out {run.name} --resume"
-        yield Missing(f"this run is not finished, {run.scores.problem}{reached}{why} Go on with: {how}")
+        yield from _stopped(run)
     for problem in run.problems:
         yield Missing(problem)
     if run.finished:
@@ -87,11 +82,29 @@ def _lead(run: RunFolder) -> Iterator[Block]:
 
 def _so_far(run: RunFolder) -> Iterator[Block]:
     """Say how far a training is, and what each task scored on dev."""
-    step = run.events[-1].step if run.events else 0
     left = run.seconds_left
     time = f"About {duration(left)} left at this pace. " if left else ""
     ends = "Scores with intervals, wrong answers and the model come at the end."
-    yield Banner("In training", f"Step {step}{_of(run.planned_steps)}", time + ends, "open")
+    yield Banner("In training", _reached(run), time + ends, "open")
+    yield from _dev_so_far(run)
+
+
+def _stopped(run: RunFolder) -> Iterator[Block]:
+    """Say where a training stopped, why where the log tells, and how to go on."""
+    failed = next((event.reason for event in reversed(run.events) if event.event == "failed"), None)
+    why = f"Training stopped: {failed}. " if failed else ""
+    yield Banner("Not finished", _reached(run), f"{why}{run.scores.problem} Go on with this command:", "open")
+    how = f"polytask train {run.name}/{run.config_name} --out {run.name} --resume"
+    yield Code("In the folder that holds this one", how)
+    yield from _dev_so_far(run)
+
+
+def _reached(run: RunFolder) -> str:
+    return f"Step {run.events[-1].step}{_of(run.planned_steps)}" if run.events else "Before the first step"
+
+
+def _dev_so_far(run: RunFolder) -> Iterator[Block]:
+    """Tell each task's dev score at the last evaluation, and its best."""
     evaluations = run.events_of("evaluation")
     if not evaluations:
         return
@@ -140,9 +153,6 @@ def _summary(run: RunFolder) -> str:
 
 def _scores(run: RunFolder) -> Iterator[Block]:
     if not run.finished:
-        yield Missing(
-            f"{run.scores.problem} It is written when the run is finished; the scores on dev so far stand below."
-        )
         return
     baselines = run.baselines.value or {}
     if not baselines:
@@ -269,11 +279,13 @@ def _speed(run: RunFolder, training_curves: TrainingCurves) -> Iterator[Block]:
         ["device", record.device or "unknown"],
         ["processes", count(record.processes)],
     ]
-    yield TableBlock("What the run took", ["measure", "value"], rows)
+    rows = [row for row in rows if run.finished or row[1] != "unknown"]
+    if rows:
+        yield TableBlock("What the run took", ["measure", "value"], rows)
     parameters = record.parameters
-    if parameters is None:
+    if parameters is None and run.finished:
         yield Missing("numbers of parameters: run.json does not hold them.")
-    else:
+    elif parameters is not None:
         rows = [
             ["this model", count(parameters.total)],
             ["a model that shares the whole encoder", count(parameters.single)],
@@ -298,5 +310,5 @@ def _repeat(run: RunFolder) -> Iterator[Block]:
     if run.record.versions:
         rows = [[name, str(version)] for name, version in run.record.versions.items()]
         yield TableBlock("Versions", ["package", "version"], rows, words=2)
-    else:
-        yield Missing("versions: run.json does not hold them yet.")
+    elif run.finished:
+        yield Missing("versions: run.json does not hold them.")

@@ -10,6 +10,11 @@ from polytask.page.chart import Line, heat_map, line_chart
 from polytask.page.folder import RunFolder
 
 MOST_EVALUATIONS = 60  # rows of a table, beside those that are marked
+_DEV = (
+    "Main scores on dev, beside what always answering the majority scores and a baseline where one is given. "
+    "The vertical scale of each drawing is its own."
+)
+_LOSS = "Losses in training: each point is the mean since the last line of the log."
 
 
 class TrainingCurves:
@@ -61,17 +66,14 @@ class TrainingCurves:
 
     def curves(self) -> Iterator[Block]:
         """Yield each task's dev score and train loss."""
-        yield drawn(
-            [self._dev(task) for task in self._run.tasks],
-            "nothing has been evaluated yet.",
-            "Main scores on dev, beside what always answering the majority scores and a baseline where one is given. "
-            "The vertical scale of each drawing is its own.",
+        curves = (
+            (self._dev, "nothing has been evaluated yet.", _DEV),
+            (self._loss, "the log holds no losses yet.", _LOSS),
         )
-        yield drawn(
-            [self._loss(task) for task in self._run.tasks],
-            "the log holds no losses yet.",
-            "Losses in training: each point is the mean since the last line of the log.",
-        )
+        for curve, absent, caption in curves:
+            charts = [chart for task in self._run.tasks if (chart := curve(task)) is not None]
+            if charts or self._run.finished:
+                yield drawn(charts, absent, caption)
 
     def _dev(self, task: str) -> Chart | None:
         metric, selection = self._run.metric(task), self._run.record.selection
@@ -114,8 +116,8 @@ class TrainingCurves:
             yield TextBlock(f"The model to keep is chosen by {run.chosen_by}.")
         if pareto:
             yield TextBlock("Pareto: no other evaluation is at least as good in every task and better in one.")
-        else:
-            yield Missing("the Pareto set: run.json does not hold it" + ("." if run.finished else " yet."))
+        elif run.finished:
+            yield Missing("the Pareto set: run.json does not hold it.")
 
     def weights(self) -> Iterator[Block]:
         """Yield how the tasks were weighed in the update of what they share."""
@@ -163,9 +165,6 @@ class TrainingCurves:
     def forgetting(self) -> Iterator[Block]:
         """Yield every task's main dev score after each stage; nothing of one stage, which leaves no task behind."""
         stages = self._run.record.stages
-        if not self._run.finished:
-            yield Missing("the scores after each stage: run.json is written when the run is finished.")
-            return
         if len(stages) < 2:
             return
         tasks = list(dict.fromkeys(task for stage in stages for task in stage.scores))

@@ -26,7 +26,7 @@ from polytask.page.block import (
     interval,
     number,
     ordered,
-    signed,
+    points,
 )
 from polytask.page.chart import Dot, Line, forest, line_chart
 from polytask.page.folder import RULES
@@ -112,8 +112,8 @@ def _lead(value: TuningForm) -> Iterator[Block]:
     if best.trial == 0:
         told += " It is the configuration as it was."
     elif value.as_it_is is not None and best.value is not None:
-        difference = signed(best.value - value.as_it_is)
-        told += f" The configuration as it was (trial 0) has {number(value.as_it_is)}: a difference of {difference}."
+        apart = points(best.value - value.as_it_is)
+        told += f" The configuration as it was (trial 0) has {number(value.as_it_is)}: a difference of {apart} points."
     chosen = ", ".join(f"{path}: {_shown(one)}" for path, one in best.parameters.items())
     yield Banner("The best configuration", chosen or "The configuration as it was", told)
     if value.notes:

@@ -16,6 +16,9 @@ def unfinished(folder: Path, noun: str, result: str, problem: str) -> Block:
         result: the file that is written at the end.
         problem: why it is not known.
     """
-    if not (folder / result).exists() and is_held(folder) is True:
+    if (folder / result).exists():
+        return Missing(f"this {noun} is not finished, or was altered: {problem} Start the same command again to go on.")
+    if is_held(folder) is True:
         return Banner("It runs now", f"This {noun} goes on", f"{result} is written when it has ended.", "open")
-    return Missing(f"this {noun} is not finished, or was altered: {problem} Start the same command again to go on.")
+    again = f"{problem} Start the same command again: it goes on, and what is complete is not trained again."
+    return Banner("Not finished", f"This {noun} was stopped", again, "open")

@@ -24,7 +24,7 @@ def show_relatedness(relatedness: Relatedness, out: Console) -> None:
     for group in relatedness.groups:
         out.print(f"  {', '.join(group)}", soft_wrap=True)
     out.print("\nProposed plan:")
-    out.print(relatedness.plan.picture())
+    out.print(relatedness.plan.picture(), soft_wrap=True)
     out.print()
     for name, one in relatedness.rank_correlation.items():
         told = "undefined" if one.spearman is None else f"{one.spearman:+.2f}"
@@ -34,18 +34,18 @@ def show_relatedness(relatedness: Relatedness, out: Console) -> None:
     cost = relatedness.cost
     out.print(
         f"\nThe probe took {cost.seconds:.1f} s and {cost.row_passes:,} row passes: "
-        f"{cost.share_of_joint_run:.1%} of one joint run's {cost.joint_row_passes:,}."
+        f"{100 * cost.share_of_joint_run:.1f} % of one joint run's {cost.joint_row_passes:,}."
     )
 
 
 def _matrix(name: str, measured: MeasureResult, tasks: tuple[str, ...]) -> Table:
-    error = measured.error
+    error, form = measured.error, _form(measured)
     table = grid("", title=MEASURES[name].title + (" (± standard error)" if error is not None else ""))
     for task in tasks:
         add_number(table, task)
     for i, task in enumerate(tasks):
         cells = [
-            _cell(float(value), None if error is None or i == j else float(error[i, j]))
+            _cell(float(value), None if error is None or i == j else float(error[i, j]), form)
             for j, value in enumerate(measured.matrix[i])
         ]
         table.add_row(task, *cells)
@@ -53,20 +53,23 @@ def _matrix(name: str, measured: MeasureResult, tasks: tuple[str, ...]) -> Table
 
 
 def _layers(name: str, measured: MeasureResult, tasks: tuple[str, ...]) -> Table:
-    table = grid("pair", title=f"{MEASURES[name].title} by layer")
+    table, form = grid("pair", title=f"{MEASURES[name].title} by layer"), _form(measured)
     for number in measured.layers:
         add_number(table, number)
     for i, one in enumerate(tasks):
         for j in range(i + 1, len(tasks)):
-            values = (_cell(float(matrix[i, j]), None) for matrix in measured.layers.values())
+            values = (_cell(float(matrix[i, j]), None, form) for matrix in measured.layers.values())
             table.add_row(f"{one}, {tasks[j]}", *values)
     return table
 
 
-def _cell(value: float, error: float | None) -> str:
-    """Format a number so that small ones keep their digits."""
+def _form(measured: MeasureResult) -> str:
+    """Return how all numbers of a measure are written: a look-ahead is a share of a loss, often thousandths."""
+    known = [abs(float(value)) for value in measured.matrix.flat if value == value]
+    return "z.2f" if max(known, default=0.0) >= 0.1 else ".1e"
+
+
+def _cell(value: float, error: float | None, form: str) -> str:
     if value != value:
         return "-"
-    # Look-ahead is a share of a loss that one step takes away: often thousandths.
-    shown = f"{value:.3f}" if abs(value) >= 0.01 or value == 0 else f"{value:.1e}"
-    return shown if error is None else f"{shown} ±{error:.2g}"
+    return f"{value:{form}}" if error is None else f"{value:{form}} ± {error:{form}}"

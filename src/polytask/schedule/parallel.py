@@ -82,7 +82,7 @@ class Mixed(Schedule):
     def describe(self) -> list[str]:
         planned = self._planned()
         total = sum(planned.values())
-        shown = ", ".join(f"{task} {share / total:.1%}" for task, share in planned.items())
+        shown = ", ".join(f"{task} {100 * share / total:.1f} %" for task, share in planned.items())
         work, passed_rows = self.workload, passed(self.workload.sources, self.workload.sizes, planned)
         passes = {task: work.rows / passed_rows * share / work.sizes[task] for task, share in planned.items()}
         seen = ", ".join(f"{task} {times:.2f}" for task, times in passes.items())

@@ -84,8 +84,8 @@ def best_tree(tasks: Sequence[str], layers: int, *, affinity_per_level: Sequence
 
     >>> apart = np.array([[0, 1, -1], [1, 0, -1], [-1, -1, 0]])
     >>> print(best_tree(["a", "b", "c"], 2, affinity_per_level=[apart] * 3, max_layers=3).picture())
-    layer 2  [a  b ] [c]
-    layer 1  [a  b   c ]
+    layer 2  [a, b] [c]
+    layer 1  [a, b,  c]
     """
     assert len(affinity_per_level) == layers + 1
     assert max_layers >= layers

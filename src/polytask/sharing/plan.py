@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 Part: TypeAlias = frozenset[str]
@@ -96,8 +97,8 @@ class Plan:
 
         >>> plan = global_plan(["a", "b", "c"], 3).split(3, ["c"])
         >>> print(plan.picture())
-        layer 3    [a  b ] [c]
-        layer 1-2  [a  b   c ]
+        layer 3    [a, b] [c]
+        layer 1-2  [a, b,  c]
         """
         runs: list[tuple[int, int, Partition]] = []
         for number, level in enumerate(self.levels):
@@ -106,7 +107,8 @@ class Plan:
             else:
                 runs.append((number, number, level))
         order = self._columns()
-        rows = [(_name_of_run(first, last), _draw(order, level)) for first, last, level in reversed(runs)]
+        parted = {pair for level in self.levels for pair in pairwise(order) if not _together(pair, level)}
+        rows = [(_name_of_run(first, last), _draw(order, level, parted)) for first, last, level in reversed(runs)]
         width = max(len(name) for name, _ in rows)
         return "\n".join(f"{name:<{width}}  {drawn}" for name, drawn in rows)
 
@@ -153,14 +155,17 @@ def _name_of_run(first: int, last: int) -> str:
     return f"layer {first}" if first == last else f"layer {first}-{last}"
 
 
-def _draw(order: Sequence[str], level: Partition) -> str:
-    cells: list[str] = []
-    for task in order:
-        part = next(part for part in level if task in part)
-        members = [other for other in order if other in part]
-        opening = "[" if members[0] == task else ""
-        cells.append(f"{opening + task:<{len(task) + 1}}" + ("]" if members[-1] == task else " "))
-    return " ".join(cells)
+def _draw(order: Sequence[str], level: Partition, parted: Collection[tuple[str, str]]) -> str:
+    """Draw the parts of a level; neighbours that are parted in another level stand as far from each other in all."""
+    drawn = f"[{order[0]}"
+    for pair in pairwise(order):
+        between = ", " if _together(pair, level) else "] ["
+        drawn += f"{between:<{3 if pair in parted else 2}}{pair[1]}"
+    return f"{drawn}]"
+
+
+def _together(pair: tuple[str, str], level: Partition) -> bool:
+    return any(pair[0] in part and pair[1] in part for part in level)
 
 
 def global_plan(tasks: Sequence[str], layers: int) -> Plan:

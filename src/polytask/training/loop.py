@@ -220,7 +220,7 @@ class Trainer:
         """Score the dev rows on the first process, or on all where the model is sharded; all take over its decision."""
         parts = self.parts
         dev: DevScores | None = None
-        if parts.leads:
+        if parts.keeps_weights:
             bar.describe("evaluating")
             try:
                 dev = parts.evaluate(parts.model)

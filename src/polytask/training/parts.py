@@ -43,6 +43,6 @@ class TrainerParts:
     events: Events
 
     @property
-    def leads(self) -> bool:
+    def keeps_weights(self) -> bool:
         """Whether this process evaluates and keeps weights: the first one, or all where they have a part each."""
         return self.world.is_main or self.model.sharded

@@ -84,7 +84,7 @@ class TrainingState:
         """
         parts = self.parts
         generators = parts.world.gather(torch.get_rng_state())
-        if parts.checkpoints is None or not parts.leads:
+        if parts.checkpoints is None or not parts.keeps_weights:
             return
         others = optimizer_tensors(parts.model, self.optimizer)
         others |= self.trials.tensors()
@@ -151,7 +151,7 @@ class TrainingState:
         parts.schedule.load_state_dict(state["schedule"])
         self.enter_stage()
         parts.streams.load_state_dict(state["streams"])
-        self.snapshots.load_state_dict(state["snapshots"], is_main=parts.leads)
+        self.snapshots.load_state_dict(state["snapshots"], is_main=parts.keeps_weights)
         self.stages.load(state["stages"])
         parts.balancer.load_state_dict(state["balancer"])
         self.exposure.load_state_dict(state["exposure"])
