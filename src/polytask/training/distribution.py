@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from polytask.errors import ProcessLost
+from polytask.errors import ConfigError, ProcessLost
 from polytask.launch import DEVICE_LOST, UNREACHABLE
 
 T = TypeVar("T")
@@ -111,10 +111,12 @@ _DEVICE_ERROR: type[Exception] | tuple[()] = getattr(torch, "AcceleratorError", 
 def join_world(device: torch.device) -> Generator[World]:
     """Join the processes that torchrun or `--processes` started; alone when there are none.
 
-    Raises ProcessLost where another process cannot be reached any more, or the device of this one has failed.
+    Raises ProcessLost where another process cannot be reached any more, or the device of this one has failed, and
+    ConfigError where restarts of torchrun would fail.
     """
     size, rank = (int(os.environ.get(name, value)) for name, value in (("WORLD_SIZE", "1"), ("RANK", "0")))
     if size > 1:
+        _require_new_stores()
         if device.type == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -132,3 +134,16 @@ def join_world(device: torch.device) -> Generator[World]:
     finally:
         if size > 1:
             dist.destroy_process_group()
+
+
+def _require_new_stores() -> None:
+    """Raise ConfigError where torchrun would restart with its own store: it holds the addresses of those that are gone.
+
+    torch 2.13 opens it once. Processes then wait half a minute for an address where nobody listens, and fail.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and os.environ.get("TORCHELASTIC_MAX_RESTARTS") != "0":
+        raise ConfigError(
+            "torchrun --max-restarts: found with a store that outlasts a restart, so that the processes would look for "
+            "those before it; give torchrun --rdzv-backend c10d and --rdzv-endpoint HOST:PORT (or --standalone on one "
+            "machine), and set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
+        )
