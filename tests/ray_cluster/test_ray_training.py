@@ -108,13 +108,13 @@ def test_lost_processes_and_workers_are_started_again(
     cluster: None, tmp_path: Path, job: Callable[..., dict[str, Any]], call: Callable[..., Any]
 ) -> None:
     config, run, local = tmp_path / "config.yaml", tmp_path / "run", tmp_path / "local"
-    config.write_text(yaml.safe_dump(job(rows=160, epochs=12, save_steps=1)))
+    config.write_text(yaml.safe_dump(job(rows=160, epochs=5, save_steps=1)))
     over = threading.Event()
 
     def lose() -> None:
         kills: list[Callable[[], int]] = [lambda: processes_of(run)["1"], lambda: parent_of(processes_of(run)["0"])]
         for number, kill in enumerate(kills, 1):
-            while newest_step(run) < 20 * number and not over.wait(0.01):
+            while newest_step(run) < 10 * number and not over.wait(0.01):
                 pass
             if not over.is_set():
                 os.kill(kill(), signal.SIGKILL)
