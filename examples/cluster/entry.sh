@@ -9,6 +9,8 @@
 #   NODES=1 NODE=0 HEAD=127.0.0.1    machines, the number of this one, the name of the first
 #   PORT=29500                       of the first machine, free
 #   GPUS=1                           processes a machine; one a GPU where there are GPUs
+#   RESTARTS=0                       train: how often all start again from the last checkpoint when a process is lost; the
+#                                    first process may then be on any machine, so that all need to see OUT
 #   PARTS=1 PART=0                   jobs that share the files, the number of this one
 #   SHARED=.                         ray: a folder that all machines see and others cannot read
 #
@@ -16,12 +18,18 @@
 set -euo pipefail
 
 NODES=${NODES:-1} NODE=${NODE:-0} HEAD=${HEAD:-127.0.0.1} PORT=${PORT:-29500} GPUS=${GPUS:-1}
-PARTS=${PARTS:-1} PART=${PART:-0} SHARED=${SHARED:-.}
+RESTARTS=${RESTARTS:-0} PARTS=${PARTS:-1} PART=${PART:-0} SHARED=${SHARED:-.}
 
 train() {
   local config=$1 out=$2
-  exec torchrun --nnodes "$NODES" --node-rank "$NODE" --nproc-per-node "$GPUS" \
-    --master-addr "$HEAD" --master-port "$PORT" \
+  local meeting=(--node-rank "$NODE" --master-addr "$HEAD" --master-port "$PORT")
+  if ((RESTARTS)); then
+    meeting=(--rdzv-backend c10d --rdzv-endpoint "$HEAD:$PORT" --rdzv-conf "is_host=$((NODE == 0))"
+      --max-restarts "$RESTARTS")
+    # Otherwise what starts again finds the addresses of what was lost.
+    export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
+  fi
+  exec torchrun --nnodes "$NODES" --nproc-per-node "$GPUS" "${meeting[@]}" \
     -m polytask train "$config" --out "$out" --resume
 }
 

@@ -8,6 +8,7 @@
     │   ├── OutputError     a folder or file to be written
     │   └── MissingExtra    an optional dependency that is not installed
     ├── TrainingError       training cannot go on (a loss that is not finite, a full disk)
+    │   └── ProcessLost     one of several processes was ended from outside, lost its device, or cannot be reached
     └── Interrupted         stopped on request after saving: exit code 130
 
 Every message says where, what was found, what is accepted, and what to do.
@@ -84,6 +85,20 @@ def missing_extra(error: ModuleNotFoundError, purpose: str = "this") -> MissingE
 
 class TrainingError(PolytaskError):
     """Training cannot go on; what was saved before stays usable."""
+
+
+class ProcessLost(TrainingError):
+    """One of the processes that train together was lost; the same command can go on from the last checkpoint.
+
+    Attributes:
+        what: which one, and how.
+        code: the exit code of a process that tells the one that started it.
+    """
+
+    def __init__(self, what: str, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.what = what
+        self.code = code
 
 
 class Interrupted(PolytaskError):

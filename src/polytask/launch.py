@@ -14,13 +14,15 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import IO, Protocol
 
-from polytask.errors import TrainingError
+from polytask.errors import ProcessLost, TrainingError
 from polytask.signals import SAVING, on_signals
 
 # Seconds that the other processes have to end by themselves once one has failed, and then, when they are told to.
 FAILED_S, TOLD_S = 5.0, 10.0
 # Seconds for what was asked to finish its step and to save: a large checkpoint takes minutes on a slow disk.
 SAVING_S = 600.0
+# Exit codes that say nothing against the run: the device of a process has failed; it cannot reach the others.
+DEVICE_LOST, UNREACHABLE = _LOST = (74, 75)
 _LIFELINE = "POLYTASK_LIFELINE"
 _KILL = signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM  # Windows has none
 
@@ -37,7 +39,8 @@ def run_together(command: Sequence[str], processes: int) -> int:
     twice, they stop at once. SIGUSR1 is passed on too: they save and go on. When this process is killed, they end as
     well.
 
-    Raises TrainingError when one of them was killed.
+    Raises ProcessLost when one of them was killed, lost its device, or could not reach the others; TrainingError where
+    that happened after they were asked to stop.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -61,7 +64,7 @@ class Process(Protocol):
 
     @property
     def returncode(self) -> int | None:
-        """Its exit code as `poll` saw it last; less than 0 where it was ended from outside."""
+        """Its exit code as `poll` saw it last; less than 0 where a signal ended it."""
         ...
 
     def poll(self) -> int | None:
@@ -73,19 +76,21 @@ class Process(Protocol):
         ...
 
 
-def by_signal(rank: int, code: int) -> str:
-    """Return how a process of this machine was ended."""
+def how_lost(rank: int, code: int) -> str:
+    """Return how a process was lost, by its exit code."""
     del rank
-    return f"was ended by {signal.Signals(-code).name}"
+    if code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return "lost its device" if code == DEVICE_LOST else "could not reach the others"
 
 
-def wait_together(processes: Sequence[Process], how_ended: Callable[[int, int], str] = by_signal) -> int:
+def wait_together(processes: Sequence[Process], how: Callable[[int, int], str] = how_lost) -> int:
     """Wait for processes that train together, as `run_together` says, and return the first failure's exit code.
 
     Args:
-        how_ended: says of a rank, and its code below 0, how it was ended.
+        how: says of a rank that was lost, and its exit code, how.
     """
-    ranks = _Ranks(processes, how_ended)
+    ranks = _Ranks(processes, how)
     with on_signals(ranks.pass_on), on_signals(ranks.pass_saving_on, SAVING):
         return ranks.wait()
 
@@ -93,13 +98,14 @@ def wait_together(processes: Sequence[Process], how_ended: Callable[[int, int], 
 class _Ranks:
     """The processes, and how far their end has come."""
 
-    def __init__(self, processes: Sequence[Process], how_ended: Callable[[int, int], str]) -> None:
+    def __init__(self, processes: Sequence[Process], how: Callable[[int, int], str]) -> None:
         self._processes = processes
-        self._how_ended = how_ended
+        self._how = how
         self._asked = 0
+        self._told = False  # to end, from here
         self._failed_at: float | None = None  # when one of them failed, or all were told to stop at once
         self._interrupted_at: float | None = None
-        self._killed: tuple[int, int] | None = None  # the first one that a signal ended which did not come from here
+        self._cause: tuple[int, int] | None = None  # of the end of all: a rank and its code
 
     def pass_on(self, number: int, frame: FrameType | None) -> None:
         """Pass a signal on. They are in a process group of their own, so a terminal's Ctrl-C reaches them from here."""
@@ -121,15 +127,14 @@ class _Ranks:
 
     def wait(self) -> int:
         """Wait for all; what does not end in time is told to, and then killed."""
-        told = False
         while any(process.poll() is None for process in self._processes):
             self._look()
             overdue = self._overdue()
             if overdue > TOLD_S:
                 for process in self._processes:
                     process.send_signal(_KILL)
-            elif overdue > 0 and not told:
-                told = True
+            elif overdue > 0 and not self._told:
+                self._told = True
                 for process in self._processes:
                     process.send_signal(signal.SIGTERM)
             time.sleep(0.05)
@@ -137,12 +142,17 @@ class _Ranks:
         return self._code()
 
     def _look(self) -> None:
-        """Note the first failure."""
+        """Note the first failure, and which process it began with."""
         codes = [process.poll() or 0 for process in self._processes]
         failed = [(rank, code) for rank, code in enumerate(codes) if code not in (0, 130)]
-        if self._failed_at is None and failed:
+        if not failed:
+            return
+        if self._failed_at is None:
             self._failed_at = time.monotonic()
-            self._killed = failed[0] if failed[0][1] < 0 and not self._asked else None
+        # One that cannot reach the others may be seen before the one that it cannot reach.
+        unknown = self._cause is None or self._cause[1] == UNREACHABLE
+        if unknown and not self._asked and not self._told:
+            self._cause = min(failed, key=lambda one: _precedence(one[1]))
 
     def _overdue(self) -> float:
         """Return for how many seconds they should have ended; less than 0 while they have time."""
@@ -155,14 +165,20 @@ class _Ranks:
 
     def _code(self) -> int:
         codes = [process.returncode or 0 for process in self._processes]
-        if self._killed is not None:
-            rank, code = self._killed
-            raise TrainingError(
-                f"process {rank + 1} of {len(codes)} {self._how_ended(rank, code)}, and the others with it; "
-                "go on with --resume from the last checkpoint"
-            )
-        failed = next((code for code in codes if code > 0), 0)
-        return failed or next((128 - code for code in codes if code), 0)
+        if self._cause is not None and (self._cause[1] < 0 or self._cause[1] in _LOST):
+            rank, code = self._cause
+            what = f"process {rank + 1} of {len(codes)} {self._how(rank, code)}"
+            message = f"{what}, and the others with it; go on with --resume from the last checkpoint"
+            raise TrainingError(message) if self._asked else ProcessLost(what, message)
+        failed = sorted((code for code in codes if code > 0), key=lambda code: code in _LOST)
+        if failed:
+            return 1 if failed[0] in _LOST else failed[0]
+        return next((128 - code for code in codes if code), 0)
+
+
+def _precedence(code: int) -> int:
+    """Order exit codes that are seen together: what was ended from outside first, then what failed by itself."""
+    return 0 if code < 0 or code == DEVICE_LOST else 2 if code == UNREACHABLE else 1
 
 
 class Lifeline:

@@ -81,10 +81,21 @@ def test_kubernetes_and_skypilot_files_start_the_entry() -> None:
 def test_the_entry_trains_on_all_machines_with_options_that_there_are(stand_ins: Path) -> None:
     code, said, _ = enter(stand_ins, "train", "c d.yaml", "runs/two", NODES="2", NODE="1", HEAD="first", GPUS="4")
     assert code == 0
-    assert said[:11] == ["torchrun", "--nnodes", "2", "--node-rank", "1", "--nproc-per-node", "4", "--master-addr",
+    assert said[:11] == ["torchrun", "--nnodes", "2", "--nproc-per-node", "4", "--node-rank", "1", "--master-addr",
                          "first", "--master-port", "29500"]  # fmt: skip
     assert said[11:] == ["-m", "polytask", "train", "c d.yaml", "--out", "runs/two", "--resume"]
     require_known(said)
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_the_entry_has_torchrun_start_lost_processes_again(stand_ins: Path, node: int) -> None:
+    (stand_ins / "torchrun").write_text('#!/bin/sh\nprintf "%s\\n" "$TORCH_DISABLE_SHARE_RDZV_TCP_STORE" "$@"\n')
+    where = {"NODES": "2", "NODE": str(node), "HEAD": "first", "GPUS": "4"}
+    code, said, _ = enter(stand_ins, "train", "c.yaml", "runs/two", **where, RESTARTS="3")
+    assert code == 0
+    assert said[:13] == ["1", "--nnodes", "2", "--nproc-per-node", "4", "--rdzv-backend", "c10d", "--rdzv-endpoint",
+                         "first:29500", "--rdzv-conf", f"is_host={1 - node}", "--max-restarts", "3"]  # fmt: skip
+    assert said[13:] == ["-m", "polytask", "train", "c.yaml", "--out", "runs/two", "--resume"]
 
 
 @pytest.mark.parametrize("parts", [1, 3, 7])

@@ -21,6 +21,7 @@ from polytask.launch import wait_together
 from polytask.ray_cluster import ranks as ranks_module
 from polytask.ray_cluster import session
 from polytask.ray_cluster.ranks import RankActor, RayRank, _start, place_of_each
+from polytask.restarts import Restarts
 
 
 class RayError(Exception):
@@ -147,8 +148,10 @@ def test_a_worker_that_is_lost_is_told_with_what_to_do(actors: list[Actor], monk
     monkeypatch.setattr("polytask.launch.FAILED_S", 0.1)
     found = start(actors, "time.sleep(600)", monkeypatch)
     actors[1].ended = True
-    with pytest.raises(TrainingError, match=r"process 2 of 2 was lost with .* \(RayError\), and the others.*--resume"):
-        wait_together(found, lambda rank, _: f"was lost with its worker ({found[rank].lost})")
+    with pytest.raises(
+        TrainingError, match=r"process 2 of 2 was lost with its worker of Ray \(RayError\), and the others.*--resume"
+    ):
+        wait_together(found, lambda rank, code: found[rank].how_lost(rank, code))
 
 
 def test_a_folder_that_a_machine_lacks_is_named(
@@ -179,7 +182,7 @@ def test_what_is_wrong_is_told_before_ray_begins(
 ) -> None:
     launched: list[tuple[Sequence[str], int, bool]] = []
 
-    def launch(arguments: Sequence[str], processes: int, *, on_gpus: bool) -> int:
+    def launch(arguments: Sequence[str], processes: int, restarts: Restarts, *, on_gpus: bool) -> int:
         launched.append((arguments, processes, on_gpus))
         return 130
 

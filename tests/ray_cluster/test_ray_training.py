@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from polytask.restarts import newest_step
 
 pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")]
 ray: Any = pytest.importorskip("ray", reason="needs pip install 'polytask[ray]'")
@@ -97,6 +100,41 @@ def test_stopped_killed_and_lost_it_goes_on_to_the_weights_of_local_processes(
     weights = (run / "model" / "model.safetensors").read_bytes()
     assert weights == train_here(local)
     assert weights == train_here(tmp_path / "handed", "--resume")
+    assert not processes_of(run)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes by /proc")
+def test_lost_processes_and_workers_are_started_again(
+    cluster: None, tmp_path: Path, job: Callable[..., dict[str, Any]], call: Callable[..., Any]
+) -> None:
+    config, run, local = tmp_path / "config.yaml", tmp_path / "run", tmp_path / "local"
+    config.write_text(yaml.safe_dump(job(rows=160, epochs=5, save_steps=1)))
+    over = threading.Event()
+
+    def lose() -> None:
+        kills: list[Callable[[], int]] = [lambda: processes_of(run)["1"], lambda: parent_of(processes_of(run)["0"])]
+        for number, kill in enumerate(kills, 1):
+            while newest_step(run) < 10 * number and not over.wait(0.01):
+                pass
+            if not over.is_set():
+                os.kill(kill(), signal.SIGKILL)
+
+    thread = threading.Thread(target=lose)
+    thread.start()
+    try:
+        code, _, told = call("train", config, "--out", run, "--ray", 2, "--restarts", 1)
+    finally:
+        over.set()
+        thread.join()
+    assert code == 0, told
+    assert re.findall(r"process . of 2 (?:was ended by|was lost with)", told) == [
+        "process 2 of 2 was ended by", "process 1 of 2 was lost with",
+    ], told  # fmt: skip
+    assert told.count("(restarts left: 0 of 1)") == 2
+    command = [sys.executable, "-m", "polytask", "train", config, "--out", local, "--processes", "2"]
+    subprocess.run(command, check=True, capture_output=True)
+    weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (run, local)]
+    assert weights[0] == weights[1]
     assert not processes_of(run)
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -57,3 +58,21 @@ def test_nobody_imports_an_engine_who_does_not_use_it() -> None:
         "assert not engines & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize(("given", "told"), [({}, "0"), ({"RAY_worker_niceness": "7"}, "7")])
+def test_workers_of_a_ray_that_is_started_here_have_the_priority_of_other_processes(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], told: str
+) -> None:
+    found: list[str] = []
+    ray = SimpleNamespace(
+        is_initialized=lambda: False,
+        init=lambda **_: found.append(session.os.environ["RAY_worker_niceness"]),
+        shutdown=lambda: found.append("shut down"),
+    )
+    monkeypatch.setattr(session, "os", SimpleNamespace(environ=given))
+    monkeypatch.setattr(session, "find_spec", lambda _: True)
+    monkeypatch.setattr(session, "import_module", lambda _: ray)
+    with session.ray_session() as connected:
+        assert connected is ray
+    assert found == [told, "shut down"]

@@ -1,12 +1,14 @@
 """The command line: results to stdout, progress and messages to stderr.
 
-Exit codes: 0 done, 1 our fault, 2 the input, 130 stopped after saving.
+Exit codes: 0 done, 1 our fault, 2 the input, 130 stopped after saving. One of several processes that has lost its
+device, or cannot reach the others, tells the one that started it (`polytask.launch`).
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import traceback
 
 # They add their commands, which `--help` lists in this order.
 from polytask.cli import begin, train
@@ -16,8 +18,8 @@ from polytask.cli import choose, use
 
 # isort: split
 from polytask.cli.app import app, say
-from polytask.errors import Interrupted, PolytaskError, UserError, missing_extra
-from polytask.launch import follow
+from polytask.errors import Interrupted, PolytaskError, ProcessLost, UserError, missing_extra
+from polytask.launch import DEVICE_LOST, follow
 from polytask.signals import ignore_saving
 
 __all__ = ["SPINS", "app", "begin", "choose", "main", "train", "use"]
@@ -46,6 +48,8 @@ def main() -> None:
     except Interrupted as error:
         say(str(error))
         sys.exit(130)
+    except ProcessLost as error:
+        sys.exit(_lost(error))
     except PolytaskError as error:
         say(f"error: {error}")
         sys.exit(1)
@@ -57,6 +61,14 @@ def main() -> None:
         sys.exit(2 if place else 1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _lost(error: ProcessLost) -> int:
+    """Tell what was lost, and return the exit code."""
+    if error.code == DEVICE_LOST:  # of whichever process; what failed there may be a kernel
+        traceback.print_exception(error.__cause__)
+    say(f"error: {error}")
+    return error.code if "RANK" in os.environ else 1
 
 
 def _share_cores() -> None:

@@ -21,6 +21,7 @@ from polytask.cli.arguments import (
 )
 from polytask.cli.next_steps import doubts, next_steps
 from polytask.errors import UserError, nearest
+from polytask.restarts import Restarts
 
 
 @app.command(rich_help_panel=TRAIN)
@@ -39,17 +40,29 @@ def train(
             help="Processes that train together on the Ray cluster at RAY_ADDRESS, or on a local one.",
         ),
     ] = None,
+    restarts: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="K",
+            help="Start all processes again from the last checkpoint when one is killed or loses its device; at most K "
+            "times without a new checkpoint.",
+        ),
+    ] = 0,
     extension: Extensions = None,
     every: EveryMetric = False,
 ) -> None:
     """Train one model for all tasks, evaluate it, and save it in OUT/model."""
     del extension
-    if ray is not None and "WORLD_SIZE" not in os.environ:
-        raise typer.Exit(_train_on_ray(config, overrides or [], processes, ray))
-    if processes > 1 and "WORLD_SIZE" not in os.environ:
+    if restarts and "TORCHELASTIC_RUN_ID" in os.environ:
+        raise UserError("--restarts: found under torchrun, which restarts by itself; give torchrun --max-restarts")
+    if (ray is not None or processes > 1 or restarts) and "WORLD_SIZE" not in os.environ:
+        again = Restarts(restarts, out, resume=resume)
+        if ray is not None:
+            raise typer.Exit(_train_on_ray(config, overrides or [], processes, ray, again))
         from polytask.launch import launch
 
-        raise typer.Exit(launch(sys.argv[1:], processes))
+        raise typer.Exit(again.run(lambda arguments: launch(arguments, processes), sys.argv[1:]))
     from polytask.api import train as run_training
     from polytask.tables import console, show_scores, show_stages
 
@@ -64,7 +77,7 @@ def train(
             say(line)
 
 
-def _train_on_ray(config: Path, overrides: Sequence[str], processes: int, workers: int) -> int:
+def _train_on_ray(config: Path, overrides: Sequence[str], processes: int, workers: int, again: Restarts) -> int:
     """Run this command on Ray, and return its exit code; what is wrong with the configuration is told before."""
     from polytask.ray_cluster.session import require_ray
 
@@ -75,7 +88,7 @@ def _train_on_ray(config: Path, overrides: Sequence[str], processes: int, worker
     from polytask.ray_cluster.ranks import launch_on_ray
 
     device = load_config(config, overrides).train.device
-    return launch_on_ray(sys.argv[1:], workers, on_gpus=device != "cpu")
+    return launch_on_ray(sys.argv[1:], workers, again, on_gpus=device != "cpu")
 
 
 @app.command(rich_help_panel=TRAIN)

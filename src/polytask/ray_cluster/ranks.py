@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -23,10 +24,11 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any
 
-from polytask.errors import ConfigError, TrainingError
-from polytask.launch import by_signal, wait_together
+from polytask.errors import ConfigError, ProcessLost
+from polytask.launch import TOLD_S, how_lost, wait_together
 from polytask.ray_cluster.jobs import start_python
 from polytask.ray_cluster.session import machines_of, ray_session
+from polytask.restarts import Restarts
 
 # Seconds that an actor waits for something to be said before it answers that nothing was.
 QUIET_S = 0.5
@@ -132,30 +134,42 @@ class RayRank:
                 self._asked = self._actor.read.remote()
         return self.returncode
 
+    def how_lost(self, rank: int, code: int) -> str:
+        """Return how it was lost, by its exit code."""
+        return f"was lost with its worker of Ray ({self.lost})" if self.lost else how_lost(rank, code)
+
     def send_signal(self, number: int) -> None:
         """Send it a signal."""
         with suppress(self._ray.exceptions.RayError):
             self._actor.pass_on.remote(int(number))
 
 
-def launch_on_ray(arguments: Sequence[str], processes: int, *, on_gpus: bool) -> int:
+def launch_on_ray(arguments: Sequence[str], processes: int, restarts: Restarts, *, on_gpus: bool) -> int:
     """Run `polytask <arguments>` in so many processes on a cluster that know of each other, as `launch` does on one
     machine; return the first failure's exit code.
 
     Args:
+        restarts: start all of them again, each time in new actors.
         on_gpus: whether each is given a GPU, where the cluster has any.
 
-    Raises what `ray_session` does, ConfigError where the cluster has too few cores or GPUs, TrainingError when a
-    process, or the machine that it ran on, was lost.
+    Raises what `ray_session` does, ConfigError where the cluster has too few cores or GPUs, ProcessLost when a
+    process, or the machine that it ran on, was lost, and no restart is left.
     """
-    with ray_session() as ray, _actors(ray, processes, on_gpus=on_gpus) as (cores, actors):
-        ranks = _start(ray, actors, arguments, cores)
+    with ray_session() as ray:
+        return restarts.run(lambda given: _train_once(ray, given, processes, on_gpus=on_gpus), arguments)
 
-        def how_ended(rank: int, code: int) -> str:
-            lost = ranks[rank].lost
-            return f"was lost with its worker of Ray ({lost})" if lost else by_signal(rank, code)
 
-        return wait_together(ranks, how_ended)
+def _train_once(ray: Any, arguments: Sequence[str], processes: int, *, on_gpus: bool) -> int:  # noqa: ANN401
+    ranks: list[RayRank] = []
+    try:
+        with _actors(ray, processes, on_gpus=on_gpus) as (cores, actors):
+            ranks += _start(ray, actors, arguments, cores)
+            return wait_together(ranks, lambda rank, code: ranks[rank].how_lost(rank, code))
+    except ProcessLost:
+        if any(rank.lost for rank in ranks):
+            # The process of a lost actor has so long to end, and may hold the folder of the run.
+            time.sleep(TOLD_S)
+        raise
 
 
 @contextmanager
@@ -202,10 +216,9 @@ def _start(ray: Any, actors: Sequence[Any], arguments: Sequence[str], cores: int
             [actor.start.remote(command, told, str(Path.cwd())) for actor, told in zip(actors, own, strict=True)]
         )
     except ray.exceptions.RayError as error:
-        raise TrainingError(
-            f"--ray: a worker of Ray ended before it began ({str(error).strip().splitlines()[-1]}); every machine of "
-            "the cluster needs polytask, and Python, at the same version"
-        ) from None
+        what = f"a worker of Ray ended before it began ({str(error).strip().splitlines()[-1]})"
+        needed = "every machine of the cluster needs polytask, and Python, at the same version"
+        raise ProcessLost(what, f"--ray: {what}; {needed}") from None
     for message in filter(None, wrong):
         raise ConfigError(
             f"--ray: {message}, on a machine of the cluster; every one needs this folder, the data and the output "

@@ -38,6 +38,8 @@ def ray_session(*, output: bool = False) -> Generator[Any]:
     # Started by `uv run`, Ray would upload the working folder; and it reports its use to its makers.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Of a Ray that is started here. Its own 15 lets workers hardly run on a busy machine: they take minutes to load.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     ray: Any = import_module("ray")
     if ray.is_initialized():
         yield ray

@@ -15,7 +15,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from polytask.errors import TrainingError
+from polytask.errors import ConfigError, ProcessLost
+from polytask.launch import DEVICE_LOST, UNREACHABLE
 
 T = TypeVar("T")
 
@@ -102,25 +103,47 @@ _SYNC_BUFFERS = next(
 )
 
 
+# What torch raises where a GPU fails; older versions raise a plain RuntimeError.
+_DEVICE_ERROR: type[Exception] | tuple[()] = getattr(torch, "AcceleratorError", ())
+
+
 @contextmanager
 def join_world(device: torch.device) -> Generator[World]:
-    """Join the processes that torchrun or `--processes` started; alone when there are none."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
-        yield World(0, 1)
-        return
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group(backend)
+    """Join the processes that torchrun or `--processes` started; alone when there are none.
+
+    Raises ProcessLost where another process cannot be reached any more, or the device of this one has failed, and
+    ConfigError where restarts of torchrun would fail.
+    """
+    size, rank = (int(os.environ.get(name, value)) for name, value in (("WORLD_SIZE", "1"), ("RANK", "0")))
+    if size > 1:
+        _require_new_stores()
+        if device.type == "cuda":
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield World(dist.get_rank(), size)
+        yield World(rank, size)
     except RuntimeError as error:
         told = str(error).strip().split("\n")[0]
-        if not (isinstance(error, dist.DistError) or "gloo" in told):
+        if isinstance(error, _DEVICE_ERROR):
+            what, code = f"the device of process {rank + 1} of {size} has failed ({told})", DEVICE_LOST
+        elif size > 1 and (isinstance(error, dist.DistError) or "gloo" in told):
+            what, code = f"another process has ended, or cannot be reached ({told})", UNREACHABLE
+        else:
             raise
-        raise TrainingError(
-            f"another process has ended, or cannot be reached ({told}); go on with --resume from the last checkpoint"
-        ) from None
+        raise ProcessLost(what, f"{what}; the last checkpoint is kept, and --resume goes on from it", code) from error
     finally:
-        dist.destroy_process_group()
+        if size > 1:
+            dist.destroy_process_group()
+
+
+def _require_new_stores() -> None:
+    """Raise ConfigError where torchrun would restart with its own store: it holds the addresses of those that are gone.
+
+    torch 2.13 opens it once. Processes then wait half a minute for an address where nobody listens, and fail.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and os.environ.get("TORCHELASTIC_MAX_RESTARTS") != "0":
+        raise ConfigError(
+            "torchrun --max-restarts: found with a store that outlasts a restart, so that the processes would look for "
+            "those before it; give torchrun --rdzv-backend c10d and --rdzv-endpoint HOST:PORT (or --standalone on one "
+            "machine), and set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
+        )
