@@ -65,7 +65,7 @@ def shards(folder: Path) -> tuple[Checkpoints, Path]:
         ("[]", "what the files say of their parts cannot be read"),
         ("{}", "others/a.weight/exp_avg"),
         (json.dumps({name: {"saved_offsets": [2**40, 0]} for name in ("weights/a.weight", "others/a.weight/exp_avg")}),
-         r"a.weight: found the shape \(1099511627778, 3\), and the files have"),
+         "found the shape .*, and the files have"),
     ],
 )  # fmt: skip
 def test_what_shards_say_of_their_parts_is_checked(tmp_path: Path, said: str, told: str) -> None:
