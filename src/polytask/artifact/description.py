@@ -130,7 +130,8 @@ def _fault(description: Description) -> str | None:
         if name not in description.data["sha256"]:
             return f"the hash of {name} is missing; copy the folder again"
     if description.precision not in get_args(Precision):
-        return f"precision: found {brief(description.precision)}; {nearest(str(description.precision)[:100], get_args(Precision))}"
+        near = nearest(str(description.precision)[:100], get_args(Precision))
+        return f"precision: found {brief(description.precision)}; {near}"
     most = description.max_tokens
     if not isinstance(most, int) or isinstance(most, bool) or not 4 <= most <= MOST_TOKENS:  # pyright: ignore[reportUnnecessaryIsInstance]
         return f"max_tokens: found {brief(most)}; expected a whole number from 4 to {MOST_TOKENS:,}"
