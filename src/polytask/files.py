@@ -207,7 +207,7 @@ def sealed_facts(folder: Path) -> dict[str, Any]:
 
 
 def unseal(folder: Path) -> dict[str, Any]:
-    """Return what `seal` was told about a folder. Raises Damaged when a file is not what was written."""
+    """Return what `seal` was told about a folder. Raises Damaged when a file is not what was written, or new."""
     told = _read_seal(folder)
     for name, expected in told["sha256"].items():
         try:
@@ -216,6 +216,9 @@ def unseal(folder: Path) -> dict[str, Any]:
             raise Damaged(f"{name}: {reason(error)}") from None
         if found != expected:
             raise Damaged(f"{name} is not what was written, its sha256 differs")
+    for file in folder.iterdir():
+        if file.name not in told["sha256"] and file.name != SEAL and not file.name.startswith("."):
+            raise Damaged(f"{file.name} was not written with it")
     return told["facts"]
 
 

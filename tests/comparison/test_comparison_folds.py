@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import polytask
-from polytask.errors import ConfigError, UserError
+from polytask.errors import ConfigError, OutputError, UserError
 from polytask.tasks.metric import METRICS
 from samples import corpus_rows, write_jsonl
 
@@ -125,8 +125,68 @@ def test_answers_that_are_lost_are_missed(done: polytask.Comparison, values: dic
         polytask.compare(values, out, arms=["global"], seeds=2, folds=FOLDS)
 
 
-@pytest.mark.parametrize("folds", [1, -1, 21])
-def test_a_number_of_folds_that_says_nothing_is_refused(values: dict[str, Any], tmp_path: Path, folds: int) -> None:
+@pytest.mark.parametrize("damage", ["swapped", "cut", "empty", "other"])
+def test_answers_to_other_rows_are_refused_though_all_runs_agree(
+    done: polytask.Comparison, values: dict[str, Any], tmp_path: Path, damage: str
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(done.folder, out)
+    for arm in done.arms.values():
+        for runs in arm["runs"].values():
+            files = [out / run / "predictions" / "sentiment.jsonl" for run in runs]
+            first, second, *_ = (file for file in files if file.is_file())
+            lines = first.read_text("utf-8").splitlines(keepends=True)
+            changed = {"swapped": lines, "cut": lines[:-1], "empty": [], "other": ['{"text": "x"}\n']}[damage]
+            (second if damage == "swapped" else first).write_text("".join(changed), "utf-8")
+    with pytest.raises(UserError, match="about other rows or labels|no predictions to be read there"):
+        polytask.compare(values, out, arms=["global"], seeds=2, folds=FOLDS)
+
+
+def test_a_run_without_its_scores_is_told(done: polytask.Comparison, values: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(done.folder, out)
+    run = out / done.arms["global"]["runs"]["6"][0]
+    (run / "scores.json").unlink()
+    with pytest.raises(OutputError, match=f"{run.name}: the scores of this run are missing; delete the folder"):
+        polytask.compare(values, out, arms=["global"], seeds=2, folds=FOLDS)
+
+
+def test_no_earlier_comparison_has_modules_imported(
+    done: polytask.Comparison, values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(done.folder, out)
+    (tmp_path / "planted_in_a_folder.py").write_text(
+        "from pathlib import Path\nPath(__file__).with_name('ran').touch()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    record = json.loads((out / "comparison.json").read_text("utf-8"))
+    record["arms"]["mine"] = {**record["arms"]["global"], "overrides": ["extensions=[planted_in_a_folder]"]}
+    (out / "comparison.json").write_text(json.dumps(record), "utf-8")
+    found = polytask.compare(values, out, arms=["global"], seeds=2, folds=FOLDS)
+    assert not (tmp_path / "ran").exists()
+    assert "mine took part in an earlier comparison and not in this one: what imports" in str(found.record["notes"])
+    assert found.tasks == done.tasks
+
+
+def test_folds_in_which_no_row_is_labelled_are_named(values: dict[str, Any], tmp_path: Path) -> None:
+    rows = [
+        {**row, "sentiment": None if number > 2 else "ab"[number % 2]} for number, row in enumerate(corpus_rows(40))
+    ]
+    path = str(write_jsonl(tmp_path / "few.jsonl", rows))
+    task = {"type": "classification", "label": "sentiment", "data": {"train": path, "dev": path}}
+    few = {**values, "tasks": {**values["tasks"], "sentiment": task}}
+    with pytest.raises(
+        ConfigError, match=r"tasks.sentiment: few.jsonl: no row of fold \d of 9 carries a label; take fewer folds"
+    ):
+        polytask.compare(few, tmp_path / "out", arms=["global"], seeds=2, folds=9)
+    held_out = {**task, "data": {"train": path, "dev": 0.01}}
+    with pytest.raises(ConfigError, match=r"few.jsonl: none of the rows that `dev: 0.01` holds out carries a label"):
+        polytask.check({**few, "tasks": {"sentiment": held_out}})
+
+
+@pytest.mark.parametrize("folds", [1, -1, 21, 2.5, "3"])
+def test_a_number_of_folds_that_says_nothing_is_refused(values: dict[str, Any], tmp_path: Path, folds: Any) -> None:
     with pytest.raises(ConfigError, match=f"--folds: found {folds}; expected 2 to 20 parts of the training rows"):
         polytask.compare(values, tmp_path / "out", seeds=2, folds=folds)
 

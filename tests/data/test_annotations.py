@@ -298,6 +298,54 @@ def test_what_was_not_accepted_or_not_finished_is_not_labelled(options: Build, j
     assert [label is not None for label in table.rows["label.it"][:]] == [True, False, False, False, False]
 
 
+@pytest.mark.parametrize("kind", ["classification", "multilabel"])
+def test_labels_that_were_refused_in_prodigy_are_none(kind: str, options: Build, jsonl: Write) -> None:
+    rows = [
+        {"text": f"{TEXT} {at}", "label": "ab"[at % 2], "answer": ("accept", "reject", "ignore")[at % 3]}
+        for at in range(12)
+    ]
+    marked = [{**row, "_input_hash": 1, "_task_hash": 2} for row in rows]
+    table = table_of(it=options(kind, jsonl(marked), label="label"))
+    assert [label is not None for label in table.rows["label.it"][:]] == [True, False, False] * 4
+    table = table_of(it=options(kind, jsonl(marked, "b.jsonl"), label="answer"))
+    assert None not in table.rows["label.it"][:]
+    # Of another tool: a column of answers.
+    table = table_of(it=options(kind, jsonl(rows, "c.jsonl"), label="label"))
+    assert None not in table.rows["label.it"][:]
+
+
+def test_a_list_of_one_label_is_that_label_and_an_empty_one_none(options: Build, jsonl: Write) -> None:
+    rows = [{"text": f"{TEXT} {at}", "label": label} for at, label in enumerate([["pos"], ["neg"], [], "pos", [1.0]])]
+    table = table_of(it=options("classification", jsonl(rows)))
+    assert table.rows["label.it"][:] == ["pos", "neg", None, "pos", "1"]
+    path = jsonl([*rows, {"text": "x", "label": ["pos", "neg"]}], "more.jsonl")
+    with pytest.raises(
+        DataError, match=r"more.jsonl:6: .*a text has one label here, and several with `type: multilabel`"
+    ):
+        table_of(it=options("classification", path))
+
+
+def test_ratings_numbers_and_choices_of_label_studio_are_told_apart() -> None:
+    def chosen(name: str, **value: Any) -> dict[str, Any]:
+        return {"from_name": name, "type": next(iter(value)), "value": value}
+
+    region = chosen("tone", choices=["dry"], start=0, end=3, text=TEXT[:3])
+    row = row_of(
+        task_of_label_studio(
+            [
+                *regions(from_name="ner"),
+                chosen("stars", rating=4),
+                chosen("share", number=0.5),
+                region,
+                chosen("topic", choices=["food, drinks"]),
+            ]
+        )
+    )
+    assert (row["stars"], row["share"], row["topic"]) == (4, 0.5, ["food, drinks"])
+    assert row["tone"] == region["value"]
+    assert len(row["ner"]) == len(regions())
+
+
 def test_spans_without_a_text_and_rows_without_spans_are_refused(options: Build, jsonl: Write) -> None:
     with pytest.raises(DataError, match=r"rows.jsonl:1: task 'it': spans count the characters of a text, and 'text'"):
         table_of(it=options("tagging", jsonl([{"spans": SPANS}]), tags="spans"))

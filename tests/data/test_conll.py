@@ -86,7 +86,7 @@ def test_a_sentence_that_begins_with_the_word_token_is_no_header(tmp_path: Path)
 
 
 def test_numbers_of_words_in_the_first_column_are_no_tokens(tmp_path: Path) -> None:
-    found, (remark,) = read(tmp_path / "rows.conll", "#\tx\n1\tEU\tB-ORG\tO\n2\trejects\tO\tO\n\n1\tBo\tB-PER\tO\n")
+    found, (remark, _) = read(tmp_path / "rows.conll", "#\tx\n1\tEU\tB-ORG\tO\n2\trejects\tO\tO\n\n1\tBo\tB-PER\tO\n")
     assert [row["tokens"] for row in found] == [["EU", "rejects"], ["Bo"]]
     assert found[0]["1"] == ["1", "2"]
     assert "the second one was read as the tokens" in remark
@@ -113,6 +113,32 @@ def test_a_separator_at_the_end_of_every_line_is_no_column(end: str, tmp_path: P
     content = "\n".join(line + end if line else line for line in lines)
     found, _ = read(tmp_path / "rows.conll", content)
     assert [row["tags"] for row in found] == [["B-ORG", "O"], ["B-PER", "O"]]
+
+
+@pytest.mark.parametrize("mark", ["-DOCSTART- O", "-DOCSTART-\tO", "-DOCSTART- (2)"])
+def test_a_document_that_begins_without_a_blank_line_begins_a_sentence(mark: str, tmp_path: Path) -> None:
+    content = TOKENS.replace(" ", mark[10]).rstrip("\n") + f"\n{mark}\n" + TOKENS.replace(" ", mark[10])
+    once = tokens_of(tmp_path / "once.conll", TOKENS)
+    assert tokens_of(tmp_path / "rows.conll", content) == once * 2
+
+
+def test_tags_in_another_column_than_the_last_are_noted(tmp_path: Path) -> None:
+    path = tmp_path / "rows.conll"
+    _, remarks = read(path, "EU B-ORG 0.9\nrejects O 0.8\n\nBo B-PER 0.7\n")
+    assert remarks == [
+        "the last column, which `tags` is unless it names another one, holds no tags of entities, such as 0.9, and "
+        f"column 2 does, such as B-ORG: name the one that is meant ({path})"
+    ]
+    assert read(path, "EU NNP B-NP B-ORG\nrejects VBZ B-VP O\n")[1] == []
+    assert read(path, "EU B-x NN\nrejects up VB\n")[1] == []
+
+
+def test_a_file_of_one_sentence_without_an_end_is_noted(tmp_path: Path) -> None:
+    path = tmp_path / "rows.conll"
+    told = f"the file has no blank line, so that all of its 201 words are one sentence ({path}); write a blank line"
+    (remark,) = read(path, "EU B-ORG\n" * 201)[1]
+    assert remark.startswith(told)
+    assert read(path, "EU B-ORG\n" * 200)[1] == read(path, "EU B-ORG\n" * 201 + "\nX O\n")[1] == []
 
 
 @given(

@@ -163,6 +163,15 @@ def test_plain_tags_that_may_be_entities_are_noted(options: Build) -> None:
     assert notes_of(read_tables({"it": options("tagging", rows * 2, dev=rows * 2, scheme="plain")})) == []
 
 
+def test_tags_that_lost_their_names_or_are_brackets_are_noted(options: Build) -> None:
+    def told(*tags: str, **more: Any) -> list[str]:
+        return notes_of(read_tables({"it": options("tagging", tagged([*tags]), dev=tagged([*tags]), **more)}))
+
+    assert ["the tags are numbers" in note for note in told("3", "0", "1", "2", "0")] == [True, False]
+    assert "the tags are numbers" not in str(told("3", "0", "1", "2", "0", scheme="plain"))
+    assert "mark entities by brackets" in str(told("(ORG)", "*", "(PER*", "*)", "*"))
+
+
 def test_entities_without_a_type_are_noted_with_the_name_that_they_get(options: Build) -> None:
     rows = tagged(["B", "I", "O", "B", "O"]) * 2
     tables = read_tables({"it": options("tagging", rows, dev=rows)})
@@ -228,7 +237,8 @@ def test_lists_are_written_as_people_do() -> None:
     ("one", "other", "alike"),
     [("Pos", "pos", True), ("very  good", "Very good", True), ("ｐｏｓ", "pos", True), ("1.50", "1.5", True),
      ("01", "1", True), ("\uff11", "1", True), ("\u0663.0", "3", True), ("1\u200b", "1", True),
-     ("e\u0301", "é", True), ("C", "C-", False), ("1", "-1", False), ("a", "b", False)],
+     ("e\u0301", "é", True), ("1,000", "1000", True), ("1e3", "1000", True), ("1,5", "15", False),
+     ("C", "C-", False), ("1", "-1", False), ("a", "b", False)],
 )  # fmt: skip
 def test_spelling_is_case_spaces_and_forms(one: str, other: str, alike: bool) -> None:
     assert (loosely(one) == loosely(other)) is alike
@@ -253,6 +263,8 @@ def test_files_of_public_reports_are_entities(options: Build, name: str) -> None
         ("\u597d\u7535\u5f71".encode().decode("latin-1"), "look like UTF-8"),
         ("\u043a\u0438\u043d\u043e".encode().decode("cp1252"), "look like UTF-8"),
         ("caf\ufffd", "hold U+FFFD"),
+        ("one_x000D_\ntwo", "hold _x000D_"),
+        ("cats &amp; dogs", None),
         ("caf\u00e9 \u00ab \u00c0 la carte \u00bb AMANH\u00c3\u201d", None),
         ("Fu\u00df\u00ab CAF\u00c9\u201d na\u00efve \u20ac5", None),
         ("\u597d\u7535\u5f71 \u043a\u0438\u043d\u043e \U0001f600", None),
@@ -288,6 +300,7 @@ def test_labels_that_look_the_same_are_told_apart(options: Build) -> None:
         ("('pos',)", "lists of labels are for `type: multilabel`"),
         ("(pos", "seem to be pieces of something in brackets"),
         ("pos']", "seem to be pieces of something in brackets"),
+        ("\u201cpos\u201d", "quotes of a text program"), ("\u00abpos\u00bb", "quotes of a text program"),
         (":)", None), (":-(", None), ("[b]", None), ("(b) pos", None), ("pos (all)", None), ("it's", None),
         ("rock 'n' roll", None), ("<3", None), ("[/b]", None), ("5'", None), ('7"', None),
     ],

@@ -162,6 +162,39 @@ def test_files_put_together_are_read_without_their_headers_and_marks(name: str, 
     ]
 
 
+@pytest.mark.parametrize(("name", "separator"), [("rows.csv", ","), ("rows.tsv", "\t")])
+def test_empty_columns_beside_a_table_are_left_out(name: str, separator: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text("text,label,,,\na,x,,,\n,,,,\n".replace(",", separator), "utf-8")
+    assert rows_of(path) == ([["a", "x"], ["", ""]], [])
+    path.write_text("text,label,,,\na,x,,y,\n".replace(",", separator), "utf-8")
+    with pytest.raises(DataError, match=f"{name}:2: found 5 columns, and the header has 2"):
+        rows_of(path)
+
+
+def test_a_separator_at_the_end_of_a_row_and_a_title_above_the_header_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\na,x,\n", "utf-8")
+    with pytest.raises(
+        DataError, match=r"rows.csv:2: found 3 columns, .*take out the separator at the end of the line"
+    ):
+        rows_of(path)
+    path.write_text("# of 2026\ntext,label\na,x\n", "utf-8")
+    with pytest.raises(DataError, match=r"rows.csv:2: found 2 columns, .*the first line is a title or a comment"):
+        rows_of(path)
+
+
+@pytest.mark.parametrize("cell", ['="01"', '"=""01"""'])
+def test_cells_that_are_written_for_excel_are_what_they_show(cell: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f'text,label\na,{cell}\n="b,=1+1\n', "utf-8")
+    rows, remarks = rows_of(path)
+    assert rows == [["a", "01"], ['="b', "=1+1"]]
+    assert remarks == [
+        f'1 cells are written for Excel, as ="01", and were read as what they show there, the first at {path}:2'
+    ]
+
+
 def test_one_column_has_no_header_to_repeat(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("text\na\ntext\n", "utf-8")

@@ -82,6 +82,15 @@ def test_lines_are_cut_at_newlines_in_every_encoding(texts: list[str], encoding:
         ),
         ("text,label\na,x\n".encode("utf-32"), r"the file is UTF-32, .*give `encoding: utf-32`"),
         (b"PK\x03\x04rest", "the file is a zip archive .*save the table as csv"),
+        (b"ARROW1\0\0" + bytes(99), "the file is an Arrow .*write it as parquet"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(99), "the file is of an old Office program .*save it as CSV"),
+        (b"SQLite format 3\0" + bytes(99), "the file is a data base of SQLite"),
+        (b"\x80\x04\x95" + bytes(99), "the file is a pickle"),
+        (b"a/b.csv".ljust(257, b"\0") + b"ustar  \0" + bytes(99), "the file is a tar archive"),
+        (b"\xef\xbb\xbf\n<!DOCTYPE html>\n<html>", "the file is a web page .*download that"),
+        (b"<?xml version='1.0'?>\n<rows/>", "the file is an XML file"),
+        (bytes(999), "the file is binary, not text"),
+        (bytes(range(1, 64)) * 9, "the file is binary, not text"),
         (b"PAR1rest", "the file is a parquet file, .*give `format: parquet`"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid",
@@ -95,6 +104,23 @@ def test_what_is_no_utf8_is_refused_by_name(content: bytes, told: str, tmp_path:
     path.write_bytes(content)
     with pytest.raises(DataError, match=f"rows.csv(:2)?: {told}"):
         list(read_file(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("a.ann", 'annotations of brat, .*"spans"'),
+        ("a.spacy", r"a binary file of spaCy, .*ent.start_char"),
+        ("a.pkl", "a pickle runs code where it is opened"),
+        ("a.feather", "an Arrow file, .*write it as parquet"),
+        ("a.ZIP", "an archive, .*unpack it"),
+        ("a.xml", "markup, .*as csv or jsonl"),
+    ],
+)
+def test_files_of_tools_that_are_not_read_are_told_with_what_to_do(name: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"T1")
+    with pytest.raises(DataError, match=f"{name}: {told}"):
+        list(read_file(tmp_path / name))
 
 
 def test_a_wrong_or_unknown_encoding_is_refused(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("classification", {"text": "\ud800", "label": "x"}, "'text' holds half of a surrogate pair"),
     ("classification", {"text": "a", "label": "\udfff"}, "'label' holds half of a surrogate pair"),
     ("classification", {"text": "a", "label": 1.5}, "task 'it': found 1.5; a label is text or a whole number"),
-    ("classification", {"text": "a", "label": ["x"]}, r"task 'it': found \['x'\]; a label is"),
+    ("classification", {"text": "a", "label": ["x", "y"]}, r"task 'it': found \['x', 'y'\]; a text has one"),
     ("classification", {"text": "a", "label": {"x": "1"}}, "task 'it': found {'x': '1'}; a label is"),
     ("classification", {"text": "a", "label": {"x": 0.4}}, "task 'it': found {'x': 0.4}, which adds up to 0.4"),
     ("multilabel", {"text": "a", "labels": 5}, "task 'it': found 5; labels are a list"),
@@ -308,10 +308,12 @@ def test_labels_that_are_numbers_are_no_marks(options: Build) -> None:
     assert read_tables({"it": options("multilabel", rows, dev=rows)}).tasks["it"].labels == ("0", "1")
 
 
-@pytest.mark.parametrize("separator", [";", "|"])
+@pytest.mark.parametrize("separator", [";", "|", "\uff0c", "\u3001"])
 def test_labels_joined_by_another_separator_are_refused(separator: str, options: Build) -> None:
     rows = [{"text": "a", "labels": separator.join("xy")}, {"text": "b", "labels": "x"}]
-    with pytest.raises(ConfigError, match=rf"the label 'x[;|]y' seems to be several, .*separator: \"[{separator}]\""):
+    with pytest.raises(
+        ConfigError, match=rf"the label 'x[{separator}]y' seems to be several, .*separator: \"[{separator}]\""
+    ):
         read_tables({"it": options("multilabel", rows, dev=rows)})
     lists = [{"text": row["text"], "labels": [row["labels"]]} for row in rows]
     assert read_tables({"it": options("multilabel", lists, dev=lists)}).tasks["it"].labels == (

@@ -57,6 +57,13 @@ def test_every_metric_is_resampled() -> None:
     assert len(CASES) == 24
 
 
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_a_correlation_has_no_scale(scale: float) -> None:
+    generator = np.random.default_rng(3)
+    truth, found = (generator.normal(size=(2, 12)) * scale).tolist()
+    agree("row", "pearson", truth, found, generator.integers(0, 4, size=(20, 12)))
+
+
 @pytest.mark.parametrize(("level", "metric"), CASES)
 @pytest.mark.parametrize("rows", [1, 2, 3, 12])
 def test_a_replicate_is_the_metric_of_repeated_rows(level: Literal["row", "word"], metric: str, rows: int) -> None:

@@ -16,6 +16,7 @@ from polytask.extensions import import_allowed, require_imported
 from polytask.files import new_folder, write_json
 from polytask.heads import POOLINGS
 from polytask.tasks import METRICS, TASKS, Task, require_readable
+from polytask.tasks.cells import brief
 from polytask.terms import Precision
 
 FORM = 4
@@ -124,15 +125,16 @@ def _hint(folder: Path) -> str:
 def _fault(description: Description) -> str | None:
     """Say what in a description cannot be; None where all is well. Raises ConfigError for tasks that read in vain."""
     if description.runtime not in WEIGHTS:
-        return f"found the runtime {description.runtime!r}; {nearest(str(description.runtime), WEIGHTS)}"
+        return f"found the runtime {brief(description.runtime)}; {nearest(brief(description.runtime), WEIGHTS)}"
     for name in (WEIGHTS[description.runtime], TOKENIZER):
         if name not in description.data["sha256"]:
             return f"the hash of {name} is missing; copy the folder again"
     if description.precision not in get_args(Precision):
-        return f"precision: found {description.precision!r}; {nearest(str(description.precision), get_args(Precision))}"
+        near = nearest(str(description.precision)[:100], get_args(Precision))
+        return f"precision: found {brief(description.precision)}; {near}"
     most = description.max_tokens
     if not isinstance(most, int) or isinstance(most, bool) or not 4 <= most <= MOST_TOKENS:  # pyright: ignore[reportUnnecessaryIsInstance]
-        return f"max_tokens: found {most!r}; expected a whole number from 4 to {MOST_TOKENS:,}"
+        return f"max_tokens: found {brief(most)}; expected a whole number from 4 to {MOST_TOKENS:,}"
     if not description.tasks:
         return "tasks: found none"
     for name in description.tasks:
@@ -166,7 +168,7 @@ def _verified(folder: Path) -> dict[str, Any]:
     form = data.get("form") if isinstance(data, dict) else None
     if form != FORM:
         raise ModelError(
-            f"{folder}: written in form {form!r}, and this version of polytask reads form {FORM}; "
+            f"{folder}: written in form {brief(form)}, and this version of polytask reads form {FORM}; "
             "load it with the version that wrote it"
         )
     hashes = data.get("sha256")
@@ -175,7 +177,7 @@ def _verified(folder: Path) -> dict[str, Any]:
     for name, expected in hashes.items():
         file = folder / name
         if Path(name).name != name:
-            raise ModelError(f"{path}: the file name {name!r} leaves the folder")
+            raise ModelError(f"{path}: the file name {brief(name)} leaves the folder")
         if not file.is_file():
             raise ModelError(f"{file}: missing; copy the whole folder again")
         if file_digest(file) != expected:

@@ -23,6 +23,7 @@ from polytask.model.word_tables import equal_tables, share_tables, table_names
 from polytask.sharing.sharing import Sharing
 from polytask.signals import uninterrupted
 from polytask.tasks import head_specs
+from polytask.tasks.cells import brief
 from polytask.terms import HeadSpec
 
 # Which trunks' word embeddings are not in the file of weights, and which other ones they equal.
@@ -114,8 +115,8 @@ def require_tables(equal: Any, asked: MultiTaskModel, there: Mapping[str, tuple[
         name in tables and name not in there and same in tables and same in there for name, same in equal.items()
     ):
         raise ModelError(
-            f"{folder}: {EQUAL}: found {equal!r}; expected word embeddings that are not in the file of weights, each "
-            "with the name of some that are; copy the folder again"
+            f"{folder}: {EQUAL}: found {brief(equal)}; expected word embeddings that are not in the file of weights, "
+            "each with the name of some that are; copy the folder again"
         )
 
 

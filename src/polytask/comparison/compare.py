@@ -23,7 +23,7 @@ from polytask.comparison.merging import (
     merge,
     read_earlier,
 )
-from polytask.comparison.predictions import read_predictions
+from polytask.comparison.predictions import read_predictions, require_answers_to
 from polytask.comparison.preparation import doubts_of_folds, prepare
 from polytask.comparison.record import Findings, to_json
 from polytask.comparison.runs import RunStore, run_arms
@@ -129,7 +129,7 @@ def compare(
     """
     checked, folder = as_config(config, overrides), Path(out)
     chosen = chosen_seeds(seeds, checked.train.seed)
-    if folds != 0 and not 2 <= folds <= MOST_FOLDS:
+    if folds != 0 and not (isinstance(folds, int) and 2 <= folds <= MOST_FOLDS):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigError(f"--folds: found {folds}; expected 2 to {MOST_FOLDS} parts of the training rows, such as 5")
     if floor < 0:
         raise ConfigError(f"--floor: found {floor:g}; points that a task may lose are 0 or more")
@@ -219,6 +219,14 @@ def _findings(
     answering = {name: folders for name, folders in runs.items() if prepared[name].arm.answers}
     tasks = answering_tasks(config)
     answers = read_predictions(answering, list(tasks), folds or 1)
+    parts = prepared[BASELINE].parts
+    require_answers_to(
+        {
+            task: [label for part in parts if task in part.judged for label in part.judged[task].labels]
+            for task in tasks
+        },
+        answers,
+    )
     differences = {
         task: compare_arms(
             judged[task].metric, judged[task].level, judged[task].measured(found),

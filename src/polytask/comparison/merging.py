@@ -26,10 +26,12 @@ class StoredComparison:
     Attributes:
         arms: the values that each arm sets.
         seeds: that they were trained with.
+        importing: arms that import modules, and are none of these: a person has to ask for that, not a folder.
     """
 
     arms: Mapping[str, Sequence[str]]
     seeds: tuple[int, ...]
+    importing: tuple[str, ...] = ()
 
     def with_arms(
         self, chosen: Sequence[str], named: Mapping[str, Sequence[str]]
@@ -100,9 +102,15 @@ def read_earlier(folder: Path, config: Config, folds: int = 0) -> StoredComparis
     try:
         record: Any = parse_json((folder / RECORD).read_text("utf-8"))
         arms = {str(name): tuple(map(str, arm["overrides"])) for name, arm in record["arms"].items()}
-        return StoredComparison(arms, tuple(int(seed) for seed in record["seeds"]))
+        importing = tuple(name for name, overrides in arms.items() if any(map(_imports, overrides)))
+        kept = {name: overrides for name, overrides in arms.items() if name not in importing}
+        return StoredComparison(kept, tuple(int(seed) for seed in record["seeds"]), importing)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return nothing
+
+
+def _imports(override: str) -> bool:
+    return override.partition("=")[0].strip().partition(".")[0] == "extensions"
 
 
 def merge(
@@ -173,6 +181,12 @@ def _notes(
         yield (
             f"{_listed(left)} took part in an earlier comparison and not in this one: fewer than two of its seeds have "
             "all their runs; name them with --arms to train what is missing"
+        )
+    importing = [name for name in earlier.importing if name not in kept]
+    if importing:
+        yield (
+            f"{_listed(importing)} took part in an earlier comparison and not in this one: what imports modules "
+            "(extensions) has to be asked for again, with --arm or --arms-file"
         )
     fewer: dict[tuple[int, ...], list[str]] = {}
     for name, seeds in kept.items():

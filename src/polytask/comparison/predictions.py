@@ -16,6 +16,7 @@ from polytask.files import parse_json
 from polytask.terms import Label
 
 _Lines: TypeAlias = list[dict[str, Any]]
+_KEYS = frozenset({"row", "label", "prediction"})
 # Takes labels, predictions and the positive label's probabilities; returns truth and predictions as a metric has them.
 Measure: TypeAlias = Callable[
     [Sequence[Label], Sequence[Label], "Sequence[float] | None"], tuple[Sequence[Any], Sequence[Any]]
@@ -110,6 +111,22 @@ def read_predictions(
     return answers
 
 
+def require_answers_to(
+    labels: Mapping[str, Sequence[Label]], answers: Mapping[str, Mapping[str, ArmPredictions]]
+) -> None:
+    """Raise UserError where what the runs answered are not the rows that are compared.
+
+    Args:
+        labels: of these rows, by task. Texts and numbers are looked at; of others only how many there are.
+    """
+    for task, by_arm in answers.items():
+        for arm, found in by_arm.items():
+            pairs = zip(labels[task], found.labels, strict=False)
+            odd = any(isinstance(one, str | int | float) and one != other for one, other in pairs)
+            if odd or len(labels[task]) != len(found.labels):
+                raise UserError(_another_data_set(task, arm))
+
+
 def _of_fold(task: str, arm: str, folders: Sequence[Path], seeds: tuple[int, ...]) -> ArmPredictions:
     """Return what the models of all seeds answered to the same rows."""
     read = [_read(folder, task) for folder in folders]
@@ -145,7 +162,10 @@ def rows_answered(folder: Path, task: str) -> int:
 def _read(folder: Path, task: str) -> _Lines:
     path = path_of(folder, task)
     try:
-        return [parse_json(line) for line in path.read_text("utf-8").split("\n") if line]
+        lines = [parse_json(line) for line in path.read_text("utf-8").split("\n") if line]
+        if not lines or not all(isinstance(line, dict) and line.keys() >= _KEYS for line in lines):
+            raise ValueError
+        return lines
     except (OSError, ValueError):
         raise UserError(
             f"{path}: no predictions to be read there; the run is of another version: "

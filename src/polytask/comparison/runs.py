@@ -13,7 +13,7 @@ from polytask.api import train
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.preparation import Planned, Prepared
 from polytask.crew import GO_ON, Crew, Job, reason_in
-from polytask.errors import Interrupted, PolytaskError, TrainingError
+from polytask.errors import Interrupted, OutputError, PolytaskError, TrainingError
 from polytask.files import write_text
 from polytask.terminal import PlainConsole
 
@@ -80,6 +80,10 @@ def _tell(console: Console, text: str) -> None:
 
 
 def _train_here(run: Planned, place: Path) -> None:
+    if (place / "model").is_dir():
+        raise OutputError(
+            f"{place}: the scores of this run are missing; delete the folder, and the same command trains it again"
+        )
     try:
         train(run.config, place, resume=place.is_dir())
     except Interrupted as error:

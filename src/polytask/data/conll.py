@@ -12,9 +12,12 @@ from polytask.data.files import DataFile
 from polytask.errors import DataError
 
 _Line = tuple[int, str]
+# A tag of an entity.
+_TAG = re.compile(r"[BIESLUM]-\w")
 # Lines from which the number of columns is told.
 _PREVIEW = 1000
 _DOCUMENT = re.compile(r"#\s?(?:begin|end) document\b")
+_NEW_DOCUMENT = re.compile(r"-DOCSTART-(?:[ \t]|$)")
 _BLANK_AFTER_MARK = re.compile(r"#(?:[ \t]|$)")
 _COMMENTS = (
     "{count} lines that begin with # and have as many columns as a token were read as comments, the first at {place}"
@@ -27,6 +30,16 @@ _ODD_COMMENTS = (
     "{count} lines that begin with # and have other columns than a token were read as comments, the first at {place}"
 )
 _COUNTED = "the first column counts the words of a sentence, so that the second one was read as the tokens ({place})"
+_ONE_SENTENCE = (
+    "the file has no blank line, so that all of its {tokens} words are one sentence ({{place}}); write a blank line "
+    "behind every sentence"
+)
+_OTHER_TAGS = (
+    "the last column, which `tags` is unless it names another one, holds no tags of entities, such as {last}, and "
+    "column {column} does, such as {tag}: name the one that is meant ({{place}})"
+)
+# Words of a sentence that nobody wrote.
+_MOST_WORDS = 200
 _HEADER = "the line at {place} was read as the names of the columns"
 # What a header calls the token, its number or that of its sentence; and the tags.
 _TOKEN_NAMES = frozenset(
@@ -46,24 +59,30 @@ def read_conll(file: DataFile) -> Iterator[tuple[int, dict[str, Any]]]:
     lines = file.lines()
     preview = list(islice(lines, _PREVIEW))
     shape = _Shape(file, [line for _, line in preview])
+    shape.remark_other_tags()
+    sentences = words = 0
     for block in _blocks(chain(preview, lines)):
         rows = shape.tokens(block)
         if rows:
+            sentences, words = sentences + 1, len(rows)
             columns = [list(column) for column in zip(*rows, strict=True)]
             by_number = {str(index): column for index, column in enumerate(columns, start=1)}
             by_name = dict(zip(shape.header, columns, strict=True)) if shape.header else {}
             yield block[0][0], {"tokens": columns[shape.first], "tags": columns[-1], **by_number, **by_name}
+    if sentences == 1 and words > _MOST_WORDS:
+        file.remarks.add(_ONE_SENTENCE.format(tokens=words), str(file.path))
 
 
 def _blocks(lines: Iterable[_Line]) -> Iterator[list[_Line]]:
-    """Yield blocks of numbered lines between blank ones."""
+    """Yield blocks of numbered lines between blank ones; the mark of a new document ends one too."""
     block: list[_Line] = []
     for numbered in lines:
-        if numbered[1].strip():
-            block.append(numbered)
-        elif block:
+        blank = not numbered[1].strip()
+        if block and (blank or _NEW_DOCUMENT.match(numbered[1])):
             yield block
             block = []
+        if not blank:
+            block.append(numbered)
     if block:
         yield block
 
@@ -89,9 +108,22 @@ class _Shape:
         if self.first:
             file.remarks.add(_COUNTED, str(file.path))
         self.header: list[str] = []
+        self._cells = [row for row in cells if len(row) >= self.width]
         self._tags = {row[self.width - 1] for row in cells if len(row) >= self.width}
         self._all_tags_known = False
         self._began = False
+
+    def remark_other_tags(self) -> None:
+        """Remark that tags of entities stand in another column than the last."""
+        columns = [list(column) for column in zip(*(row[: self.width] for row in self._cells), strict=True)]
+        if not columns or any(_TAG.match(cell) for cell in columns[-1]):
+            return
+        for number, column in enumerate(columns[1:-1], start=2):
+            tag = next(filter(_TAG.match, column), None)
+            if tag is not None and "O" in column and all(cell == "O" or _TAG.match(cell) for cell in column):
+                last = columns[-1][0].replace("{", "{{").replace("}", "}}")
+                told = _OTHER_TAGS.format(last=last, column=number, tag=tag)
+                self.file.remarks.add(told, str(self.file.path))
 
     def tokens(self, block: Sequence[_Line]) -> list[list[str]]:
         """Return the columns of each token of a sentence. Raises DataError for a line of another width."""

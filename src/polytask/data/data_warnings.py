@@ -15,9 +15,13 @@ from polytask.terms import DataWarning, Split
 _FEW_ROWS = 10
 # Labels that often mean that there is none.
 _NOTHING = frozenset({"na", "n/a", "#n/a", "<na>", "nan", "null", "nil", "none", "-", "?", "-1"})
-_NUMBER = re.compile(r"[-+]?[0-9]{1,15}(\.[0-9]{1,15})?")
+_NUMBER = re.compile(r"[-+]?[0-9]{1,15}(\.[0-9]{1,15})?(e[-+]?[0-9]{1,2})?")
+_THOUSANDS = re.compile(r"[-+]?[0-9]{1,3}(,[0-9]{3}){1,4}(\.[0-9]{1,15})?")
 _SHOWN = 8
 _IN_QUOTES = re.compile(r"""(["']).+\1""", re.DOTALL)
+_IN_TYPESET_QUOTES = re.compile(
+    "[\u201c\u201d\u201e][^\u201c\u201d\u201e]+[\u201c\u201d]|\u00ab[^\u00ab\u00bb]+\u00bb|\u300c[^\u300c\u300d]+\u300d"
+)
 _LIST = re.compile(r"""\[\s*(["'].*["']|[^\]]*,[^\]]*)\s*\]|\(\s*["'].*["']\s*,?\s*\)""", re.DOTALL)
 # A bracket beside a word or a quote: smileys are labels too.
 _OPENED, _CLOSED = re.compile(r"""[(\[{]\s*['"\w]"""), re.compile(r"""['"\w]\s*[)\]}]$""")
@@ -179,6 +183,10 @@ def _written_as(label: str) -> str:
     """Say what a label seems to be that is no name: a cell with its quotes, a list, or a piece of one."""
     if _IN_QUOTES.fullmatch(label):
         return "where these quotes stand around the cells of a file, give `quoting: standard`, or remove them"
+    if _IN_TYPESET_QUOTES.fullmatch(label):
+        return (
+            "these are the quotes of a text program, which hold no cell together; remove them, or write straight ones"
+        )
     if _LIST.fullmatch(label):
         return "lists of labels are for `type: multilabel`; where each text has one label, write it without brackets"
     one_sided = any(label.count(opened) != label.count(closed) for opened, closed in ("()", "[]", "{}"))
@@ -201,4 +209,5 @@ def loosely(label: str) -> str:
     plain = " ".join(unicodedata.normalize("NFKC", seen).casefold().split())
     # Digits of every script.
     plain = "".join(str(unicodedata.decimal(character, character)) for character in plain)
+    plain = plain.replace(",", "") if _THOUSANDS.fullmatch(plain) else plain
     return repr(float(plain)) if _NUMBER.fullmatch(plain) else plain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -28,6 +28,8 @@ _ALL_QUOTED = (
     "{count} lines have each cell in quotes, the first at {place}; these are read as ordinary characters here: where "
     "they stand around the cells, give `quoting: standard`, or, for single quotes, write double ones"
 )
+_FORMULA = re.compile(r'="([^"]*)"')
+_FORMULAS = '{count} cells are written for Excel, as ="01", and were read as what they show there, the first at {place}'
 _SPACED = (
     "{count} rows hold cells that begin with a space and a quote, the first at {place}; such quotes are read as "
     "ordinary characters: where they stand around the cells, remove the spaces behind the separators"
@@ -63,12 +65,12 @@ def _read_table(file: DataFile, separator: str, quoting: Quoting) -> Iterator[tu
     lines = chain([first], lines)
     records = _plain(file, lines, separator) if quoting == "none" else _Quoted(file, lines, separator, quoting)
     columns: list[str] | None = None
-    for start, end, cells in records:
+    for start, end, cells in _without_unnamed(records):
         if columns is None:
             columns = cells
             _require_header(file, start, columns, separator)
         elif len(cells) != len(columns):
-            file.refuse(start, _wrong_width(file, (start, end), len(cells), len(columns), quoting))
+            file.refuse(start, _wrong_width(file, (start, end), cells, len(columns), quoting))
         elif cells == columns and len(columns) > 1:
             file.remarks.add(_HEADER_AGAIN, file.place(start))
         else:
@@ -76,7 +78,33 @@ def _read_table(file: DataFile, separator: str, quoting: Quoting) -> Iterator[tu
                 file.remarks.add(_ALL_QUOTED, file.place(start))
             if quoting != "none" and any(cell[:2] == ' "' and cell[-1] == '"' for cell in cells):
                 file.remarks.add(_SPACED, file.place(start))
-            yield start, dict(zip(columns, cells, strict=True))
+            yield start, {name: _without_formula(file, start, cell) for name, cell in zip(columns, cells, strict=True)}
+
+
+def _without_unnamed(records: Iterable[_Record]) -> Iterator[_Record]:
+    """Leave out columns without a name at the end, where a table was saved with empty columns beside it.
+
+    A row that holds something there stays as wide as it is.
+    """
+    width = named = None
+    for start, end, cells in records:
+        if width is None or named is None:
+            width = named = len(cells)
+            while named and not cells[named - 1]:
+                named -= 1
+            named = named if width - named > 1 else width
+        yield start, end, cells[:named] if len(cells) == width and not any(cells[named:]) else cells
+
+
+def _without_formula(file: DataFile, line: int, cell: str) -> str:
+    """Return what a cell shows in a spreadsheet, where it was written so that its zeros stay: `="01"`."""
+    if cell[:2] != '="':
+        return cell
+    formula = _FORMULA.fullmatch(cell)
+    if formula is None:
+        return cell
+    file.remarks.add(_FORMULAS, file.place(line))
+    return formula[1]
 
 
 def _is_quoted(header: str, separator: str) -> bool:
@@ -204,10 +232,14 @@ def _quoted(separator: str) -> str:
     return '"\\t"' if separator == "\t" else f'"{separator}"'
 
 
-def _wrong_width(file: DataFile, lines: tuple[int, int], width: int, expected: int, quoting: Quoting) -> str:
-    start, end = lines
+def _wrong_width(file: DataFile, lines: tuple[int, int], cells: Sequence[str], expected: int, quoting: Quoting) -> str:
+    (start, end), width = lines, len(cells)
     where = f" (the row goes on to line {end})" if end > start else ""
-    if quoting == "none":
+    if expected == 1:
+        mend = "where the first line is a title or a comment, take it out: the first line names the columns"
+    elif width > expected and not any(cells[expected:]):
+        mend = "take out the separator at the end of the line, or put quotes around a cell that holds it"
+    elif quoting == "none":
         mend = "quotes are ordinary characters here; where they hold cells together, give `quoting: standard`"
     else:
         mend = "put quotes around a cell that holds the separator"

@@ -45,6 +45,25 @@ class Part:
         number, of = self.fold
         return self.split == ("test" if _number(words, b"fold") % of == number - 1 else "train")
 
+    @property
+    def lacks_labels(self) -> str:
+        """Say that none of its rows carries a label, and what to do."""
+        if self.split == "test" and self.fold is not None:
+            return (
+                f"no row of fold {self.fold[0]} of {self.fold[1]} carries a label; take fewer folds, or add rows "
+                "(equal texts are always in one fold)"
+            )
+        if self.split == "dev":
+            return (
+                f"none of the rows that `dev: {self.share:g}` holds out carries a label; hold out more, add rows, or "
+                "name a file of dev rows (equal texts are always held out together)"
+            )
+        rest = " and ".join(
+            ([f"`dev: {self.share:g}`"] if self.share else [])
+            + ([f"fold {self.fold[0]} of {self.fold[1]}"] if self.fold else [])
+        )
+        return f"no training row that carries a label is left beside {rest}; add rows, or hold out fewer"
+
 
 def _number(words: bytes, purpose: bytes = b"") -> int:
     return int.from_bytes(hashlib.blake2b(words, digest_size=8, person=purpose).digest())
@@ -80,6 +99,13 @@ class Feed:
         if self.hub:
             return f"{self.hub} ({', '.join(self.files)})"
         return ", ".join(Path(file).name for file in self.files) or f"{len(self.rows)} rows"
+
+    @property
+    def lacks_labels(self) -> str:
+        """Say that none of the rows carries a label, and what to do."""
+        if self.part is not None:
+            return self.part.lacks_labels
+        return f"no {self.split} row carries a label; check the column, or name another file"
 
     @property
     def weighed(self) -> dict[str, str]:

@@ -33,6 +33,7 @@ _MARKS = (
     "left out, the first at {place}"
 )
 _NULS = "{count} lines hold NUL characters, as damaged files do, the first at {place}"
+_PAGE = "where a link was saved in place of the file behind it, download that; or save the table as csv"
 # What a file is whose first bytes are these, and what to do.
 _KINDS: tuple[tuple[bytes, str, str], ...] = (
     (rb"PK\x03\x04", "a zip archive (as xlsx files are)", "unpack it, or save the table as csv"),
@@ -42,6 +43,16 @@ _KINDS: tuple[tuple[bytes, str, str], ...] = (
     (rb"%PDF-", "a PDF", "save its text, one a line"),
     (rb"\{\\rtf", "a rich text document (rtf)", "save it as plain text"),
     (rb"PAR1", "a parquet file", "give `format: parquet`, or name it .parquet"),
+    (rb"ARROW1", "an Arrow (Feather) file", "write it as parquet"),
+    (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "of an old Office program (.xls, .doc)", "open it there and save it as CSV"),
+    (rb"SQLite format 3\x00", "a data base of SQLite", "write its table as csv or jsonl"),
+    (rb"\x80[\x02-\x05]", "a pickle, which would run code", "write its rows as jsonl or parquet"),
+    (rb"\x93NUMPY", "an array of NumPy", "write its rows as jsonl or parquet"),
+    (rb"\x89HDF", "an HDF5 file", "write its rows as jsonl or parquet"),
+    (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it"),
+    (rb"(?s).{257}ustar", "a tar archive", "unpack it, and name the folder or the files in it"),
+    (rb"(?i)(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|table)\b", "a web page (HTML)", _PAGE),
+    (rb"(?:\xef\xbb\xbf)?\s*<\?xml\b", "an XML file", "write its rows as csv or jsonl"),
     (rb"version https://git-lfs\.github\.com", "a pointer of Git LFS in place of the data", "run `git lfs pull`"),
     (rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff", "UTF-32", "save it as UTF-8, or give `encoding: utf-32` beside the path"),
     (rb"\xff\xfe|\xfe\xff", "UTF-16", "save it as UTF-8, or give `encoding: utf-16` beside the path"),
@@ -50,7 +61,24 @@ _KINDS: tuple[tuple[bytes, str, str], ...] = (
 _STRANGE_LINES = 1000
 # For each of them so many may be UTF-8 by chance; where there are more, the file is UTF-8 that was damaged.
 _USUAL = 0.05
+# Characters that texts hardly have; the share of them from which a file is binary, and the bytes that tell it.
+_CONTROLS = bytes({*range(9), *range(14, 27), *range(28, 32)})
+_BINARY, _FEWEST_BYTES = 0.3, 256
 _TABLES = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers", ".et")
+_PICKLE = "a pickle runs code where it is opened, and is not read; write its rows as jsonl or parquet"
+_UNPACK = "an archive, which is not read; unpack it, and name the folder or the files in it"
+_MARKUP = "markup, which is not read; write its rows as csv or jsonl"
+# Extensions of files that hold rows and are not read, with what to do.
+_OF_TOOLS = {
+    ".ann": "annotations of brat, which stand apart from their text and are not read; write a row a text, as jsonl: "
+    '{"text": "Ann sings", "spans": [[0, 3, "PER"]]}',
+    ".spacy": "a binary file of spaCy, which is not read; write a row a document, as jsonl: "
+    '{"text": doc.text, "spans": [[ent.start_char, ent.end_char, ent.label_] for ent in doc.ents]}',
+    **dict.fromkeys((".pkl", ".pickle", ".joblib"), _PICKLE),
+    **dict.fromkeys((".arrow", ".feather"), "an Arrow file, which is not read; write it as parquet"),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"), _UNPACK),
+    **dict.fromkeys((".xml", ".html", ".htm", ".xmi"), _MARKUP),
+}  # fmt: skip
 _GZIP = b"\x1f\x8b"
 _SPLIT_NAMES = re.compile(r"(?:^|[^a-z])(train|dev|validation|valid|val|test|eval)(?:[^a-z]|$)")
 _SAME_SPLIT = {"validation": "dev", "valid": "dev", "val": "dev", "eval": "dev"}
@@ -218,12 +246,19 @@ class DataFile:
         for pattern, kind, mend in _KINDS:
             if re.match(pattern, head):
                 raise DataError(f"{self.path}: the file is {kind}, not text in UTF-8; {mend}")
-        for name, zeros in (("utf-16-le", head[1::2]), ("utf-16-be", head[0::2])):
-            if len(zeros) > 1 and zeros.count(0) > 0.4 * len(zeros):
+        even, odd = head[0::2], head[1::2]
+        for name, zeros, others in (("utf-16-le", odd, even), ("utf-16-be", even, odd)):
+            letters = sum(chr(byte).isalnum() for byte in others)
+            if len(zeros) > 1 and zeros.count(0) > 0.4 * len(zeros) and letters > 0.2 * len(others):
                 raise DataError(
                     f"{self.path}: the file seems to be UTF-16 without its mark, not text in UTF-8; save it as UTF-8, "
                     f"or give `encoding: {name}` beside the path"
                 )
+        controls = len(head) - len(head.translate(None, _CONTROLS))
+        if len(head) >= _FEWEST_BYTES and controls > _BINARY * len(head):
+            raise DataError(
+                f"{self.path}: the file is binary, not text in UTF-8; write its rows as csv, jsonl or parquet"
+            )
 
     def _unreadable(self, number: int, error: Exception) -> str:
         place = self.place(number)
@@ -292,6 +327,8 @@ def format_of(path: Path) -> Format:
         raise DataError(
             f"{path}: a table of a spreadsheet program, which is not read; open it there and save it as CSV in UTF-8"
         )
+    if suffix.lower() in _OF_TOOLS:
+        raise DataError(f"{path}: {_OF_TOOLS[suffix.lower()]}")
     if suffix.lower() == ".txt":
         raise DataError(
             f"{path}: a name that ends in .txt does not tell what stands in it; rename the file to .csv (cells with "

@@ -18,6 +18,10 @@ _AFTER = (
     "[\u0080-\u00bf\u20ac\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u0160\u2039\u0152\u017d\u2018\u2019\u201c"
     "\u201d\u2022\u2013\u2014\u02dc\u2122\u0161\u203a\u0153\u017e\u0178]"
 )
+EXCEL = (
+    "{count} texts hold _x000D_, as tables of Excel write the end of a line, the first at {place}; write a space "
+    "instead"
+)
 _MISREAD = re.compile(
     "\u00c3[\u0080-\u009f\u00a1-\u00aa\u00ac-\u00b6\u00b8-\u00ba\u00bc-\u00bf]"  # Latin letters with accents
     "|\u00c2[\u00a3\u00a9\u00ae\u00b0\u00b1]"
@@ -35,6 +39,8 @@ def damage_in(text: str) -> str | None:
     >>> damage_in("caf\u00c3\u00a9") == MISREAD, damage_in("caf\u00e9") is None
     (True, True)
     """
+    if "_x000D_" in text:
+        return EXCEL
     if text.isascii():
         return None
     if "\ufffd" in text:

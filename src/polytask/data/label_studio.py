@@ -10,8 +10,8 @@ def row_of(value: dict[str, Any]) -> dict[str, Any]:
     """Return the row that a JSON object stands for: a task of Label Studio is unfolded, others stay as they are.
 
     A task gives the columns of its data, and for each control of its annotation (`from_name`) a column: spans, or
-    choices. The spans of a task with one such control are also in the column `spans`. Raises ValueError where
-    several annotations differ.
+    choices, a rating or a number. The spans of a task with one such control are also in the column `spans`. Raises
+    ValueError where several annotations differ.
     """
     given = value.get("annotations", value.get("completions"))
     data = value.get("data")
@@ -29,12 +29,10 @@ def row_of(value: dict[str, Any]) -> dict[str, Any]:
     if any(one != done[0] for one in done):
         raise ValueError(f"found {len(done)} annotations of one text that differ; keep one of them")
     spans = {name: control for name, control in done[0].items() if _is_control_of_spans(control)}
-    choices = {
-        name: [choice for value in control for choice in value.get("choices", ())]
-        for name, control in done[0].items()
-        if name not in spans
-    }
-    row |= {name: chosen[0] if len(chosen) == 1 else chosen for name, chosen in choices.items() if chosen}
+    for name, control in done[0].items():
+        chosen = [] if name in spans else _chosen(control)
+        if chosen:
+            row[name] = chosen[0] if len(chosen) == 1 and not _is_joined(chosen[0]) else chosen
     row |= spans
     return {**row, "spans": next(iter(spans.values()), [])} if len(spans) < 2 else row
 
@@ -50,6 +48,26 @@ def _by_control(result: Sequence[Any]) -> dict[str, list[dict[str, Any]]]:
                 )
             controls.setdefault(str(item.get("from_name", "spans")), []).append(item["value"])
     return controls
+
+
+def _chosen(control: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Return what was chosen for a whole text: choices, or a rating or a number.
+
+    Choices that belong to a region are no labels of the text, and stay with it.
+    """
+    chosen: list[Any] = []
+    for value in control:
+        if "choices" in value and "start" in value:
+            chosen.append(dict(value))
+            continue
+        chosen.extend(value.get("choices", ()))
+        chosen.extend(value[kind] for kind in ("rating", "number") if kind in value)
+    return chosen
+
+
+def _is_joined(choice: Any) -> bool:  # noqa: ANN401
+    """Whether a choice would be read as several labels."""
+    return isinstance(choice, str) and ("," in choice or choice[:1] in ("[", "{"))
 
 
 def _is_control_of_spans(values: Sequence[Mapping[str, Any]]) -> bool:

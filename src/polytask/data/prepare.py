@@ -58,8 +58,7 @@ def read_tables(options: Mapping[str, TaskOptions]) -> DataTables:
         for table in found:
             for name in (name for name in table.feed.tasks if table.label_stats[name].present == 0):
                 raise ConfigError(
-                    f"tasks.{name}: {table.feed.name}: no {split} row carries a label; "
-                    "check the column, or name another file",
+                    f"tasks.{name}: {table.feed.name}: {table.feed.lacks_labels}",
                     option=("tasks", name, "data", split),
                 )
     return DataTables(tables, tasks, tuple(_notes(tables, tasks)))

@@ -21,6 +21,8 @@ from polytask.tasks.tagging import as_words
 from polytask.tasks.word import WordOptions
 from polytask.terms import Label
 
+# Marks of Prodigy's rows.
+_OF_PRODIGY = ("_task_hash", "_input_hash")
 # Weights of rows between which float32 loses nothing, beside 0.
 LEAST_WEIGHT, MOST_WEIGHT = 1e-9, 1e9
 # Names of documents have it, and words that people repeat do not.
@@ -29,6 +31,11 @@ _REPEATED = (
     "{count} rows repeat one word, the first at {place}; where that is not the word but a name of the document or the "
     "like, name the column of the words in `tokens`"
 )
+
+
+def is_refused(values: Mapping[str, Any]) -> bool:
+    """Whether a person refused or passed over a row in Prodigy: what it holds is no label."""
+    return values.get("answer") in ("reject", "ignore") and any(mark in values for mark in _OF_PRODIGY)
 
 
 class RowReader:
@@ -133,7 +140,8 @@ class RowReader:
         stats = self._counts.label_stats[name]
         respelled = len(stats.respelled)
         try:
-            value = TASKS.of(options).read(options, values, stats)
+            refused = is_refused(values) and "answer" not in TASKS.of(options).columns(options)
+            value = None if refused else TASKS.of(options).read(options, values, stats)
         except ValueError as error:
             raise DataError(f"{place}: task {name!r}: {error}") from None
         if len(stats.respelled) > respelled:

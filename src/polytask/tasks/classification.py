@@ -16,7 +16,7 @@ from polytask.errors import nearest
 from polytask.tasks.arrays import Bools, Floats, Outputs, rounded, sigmoid, softmax
 from polytask.tasks.choice import Choice, ChoiceOptions, balanced_weights
 from polytask.tasks.label_stats import LabelStats
-from polytask.tasks.labels import label_text, says_nothing
+from polytask.tasks.labels import label_text, only_item, says_nothing
 from polytask.tasks.objective import TargetType
 from polytask.tasks.question import Probabilities, TypedQuestion, truth_of
 from polytask.tasks.reader import Row
@@ -135,7 +135,7 @@ class Classification(Choice):
 
     @classmethod
     def read(cls, options: ClassificationOptions, row: Row, stats: LabelStats) -> Label:
-        value = row.get(options.label)
+        value = only_item(row.get(options.label))
         if says_nothing(value, options):
             return None
         shares = shares_in(value)

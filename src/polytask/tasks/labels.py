@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from polytask.tasks.cells import brief
 from polytask.tasks.task_options import TaskOptions
 
 _TRUTH = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
@@ -42,6 +43,21 @@ def label_text(value: Any) -> str:  # noqa: ANN401
     if isinstance(value, Integral):  # NumPy's whole numbers too
         return str(value)
     raise ValueError(f"found {value!r}; a label is text or a whole number")
+
+
+def only_item(value: Any) -> Any:  # noqa: ANN401
+    """Return the label of a list that holds one, as annotation tools write it; None for an empty list.
+
+    Raises ValueError for a list of several.
+
+    >>> only_item(["pos"]), only_item([]), only_item("pos")
+    ('pos', None, 'pos')
+    """
+    if not isinstance(value, list):
+        return value
+    if len(value) > 1:
+        raise ValueError(f"found {brief(value)}; a text has one label here, and several with `type: multilabel`")
+    return value[0] if value else None
 
 
 def is_seen(text: str) -> bool:

@@ -357,7 +357,7 @@ def _require_names(options: MultilabelOptions, stats: LabelStats) -> None:
             f"each row lists {stats.longest} times 0 or 1, which says of each label whether the row has it; name the "
             "labels in their order: `classes: [first, second, ...]`"
         )
-    for other in ";|" if stats.joined and "separator" not in options.model_fields_set else "":
+    for other in ";|\uff0c\u3001\uff1b" if stats.joined and "separator" not in options.model_fields_set else "":
         joined = sorted(label for label in labels if other in label)
         parts = [part.strip() for label in joined for part in label.split(other)]
         if joined and (any(part in labels for part in parts) or len(set(parts)) < len(parts)):

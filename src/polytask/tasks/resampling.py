@@ -168,11 +168,17 @@ def _varies(block: NDArray[Any], values: Floats) -> NDArray[np.bool_]:
     )
 
 
+def _centred(side: Floats) -> Floats:
+    """Return values around their mean, none of them beyond 1: squares would cancel far from 0, or leave the range."""
+    scaled = side / max(float(np.abs(side).max(initial=0.0)), np.finfo(np.float64).tiny)
+    centred = scaled - (scaled.mean() if len(side) else 0.0)
+    return centred / (float(np.abs(centred).max(initial=0.0)) or 1.0)
+
+
 def pearson(labels: Sequence[float], predictions: Sequence[float]) -> Resampled:
     """Linear correlation, from sums of products of centred values."""
     sides = [np.asarray(side, dtype=np.float64) for side in (labels, predictions)]
-    # Centred first: sums of squares of values far from zero would cancel.
-    x, y = (side - (side.mean() if len(side) else 0.0) for side in sides)
+    x, y = map(_centred, sides)
     counts = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
 
     def measure(block: NDArray[Any]) -> Floats:

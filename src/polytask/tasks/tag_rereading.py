@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from polytask.tasks.label_stats import BadLabel, LabelStats, Rereading
-from polytask.tasks.tag_scheme import TagScheme
+from polytask.tasks.tag_scheme import TagScheme, resembles_entities
 
 # Of tags that are plain, and might have been meant as entities.
 PLAIN = (
     "the tags are plain, and scored word by word; if they mark entities, write them as BIO (B-PER, I-PER, O); if not, "
     "say so with `scheme: plain`"
 )
+NUMBERS = (
+    "the tags are numbers, and scored word by word; where they stand for names that the file lost (Hugging Face's "
+    "class numbers, such as ner_tags), write the names, such as B-PER; if not, say so with `scheme: plain`"
+)
+BRACKETS = (
+    "the tags mark entities by brackets, as CoNLL-2012 does, and are scored word by word; write them as BIO: B-PERSON "
+    "for (PERSON*, I-PERSON for what follows down to *), B-GPE for (GPE), and O for other words"
+)
+
+
+def remark_on_plain(tags: Collection[str]) -> str:
+    """Say of plain tags that they may have been meant as entities; nothing of others."""
+    if any(map(resembles_entities, tags)):
+        return PLAIN
+    if tags and all(tag.isdecimal() for tag in tags):
+        return NUMBERS
+    bracketed = "*" in tags and all(tag[-1] in ")*" for tag in tags)
+    return BRACKETS if bracketed and any(tag[0] == "(" for tag in tags) else ""
 
 
 class ReadAsBio(Rereading):

@@ -23,8 +23,8 @@ from polytask.tasks.label_stats import BadLabel, LabelStats, Rereading
 from polytask.tasks.labels import label_text, says_nothing
 from polytask.tasks.reader import Row
 from polytask.tasks.tag_decoding import ByChain, ByScheme, Decoding, Greedy, own_words
-from polytask.tasks.tag_rereading import PLAIN, ReadAsBio, odd_tags
-from polytask.tasks.tag_scheme import find_scheme, resembles_entities
+from polytask.tasks.tag_rereading import ReadAsBio, odd_tags, remark_on_plain
+from polytask.tasks.tag_scheme import find_scheme
 from polytask.tasks.task import BY_HEAD, ON_DEV
 from polytask.tasks.word import Column, WordOptions
 from polytask.terms import OWN_TOKEN, HeadSpec, Label, WordSpan
@@ -127,8 +127,7 @@ class Tagging(Choice):
             return None
         scheme = find_scheme(stats.labels, entities=options.scheme == "bio")
         if scheme is None:
-            if any(map(resembles_entities, stats.labels)):
-                stats.scheme = PLAIN
+            stats.scheme = remark_on_plain(stats.labels)
             return None
         if scheme.odd:
             raise BadLabel(stats.places.get(scheme.odd[0], ""), odd_tags(scheme, options.scheme, stats))

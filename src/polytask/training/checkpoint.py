@@ -157,7 +157,7 @@ class Checkpoints:
             self._require_own(folder)
             with uninterrupted():
                 return self._files.read(folder, like)["weights"]
-        except (OSError, LookupError, SafetensorError, Damaged) as error:
+        except (OSError, ValueError, LookupError, SafetensorError, Damaged) as error:
             raise TrainingError(
                 f"{folder}: the best weights cannot be read ({error}); go on with --resume, which trains again from an "
                 "earlier checkpoint, or train into a new folder"

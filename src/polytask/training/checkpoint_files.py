@@ -155,10 +155,11 @@ class ShardFiles(CheckpointFiles):
 
     def read(self, folder: Path, like: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         with self._errors():
+            most = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
             reader = HuggingFaceStorageReader(str(folder))
-            known = reader.read_metadata().state_dict_metadata
+            known = _parts_in(reader)
             tensors = {
-                name: _empty(name.split("/", 1)[1], found, like)
+                name: _empty(name.split("/", 1)[1], found, like, most)
                 for name, found in known.items()
                 if isinstance(found, TensorStorageMetadata)
             }
@@ -189,8 +190,21 @@ class ShardFiles(CheckpointFiles):
             raise OSError("; ".join(sorted({str(failure[0]) for failure in error.failures.values()}))) from None
 
 
-def _empty(name: str, stored: TensorStorageMetadata, like: Mapping[str, Tensor]) -> Tensor:
-    """Return a tensor to read into: divided as the model's of this name, or of the parameter that it belongs to."""
+def _parts_in(reader: HuggingFaceStorageReader) -> Mapping[str, object]:
+    """Return what files say of their tensors. Raises OSError where they say something else."""
+    try:
+        return reader.read_metadata().state_dict_metadata
+    except (TypeError, AttributeError) as error:
+        raise OSError(f"what the files say of their parts cannot be read: {error}") from None
+
+
+def _empty(name: str, stored: TensorStorageMetadata, like: Mapping[str, Tensor], most: int) -> Tensor:
+    """Return a tensor to read into: divided as the model's of this name, or of the parameter that it belongs to.
+
+    Raises OSError where it would have more bytes than the files.
+    """
+    if stored.size.numel() * stored.properties.dtype.itemsize > most:
+        raise OSError(f"{name}: found the shape {tuple(stored.size)}, and the files have {most:,} bytes")
     model = like.get(name, like.get(name.rsplit("/", 1)[0]))
     dtype = stored.properties.dtype
     if model is not None and model.shape == stored.size:

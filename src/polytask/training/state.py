@@ -10,6 +10,7 @@ from torch import nn
 from polytask.errors import TrainingError
 from polytask.model.shared_layer import Origins
 from polytask.sharing import HeadGroups, Plan, groups_of
+from polytask.tasks.cells import brief
 from polytask.training.checkpoint import Checkpoint
 from polytask.training.head_trials import HeadTrials
 from polytask.training.optimizer import build_optimizer, load_optimizer_tensors, optimizer_tensors, rebuild_optimizer
@@ -18,6 +19,9 @@ from polytask.training.rates import head_rate
 from polytask.training.record import Exposures, StageScores
 from polytask.training.selection import Selection
 from polytask.training.snapshots import Snapshots
+
+# What restoring a state raises that says what cannot be.
+_UNFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
 
 
 class TrainingState:
@@ -116,14 +120,25 @@ class TrainingState:
         if name is None:
             return False
         checkpoint = checkpoints.load(str(name), self.parts.model.state_dict())
-        written = checkpoint.state["processes"]
+        try:
+            self._take(checkpoint)
+        except torch.OutOfMemoryError:
+            raise
+        except _UNFIT as error:
+            raise TrainingError(
+                f"{checkpoints.folder / str(name)}: the checkpoint does not fit this run ({brief(error)}); train into "
+                "a new folder"
+            ) from None
+        return True
+
+    def _take(self, checkpoint: Checkpoint) -> None:
+        world, written = self.parts.world, checkpoint.state["processes"]
         if written != world.size and not self.parts.options.fsdp:
             raise TrainingError(
                 f"the checkpoint was written by {written} processes and this is {world.size}; "
                 f"resume with --processes {written}, or --ray {written}"
             )
         self._restore(checkpoint.state, checkpoint)
-        return True
 
     def _restore(self, state: dict[str, Any], checkpoint: Checkpoint) -> None:
         parts = self.parts
@@ -147,6 +162,8 @@ class TrainingState:
         torch.set_rng_state(generators.get(f"generator/{parts.world.rank}", torch.get_rng_state()))
         if "generator/cuda" in generators:
             torch.cuda.set_rng_state(generators["generator/cuda"])
+        if not isinstance(state["step"], int) or state["step"] < 0:
+            raise ValueError(f"found the step {state['step']!r}")
         self.step = state["step"]
         parts.schedule.load_state_dict(state["schedule"])
         self.enter_stage()
