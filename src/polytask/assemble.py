@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from polytask.assembly import Assembly, Extended
+from polytask.assembly import Assembly, ExtendedModel
 from polytask.balance import BalanceOptions, require_balanceable, resolve_balance
 from polytask.config import Config
 from polytask.data.encode import Source
@@ -86,7 +86,7 @@ def compose(
     tokenizer: PreTrainedTokenizerBase,
     model: MultiTaskModel,
     device: torch.device,
-    extended: Extended | None = None,
+    extended: ExtendedModel | None = None,
 ) -> Assembly:
     """Build a run around a model, up to step 0. Raises a UserError for everything that can be wrong with the input."""
     train, choices = resolve_rates(config.train, int(model.config.hidden_size), int(model.config.num_hidden_layers))

@@ -54,7 +54,7 @@ BLOCK_ROWS = 8
 
 
 @dataclass(frozen=True)
-class Extended:
+class ExtendedModel:
     """The trained model that a run adds tasks to.
 
     Attributes:
@@ -110,7 +110,7 @@ class Assembly:
     notes: tuple[DataWarning, ...]
     device: torch.device
     teachers: tuple[Teacher | FileTeacher, ...] = ()
-    extended: Extended | None = None
+    extended: ExtendedModel | None = None
     choices: tuple[ResolvedOption, ...] = ()
 
     @cached_property

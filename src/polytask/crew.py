@@ -24,7 +24,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
-class Job(Generic[Key]):
+class ProcessJob(Generic[Key]):
     """A process that is to run.
 
     Attributes:
@@ -67,18 +67,18 @@ class Crew(ABC, Generic[Key]):
 
     def __init__(self, jobs: int, console: Console, *, ray: bool = False) -> None:
         self._jobs, self.console, self._ray = jobs, console, ray
-        self._running: dict[Process, Job[Key]] = {}
+        self._running: dict[Process, ProcessJob[Key]] = {}
         self._starter: Starter = Lifeline(None)
         self._over = False  # no further job is to begin
         self._stopping = False
-        self._failed: tuple[Job[Key], int] | None = None
+        self._failed: tuple[ProcessJob[Key], int] | None = None
 
     @abstractmethod
-    def next_job(self) -> Job[Key] | None:
+    def next_job(self) -> ProcessJob[Key] | None:
         """Return the next job; None when there is none left."""
 
     @abstractmethod
-    def end(self, job: Job[Key], code: int) -> bool:
+    def end(self, job: ProcessJob[Key], code: int) -> bool:
         """Take in that a job has ended, and return whether the others may go on."""
 
     def work(self) -> None:

@@ -16,7 +16,7 @@ from polytask.artifact.bundle import Bundle
 from polytask.artifact.description import model_folder, read_description
 from polytask.artifact.folder import load_bundle
 from polytask.assemble import compose
-from polytask.assembly import Assembly, Extended
+from polytask.assembly import Assembly, ExtendedModel
 from polytask.config import Config
 from polytask.data.prepare import DataTables, read_tables
 from polytask.errors import ConfigError
@@ -117,7 +117,7 @@ def assemble_extension(home: Path, config: Config, *, mode: Mode) -> Assembly:
     kept = [name for name in bundle.tasks if name not in config.tasks]
     scores: Mapping[str, Scores] = bundle.about.get("scores", {}) if mode == "frozen" else {}
     data: Mapping[str, Any] = bundle.about.get("data", {})
-    before = Extended(str(home), digest, mode, bundle.tasks, scores, notes(kept, mode), data)
+    before = ExtendedModel(str(home), digest, mode, bundle.tasks, scores, notes(kept, mode), data)
     return compose(config, tables, bundle.tokenizer, model, choose_device(config.train.device), before)
 
 

@@ -148,7 +148,7 @@ def _answers(
 ) -> dict[str, Matrices]:
     def make(path: Path) -> None:
         bundle = load_bundle(model.folder)
-        own = _Lesson(bundle, _read_by(bundle, table, tasks), device)
+        own = _TeacherPass(bundle, _read_by(bundle, table, tasks), device)
         outputs = own.outputs(names, source.carries, f"{model.folder} teaches {', '.join(names)}", show=show)
         path.write_bytes(save(outputs))  # not save_file, which tells of a full disk by an error of its own
 
@@ -174,7 +174,7 @@ def _read_by(bundle: Bundle, table: DataTable, tasks: Mapping[str, Task]) -> Sou
 
 
 @dataclass(frozen=True)
-class _Lesson:
+class _TeacherPass:
     """One pass of a teacher over the rows of a source."""
 
     bundle: Bundle

@@ -23,7 +23,7 @@ Intervals: TypeAlias = "dict[str, dict[str, tuple[float, float] | None]]"
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOutputs:
     """What a head is given of another task's outputs, beside the encoder's states.
 
     Attributes:
@@ -59,7 +59,7 @@ class HeadSpec:
     size: int
     pooling: str
     dropout: float
-    reads: tuple[Reading, ...] = ()
+    reads: tuple[ReadOutputs, ...] = ()
     head: str | None = None
     chained: bool = False
     pairs: int = 0

@@ -30,7 +30,7 @@ EVALUATE_EVERY = 7
 
 
 @dataclass(frozen=True)
-class Made:
+class StepGradients:
     """A step: the tasks' losses, their gradients as tasks x parameters, and the rows that they have."""
 
     tasks: tuple[str, ...]
@@ -58,13 +58,13 @@ class Made:
         """Lengths of the gradients by task."""
         return dict(zip(self.tasks, np.linalg.norm(self.jacobian, axis=1).tolist(), strict=True))
 
-    def only(self, tasks: Sequence[str]) -> Made:
+    def only(self, tasks: Sequence[str]) -> StepGradients:
         """Return what other tasks, or these in another order, would see."""
         places = [self.tasks.index(task) for task in tasks]
-        return Made(tuple(tasks), self.values[places], self.jacobian[places], self.counts[places])
+        return StepGradients(tuple(tasks), self.values[places], self.jacobian[places], self.counts[places])
 
 
-def made(number: int, tasks: Sequence[str] = FOUR, size: int = 12, common: float = 0.0) -> Made:
+def made(number: int, tasks: Sequence[str] = FOUR, size: int = 12, common: float = 0.0) -> StepGradients:
     """Make a step up: losses between 0.2 and 2, gradients of different lengths, of which many oppose each other.
 
     Args:
@@ -74,17 +74,17 @@ def made(number: int, tasks: Sequence[str] = FOUR, size: int = 12, common: float
     jacobian = drawn.normal(size=(len(tasks), size)) + common * drawn.normal(size=size)
     lengths = drawn.uniform(0.3, 3.0, size=(len(tasks), 1))
     values = drawn.uniform(0.2, 2.0, size=len(tasks))
-    return Made(tuple(tasks), values, lengths * jacobian, drawn.integers(1, 30, size=len(tasks)).astype(float))
+    return StepGradients(tuple(tasks), values, lengths * jacobian, drawn.integers(1, 30, size=len(tasks)).astype(float))
 
 
-def weigh(balancer: Balancer, step: Made) -> dict[str, float]:
+def weigh(balancer: Balancer, step: StepGradients) -> dict[str, float]:
     """Weigh a step, and take in what its losses are afterwards."""
     found = balancer.weigh(step.losses, step.gram if balancer.reads_gradients else None, step.rows)
     balancer.after({task: 0.9 * loss + 0.01 for task, loss in step.losses.items()})
     return found
 
 
-def update(balancer: Balancer, step: Made) -> Floats:
+def update(balancer: Balancer, step: StepGradients) -> Floats:
     """Return the gradient of the parameters of a step, from weights or from the method itself."""
     if balancer.shape == "gradients":
         return balancer.aggregate(torch.from_numpy(step.jacobian)).numpy()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from polytask.balance import BALANCERS, BalanceOptions, Balancer
-from polytask.testing import FOUR, Made, made, update, weigh
+from polytask.testing import FOUR, StepGradients, made, update, weigh
 
 TASKS = FOUR
 __all__ = [
@@ -18,8 +18,8 @@ __all__ = [
     "METHODS",
     "TASKS",
     "WEIGHTINGS",
-    "Made",
     "Method",
+    "StepGradients",
     "alike",
     "made",
     "update",
@@ -91,8 +91,8 @@ AGGREGATORS = tuple(method for method in METHODS if method.kind.shape == "gradie
 DRAWING = frozenset({"random", "pcgrad", "gradvac", "graddrop"})
 
 
-def alike(number: int, tasks: Sequence[str] = TASKS) -> Made:
+def alike(number: int, tasks: Sequence[str] = TASKS) -> StepGradients:
     """Make a step up in which all tasks have one loss, one gradient and as many rows."""
     step = made(number, tasks)
     gradients = np.tile(step.jacobian[0], (len(tasks), 1))
-    return Made(step.tasks, np.full_like(step.values, step.values[0]), gradients, np.ones_like(step.counts))
+    return StepGradients(step.tasks, np.full_like(step.values, step.values[0]), gradients, np.ones_like(step.counts))

@@ -29,13 +29,16 @@ from polytask.data.batch import Batch
 from polytask.model.branches import AdapterLayer
 from polytask.model.parameters import compared_parameters
 from polytask.training.gradient import StepGradient
-from polytask.training.requests import NOTHING, Asked
+from polytask.training.requests import NOTHING, PendingRequests
 
 EACH_SHARING = pytest.mark.parametrize("name", SHARINGS)
 
 
 def measure(
-    assembly: Assembly, batches: Sequence[Batch], asked: Asked = NOTHING, weights: Mapping[str, float] = WEIGHTS
+    assembly: Assembly,
+    batches: Sequence[Batch],
+    asked: PendingRequests = NOTHING,
+    weights: Mapping[str, float] = WEIGHTS,
 ) -> StepGradient:
     assembly.model.zero_grad(set_to_none=True)
     return differentiator(assembly, weights).by_task(batches, asked)
@@ -136,7 +139,7 @@ def test_a_step_without_a_single_label_measures_nothing_and_moves_nothing(job: J
 
 def test_a_request_to_stop_is_passed_on_by_measured_steps_too(job: Job) -> None:
     assembly = build(job)
-    for asked in (Asked(stop=True), Asked(save=True), Asked()):
+    for asked in (PendingRequests(stop=True), PendingRequests(save=True), PendingRequests()):
         assert measure(assembly, batches_of(assembly), asked).asked == asked
 
 

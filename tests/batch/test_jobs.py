@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from polytask.batch.job import Job, predict_files
+from polytask.batch.job import PredictionJob, predict_files
 from polytask.batch.worker import WorkOptions
 from polytask.errors import DataError, Interrupted, OutputError, PolytaskError, UserError
 from polytask.lock import locked
@@ -42,11 +42,11 @@ def rows_of(name: str, count: int, **others: str) -> list[Row]:
     return [{"id": f"{name}{at}", "text": others.get(f"at{at}", f"text {'x' * at}")} for at in range(count)]
 
 
-def job(folder: Path, *files: Path, out: Path, workers: int = 1, **work: Any) -> Job:
-    return Job(tuple(map(str, files)), out, WorkOptions(str(folder), **work), workers=workers, shard_rows=4)
+def job(folder: Path, *files: Path, out: Path, workers: int = 1, **work: Any) -> PredictionJob:
+    return PredictionJob(tuple(map(str, files)), out, WorkOptions(str(folder), **work), workers=workers, shard_rows=4)
 
 
-def do(asked: Job) -> list[str]:
+def do(asked: PredictionJob) -> list[str]:
     said: list[str] = []
     predict_files(asked, said.append)
     return said
@@ -201,7 +201,7 @@ def test_answers_of_anything_else_are_refused_before_a_row_is_answered(forked: P
     do(asked)
     whole = content(out)
 
-    def refuse(told: str, other: Job = asked) -> None:
+    def refuse(told: str, other: PredictionJob = asked) -> None:
         with pytest.raises(OutputError, match=told):
             do(other)
 

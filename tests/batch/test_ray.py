@@ -15,7 +15,7 @@ import pytest
 import stand_in
 from test_jobs import answers, content, job, lines, refused, rows_of, until
 
-from polytask.batch.job import Job, predict_files
+from polytask.batch.job import PredictionJob, predict_files
 from polytask.errors import ConfigError, DataError, Interrupted, PolytaskError, UserError
 
 pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")]
@@ -42,15 +42,15 @@ def folder(tmp_path: Path) -> Path:
     return stand_in.describe(tmp_path / "model")
 
 
-def do(asked: Job) -> list[str]:
+def do(asked: PredictionJob) -> list[str]:
     said: list[str] = []
     predict_files(asked, said.append)
     return said
 
 
-def on_ray(*given: Any, **options: Any) -> Job:
+def on_ray(*given: Any, **options: Any) -> PredictionJob:
     made = job(*given, **options)
-    return Job(made.files, made.out, made.work, made.written, made.workers, made.shard_rows, ray=True)
+    return PredictionJob(made.files, made.out, made.work, made.written, made.workers, made.shard_rows, ray=True)
 
 
 def test_the_folder_is_that_of_local_processes_and_a_killed_actor_loses_no_row(

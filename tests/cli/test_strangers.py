@@ -19,7 +19,7 @@ from polytask.cli.next_steps import doubts
 from polytask.data.files import DataFile
 from polytask.data.readers import rows_of
 from polytask.errors import ConfigError, DataError
-from polytask.predict.source import Source
+from polytask.predict.source import PredictionSource
 
 Job = Callable[..., dict[str, Any]]
 RUNNER = CliRunner()
@@ -108,14 +108,14 @@ def test_a_txt_file_is_told_with_what_the_command_line_takes(tmp_path: Path) -> 
 @pytest.mark.parametrize("text", ["The phone broke.", "Is it good?", "房间很干净"])
 def test_a_text_in_place_of_a_file_is_told_to_come_from_the_standard_input(text: str) -> None:
     with pytest.raises(DataError, match=r"a text itself is read from the standard input: echo .* \| polytask predict"):
-        Source.of(text)
+        PredictionSource.of(text)
     assert not are_many([text])
 
 
 def test_a_missing_file_is_told_with_the_nearest_whatever_its_script(tmp_path: Path) -> None:
     (tmp_path / "评论.csv").write_text("text\nx\n", "utf-8")
     with pytest.raises(DataError, match="did you mean '评论.csv'"):
-        Source.of(str(tmp_path / "评仑.csv"))
+        PredictionSource.of(str(tmp_path / "评仑.csv"))
 
 
 def test_a_parameter_that_is_missing_is_told_with_what_it_is() -> None:

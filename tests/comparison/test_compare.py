@@ -336,12 +336,12 @@ def test_an_arm_may_have_another_encoder(job: Job, six_layers: Path) -> None:
 
 
 def test_runs_are_found_by_their_hash_whatever_they_are_called(tmp_path: Path) -> None:
-    from polytask.comparison.preparation import Planned
+    from polytask.comparison.preparation import PlannedRun
 
     (tmp_path / "other-abc").mkdir()
     config: Any = None
-    assert RunStore(tmp_path).place(Planned("global", "abc", config)) == tmp_path / "other-abc"
-    assert RunStore(tmp_path).place(Planned("global", "abd", config)) == tmp_path / "global-abd"
+    assert RunStore(tmp_path).place(PlannedRun("global", "abc", config)) == tmp_path / "other-abc"
+    assert RunStore(tmp_path).place(PlannedRun("global", "abd", config)) == tmp_path / "global-abd"
 
 
 def test_single_models_teach_the_joint_one_of_their_seed(done: Done, tmp_path: Path) -> None:

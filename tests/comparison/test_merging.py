@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from polytask.comparison.arms import Arm
-from polytask.comparison.merging import CONFIG, RECORD, Merged, StoredComparison, merge, read_earlier
-from polytask.comparison.preparation import Planned, Prepared
+from polytask.comparison.merging import CONFIG, RECORD, MergedRuns, StoredComparison, merge, read_earlier
+from polytask.comparison.preparation import PlannedRun, Prepared
 from polytask.comparison.runs import RunStore
 from polytask.config import validate, values_of
 
@@ -26,9 +26,9 @@ class ArmModel:
     label: str
     fold: int = 0
 
-    def seeded(self, seed: int, teachers: Sequence[Path] = ()) -> Planned:
+    def seeded(self, seed: int, teachers: Sequence[Path] = ()) -> PlannedRun:
         taught_by = "".join(folder.name.replace("-", "_") for folder in teachers)
-        return Planned(self.label, f"{self.label}{seed}{taught_by}", None)  # type: ignore[arg-type]
+        return PlannedRun(self.label, f"{self.label}{seed}{taught_by}", None)  # type: ignore[arg-type]
 
 
 def prepared(*names: str, overrides: Mapping[str, Sequence[str]] | None = None) -> dict[str, Prepared]:
@@ -48,7 +48,9 @@ def complete(store: RunStore, *names: str) -> None:
         (store.folder / f"run-{name}" / "scores.json").write_text("{}")
 
 
-def merged(tmp_path: Path, there: str, asked: Sequence[str], seeds: Sequence[int], earlier: StoredComparison) -> Merged:
+def merged(
+    tmp_path: Path, there: str, asked: Sequence[str], seeds: Sequence[int], earlier: StoredComparison
+) -> MergedRuns:
     store = RunStore(tmp_path)
     complete(store, *there.split())
     return merge(

@@ -11,7 +11,7 @@ import pytest
 from polytask.comparison.examples import examples
 from polytask.comparison.predictions import ArmPredictions
 from polytask.comparison.statistics import Difference, combine, compare_arms, drawn_seeds, overall
-from polytask.comparison.verdict import Candidate, Needed, VerdictInputs, judge, needed_for, points, recommend
+from polytask.comparison.verdict import Needed, SharingArm, VerdictInputs, judge, needed_for, points, recommend
 from polytask.evaluation.bootstrap import interval
 
 ROWS = 400
@@ -175,9 +175,9 @@ def test_so_many_rows_do_tell() -> None:
         assert many.low > 0
 
 
-def candidate(name: str, parameters: int, **differences: Difference) -> Candidate:
+def candidate(name: str, parameters: int, **differences: Difference) -> SharingArm:
     found = overall(list(differences.values()), [0.8] * len(differences))
-    return Candidate(name, differences, dict.fromkeys(differences, 0.005), found, parameters)
+    return SharingArm(name, differences, dict.fromkeys(differences, 0.005), found, parameters)
 
 
 def test_the_recommended_arm_gains_most_among_those_that_harm_nobody() -> None:

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.data.batch import Batch, Collator, Item
+from polytask.data.batch import Batch, BatchRow, Collator
 from polytask.data.groups import cut, groups_by_length
 from polytask.tasks import TASKS, LabelStats, Task
 
@@ -92,7 +92,7 @@ def tasks() -> dict[str, Task]:
 
 
 @st.composite
-def items(draw: st.DrawFn) -> Item:
+def items(draw: st.DrawFn) -> BatchRow:
     """A row whose targets tell it from any other: its number is drawn into each."""
     length = draw(st.integers(2, 12))
     mark = draw(st.integers(0, 10**6))
@@ -105,7 +105,7 @@ def items(draw: st.DrawFn) -> Item:
         "tagging": [mark + at for at in range(len(words))],
     }
     known = draw(st.booleans())
-    return Item(
+    return BatchRow(
         ids=[mark, *draw(st.lists(st.integers(0, 98), min_size=length - 1, max_size=length - 1))],
         type_ids=draw(st.one_of(st.none(), st.just([1] * length))),
         word_tokens=words,
@@ -117,13 +117,15 @@ def items(draw: st.DrawFn) -> Item:
 batches = st.lists(items(), min_size=1, max_size=10)
 
 
-def collate(tasks: dict[str, Task], given_items: list[Item], *, types: bool = True, most: int | None = None) -> Batch:
+def collate(
+    tasks: dict[str, Task], given_items: list[BatchRow], *, types: bool = True, most: int | None = None
+) -> Batch:
     return Collator(tasks, PAD, types, 5).batch(given_items, most)
 
 
 @given(given_items=batches, most=st.one_of(st.none(), st.integers(1, 4)))
 def test_every_row_stands_in_one_chunk_with_its_own_tokens(
-    given_items: list[Item], most: int | None, tasks: dict[str, Task]
+    given_items: list[BatchRow], most: int | None, tasks: dict[str, Task]
 ) -> None:
     batch = collate(tasks, given_items, most=most)
     assert sorted(batch.order) == list(range(len(given_items)))
@@ -143,7 +145,7 @@ def test_every_row_stands_in_one_chunk_with_its_own_tokens(
 
 @given(given_items=batches)
 def test_targets_stand_in_the_order_in_which_chunks_read_rows_and_words(
-    given_items: list[Item], tasks: dict[str, Task]
+    given_items: list[BatchRow], tasks: dict[str, Task]
 ) -> None:
     given_items = [item for item in given_items if item.targets or not item.tasks]
     batch = collate(tasks, given_items)
@@ -183,7 +185,7 @@ def test_targets_have_the_types_that_losses_take(tasks: dict[str, Task]) -> None
         "regression": np.float32(0.5),
         "tagging": [0, 1, 1],
     }
-    item = Item([1, 2, 3], None, [0, -1, 2], tuple(tasks), targets)
+    item = BatchRow([1, 2, 3], None, [0, -1, 2], tuple(tasks), targets)
     batch = collate(tasks, [item, item], types=False)
     assert all(chunk.type_ids is None for chunk in batch.chunks)
     types = {name: (target.dtype, tuple(target.shape)) for name, target in batch.targets.items()}
@@ -199,8 +201,8 @@ def test_targets_have_the_types_that_losses_take(tasks: dict[str, Task]) -> None
 
 
 @given(given_items=batches)
-def test_rows_without_targets_batch_as_those_with_them(given_items: list[Item], tasks: dict[str, Task]) -> None:
-    bare = [Item(item.ids, item.type_ids, item.word_tokens, item.tasks, {}) for item in given_items]
+def test_rows_without_targets_batch_as_those_with_them(given_items: list[BatchRow], tasks: dict[str, Task]) -> None:
+    bare = [BatchRow(item.ids, item.type_ids, item.word_tokens, item.tasks, {}) for item in given_items]
     with_targets, without = collate(tasks, given_items), collate(tasks, bare)
     assert without.targets == {}
     assert without.order == with_targets.order
@@ -213,7 +215,7 @@ def test_rows_without_targets_batch_as_those_with_them(given_items: list[Item], 
 
 
 def test_moving_a_batch_moves_all_of_it(tasks: dict[str, Task]) -> None:
-    item = Item([1, 2], [0, 1], [0], ("classification", "tagging"), {"classification": 1, "tagging": [1]})
+    item = BatchRow([1, 2], [0, 1], [0], ("classification", "tagging"), {"classification": 1, "tagging": [1]})
     batch = collate(tasks, [item])
     assert batch.to(torch.device("cpu")) is batch
     moved = batch.to(torch.device("meta"))
@@ -227,7 +229,7 @@ def test_moving_a_batch_moves_all_of_it(tasks: dict[str, Task]) -> None:
 
 def test_a_teachers_outputs_go_with_the_targets(tasks: dict[str, Task]) -> None:
     items = [
-        Item(
+        BatchRow(
             list(range(3, 3 + length)), None, [0, -1, 2], ("classification", "tagging"),
             {"classification": length, "tagging": [length, 0, length]},
             {"classification": np.full((1, 3), length, np.float32), "tagging": np.full((3, 2), length, np.float32)},
@@ -245,6 +247,6 @@ def test_a_teachers_outputs_go_with_the_targets(tasks: dict[str, Task]) -> None:
     moved = batch.with_label_weight(0.5).to(torch.device("meta"))
     assert {found.device.type for found in moved.teacher_logits.values()} == {"meta"}
     assert moved.label_weight == 0.5
-    bare = collate(tasks, [Item([1], None, [], (), {})])
+    bare = collate(tasks, [BatchRow([1], None, [], (), {})])
     assert bare.teacher_logits == {}
     assert bare.with_label_weight(0.5) is bare

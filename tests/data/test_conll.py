@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.data.files import Remarks
+from polytask.data.files import ReadingNotes
 from polytask.data.readers import read_file
 from polytask.errors import DataError
 
@@ -18,7 +18,7 @@ TOKENS = "EU B-ORG\nrejects O\n\nBo B-PER\nsings O\n"
 
 def read(path: Path, content: str) -> tuple[list[dict[str, Any]], list[str]]:
     path.write_text(content, "utf-8")
-    remarks = Remarks()
+    remarks = ReadingNotes()
     return [row for _, row in read_file(path, remarks=remarks)], remarks.messages()
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.data.files import Remarks
+from polytask.data.files import ReadingNotes
 from polytask.data.readers import read_file
 from polytask.errors import DataError
 from polytask.options import FileOptions
@@ -18,7 +18,7 @@ SWALLOWED = 'text,label\n"Hello world,a\nrow 1,a\nrow 2,b\nhe said "yes" to it,b
 
 
 def rows_of(path: Path, **options: str) -> tuple[list[list[str]], list[str]]:
-    remarks = Remarks()
+    remarks = ReadingNotes()
     rows = [list(row.values()) for _, row in read_file(path, FileOptions(**options), remarks)]  # type: ignore[arg-type]
     return rows, remarks.messages()
 

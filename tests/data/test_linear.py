@@ -22,7 +22,7 @@ from polytask.data.readers import read_file
 from polytask.data.tokens import TokenRow
 from polytask.errors import ConfigError, DataError
 from polytask.options import MOST, Options
-from polytask.predict.source import Source
+from polytask.predict.source import PredictionSource
 from polytask.serving.options import ServeOptions
 
 
@@ -76,7 +76,7 @@ def test_a_line_without_end_is_refused_with_its_place(monkeypatch: pytest.Monkey
     monkeypatch.setattr(files, "MOST_LINE_BYTES", 100)
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"text": "a"}) + "\n" + json.dumps({"text": "b" * 200}) + "\n")
-    for read in (lambda: read_file(path), lambda: Source.of(str(path)).rows()):
+    for read in (lambda: read_file(path), lambda: PredictionSource.of(str(path)).rows()):
         with pytest.raises(DataError, match=r"rows.jsonl:2: the line has more than 100 bytes"):
             list(read())
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.data.files import Remarks, format_of
+from polytask.data.files import ReadingNotes, format_of
 from polytask.data.readers import READERS, read_file
 from polytask.errors import DataError
 from polytask.options import FileOptions, Format
@@ -127,7 +127,7 @@ def test_quotes_that_may_stand_around_cells_are_remarked(
 ) -> None:
     path = tmp_path / name
     path.write_text(text, "utf-8")
-    remarks = Remarks()
+    remarks = ReadingNotes()
     list(read_file(path, remarks=remarks))
     assert [f"{told}, the first at {path}:2" in one for one in remarks.messages()] == [True] * (told is not None)
 

@@ -19,7 +19,7 @@ from polytask.exports.graph import GraphFiles, draw
 from polytask.model.family import FAMILIES
 from polytask.model.multitask import MultiTaskModel
 from polytask.sharing import SHARING
-from polytask.terms import Activation, HeadSpec, Reading
+from polytask.terms import Activation, HeadSpec, ReadOutputs
 from stacks import HEADS, MIXTURES, TREES, batch, chunk, length_of, stack, takes_types
 
 # One drawing takes seconds, so each case covers a family, a way to share, and a cascade (who reads whom).
@@ -54,7 +54,9 @@ SIZES: tuple[tuple[list[int], int | None], ...] = (([0], None), ([8], 31), ([1, 
 def specs(family: str, reads: Mapping[str, Sequence[str]], activation: Activation) -> dict[str, HeadSpec]:
     asked = {**HEADS, "c": replace(HEADS["c"], pooling="last")} if FAMILIES[family].decoder else HEADS
     return {
-        task: replace(spec, reads=tuple(Reading(one, HEADS[one].size, activation, True) for one in reads.get(task, ())))
+        task: replace(
+            spec, reads=tuple(ReadOutputs(one, HEADS[one].size, activation, True) for one in reads.get(task, ()))
+        )
         for task, spec in asked.items()
     }
 

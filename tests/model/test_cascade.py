@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from polytask.model.branches import CopiedLayer
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.parameters import count_parameters, parameters_by_tasks
-from polytask.terms import Activation, HeadSpec, Reading
+from polytask.terms import Activation, HeadSpec, ReadOutputs
 from stacks import HEADS, MIXTURES, READS, TREES, batch_of, gradients, length_of, require_near, stack, total
 
 # What each task reads; a and c have an output a text, b and d one a word.
@@ -54,7 +54,7 @@ def specs_of(
 ) -> dict[str, HeadSpec]:
     return {
         task: replace(
-            spec, reads=tuple(Reading(name, HEADS[name].size, activation, detach) for name in reads.get(task, ()))
+            spec, reads=tuple(ReadOutputs(name, HEADS[name].size, activation, detach) for name in reads.get(task, ()))
         )
         for task, spec in HEADS.items()
     }

@@ -31,7 +31,7 @@ from polytask.predict.columns import Columns, is_id
 from polytask.predict.lines import answer_lines
 from polytask.predict.predictor import Model
 from polytask.predict.record import queries_of
-from polytask.predict.source import Source
+from polytask.predict.source import PredictionSource
 from polytask.tasks import Task
 from polytask.tasks.classification import Classification, ClassificationOptions
 from polytask.tasks.multilabel import Multilabel, MultilabelOptions
@@ -164,7 +164,7 @@ def test_every_line_of_texts_is_answered(
     whole = end.join(lines) + (end if last and lines else "")
     path.write_bytes(b"\xef\xbb\xbf" * bom + whole.encode())
     kept = lines if last or not lines or lines[-1] else lines[:-1]  # the last line ends without a line break
-    assert [text for _, text in Source.of(str(path)).rows()] == kept
+    assert [text for _, text in PredictionSource.of(str(path)).rows()] == kept
 
 
 def test_blank_lines_are_answered_in_texts_and_passed_over_in_jsonl(

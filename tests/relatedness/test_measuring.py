@@ -17,7 +17,7 @@ from polytask.data.batch import Batch
 from polytask.data.stream import Streams
 from polytask.errors import ConfigError
 from polytask.probe.budget import BOTH_WAYS, GREATEST_SHARE, plan_budget
-from polytask.probe.heads import Stored, fit_heads
+from polytask.probe.heads import HeadInputs, fit_heads
 from polytask.probe.measuring import Probing, layer_states
 from polytask.probe.run import probe_config
 from polytask.relatedness.look_ahead import affinity
@@ -91,7 +91,7 @@ def test_heads_first_lowers_every_loss_and_moves_no_encoder(assembly: Assembly) 
     model.eval()
     with torch.no_grad():
         before = {task: float(mean_loss(assembly, model, batch, task)) for task in assembly.tasks}
-        stored = [Stored(model.pooled(batch), batch.targets)]
+        stored = [HeadInputs(model.pooled(batch), batch.targets)]
     fit_heads(model, assembly.tasks, stored)
     with torch.no_grad():
         after = {task: float(mean_loss(assembly, model, batch, task)) for task in assembly.tasks}

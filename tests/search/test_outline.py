@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polytask.errors import ConfigError
-from polytask.search.outline import FINALISTS, FOLDS, RATES, Outline, fold_cost, outline_for, total, usable_shares
+from polytask.search.outline import FINALISTS, FOLDS, RATES, SearchOutline, fold_cost, outline_for, total, usable_shares
 
 SINGLES = {"a": 0.5, "b": 0.3, "c": 0.4}
 
@@ -70,7 +70,7 @@ def test_short_runs_are_not_cut_into_shares_that_tell_nothing() -> None:
 
 def test_an_outline_counts_every_run_once() -> None:
     # Rates at a quarter: three times the single models and a joint one; then 4 at an eighth, 2 at a quarter, 2 whole.
-    outline = Outline((1 / 8, 1 / 4), RATES, 4, 2, True, folds=3)
+    outline = SearchOutline((1 / 8, 1 / 4), RATES, 4, 2, True, folds=3)
     rates = 3 * (1.2 + 1) / 4
     rungs = 4 / 8 + 1.2 / 8 + 2 / 4
     assert total(outline, 1.2) == pytest.approx(1.2 + 2 + 1 + rates + rungs + 3 * 0.8 * 2.2)

@@ -27,7 +27,7 @@ from polytask.errors import ModelError, PolytaskError
 from polytask.serving import body as bodies
 from polytask.serving import connection, middleware, run, service
 from polytask.serving.app import create_app
-from polytask.serving.body import Refused
+from polytask.serving.body import RequestRefused
 from polytask.serving.connection import LoopErrors, allow_descriptors
 from polytask.serving.messages import PredictRequest, read_request
 from polytask.serving.metrics import Metrics
@@ -98,7 +98,7 @@ def test_sizes_are_checked_before_anything_is_validated(
     body: Any, status: int, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PredictRequest, "model_validate", lambda *_: pytest.fail("validated"))
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestRefused) as caught:
         read_request(json.dumps(body).encode(), ServeOptions(max_texts=8, max_characters=100))
     assert caught.value.status == status
     assert told in str(caught.value)
@@ -134,7 +134,7 @@ def test_a_large_body_is_refused_after_a_few_small_pieces(kind: str, monkeypatch
         return value, end
 
     monkeypatch.setattr(bodies, "_scan", scan)
-    with pytest.raises(Refused):
+    with pytest.raises(RequestRefused):
         read_request(HOSTILE[kind], ServeOptions())
     assert max(pieces, default=0) < 100
     assert len(pieces) <= ServeOptions().max_characters + 10
@@ -151,7 +151,7 @@ def test_any_json_is_read_as_json_loads_does_or_refused(value: Any) -> None:
         encoded = json.dumps(body).encode()
         try:
             found = bodies.read_body(encoded, ServeOptions())
-        except Refused:
+        except RequestRefused:
             continue
         assert found == json.loads(encoded)
 
@@ -162,9 +162,9 @@ def test_texts_of_every_form_are_read() -> None:
     for encoded in (spaced, json.dumps(request, ensure_ascii=False).encode()):
         assert bodies.read_body(encoded, ServeOptions()) == request
     for cut in range(len(spaced)):
-        with pytest.raises((Refused, ValueError)):
+        with pytest.raises((RequestRefused, ValueError)):
             bodies.read_body(spaced[:cut], ServeOptions())
-    with pytest.raises(Refused, match="found the key 'texts' twice"):
+    with pytest.raises(RequestRefused, match="found the key 'texts' twice"):
         bodies.read_body(b'{"texts": ["a"], "texts": ["b"]}', ServeOptions())
     with pytest.raises(ValueError, match="Extra data"):
         bodies.read_body(b'{"texts": ["a"]} x', ServeOptions())
@@ -215,7 +215,7 @@ def test_deep_and_strange_json_is_refused_with_a_reason() -> None:
         b"1e999999999",
         b"",
     ):
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RequestRefused) as caught:
             read_request(body, options)
         assert caught.value.status in (400, 422)
         assert len(str(caught.value)) < 500

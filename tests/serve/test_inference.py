@@ -408,14 +408,14 @@ _NEAR = st.fixed_dictionaries(
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(body=_NEAR | _JSON)
 def test_no_request_is_our_fault(body: Any) -> None:
-    from polytask.serving.body import Refused
+    from polytask.serving.body import RequestRefused
     from polytask.serving.inference_request import read_inference
     from polytask.serving.options import ServeOptions
 
     accepted = {"text", "first", "second", "tokens"}
     try:
         found = read_inference(json.dumps(body).encode(), ServeOptions(), json_length=None, accepted=accepted)
-    except Refused as error:
+    except RequestRefused as error:
         status, lengths = error.status, {1}
     else:
         status, lengths = 200, {len(texts) for texts in found.columns.values()}

@@ -21,7 +21,7 @@ from transformers.utils import import_utils
 import polytask as pt
 from polytask.predict.predictor import Model
 from polytask.serving import body as bodies
-from polytask.serving.body import Refused
+from polytask.serving.body import RequestRefused
 from polytask.serving.options import ServeOptions
 from polytask.serving.questions import MOST_DEPTH, MOST_VALUES, read_asking
 from polytask.tasks import TASKS, LabelStats, Task
@@ -330,7 +330,7 @@ def test_a_hostile_body_is_refused_after_few_values(kind: str, monkeypatch: pyte
         return value, end
 
     monkeypatch.setattr(bodies, "_scan", scan)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestRefused) as caught:
         read_asking(HOSTILE[kind], ServeOptions())
     assert caught.value.status == (400 if kind == "assets" else 413 if kind == "a long name" else 422)
     assert len(str(caught.value)) < 300
@@ -339,7 +339,7 @@ def test_a_hostile_body_is_refused_after_few_values(kind: str, monkeypatch: pyte
 
 def test_digits_are_refused() -> None:
     for digits in (b"9" * (MIB - 100), b"1e999"):
-        with pytest.raises(Refused):
+        with pytest.raises(RequestRefused):
             read_asking(b'{"state": "a", "questions": {"a": {"criteria": [' + digits + b"]}}}", ServeOptions())
 
 
@@ -348,7 +348,7 @@ def test_values_may_lie_so_deep_and_no_deeper() -> None:
         return b'{"state": "a", "questions": {"a": ' + b"[" * depth + b"]" * depth + b"}}"
 
     read_asking(nested(MOST_DEPTH), ServeOptions())
-    with pytest.raises(Refused, match="at most 16"):
+    with pytest.raises(RequestRefused, match="at most 16"):
         read_asking(nested(MOST_DEPTH + 1), ServeOptions())
 
 
@@ -366,7 +366,7 @@ def test_any_json_is_read_as_json_loads_does_or_refused(value: Any) -> None:
         encoded = json.dumps(body).encode()
         try:
             found = read_asking(encoded, ServeOptions())
-        except Refused:
+        except RequestRefused:
             continue
         assert found.questions == json.loads(encoded)["questions"]
         json.dumps(found.questions, allow_nan=False)

@@ -138,9 +138,9 @@ def test_targets_hold_numbers_beyond_float32() -> None:
     task, _ = read(TRIPLETS)
     one, other = 2**30 + 1, 2**47 + 12345
     told = torch.tensor([task.encode([float(one), 0.0, 0.5, float(other)])])
-    from polytask.tasks.contrast import Texts
+    from polytask.tasks.contrast import BatchTexts
 
-    texts = Texts.of(told)
+    texts = BatchTexts.of(told)
     assert (int(texts.rows[0]), int(texts.texts[0]), float(texts.scores[0])) == (one, other, 0.5)
 
 

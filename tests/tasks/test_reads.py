@@ -12,7 +12,7 @@ import torch
 from polytask.errors import ConfigError
 from polytask.model.cascade import ACTIVATIONS
 from polytask.tasks import TASKS, LabelStats, Task, head_specs, require_readable
-from polytask.terms import HeadSpec, Reading
+from polytask.terms import HeadSpec, ReadOutputs
 
 KINDS = {
     "intent": "classification",
@@ -49,9 +49,9 @@ def test_a_head_is_told_what_each_kind_of_task_gives() -> None:
     assert {name: found[name] for name in KINDS} == {name: tasks[name].head for name in KINDS}
     assert found["slots"] == HeadSpec(
         "word", 2, "auto", 0.1,
-        (Reading("intent", 3, "softmax", True), Reading("pos", 2, "softmax", True),
-         Reading("rating", 1, "identity", True), Reading("size", 3, "cumulative", True),
-         Reading("topics", 2, "sigmoid", True)),
+        (ReadOutputs("intent", 3, "softmax", True), ReadOutputs("pos", 2, "softmax", True),
+         ReadOutputs("rating", 1, "identity", True), ReadOutputs("size", 3, "cumulative", True),
+         ReadOutputs("topics", 2, "sigmoid", True)),
     )  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def test_readings_survive_json_and_their_order_does_not_matter() -> None:
         again = {name: TASKS[kind].from_json(name, json.loads(text)) for name, (kind, text) in written.items()}
         assert head_specs(again) == head_specs(tasks)
         assert head_specs(again)["slots"].reads == (
-            Reading("intent", 3, "softmax", False), Reading("rating", 1, "identity", False),
+            ReadOutputs("intent", 3, "softmax", False), ReadOutputs("rating", 1, "identity", False),
         )  # fmt: skip
 
 

@@ -43,9 +43,9 @@ class UncertaintyOptions(LossOptions):
     def build(self, tasks: tuple[str, ...]) -> Weighting:
         from torchjd.scalarization import UW
 
-        from polytask.balance.scalarized import Learned
+        from polytask.balance.scalarized import LearnedScalarizer
 
-        return Learned(UW(len(tasks)), self.rate)
+        return LearnedScalarizer(UW(len(tasks)), self.rate)
 
 
 class ImtlLOptions(LossOptions):
@@ -58,9 +58,9 @@ class ImtlLOptions(LossOptions):
     def build(self, tasks: tuple[str, ...]) -> Weighting:
         from torchjd.scalarization import IMTLL
 
-        from polytask.balance.scalarized import Learned
+        from polytask.balance.scalarized import LearnedScalarizer
 
-        return Learned(IMTLL(len(tasks)), self.rate)
+        return LearnedScalarizer(IMTLL(len(tasks)), self.rate)
 
 
 class DwaOptions(LossOptions):

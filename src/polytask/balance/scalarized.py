@@ -35,7 +35,7 @@ class Scalarized(Weighting):
         return losses.grad.numpy()
 
 
-class Stateful(Scalarized):
+class StatefulScalarizer(Scalarized):
     """A scalarizer with a state."""
 
     def __init__(self, scalarizer: Scalarizer) -> None:
@@ -49,7 +49,7 @@ class Stateful(Scalarized):
         restore_module(self._module, state["scalarizer"])
 
 
-class Learned(Stateful):
+class LearnedScalarizer(StatefulScalarizer):
     """A scalarizer with parameters, which Adam trains."""
 
     def __init__(self, scalarizer: Scalarizer, rate: float) -> None:
@@ -70,7 +70,7 @@ class Learned(Stateful):
         self._optimizer.load_state_dict(from_json(state["optimizer"]))
 
 
-class DynamicWeightAverage(Stateful):
+class DynamicWeightAverage(StatefulScalarizer):
     """DWA, whose epochs are windows of so many updates."""
 
     def __init__(self, scalarizer: DWA, window: int) -> None:
@@ -92,7 +92,7 @@ class DynamicWeightAverage(Stateful):
         self._steps = state["steps"]
 
 
-class Famo(Stateful):
+class Famo(StatefulScalarizer):
     """FAMO, which looks at the losses of the same rows after the update."""
 
     wants_after: ClassVar[bool] = True

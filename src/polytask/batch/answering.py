@@ -17,7 +17,7 @@ Row: TypeAlias = "str | Mapping[str, Any]"
 
 
 @dataclass(frozen=True)
-class Unread:
+class UnreadableRow:
     """A row that its file's reader could not read.
 
     Attributes:
@@ -61,20 +61,20 @@ class RowPredictor:
         model.reader(long)  # refuses an unknown way
         columns.require_possible(self.tasks.values())
 
-    def answer(self, rows: Iterable[Row | Unread]) -> Iterator[RowAnswer]:
+    def answer(self, rows: Iterable[Row | UnreadableRow]) -> Iterator[RowAnswer]:
         """Answer rows in their order; they are held together."""
         read = [self._read(row) for row in rows]
-        records = (record for record, _ in read if not isinstance(record, Unread))
+        records = (record for record, _ in read if not isinstance(record, UnreadableRow))
         answers = self.model.answers(records, list(self.tasks), long=self._long)
         for record, kept in read:
-            if isinstance(record, Unread):
+            if isinstance(record, UnreadableRow):
                 yield RowAnswer(kept, None, record.reason)
             else:
                 yield RowAnswer(kept, next(answers))
 
-    def _read(self, row: Row | Unread) -> tuple[Record | Unread, Mapping[str, Any]]:
+    def _read(self, row: Row | UnreadableRow) -> tuple[Record | UnreadableRow, Mapping[str, Any]]:
         """Return what the model is asked about a row and what is kept of it; or why the model cannot be asked."""
-        if isinstance(row, Unread):
+        if isinstance(row, UnreadableRow):
             return row, {}
         kept: Mapping[str, Any] = {}
         try:
@@ -83,5 +83,5 @@ class RowPredictor:
                 record, kept = self._columns.read(row, self.tasks.values())
             queries_of(0, record, self.model.tasks, list(self.tasks), "the row")
         except DataError as error:
-            return Unread(str(error)), kept
+            return UnreadableRow(str(error)), kept
         return record, kept

@@ -36,7 +36,7 @@ _GO_ON = "the same command goes on from there"
 
 
 @dataclass(frozen=True)
-class Job:
+class PredictionJob:
     """Files, and the folder for their answers.
 
     Attributes:
@@ -57,7 +57,7 @@ class Job:
     ray: bool = False
 
 
-def predict_files(job: Job, say: Callable[[str], None]) -> None:
+def predict_files(job: PredictionJob, say: Callable[[str], None]) -> None:
     """Answer files; what was finished before is not answered again.
 
     Raises:
@@ -78,7 +78,7 @@ def predict_files(job: Job, say: Callable[[str], None]) -> None:
     _tell(job, found, say)
 
 
-def _prepared(job: Job) -> tuple[Job, list[Input]]:
+def _prepared(job: PredictionJob) -> tuple[PredictionJob, list[Input]]:
     """Check all that can be known before a model is loaded."""
     if job.ray:
         require_ray()
@@ -102,7 +102,7 @@ def _tell_passed_over(names: Sequence[str], say: Callable[[str], None]) -> None:
             say(f"note: {name}: {such}; name them to have them read as texts, one a line")
 
 
-def _identity(job: Job, inputs: list[Input]) -> dict[str, Any]:
+def _identity(job: PredictionJob, inputs: list[Input]) -> dict[str, Any]:
     """Return what answers depend on: another one of these would give others."""
     work = job.work
     labels = None if work.labels is None else json.dumps(work.labels, sort_keys=True, default=str)
@@ -120,7 +120,7 @@ def _identity(job: Job, inputs: list[Input]) -> dict[str, Any]:
     }
 
 
-def _answer(job: Job, inputs: list[Input], folder: AnswerFolder, say: Callable[[str], None]) -> None:
+def _answer(job: PredictionJob, inputs: list[Input], folder: AnswerFolder, say: Callable[[str], None]) -> None:
     shards = _unfinished(job, inputs, folder, say)
     facts = {"model": model_digest(job.work.model), "polytask": __version__}
     held: dict[tuple[int, int], Shard] = {}
@@ -144,7 +144,9 @@ def _answer(job: Job, inputs: list[Input], folder: AnswerFolder, say: Callable[[
                     raise Interrupted(f"stopped; what was answered is in {job.out}, and {_GO_ON}")
 
 
-def _unfinished(job: Job, inputs: list[Input], folder: AnswerFolder, say: Callable[[str], None]) -> Iterator[Shard]:
+def _unfinished(
+    job: PredictionJob, inputs: list[Input], folder: AnswerFolder, say: Callable[[str], None]
+) -> Iterator[Shard]:
     """Yield the shards that are to be answered; those of files without rows are finished at once."""
     for place, file in enumerate(inputs):
         if folder.ended(place):
@@ -157,7 +159,7 @@ def _unfinished(job: Job, inputs: list[Input], folder: AnswerFolder, say: Callab
 
 
 @contextmanager
-def _workers(job: Job, facts: Mapping[str, str]) -> Generator[Workers[Any]]:
+def _workers(job: PredictionJob, facts: Mapping[str, str]) -> Generator[Workers[Any]]:
     with ExitStack() as held:
         if job.ray:
             from polytask.batch.ray_actors import RayActors
@@ -186,7 +188,7 @@ def _asked_to_stop(workers: Workers[Any], say: Callable[[str], None]) -> Generat
         yield asked
 
 
-def _tell(job: Job, summary: Mapping[str, Any], say: Callable[[str], None]) -> None:
+def _tell(job: PredictionJob, summary: Mapping[str, Any], say: Callable[[str], None]) -> None:
     """Say how it ended. Raises DataError where rows have no answer."""
     for file in summary["files"]:
         if not file["rows"]:

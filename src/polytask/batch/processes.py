@@ -12,7 +12,7 @@ from typing import Any
 
 from polytask.batch.shards import Shard
 from polytask.batch.worker import WorkOptions
-from polytask.batch.workers import Ended, Worker, Workers
+from polytask.batch.workers import Worker, WorkerEnded, Workers
 from polytask.errors import ConfigError
 from polytask.launch import Lifeline
 
@@ -53,7 +53,7 @@ class WorkerProcess(Worker):
                 self.process.wait(1)  # its own code, before it is killed
             self.end()
             code = self.process.wait()
-            return Ended(f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}")
+            return WorkerEnded(f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}")
 
     def end(self) -> None:
         if not self.ended:

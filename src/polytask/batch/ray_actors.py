@@ -11,7 +11,7 @@ from typing import Any
 
 from polytask.batch.shards import Shard
 from polytask.batch.worker import Failure, ShardAnswers, ShardPredictor, WorkOptions
-from polytask.batch.workers import Ended, Worker, Workers
+from polytask.batch.workers import Worker, WorkerEnded, Workers
 from polytask.errors import PolytaskError
 from polytask.ray_cluster.session import machines_of, share_of
 
@@ -71,7 +71,7 @@ class _Actor(Worker):
             raise PolytaskError(f"a worker failed over {over}; the same command goes on from there\n{error}") from None
         except self._ray.exceptions.RayError as error:
             self.asked.clear()
-            return Ended(f"has ended ({type(error).__name__})")
+            return WorkerEnded(f"has ended ({type(error).__name__})")
 
     def end(self) -> None:
         self.asked.clear()

@@ -9,12 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from polytask.batch.answering import Row, Unread
+from polytask.batch.answering import Row, UnreadableRow
 from polytask.data.files import EXTENSIONS, files_of, require_file
 from polytask.errors import ConfigError, DataError, MissingExtra, missing_extra, nearest
 from polytask.files import file_digest
 from polytask.predict.columns import Columns
-from polytask.predict.source import STDIN, Source
+from polytask.predict.source import STDIN, PredictionSource
 from polytask.tabular import cells_of
 from polytask.tasks import Task
 
@@ -123,20 +123,20 @@ def _parquet_rows(path: str) -> int:
         raise DataError(f"{path}: not a parquet file ({error}); write it anew, or leave it out") from None
 
 
-class Reading:
+class FileRows:
     """The rows of one file, those that cannot be read among them."""
 
     def __init__(self, path: str, written: Mapping[str, str]) -> None:
-        self._refused: list[tuple[int, Unread]] = []
-        self.source = Source.of(path, written, self._take)
+        self._refused: list[tuple[int, UnreadableRow]] = []
+        self.source = PredictionSource.of(path, written, self._take)
 
     def _take(self, line: int, reason: str) -> None:
-        self._refused.append((line, Unread(self._bare(line, reason))))
+        self._refused.append((line, UnreadableRow(self._bare(line, reason))))
 
     def _bare(self, line: int, reason: str) -> str:
         return reason.removeprefix(f"{self.source.place(line)}: ").removeprefix(f"{self.source.path}: ")
 
-    def rows(self) -> Generator[tuple[int, Row | Unread]]:
+    def rows(self) -> Generator[tuple[int, Row | UnreadableRow]]:
         """Yield what the file holds with its line; where it breaks off, the reason is the last."""
         number = 0
         try:
@@ -147,11 +147,11 @@ class Reading:
         except DataError as error:
             yield from self._refusals()
             reason = f"{self._bare(number + 1, str(error))}; no row from here on was read"
-            yield number + 1, Unread(reason, rest=True)
+            yield number + 1, UnreadableRow(reason, rest=True)
         finally:
             self.source.close()
 
-    def _refusals(self) -> Iterator[tuple[int, Unread]]:
+    def _refusals(self) -> Iterator[tuple[int, UnreadableRow]]:
         refused = self._refused[:]
         self._refused.clear()
         return iter(refused)
@@ -179,12 +179,12 @@ def preview(
 
 
 def _preview_of(file: Input, written: Mapping[str, str], columns: Columns, tasks: Mapping[str, Task]) -> dict[str, Any]:
-    reading = Reading(file.path, written)
+    reading = FileRows(file.path, written)
     with closing(reading.rows()) as numbered:
         head = [row for _, row in islice(numbered, _HEAD)]
-    if head and isinstance(head[0], Unread) and head[0].rest:
+    if head and isinstance(head[0], UnreadableRow) and head[0].rest:
         raise DataError(f"{file.path}: {head[0].reason}")
-    rows = [row for row in head if not isinstance(row, str | Unread)]
+    rows = [row for row in head if not isinstance(row, str | UnreadableRow)]
     if not rows:
         if columns != Columns() and any(isinstance(row, str) for row in head):
             raise DataError(f"{file.path}: the file is read as texts, one a line; it has no columns")

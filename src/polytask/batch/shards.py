@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from polytask.batch.answering import Row, Unread
-from polytask.batch.reading import Input, Reading
+from polytask.batch.answering import Row, UnreadableRow
+from polytask.batch.reading import FileRows, Input
 from polytask.errors import DataError
 from polytask.predict.predictor import BLOCK_CHARACTERS
 
@@ -30,7 +30,7 @@ class Shard:
     file: int
     number: int
     path: str
-    rows: tuple[tuple[int, Row | Unread], ...] = field(repr=False)
+    rows: tuple[tuple[int, Row | UnreadableRow], ...] = field(repr=False)
     last: bool
     size: int
 
@@ -56,7 +56,7 @@ def shards_of(
 
     Raises DataError where the file was changed while it was read.
     """
-    reading = Reading(file.path, written)
+    reading = FileRows(file.path, written)
     number = position = passed = 0
     for stretch, last in _stretches(reading.rows(), rows):
         passed += len(stretch)
@@ -74,10 +74,10 @@ def shards_of(
 
 
 def _stretches(
-    rows: Iterable[tuple[int, Row | Unread]], most: int
-) -> Iterator[tuple[tuple[tuple[int, Row | Unread], ...], bool]]:
+    rows: Iterable[tuple[int, Row | UnreadableRow]], most: int
+) -> Iterator[tuple[tuple[tuple[int, Row | UnreadableRow], ...], bool]]:
     """Yield stretches of rows, and whether each is the last."""
-    held: list[tuple[int, Row | Unread]] = []
+    held: list[tuple[int, Row | UnreadableRow]] = []
     size = 0
     for numbered in rows:
         if len(held) == most or size >= BLOCK_CHARACTERS:
@@ -97,7 +97,7 @@ def _weight(value: Any) -> int:  # noqa: ANN401
     return sum(_weight(item) for item in value) if isinstance(value, list | tuple) else 8
 
 
-def _require_unchanged(file: Input, reading: Reading) -> None:
+def _require_unchanged(file: Input, reading: FileRows) -> None:
     status = reading.source.path.stat()
     if (status.st_size, status.st_mtime_ns) != (file.size, file.changed):
         raise DataError(

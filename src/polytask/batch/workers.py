@@ -75,7 +75,7 @@ class Workers(ABC, Generic[W]):
 
     @abstractmethod
     def events(self, timeout_s: float) -> list[tuple[W, Any]]:
-        """Return what workers tell: facts of the model, answers, failures, and how one has ended (an `Ended`)."""
+        """Return what workers tell: facts of the model, answers, failures, and how one has ended (an `WorkerEnded`)."""
 
     @property
     def busy(self) -> bool:
@@ -105,7 +105,7 @@ class Workers(ABC, Generic[W]):
     def _receive(self, worker: W, told: Any) -> ShardAnswers | None:  # noqa: ANN401
         if isinstance(told, Failure):
             raise told.raised()
-        if isinstance(told, Ended):
+        if isinstance(told, WorkerEnded):
             self._replace(worker, told)
             return None
         if isinstance(told, ShardAnswers):
@@ -124,7 +124,7 @@ class Workers(ABC, Generic[W]):
                     f"and here {value}): it was changed meanwhile; name another folder, and begin anew"
                 )
 
-    def _replace(self, worker: W, ended: Ended) -> None:
+    def _replace(self, worker: W, ended: WorkerEnded) -> None:
         """Start another worker in the place of one that has ended, unless it was told to end."""
         held = list(worker.held)
         worker.held.clear()
@@ -136,7 +136,7 @@ class Workers(ABC, Generic[W]):
         self._again.extendleft(reversed(held))
         self.workers[self.workers.index(worker)] = self.start(worker.place)
 
-    def _require_another(self, held: Sequence[Shard], ended: Ended) -> None:
+    def _require_another(self, held: Sequence[Shard], ended: WorkerEnded) -> None:
         """Raise PolytaskError where another worker would end as well."""
         self._in_a_row += 1
         if held:
@@ -161,7 +161,7 @@ class Workers(ABC, Generic[W]):
             one.end()
 
 
-class Ended:
+class WorkerEnded:
     """That a worker has ended without being asked to.
 
     Attributes:

@@ -100,7 +100,7 @@ def predict(
     columns = Columns(tuple(text or ()), tuple(keep or ()))
     names = files or ["-"]
     if workers is not None or shard_rows is not None or ray or are_many(names):
-        from polytask.batch.job import SHARD_ROWS, Job, predict_files
+        from polytask.batch.job import SHARD_ROWS, PredictionJob, predict_files
         from polytask.batch.worker import WorkOptions
 
         folder, form = read_folder(out, to, spans)
@@ -109,7 +109,9 @@ def predict(
             None if labels is None else read_labels(labels), exact, device, cast("Precision | None", precision),
             tuple(extension or ()),
         )  # fmt: skip
-        job = Job(tuple(names), folder, work, read_written(written), workers or 1, shard_rows or SHARD_ROWS, ray)
+        job = PredictionJob(
+            tuple(names), folder, work, read_written(written), workers or 1, shard_rows or SHARD_ROWS, ray
+        )
         predict_files(job, say)
         return
     from polytask.predict.lines import answer_lines

@@ -16,7 +16,7 @@ from polytask.comparison.merging import (
     CONFIG,
     FEWEST_SEEDS,
     RECORD,
-    Merged,
+    MergedRuns,
     has_folds,
     is_of,
     keep_other,
@@ -208,7 +208,7 @@ def open_comparison(folder: Path, config: Config, folds: int) -> list[str]:
 
 def _findings(
     config: Config,
-    merged: Merged,
+    merged: MergedRuns,
     runs: Mapping[str, Mapping[int, Sequence[Path]]],
     folds: int,
     floor: float,

@@ -20,7 +20,7 @@ MOST_ARMS = 200
 
 
 @dataclass(frozen=True)
-class Axis:
+class GridAxis:
     """One option of a grid and its values, as they are written in an override."""
 
     path: str
@@ -45,29 +45,29 @@ class ArmsFile:
     named: Mapping[str, list[str]]
 
 
-def read_axes(texts: Sequence[str]) -> list[Axis]:
+def read_axes(texts: Sequence[str]) -> list[GridAxis]:
     """Read `PATH=VALUE,VALUE`, one axis each. Raises ConfigError."""
     return [_read_axis(text) for text in texts]
 
 
-def _read_axis(text: str) -> Axis:
+def _read_axis(text: str) -> GridAxis:
     path, equals, values = text.partition("=")
     if not equals or not all(part.strip() for part in path.split(".")):
         raise ConfigError(f"--grid {text}: expected a path and its values, such as sharing.strategy=global,independent")
-    return Axis(path.strip(), tuple(split_values(values, f"--grid {text}")))
+    return GridAxis(path.strip(), tuple(split_values(values, f"--grid {text}")))
 
 
-def axes_of(grid: Mapping[str, Sequence[Any]]) -> list[Axis]:
+def axes_of(grid: Mapping[str, Sequence[Any]]) -> list[GridAxis]:
     """Return the axes of a grid in Python values. Raises ConfigError where an option has no list of values."""
-    axes: list[Axis] = []
+    axes: list[GridAxis] = []
     for path, values in grid.items():
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigError(f"grid: {path}: found {values!r}; expected a list of values")
-        axes.append(Axis(path, tuple(written(value) for value in values)))
+        axes.append(GridAxis(path, tuple(written(value) for value in values)))
     return axes
 
 
-def grid_arms(axes: Sequence[Axis]) -> dict[str, list[str]]:
+def grid_arms(axes: Sequence[GridAxis]) -> dict[str, list[str]]:
     """Return the overrides of every combination of values, named after the values. Raises ConfigError."""
     for axis in axes:
         if len(set(axis.values)) < len(axis.values):
@@ -91,7 +91,7 @@ def grid_arms(axes: Sequence[Axis]) -> dict[str, list[str]]:
 
 
 def _named(
-    axes: Sequence[Axis], combinations: Sequence[tuple[str, ...]], *, with_options: bool
+    axes: Sequence[GridAxis], combinations: Sequence[tuple[str, ...]], *, with_options: bool
 ) -> dict[str, list[str]]:
     """Return overrides by name: the values, joined; where that is asked for each behind the name of its option."""
     named: dict[str, list[str]] = {}

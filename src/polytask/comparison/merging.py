@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polytask.comparison.arms import ARMS, BASELINE
-from polytask.comparison.preparation import Planned, Prepared
+from polytask.comparison.preparation import PlannedRun, Prepared
 from polytask.comparison.runs import RunStore, plan_arm
 from polytask.config import Config, values_of
 from polytask.files import file_digest, parse_json
@@ -44,7 +44,7 @@ class StoredComparison:
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergedRuns:
     """The arms and the seeds of a comparison, with what takes part from an earlier one.
 
     Attributes:
@@ -119,7 +119,7 @@ def merge(
     seeds: Sequence[int],
     earlier: StoredComparison,
     store: RunStore,
-) -> Merged:
+) -> MergedRuns:
     """Add the earlier seeds with which all arms that are asked for are complete, then the earlier arms.
 
     Nothing is trained for what was not asked for: an earlier arm keeps the seeds that it is complete with, and a note
@@ -141,7 +141,7 @@ def merge(
     used = {seed for found in kept.values() for seed in found}
     kept[BASELINE] = tuple(seed for seed in candidates if seed in used)
     notes = _notes(prepared, kept, earlier)
-    return Merged({name: prepared[name] for name in prepared if name in kept}, kept, tuple(notes))
+    return MergedRuns({name: prepared[name] for name in prepared if name in kept}, kept, tuple(notes))
 
 
 class _There:
@@ -166,7 +166,7 @@ class _There:
         """Return the seeds with which an arm is complete, and its baseline."""
         return tuple(seed for seed in seeds if self.is_complete(name, seed) and self.is_complete(BASELINE, seed))
 
-    def _runs(self, name: str, seed: int) -> list[Planned]:
+    def _runs(self, name: str, seed: int) -> list[PlannedRun]:
         arm = self._prepared[name]
         teachers = self._runs(BASELINE, seed) if arm.arm.has_teachers else []
         return plan_arm(arm, seed, teachers, self._store.place)

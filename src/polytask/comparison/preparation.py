@@ -26,7 +26,7 @@ _ENCODER_FILES = ("config.json", "model.safetensors", "pytorch_model.bin", "toke
 
 
 @dataclass(frozen=True)
-class Judged:
+class TaskScoring:
     """What a task's scores are made of: its main metric, its level, and the labels that it is scored against.
 
     Attributes:
@@ -58,11 +58,11 @@ class ArmModel:
     label: str
     config: Config
     content: tuple[Any, ...]
-    judged: Mapping[str, Judged]
+    judged: Mapping[str, TaskScoring]
     shares: bool
     fold: int = 0
 
-    def seeded(self, seed: int, teachers: Sequence[Path] = ()) -> Planned:
+    def seeded(self, seed: int, teachers: Sequence[Path] = ()) -> PlannedRun:
         """Return the run with a seed, and with teachers where it has some."""
         hashed = with_train(self.config, seed=seed)
         config = with_train(hashed, teachers=[str(folder.resolve()) for folder in teachers]) if teachers else hashed
@@ -72,11 +72,11 @@ class ArmModel:
         tasks = {name: {**task, "data": None} for name, task in values["tasks"].items()}
         # A dict has no order in JSON, and the order of the tasks is that of the heads' first weights.
         identity = key_of({**values, "tasks": tasks, "encoder": None}, list(tasks), teacher_ids, *self.content)[:12]
-        return Planned(self.label, identity, config, self.fold)
+        return PlannedRun(self.label, identity, config, self.fold)
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedRun:
     """A run to be trained, or found."""
 
     label: str
@@ -176,9 +176,9 @@ def _encoder(name: str) -> Any:  # noqa: ANN401
     return [file_digest(folder / file) for file in _ENCODER_FILES if (folder / file).is_file()]
 
 
-def judged_by(assembly: Assembly) -> dict[str, Judged]:
+def judged_by(assembly: Assembly) -> dict[str, TaskScoring]:
     """Return what each task is scored by: its test rows, or its dev rows where there are none."""
-    found: dict[str, Judged] = {}
+    found: dict[str, TaskScoring] = {}
     for name, task in assembly.tasks.items():
         if not task.answers:
             continue
@@ -186,11 +186,11 @@ def judged_by(assembly: Assembly) -> dict[str, Judged]:
             source for split in ("test", "dev") for source in assembly.sources[split] if name in source.tasks
         ]  # fmt: skip
         measure = partial(task.measured_by, task.metric)
-        found[name] = Judged(task.metric, task.level, tuple(truth_of(task, sources[0])), measure)
+        found[name] = TaskScoring(task.metric, task.level, tuple(truth_of(task, sources[0])), measure)
     return found
 
 
-def _require_same(name: str, arm: Arm, parts: Sequence[ArmModel], expected: Mapping[str, Judged]) -> None:
+def _require_same(name: str, arm: Arm, parts: Sequence[ArmModel], expected: Mapping[str, TaskScoring]) -> None:
     """Raise ConfigError unless an arm answers the tasks of the configuration, scored on the same rows."""
     judged = {task: found for part in parts for task, found in part.judged.items()}
     if set(judged) != set(expected) and arm.answers:

@@ -17,7 +17,7 @@ from polytask.comparison.predictions import ArmPredictions, divided
 from polytask.comparison.preparation import Prepared
 from polytask.comparison.statistics import LEVEL, Difference, holm, mean_of, overall
 from polytask.comparison.transfer import transfer
-from polytask.comparison.verdict import TEST_ROWS, TRAINING_ROWS, Candidate, VerdictInputs, judge, recommend
+from polytask.comparison.verdict import TEST_ROWS, TRAINING_ROWS, SharingArm, VerdictInputs, judge, recommend
 from polytask.files import read_json
 from polytask.tasks.arrays import rounded
 from polytask.tasks.metric import smaller_is_better
@@ -87,7 +87,7 @@ def to_json(findings: Findings, folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _overall(candidate: Candidate) -> dict[str, float] | None:
+def _overall(candidate: SharingArm) -> dict[str, float] | None:
     """Return an arm's mean relative difference over tasks."""
     return (
         None
@@ -96,14 +96,14 @@ def _overall(candidate: Candidate) -> dict[str, float] | None:
     )
 
 
-def _candidate(name: str, parameters: int, findings: Findings) -> Candidate:
+def _candidate(name: str, parameters: int, findings: Findings) -> SharingArm:
     differences = {task: by_arm[name] for task, by_arm in findings.differences.items()}
     # Of the seeds that the arm was trained with.
     at = [list(findings.runs[BASELINE]).index(seed) for seed in findings.runs[name]]
     values = [by_arm[BASELINE].values for by_arm in findings.differences.values()]
     singles = [mean_of([scores[index] for index in at]) for scores in values]
     floors = dict.fromkeys(differences, findings.floor / 100)
-    return Candidate(name, differences, floors, overall(list(differences.values()), singles), parameters)
+    return SharingArm(name, differences, floors, overall(list(differences.values()), singles), parameters)
 
 
 def _task(task: str, sharing: Sequence[str], findings: Findings) -> dict[str, Any]:

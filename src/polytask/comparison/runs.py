@@ -11,8 +11,8 @@ from rich.console import Console
 
 from polytask.api import train
 from polytask.comparison.arms import BASELINE
-from polytask.comparison.preparation import Planned, Prepared
-from polytask.crew import GO_ON, Crew, Job, reason_in
+from polytask.comparison.preparation import PlannedRun, Prepared
+from polytask.crew import GO_ON, Crew, ProcessJob, reason_in
 from polytask.errors import Interrupted, OutputError, PolytaskError, TrainingError
 from polytask.files import write_text
 from polytask.terminal import PlainConsole
@@ -33,7 +33,7 @@ class RunStore:
     reused: int = 0
     ray: bool = False
 
-    def place(self, run: Planned) -> Path:
+    def place(self, run: PlannedRun) -> Path:
         """Return the folder of a run; an equal one of another arm is the same run."""
         found = sorted(self.folder.glob(f"*-{run.identity}"))
         return found[0] if found else self.folder / f"{run.label}-{run.identity}"
@@ -42,7 +42,7 @@ class RunStore:
         """Whether a run has all that a finished one has."""
         return (folder / "scores.json").is_file() and (folder / "model").is_dir()
 
-    def train_all(self, runs: Sequence[Planned], jobs: int, failed: dict[str, str] | None = None) -> dict[str, Path]:
+    def train_all(self, runs: Sequence[PlannedRun], jobs: int, failed: dict[str, str] | None = None) -> dict[str, Path]:
         """Train what is not complete, and return each run's folder by its hash.
 
         Args:
@@ -52,7 +52,7 @@ class RunStore:
             Interrupted: stopped by Ctrl-C, after saving.
             PolytaskError: what a run raised, with its name.
         """
-        waiting: dict[Path, Planned] = {}
+        waiting: dict[Path, PlannedRun] = {}
         places: dict[str, Path] = {}
         for run in runs:
             place = places.setdefault(run.identity, self.place(run))
@@ -79,7 +79,7 @@ def _tell(console: Console, text: str) -> None:
     console.print(text)
 
 
-def _train_here(run: Planned, place: Path) -> None:
+def _train_here(run: PlannedRun, place: Path) -> None:
     if (place / "model").is_dir():
         raise OutputError(
             f"{place}: the scores of this run are missing; delete the folder, and the same command trains it again"
@@ -101,7 +101,7 @@ class _RunCrew(Crew[Path]):
 
     def __init__(
         self,
-        waiting: Mapping[Path, Planned],
+        waiting: Mapping[Path, PlannedRun],
         jobs: int,
         console: Console,
         excused: dict[str, str] | None,
@@ -112,7 +112,7 @@ class _RunCrew(Crew[Path]):
         self._waiting, self._excused = waiting, excused
         self._left = list(enumerate(waiting.items(), start=1))
 
-    def next_job(self) -> Job[Path] | None:
+    def next_job(self) -> ProcessJob[Path] | None:
         if not self._left:
             return None
         number, (place, run) = self._left.pop(0)
@@ -120,9 +120,9 @@ class _RunCrew(Crew[Path]):
         place.mkdir(parents=True, exist_ok=True)
         config = place / "config.yaml"
         write_text(config, yaml.safe_dump(run.config.to_json(), sort_keys=False, allow_unicode=True))
-        return Job(place, ("train", str(config), "--out", str(place), "--resume"), place / "log.txt")
+        return ProcessJob(place, ("train", str(config), "--out", str(place), "--resume"), place / "log.txt")
 
-    def end(self, job: Job[Path], code: int) -> bool:
+    def end(self, job: ProcessJob[Path], code: int) -> bool:
         if code == 0:
             _tell(self.console, f"done: {job.key.name}")
         elif code == 1 and self._excused is not None:
@@ -132,7 +132,9 @@ class _RunCrew(Crew[Path]):
         return True
 
 
-def plan_arm(arm: Prepared, seed: int, teachers: Sequence[Planned], place: Callable[[Planned], Path]) -> list[Planned]:
+def plan_arm(
+    arm: Prepared, seed: int, teachers: Sequence[PlannedRun], place: Callable[[PlannedRun], Path]
+) -> list[PlannedRun]:
     """Return an arm's runs with a seed, one a model.
 
     Args:
@@ -153,10 +155,10 @@ def run_arms(
     Args:
         seeds: by arm; the baseline has those of all arms.
     """
-    planned: dict[str, dict[int, list[Planned]]] = {}
+    planned: dict[str, dict[int, list[PlannedRun]]] = {}
     places: dict[str, Path] = {}
 
-    def plan(name: str, teachers: Mapping[int, Sequence[Planned]]) -> list[Planned]:
+    def plan(name: str, teachers: Mapping[int, Sequence[PlannedRun]]) -> list[PlannedRun]:
         planned[name] = {
             seed: plan_arm(prepared[name], seed, teachers.get(seed, ()), lambda run: places[run.identity])
             for seed in seeds[name]

@@ -9,7 +9,7 @@ from typing import Any
 
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.predictions import divided, read_predictions
-from polytask.comparison.preparation import Judged, Prepared
+from polytask.comparison.preparation import Prepared, TaskScoring
 from polytask.comparison.statistics import Difference
 from polytask.tasks.arrays import rounded
 from polytask.tasks.metric import METRICS, smaller_is_better
@@ -57,7 +57,7 @@ def _models(runs: Mapping[int, Sequence[Path]], number: int, folds: int) -> dict
 
 
 def _change(
-    task: str, metric: str, judged: Judged, runs: Mapping[str, Mapping[int, Sequence[Path]]], folds: int
+    task: str, metric: str, judged: TaskScoring, runs: Mapping[str, Mapping[int, Sequence[Path]]], folds: int
 ) -> float | None:
     """Return the mean change of a task's score over seeds."""
     sign = -1.0 if smaller_is_better(metric) else 1.0

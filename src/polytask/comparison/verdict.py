@@ -206,7 +206,7 @@ def needed_for(difference: Difference, floor: float, rows: int, seeds: int) -> N
 
 
 @dataclass(frozen=True)
-class Candidate:
+class SharingArm:
     """An arm that shares, as the recommendation sees it.
 
     Attributes:
@@ -233,7 +233,7 @@ class Candidate:
         return -math.inf if self.overall is None else self.overall[0]
 
 
-def recommend(candidates: Sequence[Candidate], single_parameters: int, floor: float) -> tuple[str, str]:
+def recommend(candidates: Sequence[SharingArm], single_parameters: int, floor: float) -> tuple[str, str]:
     """Return the recommended arm and why.
 
     Args:

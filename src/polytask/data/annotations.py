@@ -35,7 +35,7 @@ _WORD_TAG = re.compile(r"[BI]-[A-Z]")
 
 
 @dataclass(frozen=True)
-class Tagged:
+class TaggedWords:
     """The words of a text and their BIO tags.
 
     Attributes:
@@ -70,7 +70,7 @@ def tag_words(
     *,
     strict: bool,
     offsets: Offsets | None = None,
-) -> Tagged:
+) -> TaggedWords:
     """Return the words of a text and the BIO tags that spans give them.
 
     Args:
@@ -95,7 +95,7 @@ def tag_words(
             )
         taken.update(dict.fromkeys(range(first, end), span))
         tags[first:end] = [f"B-{span.label}", *[f"I-{span.label}"] * (end - first - 1)]
-    return Tagged([text[start:end] for start, end in words], tags, remarks)
+    return TaggedWords([text[start:end] for start, end in words], tags, remarks)
 
 
 def nest_words(
@@ -105,7 +105,7 @@ def nest_words(
     *,
     strict: bool,
     offsets: Offsets | None = None,
-) -> Tagged:
+) -> TaggedWords:
     """Return the words of a text and the spans that begin at each, as `join_spans` writes them; they may overlap.
 
     Arguments and errors as of `tag_words`.
@@ -116,7 +116,7 @@ def nest_words(
     if broken is not None:
         raise ValueError(f"found the label {broken!r}; a label is one line")
     remarks += [REPEATED] * (len(read) - len(set(read)))
-    return Tagged([text[start:end] for start, end in words], join_spans(read, len(words)), remarks)
+    return TaggedWords([text[start:end] for start, end in words], join_spans(read, len(words)), remarks)
 
 
 def _one_label_each(spans: Sequence[Any]) -> Iterator[Any]:

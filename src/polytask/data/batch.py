@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polytask.data.groups import cut
-from polytask.data.masking import Hidden, Masker
+from polytask.data.masking import MaskedRow, Masker
 from polytask.data.tokens import SHARED
 from polytask.tasks import Task
 from polytask.terms import NO_TOKEN, OWN_TOKEN, SHARED_TOKEN
@@ -189,7 +189,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Item:
+class BatchRow:
     """A row to be put into a batch, with the tasks that read it.
 
     Attributes:
@@ -205,9 +205,9 @@ class Item:
     targets: Mapping[str, Any]
     teacher_logits: Mapping[str, NDArray[np.float32]] = field(default_factory=dict[str, NDArray[np.float32]])
     row_weights: Mapping[str, float] = field(default_factory=dict[str, float])
-    hidden: Hidden | None = None
+    hidden: MaskedRow | None = None
 
-    def serving(self, tasks: tuple[str, ...]) -> Item:
+    def serving(self, tasks: tuple[str, ...]) -> BatchRow:
         """Return the row with what is known of it for some of its tasks alone."""
 
         def of(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,7 +240,7 @@ class Collator:
     overhead: int
     masker: Masker | None = None
 
-    def apart(self, item: Item, seen: Mapping[str, tuple[int, ...]]) -> list[Item]:
+    def apart(self, item: BatchRow, seen: Mapping[str, tuple[int, ...]]) -> list[BatchRow]:
         """Return a row, and for each task that guesses hidden words a copy of its own.
 
         Args:
@@ -257,7 +257,7 @@ class Collator:
             found.append(replace(item.serving((name,)), ids=hidden.ids, hidden=hidden))
         return found
 
-    def batch(self, items: Sequence[Item], most: int | None = None) -> Batch:
+    def batch(self, items: Sequence[BatchRow], most: int | None = None) -> Batch:
         """Build a batch from rows, the shortest first."""
         order = sorted(range(len(items)), key=lambda index: len(items[index].ids))
         ends = cut([len(items[index].ids) for index in order], self.overhead, most)
@@ -282,7 +282,7 @@ class Collator:
             tuple(chunks), tuple(order), joined, len(items), tokens, padded, taught_tensors, row_weights=weighed
         )
 
-    def _chunk(self, items: Sequence[Item], targets: dict[str, list[Any]]) -> Chunk:
+    def _chunk(self, items: Sequence[BatchRow], targets: dict[str, list[Any]]) -> Chunk:
         width = max(len(item.ids) for item in items)
         ids = np.full((len(items), width), self.pad_id, dtype=np.int64)
         mask = np.zeros((len(items), width), dtype=np.int64)
@@ -310,7 +310,7 @@ class Collator:
         return Chunk(torch.from_numpy(ids), torch.from_numpy(mask), types, tasks)
 
     def _read(
-        self, name: str, index: int, item: Item, words: dict[str, list[Any]], targets: dict[str, list[Any]]
+        self, name: str, index: int, item: BatchRow, words: dict[str, list[Any]], targets: dict[str, list[Any]]
     ) -> None:
         """Add a row's word positions and targets of one task."""
         target = item.targets.get(name)
@@ -328,13 +328,13 @@ class Collator:
             missing = self.tasks[name].target_width - given.shape[-1]
             targets.setdefault(name, []).append(np.pad(given, [(0, 0), (0, missing)]) if missing > 0 else given)
 
-    def _read_teacher_logits(self, item: Item, teacher_logits: dict[str, list[Any]]) -> None:
+    def _read_teacher_logits(self, item: BatchRow, teacher_logits: dict[str, list[Any]]) -> None:
         """Add what teachers answer for a row: for its words only where they have a token, as the targets."""
         for name, found in item.teacher_logits.items():
             by_word = self.tasks[name].level == "word"
             teacher_logits.setdefault(name, []).append(found[np.asarray(item.word_tokens) >= 0] if by_word else found)
 
-    def _read_row_weights(self, item: Item, row_weights: dict[str, list[Any]]) -> None:
+    def _read_row_weights(self, item: BatchRow, row_weights: dict[str, list[Any]]) -> None:
         """Add what a row weighs: once, or for each word that has a token, as the targets."""
         for name, weight in item.row_weights.items():
             by_word = self.tasks[name].level == "word"
@@ -356,19 +356,21 @@ class Collator:
                 items += self._label_items(name, source)
         return self.batch(items, most)
 
-    def _label_items(self, task: str, source: Source) -> list[Item]:
+    def _label_items(self, task: str, source: Source) -> list[BatchRow]:
         """Return the texts of a task's labels, of which a teacher says nothing."""
         pairs = zip(self.tasks[task].label_targets, source.label_rows[task], strict=False)
         unknown = np.full((1, self.tasks[task].head.size), np.nan, dtype=np.float32)
         taught = {task: unknown} if task in source.teacher_logits else {}
-        return [Item(row.ids, row.type_ids, row.word_tokens, (task,), {task: target}, taught) for target, row in pairs]
+        return [
+            BatchRow(row.ids, row.type_ids, row.word_tokens, (task,), {task: target}, taught) for target, row in pairs
+        ]
 
 
 def _copies(drawn: DrawnRow) -> dict[str, tuple[int, ...]]:
     return {task: (drawn.source, drawn.row, epoch) for task, epoch in drawn.epochs.items()}
 
 
-def _items(source: Source, drawn: DrawnRow, known: set[tuple[Any, ...]]) -> Iterator[Item]:
+def _items(source: Source, drawn: DrawnRow, known: set[tuple[Any, ...]]) -> Iterator[BatchRow]:
     yield _item(source, drawn.row, drawn.tasks)
     for row, task in source.companions(drawn.row, drawn.tasks):
         item = _item(source, row, (task,))
@@ -378,8 +380,8 @@ def _items(source: Source, drawn: DrawnRow, known: set[tuple[Any, ...]]) -> Iter
             yield item
 
 
-def _item(source: Source, row: int, tasks: tuple[str, ...]) -> Item:
-    return Item(
+def _item(source: Source, row: int, tasks: tuple[str, ...]) -> BatchRow:
+    return BatchRow(
         ids=source.ids[row],
         type_ids=None if source.type_ids is None else source.type_ids[row],
         word_tokens=source.word_tokens[row],

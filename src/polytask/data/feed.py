@@ -10,7 +10,7 @@ from typing import Any
 
 from polytask.classes import ClassNames
 from polytask.data.cache import file_digest, key_of
-from polytask.data.files import Remarks, files_of
+from polytask.data.files import ReadingNotes, files_of
 from polytask.data.readers import read_file, sentences
 from polytask.errors import ConfigError, DataError, nearest
 from polytask.options import DataOptions, FileOptions
@@ -132,7 +132,7 @@ class Feed:
         options = {name: [task.reading(), TASKS.code_of(task.type)] for name, task in self.tasks.items()}
         return key_of(content, self.written.to_key(), options, [self.inputs.first, self.inputs.second])
 
-    def read(self, remarks: Remarks | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    def read(self, remarks: ReadingNotes | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield (place, values) of each row, in order.
 
         Args:

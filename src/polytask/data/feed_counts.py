@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from polytask.data.feed import Feed
-from polytask.data.files import Remarks
+from polytask.data.files import ReadingNotes
 from polytask.tasks import LabelStats
 
 
@@ -32,7 +32,7 @@ class FeedCounts:
     empty_at: str = ""
     apart: int = 0
     apart_at: str = ""
-    remarks: Remarks = field(default_factory=Remarks)
+    remarks: ReadingNotes = field(default_factory=ReadingNotes)
 
     @classmethod
     def of(cls, feed: Feed) -> FeedCounts:

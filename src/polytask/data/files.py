@@ -107,7 +107,7 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
-class Remarks:
+class ReadingNotes:
     """What a person should know about how rows were read: what, how often, and where first.
 
     Attributes:
@@ -142,7 +142,7 @@ class DataFile:
 
     path: Path
     options: FileOptions = field(default_factory=FileOptions)
-    remarks: Remarks = field(default_factory=Remarks)
+    remarks: ReadingNotes = field(default_factory=ReadingNotes)
     refused: Callable[[int, str], None] | None = None
 
     @property

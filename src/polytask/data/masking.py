@@ -25,7 +25,7 @@ _MOST_TOKENS = 12
 
 
 @dataclass(frozen=True)
-class Hidden:
+class MaskedRow:
     """A row with words hidden.
 
     Attributes:
@@ -74,7 +74,7 @@ class Masker:
             continues[index] = goes_on and not begins_with_cjk(token.removeprefix(_CONTINUES))
         return cls(tokenizer.mask_token_id, special, continues, seed)
 
-    def hide(self, ids: Sequence[int] | NDArray[Any], rate: float, seen: Sequence[int] = ()) -> Hidden:
+    def hide(self, ids: Sequence[int] | NDArray[Any], rate: float, seen: Sequence[int] = ()) -> MaskedRow:
         """Hide a share of a row's words, at least one where there is any.
 
         Args:
@@ -88,7 +88,7 @@ class Masker:
         changed[places[chance < MASKED]] = self.mask
         other = places[(chance >= MASKED) & (chance < MASKED + REPLACED)]
         changed[other] = generator.choice(ordinary, len(other))
-        return Hidden(changed, places, row[places])
+        return MaskedRow(changed, places, row[places])
 
     def _places(self, row: NDArray[np.int64], rate: float, generator: np.random.Generator) -> NDArray[np.int64]:
         text = ~self.special[row]

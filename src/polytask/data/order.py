@@ -23,7 +23,7 @@ Places: TypeAlias = NDArray[np.signedinteger[Any]]
 LengthsOf: TypeAlias = Callable[[Places], NDArray[np.int32]]
 
 
-class Left(ABC):
+class RemainingRows(ABC):
     """The rows that a task has still to see in its epoch, where they do not follow from how many it has seen."""
 
     @abstractmethod
@@ -39,7 +39,7 @@ class Left(ABC):
         """Begin an epoch, of which all rows are left."""
 
     @abstractmethod
-    def candidates(self, count: int, later: Sequence[Left], others: Sequence[Left]) -> Places:
+    def candidates(self, count: int, later: Sequence[RemainingRows], others: Sequence[RemainingRows]) -> Places:
         """Return rows that are left, in the order of the epoch, to choose `count` from; fewer where few are left.
 
         Args:
@@ -60,11 +60,11 @@ class Ordering(ABC):
         """Return the rows from a position of an epoch on: at most `count`, at least one."""
 
     @abstractmethod
-    def left(self, epoch: int, position: int) -> Left:
+    def left(self, epoch: int, position: int) -> RemainingRows:
         """Return what is left behind a position of an epoch."""
 
     @abstractmethod
-    def read_left(self, epoch: int, saved: Sequence[Any]) -> Left:
+    def read_left(self, epoch: int, saved: Sequence[Any]) -> RemainingRows:
         """Read what `Left.to_json` returned."""
 
     def keep(self, epochs: Collection[int]) -> None:
@@ -131,17 +131,17 @@ class WholeOrdering(Ordering):
     def following(self, epoch: int, position: int, count: int) -> Places:
         return self.order(epoch)[position : position + count]
 
-    def left(self, epoch: int, position: int) -> Left:
+    def left(self, epoch: int, position: int) -> RemainingRows:
         mask = np.zeros(self.rows, dtype=bool)
         mask[self.order(epoch)[position:]] = True
         return _MaskedLeft(self, epoch, mask, position)
 
-    def read_left(self, epoch: int, saved: Sequence[Any]) -> Left:
+    def read_left(self, epoch: int, saved: Sequence[Any]) -> RemainingRows:
         packed = np.frombuffer(base64.b64decode(saved[0]), dtype=np.uint8)
         return _MaskedLeft(self, epoch, np.unpackbits(packed, count=self.rows).astype(bool))
 
 
-class _MaskedLeft(Left):
+class _MaskedLeft(RemainingRows):
     """One bit a row.
 
     Args:
@@ -162,7 +162,7 @@ class _MaskedLeft(Left):
         self._epoch, self._start = epoch, 0
         self._mask[:] = True
 
-    def candidates(self, count: int, later: Sequence[Left], others: Sequence[Left]) -> Places:
+    def candidates(self, count: int, later: Sequence[RemainingRows], others: Sequence[RemainingRows]) -> Places:
         del later, others
         order, most = self._ordering.order(self._epoch), look_ahead(count)
         found, number, at = [order[:0]], 0, self._start

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from polytask.classes import ClassNames
 from polytask.data.conll import read_conll, read_conllu
 from polytask.data.delimited import read_csv, read_tsv
-from polytask.data.files import DataFile, Remarks, require_file
+from polytask.data.files import DataFile, ReadingNotes, require_file
 from polytask.data.label_studio import row_of
 from polytask.errors import DataError, nearest
 from polytask.files import unique_keys
@@ -166,7 +166,7 @@ READERS: dict[Format, Callable[[DataFile], Numbered]] = {
 _TABLES: tuple[Format, ...] = ("csv", "tsv")
 
 
-def read_file(path: Path, options: FileOptions | None = None, remarks: Remarks | None = None) -> Numbered:
+def read_file(path: Path, options: FileOptions | None = None, remarks: ReadingNotes | None = None) -> Numbered:
     """Read one file.
 
     Args:
@@ -177,7 +177,7 @@ def read_file(path: Path, options: FileOptions | None = None, remarks: Remarks |
     """
     require_file(path)
     empty = True
-    for numbered in rows_of(DataFile(path, options or FileOptions(), Remarks() if remarks is None else remarks)):
+    for numbered in rows_of(DataFile(path, options or FileOptions(), ReadingNotes() if remarks is None else remarks)):
         empty = False
         yield numbered
     if empty:

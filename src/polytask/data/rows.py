@@ -14,7 +14,7 @@ import pyarrow as pa
 from polytask.data.arrow import ArrowRows
 from polytask.data.cache import cached
 from polytask.data.feed import Feed
-from polytask.data.files import Remarks, require_file
+from polytask.data.files import ReadingNotes, require_file
 from polytask.data.reading import FeedReading
 from polytask.errors import DataError
 from polytask.tasks import LabelStats
@@ -38,7 +38,7 @@ class DataTable:
     label_stats: Mapping[str, LabelStats]
     empty: tuple[int, str]
     apart: tuple[int, str]
-    remarks: Remarks
+    remarks: ReadingNotes
 
 
 def read_table(feed: Feed) -> DataTable:
@@ -58,7 +58,7 @@ def read_table(feed: Feed) -> DataTable:
     notes = cached(f"{digest}.rows.json", lambda path: _write_counts(path, feed, counted))
     summary = json.loads(notes.read_text("utf-8"))
     label_stats = {name: LabelStats.from_json(data) for name, data in summary["label_stats"].items()}
-    empty, apart, remarks = tuple(summary["empty"]), tuple(summary["apart"]), Remarks(summary["remarks"])
+    empty, apart, remarks = tuple(summary["empty"]), tuple(summary["apart"]), ReadingNotes(summary["remarks"])
     return DataTable(feed, digest, ArrowRows.of(arrow), label_stats, empty, apart, remarks)
 
 

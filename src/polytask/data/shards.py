@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polytask.data.order import Left, LengthsOf, Mask, Ordering, Places, epoch_order, look_ahead, philox
+from polytask.data.order import LengthsOf, Mask, Ordering, Places, RemainingRows, epoch_order, look_ahead, philox
 from polytask.data.permutation import Permutation
 
 # Rows of a shard: enough windows of rows of similar length, and ordered within a few milliseconds.
@@ -95,10 +95,10 @@ class ShardOrdering(Ordering):
         inside = position - (int(ends[place]) - self.size(shard))
         return self.shard_order(epoch, shard)[inside : inside + count]
 
-    def left(self, epoch: int, position: int) -> Left:
+    def left(self, epoch: int, position: int) -> RemainingRows:
         shards, ends = self.sequence(epoch)
         place = int(np.searchsorted(ends, position, side="right"))
-        untouched, begun = np.zeros(self.shards, dtype=bool), dict[int, _Begun]()
+        untouched, begun = np.zeros(self.shards, dtype=bool), dict[int, _StartedShard]()
         untouched[shards[place:]] = True
         shard = int(shards[place])
         inside = position - (int(ends[place]) - self.size(shard))
@@ -107,9 +107,9 @@ class ShardOrdering(Ordering):
             found.take(self.shard_order(epoch, shard)[:inside])
         return found
 
-    def read_left(self, epoch: int, saved: Sequence[Any]) -> Left:
+    def read_left(self, epoch: int, saved: Sequence[Any]) -> RemainingRows:
         start, bits, listed = saved
-        begun = {shard: _Begun(_unpacked(mask, self.size(shard))) for shard, mask in listed}
+        begun = {shard: _StartedShard(_unpacked(mask, self.size(shard))) for shard, mask in listed}
         behind = self.behind(epoch, start)
         untouched = np.zeros(self.shards, dtype=bool)
         untouched[behind] = _unpacked(bits, len(behind))
@@ -121,7 +121,7 @@ class ShardOrdering(Ordering):
 
 
 @dataclass
-class _Begun:
+class _StartedShard:
     """A shard of which a task has seen some rows.
 
     Attributes:
@@ -135,7 +135,7 @@ class _Begun:
     start: int = 0
 
 
-class _ShardLeft(Left):
+class _ShardLeft(RemainingRows):
     """One bit a shard, and one bit a row of the shards that are begun.
 
     Args:
@@ -145,7 +145,7 @@ class _ShardLeft(Left):
     """
 
     def __init__(
-        self, ordering: ShardOrdering, epoch: int, untouched: Mask, begun: dict[int, _Begun], start: int
+        self, ordering: ShardOrdering, epoch: int, untouched: Mask, begun: dict[int, _StartedShard], start: int
     ) -> None:
         self._ordering, self._epoch, self._start = ordering, epoch, start
         self.untouched, self.begun = untouched, begun
@@ -170,7 +170,7 @@ class _ShardLeft(Left):
         for shard in set(shards.tolist()):
             if self.untouched[shard]:
                 self.untouched[shard] = False
-                self.begun[shard] = _Begun(np.ones(self._ordering.size(shard), dtype=bool))
+                self.begun[shard] = _StartedShard(np.ones(self._ordering.size(shard), dtype=bool))
             one = self.begun[shard]
             one.mask[places[shards == shard] - self._ordering.begin(shard)] = False
             if not one.mask.any():
@@ -186,7 +186,7 @@ class _ShardLeft(Left):
         self.untouched[:] = True
         self.begun.clear()
 
-    def candidates(self, count: int, later: Sequence[Left], others: Sequence[Left]) -> Places:
+    def candidates(self, count: int, later: Sequence[RemainingRows], others: Sequence[RemainingRows]) -> Places:
         """Return rows of the shards that are begun, and of another one where too few of them suit.
 
         A row suits when those that choose later can join on it, and nobody else is about to finish its shard.
@@ -216,7 +216,7 @@ class _ShardLeft(Left):
             one.start += int(places[0])
             yield shard, ahead[places[:most]]
 
-    def _another(self, later: Sequence[Left], others: Sequence[Left]) -> Places:
+    def _another(self, later: Sequence[RemainingRows], others: Sequence[RemainingRows]) -> Places:
         """Return the rows of a shard to begin: one in which all that choose later can join, and that few others want.
 
         From the end where others can join, from the front where one is alone: so what several tasks share and what one
@@ -239,7 +239,7 @@ class _ShardLeft(Left):
         return [self._start, _packed(untouched), [[shard, _packed(one.mask)] for shard, one in self.begun.items()]]
 
 
-def _of(left: Left) -> _ShardLeft:
+def _of(left: RemainingRows) -> _ShardLeft:
     """Return what is left of a stratum that is ordered shard by shard: all of its tasks have this form."""
     assert isinstance(left, _ShardLeft)
     return left

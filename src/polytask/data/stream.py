@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytask.data.encode import Source
-from polytask.data.order import Left, Ordering, Places, WholeOrdering
+from polytask.data.order import Ordering, Places, RemainingRows, WholeOrdering
 from polytask.data.shards import SHARD_ROWS, ShardOrdering
 from polytask.terms import Portion, Stratum
 
@@ -74,7 +74,7 @@ class Cursor:
 
     epoch: int = 0
     position: int = 0
-    left: Left | None = None
+    left: RemainingRows | None = None
 
     def restart(self) -> None:
         """Begin the next epoch."""

@@ -19,7 +19,7 @@ from polytask.version import __version__
 
 if TYPE_CHECKING:
     from polytask.artifact.bundle import Bundle
-    from polytask.exports.parity import Measured, TaskParity
+    from polytask.exports.parity import ParityMeasurement, TaskParity
     from polytask.tasks import Task
 
 # A float32 graph whose outputs differ by more than this is not the same function; rounding makes 1e-5 of it.
@@ -106,7 +106,7 @@ class OnnxExport(Exporter):
         write_description(folder, "onnx", {**bundle.to_json(), "graph": form.to_json(), "precision": "fp32"})
         return parity
 
-    def _require_scored(self, tasks: Mapping[str, Task], reference: Measured) -> None:
+    def _require_scored(self, tasks: Mapping[str, Task], reference: ParityMeasurement) -> None:
         """Raise ConfigError where int8 weights are asked for, and a task has no labelled rows to tell its loss."""
         scores = reference.scores
         unknown = [name for name, task in tasks.items() if scores.get(name, {}).get(task.metric) is None]

@@ -61,7 +61,7 @@ class _Recorded:
 
 
 @dataclass(frozen=True)
-class Measured:
+class ParityMeasurement:
     """What a model answers and scores.
 
     Attributes:
@@ -73,7 +73,7 @@ class Measured:
     scores: Scores
 
 
-def measure(model: Model, data: Mapping[str, str], run: Path | None = None) -> Measured:
+def measure(model: Model, data: Mapping[str, str], run: Path | None = None) -> ParityMeasurement:
     """Run a model on labelled rows, and on texts of the bundled corpus for tasks that have none.
 
     Args:
@@ -94,10 +94,10 @@ def measure(model: Model, data: Mapping[str, str], run: Path | None = None) -> M
         scores = score_dev_rows(recorded, run)
     for rows, tasks in _corpus_rows(model, [task for task in model.tasks if task not in scores]):
         engine.run(rows, [tasks] * len(rows))
-    return Measured(engine.kept, scores)
+    return ParityMeasurement(engine.kept, scores)
 
 
-def compare(tasks: Mapping[str, Task], before: Measured, after: Measured) -> dict[str, TaskParity]:
+def compare(tasks: Mapping[str, Task], before: ParityMeasurement, after: ParityMeasurement) -> dict[str, TaskParity]:
     """Compare an exported model with the one that it was made of, task by task, on the same rows."""
     return {
         name: _parity(task, before.kept, after.kept, before.scores.get(name, {}), after.scores.get(name, {}))

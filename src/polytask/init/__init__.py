@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from polytask.init.start import Start, init
+from polytask.init.start import InitResult, init
 
-__all__ = ["Start", "init"]
+__all__ = ["InitResult", "init"]

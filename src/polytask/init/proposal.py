@@ -10,7 +10,7 @@ from polytask.data.words import split_words
 from polytask.init.column import Column, columns_of
 from polytask.init.label import judge_label
 from polytask.init.sample import Sample
-from polytask.init.tagged import ByToken, Tagged, find_tagging, sentence_column
+from polytask.init.tagged import ByToken, TagColumn, find_tagging, sentence_column
 
 # The names of columns that hold the text, the likeliest first.
 _TEXT_NAMES = (
@@ -63,7 +63,7 @@ class Proposal:
 
 
 @dataclass(frozen=True)
-class Outline:
+class TableOutline:
     """What a table is proposed for.
 
     Attributes:
@@ -78,7 +78,7 @@ class Outline:
     sentence: str | None = None
 
 
-def outline(sample: Sample) -> Outline:
+def outline(sample: Sample) -> TableOutline:
     """Propose tasks for a table."""
     by_token = sentence_column(sample) if sample.written.sentence is None else None
     if by_token is not None:
@@ -116,7 +116,7 @@ def outline(sample: Sample) -> Outline:
         left_out = {main: "holds the texts", **left_out}
     for surplus in proposals[MOST_TASKS:]:
         left_out[surplus.column] = f"could be a {surplus.options['type']} task; only {MOST_TASKS} are proposed"
-    return Outline(_with_decimals(proposals[:MOST_TASKS], columns), _texts(columns, inputs, tagging), left_out)
+    return TableOutline(_with_decimals(proposals[:MOST_TASKS], columns), _texts(columns, inputs, tagging), left_out)
 
 
 def _is_first_row(text: str, label: Column) -> bool:
@@ -133,13 +133,13 @@ def _with_decimals(proposals: Sequence[Proposal], columns: Mapping[str, Column])
     return [replace(one, written={"decimal": ","}) if one.column in commas else one for one in proposals]
 
 
-def _of_tokens(sample: Sample, columns: ByToken) -> Outline:
+def _of_tokens(sample: Sample, columns: ByToken) -> TableOutline:
     """Return what a table with one token a row is proposed for."""
     options = {"type": "tagging", "tokens": columns.tokens, "tags": columns.tags}
     used = (columns.tokens, columns.tags, columns.sentence)
     rest = [name for name in sample.columns if name not in used]
     left_out = dict.fromkeys(rest, "a further value of each token; a tagging task of its own can read it")
-    return Outline([Proposal(columns.tags, options, columns.why)], columns.texts, left_out, columns.sentence)
+    return TableOutline([Proposal(columns.tags, options, columns.why)], columns.texts, left_out, columns.sentence)
 
 
 def _is_nested(sample: Sample, name: str) -> bool:
@@ -148,7 +148,7 @@ def _is_nested(sample: Sample, name: str) -> bool:
     return any(isinstance(cell, dict) for cell in cells) and all(isinstance(cell, dict | None) for cell in cells)
 
 
-def _texts(columns: Mapping[str, Column], inputs: Mapping[str, Any], tagging: Sequence[Tagged]) -> list[str]:
+def _texts(columns: Mapping[str, Column], inputs: Mapping[str, Any], tagging: Sequence[TagColumn]) -> list[str]:
     """Return a sample of what the tasks read."""
     if "text_pair" in inputs:
         first, second = (columns[name].texts for name in inputs["text_pair"])

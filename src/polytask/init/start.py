@@ -15,10 +15,10 @@ from polytask.data.prepare import read_tables
 from polytask.errors import DataError, OutputError, UserError
 from polytask.files import write_text
 from polytask.init.language import choose_reader
-from polytask.init.proposal import Outline, Proposal, outline
+from polytask.init.proposal import Proposal, TableOutline, outline
 from polytask.init.sample import Sample, read_sample
 from polytask.init.splits import DataSet, data_sets
-from polytask.init.text import Draft, as_yaml, scalar
+from polytask.init.text import TaskDraft, as_yaml, scalar
 from polytask.options import FileOptions, is_name, read_file_options
 from polytask.tasks.labels import says_nothing
 from polytask.terms import Split
@@ -33,7 +33,7 @@ _PLAIN_ALONE = frozenset({"tag", "tags", "category"})
 
 
 @dataclass(frozen=True)
-class Start:
+class InitResult:
     """What was written.
 
     Attributes:
@@ -55,7 +55,7 @@ class _Table:
 
     files: DataSet
     samples: dict[Split, list[Sample]]
-    outline: Outline
+    outline: TableOutline
     left_out: dict[str, str] = field(default_factory=dict[str, str])
 
 
@@ -66,7 +66,7 @@ def init(
     force: bool = False,
     encoder: str | None = None,
     written: Mapping[str, str] | None = None,
-) -> Start:
+) -> InitResult:
     """Look at data files, propose tasks, and write a configuration with the reasons as comments.
 
     Args:
@@ -93,7 +93,7 @@ def init(
     texts = [text for table in tables for text in table.outline.texts[:500]]
     reader = choose_reader(texts, encoder)
     head = {"encoder": _encoder(reader.encoder, base), "max_tokens": reader.max_tokens}
-    drafts: list[Draft] = []
+    drafts: list[TaskDraft] = []
     for table in tables:
         drafts += _verified(table, head, drafts, base, several=len(tables) > 1)
     left_out = {_place(table, name, tables): why for table in tables for name, why in table.left_out.items()}
@@ -108,7 +108,7 @@ def init(
     load_config(path)
     samples = [sample for table in tables for listed in table.samples.values() for sample in listed]
     guesses = [sample.guess for sample in samples if sample.guess]
-    return Start(path, {draft.name: draft.options["type"] for draft in drafts}, left_out, guesses)
+    return InitResult(path, {draft.name: draft.options["type"] for draft in drafts}, left_out, guesses)
 
 
 def _encoder(name: str, base: Path) -> str:
@@ -144,12 +144,12 @@ def _nothing(files: Sequence[str | Path], left_out: Mapping[str, str]) -> str:
 
 
 def _verified(
-    table: _Table, head: Mapping[str, Any], before: Sequence[Draft], base: Path, *, several: bool
-) -> list[Draft]:
+    table: _Table, head: Mapping[str, Any], before: Sequence[TaskDraft], base: Path, *, several: bool
+) -> list[TaskDraft]:
     """Return the drafts of a table's tasks with which all rows can be read; the reasons of the others are kept."""
     count = sum(sample.count for sample in table.samples["train"])
     shares = _SHARES_OF_FEW if count < _FEW_ROWS else (_SHARE,)
-    best: tuple[list[Draft], dict[str, str]] = ([], {})
+    best: tuple[list[TaskDraft], dict[str, str]] = ([], {})
     for share in shares:
         drafts = _drafts(table, share, before, base, several=several)
         kept, refused = _readable(drafts, head, base)
@@ -161,11 +161,13 @@ def _verified(
     return best[0]
 
 
-def _readable(drafts: Sequence[Draft], head: Mapping[str, Any], base: Path) -> tuple[list[Draft], dict[str, str]]:
+def _readable(
+    drafts: Sequence[TaskDraft], head: Mapping[str, Any], base: Path
+) -> tuple[list[TaskDraft], dict[str, str]]:
     """Return the drafts that can be read together, and why others cannot."""
     if not drafts or _error(drafts, head, base) is None:
         return list(drafts), {}
-    kept: list[Draft] = []
+    kept: list[TaskDraft] = []
     refused: dict[str, str] = {}
     for draft in drafts:
         error = _error([*kept, draft], head, base)
@@ -176,7 +178,7 @@ def _readable(drafts: Sequence[Draft], head: Mapping[str, Any], base: Path) -> t
     return kept, refused
 
 
-def _error(drafts: Sequence[Draft], head: Mapping[str, Any], base: Path) -> str | None:
+def _error(drafts: Sequence[TaskDraft], head: Mapping[str, Any], base: Path) -> str | None:
     """Return what keeps tasks from being read, as `polytask check` would find it."""
     values = {**head, "tasks": {draft.name: {**draft.options, "data": draft.data} for draft in drafts}}
     try:
@@ -186,9 +188,9 @@ def _error(drafts: Sequence[Draft], head: Mapping[str, Any], base: Path) -> str 
     return None
 
 
-def _drafts(table: _Table, share: float, before: Sequence[Draft], base: Path, *, several: bool) -> list[Draft]:
+def _drafts(table: _Table, share: float, before: Sequence[TaskDraft], base: Path, *, several: bool) -> list[TaskDraft]:
     taken = {draft.name for draft in before}
-    found: list[Draft] = []
+    found: list[TaskDraft] = []
     plain = _PLAIN_NAMES if len(table.outline.proposals) > 1 else _PLAIN_NAMES | _PLAIN_ALONE
     for proposal in table.outline.proposals:
         name = _task_name(
@@ -196,7 +198,7 @@ def _drafts(table: _Table, share: float, before: Sequence[Draft], base: Path, *,
         )
         taken.add(name)
         data, notes = _data(table, proposal, share, base)
-        found.append(Draft(name, proposal.column, proposal.options, data, proposal.why, tuple(notes)))
+        found.append(TaskDraft(name, proposal.column, proposal.options, data, proposal.why, tuple(notes)))
     return found
 
 

@@ -27,7 +27,7 @@ _CONLL = ("conll", "conllu")
 
 
 @dataclass(frozen=True)
-class Tagged:
+class TagColumn:
     """A column of tags.
 
     Attributes:
@@ -67,7 +67,7 @@ class ByToken:
 
 def find_tagging(
     sample: Sample, columns: Mapping[str, Column], main: str | None
-) -> tuple[list[Tagged], dict[str, str]]:
+) -> tuple[list[TagColumn], dict[str, str]]:
     """Return the columns of tags, and those of spans that cannot be read, with the reason.
 
     Args:
@@ -81,7 +81,7 @@ def find_tagging(
     others = [column for column in columns.values() if main is not None and column.name != main]
     spans = {column.name: _spans(sample, column, main) for column in others}
     refused = {name: why for name, why in spans.items() if isinstance(why, str)}
-    return [found for found in spans.values() if isinstance(found, Tagged)], refused
+    return [found for found in spans.values() if isinstance(found, TagColumn)], refused
 
 
 def _words(row: Mapping[str, Any], name: str) -> list[str] | None:
@@ -138,7 +138,7 @@ def _aligned(sample: Sample, tokens: str, tags: str) -> tuple[Counter[str], int]
     return (counts, len(words)) if counts else None
 
 
-def _beside_tokens(sample: Sample, columns: Mapping[str, Column], tokens: str) -> Iterator[Tagged]:
+def _beside_tokens(sample: Sample, columns: Mapping[str, Column], tokens: str) -> Iterator[TagColumn]:
     found: dict[str, Counter[str]] = {}
     beside: list[str] = []
     for name in columns:
@@ -162,7 +162,7 @@ def _beside_tokens(sample: Sample, columns: Mapping[str, Column], tokens: str) -
     for name, counts in found.items():
         options = {key: value for key, value in (("tokens", tokens), ("tags", name)) if value != key}
         rest = [other for other in beside if other not in found]
-        yield Tagged(name, tokens, options, texts, _why(counts), sample.format in _CONLL, rest)
+        yield TagColumn(name, tokens, options, texts, _why(counts), sample.format in _CONLL, rest)
 
 
 def _are_tags(counts: Counter[str], words: int) -> bool:
@@ -179,7 +179,7 @@ def _why(counts: Counter[str]) -> str:
     return f"{kind}: {few([f'{tag[:40]} {100 * count / total:.1f} %' for tag, count in counts.most_common()])}"
 
 
-def _spans(sample: Sample, column: Column, main: str | None) -> Tagged | str | None:
+def _spans(sample: Sample, column: Column, main: str | None) -> TagColumn | str | None:
     """Return a column of spans by character in the texts; None where it is none, or what keeps it from being read.
 
     Spans that share a word cannot be tags; they are nested ones.
@@ -200,7 +200,7 @@ def _spans(sample: Sample, column: Column, main: str | None) -> Tagged | str | N
     shared = "" if isinstance(flat, Counter) else "; some share a word, so that they cannot be tags of words"
     listed = few([f"{label[:40]} {count}" for label, count in found.most_common()])
     texts = [text for text, _ in rows[:500]]
-    return Tagged(column.name, None, options, texts, f"spans by character: {listed}{shared}", nested=bool(shared))
+    return TagColumn(column.name, None, options, texts, f"spans by character: {listed}{shared}", nested=bool(shared))
 
 
 def _labels_of(rows: Sequence[tuple[str, Any]], *, nested: bool) -> Counter[str] | str:

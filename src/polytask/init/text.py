@@ -19,7 +19,7 @@ _WIDTH = 100
 
 
 @dataclass(frozen=True)
-class Draft:
+class TaskDraft:
     """A task as it is to be written.
 
     Attributes:
@@ -37,7 +37,7 @@ class Draft:
 
 
 def as_yaml(
-    drafts: Sequence[Draft],
+    drafts: Sequence[TaskDraft],
     reader: Reader,
     head: Mapping[str, Any],
     left_out: Mapping[str, str],
@@ -72,7 +72,7 @@ def as_yaml(
     return "\n".join([*lines, ""])
 
 
-def _task(draft: Draft, known: dict[str, str]) -> Iterator[str]:
+def _task(draft: TaskDraft, known: dict[str, str]) -> Iterator[str]:
     """Write a task; data that another task has as well stand there once, under an anchor."""
     yield from comment(draft.why, indent="  # ")
     yield f"  {scalar(draft.name)}:"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from polytask.data.batch import Batch, Collator, Item
+from polytask.data.batch import Batch, BatchRow, Collator
 from polytask.data.engine import RowOutputs
 from polytask.data.tokens import TokenRow
 from polytask.errors import ModelError
@@ -46,7 +46,7 @@ class TorchEngine:
         owned = [
             (index, part)
             for index, (row, names) in enumerate(zip(rows, tasks, strict=True))
-            for part in self._collator.apart(Item(row.ids, row.type_ids, row.word_tokens, names, {}), {})
+            for part in self._collator.apart(BatchRow(row.ids, row.type_ids, row.word_tokens, names, {}), {})
         ]
         items = [item for _, item in owned]
         batch = self._collator.batch(items)

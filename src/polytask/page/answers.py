@@ -10,9 +10,9 @@ from polytask.page import marks
 from polytask.page.block import (
     Block,
     Chart,
-    Folded,
+    Details,
     MarkedTexts,
-    Missing,
+    MissingNote,
     TableBlock,
     TextBlock,
     answer,
@@ -35,7 +35,7 @@ def confusions(run: RunFolder) -> Iterator[Block]:
     found = run.confusion
     if found.value is None:
         if run.finished:
-            yield Missing(found.problem)
+            yield MissingNote(found.problem)
         return
     charts = [_confusion(task, matrix) for task, matrix in found.value.items() if matrix.is_square]
     caption = (
@@ -45,7 +45,7 @@ def confusions(run: RunFolder) -> Iterator[Block]:
     yield drawn(charts, "no task has one: they are drawn for classes and for spans.", caption)
     broken = [task for task, matrix in found.value.items() if not matrix.is_square]
     if broken:
-        yield Missing(f"the matrix of {', '.join(broken)} in confusion.json is not as large as its labels say.")
+        yield MissingNote(f"the matrix of {', '.join(broken)} in confusion.json is not as large as its labels say.")
 
 
 def _confusion(task: str, matrix: ConfusionForm) -> Chart | None:
@@ -62,12 +62,12 @@ def answers(run: RunFolder) -> Iterator[Block]:
     """Yield some rows of each task that the model gets wrong; of numbers, those that are the furthest off."""
     if not (run.folder / "predictions").is_dir():
         if run.finished:
-            yield Missing("predictions/ is not in the folder.")
+            yield MissingNote("predictions/ is not in the folder.")
         return
     for task in run.tasks:
         found = read_predictions(run.folder, task)
         if found.problem:
-            yield Missing(f"{task}: {found.problem}")
+            yield MissingNote(f"{task}: {found.problem}")
         if not found.values:
             continue
         scale = {label: place for place, label in enumerate(run.scale(task))}
@@ -97,7 +97,7 @@ def _shown(
     yield make(f"{task}: {what} {told}", wrong[:SHOWN])
     if len(wrong) > SHOWN:
         more = wrong[SHOWN:MORE]
-        yield Folded(f"{len(more)} more of {task}", [make(f"{task}: {what} {told}, more", more)])
+        yield Details(f"{len(more)} more of {task}", [make(f"{task}: {what} {told}, more", more)])
 
 
 def _told(form: PredictionForm) -> list[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from polytask.arm_tables import FORMATS, entry_of
-from polytask.page.block import Cell, Code, Folded, Strong, TableBlock
+from polytask.page.block import Cell, Code, Details, Strong, TableBlock
 from polytask.page.form import ComparisonForm
 
 MOST_COLUMNS = 6  # of arms beside each other
 
 
-def arm_table(value: ComparisonForm) -> list[TableBlock | Folded]:
+def arm_table(value: ComparisonForm) -> list[TableBlock | Details]:
     """Return the table, and what can be copied of it."""
     record = value.model_dump()
     arms = list(dict.fromkeys(arm for found in value.tasks.values() for arm in found.arms))
@@ -25,8 +25,8 @@ def arm_table(value: ComparisonForm) -> list[TableBlock | Folded]:
     caption = "Mean over seeds ± standard deviation in points (errors in their unit); the best of each task in bold"
     return [
         TableBlock(caption, columns, rows, words=2 if columns[0] == "task" else 1),
-        Folded("Copy as CSV", [Code("Scores as CSV", FORMATS["csv"](record))]),
-        Folded("Copy as LaTeX", [Code("Scores as LaTeX, with booktabs", FORMATS["latex"](record))]),
+        Details("Copy as CSV", [Code("Scores as CSV", FORMATS["csv"](record))]),
+        Details("Copy as LaTeX", [Code("Scores as LaTeX, with booktabs", FORMATS["latex"](record))]),
     ]
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 from polytask.page.block import (
     Banner,
     Block,
+    BulletList,
     Card,
     Cards,
     Cell,
     Code,
-    Folded,
+    Details,
     Link,
-    Listed,
     Mark,
-    Missing,
+    MissingNote,
     Page,
     Section,
     TableBlock,
@@ -81,7 +81,7 @@ def _lead(value: AutoForm) -> Iterator[Block]:
         standing = standing[:1].upper() + standing[1:]
         yield Banner("The best plan within the budget and the limits", title, standing, "open" if low else "good")
     else:
-        yield Missing("auto.json holds no answer.")
+        yield MissingNote("auto.json holds no answer.")
     yield Cards([_card(name, task, _floor(value)) for name, task in value.tasks.items()])
     speeds = value.rows_per_second
     shipped, single = speeds.get("shipped"), speeds.get("single")
@@ -91,7 +91,7 @@ def _lead(value: AutoForm) -> Iterator[Block]:
             f"({shipped / single:.2f} times as many), on the machine and the rows of this search."
         )
     if value.notes:
-        yield Listed(value.notes)
+        yield BulletList(value.notes)
 
 
 def _floor(value: AutoForm) -> float | None:
@@ -151,7 +151,7 @@ def _tasks(value: AutoForm) -> Iterator[Block]:
     lines = [(0.0, "its own model")]
     lines += [(-floor, f"floor: {floor:g} points below")] if floor else []
     chart = forest("shipped against each task's own model, points", dots, lines=lines)
-    yield chart or Missing("no difference is a number.")
+    yield chart or MissingNote("no difference is a number.")
     told = f" The floor is what a task may lose against its own model: {floor:g} points." if lines[1:] else ""
     yield TextBlock(
         "Differences of scores in points with their 95 % intervals over rows, one seed; hollow where there may be "
@@ -170,7 +170,7 @@ def _tasks(value: AutoForm) -> Iterator[Block]:
         "how",
     ]
     title = "Scores, each on rows that chose nothing"
-    yield Folded("All figures", [TableBlock(title, columns, rows, words=len(columns), wide=True)])
+    yield Details("All figures", [TableBlock(title, columns, rows, words=len(columns), wide=True)])
 
 
 def _frontier(value: AutoForm) -> Iterator[Block]:
@@ -204,7 +204,7 @@ def _ladder(value: AutoForm) -> Iterator[Block]:
     title = "Steps for the tasks that were not surely above the floor, the cheapest first"
     yield TableBlock(title, columns, rows, words=len(columns), wide=True)
     taken = dict.fromkeys(one.step for one in value.ladder)
-    yield Listed([f"{step.replace('_', ' ')}: {STEPS[step]}" for step in taken if step in STEPS])
+    yield BulletList([f"{step.replace('_', ' ')}: {STEPS[step]}" for step in taken if step in STEPS])
 
 
 def _tried(folder: Path, value: AutoForm) -> Iterator[Block]:
@@ -252,7 +252,7 @@ def _cost(value: AutoForm) -> Iterator[Block]:
 def _config(folder: Path) -> Iterator[Block]:
     text = read_text(folder, "config.yaml")
     if text is None:
-        yield Missing("config.yaml is not in the folder.")
+        yield MissingNote("config.yaml is not in the folder.")
         return
     yield Code("config.yaml, which trains the joint model again", text.rstrip())
 

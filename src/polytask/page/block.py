@@ -56,7 +56,7 @@ class TextBlock:
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingNote:
     """What is not there, and why."""
 
     template: ClassVar[str] = "missing.html"
@@ -64,7 +64,7 @@ class Missing:
 
 
 @dataclass(frozen=True)
-class Listed:
+class BulletList:
     """A list of sentences or links."""
 
     template: ClassVar[str] = "listed.html"
@@ -219,7 +219,7 @@ class MarkedTexts:
 
 
 @dataclass(frozen=True)
-class Folded:
+class Details:
     """Blocks behind one line that opens."""
 
     template: ClassVar[str] = "folded.html"
@@ -228,7 +228,7 @@ class Folded:
 
 
 Block: TypeAlias = (
-    "TextBlock | Missing | Listed | TableBlock | Charts | Code | Forest | Cards | Banner | MarkedTexts | Folded"
+    TextBlock | MissingNote | BulletList | TableBlock | Charts | Code | Forest | Cards | Banner | MarkedTexts | Details
 )
 
 
@@ -249,7 +249,7 @@ class Section:
     @property
     def empty(self) -> bool:
         """Whether it only says that there is nothing to show."""
-        return all(isinstance(block, TextBlock | Missing) for block in self.blocks)
+        return all(isinstance(block, TextBlock | MissingNote) for block in self.blocks)
 
     @property
     def anchor(self) -> str:
@@ -287,7 +287,7 @@ def ordered(sections: Iterable[Section], *, finished: bool = True) -> list[Secti
 def drawn(charts: Iterable[Chart | None], absent: str, caption: str = "") -> Block:
     """Put charts side by side, or say why there is none."""
     kept = [chart for chart in charts if chart is not None]
-    return Charts(kept, caption) if kept else Missing(absent)
+    return Charts(kept, caption) if kept else MissingNote(absent)
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -12,13 +12,13 @@ from polytask.page.arm_table import arm_table
 from polytask.page.block import (
     Banner,
     Block,
+    BulletList,
     Cell,
     Code,
     Forest,
     Link,
-    Listed,
     Mark,
-    Missing,
+    MissingNote,
     Page,
     Section,
     TableBlock,
@@ -97,9 +97,9 @@ def _lead(value: ComparisonForm) -> Iterator[Block]:
             reason += f" For {unsure} of {len(value.tasks)} tasks the comparison cannot tell whether sharing pays."
         yield Banner("Did sharing pay off?", title, reason)
     else:
-        yield Missing("comparison.json recommends no arm.")
+        yield MissingNote("comparison.json recommends no arm.")
     if value.notes:
-        yield Listed(value.notes)
+        yield BulletList(value.notes)
 
 
 def _verdicts(value: ComparisonForm) -> Iterator[Block]:
@@ -154,7 +154,7 @@ def _differences(value: ComparisonForm) -> Iterator[Block]:
     if alike:
         yield TextBlock(f"No arm scores otherwise than single models: {', '.join(map(isolated, alike))}.")
     if not shown:
-        yield Missing("no difference is a number other than 0.")
+        yield MissingNote("no difference is a number other than 0.")
         return
     yield from shown
     yield TextBlock(
@@ -205,7 +205,7 @@ def _score(metric: str, value: float | None) -> str:
 
 def _costs(value: ComparisonForm) -> Iterator[Block]:
     if not value.arms:
-        yield Missing("comparison.json holds no arms.")
+        yield MissingNote("comparison.json holds no arms.")
         return
     tasks = list(value.tasks)
     rows = [
@@ -252,7 +252,7 @@ def _transfer(value: ComparisonForm) -> Iterator[Block]:
 
 def _examples(value: ComparisonForm) -> Iterator[Block]:
     if not value.examples:
-        yield Missing("comparison.json holds no examples.")
+        yield MissingNote("comparison.json holds no examples.")
     for task, found in value.examples.items():
         for name, rows in (("fixed", found.fixed), ("broke", found.broken)):
             if rows:
@@ -289,7 +289,7 @@ def _link(folder: Path, path: str) -> Link:
 def _runs_in(folder: Path) -> Iterator[Block]:
     found = sorted(one for one in (folder / "runs").glob("*") if one.is_dir())
     if not found:
-        yield Missing("there are no runs in the folder.")
+        yield MissingNote("there are no runs in the folder.")
         return
     rows: list[list[Cell]] = [
         [_link(folder, f"runs/{one.name}"), "finished" if (one / "scores.json").is_file() else "not finished"]
@@ -313,6 +313,6 @@ def _repeat(folder: Path, value: ComparisonForm) -> Iterator[Block]:
     )
     text = read_text(folder, "config.json")
     if text is None:
-        yield Missing("config.json is not in the folder.")
+        yield MissingNote("config.json is not in the folder.")
     else:
         yield Code("config.json, the configuration that all arms start from", text.rstrip())

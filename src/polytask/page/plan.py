@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from polytask.page.block import Block, Chart, Code, Folded, Listed, Missing, TableBlock, TextBlock, count, drawn, number
+from polytask.page.block import (
+    Block,
+    BulletList,
+    Chart,
+    Code,
+    Details,
+    MissingNote,
+    TableBlock,
+    TextBlock,
+    count,
+    drawn,
+    number,
+)
 from polytask.page.chart import tree
 from polytask.page.folder import RunFolder
 
@@ -33,7 +45,7 @@ def sharing(run: RunFolder) -> Iterator[Block]:
         "it, dashed where one task has it to itself.",
     )
     if run.record.picture:
-        yield Folded("The same as text", [Code("The plan, the top layer first", run.record.picture)])
+        yield Details("The same as text", [Code("The plan, the top layer first", run.record.picture)])
     if changes:
         rows = [
             [
@@ -59,7 +71,7 @@ def sharing(run: RunFolder) -> Iterator[Block]:
         yield TableBlock("How the plan changed", columns, rows, words=2)
     heads = run.events_of("head_split")
     if heads:
-        yield Listed(
+        yield BulletList(
             [
                 f"Step {event.step}: {' | '.join(', '.join(group) for group in event.groups)} have heads of their own, "
                 f"which foretold the labels better than one head: {number(event.evidence, 1)} nats, of which "
@@ -73,7 +85,7 @@ def sharing(run: RunFolder) -> Iterator[Block]:
             "beyond the budget."
         )
     if not charts and not changes and not run.record.picture and run.config.value is None:
-        yield Missing("the strategy: config.yaml is not known.")
+        yield MissingNote("the strategy: config.yaml is not known.")
 
 
 def _beside(run: RunFolder) -> str:

@@ -30,7 +30,7 @@ class ReadResult(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Lines(Generic[T]):
+class ReadLines(Generic[T]):
     """What the lines of a file hold, and a sentence about those that could not be read."""
 
     values: tuple[T, ...]
@@ -50,7 +50,7 @@ def read(folder: Path, name: str, form: type[T]) -> ReadResult[T]:
     return _shaped(name, value, TypeAdapter(form))
 
 
-def read_events(folder: Path, *, grows: bool = False) -> Lines[EventForm]:
+def read_events(folder: Path, *, grows: bool = False) -> ReadLines[EventForm]:
     """Read events.jsonl.
 
     Args:
@@ -59,7 +59,7 @@ def read_events(folder: Path, *, grows: bool = False) -> Lines[EventForm]:
     return _read_lines(folder / "events.jsonl", "events.jsonl", TypeAdapter(EventForm), grows=grows)
 
 
-def read_predictions(folder: Path, task: str) -> Lines[PredictionForm]:
+def read_predictions(folder: Path, task: str) -> ReadLines[PredictionForm]:
     """Read the predictions of a task."""
     name = f"predictions/{task}.jsonl"
     return _read_lines(folder / name, name, TypeAdapter(PredictionForm))
@@ -97,9 +97,9 @@ def _shaped(name: str, value: Any, form: TypeAdapter[T]) -> ReadResult[T]:  # no
         return ReadResult(None, f"{name} is not of the form that this version reads ({place}: {first['msg'].lower()}).")
 
 
-def _read_lines(path: Path, name: str, form: TypeAdapter[T], *, grows: bool = False) -> Lines[T]:
+def _read_lines(path: Path, name: str, form: TypeAdapter[T], *, grows: bool = False) -> ReadLines[T]:
     if not path.is_file():
-        return Lines((), f"{name} is not in the folder.")
+        return ReadLines((), f"{name} is not in the folder.")
     kept: list[T] = []
     wrong: list[int] = []
     for number, line in _numbered(path):
@@ -109,9 +109,9 @@ def _read_lines(path: Path, name: str, form: TypeAdapter[T], *, grows: bool = Fa
             if not grows or line.endswith("\n"):
                 wrong.append(number)
     if not wrong:
-        return Lines(tuple(kept), "" if kept else f"{name} is empty.")
+        return ReadLines(tuple(kept), "" if kept else f"{name} is empty.")
     counted = "1 line" if len(wrong) == 1 else f"{len(wrong)} lines"
-    return Lines(tuple(kept), f"{counted} of {name} could not be read, the first one is line {wrong[0]}.")
+    return ReadLines(tuple(kept), f"{counted} of {name} could not be read, the first one is line {wrong[0]}.")
 
 
 def _numbered(path: Path) -> Iterator[tuple[int, str]]:

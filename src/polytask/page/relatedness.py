@@ -8,11 +8,11 @@ from pathlib import Path
 from polytask.page.block import (
     Banner,
     Block,
+    BulletList,
     Chart,
     Code,
-    Folded,
-    Listed,
-    Missing,
+    Details,
+    MissingNote,
     Page,
     Section,
     TableBlock,
@@ -34,10 +34,10 @@ def relatedness_page(folder: Path) -> Page:
     found = read(folder, "relatedness.json", RelatednessForm)
     title = f"Relatedness {folder.resolve().name}"
     if found.value is None:
-        return Page(title, "How related are the tasks", [Missing(f"{found.problem} Nothing else is known here.")])
+        return Page(title, "How related are the tasks", [MissingNote(f"{found.problem} Nothing else is known here.")])
     value = found.value
     lead: list[Block] = [_answer(value)] if value.groups else []
-    lead += [Listed(value.sentences)] if value.sentences else []
+    lead += [BulletList(value.sentences)] if value.sentences else []
     sections = [
         Section("Measures", list(_measures(value))),
         Section("Groups and the proposed plan", list(_groups(folder, value))),
@@ -66,9 +66,9 @@ def _groups(folder: Path, value: RelatednessForm) -> Iterator[Block]:
     by = f", grouped by {value.grouped_by.replace('_', ' ')}" if value.grouped_by else ""
     if value.groups:
         yield TextBlock(f"{len(value.groups)} group{'s' if len(value.groups) > 1 else ''}{by}:")
-        yield Listed([", ".join(group) for group in value.groups])
+        yield BulletList([", ".join(group) for group in value.groups])
     else:
-        yield Missing("the groups are not in relatedness.json.")
+        yield MissingNote("the groups are not in relatedness.json.")
     charts = [] if value.plan is None else [tree("The proposed plan", value.plan)]
     yield drawn(
         charts,
@@ -76,7 +76,7 @@ def _groups(folder: Path, value: RelatednessForm) -> Iterator[Block]:
         "A box is one set of weights; dashed boxes serve one task.",
     )
     if value.picture:
-        yield Folded("The same plan as text", [Code("The plan", value.picture)])
+        yield Details("The same plan as text", [Code("The plan", value.picture)])
     if (folder / "affinity.json").is_file():
         yield Code(
             "To train by it, in the configuration (the path is relative to it)",
@@ -86,7 +86,7 @@ def _groups(folder: Path, value: RelatednessForm) -> Iterator[Block]:
 
 def _measures(value: RelatednessForm) -> Iterator[Block]:
     if not value.measures:
-        yield Missing("relatedness.json holds no measure.")
+        yield MissingNote("relatedness.json holds no measure.")
     # The cosine first: it is what groups are made by, and the only measure with a sign that has been tested.
     for name, measure in sorted(value.measures.items(), key=lambda item: "cosine" not in item[0]):
         yield from _measure(name.replace("_", " "), measure, value.tasks)
@@ -104,10 +104,10 @@ def _measure(title: str, measure: MeasureForm, tasks: Sequence[str]) -> Iterator
     yield drawn([task_matrix(title, tasks, measure.matrix or [], most, noise)], f"{title} has no value.", caption)
     if measure.error is not None:
         errors = task_matrix(f"{title}: standard error", tasks, measure.error)
-        yield Folded(f"Standard errors of {title}", [drawn([errors], "they are no matrix of the tasks.")])
+        yield Details(f"Standard errors of {title}", [drawn([errors], "they are no matrix of the tasks.")])
     if measure.layers:
         charts = [task_matrix(f"{title}, layer {layer}", tasks, found, most) for layer, found in measure.layers.items()]
-        yield Folded(f"{title} in each of {len(charts)} layers", [drawn(charts, "the layers have no value.")])
+        yield Details(f"{title} in each of {len(charts)} layers", [drawn(charts, "the layers have no value.")])
 
 
 def _noise(measure: MeasureForm) -> set[tuple[int, int]]:
@@ -180,7 +180,7 @@ def _share(value: RelatednessForm) -> str:
 def _cost(value: RelatednessForm) -> Block:
     cost = value.cost
     if cost is None:
-        return Missing("the cost is not in relatedness.json.")
+        return MissingNote("the cost is not in relatedness.json.")
     share = "unknown" if cost.share_of_joint_run is None else f"{100 * cost.share_of_joint_run:.1f} %"
     rows = [
         ["share of one joint run", share],

@@ -10,10 +10,10 @@ from polytask.page.answers import answers, confusions
 from polytask.page.block import (
     Banner,
     Block,
+    BulletList,
     Code,
-    Folded,
-    Listed,
-    Missing,
+    Details,
+    MissingNote,
     Page,
     Section,
     TableBlock,
@@ -74,7 +74,7 @@ def _lead(run: RunFolder) -> Iterator[Block]:
     elif not run.finished:
         yield from _stopped(run)
     for problem in run.problems:
-        yield Missing(problem)
+        yield MissingNote(problem)
     if run.finished:
         yield cards(run)
         yield TextBlock(_summary(run))
@@ -156,18 +156,18 @@ def _scores(run: RunFolder) -> Iterator[Block]:
         return
     baselines = run.baselines.value or {}
     if not baselines:
-        yield Missing(f"the majority baseline: {run.baselines.problem or 'baselines.json is empty.'}")
+        yield MissingNote(f"the majority baseline: {run.baselines.problem or 'baselines.json is empty.'}")
     if run.intervals.problem:
-        yield Missing(f"intervals: {run.intervals.problem}")
+        yield MissingNote(f"intervals: {run.intervals.problem}")
     charts = _score_charts(run)
     if not charts:
-        yield Missing("no main score is a number.")
+        yield MissingNote("no main score is a number.")
     yield from charts
     yield TextBlock(
         f"The main metric of each task on the {run.final_split} rows. Dot: score, with its 95 % interval (bootstrap "
         "over rows) where it is known. Hollow circle: what always answering the majority scores."
     )
-    yield Folded("All scores", [_score_table(run)])
+    yield Details("All scores", [_score_table(run)])
 
 
 def _score_charts(run: RunFolder) -> list[Block]:
@@ -207,7 +207,7 @@ def _score_table(run: RunFolder) -> Block:
 def _data(run: RunFolder) -> Iterator[Block]:
     data = run.data.value
     if data is None:
-        yield Missing(f"sizes, labels and lengths: {run.data.problem}")
+        yield MissingNote(f"sizes, labels and lengths: {run.data.problem}")
     else:
         splits = list(dict.fromkeys(split for task in data.tasks.values() for split in task.rows))
         rows = [
@@ -242,7 +242,7 @@ def _data(run: RunFolder) -> Iterator[Block]:
     notes = [f"{note.place}: {note.message}" for note in data.notes] if data is not None else run.record.notes
     if notes:
         yield TextBlock("To know about the data (leaks between splits are among this):")
-        yield Listed(notes)
+        yield BulletList(notes)
     elif data is not None or run.finished:
         yield TextBlock("Nothing odd was found in the data: no row of dev or test stands in train.")
 
@@ -284,7 +284,7 @@ def _speed(run: RunFolder, training_curves: TrainingCurves) -> Iterator[Block]:
         yield TableBlock("What the run took", ["measure", "value"], rows)
     parameters = record.parameters
     if parameters is None and run.finished:
-        yield Missing("numbers of parameters: run.json does not hold them.")
+        yield MissingNote("numbers of parameters: run.json does not hold them.")
     elif parameters is not None:
         rows = [
             ["this model", count(parameters.total)],
@@ -304,11 +304,11 @@ def _repeat(run: RunFolder) -> Iterator[Block]:
     seed = run.option("train", "seed")
     yield TextBlock(f"Seed: {seed}." if seed is not None else "The seed is the default one.")
     if run.config_text is None:
-        yield Missing("config.yaml is not in the folder.")
+        yield MissingNote("config.yaml is not in the folder.")
     else:
         yield Code("config.yaml, all values resolved", run.config_text.rstrip())
     if run.record.versions:
         rows = [[name, str(version)] for name, version in run.record.versions.items()]
         yield TableBlock("Versions", ["package", "version"], rows, words=2)
     elif run.finished:
-        yield Missing("versions: run.json does not hold them.")
+        yield MissingNote("versions: run.json does not hold them.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from polytask.page.block import Block, Chart, Mark, Missing, TableBlock, TextBlock, count, drawn, number
+from polytask.page.block import Block, Chart, Mark, MissingNote, TableBlock, TextBlock, count, drawn, number
 from polytask.page.chart import Line, heat_map, line_chart
 from polytask.page.folder import RunFolder
 
@@ -34,7 +34,7 @@ class TrainingCurves:
         run = self._run
         seen = run.record.exposure or (self._steps[-1].exposure if self._steps else {})
         if not seen:
-            yield Missing("the log holds no exposure yet.")
+            yield MissingNote("the log holds no exposure yet.")
             return
         strategy = run.option("schedule", "strategy")
         if isinstance(strategy, str):
@@ -95,7 +95,7 @@ class TrainingCurves:
     def evaluations(self) -> Iterator[Block]:
         """Yield the main dev scores at every evaluation, with those that no other one beats in all tasks."""
         if not self._evaluations:
-            yield Missing("nothing has been evaluated yet.")
+            yield MissingNote("nothing has been evaluated yet.")
             return
         run = self._run
         best, pareto = run.record.best_step, set(run.record.pareto)
@@ -117,7 +117,7 @@ class TrainingCurves:
         if pareto:
             yield TextBlock("Pareto: no other evaluation is at least as good in every task and better in one.")
         elif run.finished:
-            yield Missing("the Pareto set: run.json does not hold it.")
+            yield MissingNote("the Pareto set: run.json does not hold it.")
 
     def weights(self) -> Iterator[Block]:
         """Yield how the tasks were weighed in the update of what they share."""

@@ -11,13 +11,13 @@ from pydantic import Field
 from polytask.page.block import (
     Banner,
     Block,
+    BulletList,
     Cell,
     Code,
-    Folded,
+    Details,
     Forest,
     Link,
-    Listed,
-    Missing,
+    MissingNote,
     Page,
     Section,
     TableBlock,
@@ -117,13 +117,13 @@ def _lead(value: TuningForm) -> Iterator[Block]:
     chosen = ", ".join(f"{path}: {_shown(one)}" for path, one in best.parameters.items())
     yield Banner("The best configuration", chosen or "The configuration as it was", told)
     if value.notes:
-        yield Listed(value.notes)
+        yield BulletList(value.notes)
 
 
 def _scores(value: TuningForm) -> Iterator[Block]:
     test = value.test
     if test is not None and test.problem is not None:
-        yield Missing(test.problem)
+        yield MissingNote(test.problem)
     rows = [
         ["" if place else task, metric, number(score, 3), _test_cell(test, task, metric)]
         for task, metrics in value.best.dev.items()
@@ -138,7 +138,7 @@ def _scores(value: TuningForm) -> Iterator[Block]:
     main = [row for row in kept if row[0]]  # a task's main metric is its first one
     yield TableBlock(f"Main metrics. {caption}", columns, main, words=2)
     if len(kept) > len(main):
-        yield Folded("All metrics", [TableBlock("All metrics", columns, kept, words=2)])
+        yield Details("All metrics", [TableBlock("All metrics", columns, kept, words=2)])
 
 
 def _test_cell(test: TestRowsForm | None, task: str, metric: str) -> str:
@@ -152,7 +152,7 @@ def _test_cell(test: TestRowsForm | None, task: str, metric: str) -> str:
 def _importance(value: TuningForm) -> Iterator[Block]:
     ranked = sorted((value.importance or {}).items(), key=lambda item: -(item[1] or 0.0))
     dots = [Dot(path, share, number(share, 2)) for path, share in ranked]
-    yield forest("importance", dots, lines=[(0.0, "nothing")]) or Missing(
+    yield forest("importance", dots, lines=[(0.0, "nothing")]) or MissingNote(
         "how much each option mattered is not known: too few trials are complete, or all have the same value."
     )
     yield TextBlock(
@@ -179,7 +179,7 @@ def _course(value: TuningForm) -> Block:
 def _options(value: TuningForm) -> Iterator[Block]:
     charts = [chart for path in value.search if (chart := _option_chart(path, value)) is not None]
     if not charts:
-        yield Missing("no trial is complete.")
+        yield MissingNote("no trial is complete.")
         return
     yield from charts
     yield TextBlock(
@@ -230,13 +230,13 @@ def _trials(folder: Path, value: TuningForm) -> Iterator[Block]:
     told = [f"Trial {trial.trial}: {trial.reason}" for trial in value.trials[:MOST_ROWS] if trial.reason]
     if told:
         yield TextBlock("Trials that were ended early:")
-        yield Listed(told)
+        yield BulletList(told)
 
 
 def _best(folder: Path) -> Iterator[Block]:
     text = read_text(folder, "best.yaml")
     if text is None:
-        yield Missing("best.yaml is not in the folder.")
+        yield MissingNote("best.yaml is not in the folder.")
     else:
         yield Code("best.yaml, which trains again: polytask train best.yaml --out RUN", text)
 
@@ -247,9 +247,9 @@ def _runs_in(folder: Path) -> Iterator[Block]:
     except OSError:
         names = []
     if names:
-        yield Listed([Link(f"trials/{name}", f"trials/{name}") for name in names])
+        yield BulletList([Link(f"trials/{name}", f"trials/{name}") for name in names])
     else:
-        yield Missing("no trial was begun.")
+        yield MissingNote("no trial was begun.")
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from polytask.lock import is_held
-from polytask.page.block import Banner, Block, Missing
+from polytask.page.block import Banner, Block, MissingNote
 
 
 def unfinished(folder: Path, noun: str, result: str, problem: str) -> Block:
@@ -17,7 +17,9 @@ def unfinished(folder: Path, noun: str, result: str, problem: str) -> Block:
         problem: why it is not known.
     """
     if (folder / result).exists():
-        return Missing(f"this {noun} is not finished, or was altered: {problem} Start the same command again to go on.")
+        return MissingNote(
+            f"this {noun} is not finished, or was altered: {problem} Start the same command again to go on."
+        )
     if is_held(folder) is True:
         return Banner("It runs now", f"This {noun} goes on", f"{result} is written when it has ended.", "open")
     again = f"{problem} Start the same command again: it goes on, and what is complete is not trained again."

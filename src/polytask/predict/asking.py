@@ -36,7 +36,7 @@ class QuestionError(DataError):
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedQuestion:
     """A question, and the task whose head answers it."""
 
     name: str
@@ -54,12 +54,12 @@ class Planned:
         return self.question.answer(self.probabilities(outputs), self.decided(outputs))
 
 
-def plan_questions(tasks: Mapping[str, Task], questions: Mapping[str, Any]) -> list[Planned]:
+def plan_questions(tasks: Mapping[str, Task], questions: Mapping[str, Any]) -> list[PlannedQuestion]:
     """Return which head answers each question. Raises QuestionError, naming all that none can answer."""
     if not isinstance(questions, Mapping) or not 0 < len(questions) <= MOST_QUESTIONS:  # pyright: ignore[reportUnnecessaryIsInstance]
         found = f"{len(questions)} questions" if isinstance(questions, Mapping) else brief(questions)  # pyright: ignore[reportUnnecessaryIsInstance]
         raise QuestionError({"": f"questions: found {found}; expected an object of 1 to {MOST_QUESTIONS} by name"})
-    planned: list[Planned] = []
+    planned: list[PlannedQuestion] = []
     wrong: dict[str, str] = {}
     for name, question in questions.items():
         try:
@@ -71,7 +71,7 @@ def plan_questions(tasks: Mapping[str, Task], questions: Mapping[str, Any]) -> l
     return planned
 
 
-def require_state(record: Record, tasks: Mapping[str, Task], planned: Sequence[Planned]) -> None:
+def require_state(record: Record, tasks: Mapping[str, Task], planned: Sequence[PlannedQuestion]) -> None:
     """Raise QuestionError, or DataError, where a state does not hold what a planned question's task reads."""
     chosen = list(dict.fromkeys(one.task for one in planned))
     reading = {name for query in queries_of(0, record, tasks, chosen, "state") for name in query.tasks}
@@ -87,7 +87,7 @@ def require_state(record: Record, tasks: Mapping[str, Task], planned: Sequence[P
         raise QuestionError(wrong)
 
 
-def answer_questions(planned: Sequence[Planned], outputs: Mapping[str, Outputs]) -> dict[str, dict[str, Any]]:
+def answer_questions(planned: Sequence[PlannedQuestion], outputs: Mapping[str, Outputs]) -> dict[str, dict[str, Any]]:
     """Return the answers by the questions' names.
 
     Args:
@@ -125,7 +125,7 @@ def _listed(labels: Sequence[str]) -> str:
     return ", ".join([*(label[:80] for label in labels[:_MOST_TOLD]), *more])
 
 
-def _plan(name: str, question: Any, tasks: Mapping[str, Task]) -> Planned:  # noqa: ANN401
+def _plan(name: str, question: Any, tasks: Mapping[str, Task]) -> PlannedQuestion:  # noqa: ANN401
     kind = question.get("type") if isinstance(question, Mapping) else None
     if kind not in QUESTION_TYPES:
         got = kind if isinstance(question, Mapping) else question
@@ -144,7 +144,7 @@ def _plan(name: str, question: Any, tasks: Mapping[str, Task]) -> Planned:  # no
             f"what can be asked: {askable(tasks)}"
         )
     try:
-        return Planned(name, task, typed, tasks[task].asked(typed), partial(tasks[task].decided, typed))
+        return PlannedQuestion(name, task, typed, tasks[task].asked(typed), partial(tasks[task].decided, typed))
     except ValueError as error:
         can = _askable(tasks[task])
         own = f"what it can be asked: {can}" if can else f"what can be asked: {askable(tasks)}"

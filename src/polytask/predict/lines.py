@@ -16,7 +16,7 @@ from polytask.predict.columns import Columns
 from polytask.predict.predictor import Model, TextPrediction
 from polytask.predict.record import Record
 from polytask.predict.sink import columns_of, form_of, writing
-from polytask.predict.source import Source
+from polytask.predict.source import PredictionSource
 from polytask.predict.spans import require_room, span_writer
 from polytask.progress import FileBar
 from polytask.tabular import cells_of
@@ -77,7 +77,7 @@ def answer_lines(
     if spans is not None:
         require_room(spans, () if columns is None else columns.keep)
     examples = {} if form == "jsonl" else columns_of(_chosen(model, tasks), windows=long == "windows")
-    source = Source.of(file, written)
+    source = PredictionSource.of(file, written)
     places: deque[Place] = deque()
     given = _records(source, columns or Columns(), lambda: _chosen(model, tasks), places)
     size = source.size
@@ -105,7 +105,7 @@ def _chosen(model: Model, tasks: Sequence[str] | None) -> dict[str, Task]:
 
 
 def _records(
-    source: Source, columns: Columns, tasks: Callable[[], Mapping[str, Task]], places: deque[Place]
+    source: PredictionSource, columns: Columns, tasks: Callable[[], Mapping[str, Task]], places: deque[Place]
 ) -> Iterator[Record]:
     """Yield what a file holds, and say where each record stands.
 

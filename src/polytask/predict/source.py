@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from polytask.data.files import DataFile, Remarks, find_format, require_file
+from polytask.data.files import DataFile, ReadingNotes, find_format, require_file
 from polytask.data.readers import read_objects, rows_of
 from polytask.errors import DataError, MissingExtra, missing_extra
 from polytask.options import Format, read_file_options
@@ -27,7 +27,7 @@ _MOST_BLANK = 1000
 
 
 @dataclass(frozen=True)
-class Source(DataFile):
+class PredictionSource(DataFile):
     """A file to be answered; stdin, where its path is `-`.
 
     Attributes:
@@ -41,7 +41,7 @@ class Source(DataFile):
     @classmethod
     def of(
         cls, name: str, written: Mapping[str, str] | None = None, refused: Callable[[int, str], None] | None = None
-    ) -> Source:
+    ) -> PredictionSource:
         """Describe a file.
 
         Args:
@@ -59,7 +59,7 @@ class Source(DataFile):
         if name != STDIN and not path.exists():
             _require_no_text(path)
             require_file(path)
-        return cls(path, read_file_options(options), Remarks(), refused, texts)
+        return cls(path, read_file_options(options), ReadingNotes(), refused, texts)
 
     @property
     def known_format(self) -> Format | None:
@@ -122,7 +122,7 @@ def _require_no_text(path: Path) -> None:
         )
 
 
-def _lines(file: Source) -> Numbered:
+def _lines(file: PredictionSource) -> Numbered:
     """Yield texts, one a line, or the rows of jsonl where the first line that is not blank is a JSON object."""
     options = file.options
     if (options.separator, options.quoting, options.sentence) != (None, None, None):
@@ -139,7 +139,7 @@ def _lines(file: Source) -> Numbered:
     return _texts(file, chain(head, lines))
 
 
-def _texts(file: Source, lines: Iterator[tuple[int, str]]) -> Numbered:
+def _texts(file: PredictionSource, lines: Iterator[tuple[int, str]]) -> Numbered:
     """Yield every line, blank ones too: as many answers as lines."""
     for number, line in lines:
         if "\0" in line:
@@ -163,7 +163,7 @@ def _head(lines: Iterator[tuple[int, str]]) -> list[tuple[int, str]]:
     return head
 
 
-def _require_text(file: Source, number: int, line: str) -> None:
+def _require_text(file: PredictionSource, number: int, line: str) -> None:
     """Raise DataError where the first line seems to be JSON in another form than one object a line."""
     text = line.strip()
     value = _parsed(text)

@@ -11,7 +11,7 @@ import numpy as np
 
 from polytask.artifact.folder import load_bundle
 from polytask.assembly import Assembly
-from polytask.data.batch import Batch, Collator, Item
+from polytask.data.batch import Batch, BatchRow, Collator
 from polytask.data.encode import Source
 from polytask.errors import ModelError, UserError
 from polytask.files import parse_json
@@ -25,7 +25,7 @@ TEXTS = 64
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparisonEvidence:
     """A comparison of the same tasks.
 
     Attributes:
@@ -38,7 +38,7 @@ class Compared:
     singles: tuple[Path, ...]
 
 
-def read_comparison(folder: Path, tasks: Sequence[str]) -> Compared:
+def read_comparison(folder: Path, tasks: Sequence[str]) -> ComparisonEvidence:
     """Read a comparison's folder. Raises UserError when it is none, or is about other tasks."""
     path = folder / "comparison.json"
     try:
@@ -57,7 +57,7 @@ def read_comparison(folder: Path, tasks: Sequence[str]) -> Compared:
             "name a comparison of the same tasks"
         )
     singles = next((tuple(folder / run for run in listed) for listed in runs.values() if listed), ())
-    return Compared(folder, found, singles)
+    return ComparisonEvidence(folder, found, singles)
 
 
 def _in_order(told: Mapping[str, Any], tasks: Sequence[str]) -> Floats | None:
@@ -71,7 +71,7 @@ def _in_order(told: Mapping[str, Any], tasks: Sequence[str]) -> Floats | None:
     return matrix
 
 
-def single_states(compared: Compared, assembly: Assembly) -> tuple[dict[str, Floats] | None, str]:
+def single_states(compared: ComparisonEvidence, assembly: Assembly) -> tuple[dict[str, Floats] | None, str]:
     """Return what each task's own model makes of the same dev texts, or None and why not."""
     found: dict[str, Floats] = {}
     items = _texts(assembly.sources["dev"])
@@ -94,17 +94,17 @@ def single_states(compared: Compared, assembly: Assembly) -> tuple[dict[str, Flo
     return (found, "") if len(layers) == 1 else (None, "the single-task models differ in their number of layers")
 
 
-def _states(model: MultiTaskModel, collator: Collator, task: str, items: Sequence[Item]) -> Floats:
+def _states(model: MultiTaskModel, collator: Collator, task: str, items: Sequence[BatchRow]) -> Floats:
     # A model's task must read every text for the encoder to pass it; no head runs.
-    batch: Batch = collator.batch([Item(one.ids, one.type_ids, one.word_tokens, (task,), {}) for one in items])
+    batch: Batch = collator.batch([BatchRow(one.ids, one.type_ids, one.word_tokens, (task,), {}) for one in items])
     return layer_states(model, batch)
 
 
-def _texts(sources: Sequence[Source]) -> list[Item]:
+def _texts(sources: Sequence[Source]) -> list[BatchRow]:
     """Take the first dev texts of every source."""
     nothing = np.zeros(0, dtype=np.int64)
     return [
-        Item(source.ids[row], None if source.type_ids is None else source.type_ids[row], nothing, (), {})
+        BatchRow(source.ids[row], None if source.type_ids is None else source.type_ids[row], nothing, (), {})
         for source in sources
         for row in range(min(TEXTS * len(source.tasks), len(source)))
     ]

@@ -23,7 +23,7 @@ ITERATIONS = 30
 
 
 @dataclass(frozen=True)
-class Stored:
+class HeadInputs:
     """What the heads are fitted to.
 
     Attributes:
@@ -37,7 +37,7 @@ class Stored:
     row_weights: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
 
-def fit_heads(model: MultiTaskModel, tasks: Mapping[str, Task], rows: Sequence[Stored]) -> None:
+def fit_heads(model: MultiTaskModel, tasks: Mapping[str, Task], rows: Sequence[HeadInputs]) -> None:
     """Fit all heads by L-BFGS."""
     model.eval()
     parameters = list(model.heads.parameters())
@@ -61,7 +61,7 @@ def fit_heads(model: MultiTaskModel, tasks: Mapping[str, Task], rows: Sequence[S
     model.zero_grad(set_to_none=True)
 
 
-def _losses(model: MultiTaskModel, tasks: Mapping[str, Task], rows: Sequence[Stored]) -> dict[str, Tensor]:
+def _losses(model: MultiTaskModel, tasks: Mapping[str, Task], rows: Sequence[HeadInputs]) -> dict[str, Tensor]:
     """Return each task's mean loss over stored rows."""
     sums: dict[str, list[Tensor]] = {}
     denominators: dict[str, float] = {}

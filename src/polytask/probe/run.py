@@ -20,7 +20,7 @@ from polytask.model.device import autocast
 from polytask.model.parameters import sharing_tasks
 from polytask.model.shared_layer import size
 from polytask.probe.budget import BOTH_WAYS, ProbeBudget, plan_budget
-from polytask.probe.heads import Stored, fit_heads
+from polytask.probe.heads import HeadInputs, fit_heads
 from polytask.probe.measuring import LookAhead, Probing
 from polytask.progress import Bar
 from polytask.relatedness.evidence import Evidence
@@ -152,14 +152,14 @@ class _Run:
         model = self.assembly.model
         model.eval()
         precision = self.assembly.config.train.precision
-        stored: list[Stored] = []
+        stored: list[HeadInputs] = []
         left = self.budget.head_rows
         at_a_time = min(HEAD_BATCH, left)
         with torch.no_grad():
             while left > 0:
                 batch = self._draw(min(left, at_a_time))
                 with autocast(self.assembly.device, precision):
-                    stored.append(Stored(model.pooled(batch), batch.targets, batch.row_weights))
+                    stored.append(HeadInputs(model.pooled(batch), batch.targets, batch.row_weights))
                 self.passes += batch.rows
                 left -= at_a_time
         fit_heads(model, self.assembly.tasks, stored)

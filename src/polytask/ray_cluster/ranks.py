@@ -42,7 +42,7 @@ _LOST = -int(signal.SIGTERM)
 
 
 @dataclass(frozen=True)
-class Said:
+class RankStatus:
     """What a process has said since it was asked last.
 
     Attributes:
@@ -88,7 +88,7 @@ class RankActor:
                 self._lines.put((is_error, line))
         self._lines.put(None)
 
-    def read(self) -> Said:
+    def read(self) -> RankStatus:
         """Return what the process has said; waits for half a second where it says nothing."""
         assert self._process is not None
         found: list[tuple[bool, str] | None] = []
@@ -99,7 +99,7 @@ class RankActor:
         self._open -= found.count(None)
         # What the process started may hold its streams open for longer than it lives.
         code = self._process.wait() if self._open == 0 else None if found else self._process.poll()
-        return Said([line for line in found if line is not None], code)
+        return RankStatus([line for line in found if line is not None], code)
 
     def pass_on(self, number: int) -> None:
         """Pass a signal on to the process."""
@@ -120,7 +120,7 @@ class RayRank:
         """Say what it has said; return its exit code, and None while it runs."""
         while self.returncode is None and self._ray.wait([self._asked], timeout=0)[0]:
             try:
-                said: Said = self._ray.get(self._asked)
+                said: RankStatus = self._ray.get(self._asked)
             except self._ray.exceptions.RayError as error:
                 self.lost = type(error).__name__
                 self.returncode = _LOST

@@ -113,7 +113,7 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class Opening:
+class GateOpening:
     """A gate that opened, or one that ends the run."""
 
     task: str
@@ -152,27 +152,27 @@ class Gates:
         """Return the tasks that others wait for."""
         return {need for needs in self._needs.values() for need in needs if not self.gates[need].is_open}
 
-    def count(self, rows: Mapping[str, int]) -> list[Opening]:
+    def count(self, rows: Mapping[str, int]) -> list[GateOpening]:
         """Count the rows of a step."""
-        found: list[Opening] = []
+        found: list[GateOpening] = []
         for task, number in rows.items():
             gate = self.gates[task]
             reason = gate.count(number)
             if reason is not None:
-                found.append(Opening(task, reason))
+                found.append(GateOpening(task, reason))
             elif gate.at_limit():
                 stops = gate.options.on_limit == "stop"
-                found.append(Opening(task, gate.give_up(), stops))
+                found.append(GateOpening(task, gate.give_up(), stops))
         return found
 
-    def evaluated(self, scores: DevTable, normalised: Mapping[str, float]) -> list[Opening]:
+    def evaluated(self, scores: DevTable, normalised: Mapping[str, float]) -> list[GateOpening]:
         """Take in the dev scores of an evaluation."""
         reasons = {
             task: gate.evaluated(scores.get(task, {}), normalised[task])
             for task, gate in self.gates.items()
             if task in normalised
         }
-        return [Opening(task, reason) for task, reason in reasons.items() if reason is not None]
+        return [GateOpening(task, reason) for task, reason in reasons.items() if reason is not None]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as JSON."""

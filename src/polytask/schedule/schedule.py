@@ -12,7 +12,7 @@ from pydantic import Field
 
 from polytask.errors import ConfigError
 from polytask.options import Options
-from polytask.schedule.gate import DevTable, Gates, Opening
+from polytask.schedule.gate import DevTable, GateOpening, Gates
 from polytask.schedule.graph import waves
 from polytask.schedule.rows import RowDealer
 from polytask.tasks.class_errors import Floats
@@ -153,7 +153,7 @@ class Schedule(ABC):
         self.step = 0
         self.finished: str | None = None
         self.gates = Gates(workload.sizes, workload.needs, workload.gates, default=self.default_gate())
-        self._openings: list[Opening] = []
+        self._openings: list[GateOpening] = []
 
     def default_gate(self) -> float:
         """Return the epochs of its own rows after which a task without a gate is ready: the run's, by its waves."""
@@ -213,7 +213,7 @@ class Schedule(ABC):
         openings, self._openings = self._openings, []
         return self._note(openings)
 
-    def _note(self, openings: Sequence[Opening]) -> list[Change]:
+    def _note(self, openings: Sequence[GateOpening]) -> list[Change]:
         """Turn gates that opened into changes; one that says stop ends the run.
 
         A gate that nobody asked for, and that no task waits for, is not worth a word.

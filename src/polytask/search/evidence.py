@@ -12,7 +12,7 @@ from pathlib import Path
 
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.predictions import ArmPredictions, read_predictions
-from polytask.comparison.preparation import Judged
+from polytask.comparison.preparation import TaskScoring
 from polytask.comparison.statistics import LEVEL, Difference, compare_arms
 from polytask.evaluation.bootstrap import interval
 from polytask.search.final import RESAMPLES
@@ -35,7 +35,7 @@ class Pair:
     joint: Path
 
 
-def compare(task: str, judged: Judged, pairs: Sequence[Pair], seed: int) -> Difference:
+def compare(task: str, judged: TaskScoring, pairs: Sequence[Pair], seed: int) -> Difference:
     """Compare the winner's answers for a task with those of the single models, over the rows of all pairs.
 
     Raises UserError where two models of a pair answered different rows.

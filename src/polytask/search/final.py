@@ -11,7 +11,7 @@ from typing import Any
 from polytask.api import tables_of_split
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.predictions import ArmPredictions
-from polytask.comparison.preparation import Judged
+from polytask.comparison.preparation import TaskScoring
 from polytask.comparison.statistics import Difference, compare_arms
 from polytask.config import Config
 from polytask.data.encode import encode_table
@@ -25,7 +25,7 @@ Lines = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Look:
+class FinalScores:
     """What was seen.
 
     Attributes:
@@ -39,7 +39,9 @@ class Look:
     rows_per_second: Mapping[str, float]
 
 
-def look(config: Config, arms: Mapping[str, Sequence[Path]], judged: Mapping[str, Judged], seed: int) -> Look:
+def look(
+    config: Config, arms: Mapping[str, Sequence[Path]], judged: Mapping[str, TaskScoring], seed: int
+) -> FinalScores:
     """Answer the test rows with each arm's models.
 
     Args:
@@ -58,7 +60,7 @@ def look(config: Config, arms: Mapping[str, Sequence[Path]], judged: Mapping[str
             found[arm] |= lines
             speeds[arm] += seconds
     rows = {arm: _distinct(lines) for arm, lines in found.items()}
-    return Look(
+    return FinalScores(
         splits,
         {task: _differences(task, judged[task], found, seed) for task in config.tasks},
         {arm: round(rows[arm] / seconds, 1) for arm, seconds in speeds.items() if seconds},
@@ -94,7 +96,7 @@ def _distinct(lines: Mapping[str, Lines]) -> int:
 
 
 def _differences(
-    task: str, judged: Judged, lines_by_arm: Mapping[str, Mapping[str, Lines]], seed: int
+    task: str, judged: TaskScoring, lines_by_arm: Mapping[str, Mapping[str, Lines]], seed: int
 ) -> dict[str, Difference]:
     answers = {arm: ArmPredictions.of([lines[task]], (seed,)) for arm, lines in lines_by_arm.items()}
     measured = judged.measured(answers)

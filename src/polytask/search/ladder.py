@@ -46,7 +46,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Step:
+class LadderStep:
     """A step that was taken, or tried, or that could not be.
 
     Attributes:
@@ -69,7 +69,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Limits:
+class ModelLimits:
     """What the shipped model may cost."""
 
     size: float
@@ -117,12 +117,12 @@ class Ladder:
     shared: int
     frozen_words: float
     rows: int
-    limits: Limits
+    limits: ModelLimits
     standing_of: Callable[[str, Path], Standing]
     left: float
     say: Callable[[str], None]
 
-    def lift(self, task: str, base: Path, grafted: Sequence[str]) -> Iterator[Step]:
+    def lift(self, task: str, base: Path, grafted: Sequence[str]) -> Iterator[LadderStep]:
         """Try steps for a task until one lifts it.
 
         Args:
@@ -137,7 +137,7 @@ class Ladder:
             trunk = self._without(task, base, others) if others else None
         except ConfigError as error:
             size, passes = self._cost_of(base, graft)
-            yield Step(task, "graft", None, None, size, passes, why=str(error))
+            yield LadderStep(task, "graft", None, None, size, passes, why=str(error))
             return
         for name, mode, config in self._steps(task, others) if trunk is not None else ():
             assert trunk is not None
@@ -179,14 +179,14 @@ class Ladder:
         trunk: Path,
         graft: tuple[float, float],
         others: Sequence[str],
-    ) -> Step:
+    ) -> LadderStep:
         """Train one step, if budget and limits allow it."""
         try:
             assembly = assemble_extension(trunk, config, mode=mode)
         except ConfigError as error:
             why = "an earlier step gave the layers low-rank parts, and all parts of a model are of one kind"
             kinds = str(error).startswith("extend.kind")
-            return Step(task, name, None, None, 0.0, 0.0, why=why if kinds else str(error))
+            return LadderStep(task, name, None, None, 0.0, 0.0, why=why if kinds else str(error))
         found = planned(assembly)
         cost = found.steps * found.batch_size / self.rows
         size = count_parameters(assembly.model).total / self.shared + graft[0]
@@ -195,7 +195,7 @@ class Ladder:
         why = self.limits.refuse(size, passes)
         if not why and cost > self.left + 1e-9:
             why = f"it costs {cost:.2f} trainings, and {max(0.0, self.left):.2f} of the budget are left"
-        tried = Step(task, name, None, None, size, passes, cost, why=why)
+        tried = LadderStep(task, name, None, None, size, passes, cost, why=why)
         if why:
             return replace(tried, cost=0.0)
         self.left -= cost
@@ -214,12 +214,12 @@ class Ladder:
             met = met and all(self.standing_of(other, place).above >= self.limits.certainty for other in others)
         return replace(tried, model=place / "model", standing=standing, lifts=met)
 
-    def _graft(self, task: str, trunk: Path | None, grafted: Sequence[str]) -> Step:
+    def _graft(self, task: str, trunk: Path | None, grafted: Sequence[str]) -> LadderStep:
         """Give a task its single model as a trunk of its own."""
         size, passes = self._cost_of(trunk, self._cost_of_grafts(grafted))
         why = self.limits.refuse(size, passes)
         exact = Standing(0.0, 0.0, 0.0, 1.0)
-        return Step(task, "graft", trunk, None if why else exact, size, passes, lifts=not why, why=why)
+        return LadderStep(task, "graft", trunk, None if why else exact, size, passes, lifts=not why, why=why)
 
     def _cost_of_grafts(self, grafted: Sequence[str]) -> tuple[float, float]:
         """Return what single models add to a model: size and passes."""

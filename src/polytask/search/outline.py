@@ -28,7 +28,7 @@ FIRST_FOLDS = 2
 
 
 @dataclass(frozen=True)
-class Outline:
+class SearchOutline:
     """What a search will do.
 
     Attributes:
@@ -86,7 +86,7 @@ def fold_cost(singles: float) -> float:
     return (singles + 1) * (1 - 1 / FOLDS)
 
 
-def total(outline: Outline, singles: float) -> float:
+def total(outline: SearchOutline, singles: float) -> float:
     """Return what an outline costs without its ladder.
 
     Args:
@@ -105,7 +105,7 @@ def total(outline: Outline, singles: float) -> float:
 
 def outline_for(
     budget: float, singles: Mapping[str, float], updates: int, candidates: int, folds: int | None = None
-) -> Outline:
+) -> SearchOutline:
     """Divide a budget.
 
     Args:
@@ -118,7 +118,7 @@ def outline_for(
     Raises ConfigError for a budget that does not reach for the single models and one joint model, and the folds.
     """
     apart = sum(singles.values())
-    plain = Outline((), RATES[:1], 1, 1, False, folds or 0)
+    plain = SearchOutline((), RATES[:1], 1, 1, False, folds or 0)
     plain = replace(plain, cost=total(plain, apart))
     if budget < plain.cost - 1e-9:
         beside = f", {folds} times again without a fold," if folds else ""
@@ -135,11 +135,11 @@ def outline_for(
     return replace(best, ladder=max(0.0, budget - best.cost))
 
 
-def _richer(shares: tuple[float, ...], candidates: int, folds: int | None) -> list[Outline]:
+def _richer(shares: tuple[float, ...], candidates: int, folds: int | None) -> list[SearchOutline]:
     """Return outlines, each worth more than the one before it."""
 
-    def one(shares: tuple[float, ...], rates: int, count: int, finalists: int, *, teach: bool = False) -> Outline:
-        return Outline(shares, RATES[:rates], count, min(finalists, count), teach, folds or 0)
+    def one(shares: tuple[float, ...], rates: int, count: int, finalists: int, *, teach: bool = False) -> SearchOutline:
+        return SearchOutline(shares, RATES[:rates], count, min(finalists, count), teach, folds or 0)
 
     counts = range(2, candidates + 1)
     plain = [one(shares, 1, count, FINALISTS if shares else count) for count in counts]

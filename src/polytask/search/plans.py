@@ -9,7 +9,7 @@ from typing import Any
 
 from polytask.comparison.arms import BASELINE, single_config
 from polytask.comparison.budget import Budget
-from polytask.comparison.preparation import Judged
+from polytask.comparison.preparation import TaskScoring
 from polytask.config import Config, with_fold
 from polytask.search.candidates import Candidate
 from polytask.search.options import AutoOptions
@@ -18,7 +18,7 @@ from polytask.search.trials import Trial, Trials
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given:
+class SearchInputs:
     """What a search starts from.
 
     Attributes:
@@ -35,7 +35,7 @@ class Given:
     layers: int
     parameters: int
     words: int
-    judged: Mapping[str, Judged]
+    judged: Mapping[str, TaskScoring]
     options: AutoOptions
 
     @property
@@ -53,7 +53,7 @@ class Given:
 class TrialPlans:
     """Makes runs of what a search starts from."""
 
-    given: Given
+    inputs: SearchInputs
     trials: Trials
 
     def single(self, task: str, share: float, factor: float, fold: int | None = None) -> Trial:
@@ -62,9 +62,9 @@ class TrialPlans:
         Args:
             fold: the part of the training rows that it answers instead of training on it.
         """
-        limits = self.given.budget.alone(task)
+        limits = self.inputs.budget.alone(task)
         limits = {**limits, "epochs": limits["epochs"] * share, **self.rate_options(factor)}
-        config = single_config(self.given.config, task, limits)
+        config = single_config(self.inputs.config, task, limits)
         return self.trials.plan(f"{BASELINE}-{task}", _without(config, fold))
 
     def joint(
@@ -81,20 +81,20 @@ class TrialPlans:
             fold: as for a single model.
         """
         train: dict[str, Any] = self.rate_options(factor)
-        options = self.given.config.train
+        options = self.inputs.config.train
         if share < 1:
             train["epochs"] = options.epochs * share
         updates = share if fold is None else share * (1 - 1 / FOLDS)
         if updates < 1 and options.max_steps is not None:
             train["max_steps"] = max(1, round(options.max_steps * updates))
-        config = candidate.config(self.given.config, train)
+        config = candidate.config(self.inputs.config, train)
         return self.trials.plan(candidate.name, _without(config, fold), teachers)
 
     def rate_options(self, factor: float) -> dict[str, Any]:
         """Return the training options that multiply the learning rates."""
         if factor == 1.0:
             return {}
-        rate, head_rate = (float(f"{factor * one:.6g}") for one in self.given.rates)
+        rate, head_rate = (float(f"{factor * one:.6g}") for one in self.inputs.rates)
         return {"learning_rate": rate, "head_learning_rate": head_rate}
 
 

@@ -9,12 +9,12 @@ from typing import Any
 from polytask.comparison.predictions import rows_answered
 from polytask.comparison.statistics import Difference, mean_of
 from polytask.files import read_json
-from polytask.search.final import Look
-from polytask.search.ladder import Standing, Step
+from polytask.search.final import FinalScores
+from polytask.search.ladder import LadderStep, Standing
 from polytask.search.options import AutoOptions
 from polytask.search.outline import FOLDS
-from polytask.search.plans import Given
-from polytask.search.stages import Found, Rated
+from polytask.search.plans import SearchInputs
+from polytask.search.stages import RatedCandidate, SearchState
 from polytask.sharing import Sharing
 from polytask.tasks.arrays import rounded
 from polytask.tasks.metric import smaller_is_better
@@ -24,18 +24,20 @@ SHIPPED, WINNER = "shipped", "winner"
 SURE = 0.9
 
 
-def task_record(task: str, search: Found, look: Look, sharing: Sharing, given: Given) -> dict[str, Any]:
+def task_record(
+    task: str, search: SearchState, look: FinalScores, sharing: Sharing, inputs: SearchInputs
+) -> dict[str, Any]:
     """Return what became of a task."""
     now, seen = search.standings[task], look.differences[task][SHIPPED]
     how = "its own model" if task in search.grafted else way_of(task, sharing)
     steps = [step for step in search.steps if step.task == task]
-    below = now.above < given.options.certainty
+    below = now.above < inputs.options.certainty
     rows = {"dev": rows_answered(search.pairs[0].joint, task), "folds": rows_of_folds(task, search)}
     record = {
-        "metric": given.metrics[task],
+        "metric": inputs.metrics[task],
         "how": how,
         "split": look.splits[task],
-        "single_learned": has_learned(search.singles[task], task, given.metrics[task]),
+        "single_learned": has_learned(search.singles[task], task, inputs.metrics[task]),
         "single": _number(mean_of(look.differences[task]["single"].values)),
         "winner": _number(mean_of(look.differences[task][WINNER].values)),
         "score": _number(mean_of(seen.values)),
@@ -53,7 +55,7 @@ def task_record(task: str, search: Found, look: Look, sharing: Sharing, given: G
         else "",
     }
     lost = 0.0 if search.winner is None or search.winner.rating is None else -search.winner.rating.deltas.get(task, 0.0)
-    return {**record, "sentence": _sentence(task, record, seen, lost, given.options.floor)}
+    return {**record, "sentence": _sentence(task, record, seen, lost, inputs.options.floor)}
 
 
 def has_learned(run: Path, task: str, metric: str) -> bool:
@@ -158,12 +160,12 @@ def doubts(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def rows_of_folds(task: str, search: Found) -> int:
+def rows_of_folds(task: str, search: SearchState) -> int:
     """Return how many rows of folds a task was judged by."""
     return sum(rows_answered(pair.joint, task) for pair in search.pairs[1:])
 
 
-def evidence_record(search: Found) -> list[dict[str, Any]]:
+def evidence_record(search: SearchState) -> list[dict[str, Any]]:
     """Return the runs of each fold that the winner was judged by."""
     return [
         {
@@ -176,7 +178,7 @@ def evidence_record(search: Found) -> list[dict[str, Any]]:
     ]
 
 
-def candidate_record(rated: Rated, folder: Path, place: Path) -> dict[str, Any]:
+def candidate_record(rated: RatedCandidate, folder: Path, place: Path) -> dict[str, Any]:
     """Return what was found of a candidate at a share of the budget."""
     rating = rated.rating
     return {
@@ -200,7 +202,7 @@ def rate_record(rates: Mapping[str, Any]) -> dict[str, Any]:
     return {"of": rates["of"], "scores": scores, "chosen": rates["chosen"]}
 
 
-def step_record(step: Step) -> dict[str, Any]:
+def step_record(step: LadderStep) -> dict[str, Any]:
     """Return what was found of a step of the ladder."""
     return {
         "task": step.task,

@@ -37,8 +37,8 @@ from polytask.result import Result, listed
 from polytask.search.candidates import Candidate, candidates
 from polytask.search.final import look
 from polytask.search.options import BUDGET, AutoOptions
-from polytask.search.outline import Outline, outline_for, usable_shares
-from polytask.search.plans import Given, TrialPlans
+from polytask.search.outline import SearchOutline, outline_for, usable_shares
+from polytask.search.plans import SearchInputs, TrialPlans
 from polytask.search.record import (
     SHIPPED,
     WINNER,
@@ -50,7 +50,7 @@ from polytask.search.record import (
     step_record,
     task_record,
 )
-from polytask.search.stages import Found, Stages
+from polytask.search.stages import SearchState, Stages
 from polytask.search.trials import Trials
 from polytask.terminal import PlainConsole
 
@@ -98,7 +98,7 @@ def auto(
     out: str | Path,
     *,
     overrides: Sequence[str] = (),
-    **given: Any,  # noqa: ANN401
+    **values: Any,  # noqa: ANN401
 ) -> AutoResult:
     """Find one model in which no task is worse than its own model, as small as may be, within a budget.
 
@@ -106,14 +106,14 @@ def auto(
         config: a YAML file, a mapping of the same shape, or a Config.
         out: folder of the search; what lies there of the same configuration is reused.
         overrides: of the configuration, such as "train.epochs=1".
-        given: budget, hours, floor, certainty, folds, max_size, max_passes, jobs, ray (see `AutoOptions`).
+        values: budget, hours, floor, certainty, folds, max_size, max_passes, jobs, ray (see `AutoOptions`).
 
     Raises:
         UserError: the input is at fault; nothing has been trained.
         TrainingError: no joint model, or not every single one, can be trained; what was finished stays.
         Interrupted: stopped by Ctrl-C, after saving; the same call goes on.
     """
-    options = build_options(AutoOptions, given, flag_of)
+    options = build_options(AutoOptions, values, flag_of)
     if options.ray:
         require_ray()
     checked, folder = as_config(config, overrides), Path(out)
@@ -157,7 +157,7 @@ class _Search:
         assert train.learning_rate != "auto"
         assert train.head_learning_rate != "auto"
         bare = without_test(config)
-        self.given = Given(
+        self.inputs = SearchInputs(
             config=bare,
             budget=budget,
             rates=(train.learning_rate, train.head_learning_rate),
@@ -174,31 +174,31 @@ class _Search:
             seed=config.train.seed,
             jobs=options.jobs,
             rows=rows,
-            parameters=self.given.parameters,
+            parameters=self.inputs.parameters,
             console=PlainConsole(stderr=True),
         )
-        self.plans = TrialPlans(self.given, self.trials)
-        self.singles = {task: self.plans.single(task, 1.0, 1.0).cost for task in self.given.judged}
+        self.plans = TrialPlans(self.inputs, self.trials)
+        self.singles = {task: self.plans.single(task, 1.0, 1.0).cost for task in self.inputs.judged}
         self.budget = 0.0
 
     def run(self) -> AutoResult:
         """Check every run before the first one trains, divide the budget among them, train, and ship."""
-        found = candidates(self.given.config, self.given.layers, self.given.budget.sizes)
+        found = candidates(self.inputs.config, self.inputs.layers, self.inputs.budget.sizes)
         hours = self.options.hours
         self.budget = (self.options.budget or BUDGET) if hours is None else self._trainings_in(hours, found[0])
         outline = self._outline(len(found))  # refuses a budget that is too small
         self._open()
-        if min(len(self.given.judged), outline.candidates) >= FEWEST_GROUPED:
+        if min(len(self.inputs.judged), outline.candidates) >= FEWEST_GROUPED:
             groups = self._groups(found[0])
-            found = candidates(self.given.config, self.given.layers, self.given.budget.sizes, groups)
+            found = candidates(self.inputs.config, self.inputs.layers, self.inputs.budget.sizes, groups)
         usable = self._usable(found)
         stages = Stages(self.plans, self._outline(len(usable)), usable, self.folder, self._say)
         return self._finish(stages.run(), stages)
 
-    def _outline(self, candidates: int) -> Outline:
+    def _outline(self, candidates: int) -> SearchOutline:
         """Divide what is left of the budget."""
         left = self.budget - sum(self.trials.others.values())
-        return outline_for(left, self.singles, self.given.budget.steps, candidates, self.options.folds)
+        return outline_for(left, self.singles, self.inputs.budget.steps, candidates, self.options.folds)
 
     def _open(self) -> None:
         """Say in the folder what is searched, before anything else is written there."""
@@ -209,7 +209,7 @@ class _Search:
         identity = self.plans.joint(first, 1.0, 1.0).run.identity
         file = self.folder / f"relatedness-{identity}" / "relatedness.json"
         try:
-            record = read_json(file) if file.is_file() else relate(self.given.config, file.parent).to_json()
+            record = read_json(file) if file.is_file() else relate(self.inputs.config, file.parent).to_json()
         except UserError as error:
             self.notes.append(f"relatedness was not measured: {error}")
             return ()
@@ -241,7 +241,7 @@ class _Search:
         known: dict[str, float] = read_json(file) if file.is_file() else {}
         if known.get("hours") == hours:
             return known["budget"]
-        shares = usable_shares(self.given.budget.steps)
+        shares = usable_shares(self.inputs.budget.steps)
         trial = self.plans.joint(first, shares[-1] if shares else 1.0, 1.0)
         self._open()
         self.trials.console.print(f"auto: {first.name} at {trial.cost:.2f} of a training, to see how long one takes")
@@ -261,7 +261,7 @@ class _Search:
         left = "" if seconds is None else f", at most {max(0.0, self.budget - spent) * seconds / 60:.0f} min left"
         self.trials.console.print(f"auto: {text} ({spent:.1f} of {self.budget:.1f} trainings spent{left})")
 
-    def _finish(self, found: Found, stages: Stages) -> AutoResult:
+    def _finish(self, found: SearchState, stages: Stages) -> AutoResult:
         """Ship the model, look at test once, and write down what was found."""
         bundle = self._ship(found)
         winner = found.winner
@@ -271,12 +271,12 @@ class _Search:
             WINNER: [self.trials.folder(winner.trial)],
             SHIPPED: [self.folder / "model"],
         }
-        seen = look(self.config, arms, self.given.judged, self.config.train.seed)
+        seen = look(self.config, arms, self.inputs.judged, self.config.train.seed)
         parameters = count_parameters(bundle.model)
-        size, passes = parameters.total / self.given.parameters, bundle.model.passes()
-        single_size = sum(stages.final_single(task).size for task in self.given.judged)
-        tasks = {task: task_record(task, found, seen, bundle.model.sharing, self.given) for task in self.given.judged}
-        told = answer(tasks, size, passes, single_size, self.given.options)
+        size, passes = parameters.total / self.inputs.parameters, bundle.model.passes()
+        single_size = sum(stages.final_single(task).size for task in self.inputs.judged)
+        tasks = {task: task_record(task, found, seen, bundle.model.sharing, self.inputs) for task in self.inputs.judged}
+        told = answer(tasks, size, passes, single_size, self.inputs.options)
         record = {
             "answer": told,
             "tasks": tasks,
@@ -305,7 +305,7 @@ class _Search:
         self.trials.console.print(f"auto: {told}")
         return AutoResult(self.folder, tasks, size, passes, told, self.trials.spent, record)
 
-    def _ship(self, found: Found) -> Bundle:
+    def _ship(self, found: SearchState) -> Bundle:
         """Put the model together, and write it in the place of an earlier one."""
         grafts = [load_bundle(model_folder(found.singles[task])) for task in found.grafted]
         base = [load_bundle(model_folder(found.base))] if found.base is not None else []
@@ -318,7 +318,7 @@ class _Search:
 
     def _write_config(self, stages: Stages, told: str, tasks: Mapping[str, Mapping[str, Any]]) -> None:
         """Write the winner as a configuration that trains again, with what became of each task above it."""
-        winner = stages.found.winner
+        winner = stages.state.winner
         assert winner is not None
         values = values_of(winner.candidate.config(self.config, stages.options_of(winner)))
         lifted = [f"{task}: {one['lifted_by']}" for task, one in tasks.items() if one["lifted_by"]]

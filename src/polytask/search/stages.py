@@ -13,8 +13,8 @@ from polytask.comparison.statistics import Difference
 from polytask.errors import ConfigError, DataError, TrainingError
 from polytask.search.candidates import Candidate
 from polytask.search.evidence import Pair, added, compare, is_clear
-from polytask.search.ladder import Ladder, Limits, Standing, Step
-from polytask.search.outline import FOLDS, Outline, fold_cost
+from polytask.search.ladder import Ladder, LadderStep, ModelLimits, Standing
+from polytask.search.outline import FOLDS, SearchOutline, fold_cost
 from polytask.search.plans import TrialPlans
 from polytask.search.rating import Rating, advantage, rate
 from polytask.search.trials import Trial
@@ -26,7 +26,7 @@ SLACK = 0.04
 
 
 @dataclass(frozen=True)
-class Rated:
+class RatedCandidate:
     """A candidate that was trained with a part of the budget, or whole.
 
     Attributes:
@@ -49,7 +49,7 @@ class Rated:
 
 
 @dataclass
-class Found:
+class SearchState:
     """What a search found so far.
 
     Attributes:
@@ -65,12 +65,12 @@ class Found:
 
     factors: dict[str, float] = field(default_factory=dict[str, float])
     rates: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    rated: list[Rated] = field(default_factory=list[Rated])
+    rated: list[RatedCandidate] = field(default_factory=list[RatedCandidate])
     singles: dict[str, Path] = field(default_factory=dict[str, Path])
-    winner: Rated | None = None
+    winner: RatedCandidate | None = None
     standings: dict[str, Standing] = field(default_factory=dict[str, Standing])
     pairs: list[Pair] = field(default_factory=list[Pair])
-    steps: list[Step] = field(default_factory=list[Step])
+    steps: list[LadderStep] = field(default_factory=list[LadderStep])
     base: Path | None = None
     grafted: list[str] = field(default_factory=list[str])
 
@@ -81,21 +81,21 @@ class Stages:
     def __init__(
         self,
         plans: TrialPlans,
-        outline: Outline,
+        outline: SearchOutline,
         candidates: Sequence[Candidate],
         folder: Path,
         say: Callable[[str], None],
     ) -> None:
-        self.plans, self.given, self.trials = plans, plans.given, plans.trials
+        self.plans, self.inputs, self.trials = plans, plans.inputs, plans.trials
         self.outline, self.folder = outline, folder
         self.candidates = list(candidates)[: outline.candidates]
-        self.found = Found()
+        self.state = SearchState()
         self.notes: list[str] = []
         self.ladder_budget = outline.ladder
         self._known: dict[str, Difference] = {}
         self._say = say
 
-    def run(self) -> Found:
+    def run(self) -> SearchState:
         """Run all of them."""
         self.choose_rates()
         finalists = self.halve()
@@ -105,26 +105,26 @@ class Stages:
         self.choose_winner()
         self.judge()
         self.climb()
-        return self.found
+        return self.state
 
     def choose_rates(self) -> None:
         """Choose the learning rates of every single model and of the joint ones, each with the same care."""
-        found, share = self.found, self.outline.rate_share
-        found.factors = dict.fromkeys(["", *self.given.judged], 1.0)
+        found, share = self.state, self.outline.rate_share
+        found.factors = dict.fromkeys(["", *self.inputs.judged], 1.0)
         if len(self.outline.rates) < 2:
             return
         singles = {
-            factor: {task: self.plans.single(task, share, factor) for task in self.given.judged}
+            factor: {task: self.plans.single(task, share, factor) for task in self.inputs.judged}
             for factor in self.outline.rates
         }
         joint = {factor: self.plans.joint(self.candidates[0], share, factor) for factor in self.outline.rates}
         everything = [trial for one in singles.values() for trial in one.values()]
         self._train("learning rates", [*everything, *joint.values()])
-        for task in self.given.judged:
+        for task in self.inputs.judged:
             scores = {factor: self._score(one[task], task) for factor, one in singles.items()}
             found.factors[task] = self._best_factor(task, scores)
             found.rates.append({"of": task, "scores": scores, "chosen": found.factors[task]})
-        own = {task: self._score(singles[found.factors[task]][task], task) for task in self.given.judged}
+        own = {task: self._score(singles[found.factors[task]][task], task) for task in self.inputs.judged}
         ratings = {factor: self._rating(trial, own) for factor, trial in joint.items()}
         known = {factor: rating for factor, rating in ratings.items() if rating is not None}
         if not known:
@@ -135,7 +135,7 @@ class Stages:
 
     def _best_factor(self, task: str, scores: Mapping[float, float | None]) -> float:
         """Return the multiple with the best score; the configuration's own of equal ones."""
-        metric = self.given.metrics[task]
+        metric = self.inputs.metrics[task]
         best = 1.0
         for factor, score in scores.items():
             if advantage(score, scores[best], metric) > 0:
@@ -149,28 +149,28 @@ class Stages:
         for number, (share, _) in enumerate(rungs):
             left = rungs[number + 1][1] if number + 1 < len(rungs) else self.outline.finalists
             rated = self._rate(alive, share, f"{len(alive)} candidates at 1/{1 / share:g} of a training")
-            self.found.rated += rated
+            self.state.rated += rated
             alive = [one.candidate for one in sorted(rated, key=lambda one: one.key, reverse=True)[:left]]
         return alive[: self.outline.finalists]
 
     def train_whole(self, finalists: Sequence[Candidate]) -> None:
         """Train the single models and the finalists with the whole budget."""
         what = "the single models and " + ", ".join(one.name for one in finalists)
-        self.found.rated += self._rate(finalists, 1.0, what)
-        self.found.singles = {task: self.trials.folder(self.final_single(task)) for task in self.given.judged}
+        self.state.rated += self._rate(finalists, 1.0, what)
+        self.state.singles = {task: self.trials.folder(self.final_single(task)) for task in self.inputs.judged}
 
     def teach(self) -> None:
         """Train the best of the finalists once more, with the single models as its teachers."""
         best = self._best()
-        teachers = list(self.found.singles.values())
+        teachers = list(self.state.singles.values())
         taught = Candidate(best.candidate.name + TAUGHT, best.candidate.changes)
-        trial = self.plans.joint(taught, 1.0, self.found.factors[""], teachers)
+        trial = self.plans.joint(taught, 1.0, self.state.factors[""], teachers)
         self._train(f"{best.candidate.name}, taught by the single models", [trial])
-        self.found.rated.append(self._rated(taught, trial, 1.0))
+        self.state.rated.append(self._rated(taught, trial, 1.0))
 
     def choose_winner(self) -> None:
         """Take the best joint model, and see where each task stands against its single model."""
-        found, best = self.found, self._smallest_of_the_best()
+        found, best = self.state, self._smallest_of_the_best()
         place = self.trials.folder(best.trial)
         found.winner, found.base = best, place
         found.pairs = [Pair(found.singles, place)]
@@ -178,8 +178,8 @@ class Stages:
 
     def judge(self) -> None:
         """Judge the winner by folds of the training rows as well, until it is clear where each task stands."""
-        found, outline = self.found, self.outline
-        singles = sum(self.plans.single(task, 1.0, 1.0).cost for task in self.given.judged)
+        found, outline = self.state, self.outline
+        singles = sum(self.plans.single(task, 1.0, 1.0).cost for task in self.inputs.judged)
         left = outline.ladder + outline.folds * fold_cost(singles)
         for fold in range(1, outline.folds + 1):
             if all(is_clear(one.above) for one in found.standings.values()):
@@ -196,7 +196,7 @@ class Stages:
             found.pairs.append(pair)
             self._stand()
         if len(found.pairs) > 1:
-            self.notes += doubts_of_folds(self.given.config)
+            self.notes += doubts_of_folds(self.inputs.config)
         self.ladder_budget = max(0.0, left)
 
     def _pair_without(self, fold: int, most: float) -> Pair | None:
@@ -204,9 +204,9 @@ class Stages:
 
         Raises ConfigError, DataError, TrainingError where it cannot be.
         """
-        found, winner = self.found, self.found.winner
+        found, winner = self.state, self.state.winner
         assert winner is not None
-        singles = {task: self.plans.single(task, 1.0, found.factors[task], fold) for task in self.given.judged}
+        singles = {task: self.plans.single(task, 1.0, found.factors[task], fold) for task in self.inputs.judged}
         places = {task: self.trials.folder(trial) for task, trial in singles.items()}
         taught = list(places.values()) if winner.candidate.name.endswith(TAUGHT) else ()
         joint = self.plans.joint(winner.candidate, 1.0, found.factors[""], taught, fold)
@@ -224,49 +224,49 @@ class Stages:
 
     def _stand(self) -> None:
         """See where each task of the winner stands, by all that is known."""
-        found = self.found
+        found = self.state
         self._known = {
-            task: compare(task, judged, found.pairs, self.trials.seed) for task, judged in self.given.judged.items()
+            task: compare(task, judged, found.pairs, self.trials.seed) for task, judged in self.inputs.judged.items()
         }
-        found.standings = {task: standing(one, self.given.options.floor) for task, one in self._known.items()}
+        found.standings = {task: standing(one, self.inputs.options.floor) for task, one in self._known.items()}
 
-    def _whole(self) -> list[Rated]:
+    def _whole(self) -> list[RatedCandidate]:
         """Return the joint models that were trained whole. Raises TrainingError where none could be."""
-        whole = [one for one in self.found.rated if one.share == 1.0]
+        whole = [one for one in self.state.rated if one.share == 1.0]
         if all(one.rating is None for one in whole):
             why = "; ".join(one.failed for one in whole)
             raise TrainingError(f"no joint model could be trained: {why}")
         return [one for one in whole if one.rating is not None]
 
-    def _best(self) -> Rated:
+    def _best(self) -> RatedCandidate:
         return max(self._whole(), key=lambda one: one.key)
 
-    def _smallest_of_the_best(self) -> Rated:
+    def _smallest_of_the_best(self) -> RatedCandidate:
         """Return the smallest model as good as the best one: its worst task is, and its mean is within the floor."""
         best = self._best()
         worst, mean, _ = best.key
-        floor = self.given.options.floor / 100
+        floor = self.inputs.options.floor / 100
         near = [one for one in self._whole() if one.key[0] >= worst and one.key[1] >= mean - floor]
         return min(near, key=lambda one: (one.trial.passes, one.trial.size, -one.key[1]))
 
     def climb(self) -> None:
         """Lift the tasks that lie below the floor, the worst first."""
-        found, options = self.found, self.given.options
-        limits = Limits(options.max_size, options.max_passes, options.certainty)
+        found, options = self.state, self.inputs.options
+        limits = ModelLimits(options.max_size, options.max_passes, options.certainty)
         below = [task for task, one in found.standings.items() if one.above < options.certainty]
         if not below:
             return
         assert found.winner is not None
         factors = self.plans.rate_options(found.factors[""])
         ladder = Ladder(
-            config=found.winner.candidate.config(self.given.config, factors),
-            budget=self.given.budget,
-            layers=self.given.layers,
+            config=found.winner.candidate.config(self.inputs.config, factors),
+            budget=self.inputs.budget,
+            layers=self.inputs.layers,
             folder=self.folder / "ladder",
             singles=found.singles,
-            sizes={task: self.final_single(task).size for task in self.given.judged},
-            shared=self.given.parameters,
-            frozen_words=self.given.frozen_words,
+            sizes={task: self.final_single(task).size for task in self.inputs.judged},
+            shared=self.inputs.parameters,
+            frozen_words=self.inputs.frozen_words,
             rows=self.trials.rows,
             limits=limits,
             standing_of=self.standing_of,
@@ -277,7 +277,7 @@ class Stages:
             self._lift(ladder, task)
 
     def _lift(self, ladder: Ladder, task: str) -> None:
-        found = self.found
+        found = self.state
         assert found.base is not None
         steps = list(ladder.lift(task, found.base, found.grafted))
         found.steps += steps
@@ -298,46 +298,46 @@ class Stages:
 
     def standing_of(self, task: str, folder: Path) -> Standing:
         """See where a task stands in a model that was made of the winner: by dev rows, beside what is known of that."""
-        pairs, judged, seed = self.found.pairs, self.given.judged[task], self.trials.seed
+        pairs, judged, seed = self.state.pairs, self.inputs.judged[task], self.trials.seed
         if len(pairs) == 1:
             found = compare(task, judged, [Pair(pairs[0].singles, folder)], seed)
         else:
             step = compare(task, judged, [Pair({task: pairs[0].joint}, folder)], seed)
             found = added(self._known[task], step)
-        return standing(found, self.given.options.floor)
+        return standing(found, self.inputs.options.floor)
 
-    def options_of(self, rated: Rated) -> dict[str, Any]:
+    def options_of(self, rated: RatedCandidate) -> dict[str, Any]:
         """Return the training options of a joint model that are not the configuration's own."""
-        teachers = [str(folder.resolve()) for folder in self.found.singles.values()]
+        teachers = [str(folder.resolve()) for folder in self.state.singles.values()]
         taught = {"teachers": teachers} if rated.candidate.name.endswith(TAUGHT) else {}
-        return {**self.plans.rate_options(self.found.factors[""]), **taught}
+        return {**self.plans.rate_options(self.state.factors[""]), **taught}
 
     def final_single(self, task: str) -> Trial:
         """Return a task's single model: whole, under the rates that were chosen for it."""
-        return self.plans.single(task, 1.0, self.found.factors[task])
+        return self.plans.single(task, 1.0, self.state.factors[task])
 
-    def _rate(self, alive: Sequence[Candidate], share: float, what: str) -> list[Rated]:
-        singles = {task: self.plans.single(task, share, self.found.factors[task]) for task in self.given.judged}
-        joint = [self.plans.joint(candidate, share, self.found.factors[""]) for candidate in alive]
+    def _rate(self, alive: Sequence[Candidate], share: float, what: str) -> list[RatedCandidate]:
+        singles = {task: self.plans.single(task, share, self.state.factors[task]) for task in self.inputs.judged}
+        joint = [self.plans.joint(candidate, share, self.state.factors[""]) for candidate in alive]
         self._train(what, [*singles.values(), *joint])
         for task, trial in singles.items():
             if self.trials.has_failed(trial):
                 raise TrainingError(f"{task}: its single model failed: {self.trials.failed[trial.run.identity]}")
         return [self._rated(candidate, trial, share) for candidate, trial in zip(alive, joint, strict=True)]
 
-    def _rated(self, candidate: Candidate, trial: Trial, share: float) -> Rated:
+    def _rated(self, candidate: Candidate, trial: Trial, share: float) -> RatedCandidate:
         if self.trials.has_failed(trial):
-            return Rated(candidate, trial, share, None, self.trials.failed[trial.run.identity])
+            return RatedCandidate(candidate, trial, share, None, self.trials.failed[trial.run.identity])
         singles = {
-            task: self._score(self.plans.single(task, share, self.found.factors[task]), task)
-            for task in self.given.judged
+            task: self._score(self.plans.single(task, share, self.state.factors[task]), task)
+            for task in self.inputs.judged
         }
-        return Rated(candidate, trial, share, self._rating(trial, singles))
+        return RatedCandidate(candidate, trial, share, self._rating(trial, singles))
 
     def _rating(self, trial: Trial, singles: Mapping[str, float | None]) -> Rating | None:
         if self.trials.has_failed(trial):
             return None
-        return rate(self.trials.scores(trial), singles, self.given.metrics, self.given.options.floor)
+        return rate(self.trials.scores(trial), singles, self.inputs.metrics, self.inputs.options.floor)
 
     def _score(self, trial: Trial, task: str) -> float | None:
         return None if self.trials.has_failed(trial) else self.trials.scores(trial)[task]
@@ -359,14 +359,14 @@ def standing(difference: Difference, floor: float) -> Standing:
     return Standing(difference.delta, difference.low, difference.high, above)
 
 
-def _nearest(steps: Sequence[Step], now: Standing) -> Step | None:
+def _nearest(steps: Sequence[LadderStep], now: Standing) -> LadderStep | None:
     """Return the step that came nearest to the floor without touching other tasks; None where none is better."""
     tried = [one for one in steps if one.model is not None and one.standing is not None and one.name != "branch"]
     better = partial(_is_better, now=now)
     return max(filter(better, tried), key=lambda one: _delta(one.standing), default=None)
 
 
-def _is_better(step: Step, now: Standing) -> bool:
+def _is_better(step: LadderStep, now: Standing) -> bool:
     return _delta(step.standing) > _delta(now)
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from polytask.assemble import assemble
 from polytask.comparison.budget import planned
-from polytask.comparison.preparation import ArmModel, Judged, Planned, part_of
+from polytask.comparison.preparation import ArmModel, PlannedRun, TaskScoring, part_of
 from polytask.comparison.runs import RunStore
 from polytask.config import Config
 from polytask.files import read_json
@@ -28,11 +28,11 @@ class Trial:
     """
 
     name: str
-    run: Planned
+    run: PlannedRun
     cost: float
     size: float
     passes: float
-    judged: Mapping[str, Judged]
+    judged: Mapping[str, TaskScoring]
 
 
 @dataclass

@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
-from polytask.serving.batcher import Answering
+from polytask.serving.batcher import Predictor
 from polytask.serving.inference import ROOT, InferenceRoutes
 from polytask.serving.inference_forms import (
     InferenceError,
@@ -53,7 +53,7 @@ _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
 def create_app(
-    model: Answering, options: ServeOptions | None = None, failed: Callable[[], None] | None = None
+    model: Predictor, options: ServeOptions | None = None, failed: Callable[[], None] | None = None
 ) -> RequestMiddleware:
     """Return an ASGI application that serves a model.
 

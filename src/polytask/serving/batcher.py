@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 BYTES_A_TOKEN = 4
 
 
-class Answering(Protocol):
+class Predictor(Protocol):
     """What the server asks of a model; `polytask.predict` offers it."""
 
     @property
@@ -80,7 +80,7 @@ class Ticket:
 
 
 @dataclass(frozen=True)
-class Ran:
+class MicroBatch:
     """What one micro-batch was.
 
     Attributes:
@@ -104,8 +104,8 @@ class Batcher:
     """
 
     def __init__(
-        self, model: Answering, *, most_texts: int, most_tokens: int, most_queued: int, long: Long,
-        ran: Callable[[Ran], None], failed: Callable[[], None] | None = None,
+        self, model: Predictor, *, most_texts: int, most_tokens: int, most_queued: int, long: Long,
+        ran: Callable[[MicroBatch], None], failed: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
         self._model = model
         self._long: Long = long
@@ -240,7 +240,7 @@ class Batcher:
             for ticket in tickets:
                 self._answer([ticket])
             return
-        ran = Ran(len(tickets), len(records), time.perf_counter() - began)
+        ran = MicroBatch(len(tickets), len(records), time.perf_counter() - began)
         self._seconds_a_text = 0.8 * self._seconds_a_text + 0.2 * ran.seconds / ran.texts
         self._ran(ran)
         outcomes: list[list[TextPrediction] | Exception] = []

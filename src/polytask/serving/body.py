@@ -24,10 +24,10 @@ _OTHERS = frozenset("-0123456789tfnNI")
 # Reads the one value that begins somewhere; here never an object or a list.
 _DECODER: Any = json.JSONDecoder()
 _scan: Callable[[str, int], tuple[Any, int]] = _DECODER.scan_once
-Reader: TypeAlias = "Callable[[Values, ServeOptions], Any]"
+Reader: TypeAlias = "Callable[[JsonValues, ServeOptions], Any]"
 
 
-class Refused(PolytaskError):
+class RequestRefused(PolytaskError):
     """A request that is not answered, with the status that says so."""
 
     def __init__(self, status: int, detail: str) -> None:
@@ -52,20 +52,20 @@ def read_fields(body: bytes, readers: Mapping[str, Reader], options: ServeOption
 
     Raises Refused and ValueError as `read_body` does.
     """
-    values = Values(body.decode(json.detect_encoding(body), "surrogatepass"))
+    values = JsonValues(body.decode(json.detect_encoding(body), "surrogatepass"))
     if values.next() in _OTHERS | {"[", '"'}:
-        raise Refused(422, unformed)
+        raise RequestRefused(422, unformed)
     found: dict[str, Any] = {}
     for key in values.names():
         if key not in readers:
-            raise Refused(422, f"found the key {key[:80]!r}; {nearest(key[:80], readers)}")
+            raise RequestRefused(422, f"found the key {key[:80]!r}; {nearest(key[:80], readers)}")
         found[key] = readers[key](values, options)
     if values.next():
         raise json.JSONDecodeError("Extra data", values.text, values.at)
     return found
 
 
-class Values:
+class JsonValues:
     """The values of a JSON text, one after another.
 
     Attributes:
@@ -98,7 +98,7 @@ class Values:
                 raise self.wrong("Expecting a key in double quotes")
             key = self.scalar()
             if key in seen:
-                raise Refused(422, f"found the key {key[:80]!r} twice")
+                raise RequestRefused(422, f"found the key {key[:80]!r} twice")
             seen.add(key)
             self._take(":")
             yield key
@@ -117,7 +117,7 @@ class Values:
     def refuse(self, place: str, expected: str) -> None:
         """Raise Refused for a value of another type, and JSONDecodeError where there is no value."""
         if self.next() in _OTHERS | {"[", "{", '"'}:
-            raise Refused(422, f"{place}: {expected}")
+            raise RequestRefused(422, f"{place}: {expected}")
         raise self.wrong("Expecting value")
 
     def wrong(self, message: str) -> json.JSONDecodeError:
@@ -140,18 +140,18 @@ class Values:
         self.at += 1
 
 
-def _read_texts(values: Values, options: ServeOptions) -> list[Any]:
+def _read_texts(values: JsonValues, options: ServeOptions) -> list[Any]:
     if values.next() != "[":
         values.refuse("texts", "input should be a valid list")
     found: list[Any] = []
     for _ in values.items():
         if len(found) == options.max_texts:
-            raise Refused(422, f"texts: found more than {len(found)}; at most {len(found)} a request")
+            raise RequestRefused(422, f"texts: found more than {len(found)}; at most {len(found)} a request")
         found.append(read_record(values, f"texts[{len(found)}]", options.max_characters))
     return found
 
 
-def read_record(values: Values, place: str, most: int) -> Any:  # noqa: ANN401
+def read_record(values: JsonValues, place: str, most: int) -> Any:  # noqa: ANN401
     """Take a text, a pair, or a row of texts and lists of texts, of so many characters at most."""
     kind = values.next()
     if kind == '"':
@@ -164,7 +164,7 @@ def read_record(values: Values, place: str, most: int) -> Any:  # noqa: ANN401
     size = 0
     for key in values.names():
         if len(row) == MOST_COLUMNS:
-            raise Refused(422, f"{place}: found more than {MOST_COLUMNS} columns; at most {MOST_COLUMNS}")
+            raise RequestRefused(422, f"{place}: found more than {MOST_COLUMNS} columns; at most {MOST_COLUMNS}")
         if values.next() == "[":
             cell = _read_list(values, place, size, most)
             size += sum(len(item) + 1 for item in cell)
@@ -177,7 +177,7 @@ def read_record(values: Values, place: str, most: int) -> Any:  # noqa: ANN401
     return row
 
 
-def _read_list(values: Values, place: str, size: int, most: int) -> list[str]:
+def _read_list(values: JsonValues, place: str, size: int, most: int) -> list[str]:
     """Take a list of texts, of which each counts for a character more, so that empty ones count too."""
     found: list[str] = []
     for item in values.texts(place, f"expected {KINDS}"):
@@ -189,11 +189,11 @@ def _read_list(values: Values, place: str, size: int, most: int) -> list[str]:
 def _counted(text: str, size: int, place: str, most: int) -> str:
     """Return a text. Raises Refused where it makes a record too long, which has so many characters already."""
     if size + len(text) > most:
-        raise Refused(413, f"{place}: found {size + len(text)} characters or more; at most {most}")
+        raise RequestRefused(413, f"{place}: found {size + len(text)} characters or more; at most {most}")
     return text
 
 
-def _read_tasks(values: Values, options: ServeOptions) -> list[str] | None:
+def _read_tasks(values: JsonValues, options: ServeOptions) -> list[str] | None:
     del options
     if values.next() == "n":
         return values.scalar()
@@ -202,7 +202,7 @@ def _read_tasks(values: Values, options: ServeOptions) -> list[str] | None:
     found: list[str] = []
     for name in values.texts("tasks", "input should be a valid string"):
         if len(found) == MOST_TASKS:
-            raise Refused(422, f"tasks: found more than {MOST_TASKS}; at most {MOST_TASKS} a request")
+            raise RequestRefused(422, f"tasks: found more than {MOST_TASKS}; at most {MOST_TASKS} a request")
         found.append(name)
     return found
 

@@ -23,7 +23,7 @@ _SILENCE_S = 60.0
 
 
 @dataclass(frozen=True)
-class Limits:
+class ConnectionLimits:
     """Of the connections of a server.
 
     Attributes:
@@ -43,7 +43,7 @@ class Connection(H11Protocol):
     uvicorn itself waits for ever for both; bodies are timed by the gate.
     """
 
-    def __init__(self, *arguments: Any, limits: Limits, **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, *arguments: Any, limits: ConnectionLimits, **options: Any) -> None:  # noqa: ANN401
         super().__init__(*arguments, **options)
         self._limits = limits
         self._head: asyncio.TimerHandle | None = None

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 
 from polytask.errors import nearest
 from polytask.predict.record import Record, queries_of
-from polytask.serving.body import Refused
+from polytask.serving.body import RequestRefused
 from polytask.serving.inference_forms import InferenceResponse, ModelMetadata, OutputTensor, ServerMetadata
 from polytask.serving.inference_request import JSON_LENGTH, Inference, read_inference
 from polytask.serving.rendering import render
@@ -94,7 +94,7 @@ class InferenceRoutes:
             wanted = self._wanted(asked)
             records, tasks = await self._service.beside(self._checked, asked, wanted)
             answers = await self._service.answers(records, tasks, request)
-        except Refused as error:
+        except RequestRefused as error:
             raise HTTPException(_status(error.status), str(error)) from None
         except HTTPException as error:
             raise HTTPException(_status(error.status_code), error.detail, error.headers) from None
@@ -110,9 +110,9 @@ class InferenceRoutes:
     async def _read(self, request: Request) -> Inference:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind and not kind.startswith("application/"):  # what a page of another site can send unasked
-            raise Refused(400, f"found the Content-Type {kind[:80]!r}; accepted: application/json")
+            raise RequestRefused(400, f"found the Content-Type {kind[:80]!r}; accepted: application/json")
         if request.headers.get("content-encoding", "identity").lower() != "identity":
-            raise Refused(400, "found a compressed body; send it as it is")
+            raise RequestRefused(400, "found a compressed body; send it as it is")
         length = request.headers.get(JSON_LENGTH)
         accepted = accepted_inputs(self._service.model.tasks)
         read = functools.partial(read_inference, json_length=length, accepted=accepted)
@@ -131,7 +131,7 @@ class InferenceRoutes:
             return None
         for name in asked.outputs:
             if name not in self._outputs:
-                raise Refused(400, f"outputs: found {name[:80]!r}; {nearest(name[:80], self._outputs)}")
+                raise RequestRefused(400, f"outputs: found {name[:80]!r}; {nearest(name[:80], self._outputs)}")
         return {name: self._outputs[name] for name in asked.outputs}
 
     def _reading(self, first: Record, wanted: dict[str, Output] | None) -> tuple[str, ...]:
@@ -151,7 +151,7 @@ class InferenceRoutes:
         for output in (wanted or {}).values():
             if output.task is not None and output.task not in reading:
                 columns = ", ".join(tasks[output.task].input_columns)
-                raise Refused(400, f"outputs: found {output.name!r}, whose task reads other inputs: {columns}")
+                raise RequestRefused(400, f"outputs: found {output.name!r}, whose task reads other inputs: {columns}")
         return tuple(name for name in chosen if name in reading)
 
     def _response(

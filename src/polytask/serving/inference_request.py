@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from polytask.errors import nearest
-from polytask.serving.body import MOST_COLUMNS, Reader, Refused, Values, read_fields
+from polytask.serving.body import MOST_COLUMNS, JsonValues, Reader, RequestRefused, read_fields
 from polytask.serving.inference_forms import Parameters
 from polytask.serving.messages import clean
 from polytask.serving.options import ServeOptions
@@ -77,12 +77,12 @@ def read_inference(
     try:
         found = read_fields(body[:size], _READERS, options, UNFORMED)
     except json.JSONDecodeError as error:
-        raise Refused(400, f"the body is no JSON: {error.msg} at character {error.pos}") from None
+        raise RequestRefused(400, f"the body is no JSON: {error.msg} at character {error.pos}") from None
     except ValueError:  # bytes that are no text
-        raise Refused(400, "the body cannot be parsed: expected JSON in UTF-8") from None
+        raise RequestRefused(400, "the body cannot be parsed: expected JSON in UTF-8") from None
     tensors: list[_Tensor] = found.get("inputs", [])
     if not tensors:
-        raise Refused(400, f"inputs: found none; {UNFORMED}")
+        raise RequestRefused(400, f"inputs: found none; {UNFORMED}")
     columns = _columns(tensors, memoryview(body)[size:], accepted, options)
     parameters = found.get("parameters", {})
     return Inference(found.get("id"), columns, found.get("outputs"), parameters.get("binary_data_output") is True)
@@ -92,7 +92,7 @@ def _json_size(body: bytes, json_length: str | None) -> int:
     if json_length is None:
         return len(body)
     if not re.fullmatch(r"[0-9]{1,18}", json_length) or int(json_length) > len(body):
-        raise Refused(400, f"{JSON_LENGTH}: found {json_length[:80]!r}, of a body of {len(body)} bytes")
+        raise RequestRefused(400, f"{JSON_LENGTH}: found {json_length[:80]!r}, of a body of {len(body)} bytes")
     return int(json_length)
 
 
@@ -109,20 +109,24 @@ def _columns(
         place = f"inputs[{index}]"
         name = _named(tensor.name, f"{place}.name")
         if name not in accepted:
-            raise Refused(400, f"{place}.name: found {name[:80]!r}; {nearest(name[:80], accepted)}")
+            raise RequestRefused(400, f"{place}.name: found {name[:80]!r}; {nearest(name[:80], accepted)}")
         if name in columns:
-            raise Refused(400, f"{place}.name: found {name[:80]!r} twice")
+            raise RequestRefused(400, f"{place}.name: found {name[:80]!r} twice")
         texts, raw = _texts_of(tensor, raw, place, options)
         sizes = sizes or [0] * len(texts)
         if len(sizes) != len(texts):
-            raise Refused(400, f"{place}: found {len(texts)} rows, and {len(sizes)} in the inputs before it")
+            raise RequestRefused(400, f"{place}: found {len(texts)} rows, and {len(sizes)} in the inputs before it")
         sizes = [size + len(text) for size, text in zip(sizes, texts, strict=True)]
         if max(sizes) > options.max_characters:
             longest = sizes.index(max(sizes))
-            raise Refused(413, f"{place}: row {longest} has {max(sizes)} characters; at most {options.max_characters}")
+            raise RequestRefused(
+                413, f"{place}: row {longest} has {max(sizes)} characters; at most {options.max_characters}"
+            )
         columns[name] = texts
     if len(raw):
-        raise Refused(400, f"found {len(raw)} bytes behind the inputs; binary_data_size says how many are an input's")
+        raise RequestRefused(
+            400, f"found {len(raw)} bytes behind the inputs; binary_data_size says how many are an input's"
+        )
     return columns
 
 
@@ -131,36 +135,38 @@ def _texts_of(
 ) -> tuple[list[str], memoryview]:  # fmt: skip
     """Return the texts of a tensor, and the bytes that are left to the tensors behind it. Raises Refused."""
     if tensor.datatype != "BYTES":
-        raise Refused(400, f"{place}.datatype: found {str(tensor.datatype)[:80]!r}; every input is BYTES, of texts")
+        raise RequestRefused(
+            400, f"{place}.datatype: found {str(tensor.datatype)[:80]!r}; every input is BYTES, of texts"
+        )
     if tensor.parameters.get("content_type", "str") == "base64":
-        raise Refused(400, f"{place}.parameters: found the content_type 'base64'; texts are sent as they are")
+        raise RequestRefused(400, f"{place}.parameters: found the content_type 'base64'; texts are sent as they are")
     length = tensor.parameters.get("binary_data_size")
     if length is not None:
         texts, raw = _binary(tensor, length, raw, place, options)
     elif tensor.data is not None:
         texts = tensor.data
     else:
-        raise Refused(400, f"{place}.data: missing")
+        raise RequestRefused(400, f"{place}.data: missing")
     _require_shape(tensor.shape, len(texts), place)
     return texts, raw
 
 
 def _named(name: str | None, place: str) -> str:
     if name is None:
-        raise Refused(400, f"{place}: missing")
+        raise RequestRefused(400, f"{place}: missing")
     return name
 
 
 def _require_shape(shape: list[int] | None, count: int, place: str) -> None:
     """Raise Refused unless a shape is that of so many texts, and of at least one."""
     if shape is None:
-        raise Refused(400, f"{place}.shape: missing")
+        raise RequestRefused(400, f"{place}.shape: missing")
     if len(shape) not in (1, 2) or shape[1:] not in ([], [1]):
-        raise Refused(400, f"{place}.shape: found {shape}; expected [rows], or [rows, 1]")
+        raise RequestRefused(400, f"{place}.shape: found {shape}; expected [rows], or [rows, 1]")
     if shape[0] != count:
-        raise Refused(400, f"{place}: found {count} texts, and the shape {shape}")
+        raise RequestRefused(400, f"{place}: found {count} texts, and the shape {shape}")
     if not count:
-        raise Refused(400, f"{place}: found no row; expected at least one")
+        raise RequestRefused(400, f"{place}: found no row; expected at least one")
 
 
 def _binary(
@@ -168,9 +174,9 @@ def _binary(
 ) -> tuple[list[str], memoryview]:  # fmt: skip
     """Take a tensor from the bytes behind the JSON object, and return the bytes behind it."""
     if tensor.data is not None:
-        raise Refused(400, f"{place}: found data, and a binary_data_size; one of them is expected")
+        raise RequestRefused(400, f"{place}: found data, and a binary_data_size; one of them is expected")
     if type(length) is not int or not 0 <= length <= len(raw):
-        raise Refused(400, f"{place}.parameters: found the binary_data_size {length!r}, of {len(raw)} bytes")
+        raise RequestRefused(400, f"{place}.parameters: found the binary_data_size {length!r}, of {len(raw)} bytes")
     texts: list[str] = []
     for text in _texts_in(raw[:length], place):
         if len(texts) == options.max_texts:
@@ -185,16 +191,18 @@ def _texts_in(raw: memoryview, place: str) -> Iterator[str]:
         begin = at + _LENGTH.size
         end = begin + _LENGTH.unpack(raw[at:begin])[0] if begin <= len(raw) else len(raw) + 1
         if end > len(raw):
-            raise Refused(400, f"{place}: a text ends behind the binary_data_size")
+            raise RequestRefused(400, f"{place}: a text ends behind the binary_data_size")
         try:
             yield str(raw[begin:end], "utf-8")
         except UnicodeDecodeError:
-            raise Refused(400, f"{place}: a text is no UTF-8") from None
+            raise RequestRefused(400, f"{place}: a text is no UTF-8") from None
         at = end
 
 
-def _too_many(place: str, options: ServeOptions) -> Refused:
-    return Refused(400, f"{place}: found more than {options.max_texts} texts; at most {options.max_texts} a request")
+def _too_many(place: str, options: ServeOptions) -> RequestRefused:
+    return RequestRefused(
+        400, f"{place}: found more than {options.max_texts} texts; at most {options.max_texts} a request"
+    )
 
 
 def pack_texts(texts: Iterable[str]) -> bytes:
@@ -206,45 +214,45 @@ def pack_texts(texts: Iterable[str]) -> bytes:
     return b"".join(_LENGTH.pack(len(encoded)) + encoded for encoded in (text.encode() for text in texts))
 
 
-def _read_id(values: Values, options: ServeOptions) -> str:
+def _read_id(values: JsonValues, options: ServeOptions) -> str:
     del options
     return _read_text(values, "id")
 
 
-def _read_text(values: Values, place: str) -> str:
+def _read_text(values: JsonValues, place: str) -> str:
     if values.next() != '"':
         values.refuse(place, "input should be a valid string")
     return clean(values.scalar())
 
 
-def _read_parameters(values: Values, place: str) -> Parameters:
+def _read_parameters(values: JsonValues, place: str) -> Parameters:
     if values.next() != "{":
         values.refuse(place, "input should be a valid dictionary")
     found: Parameters = {}
     for key in values.names():
         if len(found) == MOST_PARAMETERS:
-            raise Refused(400, f"{place}: found more than {MOST_PARAMETERS} parameters")
+            raise RequestRefused(400, f"{place}: found more than {MOST_PARAMETERS} parameters")
         if values.next() in ("{", "[", "n"):
-            raise Refused(400, f"{place}: a parameter is a text, a number, true or false")
+            raise RequestRefused(400, f"{place}: a parameter is a text, a number, true or false")
         value = clean(values.scalar())
         if isinstance(value, float) and not math.isfinite(value):
-            raise Refused(400, f"{place}: found a number that is not finite")
+            raise RequestRefused(400, f"{place}: found a number that is not finite")
         found[clean(key)] = value
     return found
 
 
-def _read_inputs(values: Values, options: ServeOptions) -> list[_Tensor]:
+def _read_inputs(values: JsonValues, options: ServeOptions) -> list[_Tensor]:
     if values.next() != "[":
         values.refuse("inputs", "input should be a valid list")
     found: list[_Tensor] = []
     for _ in values.items():
         if len(found) == MOST_COLUMNS:
-            raise Refused(400, f"inputs: found more than {MOST_COLUMNS}; at most {MOST_COLUMNS} a request")
+            raise RequestRefused(400, f"inputs: found more than {MOST_COLUMNS}; at most {MOST_COLUMNS} a request")
         found.append(_read_input(values, f"inputs[{len(found)}]", options))
     return found
 
 
-def _read_input(values: Values, place: str, options: ServeOptions) -> _Tensor:
+def _read_input(values: JsonValues, place: str, options: ServeOptions) -> _Tensor:
     if values.next() != "{":
         values.refuse(place, "expected an object with name, shape, datatype and data")
     found = _Tensor()
@@ -263,25 +271,27 @@ def _read_input(values: Values, place: str, options: ServeOptions) -> _Tensor:
                 found.data = _read_data(values, where, options)
             case _:
                 known = ("name", "shape", "datatype", "parameters", "data")
-                raise Refused(400, f"{place}: found the key {key[:80]!r}; {nearest(key[:80], known)}")
+                raise RequestRefused(400, f"{place}: found the key {key[:80]!r}; {nearest(key[:80], known)}")
     return found
 
 
-def _read_shape(values: Values, place: str) -> list[int]:
+def _read_shape(values: JsonValues, place: str) -> list[int]:
     if values.next() != "[":
         values.refuse(place, "input should be a valid list")
     found: list[int] = []
     for _ in values.items():
         if len(found) == MOST_DIMENSIONS:
-            raise Refused(400, f"{place}: found more than {MOST_DIMENSIONS} dimensions; expected [rows], or [rows, 1]")
+            raise RequestRefused(
+                400, f"{place}: found more than {MOST_DIMENSIONS} dimensions; expected [rows], or [rows, 1]"
+            )
         size = None if values.next() in ("{", "[", '"') else values.scalar()
         if type(size) is not int or not 0 <= size < 2**63:
-            raise Refused(400, f"{place}: input should be a valid integer, not below 0")
+            raise RequestRefused(400, f"{place}: input should be a valid integer, not below 0")
         found.append(size)
     return found
 
 
-def _read_data(values: Values, place: str, options: ServeOptions) -> list[str]:
+def _read_data(values: JsonValues, place: str, options: ServeOptions) -> list[str]:
     """Take the texts of [rows], or of [rows, 1]: flat, or each in a list of its own."""
     if values.next() != "[":
         values.refuse(place, "input should be a valid list")
@@ -293,16 +303,18 @@ def _read_data(values: Values, place: str, options: ServeOptions) -> list[str]:
         if values.next() == "[":
             cell = [clean(text) for text, _ in zip(values.texts(where, "expected a text"), range(2), strict=False)]
             if len(cell) != 1:
-                raise Refused(400, f'{where}: a row has one text; write a list as a text, such as \'["tea", "water"]\'')
+                raise RequestRefused(
+                    400, f'{where}: a row has one text; write a list as a text, such as \'["tea", "water"]\''
+                )
             found.append(cell[0])
         else:
             found.append(_read_text(values, where))
         if len(found[-1]) > options.max_characters:
-            raise Refused(413, f"{where}: found {len(found[-1])} characters; at most {options.max_characters}")
+            raise RequestRefused(413, f"{where}: found {len(found[-1])} characters; at most {options.max_characters}")
     return found
 
 
-def _read_outputs(values: Values, options: ServeOptions) -> dict[str, bool | None] | None:
+def _read_outputs(values: JsonValues, options: ServeOptions) -> dict[str, bool | None] | None:
     del options
     if values.next() != "[":
         values.refuse("outputs", "input should be a valid list")
@@ -310,7 +322,7 @@ def _read_outputs(values: Values, options: ServeOptions) -> dict[str, bool | Non
     for index, _ in enumerate(values.items()):
         place = f"outputs[{index}]"
         if index == MOST_COLUMNS:
-            raise Refused(400, f"outputs: found more than {MOST_COLUMNS}; at most {MOST_COLUMNS} a request")
+            raise RequestRefused(400, f"outputs: found more than {MOST_COLUMNS}; at most {MOST_COLUMNS} a request")
         if values.next() != "{":
             values.refuse(place, 'expected an object {"name": ...}')
         name, parameters = None, Parameters()
@@ -320,18 +332,22 @@ def _read_outputs(values: Values, options: ServeOptions) -> dict[str, bool | Non
             elif key == "parameters":
                 parameters = _read_parameters(values, f"{place}.parameters")
             else:
-                raise Refused(400, f"{place}: found the key {key[:80]!r}; {nearest(key[:80], ('name', 'parameters'))}")
+                raise RequestRefused(
+                    400, f"{place}: found the key {key[:80]!r}; {nearest(key[:80], ('name', 'parameters'))}"
+                )
         name = _named(name, f"{place}.name")
         if name in found:
-            raise Refused(400, f"{place}.name: found {name[:80]!r} twice")
+            raise RequestRefused(400, f"{place}.name: found {name[:80]!r} twice")
         if "classification" in parameters:
-            raise Refused(400, f"{place}.parameters: this server has no classification extension; ask for TASK.label")
+            raise RequestRefused(
+                400, f"{place}.parameters: this server has no classification extension; ask for TASK.label"
+            )
         binary = parameters.get("binary_data")
         found[name] = None if binary is None else bool(binary)
     return found or None
 
 
-def _read_top_parameters(values: Values, options: ServeOptions) -> Parameters:
+def _read_top_parameters(values: JsonValues, options: ServeOptions) -> Parameters:
     del options
     return _read_parameters(values, "parameters")
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from polytask.serving.body import KINDS, UNFORMED, Refused, read_body
+from polytask.serving.body import KINDS, UNFORMED, RequestRefused, read_body
 from polytask.serving.options import ServeOptions
 
 Row: TypeAlias = dict[str, str | list[str]]
@@ -135,13 +135,13 @@ def read_request(body: bytes, options: ServeOptions) -> PredictRequest:
     try:
         return PredictRequest.model_validate(read_body(body, options))
     except json.JSONDecodeError as error:
-        raise Refused(422, f"the body is no JSON: {error.msg} at character {error.pos}") from None
+        raise RequestRefused(422, f"the body is no JSON: {error.msg} at character {error.pos}") from None
     except ValidationError as error:
-        raise Refused(
+        raise RequestRefused(
             422, explain(error.errors(include_url=False, include_context=False, include_input=False))
         ) from None
     except ValueError:  # bytes that are no text
-        raise Refused(400, "the body cannot be parsed: expected JSON in UTF-8") from None
+        raise RequestRefused(400, "the body cannot be parsed: expected JSON in UTF-8") from None
 
 
 def explain(errors: Sequence[Mapping[str, Any]]) -> str:

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from polytask.serving.batcher import Ran
+from polytask.serving.batcher import MicroBatch
 
 # Why a request, or a connection without one, was not answered.
 Cause: TypeAlias = Literal["client gone", "too late", "queue full", "connection too slow", "too many connections"]
@@ -55,7 +55,7 @@ class Metrics:
         self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
-    def ran(self, ran: Ran) -> None:
+    def ran(self, ran: MicroBatch) -> None:
         """Count a micro-batch."""
         self._batch_texts.observe(ran.texts)
         self._batch_requests.observe(ran.requests)

@@ -41,20 +41,20 @@ def refusal(path: str, detail: str, status: int, headers: Mapping[str, str] | No
     return JSONResponse({key: detail}, status, headers)
 
 
-class TooLarge(Exception):
+class BodyTooLarge(Exception):
     """The body has more bytes than are taken."""
 
 
-class Crowded(Exception):
+class BodyMemoryFull(Exception):
     """The bodies that are held at the moment leave no room for another one."""
 
 
-class Gone(Exception):
+class ClientDisconnected(Exception):
     """The client has closed the connection."""
 
 
 @dataclass
-class _Held:
+class _HeldBytes:
     """How much of a request's body is in memory."""
 
     size: int = 0
@@ -95,7 +95,7 @@ class RequestMiddleware:
 
         try:
             await self._serve(scope, receive, watched)
-        except Gone:
+        except ClientDisconnected:
             pass
         except Exception:  # noqa: BLE001  answered with 500 where it was found, and told here
             LOG.exception("failed")
@@ -111,23 +111,23 @@ class RequestMiddleware:
             headers = {"WWW-Authenticate": "Bearer", "Connection": "close"}
             await refusal(scope["path"], detail, 401, headers)(scope, receive, send)
             return
-        held = _Held()
+        held = _HeldBytes()
         try:
             await self._hold(scope, receive, send, held)
         finally:
             self._held -= held.size
 
-    async def _hold(self, scope: Scope, receive: Receive, send: Send, held: _Held) -> None:
+    async def _hold(self, scope: Scope, receive: Receive, send: Send, held: _HeldBytes) -> None:
         """Read a body and hand the request on."""
         try:
             async with asyncio.timeout(self._options.timeout_s):
                 body = await self._read(scope, receive, held)
-        except Crowded:
+        except BodyMemoryFull:
             headers = {"Connection": "close", "Retry-After": "1"}
             detail = "too many large requests at once; try again shortly"
             await refusal(scope["path"], detail, 429, headers)(scope, receive, send)
             return
-        except TooLarge:
+        except BodyTooLarge:
             detail = f"the body has more than {self._options.max_body_bytes} bytes; send fewer or shorter texts"
             await refusal(scope["path"], detail, 413, {"Connection": "close"})(scope, receive, send)
             return
@@ -145,7 +145,7 @@ class RequestMiddleware:
         given = token.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
         return hmac.compare_digest(given, self._key)
 
-    async def _read(self, scope: Scope, receive: Receive, held: _Held) -> bytes:
+    async def _read(self, scope: Scope, receive: Receive, held: _HeldBytes) -> bytes:
         """Read the body, counting as it comes: a length may be missing. Raises TooLarge, Crowded and Gone."""
         most = self._options.max_body_bytes
         headers = dict(scope["headers"])
@@ -153,24 +153,24 @@ class RequestMiddleware:
         if declared.isdigit() and (len(declared) > 18 or int(declared) > most):
             if b"expect" not in headers:  # such a client sends nothing before it is told to
                 await _drain(receive, most * _PATIENCE_BODIES)
-            raise TooLarge
+            raise BodyTooLarge
         body = bytearray()
         more = True
         while more:
             message = await receive()
             if message["type"] != "http.request":
-                raise Gone
+                raise ClientDisconnected
             part = message.get("body", b"")
             body += part
             held.size += len(part)
             self._held += len(part)
             if self._held > most * BODIES_AT_ONCE:
-                raise Crowded
+                raise BodyMemoryFull
             more = message.get("more_body", False)
             if len(body) > most:
                 if more:
                     await _drain(receive, most * _PATIENCE_BODIES)
-                raise TooLarge
+                raise BodyTooLarge
         return bytes(body)
 
 
@@ -182,7 +182,7 @@ async def _drain(receive: Receive, most: int) -> None:
             while more and most > 0:
                 message = await receive()
                 if message["type"] != "http.request":
-                    raise Gone
+                    raise ClientDisconnected
                 most -= len(message.get("body", b""))
                 more = message.get("more_body", False)
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from polytask.predict.asking import MOST_QUESTIONS
 from polytask.predict.record import Record
-from polytask.serving.body import KINDS, Reader, Refused, Values, read_fields, read_record
+from polytask.serving.body import KINDS, JsonValues, Reader, RequestRefused, read_fields, read_record
 from polytask.serving.messages import Row, clean
 from polytask.serving.options import ServeOptions
 
@@ -125,7 +125,7 @@ class SystemOneResponse(BaseModel):
     usage: Usage
 
 
-class Fault(BaseModel):
+class QuestionFault(BaseModel):
     """What is wrong, and where."""
 
     loc: list[str | int]
@@ -136,11 +136,11 @@ class Fault(BaseModel):
 class Faults(BaseModel):
     """Why the questions were not answered."""
 
-    detail: list[Fault]
+    detail: list[QuestionFault]
 
 
 @dataclass(frozen=True)
-class Asking:
+class QuestionsRequest:
     """What a request asks.
 
     Attributes:
@@ -152,15 +152,15 @@ class Asking:
     questions: Mapping[str, Any]
 
 
-class Misplaced(Refused):
+class QuestionsRefused(RequestRefused):
     """A request that is not answered, with the place of what is wrong."""
 
     def __init__(self, status: int, detail: str, *places: str, kind: str = "value_error") -> None:
-        self.fault = Fault(loc=["body", *places], msg=detail, type=kind)
+        self.fault = QuestionFault(loc=["body", *places], msg=detail, type=kind)
         super().__init__(status, detail)
 
 
-def read_asking(body: bytes, options: ServeOptions) -> Asking:
+def read_asking(body: bytes, options: ServeOptions) -> QuestionsRequest:
     """Read the body of a request. Raises Refused.
 
     The time is linear in the body, whatever it holds, and reading ends with the first value that is too much.
@@ -168,15 +168,15 @@ def read_asking(body: bytes, options: ServeOptions) -> Asking:
     try:
         found = read_fields(body, _READERS, options, UNASKED)
     except json.JSONDecodeError as error:
-        raise Misplaced(
+        raise QuestionsRefused(
             422, f"the body is no JSON: {error.msg} at character {error.pos}", kind="json_invalid"
         ) from None
     except ValueError:  # bytes that are no text
-        raise Refused(400, "the body cannot be parsed: expected JSON in UTF-8") from None
+        raise RequestRefused(400, "the body cannot be parsed: expected JSON in UTF-8") from None
     for key in ("state", "questions"):
         if key not in found:
-            raise Misplaced(422, "Field required", key, kind="missing")
-    return Asking(found.get("model"), found["state"], found["questions"])
+            raise QuestionsRefused(422, "Field required", key, kind="missing")
+    return QuestionsRequest(found.get("model"), found["state"], found["questions"])
 
 
 @contextmanager
@@ -184,13 +184,13 @@ def _at(*places: str) -> Generator[None]:
     """Tell where a value was refused."""
     try:
         yield
-    except Misplaced:
+    except QuestionsRefused:
         raise
-    except Refused as error:
-        raise Misplaced(error.status, str(error), *places) from None
+    except RequestRefused as error:
+        raise QuestionsRefused(error.status, str(error), *places) from None
 
 
-def _read_model(values: Values, options: ServeOptions) -> str:
+def _read_model(values: JsonValues, options: ServeOptions) -> str:
     del options
     with _at("model"):
         if values.next() != '"':
@@ -198,43 +198,45 @@ def _read_model(values: Values, options: ServeOptions) -> str:
         return clean(values.scalar())
 
 
-def _read_state(values: Values, options: ServeOptions) -> Record:
+def _read_state(values: JsonValues, options: ServeOptions) -> Record:
     with _at("state"):
         found: Any = clean(read_record(values, "state", options.max_characters))
         if isinstance(found, list) and len(found) != 2:
-            raise Refused(422, f"state: found a list of {len(found)} texts; expected {KINDS}")
+            raise RequestRefused(422, f"state: found a list of {len(found)} texts; expected {KINDS}")
         return tuple(found) if isinstance(found, list) else found
 
 
-def _read_assets(values: Values, options: ServeOptions) -> None:
+def _read_assets(values: JsonValues, options: ServeOptions) -> None:
     del options
     with _at("assets"):
         if values.next() != "{":
             values.refuse("assets", "input should be a valid dictionary")
         for _ in values.names():
-            raise Refused(400, "assets: this model reads texts alone, and no images")
+            raise RequestRefused(400, "assets: this model reads texts alone, and no images")
 
 
-def _read_questions(values: Values, options: ServeOptions) -> dict[str, Any]:
+def _read_questions(values: JsonValues, options: ServeOptions) -> dict[str, Any]:
     with _at("questions"):
         if values.next() != "{":
             values.refuse("questions", "input should be a valid dictionary")
-        room = _Room(options.max_characters)
+        room = _SizeLimit(options.max_characters)
         found: dict[str, Any] = {}
         for name in values.names():
             if len(found) == MOST_QUESTIONS:
-                raise Refused(422, f"questions: found more than {MOST_QUESTIONS}; at most {MOST_QUESTIONS} a request")
+                raise RequestRefused(
+                    422, f"questions: found more than {MOST_QUESTIONS}; at most {MOST_QUESTIONS} a request"
+                )
             if clean(name) != name:
-                raise Refused(422, "questions: found a name with half of a surrogate pair, which no text holds")
+                raise RequestRefused(422, "questions: found a name with half of a surrogate pair, which no text holds")
             room.take(name)
             with _at("questions", name[:80]):
                 found[name] = room.read(values)
         if not found:
-            raise Refused(422, "questions: found none; expected at least one")
+            raise RequestRefused(422, "questions: found none; expected at least one")
         return found
 
 
-class _Room:
+class _SizeLimit:
     """Room for so many values and characters in all questions of a request."""
 
     def __init__(self, characters: int) -> None:
@@ -246,15 +248,15 @@ class _Room:
         self._values -= 1
         self._characters -= len(text)
         if self._values < 0:
-            raise Refused(422, f"questions: found more than {MOST_VALUES} values; at most {MOST_VALUES}")
+            raise RequestRefused(422, f"questions: found more than {MOST_VALUES} values; at most {MOST_VALUES}")
         if self._characters < 0:
-            raise Refused(413, f"questions: found more than {self._most} characters; at most {self._most}")
+            raise RequestRefused(413, f"questions: found more than {self._most} characters; at most {self._most}")
 
-    def read(self, values: Values, depth: int = 0) -> Any:  # noqa: ANN401
+    def read(self, values: JsonValues, depth: int = 0) -> Any:  # noqa: ANN401
         """Take any value."""
         kind = values.next()
         if kind in ("{", "[") and depth == MOST_DEPTH:
-            raise Refused(422, f"questions: found values {MOST_DEPTH + 1} deep; at most {MOST_DEPTH}")
+            raise RequestRefused(422, f"questions: found values {MOST_DEPTH + 1} deep; at most {MOST_DEPTH}")
         if kind == "{":
             found: dict[str, Any] = {}
             for key in values.names():
@@ -265,7 +267,7 @@ class _Room:
             return [self.read(values, depth + 1) for _ in values.items()]
         value = clean(values.scalar())
         if isinstance(value, float) and not math.isfinite(value):
-            raise Refused(422, "questions: found a number that is not finite")
+            raise RequestRefused(422, "questions: found a number that is not finite")
         self.take(value if isinstance(value, str) else "")
         return value
 

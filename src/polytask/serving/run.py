@@ -20,7 +20,7 @@ from polytask.errors import ConfigError, PolytaskError, UserError
 from polytask.predict.load import load
 from polytask.predict.predictor import Model
 from polytask.serving.app import create_app
-from polytask.serving.connection import Connection, Limits, LoopErrors, allow_descriptors
+from polytask.serving.connection import Connection, ConnectionLimits, LoopErrors, allow_descriptors
 from polytask.serving.log import LOG, told, write_json_lines
 from polytask.serving.middleware import RequestMiddleware
 from polytask.serving.options import ServeOptions
@@ -120,7 +120,7 @@ def _run_until_stopped(server: Server, bound: socket.socket) -> None:
 
 def configured(application: RequestMiddleware, options: ServeOptions, **more: Any) -> uvicorn.Config:  # noqa: ANN401
     """Return uvicorn's configuration of an application, with the limits of its connections."""
-    limits = Limits(options.max_connections, options.timeout_s, application.metrics.dropped)
+    limits = ConnectionLimits(options.max_connections, options.timeout_s, application.metrics.dropped)
     connection: Any = partial(Connection, limits=limits)
     return uvicorn.Config(
         application, log_config=None, access_log=False, server_header=False, timeout_keep_alive=30, backlog=128,

@@ -12,11 +12,11 @@ from fastapi import HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
 from polytask.errors import DataError, ModelError, UserError, nearest
-from polytask.predict.asking import Planned, QuestionError, answer_questions, plan_questions, require_state
+from polytask.predict.asking import PlannedQuestion, QuestionError, answer_questions, plan_questions, require_state
 from polytask.predict.record import Record, queries_of
 from polytask.serving.about import encoder_of, range_of, rows_of, scores_of
-from polytask.serving.batcher import Answering, Batcher, QueueFull, Stopping, Ticket
-from polytask.serving.body import UNFORMED, Refused
+from polytask.serving.batcher import Batcher, Predictor, QueueFull, Stopping, Ticket
+from polytask.serving.body import UNFORMED, RequestRefused
 from polytask.serving.examples import Example, examples_for
 from polytask.serving.messages import (
     ModelDescription,
@@ -26,7 +26,7 @@ from polytask.serving.messages import (
 )
 from polytask.serving.metrics import Metrics
 from polytask.serving.options import ServeOptions
-from polytask.serving.questions import UNASKED, Fault, Misplaced, read_asking
+from polytask.serving.questions import UNASKED, QuestionFault, QuestionsRefused, read_asking
 from polytask.serving.rendering import is_short, render
 from polytask.tasks import Task
 
@@ -45,7 +45,7 @@ class Service:
         failed: told when the model's thread ends by an error.
     """
 
-    def __init__(self, model: Answering, options: ServeOptions, failed: Callable[[], None] | None = None) -> None:
+    def __init__(self, model: Predictor, options: ServeOptions, failed: Callable[[], None] | None = None) -> None:
         self.options = options
         self._beside = ThreadPoolExecutor(1, "polytask-json")
         self.model = model
@@ -83,7 +83,7 @@ class Service:
         """Answer texts for all tasks in one pass; the predictions are in the order of the texts."""
         try:
             records, tasks = await self._read(request, self._asked, UNFORMED)
-        except Refused as error:
+        except RequestRefused as error:
             raise HTTPException(error.status, str(error)) from None
         answers = await self.answers(records, tasks, request) if records else []
         if answers is None:
@@ -102,21 +102,21 @@ class Service:
         """
         try:
             name, state, planned = await self._read(request, self._planned, UNASKED)
-        except Refused as error:
+        except RequestRefused as error:
             return _refusal(error)
         except QuestionError as error:
             places = {one: ["body", "questions", one] if one else ["body", "questions"] for one in error.found}
             return _faults(
-                [Fault(loc=[*places[one]], msg=told, type="value_error") for one, told in error.found.items()]
+                [QuestionFault(loc=[*places[one]], msg=told, type="value_error") for one, told in error.found.items()]
             )
         except DataError as error:
-            return _faults([Fault(loc=["body", "state"], msg=str(error), type="value_error")])
+            return _faults([QuestionFault(loc=["body", "state"], msg=str(error), type="value_error")])
         try:
             answers = await self.answers([state], self._chosen([one.task for one in planned]), request)
         except HTTPException as error:
             if error.status_code != 422:
                 raise
-            return _faults([Fault(loc=["body", "state"], msg=error.detail, type="value_error")])
+            return _faults([QuestionFault(loc=["body", "state"], msg=error.detail, type="value_error")])
         if answers is None:
             return Response(status_code=499)  # nobody reads it
         (found,) = answers
@@ -129,7 +129,7 @@ class Service:
         """Return the model's name. Raises Refused where another one is asked for: none is put in its place."""
         name = self.options.name or ""
         if wanted is not None and name and wanted != name:
-            raise Refused(400, f"this server has the model {name!r}; requested {wanted[:80]!r}")
+            raise RequestRefused(400, f"this server has the model {name!r}; requested {wanted[:80]!r}")
         return name or wanted or ""
 
     async def tasks(self) -> Response:
@@ -163,7 +163,7 @@ class Service:
         """Read a request's body of JSON. Raises Refused."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-            raise Refused(422, unformed)
+            raise RequestRefused(422, unformed)
         return await self.read_body(request, read)
 
     async def read_body(self, request: Request, read: Callable[[bytes, ServeOptions], _Read]) -> _Read:
@@ -184,7 +184,7 @@ class Service:
         self.require_readable(request.texts, tasks, "texts[{}]")
         return request.texts, tasks
 
-    def _planned(self, body: bytes, options: ServeOptions) -> tuple[str, Record, list[Planned]]:
+    def _planned(self, body: bytes, options: ServeOptions) -> tuple[str, Record, list[PlannedQuestion]]:
         """Return the model's name, the state that a request asks about, and what answers its questions."""
         asking = read_asking(body, options)
         name = self._served(asking.model)
@@ -264,16 +264,20 @@ class Service:
         raise HTTPException(504, f"the model did not answer within {limit:g} s; send fewer texts, or try again later")
 
 
-def _refusal(error: Refused) -> Response:
+def _refusal(error: RequestRefused) -> Response:
     """Return the answer to a request of typed questions that has another form, or is too large."""
     if error.status != 422:
         return JSONResponse({"detail": str(error)}, error.status)
     return _faults(
-        [error.fault if isinstance(error, Misplaced) else Fault(loc=["body"], msg=str(error), type="value_error")]
+        [
+            error.fault
+            if isinstance(error, QuestionsRefused)
+            else QuestionFault(loc=["body"], msg=str(error), type="value_error")
+        ]
     )
 
 
-def _faults(faults: Sequence[Fault]) -> Response:
+def _faults(faults: Sequence[QuestionFault]) -> Response:
     return JSONResponse({"detail": [fault.model_dump() for fault in faults]}, 422)
 
 

@@ -15,7 +15,7 @@ from polytask.terms import Label, WordSpan
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparedAnswers:
     """What is scored where single rows say nothing.
 
     Attributes:
@@ -202,7 +202,7 @@ class Answering(ABC):
             has_token: for each word NO_TOKEN, OWN_TOKEN or SHARED_TOKEN.
         """
 
-    def compared(self, labels: Sequence[Label], predictions: Sequence[Label]) -> Comparison | None:
+    def compared(self, labels: Sequence[Label], predictions: Sequence[Label]) -> ComparedAnswers | None:
         """Return what is scored, where it is not each row's label and prediction: answers of several rows compared.
 
         Args:

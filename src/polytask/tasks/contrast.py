@@ -39,7 +39,7 @@ def as_targets(row: int, part: int, score: float, text: int) -> list[float]:
 
 
 @dataclass(frozen=True)
-class Texts:
+class BatchTexts:
     """What the texts of a batch are.
 
     Attributes:
@@ -55,7 +55,7 @@ class Texts:
     texts: Tensor
 
     @classmethod
-    def of(cls, targets: Tensor) -> Texts:
+    def of(cls, targets: Tensor) -> BatchTexts:
         """Read what `as_targets` wrote: texts x 6."""
         found = targets.double()
         rows, texts = ((found[:, at] * HALF + found[:, at + 1]).long() for at in (0, 4))
@@ -75,7 +75,7 @@ class Texts:
         return anchors[has], others[order[at[has]]]
 
 
-def in_batch_loss(vectors: Tensor, texts: Texts, scale: float) -> Tensor:
+def in_batch_loss(vectors: Tensor, texts: BatchTexts, scale: float) -> Tensor:
     """Return the summed cross-entropy of finding each text's other among the others and negatives of all rows.
 
     What stands beside the same text in another row, and the text itself, are no negatives.
@@ -96,7 +96,7 @@ def in_batch_loss(vectors: Tensor, texts: Texts, scale: float) -> Tensor:
     return torch.nn.functional.cross_entropy(logits, own, reduction="sum")
 
 
-def _no_negative(texts: Texts, anchors: Tensor, candidates: Tensor, own: Tensor) -> Tensor:
+def _no_negative(texts: BatchTexts, anchors: Tensor, candidates: Tensor, own: Tensor) -> Tensor:
     """Return which candidates say nothing of which anchors: anchors x candidates; an anchor's own says something."""
     import torch
 
@@ -109,7 +109,7 @@ def _no_negative(texts: Texts, anchors: Tensor, candidates: Tensor, own: Tensor)
     return found
 
 
-def cosent_loss(vectors: Tensor, texts: Texts, scale: float) -> Tensor:
+def cosent_loss(vectors: Tensor, texts: BatchTexts, scale: float) -> Tensor:
     """Return log(1 + sum of exp(scale (cos_j - cos_i))) over all pairs of rows with score_i > score_j, times the rows.
 
     Source: Su 2022, "CoSENT: a more efficient sentence vector scheme than Sentence-BERT" (in Chinese).

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from polytask.tasks import nearest
-from polytask.tasks.answering import Comparison
+from polytask.tasks.answering import ComparedAnswers
 from polytask.tasks.arrays import Floats, Outputs, rounded
 from polytask.tasks.cells import brief
 from polytask.tasks.contrast import (
     ANCHOR,
     OTHER,
-    Texts,
+    BatchTexts,
     as_targets,
     cosent_loss,
     direction_loss,
@@ -191,19 +191,19 @@ class Embedding(VectorTask):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         import torch
 
-        texts, scale = Texts.of(targets), self.options.scale
+        texts, scale = BatchTexts.of(targets), self.options.scale
         compare = in_batch_loss if self.options.score is None else cosent_loss
         found = [compare(vectors, texts, scale) for vectors in of_sizes(outputs, self.options.sizes)]
         return torch.stack(found).mean()
 
     def loss_denominator(self, targets: Tensor) -> float:
         """Return the number of rows; each has several texts."""
-        return float((Texts.of(targets).parts == ANCHOR).sum())
+        return float((BatchTexts.of(targets).parts == ANCHOR).sum())
 
     def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
         """Return how far the vectors' directions are from the teacher's (1 - cosine), as a mean over a row's texts."""
         far = direction_loss(outputs, teacher_logits)
-        rows = Texts.of(targets).rows
+        rows = BatchTexts.of(targets).rows
         _, place, count = rows.unique(return_inverse=True, return_counts=True)
         return (far / count[place]).sum()
 
@@ -211,7 +211,7 @@ class Embedding(VectorTask):
         """How far pairs are from the cosine that they should have (1, or the score between -1 and 1), halved."""
         import torch
 
-        texts = Texts.of(targets)
+        texts = BatchTexts.of(targets)
         anchors, others = texts.pairs()
         cosines = torch.nn.functional.cosine_similarity(outputs[anchors], outputs[others], dim=-1)
         wanted = torch.ones_like(cosines)
@@ -237,7 +237,7 @@ class Embedding(VectorTask):
         del text, words, has_token
         return {"vector": [rounded(value) for value in self._answers(outputs).tolist()]}
 
-    def compared(self, labels: Sequence[Label], predictions: Sequence[Label]) -> Comparison:
+    def compared(self, labels: Sequence[Label], predictions: Sequence[Label]) -> ComparedAnswers:
         """Compare the texts of each row: the cosine beside the score, or the place at which the other text is found."""
         told = np.array(labels, dtype=np.float64).reshape(-1, 4)
         rows, parts, texts = (told[:, at].astype(np.int64) for at in (0, 1, 3))
@@ -246,10 +246,10 @@ class Embedding(VectorTask):
         places = anchors.tolist()
         if self.options.score is None:
             found = nearest.ranks(vectors, texts, anchors, others, np.flatnonzero(parts != ANCHOR))
-            return Comparison(places, [1.0] * len(places), found.tolist())
+            return ComparedAnswers(places, [1.0] * len(places), found.tolist())
         units = nearest.unit(vectors)
         cosines = (units[anchors] * units[others]).sum(axis=-1)
-        return Comparison(places, told[anchors, 2].tolist(), cosines.tolist())
+        return ComparedAnswers(places, told[anchors, 2].tolist(), cosines.tolist())
 
     def neighbours(self, labels: Sequence[Label], outputs: Outputs, count: int) -> list[list[tuple[int, float]]]:
         told = np.array(labels, dtype=np.float64).reshape(-1, 4)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytask.errors import nearest
-from polytask.tasks.answering import Answering, Comparison
+from polytask.tasks.answering import Answering, ComparedAnswers
 from polytask.tasks.arrays import Bools, Floats, Outputs, rounded, softmax
 from polytask.tasks.calibrated import Calibrated
 from polytask.tasks.calibration import fit_temperature
@@ -173,12 +173,12 @@ class MultipleChoice(VectorTask, Calibrated):
         del outputs, text, words, has_token
         raise AssertionError("a row is answered by `with_options`")
 
-    def compared(self, labels: Sequence[Label], predictions: Sequence[Label]) -> Comparison:
+    def compared(self, labels: Sequence[Label], predictions: Sequence[Label]) -> ComparedAnswers:
         """Compare each text with its options, which follow it: the places of the right one and of the chosen one."""
         vectors = np.array(predictions, dtype=np.float64).reshape(len(predictions), -1)
         places, logits, right = choices(vectors, labels)
         chosen = logits.argmax(-1) if len(places) else []
-        return Comparison(places, [str(place + 1) for place in right], [str(place + 1) for place in chosen])
+        return ComparedAnswers(places, [str(place + 1) for place in right], [str(place + 1) for place in chosen])
 
     def temperature_for(
         self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None

@@ -9,7 +9,7 @@ from typing import Literal
 from polytask.errors import ConfigError, nearest
 from polytask.tasks.task import Task
 from polytask.tasks.task_options import TaskOptions
-from polytask.terms import HeadSpec, Reading
+from polytask.terms import HeadSpec, ReadOutputs
 
 
 def require_readable(options: Mapping[str, TaskOptions], levels: Mapping[str, Literal["row", "word"]]) -> None:
@@ -54,9 +54,9 @@ def head_specs(tasks: Mapping[str, Task]) -> dict[str, HeadSpec]:
     }
 
 
-def _readings(task: Task, tasks: Mapping[str, Task]) -> tuple[Reading, ...]:
+def _readings(task: Task, tasks: Mapping[str, Task]) -> tuple[ReadOutputs, ...]:
     # By name: tasks that share a head may list what they read in any order.
     return tuple(
-        Reading(name, tasks[name].head.size, tasks[name].activation, task.options.detach_reads)
+        ReadOutputs(name, tasks[name].head.size, tasks[name].activation, task.options.detach_reads)
         for name in sorted(task.options.reads)
     )

@@ -22,7 +22,7 @@ from polytask.model.shards import is_sharded
 from polytask.tasks import Task
 from polytask.training.distribution import World
 from polytask.training.joined import ComparedRows, step_loss
-from polytask.training.requests import NOTHING, Asked
+from polytask.training.requests import NOTHING, PendingRequests
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class StepGradient:
     losses: Mapping[str, float]
     gram: NDArray[np.float64] | None
     weights: Mapping[str, float]
-    asked: Asked
+    asked: PendingRequests
     errors: Mapping[str, tuple[Floats, Floats]] = field(default_factory=dict[str, tuple[Floats, Floats]])
 
 
@@ -78,7 +78,7 @@ class Differentiator:
     seen: Callable[[Batch], object] = _look_away
     reads_errors: bool = False
 
-    def whole(self, wrapped: nn.Module, batches: Sequence[Batch], asked: Asked = NOTHING) -> StepGradient:
+    def whole(self, wrapped: nn.Module, batches: Sequence[Batch], asked: PendingRequests = NOTHING) -> StepGradient:
         """Take one backward pass a piece, through the wrapped model.
 
         A method that weighs the tasks by their losses needs the step in one piece; the weights of one that compares
@@ -125,7 +125,9 @@ class Differentiator:
         losses = self._losses(sums, denominators)
         return StepGradient(losses, None, weights, asked, self._errors(losses, errors))
 
-    def by_task(self, batches: Sequence[Batch], asked: Asked = NOTHING, *, statistic: bool = True) -> StepGradient:
+    def by_task(
+        self, batches: Sequence[Batch], asked: PendingRequests = NOTHING, *, statistic: bool = True
+    ) -> StepGradient:
         """Take one forward and backward pass a task, over its own rows, and put the gradients together again.
 
         Under the sum that leaves the same gradient as `whole`.
@@ -164,7 +166,7 @@ class Differentiator:
         self._add_tie()
         return StepGradient(losses, gram, weights, asked, self._errors(losses, errors))
 
-    def by_top(self, batches: Sequence[Batch], asked: Asked = NOTHING) -> StepGradient:
+    def by_top(self, batches: Sequence[Batch], asked: PendingRequests = NOTHING) -> StepGradient:
         """Take one forward pass a task, its gradient in the highest shared layer only, and one backward pass of all.
 
         The graphs of the whole step are kept until the weights are known.
@@ -383,7 +385,9 @@ class Differentiator:
         added = self.world.all_reduce_sum(list(sums.values()))
         return {task: loss for task, loss in zip(sums, added, strict=True) if denominators[task] > 0}
 
-    def _denominators(self, batches: Sequence[Batch], asked: Asked) -> tuple[dict[str, float], Asked]:
+    def _denominators(
+        self, batches: Sequence[Batch], asked: PendingRequests
+    ) -> tuple[dict[str, float], PendingRequests]:
         """Return for each task what divides its summed loss, and what any process was asked."""
         own = [
             sum(
@@ -394,7 +398,7 @@ class Differentiator:
             for name, task in self.tasks.items()
         ]
         *denominators, stop, save = self.world.all_reduce_sum([*own, float(asked.stop), float(asked.save)])
-        return dict(zip(self.tasks, denominators, strict=True)), Asked(stop > 0, save > 0)
+        return dict(zip(self.tasks, denominators, strict=True)), PendingRequests(stop > 0, save > 0)
 
     @contextmanager
     def _sync_after(self, wrapped: nn.Module, last: bool) -> Generator[None]:

@@ -20,18 +20,18 @@ _IDLE_TOKENS = 2
 
 
 @dataclass(frozen=True)
-class _Pass:
+class _ChunkPlan:
     """What runs for a batch: so many chunks, which serve these tasks."""
 
     chunks: int = 0
     tasks: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, batch: Batch) -> _Pass:
+    def of(cls, batch: Batch) -> _ChunkPlan:
         return cls(len(batch.chunks), frozenset(task for chunk in batch.chunks for task in chunk.tasks))
 
-    def __or__(self, other: _Pass) -> _Pass:
-        return _Pass(max(self.chunks, other.chunks), self.tasks | other.tasks)
+    def __or__(self, other: _ChunkPlan) -> _ChunkPlan:
+        return _ChunkPlan(max(self.chunks, other.chunks), self.tasks | other.tasks)
 
     def extend(self, batch: Batch, idle: Chunk) -> Batch:
         """Return a batch for which all of this runs."""
@@ -48,7 +48,7 @@ def in_lockstep(
         lists: the same number on all processes: an update's pieces, or those of each task.
         type_ids: whether the encoder takes token type ids.
     """
-    everyone = world.gather([[_Pass.of(batch) for batch in batches] for batches in lists])
+    everyone = world.gather([[_ChunkPlan.of(batch) for batch in batches] for batches in lists])
     ids = torch.zeros(1, _IDLE_TOKENS, dtype=torch.int64, device=device)
     idle = Chunk(ids, torch.ones_like(ids), torch.zeros_like(ids) if type_ids else None, {})
     return [
@@ -60,12 +60,12 @@ def in_lockstep(
     ]
 
 
-def _together(processes: Sequence[Sequence[_Pass]]) -> list[_Pass]:
+def _together(processes: Sequence[Sequence[_ChunkPlan]]) -> list[_ChunkPlan]:
     """Return what runs on all processes, piece by piece, for what each needs."""
-    pieces = zip_longest(*processes, fillvalue=_Pass())
-    found: list[_Pass] = []
+    pieces = zip_longest(*processes, fillvalue=_ChunkPlan())
+    found: list[_ChunkPlan] = []
     for piece in pieces:
-        passed = _Pass()
+        passed = _ChunkPlan()
         for one in piece:
             passed |= one
         found.append(passed)

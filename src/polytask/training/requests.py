@@ -13,7 +13,7 @@ from polytask.signals import SAVING, STOPPING, on_signals
 
 
 @dataclass(frozen=True)
-class Asked:
+class PendingRequests:
     """What was asked of a run, by any of its processes.
 
     Attributes:
@@ -25,7 +25,7 @@ class Asked:
     save: bool = False
 
 
-NOTHING = Asked()
+NOTHING = PendingRequests()
 
 
 class Requests:
@@ -37,12 +37,12 @@ class Requests:
     def __init__(self) -> None:
         self.stop = self.save = False
 
-    def take(self) -> Asked:
+    def take(self) -> PendingRequests:
         """Return what was asked. A request to save is answered once, one to stop stays."""
         if not self.save:
-            return Asked(self.stop)
+            return PendingRequests(self.stop)
         self.save = False  # a signal that comes between these lines is answered by the same checkpoint
-        return Asked(self.stop, save=True)
+        return PendingRequests(self.stop, save=True)
 
     @contextmanager
     def listening(self, bar: Bar) -> Generator[None]:

@@ -12,7 +12,7 @@ from polytask.config import Config, validate, values_of
 from polytask.config.document import Path_
 from polytask.config.explain import path_like, paths_of
 from polytask.errors import ConfigError, UserError, nearest
-from polytask.tuning.space import Axis, Choices, Range
+from polytask.tuning.space import Choices, Range, SearchAxis
 
 # Combinations of values that are checked together before the first trial; of more each option is checked by itself.
 MOST_CHECKED = 128
@@ -42,7 +42,7 @@ class Candidates:
     """
 
     values: Mapping[str, Any]
-    axes: tuple[Axis, ...]
+    axes: tuple[SearchAxis, ...]
 
     def config(self, parameters: Mapping[str, Any]) -> Config:
         """Return the configuration with values of the searched options, by path. Raises ConfigError."""
@@ -85,7 +85,7 @@ class Candidates:
         return suggested
 
 
-def require_searchable(axes: Sequence[Axis], config: Config) -> None:
+def require_searchable(axes: Sequence[SearchAxis], config: Config) -> None:
     """Raise ConfigError for options that cannot be searched, and for tasks that are not there."""
     for axis in axes:
         parts = axis.parts
@@ -124,7 +124,7 @@ def check_candidates(candidates: Candidates) -> None:
                 _assembled(config, axis, value)
 
 
-def _combinations(axes: Sequence[Axis]) -> Iterator[dict[str, Any]]:
+def _combinations(axes: Sequence[SearchAxis]) -> Iterator[dict[str, Any]]:
     listed = [axis.values.examples() for axis in axes]
     number = 1
     for examples in listed:
@@ -151,7 +151,7 @@ def _with_paths(message: str, parameters: Mapping[str, Any]) -> str:
     return message if len(parameters) == 1 else f"{message} (tried together: {others})"
 
 
-def _assembled(config: Config, axis: Axis, value: Any) -> None:  # noqa: ANN401
+def _assembled(config: Config, axis: SearchAxis, value: Any) -> None:  # noqa: ANN401
     try:
         assemble(config)
     except UserError as error:

@@ -9,7 +9,7 @@ import yaml
 from rich.console import Console
 
 from polytask.config import Config, load_config
-from polytask.crew import Crew, Job
+from polytask.crew import Crew, ProcessJob
 from polytask.files import read_json, write_text
 from polytask.tuning.folder import SETTINGS, trial_folder
 from polytask.tuning.study import Study, quiet
@@ -37,7 +37,7 @@ class TrialCrew(Crew[int]):
         super().__init__(jobs, console, ray=ray)
         self._folder, self._next_trial, self._ended = folder, next_trial, ended
 
-    def next_job(self) -> Job[int] | None:
+    def next_job(self) -> ProcessJob[int] | None:
         trial = self._next_trial()
         if trial is None:
             return None
@@ -45,9 +45,9 @@ class TrialCrew(Crew[int]):
         run = trial_folder(self._folder, number)
         run.mkdir(parents=True, exist_ok=True)
         write_text(run / "config.yaml", yaml.safe_dump(config.to_json(), sort_keys=False, allow_unicode=True))
-        return Job(number, ("tune-trial", str(self._folder), str(number)), run / "log.txt")
+        return ProcessJob(number, ("tune-trial", str(self._folder), str(number)), run / "log.txt")
 
-    def end(self, job: Job[int], code: int) -> bool:
+    def end(self, job: ProcessJob[int], code: int) -> bool:
         if code == 0:
             self._ended(job.key)
         return code == 0

@@ -18,7 +18,7 @@ from polytask.files import discard, parse_json, put_in_place, read_json, remove,
 from polytask.lock import FILE as LOCK
 from polytask.lock import locked
 from polytask.reference_scores import changes
-from polytask.tuning.space import Axis
+from polytask.tuning.space import SearchAxis
 
 RECORD, SETTINGS, BEST, CONFIG = "tune.json", "search.json", "best.yaml", "config.yaml"
 # What stays of a trial whose model is not kept: what it was, what it scored, and how it went.
@@ -32,7 +32,7 @@ def trial_folder(folder: Path, number: int) -> Path:
     return folder / "trials" / f"{number:04d}"
 
 
-def settings_of(axes: Sequence[Axis], seed: int, identity: str, *, prune: bool) -> dict[str, Any]:
+def settings_of(axes: Sequence[SearchAxis], seed: int, identity: str, *, prune: bool) -> dict[str, Any]:
     """Return what has to stay the same for a search to go on."""
     search = {axis.path: axis.values.to_json() for axis in axes}
     return {"search": search, "seed": seed, "prune": prune, "identity": identity}

@@ -87,7 +87,7 @@ class Choices:
 
 
 @dataclass(frozen=True)
-class Axis:
+class SearchAxis:
     """An option that is searched, and where."""
 
     path: str
@@ -99,7 +99,7 @@ class Axis:
         return tuple(self.path.split("."))
 
 
-def read_search(search: Search) -> list[Axis]:
+def read_search(search: Search) -> list[SearchAxis]:
     """Read what is to be searched. Raises ConfigError naming the option.
 
     >>> [axis.values for axis in read_search(["train.learning_rate=log:1e-5:1e-3", "balance.method=sum,rows"])]
@@ -132,16 +132,16 @@ def _pairs(search: Search) -> Iterator[tuple[str, Any]]:
         yield path, values
 
 
-def _read_pair(path: Any, values: Any) -> Axis:  # noqa: ANN401
+def _read_pair(path: Any, values: Any) -> SearchAxis:  # noqa: ANN401
     parts = [part.strip() for part in str(path).split(".")]
     if not all(parts):
         raise ConfigError(f"--search {path}: a path is names joined by points, such as train.learning_rate")
     place = f"--search {'.'.join(parts)}"
     if isinstance(values, str):
-        return Axis(".".join(parts), read_values(values, place))
+        return SearchAxis(".".join(parts), read_values(values, place))
     if not isinstance(values, Sequence) or not values:
         raise ConfigError(f"{place}: found {values!r}; expected a list of values, or a text: {FORMS}")
-    return Axis(".".join(parts), _choices([_written(value, place) for value in values], place))
+    return SearchAxis(".".join(parts), _choices([_written(value, place) for value in values], place))
 
 
 def _written(value: Any, place: str) -> str:  # noqa: ANN401

@@ -19,7 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from polytask.files import write_text
-from polytask.tuning.space import Axis, Choices
+from polytask.tuning.space import Choices, SearchAxis
 
 JOURNAL = "journal.log"
 _NAME = "polytask"
@@ -41,7 +41,7 @@ def quiet() -> Generator[None]:
         optuna.logging.set_verbosity(before)
 
 
-def distribution_of(axis: Axis) -> BaseDistribution:
+def distribution_of(axis: SearchAxis) -> BaseDistribution:
     """Return an axis as Optuna knows it."""
     values = axis.values
     if isinstance(values, Choices):
@@ -59,7 +59,7 @@ class Study:
     interrupted goes on as if it had not been.
     """
 
-    def __init__(self, folder: Path, axes: Sequence[Axis], seed: int, *, prune: bool) -> None:
+    def __init__(self, folder: Path, axes: Sequence[SearchAxis], seed: int, *, prune: bool) -> None:
         self.axes = tuple(axes)
         self._seed = seed
         storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))

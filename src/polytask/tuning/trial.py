@@ -13,7 +13,7 @@ from polytask.tuning.folder import evaluations_of, is_complete, keep_only, trial
 from polytask.tuning.study import Study
 
 
-class Pruned(Exception):
+class TrialPruned(Exception):
     """The trial is not worth going on with."""
 
 
@@ -38,7 +38,7 @@ class Reporter:
         # The log holds the evaluations before this one, those before an interruption too.
         stop = self._study.report(self._number, len(evaluations_of(self._run)) + 1, float(values["rating"]))
         if stop and step < self._steps:  # the last one costs nothing any more
-            raise Pruned(f"worse than the median of the trials before it after step {step} of {self._steps}")
+            raise TrialPruned(f"worse than the median of the trials before it after step {step} of {self._steps}")
 
 
 def run_trial(folder: Path, study: Study, number: int, config: Config) -> None:
@@ -53,7 +53,7 @@ def run_trial(folder: Path, study: Study, number: int, config: Config) -> None:
         reporter = Reporter(study, number, run)
         try:
             train(config, run, resume=run.is_dir(), callbacks=[reporter])
-        except Pruned as ended:
+        except TrialPruned as ended:
             study.prune(number, str(ended))
         except TrainingError as error:
             if not reporter.diverged:

@@ -34,7 +34,7 @@ from polytask.tuning.folder import (
     wait_for_orphans,
 )
 from polytask.tuning.record import Tuning, best_of, score_test, to_record, trial_record
-from polytask.tuning.space import Axis, Search, read_search
+from polytask.tuning.space import Search, SearchAxis, read_search
 from polytask.tuning.study import Study, mend_journal, quiet
 from polytask.tuning.trial import run_trial
 
@@ -112,7 +112,7 @@ class _Ready:
     rule: Mapping[str, Any]
 
 
-def _prepare(folder: Path, full: Config, axes: Sequence[Axis], seed: int, *, prune: bool) -> _Ready:
+def _prepare(folder: Path, full: Config, axes: Sequence[SearchAxis], seed: int, *, prune: bool) -> _Ready:
     blind = without_test(full)
     candidates = Candidates(values_of(blind), tuple(axes))
     if not has_search(folder):

@@ -7,12 +7,12 @@ from polytask.schedule.policies.dev_gap import DevGap
 from polytask.schedule.policies.loss_rate import LossRate
 from polytask.schedule.policies.policy import LEAST, POLICIES, Policy, PolicyOptions
 from polytask.schedule.policies.stop_and_go import StopAndGo
-from polytask.schedule.policies.training_error import TrainingError
+from polytask.schedule.policies.training_error import TrainingErrorPolicy
 
 POLICIES.base = Policy
 POLICIES.update(
     {
-        "training_error": TrainingError,
+        "training_error": TrainingErrorPolicy,
         "loss_rate": LossRate,
         "dev_gap": DevGap,
         "bandit": Bandit,

@@ -10,7 +10,7 @@ from polytask.schedule.schedule import Change, Feedback, Workload
 from polytask.tasks.class_errors import ClassErrors
 
 
-class TrainingError(Policy):
+class TrainingErrorPolicy(Policy):
     """Rows in proportion to how much a task still errs on the rows that it trains on.
 
     A task that was learned, and one that knows its few rows by heart, leave their rows to the others. The error is the
