@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from polytask.data.engine import RowOutputs
 from polytask.data.readers import read_file
 from polytask.data.tokens import Tokenization, TokenRow
-from polytask.errors import ConfigError, DataError
+from polytask.errors import ConfigError, DataError, OutputError
 from polytask.options import FileOptions
 from polytask.predict.columns import Columns, is_id
 from polytask.predict.lines import answer_lines
@@ -37,6 +37,7 @@ from polytask.tasks.classification import Classification, ClassificationOptions
 from polytask.tasks.multilabel import Multilabel, MultilabelOptions
 from polytask.tasks.regression import Regression, RegressionOptions
 from polytask.tasks.tagging import Tagging, TaggingOptions
+from samples import files_up_to
 
 PYTHON = sys.executable  # itself, and no stand-in
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "10-predict-inputs"
@@ -330,6 +331,23 @@ def test_a_table_has_its_columns_where_no_row_is_answered(tmp_path: Path) -> Non
         answer_lines(model_of(names=tagging()), str(tmp_path / "a.csv"), out=tmp_path / name, say=str)
     assert (tmp_path / "out.csv").read_text("utf-8") == "text,predictions.names,truncated,empty\n"
     assert pq.read_table(tmp_path / "out.parquet").num_rows == 0
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl.gz", "out.csv", "out.parquet"])
+@pytest.mark.parametrize("size", [0, 3000])
+def test_a_full_disk_is_told_and_the_same_command_goes_on(name: str, size: int, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"id": at, "text": f"{at} {'ab' * (at % 7)}"} for at in range(2000)])
+    out = tmp_path / name
+    out.write_text("before", "utf-8")
+    with (
+        files_up_to(size),
+        pytest.raises(OutputError, match=rf"{name}.partial: cannot be written any further \(.*\); free space"),
+    ):
+        answer_lines(everything(), str(path), out=out, say=str)
+    assert out.read_text("utf-8") == "before"
+    answer_lines(everything(), str(path), out=out, say=str)
+    assert not (tmp_path / f"{name}.partial").exists()
+    assert out.read_bytes()[:6] != b"before"
 
 
 def test_a_row_that_does_not_fit_into_a_table_is_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import io
 import sys
@@ -24,6 +25,8 @@ Form: TypeAlias = Literal["jsonl", "csv", "parquet"]
 _BY_NAME: dict[str, Form] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 # Names of tables that nobody would look for JSON in.
 _NOT_WRITTEN = frozenset({".tsv", ".xls", ".xlsx", ".ods", ".feather", ".arrow"})
+# What the system says of a file that it writes no further.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 # Rows, and characters, that parquet is written by.
 _BATCH = 1024
 _BATCH_CHARACTERS = 16_000_000
@@ -192,16 +195,24 @@ def writing(out: Path | None, form: Form, columns: Mapping[str, Any], say: Calla
         raise OutputError(
             f"{out}: cannot be written ({error.strerror}); name a file in a folder that is there"
         ) from None
-    with stream:
-        writer = WRITERS[form](stream, columns)
-        try:
-            yield writer
-        except BaseException:
-            with suppress(OSError):  # a full disk, which is being told already
-                writer.close()
-            say(f"the answers so far are in {partial}")
+    try:
+        with stream:
+            writer = WRITERS[form](stream, columns)
+            try:
+                yield writer
+            except BaseException:
+                with suppress(OSError, ValueError):  # a full disk, which is being told already, also by pyarrow
+                    writer.close()
+                say(f"the answers so far are in {partial}")
+                raise
+            writer.close()
+    except OSError as error:
+        if error.errno not in _FULL or error.filename is not None:
             raise
-        writer.close()
+        raise OutputError(
+            f"{partial}: cannot be written any further ({error.strerror}); free space, or name another place, and give "
+            "the command again"
+        ) from None
     partial.replace(out)
 
 

@@ -255,6 +255,8 @@ class Checkpoints:
                 remove(temporary)
             kept = self._finished()
             rest = (
-                f"the checkpoint {kept[-1]} stays usable: free space and resume" if kept else "there is none before it"
+                f"the checkpoint {kept[-1]} stays usable: free space and resume"
+                if kept
+                else "there is none before it: free space and resume"
             )
             raise TrainingError(f"{target}: the checkpoint cannot be written ({error}); {rest}") from None
