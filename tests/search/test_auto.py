@@ -171,7 +171,7 @@ def test_no_joint_model_is_an_error_with_its_reason(
 ) -> None:
     values, _ = given
     monkeypatch.setattr(
-        Stages, "choose_rates", lambda self: self.found.factors.update({"": 1.0, "sentiment": 1.0, "topic": 1.0})
+        Stages, "choose_rates", lambda self: self.state.factors.update({"": 1.0, "sentiment": 1.0, "topic": 1.0})
     )
 
     def train(config: Any, place: Path, **options: Any) -> Any:
