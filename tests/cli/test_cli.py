@@ -194,7 +194,7 @@ def test_every_option_of_the_server_is_a_flag_with_its_default(call: Call) -> No
     shown = " ".join(out.replace("│", " ").split())
     for name, field in ServeOptions.model_fields.items():
         default = "" if field.default is None else rf" \(default: {re.escape(str(field.default))}\)\."
-        assert re.search(rf"--{name.replace('_', '-')} <[^-].*?{default}", shown), name
+        assert re.search(rf"--{name.replace('_', '-')} [<A-Z][^-].*?{default}", shown), name
 
 
 def test_every_command_that_reads_a_configuration_or_a_model_takes_extensions() -> None:
