@@ -53,7 +53,7 @@ bench: setup
 	$(BIN)/python -m benchmarks
 
 release-check: setup
-	$(BIN)/python tools/release_check.py
+	$(BIN)/python tools/release_check.py $(RELEASE_FLAGS)
 
 soak: setup
 	$(BIN)/python -m pytest -m soak

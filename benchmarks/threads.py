@@ -37,7 +37,7 @@ def updates(encoder: str, seconds: float) -> float:
     from polytask.model.loading import locate
 
     torch.manual_seed(0)
-    model = AutoModel.from_pretrained(locate(encoder))
+    model = AutoModel.from_pretrained(locate(encoder), trust_remote_code=False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     tokens = torch.randint(1000, 20_000, (ROWS, TOKENS))
 

@@ -269,8 +269,11 @@ def is_copyleft(licence: str) -> bool:
     return all(COPYLEFT.search(one) and not LESSER.search(one) for one in choices)
 
 
-def audit(env: Environment, folder: Path) -> str:
-    """Return what is known of faults in an environment's packages, or why nobody could be asked."""
+def audit(env: Environment, folder: Path, *, refuse: bool) -> str:
+    """Return what is known of faults in an environment's packages, or why nobody could be asked.
+
+    Raises CheckFailed for known faults, where they are to be refused.
+    """
     frozen = env.run("python", "-m", "pip", "freeze", "--exclude", "polytask")
     # A version of a build of one's own (2.13.0+cpu) is known by its public part.
     names = re.findall(r"^([\w.-]+)==([\w.]+)", frozen, re.MULTILINE)
@@ -281,7 +284,9 @@ def audit(env: Environment, folder: Path) -> str:
     except CheckFailed as error:
         text = str(error)
         if "Found" in text and "vulnerabilit" in text:
-            raise CheckFailed(f"known faults:\n{text}") from None
+            if refuse:
+                raise CheckFailed(f"known faults:\n{text}") from None
+            return f"known faults, which a release is refused for:\n{text}"
         return f"not asked: {text.strip().splitlines()[-1]}"
     return f"no known faults in {len(names)} packages"
 
@@ -292,6 +297,9 @@ def main() -> int:
     parser.add_argument("--extras", nargs="+", choices=list(EXTRAS), default=list(EXTRAS))
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="folder of the wheel and the sdist")
     parser.add_argument("--lists", type=Path, default=ROOT / "build", help="folder of the lists of packages")
+    parser.add_argument(
+        "--audit", choices=("refuse", "tell"), default="refuse", help="what known faults of packages do"
+    )
     options = parser.parse_args()
     began = time.monotonic()
 
@@ -312,7 +320,7 @@ def main() -> int:
                 if extra == "all":
                     list_packages(env, folder, options.lists.resolve())
                     say(f"no copyleft licence; {options.lists}: licences.md, sbom.json")
-                    say(audit(env, folder))
+                    say(audit(env, folder, refuse=options.audit == "refuse"))
                 shutil.rmtree(env.path)
         except CheckFailed as error:
             print(f"release check: {error}", file=sys.stderr)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ModelError,
         OutputError,
         PolytaskError,
+        ProcessLost,
         TrainingError,
         UserError,
     )
@@ -46,7 +47,7 @@ _HOMES = {
     "polytask.config": ("Config",),
     "polytask.errors": (
         "ConfigError", "DataError", "Interrupted", "MissingExtra", "ModelError", "OutputError", "PolytaskError",
-        "TrainingError", "UserError",
+        "ProcessLost", "TrainingError", "UserError",
     ),
     "polytask.exports": ("Exported", "export"),
     "polytask.extension": ("extend",),
@@ -79,6 +80,7 @@ __all__ = [
     "ModelError",
     "OutputError",
     "PolytaskError",
+    "ProcessLost",
     "Relatedness",
     "Run",
     "TrainingError",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from methods import TASKS, Made, Method, made, update, weigh
+from methods import TASKS, Method, StepGradients, made, update, weigh
 from torchjd import aggregation
 from torchjd.scalarization import FAMO
 
@@ -27,7 +27,7 @@ DEPENDENT = [
 SEED = 1
 
 
-def weights(method: str, step: Made, **values: Any) -> Floats:
+def weights(method: str, step: StepGradients, **values: Any) -> Floats:
     return np.array(list(weigh(Method(method, values).build(step.tasks), step).values()))
 
 
@@ -50,7 +50,7 @@ def test_pairs_oppose_each_other_and_agree() -> None:
 
 @pytest.mark.parametrize("method", ["pcgrad", "upgrad", "dualproj"])
 @pytest.mark.parametrize("step", PAIRS)
-def test_two_opposed_gradients_are_projected(method: str, step: Made) -> None:
+def test_two_opposed_gradients_are_projected(method: str, step: StepGradients) -> None:
     one, other = step.jacobian
 
     def projected(gradient: Floats, normal: Floats) -> Floats:
@@ -65,7 +65,7 @@ def test_two_opposed_gradients_are_projected(method: str, step: Made) -> None:
 
 @pytest.mark.parametrize("step", [*SEVERAL, *DEPENDENT], ids=lambda step: f"{step.jacobian.shape}")
 @pytest.mark.parametrize("spread", [0.0, 2.0])
-def test_projections_fulfil_the_conditions_of_the_optimum(step: Made, spread: float) -> None:
+def test_projections_fulfil_the_conditions_of_the_optimum(step: StepGradients, spread: float) -> None:
     """v >= u, G v >= 0, and one of both equal for each task; in units of the gradients' lengths."""
     lengths = 10 ** np.random.default_rng(0).uniform(-spread, spread, size=(len(step.tasks), 1))
     step = replace(step, jacobian=lengths * step.jacobian)
@@ -87,14 +87,14 @@ def test_projections_fulfil_the_conditions_of_the_optimum(step: Made, spread: fl
 
 
 @pytest.mark.parametrize("step", PAIRS)
-def test_the_shortest_mixture_of_two_gradients(step: Made) -> None:
+def test_the_shortest_mixture_of_two_gradients(step: StepGradients) -> None:
     (first, product), (_, second) = step.gram
     share = np.clip((second - product) / (first + second - 2 * product), 0.0, 1.0)
     np.testing.assert_allclose(weights("mgda", step), [2 * share, 2 - 2 * share], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("step", [*SEVERAL, *DEPENDENT], ids=lambda step: f"{step.jacobian.shape}")
-def test_the_shortest_mixture_of_several_gradients_fulfils_the_conditions_of_the_optimum(step: Made) -> None:
+def test_the_shortest_mixture_of_several_gradients_fulfils_the_conditions_of_the_optimum(step: StepGradients) -> None:
     """It is a mixture, and no gradient has a shorter projection on it than itself."""
     found = shortest_mixture(step.gram)
     assert found.min() >= 0
@@ -107,7 +107,7 @@ def test_the_shortest_mixture_of_several_gradients_fulfils_the_conditions_of_the
 
 
 @pytest.mark.parametrize("step", SEVERAL, ids=lambda step: f"{step.jacobian.shape}")
-def test_nash_and_fair_weights_solve_their_equation(step: Made) -> None:
+def test_nash_and_fair_weights_solve_their_equation(step: StepGradients) -> None:
     for alpha, name in ((1.0, "nash_mtl"), (1.0, "fairgrad"), (0.5, "fairgrad"), (2.0, "fairgrad"), (4.0, "fairgrad")):
         solved = fair_share(step.gram, alpha)
         # Up to its scale, G x = x^(-1/alpha); of the Nash solution, G a = 1 / a.
@@ -120,7 +120,7 @@ def test_nash_and_fair_weights_solve_their_equation(step: Made) -> None:
 
 
 @pytest.mark.parametrize("step", [step for step in SEVERAL if len(step.tasks) <= 5] + PAIRS[:3])
-def test_an_update_with_equal_projections_on_unit_gradients(step: Made) -> None:
+def test_an_update_with_equal_projections_on_unit_gradients(step: StepGradients) -> None:
     found = weights("imtl_g", step)
     projections = step.gram @ found / np.sqrt(step.gram.diagonal())
     np.testing.assert_allclose(projections, projections[0], rtol=1e-7)
@@ -128,7 +128,7 @@ def test_an_update_with_equal_projections_on_unit_gradients(step: Made) -> None:
 
 
 @pytest.mark.parametrize("step", [step for step in SEVERAL if len(step.tasks) <= 6] + PAIRS[:3])
-def test_an_update_at_equal_angles_to_all_gradients(step: Made) -> None:
+def test_an_update_at_equal_angles_to_all_gradients(step: StepGradients) -> None:
     found = weights("config", step) @ step.jacobian
     cosines = step.jacobian @ found / np.sqrt(step.gram.diagonal()) / np.linalg.norm(found)
     np.testing.assert_allclose(cosines, cosines[0], rtol=1e-6)
@@ -140,7 +140,7 @@ def test_an_update_at_equal_angles_to_all_gradients(step: Made) -> None:
     "step", [step for step in SEVERAL if len(step.tasks) <= 4] + PAIRS, ids=lambda step: f"{step.jacobian.shape}"
 )
 @pytest.mark.parametrize("c", [0.1, 0.4, 0.9])
-def test_a_conflict_averse_update_is_the_best_of_its_ball_for_the_worst_off(step: Made, c: float) -> None:
+def test_a_conflict_averse_update_is_the_best_of_its_ball_for_the_worst_off(step: StepGradients, c: float) -> None:
     count = len(step.tasks)
     mean = step.jacobian.mean(0)
     found = weights("cagrad", step, c=c) @ step.jacobian / count

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from methods import AGGREGATORS, DRAWING, METHODS, TASKS, WEIGHTINGS, Made, Method, alike, made, update, weigh
+from methods import AGGREGATORS, DRAWING, METHODS, TASKS, WEIGHTINGS, Method, StepGradients, alike, made, update, weigh
 from pydantic import ValidationError
 
 from polytask import testing
@@ -40,7 +40,7 @@ WRONG: dict[str, dict[str, Any]] = {
 }
 
 
-def ones(step: Made) -> dict[str, float]:
+def ones(step: StepGradients) -> dict[str, float]:
     return dict.fromkeys(step.tasks, 1.0)
 
 

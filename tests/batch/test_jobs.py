@@ -114,7 +114,7 @@ import stand_in
 stand_in.fork_workers()
 from pathlib import Path
 from polytask.batch.job import *
-predict_files(Job({files!r}, Path({out!r}), WorkOptions({folder!r}), workers={workers}, shard_rows=4), print)
+predict_files(PredictionJob({files!r}, Path({out!r}), WorkOptions({folder!r}), workers={workers}, shard_rows=4), print)
 """
 
 

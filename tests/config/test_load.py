@@ -107,7 +107,7 @@ def test_unknown_keys_name_line_path_and_nearest_key(
         ("train:\n", "balance: {method: sun}\ntrain:\n", "run.yaml:11: balance.method: found 'sun'; accepted: *"
          "did you mean 'sum'?"),
         ("label: intent", "metric: acuracy", "run.yaml:6: tasks.intent.metric: found 'acuracy'; accepted: accuracy, "
-         "macro_f1, mcc, micro_f1; did you mean 'accuracy'?"),
+         "average_precision, f1, macro_f1, mcc, micro_f1, precision, recall, roc_auc; did you mean 'accuracy'?"),
         ("label: intent", "class_weights: balansed", "run.yaml:6: tasks.intent.class_weights: found 'balansed'; "
          "accepted: balanced; did you mean 'balanced'?; or expected keys with values"),
         ("epochs: 2", "epochs: many", "run.yaml:12: train.epochs: found 'many'; expected a number"),

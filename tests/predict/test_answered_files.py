@@ -407,8 +407,8 @@ def test_how_a_file_was_read_is_said(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("quick_processes")
 def test_stdin_and_pipes_are_texts_or_jsonl(given: bytes, told: list[str]) -> None:
     program = (
-        "import sys\nfrom polytask.predict.source import Source\n"
-        "print([row if isinstance(row, str) else row['text'] for _, row in Source.of(sys.argv[1]).rows()])"
+        "import sys\nfrom polytask.predict.source import PredictionSource\n"
+        "print([row if isinstance(row, str) else row['text'] for _, row in PredictionSource.of(sys.argv[1]).rows()])"
     )
     for name in ("-", "/dev/stdin"):
         done = subprocess.run([PYTHON, "-c", program, name], input=given, capture_output=True, check=True)

@@ -243,7 +243,7 @@ def test_the_page_leads_with_the_answer(searched: Searched) -> None:
 
 def test_the_page_of_an_unfinished_search_says_so(tmp_path: Path) -> None:
     (tmp_path / "auto-config.json").write_text("{}")
-    assert "not finished" in report(tmp_path).read_text("utf-8")
+    assert "Not finished" in report(tmp_path).read_text("utf-8")
 
 
 def test_a_graft_on_frozen_words_costs_its_layers(given: tuple[dict[str, Any], Path], tmp_path: Path) -> None:

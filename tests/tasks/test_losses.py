@@ -171,6 +171,7 @@ def test_scores_beyond_the_range_of_numbers_are_refused() -> None:
         (True, "true"),
         (False, "false"),
         (0, "0"),
+        (["a"], "a"),
         (None, None),
         ("", None),
         (float("nan"), None),
@@ -180,10 +181,15 @@ def test_class_cells_become_text(cell: object, label: str | None) -> None:
     assert Classification.read(ClassificationOptions(type="classification"), {"label": cell}, LabelStats()) == label
 
 
-@pytest.mark.parametrize("cell", [1.5, ["a"], {"a": "1"}])
+@pytest.mark.parametrize("cell", [1.5, [["a"]], {"a": "1"}])
 def test_what_is_no_label_is_refused(cell: object) -> None:
     with pytest.raises(ValueError, match="a label is text or a whole number"):
         Classification.read(ClassificationOptions(type="classification"), {"label": cell}, LabelStats())
+
+
+def test_several_labels_are_another_type() -> None:
+    with pytest.raises(ValueError, match="a text has one label here, and several with `type: multilabel`"):
+        Classification.read(ClassificationOptions(type="classification"), {"label": ["a", "b"]}, LabelStats())
 
 
 def test_labels_of_one_cell_are_split_sorted_and_unique() -> None:

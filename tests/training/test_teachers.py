@@ -152,13 +152,13 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 def test_a_teacher_passes_its_rows_once(schooled: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, values = schooled
     asked: list[int] = []
-    answer = teachers_module._Lesson._answer
+    answer = teachers_module._TeacherPass._answer
 
     def counting(self: Any, engine: Any, rows: Any, *more: Any) -> None:
         asked.extend(rows)
         answer(self, engine, rows, *more)
 
-    monkeypatch.setattr(teachers_module._Lesson, "_answer", counting)
+    monkeypatch.setattr(teachers_module._TeacherPass, "_answer", counting)
     monkeypatch.setenv("POLYTASK_CACHE", str(tmp_path / "cache"))
     pt.train(values)
     assembly = assemble(validate(values))

@@ -65,7 +65,7 @@ class Ordering(ABC):
 
     @abstractmethod
     def read_left(self, epoch: int, saved: Sequence[Any]) -> RemainingRows:
-        """Read what `Left.to_json` returned."""
+        """Read what `RemainingRows.to_json` returned."""
 
     def keep(self, epochs: Collection[int]) -> None:
         """Forget the order of all other epochs."""

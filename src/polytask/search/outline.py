@@ -61,7 +61,7 @@ class SearchOutline:
 
         Without more candidates than finalists there is none.
 
-        >>> Outline((1 / 8, 1 / 4), (1.0,), 8, 2, False).rungs()
+        >>> SearchOutline((1 / 8, 1 / 4), (1.0,), 8, 2, False).rungs()
         [(0.125, 8), (0.25, 4)]
         """
         found: list[tuple[float, int]] = []
