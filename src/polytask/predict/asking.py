@@ -27,12 +27,12 @@ class QuestionError(DataError):
     """Questions that no head of the model answers.
 
     Attributes:
-        found: what is wrong, by the question's name; "" for all of them.
+        messages: what is wrong, by the question's name; "" for all of them.
     """
 
-    def __init__(self, found: Mapping[str, str]) -> None:
-        self.found = found
-        super().__init__("\n".join(f"question {name!r}: {told}" if name else told for name, told in found.items()))
+    def __init__(self, messages: Mapping[str, str]) -> None:
+        self.messages = messages
+        super().__init__("\n".join(f"question {name!r}: {told}" if name else told for name, told in messages.items()))
 
 
 @dataclass(frozen=True)

@@ -105,9 +105,12 @@ class Service:
         except RequestRefused as error:
             return _refusal(error)
         except QuestionError as error:
-            places = {one: ["body", "questions", one] if one else ["body", "questions"] for one in error.found}
+            places = {one: ["body", "questions", one] if one else ["body", "questions"] for one in error.messages}
             return _faults(
-                [QuestionFault(loc=[*places[one]], msg=told, type="value_error") for one, told in error.found.items()]
+                [
+                    QuestionFault(loc=[*places[one]], msg=told, type="value_error")
+                    for one, told in error.messages.items()
+                ]
             )
         except DataError as error:
             return _faults([QuestionFault(loc=["body", "state"], msg=str(error), type="value_error")])
