@@ -261,13 +261,13 @@ class _Search:
         left = "" if seconds is None else f", at most {max(0.0, self.budget - spent) * seconds / 60:.0f} min left"
         self.trials.console.print(f"auto: {text} ({spent:.1f} of {self.budget:.1f} trainings spent{left})")
 
-    def _finish(self, found: SearchState, stages: Stages) -> AutoResult:
+    def _finish(self, state: SearchState, stages: Stages) -> AutoResult:
         """Ship the model, look at test once, and write down what was found."""
-        bundle = self._ship(found)
-        winner = found.winner
+        bundle = self._ship(state)
+        winner = state.winner
         assert winner is not None
         arms = {
-            BASELINE: list(found.singles.values()),
+            BASELINE: list(state.singles.values()),
             WINNER: [self.trials.folder(winner.trial)],
             SHIPPED: [self.folder / "model"],
         }
@@ -275,7 +275,7 @@ class _Search:
         parameters = count_parameters(bundle.model)
         size, passes = parameters.total / self.inputs.parameters, bundle.model.passes()
         single_size = sum(stages.final_single(task).size for task in self.inputs.judged)
-        tasks = {task: task_record(task, found, seen, bundle.model.sharing, self.inputs) for task in self.inputs.judged}
+        tasks = {task: task_record(task, state, seen, bundle.model.sharing, self.inputs) for task in self.inputs.judged}
         told = answer(tasks, size, passes, single_size, self.inputs.options)
         record = {
             "answer": told,
@@ -290,13 +290,13 @@ class _Search:
             "budget": round(self.budget, 4),
             "spent": round(self.trials.spent, 4),
             "seconds_of_one_training": self.trials.seconds_of_one(),
-            "rates": [rate_record(one) for one in found.rates],
+            "rates": [rate_record(one) for one in state.rates],
             "candidates": [
-                candidate_record(one, self.folder, self.trials.folder(one.trial)) for one in found.rated
+                candidate_record(one, self.folder, self.trials.folder(one.trial)) for one in state.rated
             ],
-            "ladder": [step_record(step) for step in found.steps],
-            "evidence": evidence_record(found),
-            "singles_runs": {task: str(place.relative_to(self.folder)) for task, place in found.singles.items()},
+            "ladder": [step_record(step) for step in state.steps],
+            "evidence": evidence_record(state),
+            "singles_runs": {task: str(place.relative_to(self.folder)) for task, place in state.singles.items()},
             "picture": bundle.model.sharing.picture(),
             "notes": [*self.notes, *stages.notes, *doubts(tasks)],
         }  # fmt: skip
@@ -305,10 +305,10 @@ class _Search:
         self.trials.console.print(f"auto: {told}")
         return AutoResult(self.folder, tasks, size, passes, told, self.trials.spent, record)
 
-    def _ship(self, found: SearchState) -> Bundle:
+    def _ship(self, state: SearchState) -> Bundle:
         """Put the model together, and write it in the place of an earlier one."""
-        grafts = [load_bundle(model_folder(found.singles[task])) for task in found.grafted]
-        base = [load_bundle(model_folder(found.base))] if found.base is not None else []
+        grafts = [load_bundle(model_folder(state.singles[task])) for task in state.grafted]
+        base = [load_bundle(model_folder(state.base))] if state.base is not None else []
         bundle = join([*base, *grafts]) if len(base) + len(grafts) > 1 else (base or grafts)[0]
         made = self.folder / "model-new"
         shutil.rmtree(made, ignore_errors=True)
