@@ -14,8 +14,8 @@ from polytask.artifact.bundle import Bundle, as_learned
 from polytask.artifact.pruning import pruned
 from polytask.balance import Balancer
 from polytask.config import Config
-from polytask.data.batch import Collator
 from polytask.data.cache import key_of
+from polytask.data.collator import Collator
 from polytask.data.encode import Source
 from polytask.data.masking import Masker
 from polytask.data.prepare import (

@@ -17,8 +17,8 @@ from safetensors.numpy import load_file, save
 from polytask.artifact.bundle import Bundle
 from polytask.artifact.description import Description, read_description
 from polytask.artifact.folder import load_bundle
-from polytask.data.batch import Collator
 from polytask.data.cache import cached, key_of
+from polytask.data.collator import Collator
 from polytask.data.columns import Matrices
 from polytask.data.encode import Source, encode_table
 from polytask.data.groups import groups_by_length

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.data.batch import Batch, BatchRow, Collator
+from polytask.data.batch import Batch, BatchRow
+from polytask.data.collator import Collator
 from polytask.data.groups import cut, groups_by_length
 from polytask.tasks import TASKS, LabelStats, Task
 

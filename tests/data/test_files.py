@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from polytask.data import files
 from polytask.data.feed import feeds_of
-from polytask.data.files import files_of, format_of
+from polytask.data.paths import files_of, format_of
 from polytask.data.prepare import read_tables
 from polytask.data.readers import read_file
 from polytask.errors import ConfigError, DataError

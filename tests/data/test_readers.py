@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.data.files import ReadingNotes, format_of
+from polytask.data.files import ReadingNotes
+from polytask.data.paths import format_of
 from polytask.data.readers import READERS, read_file
 from polytask.errors import DataError
 from polytask.options import FileOptions, Format

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 import pieces
-from polytask.data.batch import Collator
+from polytask.data.collator import Collator
 from polytask.data.encode import Source
 from polytask.data.prepare import DataTables, encode_tables, read_tables, shared_token_warnings
 from polytask.data.stream import DrawnRow

@@ -15,7 +15,7 @@ import torch
 import polytask as pt
 from polytask.assemble import assemble
 from polytask.config import validate
-from polytask.data.batch import Collator
+from polytask.data.collator import Collator
 from polytask.errors import ConfigError, DataError
 from polytask.tasks import TASKS
 

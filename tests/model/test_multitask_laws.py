@@ -12,7 +12,8 @@ from torch import Tensor
 from polytask.assemble import assemble
 from polytask.assembly import Assembly
 from polytask.config import validate
-from polytask.data.batch import Batch, Collator
+from polytask.data.batch import Batch
+from polytask.data.collator import Collator
 from polytask.data.stream import DrawnRow
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.parameters import count_parameters

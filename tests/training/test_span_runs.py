@@ -17,8 +17,8 @@ from polytask.assemble import assemble
 from polytask.config import validate
 from polytask.errors import ConfigError, DataError, ModelError
 from polytask.page import marks
-from polytask.page.block import answer
 from polytask.page.form import PredictionForm
+from polytask.page.wording import answer
 from polytask.tasks.nested import spans_of
 from polytask.training.distribution import World
 from samples import close

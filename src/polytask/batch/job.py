@@ -18,7 +18,7 @@ from polytask.batch.reading import Input, find_inputs, preview
 from polytask.batch.shards import SHARD_ROWS, Shard, shards_of
 from polytask.batch.worker import ShardAnswers, WorkOptions, model_digest
 from polytask.batch.workers import Workers
-from polytask.data.files import passed_over
+from polytask.data.paths import passed_over
 from polytask.errors import ConfigError, DataError, Interrupted
 from polytask.launch import lifeline
 from polytask.lock import locked

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from polytask.batch.answering import Row, UnreadableRow
-from polytask.data.files import EXTENSIONS, files_of, require_file
+from polytask.data.paths import EXTENSIONS, files_of, require_file
 from polytask.errors import ConfigError, DataError, MissingExtra, missing_extra, nearest
 from polytask.files import file_digest
 from polytask.predict.columns import Columns

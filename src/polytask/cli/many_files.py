@@ -27,7 +27,7 @@ def are_many(names: Sequence[str]) -> bool:
 
 def read_folder(out: Path | None, to: str | None, spans: str | None) -> tuple[Path, Form]:
     """Read where the answers go, and how they are written. Raises ConfigError where these do not fit many files."""
-    from polytask.data.files import EXTENSIONS
+    from polytask.data.paths import EXTENSIONS
     from polytask.predict.sink import Form
 
     if out is None:

@@ -12,7 +12,7 @@ from polytask.config.document import Path_, apply_override, bad_colon, parse
 from polytask.config.explain import explain
 from polytask.config.root import Config as Fields
 from polytask.config.root import extensions_in
-from polytask.data.files import find_format
+from polytask.data.paths import find_format
 from polytask.errors import ConfigError, nearest
 from polytask.extensions import import_extensions
 

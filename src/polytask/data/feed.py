@@ -10,7 +10,8 @@ from typing import Any
 
 from polytask.classes import ClassNames
 from polytask.data.cache import file_digest, key_of
-from polytask.data.files import ReadingNotes, files_of
+from polytask.data.files import ReadingNotes
+from polytask.data.paths import files_of
 from polytask.data.readers import read_file, sentences
 from polytask.errors import ConfigError, DataError, nearest
 from polytask.options import DataOptions, FileOptions

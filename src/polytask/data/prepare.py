@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from polytask.data.data_warnings import Finding, label_findings, merged, spelling_warnings
 from polytask.data.encode import Source, encode_table
 from polytask.data.feed import feeds_of, require_apart
-from polytask.data.files import passed_over
+from polytask.data.paths import passed_over
 from polytask.data.rows import DataTable, read_table
 from polytask.data.tokens import SHARED, Tokenization
 from polytask.errors import ConfigError

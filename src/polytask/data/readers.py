@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 from polytask.classes import ClassNames
 from polytask.data.conll import read_conll, read_conllu
 from polytask.data.delimited import read_csv, read_tsv
-from polytask.data.files import DataFile, ReadingNotes, require_file
+from polytask.data.files import DataFile, ReadingNotes
 from polytask.data.label_studio import row_of
+from polytask.data.paths import require_file
 from polytask.errors import DataError, nearest
 from polytask.files import unique_keys
 from polytask.options import FileOptions, Format

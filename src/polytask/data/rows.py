@@ -14,7 +14,8 @@ import pyarrow as pa
 from polytask.data.arrow import ArrowRows
 from polytask.data.cache import cached
 from polytask.data.feed import Feed
-from polytask.data.files import ReadingNotes, require_file
+from polytask.data.files import ReadingNotes
+from polytask.data.paths import require_file
 from polytask.data.reading import FeedReading
 from polytask.errors import DataError
 from polytask.tasks import LabelStats

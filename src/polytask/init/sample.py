@@ -9,7 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from polytask.data.files import DataFile, require_file
+from polytask.data.files import DataFile
+from polytask.data.paths import require_file
 from polytask.data.readers import rows_of
 from polytask.errors import DataError
 from polytask.options import FileOptions

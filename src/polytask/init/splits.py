@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from polytask.data.files import EXTENSIONS, find_format, split_in
+from polytask.data.paths import EXTENSIONS, find_format, split_in
 from polytask.errors import DataError
 from polytask.terms import Split
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from polytask.data.batch import Batch, BatchRow, Collator
+from polytask.data.batch import Batch, BatchRow
+from polytask.data.collator import Collator
 from polytask.data.engine import RowOutputs
 from polytask.data.tokens import TokenRow
 from polytask.errors import ModelError

@@ -7,24 +7,12 @@ from functools import partial
 from typing import Any
 
 from polytask.page import marks
-from polytask.page.block import (
-    Block,
-    Chart,
-    Details,
-    MarkedTexts,
-    MissingNote,
-    TableBlock,
-    TextBlock,
-    answer,
-    count,
-    drawn,
-    placed,
-    signed,
-)
+from polytask.page.block import Block, Chart, Details, MarkedTexts, MissingNote, TableBlock, TextBlock, drawn
 from polytask.page.chart import heat_map
 from polytask.page.folder import RunFolder
 from polytask.page.form import ConfusionForm, PredictionForm
 from polytask.page.reading import read_predictions
+from polytask.page.wording import answer, count, placed, signed
 
 SHOWN = 3  # errors a task that stand open
 MORE = 20  # with those behind a line

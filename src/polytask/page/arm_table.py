@@ -6,7 +6,7 @@ from typing import Any
 
 from polytask.arm_tables import FORMATS, entry_of
 from polytask.page.block import Cell, Code, Details, Strong, TableBlock
-from polytask.page.form import ComparisonForm
+from polytask.page.search_form import ComparisonForm
 
 MOST_COLUMNS = 6  # of arms beside each other
 

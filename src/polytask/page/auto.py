@@ -22,16 +22,13 @@ from polytask.page.block import (
     TableBlock,
     TextBlock,
     drawn,
-    in_points,
-    number,
     ordered,
-    points,
-    points_interval,
 )
 from polytask.page.chart import Dot, Point, forest, scatter_chart
-from polytask.page.form import AutoForm, AutoTaskForm, TriedForm
 from polytask.page.reading import read, read_text
+from polytask.page.search_form import AutoForm, AutoTaskForm, TriedForm
 from polytask.page.unfinished import unfinished
+from polytask.page.wording import in_points, number, points, points_interval
 from polytask.terminal import duration
 
 STEPS = {

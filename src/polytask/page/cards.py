@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from statistics import median
 
-from polytask.page.block import Card, Cards, interval, number, points
+from polytask.page.block import Card, Cards
 from polytask.page.folder import RunFolder
 from polytask.page.form import ConfusionForm
 from polytask.page.reading import read_predictions
+from polytask.page.wording import interval, number, points
 
 # Metrics that are undefined for one answer to every row; at 0 answers and truth have nothing to do with one another.
 CORRELATIONS = ("pearson", "spearman")

@@ -23,23 +23,15 @@ from polytask.page.block import (
     Section,
     TableBlock,
     TextBlock,
-    answer,
-    count,
     drawn,
-    in_points,
-    isolated,
     ordered,
-    placed,
-    points,
-    points_interval,
-    sentence,
-    signed,
 )
 from polytask.page.chart import Dot, forest
-from polytask.page.form import ComparisonForm, ExampleForm, VerdictForm
 from polytask.page.reading import read, read_text
 from polytask.page.relatedness import task_matrix
+from polytask.page.search_form import ComparisonForm, ExampleForm, VerdictForm
 from polytask.page.unfinished import unfinished
+from polytask.page.wording import answer, count, in_points, isolated, placed, points, points_interval, sentence, signed
 from polytask.terminal import duration
 
 # What a verdict is called, and how it looks.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from polytask.page.block import MarkedText, Piece, nested_spans, placed, tag_spans
+from polytask.page.block import MarkedText, Piece
 from polytask.page.form import PredictionForm
+from polytask.page.wording import nested_spans, placed, tag_spans
 
 Span = tuple[str, int, int]  # label, first and last word, counted from 0
 

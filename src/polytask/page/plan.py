@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from polytask.page.block import (
-    Block,
-    BulletList,
-    Chart,
-    Code,
-    Details,
-    MissingNote,
-    TableBlock,
-    TextBlock,
-    count,
-    drawn,
-    number,
-)
+from polytask.page.block import Block, BulletList, Chart, Code, Details, MissingNote, TableBlock, TextBlock, drawn
 from polytask.page.chart import tree
 from polytask.page.folder import RunFolder
+from polytask.page.wording import count, number
 
 # Events that change what the tasks share.
 CHANGES = ("split", "merge", "head_split")

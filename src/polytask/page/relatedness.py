@@ -17,15 +17,15 @@ from polytask.page.block import (
     Section,
     TableBlock,
     TextBlock,
-    count,
     drawn,
-    number,
     ordered,
 )
 from polytask.page.chart import heat_map, tree
 from polytask.page.chart.svg import finite
-from polytask.page.form import Matrix, MeasureForm, RelatednessForm
+from polytask.page.form import Matrix
 from polytask.page.reading import read
+from polytask.page.search_form import MeasureForm, RelatednessForm
+from polytask.page.wording import count, number
 from polytask.terminal import duration
 
 

@@ -18,11 +18,7 @@ from polytask.page.block import (
     Section,
     TableBlock,
     TextBlock,
-    count,
     drawn,
-    interval,
-    isolated,
-    number,
     ordered,
 )
 from polytask.page.cards import cards
@@ -31,6 +27,7 @@ from polytask.page.chart.svg import finite
 from polytask.page.folder import RunFolder
 from polytask.page.plan import sharing
 from polytask.page.training_curves import TrainingCurves
+from polytask.page.wording import count, interval, isolated, number
 from polytask.terminal import duration
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from polytask.page.block import Block, Chart, Mark, MissingNote, TableBlock, TextBlock, count, drawn, number
+from polytask.page.block import Block, Chart, Mark, MissingNote, TableBlock, TextBlock, drawn
 from polytask.page.chart import Line, heat_map, line_chart
 from polytask.page.folder import RunFolder
+from polytask.page.wording import count, number
 
 MOST_EVALUATIONS = 60  # rows of a table, beside those that are marked
 _DEV = (

@@ -23,16 +23,14 @@ from polytask.page.block import (
     TableBlock,
     TextBlock,
     drawn,
-    interval,
-    number,
     ordered,
-    points,
 )
 from polytask.page.chart import Dot, Line, forest, line_chart
 from polytask.page.folder import RULES
 from polytask.page.form import Form, Number, Scores, SelectionForm
 from polytask.page.reading import read, read_text
 from polytask.page.unfinished import unfinished
+from polytask.page.wording import interval, number, points
 from polytask.terminal import duration
 
 # Trials in the table; all of them are in tune.json.

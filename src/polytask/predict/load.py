@@ -96,7 +96,7 @@ _LOADERS: dict[Runtime, Callable[[Description, str, Precision | None], Model]] =
 def model_of(bundle: Bundle, device: str = "auto", precision: Precision | None = None) -> Model:
     """Return a trained model, ready to answer in torch."""
     from polytask.artifact.folder import save_bundle
-    from polytask.data.batch import Collator
+    from polytask.data.collator import Collator
     from polytask.data.tokens import Tokenization
     from polytask.model.device import choose_device, pass_overhead
     from polytask.model.engine import TorchEngine

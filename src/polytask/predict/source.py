@@ -14,7 +14,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from polytask.data.files import DataFile, ReadingNotes, find_format, require_file
+from polytask.data.files import DataFile, ReadingNotes
+from polytask.data.paths import find_format, require_file
 from polytask.data.readers import read_objects, rows_of
 from polytask.errors import DataError, MissingExtra, missing_extra
 from polytask.options import Format, read_file_options

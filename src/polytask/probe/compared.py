@@ -11,7 +11,8 @@ import numpy as np
 
 from polytask.artifact.folder import load_bundle
 from polytask.assembly import Assembly
-from polytask.data.batch import Batch, BatchRow, Collator
+from polytask.data.batch import Batch, BatchRow
+from polytask.data.collator import Collator
 from polytask.data.encode import Source
 from polytask.errors import ModelError, UserError
 from polytask.files import parse_json

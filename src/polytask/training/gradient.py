@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,10 +19,10 @@ from polytask.balance.gram import GradientMeter, Group
 from polytask.data.batch import Batch
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.parameters import gradient_groups, own_parameters, shared_parameters, top_group
-from polytask.model.shards import is_sharded
 from polytask.tasks import Task
 from polytask.training.distribution import World
 from polytask.training.joined import ComparedRows, step_loss
+from polytask.training.parameter_gradients import ParameterGradients, WordEmbeddings
 from polytask.training.requests import NOTHING, PendingRequests
 
 
@@ -42,16 +43,6 @@ class StepGradient:
     weights: Mapping[str, float]
     asked: PendingRequests
     errors: Mapping[str, tuple[Floats, Floats]] = field(default_factory=dict[str, tuple[Floats, Floats]])
-
-
-@dataclass(frozen=True)
-class _Words:
-    """Word embeddings that a task looked up: they are differentiated by apart from the table that they come from."""
-
-    task: str
-    trunk: frozenset[str]
-    ids: Tensor
-    values: Tensor
 
 
 def _look_away(batch: Batch) -> None:
@@ -77,6 +68,11 @@ class Differentiator:
     precision: Callable[[], AbstractContextManager[object]]
     seen: Callable[[Batch], object] = _look_away
     reads_errors: bool = False
+
+    @cached_property
+    def gradients(self) -> ParameterGradients:
+        """What stands in the parameters."""
+        return ParameterGradients(self.model, self.world)
 
     def whole(self, wrapped: nn.Module, batches: Sequence[Batch], asked: PendingRequests = NOTHING) -> StepGradient:
         """Take one backward pass a piece, through the wrapped model.
@@ -119,9 +115,9 @@ class Differentiator:
                     total = total + self._weight(task, weights) * self.world.size * mean
                 total.backward()
         if self.model.sharded:
-            self._all_reduce_others(())
+            self.gradients.all_reduce_others(())
         self._unweigh_own(weights)
-        self._add_tie()
+        self.gradients.add_tie()
         losses = self._losses(sums, denominators)
         return StepGradient(losses, None, weights, asked, self._errors(losses, errors))
 
@@ -140,12 +136,12 @@ class Differentiator:
         sums = {task: 0.0 for task in self.tasks}
         meter = self._meter(gradient_groups(self.model))
         errors: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in self.tasks}
-        found: list[tuple[_Words, Tensor]] = []
+        found: list[tuple[WordEmbeddings, Tensor]] = []
         with self.precision():  # around all tasks, so that weights are rounded once
             for task in (task for task in self.tasks if denominators[task] > 0):
                 for batch in (batch for batch in batches if batch.passes(task)):
                     mean, words = self._mean(task, batch.only(task), denominators[task], errors[task])
-                    differentiate = self._add_sharded if self.model.sharded else self._add
+                    differentiate = self.gradients.add_sharded if self.model.sharded else self.gradients.add
                     gradients = differentiate(self.balancer.weights[task] * mean, [one.values for one in words])
                     found += [(one, grad) for one, grad in zip(words, gradients, strict=True) if grad is not None]
                     sums[task] += float(mean.detach())
@@ -161,9 +157,9 @@ class Differentiator:
             meter.put_back(dict.fromkeys(losses, 1.0) | weights, shared)
         tables = self.model.word_embeddings()
         factors = {(one.task, one.trunk): weights.get(one.task, 1.0) for one, _ in found if tables[one.trunk] in shared}
-        self._add_words([(one, gradient * factors.get((one.task, one.trunk), 1.0)) for one, gradient in found])
-        self._all_reduce_others(meter.parameters)
-        self._add_tie()
+        self.gradients.add_words([(one, gradient * factors.get((one.task, one.trunk), 1.0)) for one, gradient in found])
+        self.gradients.all_reduce_others(meter.parameters)
+        self.gradients.add_tie()
         return StepGradient(losses, gram, weights, asked, self._errors(losses, errors))
 
     def by_top(self, batches: Sequence[Batch], asked: PendingRequests = NOTHING) -> StepGradient:
@@ -177,11 +173,11 @@ class Differentiator:
         meter = self._meter([top_group(self.model)])
         errors: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in self.tasks}
         means: list[tuple[str, Tensor]] = []
-        found: list[_Words] = []
+        found: list[WordEmbeddings] = []
         for task in (task for task in self.tasks if denominators[task] > 0):
             for batch in (batch for batch in batches if task in batch.targets):
                 mean, words = self._mean(task, batch.only(task), denominators[task], errors[task])
-                self._add(self.balancer.weights[task] * mean, (), meter.parameters, keep=True)
+                self.gradients.add(self.balancer.weights[task] * mean, (), meter.parameters, keep=True)
                 means.append((task, mean))
                 found += words
                 sums[task] += float(mean.detach())
@@ -190,11 +186,13 @@ class Differentiator:
         weights = _away_from_zero(self._weigh(losses, batches, meter, errors))
         if means:
             total = torch.stack([self._weight(task, weights) * mean for task, mean in means]).sum()
-            gradients = self._add(total, [one.values for one in found])
-            self._add_words([(one, grad) for one, grad in zip(found, gradients, strict=True) if grad is not None])
-        self._all_reduce_others(())
+            gradients = self.gradients.add(total, [one.values for one in found])
+            self.gradients.add_words(
+                [(one, grad) for one, grad in zip(found, gradients, strict=True) if grad is not None]
+            )
+        self.gradients.all_reduce_others(())
         self._unweigh_own(weights)
-        self._add_tie()
+        self.gradients.add_tie()
         return StepGradient(losses, None, weights, asked, self._errors(losses, errors))
 
     def _errors(
@@ -207,7 +205,7 @@ class Differentiator:
         return GradientMeter(
             groups,
             list(self.tasks),
-            self._reduce if self.world.size > 1 else None,
+            self.gradients.reduce if self.world.size > 1 else None,
             self.world.all_reduce_sum,
             rounded=self.balancer.options.rounds_gradients,
         )
@@ -230,7 +228,7 @@ class Differentiator:
 
     def _mean(
         self, task: str, batch: Batch, denominator: float, errors: list[tuple[Tensor, Tensor]]
-    ) -> tuple[Tensor, list[_Words]]:
+    ) -> tuple[Tensor, list[WordEmbeddings]]:
         """Return a task's mean loss over a batch of its own, and the word embeddings that it looked up.
 
         Args:
@@ -245,7 +243,7 @@ class Differentiator:
         if learns and (self.balancer.options.reads_errors or self.reads_errors):
             errors.append(self.tasks[task].training_errors(outputs.detach(), batch.targets[task]))
         ids = self.model.ids(batch)
-        return mean, [_Words(task, trunk, ids[trunk], values) for trunk, values in found.items()]
+        return mean, [WordEmbeddings(task, trunk, ids[trunk], values) for trunk, values in found.items()]
 
     def _weigh(
         self,
@@ -294,92 +292,6 @@ class Differentiator:
             for parameter in parameters:
                 if parameter.grad is not None and task in weights:
                     parameter.grad /= weights[task]
-
-    def _add_words(self, pairs: Sequence[tuple[_Words, Tensor]]) -> None:
-        """Add the word embeddings' gradients, in one look-up a trunk: each adds one as great as the vocabulary."""
-        encoders = dict(zip(self.model.plan.trunks, self.model.trunks, strict=True))
-        for trunk, table in self.model.word_embeddings().items():
-            own = [(one, gradient) for one, gradient in pairs if one.trunk == trunk]
-            if own and table.requires_grad:
-                looked_up = encoders[trunk].embed(torch.cat([one.ids for one, _ in own]))
-                gradient = torch.cat([gradient for _, gradient in own])
-                if self.model.sharded:
-                    looked_up.backward(gradient)
-                else:
-                    self._put(table, torch.autograd.grad(looked_up, table, gradient)[0])
-
-    def _add_tie(self) -> None:
-        """Add the gradient of what keeps the parts of soft sharing close: the same on every process."""
-        tie = self.model.tie()
-        if tie is not None:
-            self._add(tie)
-
-    def _add(
-        self,
-        loss: Tensor,
-        leaves: Sequence[Tensor] = (),
-        parameters: Iterable[nn.Parameter] | None = None,
-        *,
-        keep: bool = False,
-    ) -> list[Tensor | None]:
-        """Add a gradient to the parameters behind the wrapper's back, and return the one by other leaves.
-
-        A backward pass that the wrapper did not prepare would mark parameters as done that its next one waits for.
-
-        Args:
-            parameters: by default all.
-            keep: whether the graph is needed again.
-        """
-        chosen = [one for one in (self.model.parameters() if parameters is None else parameters) if one.requires_grad]
-        if not chosen and not leaves:
-            return []
-        with torch.autocast(loss.device.type, enabled=False):
-            found = torch.autograd.grad(loss, [*chosen, *leaves], allow_unused=True, retain_graph=keep)
-        for parameter, gradient in zip(chosen, found, strict=False):
-            if gradient is not None:  # pyright: ignore[reportUnnecessaryComparison] - with allow_unused it may be
-                self._put(parameter, gradient)
-        return list(found[len(chosen) :])
-
-    def _add_sharded(self, loss: Tensor, leaves: Sequence[Tensor]) -> list[Tensor | None]:
-        """Add a gradient to the parameters, which is averaged over processes, and return the one by other leaves."""
-        with torch.autocast(loss.device.type, enabled=False):
-            (self.world.size * loss).backward()
-        return [leaf.grad for leaf in leaves]
-
-    def _reduce(self, gradient: Tensor) -> None:
-        """Exchange a gradient in place: the sum over processes, or the mean where sharded ones become it, too."""
-        self.world.all_reduce_sum_in_place(gradient)
-        if self.model.sharded:
-            gradient /= self.world.size
-
-    @staticmethod
-    def _put(parameter: nn.Parameter, gradient: Tensor) -> None:
-        parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-
-    def _all_reduce_others(self, measured: Collection[nn.Parameter]) -> None:
-        """Add up over processes what was not taken apart, and what is not sharded."""
-        if self.world.size == 1:
-            return
-        found = (parameter for parameter in self.model.parameters() if not is_sharded(parameter))
-        others = [parameter for parameter in found if parameter not in measured]
-        counts = self.world.all_reduce_sum([float(parameter.grad is not None) for parameter in others])
-        used = [parameter for parameter, count in zip(others, counts, strict=True) if count]
-        vectors = [parameter for parameter in used if parameter.ndim < 2]  # many, and small: in one exchange
-        for listed in (vectors, *([parameter] for parameter in used if parameter.ndim > 1)):
-            self._exchange(listed)
-
-    def _exchange(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Exchange the gradients of parameters together."""
-        gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in parameters]
-        if len(gradients) > 1:
-            flat = torch.cat([gradient.flatten() for gradient in gradients])
-            self._reduce(flat)
-            pieces = flat.split([gradient.numel() for gradient in gradients])
-            gradients = [piece.view_as(one) for one, piece in zip(parameters, pieces, strict=True)]
-        elif gradients:
-            self._reduce(gradients[0])
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
 
     def _losses(self, sums: Mapping[str, float], denominators: Mapping[str, float]) -> dict[str, float]:
         added = self.world.all_reduce_sum(list(sums.values()))

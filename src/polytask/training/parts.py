@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from polytask.balance import Balancer
-from polytask.data.batch import Collator
+from polytask.data.collator import Collator
 from polytask.data.encode import Source
 from polytask.data.stream import Streams
 from polytask.model.multitask import MultiTaskModel

@@ -6,8 +6,9 @@ from collections.abc import Collection, Sequence
 
 from markupsafe import Markup
 
-from polytask.page.block import Chart, number
+from polytask.page.block import Chart
 from polytask.page.chart.svg import WIDTH, canvas, cut, finite, ink, ink_in_dark, mixed, tag, text_width, write
+from polytask.page.wording import number
 
 _HEIGHT, _ROW_LABEL, _WHOLE, _COLUMN_LABEL = 26, 116, 600, 110
 _HIGH, _LOW, _UNKNOWN = "#0072B2", "#D55E00", "#dddddd"

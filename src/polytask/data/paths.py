@@ -1,0 +1,145 @@
+"""Paths: which files one names, what format a name tells, and what a missing one was meant to be."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from polytask.errors import DataError, nearest
+from polytask.options import Format
+from polytask.terms import Split
+
+EXTENSIONS: dict[str, Format] = {
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet",
+    ".conll": "conll", ".iob": "conll", ".iob2": "conll", ".bio": "conll", ".conllu": "conllu", ".conllup": "conllu",
+}  # fmt: skip
+_TABLES = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers", ".et")
+_PICKLE = "a pickle runs code where it is opened, and is not read; write its rows as jsonl or parquet"
+_UNPACK = "an archive, which is not read; unpack it, and name the folder or the files in it"
+_MARKUP = "markup, which is not read; write its rows as csv or jsonl"
+# Extensions of files that hold rows and are not read, with what to do.
+_OF_TOOLS = {
+    ".ann": "annotations of brat, which stand apart from their text and are not read; write a row a text, as jsonl: "
+    '{"text": "Ann sings", "spans": [[0, 3, "PER"]]}',
+    ".spacy": "a binary file of spaCy, which is not read; write a row a document, as jsonl: "
+    '{"text": doc.text, "spans": [[ent.start_char, ent.end_char, ent.label_] for ent in doc.ents]}',
+    **dict.fromkeys((".pkl", ".pickle", ".joblib"), _PICKLE),
+    **dict.fromkeys((".arrow", ".feather"), "an Arrow file, which is not read; write it as parquet"),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"), _UNPACK),
+    **dict.fromkeys((".xml", ".html", ".htm", ".xmi"), _MARKUP),
+}  # fmt: skip
+_SPLIT_NAMES = re.compile(r"(?:^|[^a-z])(train|dev|validation|valid|val|test|eval)(?:[^a-z]|$)")
+_SAME_SPLIT = {"validation": "dev", "valid": "dev", "val": "dev", "eval": "dev"}
+_SPLITS: dict[str, Split] = {"train": "train", "dev": "dev", "test": "test"}
+
+
+def format_of(path: Path) -> Format:
+    """Tell a file's format by its extension, before .gz. Raises DataError on an unknown one."""
+    suffix = _suffix(path)
+    found = find_format(path)
+    if suffix in (".yaml", ".yml"):
+        raise DataError(f"{path}: seems to be a configuration, no data file; `polytask check {path}` reads it")
+    if suffix.lower() in _TABLES:
+        raise DataError(
+            f"{path}: a table of a spreadsheet program, which is not read; open it there and save it as CSV in UTF-8"
+        )
+    if suffix.lower() in _OF_TOOLS:
+        raise DataError(f"{path}: {_OF_TOOLS[suffix.lower()]}")
+    if suffix.lower() == ".txt":
+        raise DataError(
+            f"{path}: a name that ends in .txt does not tell what stands in it; rename the file to .csv (cells with "
+            "commas or semicolons between them), .tsv (tabs), .jsonl or .conll, or give `format` beside the path (on a "
+            "command line: --written format=csv)"
+        )
+    if found is None:
+        raise DataError(
+            f"{path}: the extension {suffix!r} names no format ({nearest(suffix, EXTENSIONS)}); "
+            "rename the file, or give `format` beside the path (on a command line: --written format=csv)"
+        )
+    return found
+
+
+def find_format(path: Path) -> Format | None:
+    """Tell a file's format by its extension, before .gz; None where it is an unknown one."""
+    return EXTENSIONS.get(_suffix(path).lower())
+
+
+def _suffix(path: Path) -> str:
+    return path.with_suffix("").suffix if path.suffix.lower() == ".gz" else path.suffix
+
+
+def split_in(name: str) -> tuple[Split, tuple[int, int]] | None:
+    """Return the split that a name tells, and where in the name its word stands; None where it tells none.
+
+    >>> split_in("reviews-valid"), split_in("training")
+    (('dev', (8, 13)), None)
+    """
+    found = _SPLIT_NAMES.search(name.lower())
+    return None if found is None else (_SPLITS[_SAME_SPLIT.get(found[1], found[1])], found.span(1))
+
+
+def require_file(path: Path) -> None:
+    """Raise DataError, with the nearest names beside it, when a file is missing."""
+    if not _is(Path.is_file, path):
+        beside = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
+        closest = difflib.get_close_matches(path.name, beside, n=20, cutoff=0)
+        hint = nearest(path.name, closest) if path.parent.is_dir() else f"the folder {path.parent} does not exist"
+        raise DataError(f"{path}: no such file ({hint})")
+
+
+def _is(test: Callable[[Path], bool], path: Path) -> bool:
+    """Test a path; one that the system refuses, such as a text in place of a name, is nothing."""
+    try:
+        return test(path)
+    except OSError:
+        return False
+
+
+def files_of(name: str) -> list[str]:
+    """Return the files that a path names: itself, the data files in a folder, or those that fit a pattern.
+
+    A path that is not there names itself, so that whoever opens it can say so. Raises DataError for a folder or a
+    pattern that names no file, and for a folder that holds several splits.
+    """
+    path = Path(name)
+    if _is(Path.is_dir, path):
+        return _files_in(path)
+    if _is(Path.exists, path) or not any(mark in name for mark in "*?["):
+        return [name]
+    found = sorted(item for item in glob.glob(name, recursive=True) if Path(item).is_file())  # noqa: PTH207
+    if not found:
+        raise DataError(f"{name}: no file fits this pattern")
+    return found
+
+
+def passed_over(name: str) -> list[str]:
+    """Return the names of the files in a folder that `files_of` leaves out, since they do not tell a format."""
+    folder = Path(name)
+    files = _visible(folder) if _is(Path.is_dir, folder) else []
+    return [item.name for item in files if _suffix(item).lower() not in EXTENSIONS]
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(item for item in folder.iterdir() if item.is_file() and not item.name.startswith((".", "_")))
+
+
+def _files_in(folder: Path) -> list[str]:
+    files = _visible(folder)
+    found = [item for item in files if _suffix(item).lower() in EXTENSIONS]
+    if not found:
+        raise DataError(
+            f"{folder}: the folder holds no data file (looked for {', '.join(EXTENSIONS)}); name the files, or a "
+            "pattern such as folder/*.txt with `format`"
+        )
+    splits = {
+        _SAME_SPLIT.get(name, name): item.name for item in found for name in _SPLIT_NAMES.findall(item.name.lower())
+    }
+    if len(splits) > 1:
+        raise DataError(
+            f"{folder}: the folder holds files of several splits ({', '.join(sorted(splits.values()))}); name a file, "
+            "or a pattern such as folder/train*"
+        )
+    return [str(item) for item in found]
