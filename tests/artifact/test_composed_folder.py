@@ -73,7 +73,11 @@ def test_answers_are_those_of_the_sources(folders: dict[str, Path], tmp_path: Pa
     pt.export(out, tmp_path / "fewer", tasks=["names_b"])
     again = pt.compose([tmp_path / "fewer", f"{out}:mood"], tmp_path / "again")
     assert pt.load(again).predict(TEXTS) == [{"names_b": row["names_b"], "mood": row["mood"]} for row in expected]
-    assert "names_b" in (out / "README.md").read_text("utf-8")
+    card = (out / "README.md").read_text("utf-8")
+    assert "names_b" in card
+    assert "all 3 tasks below in one call (2 passes of an encoder)" in card
+    assert whole.about["passes"] == 2
+    assert "all 2 tasks below in one pass" in (folders["one"] / "model" / "README.md").read_text("utf-8")
 
 
 def test_a_composed_model_of_unlike_trunks_is_not_extended(

@@ -45,7 +45,7 @@ def test_facts_of_a_model_folder_are_told(client: httpx.Client, model: Model) ->
         assert task["scores"] == {split: scores[name] for split, scores in model.about["scores"].items()}
     assert by_name["stars"]["range"] == [0.5, 4.5]
     assert by_name["topic"]["range"] is None
-    assert found["model"] == {"name": "", "encoder": Path(model.about["encoder"]).name}
+    assert found["model"] == {"name": "", "encoder": Path(model.about["encoder"]).name, "passes": 1.0}
     texts = [text if isinstance(text, str) else tuple(text) for text in found["examples"]]
     assert texts == [*ENGLISH.texts[:2], ENGLISH.pairs[0]]
     assert client.post("/predict", json={"texts": found["examples"]}).status_code == 200
@@ -95,11 +95,11 @@ def test_examples_are_in_a_language_and_of_a_form_that_the_model_reads(
 def test_examples_that_are_over_the_limit_are_not_offered(serving: Any, stub: Any) -> None:
     with serving(stub, max_characters=len(ENGLISH.texts[0])) as client:
         assert client.get("/tasks").json()["examples"] == [ENGLISH.texts[0]]
-    stub.about = {"scores": "none", "encoder": 3, "data": [1]}
+    stub.about = {"scores": "none", "encoder": 3, "passes": "many", "data": [1]}
     with serving(stub, max_characters=3) as client:
         found = client.get("/tasks").json()
         assert found["examples"] == []
-        assert found["model"] == {"name": "", "encoder": ""}
+        assert found["model"] == {"name": "", "encoder": "", "passes": None}
 
 
 def test_rows_with_options_are_examples_for_tasks_that_choose_among_them() -> None:

@@ -70,7 +70,7 @@ def test_a_run_on_a_disk_that_was_full_ends_as_one_on_a_disk_that_was_not(
         disk.apply()
         pt.train(values, run, resume=True)
 
-    for drawn in rounds(0.25):
+    for drawn in rounds(0.2):
         cached = disk.folder if drawn.random() < 0.3 else tmp_path
         monkeypatch.setenv("POLYTASK_CACHE", str(cached / "cache"))
         shutil.rmtree(tmp_path / "cache", ignore_errors=True)

@@ -30,7 +30,7 @@ def test_a_run_that_was_killed_at_random_moments_ends_as_the_one_that_was_not(
     pt.train(values, tmp_path / "whole")
     seconds = time.monotonic() - began
     expected = content(tmp_path / "whole")
-    for drawn in rounds(0.5):
+    for drawn in rounds(0.35):
         run, told = tmp_path / "run", tmp_path / "told"
         for _ in range(drawn.randint(1, 4)):
             if drawn.random() < 0.3:

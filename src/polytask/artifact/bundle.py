@@ -40,7 +40,7 @@ class Bundle:
     def to_json(self) -> dict[str, Any]:
         """Return what its description says wherever it runs."""
         return {
-            "about": dict(self.about),
+            "about": {**self.about, "passes": round(self.model.passes(), 4)},
             "extensions": sorted(self.extensions()),
             "max_tokens": self.max_tokens,
             "sharing": self.model.sharing.to_json(),

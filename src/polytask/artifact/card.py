@@ -133,7 +133,9 @@ def _summary(bundle: Bundle) -> str:
     encoder = str(bundle.about.get("encoder", ""))
     shown = base_model(encoder) or (Path(encoder).name if encoder else "unknown")
     count = len(bundle.tasks)
-    what = "the task below" if count == 1 else f"all {count} tasks below in one pass"
+    passes = bundle.model.passes()
+    work = "one pass" if passes <= 1 else f"one call ({passes:.3g} passes of an encoder)"
+    what = "the task below" if count == 1 else f"all {count} tasks below in {work}"
     kind = bundle.model.config.model_type
     return f"Answers {what}, from the encoder `{_code(shown)}` ({kind}); at most {bundle.max_tokens} tokens a text."
 

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 from polytask.arm_tables import score_text
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.statistics import Difference
+from polytask.tasks.arrays import rounded
 from polytask.tasks.metric import smaller_is_better
 
 VerdictName: TypeAlias = Literal["share", "share_partly", "keep_apart", "cannot_tell"]
@@ -118,8 +119,12 @@ def judge(inputs: VerdictInputs) -> Verdict:
 
 
 def points(value: float) -> str:
-    """Write a difference in points: hundredths of the metric's unit."""
-    return f"{100 * value:+z.1f}"
+    """Write a difference in points: hundredths of the metric's unit. Rounded as a record has it, so both say the same.
+
+    >>> points(0.0125000001), points(0.0125)
+    ('+1.2', '+1.2')
+    """
+    return f"{100 * rounded(value):+z.1f}"
 
 
 def _span(difference: Difference) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from polytask.comparison.predictions import rows_answered
 from polytask.comparison.statistics import Difference, mean_of
+from polytask.comparison.verdict import points
 from polytask.files import read_json
 from polytask.search.final import FinalScores
 from polytask.search.ladder import LadderStep, Standing
@@ -100,10 +101,8 @@ def _sentence(task: str, record: Mapping[str, Any], seen: Difference, lost: floa
     if record["lifted_by"] == "graft":
         told = "answers exactly as its own model"
     else:
-        span = f"[{100 * seen.low:+z.1f}, {100 * seen.high:+z.1f}]"
-        told = (
-            f"{100 * seen.delta:+z.1f} points of {record['metric']} against its own model {span} on {record['split']}"
-        )
+        span = f"[{points(seen.low)}, {points(seen.high)}]"
+        told = f"{points(seen.delta)} points of {record['metric']} against its own model {span} on {record['split']}"
     below = ""
     if record["would_need"]:
         standing = "not surely above the floor" if _may_hold(record, floor) else "below the floor"
@@ -139,7 +138,7 @@ def doubts(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
     behind = [told] if unlearned else []
     behind += [
         f"{name}: on {task['split']} it is behind its own model beyond the noise of these rows "
-        f"({100 * task['low']:+.1f} to {100 * task['high']:+.1f} points), which {task['judged_by']} did not show; "
+        f"({points(task['low'])} to {points(task['high'])} points), which {task['judged_by']} did not show; "
         "nothing was chosen by that"
         for name, task in tasks.items()
         if not task["below_floor"] and task["high"] is not None and task["high"] < 0

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from polytask.comparison.verdict import points
 from polytask.search.search import AutoResult
 from polytask.tables import add_number, grid
 
@@ -57,7 +58,7 @@ def _score(value: float | None) -> str:
 
 
 def _points(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:+z.1f}"
+    return "" if value is None else points(value)
 
 
 def _span(task: Mapping[str, Any]) -> str:

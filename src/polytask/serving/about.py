@@ -22,6 +22,12 @@ def encoder_of(about: Mapping[str, Any]) -> str:
     return encoder if _HUB_ID.fullmatch(encoder) else PurePath(encoder.replace("\\", "/")).name
 
 
+def passes_of(about: Mapping[str, Any]) -> float | None:
+    """Return how often a text that asks for all tasks passes an encoder: 1 where all tasks share one."""
+    found = _number(about.get("passes"))
+    return found if found is not None and found > 0 else None
+
+
 def scores_of(about: Mapping[str, Any], task: str) -> dict[str, dict[str, float | None]]:
     """Return a task's scores by split and metric; None for one that is undefined."""
     return {

@@ -98,6 +98,9 @@ class ModelDescription(BaseModel):
 
     name: str = Field(description="as the server was told, else its folder's name; empty where it has none")
     encoder: str = Field(description="the pretrained encoder; empty where it is not known")
+    passes: float | None = Field(
+        default=None, description="encoder passes of a text that asks for all tasks; null where that is not known"
+    )
 
 
 class TasksResponse(BaseModel):

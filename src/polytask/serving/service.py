@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from polytask.errors import DataError, ModelError, UserError, nearest
 from polytask.predict.asking import PlannedQuestion, QuestionError, answer_questions, plan_questions, require_state
 from polytask.predict.record import Record, queries_of
-from polytask.serving.about import encoder_of, range_of, rows_of, scores_of
+from polytask.serving.about import encoder_of, passes_of, range_of, rows_of, scores_of
 from polytask.serving.batcher import Batcher, Predictor, QueueFull, Stopping, Ticket
 from polytask.serving.body import UNFORMED, RequestRefused
 from polytask.serving.examples import Example, examples_for
@@ -144,7 +144,7 @@ class Service:
         about, most = self.model.about, self.options.max_characters
         fitting = [one for one in self._examples if _characters(one) <= most]
         return TasksResponse(
-            model=ModelDescription(name=self.options.name or "", encoder=encoder_of(about)),
+            model=ModelDescription(name=self.options.name or "", encoder=encoder_of(about), passes=passes_of(about)),
             tasks=[_described(name, task, about) for name, task in self.model.tasks.items()],
             max_tokens=self.model.tokens.max_tokens,
             max_texts=self.options.max_texts,
