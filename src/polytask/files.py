@@ -17,6 +17,7 @@ from typing import Any
 
 from polytask.errors import OutputError, PolytaskError, TrainingError
 from polytask.lock import abandoned, in_use
+from polytask.regular import open_regular, read_text
 
 # A sealed folder's list of its files' hashes.
 SEAL = "sha256.json"
@@ -54,7 +55,7 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def read_json(path: Path) -> Any:  # noqa: ANN401
     """Read a JSON file that polytask wrote. Raises OutputError when it cannot be read, or was damaged."""
     try:
-        return parse_json(path.read_text("utf-8"))
+        return parse_json(read_text(path))
     except (OSError, ValueError) as error:
         raise OutputError(f"{path}: cannot be read ({reason(error)}); delete it, or restore the folder") from None
 
@@ -189,7 +190,7 @@ def remove(path: Path) -> None:
 
 def file_digest(path: Path) -> str:
     """Return the sha256 of a file's content."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -224,7 +225,7 @@ def unseal(folder: Path) -> dict[str, Any]:
 
 def _read_seal(folder: Path) -> dict[str, Any]:
     try:
-        told = json.loads((folder / SEAL).read_text("utf-8"))
+        told = json.loads(read_text(folder / SEAL))
         own = told.pop("own")
         if own != _digest(told):
             raise ValueError("its own hash differs")

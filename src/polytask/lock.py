@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from polytask.errors import OutputError
+from polytask.regular import read_bytes
 
 FILE = ".lock"
 
@@ -103,7 +104,7 @@ def is_held(folder: Path) -> bool | None:
     if sys.platform == "win32":
         return None
     try:
-        holder = json.loads((folder / FILE).read_bytes())
+        holder = json.loads(read_bytes(folder / FILE))
         pid, host = int(holder["pid"]), holder["host"]
     except FileNotFoundError:
         return False

@@ -14,6 +14,7 @@ from pydantic import ValidationInfo
 from polytask.errors import ConfigError, nearest
 from polytask.files import parse_json
 from polytask.options import DataOptions, resolve
+from polytask.regular import read_text
 
 
 def resolve_runs(values: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
@@ -43,7 +44,7 @@ def read_scores(values: Mapping[str, float | str], metrics: Mapping[str, str], o
 def _of_run(task: str, run: Path, metric: str, option: str) -> float:
     place = f"{option}: found {str(run)!r}"
     try:
-        dev = parse_json((run / "scores.json").read_text("utf-8"))["dev"]
+        dev = parse_json(read_text(run / "scores.json"))["dev"]
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(
             f"{place}, which holds no scores.json with dev scores; expected a number, or the folder of a finished run"
@@ -74,7 +75,7 @@ def require_same_rows(values: Mapping[str, float | str], data: Mapping[str, Data
 def changes(config: Path, now: Mapping[str, Any]) -> list[str]:
     """Return what differs between the config.yaml of an earlier run and a configuration: `path: before -> now`."""
     try:
-        before = yaml.safe_load(config.read_text("utf-8"))
+        before = yaml.safe_load(read_text(config))
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
         return []
     old, new = dict(_leaves("", before)), dict(_leaves("", json.loads(json.dumps(now))))
@@ -101,7 +102,7 @@ def _told(value: Any) -> str:  # noqa: ANN401
 def _data_of(run: Path, task: str) -> DataOptions | None:
     """Return where the rows of a run's task came from; None where its folder does not tell."""
     try:
-        found = yaml.safe_load((run / "config.yaml").read_text("utf-8"))["tasks"][task]["data"]
+        found = yaml.safe_load(read_text(run / "config.yaml"))["tasks"][task]["data"]
         return DataOptions.model_validate(found)
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, RecursionError):
         return None

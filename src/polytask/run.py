@@ -24,6 +24,7 @@ from polytask.lock import locked
 from polytask.predict.load import model_of
 from polytask.predict.predictor import Model
 from polytask.reference_scores import changes
+from polytask.regular import read_text
 from polytask.result import Result, brief_scores, score_records
 from polytask.results import (
     HELD_OUT,
@@ -143,7 +144,7 @@ def require_free(folder: Path, *, resume: bool) -> None:
 def is_run(folder: Path) -> bool:
     """Whether a run was begun in a folder: it says there which rows it reads."""
     try:
-        found = json.loads((folder / "data.json").read_text("utf-8"))
+        found = json.loads(read_text(folder / "data.json"))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(found, dict) and "sources" in found

@@ -15,6 +15,7 @@ from polytask.errors import ConfigError, ModelError, nearest
 from polytask.extensions import import_allowed, require_imported
 from polytask.files import new_folder, write_json
 from polytask.heads import POOLINGS
+from polytask.regular import read_text
 from polytask.tasks import METRICS, TASKS, Task, require_readable
 from polytask.tasks.cells import brief
 from polytask.terms import Precision
@@ -190,7 +191,7 @@ def _read(path: Path) -> Any:  # noqa: ANN401
     if path.stat().st_size > MOST_BYTES:
         raise ModelError(f"{path}: found {path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are read")
     try:
-        return json.loads(path.read_text("utf-8"), parse_constant=_no_number)
+        return json.loads(read_text(path), parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not JSON ({error}); copy the folder again") from None
 

@@ -24,6 +24,7 @@ from polytask.batch.worker import ShardAnswers
 from polytask.errors import OutputError
 from polytask.files import parse_json, reason, replace_content, sync, to_json, write_json
 from polytask.lock import FILE as LOCK
+from polytask.regular import read_bytes
 from polytask.tasks.cells import brief
 
 BAD, JOB = "_bad", "_job"
@@ -119,7 +120,7 @@ class AnswerFolder:
         path = self.folder / JOB / _SHARDS
         if not path.exists():
             return
-        whole = path.read_bytes()
+        whole = read_bytes(path)
         kept = whole[: whole.rfind(b"\n") + 1]
         if kept != whole:  # the line that a power cut or a full disk broke off
             with path.open("r+b") as file:
@@ -197,7 +198,7 @@ class AnswerFolder:
 def _require_same(folder: Path, path: Path, told: Mapping[str, Any]) -> None:
     """Raise OutputError, saying what differs, where the folder holds answers of something else."""
     try:
-        before = parse_json(path.read_bytes())
+        before = parse_json(read_bytes(path))
         if not isinstance(before, dict):
             raise ValueError("an object is expected")
     except (OSError, ValueError) as error:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polytask.regular import read_text
+
 if TYPE_CHECKING:
     from polytask.tasks import Task
 
@@ -26,7 +28,7 @@ def next_steps(run: Path, tasks: Iterable[Task]) -> list[str]:
 
 def doubts(run: Path) -> list[str]:
     """Return what stands beside a run's scores: where they are of few rows, and how much else `check` has to tell."""
-    notes = json.loads((run / "run.json").read_text("utf-8"))["notes"]
+    notes = json.loads(read_text(run / "run.json"))["notes"]
     few = [note for note in notes if " carry a label, and " in note or " carries a label, and " in note]
     rest = len(notes) - len(few)
     more = f"{rest} more notes on the data are" if rest > 1 else "one more note on the data is"

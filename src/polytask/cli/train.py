@@ -21,6 +21,7 @@ from polytask.cli.arguments import (
 )
 from polytask.cli.next_steps import doubts, next_steps
 from polytask.errors import UserError, nearest
+from polytask.regular import read_text
 from polytask.restarts import Restarts
 
 
@@ -114,7 +115,7 @@ def extend(
     if run.scores:
         show_scores(run.scores, run.baselines, console(), run.intervals, every=every)
         show_before(run.before, run.scores, console(), every=every)
-        notes = json.loads((out / "run.json").read_text("utf-8"))["notes"]
+        notes = json.loads(read_text(out / "run.json"))["notes"]
         for note in (note for note in notes if note.startswith("extend: ")):
             say(note)
         say(f"model: {out / 'model'}")

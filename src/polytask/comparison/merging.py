@@ -13,6 +13,7 @@ from polytask.comparison.preparation import PlannedRun, Prepared
 from polytask.comparison.runs import RunStore, plan_arm
 from polytask.config import Config, values_of
 from polytask.files import file_digest, parse_json
+from polytask.regular import read_text
 
 CONFIG, RECORD = "config.json", "comparison.json"
 # Of an arm: one seed says nothing about how much seeds vary.
@@ -64,7 +65,7 @@ class MergedRuns:
 def is_of(folder: Path, config: Config, name: str = CONFIG) -> bool:
     """Whether a folder holds the comparison, or what else keeps its configuration in a file, of a configuration."""
     try:
-        before = parse_json((folder / name).read_text("utf-8"))
+        before = parse_json(read_text(folder / name))
     except (OSError, ValueError):
         return False
     return before == json.loads(json.dumps(values_of(config)))
@@ -86,7 +87,7 @@ def keep_other(folder: Path) -> Path | None:
 def has_folds(folder: Path, folds: int) -> bool:
     """Whether the comparison in a folder is by so many folds, or has no record yet."""
     try:
-        record: Any = parse_json((folder / RECORD).read_text("utf-8"))
+        record: Any = parse_json(read_text(folder / RECORD))
         return int(record.get("folds", 0)) == folds
     except FileNotFoundError:
         return True
@@ -100,7 +101,7 @@ def read_earlier(folder: Path, config: Config, folds: int = 0) -> StoredComparis
     if not (is_of(folder, config) and has_folds(folder, folds)):
         return nothing
     try:
-        record: Any = parse_json((folder / RECORD).read_text("utf-8"))
+        record: Any = parse_json(read_text(folder / RECORD))
         arms = {str(name): tuple(map(str, arm["overrides"])) for name, arm in record["arms"].items()}
         importing = tuple(name for name, overrides in arms.items() if any(map(_imports, overrides)))
         kept = {name: overrides for name, overrides in arms.items() if name not in importing}

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from polytask.errors import UserError
 from polytask.files import parse_json
+from polytask.regular import read_text
 from polytask.terms import Label
 
 _Lines: TypeAlias = list[dict[str, Any]]
@@ -162,7 +163,7 @@ def rows_answered(folder: Path, task: str) -> int:
 def _read(folder: Path, task: str) -> _Lines:
     path = path_of(folder, task)
     try:
-        lines = [parse_json(line) for line in path.read_text("utf-8").split("\n") if line]
+        lines = [parse_json(line) for line in read_text(path).split("\n") if line]
         if not lines or not all(isinstance(line, dict) and line.keys() >= _KEYS for line in lines):
             raise ValueError
         return lines

@@ -19,6 +19,7 @@ from polytask.comparison.statistics import LEVEL, Difference, holm, mean_of, ove
 from polytask.comparison.transfer import transfer
 from polytask.comparison.verdict import TEST_ROWS, TRAINING_ROWS, SharingArm, VerdictInputs, judge, recommend
 from polytask.files import read_json
+from polytask.regular import read_text
 from polytask.tasks.arrays import rounded
 from polytask.tasks.metric import smaller_is_better
 
@@ -239,7 +240,7 @@ def _test_rows(run: Path) -> dict[str, int]:
 def _config(run: Path) -> dict[str, Any]:
     import yaml
 
-    return yaml.safe_load((run / "config.yaml").read_text("utf-8"))
+    return yaml.safe_load(read_text(run / "config.yaml"))
 
 
 def _read(path: Path) -> dict[str, Any]:

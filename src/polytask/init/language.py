@@ -14,6 +14,7 @@ from typing import Any
 from polytask.data.words import split_words
 from polytask.errors import PolytaskError
 from polytask.model.loading import PACKAGES, locate
+from polytask.regular import read_text
 
 ENGLISH = next(iter(PACKAGES))
 MULTILINGUAL = "intfloat/multilingual-e5-small"
@@ -151,7 +152,7 @@ def _limit(encoder: str) -> int | None:
     """Return how many tokens an encoder that is here can read."""
     folder = _folder(encoder)
     try:
-        config = json.loads(((folder or Path()) / "config.json").read_text("utf-8"))
+        config = json.loads(read_text((folder or Path()) / "config.json"))
         # RoBERTa's family counts positions from behind the padding id.
         return int(config["max_position_embeddings"]) - 2
     except (OSError, ValueError, KeyError, TypeError):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from polytask.errors import MissingExtra, ModelError, PolytaskError
 from polytask.model.trust import require_plain_encoder, require_plain_tokenizer
+from polytask.regular import open_regular
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -62,7 +63,7 @@ def locate(encoder: str, base: Path | None = None) -> str:
 
 def _verified(folder: Path, package: Package) -> Path:
     weights = folder / "model.safetensors"
-    with weights.open("rb") as file:
+    with open_regular(weights) as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != package.sha256:
         raise ModelError(

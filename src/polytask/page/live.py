@@ -23,6 +23,7 @@ from polytask.lock import FILE as LOCK
 from polytask.lock import is_held
 from polytask.page.block import Page
 from polytask.page.report import NAME, kind_of, render, run_folder
+from polytask.regular import open_regular
 
 HOST = "127.0.0.1"
 # What no page shows, and what grows large.
@@ -237,7 +238,7 @@ def _stamps(folder: Path, depth: int) -> Iterator[tuple[str, int, int]]:
 def _last_event(log: Path) -> str:
     """Return the name of the last whole event of a log; empty where there is none."""
     try:
-        with log.open("rb") as lines:
+        with open_regular(log) as lines:
             lines.seek(max(0, lines.seek(0, os.SEEK_END) - _TAIL))
             whole = lines.read().split(b"\n")[:-1]
     except OSError:

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from polytask.files import parse_json
 from polytask.page.form import EventForm, PredictionForm
+from polytask.regular import read_text as read_regular
 
 T = TypeVar("T")
 
@@ -40,7 +41,7 @@ class ReadLines(Generic[T]):
 def read(folder: Path, name: str, form: type[T]) -> ReadResult[T]:
     """Read a JSON file of a known form."""
     try:
-        value = parse_json((folder / name).read_text("utf-8"))
+        value = parse_json(read_regular(folder / name))
     except FileNotFoundError:
         return ReadResult(None, f"{name} is not in the folder.")
     except OSError as error:
@@ -68,7 +69,7 @@ def read_predictions(folder: Path, task: str) -> ReadLines[PredictionForm]:
 def read_config(folder: Path) -> ReadResult[dict[str, Any]]:
     """Read config.yaml as plain values."""
     try:
-        value = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
+        value = yaml.safe_load(read_regular(folder / "config.yaml"))
     except FileNotFoundError:
         return ReadResult(None, "config.yaml is not in the folder.")
     except RecursionError:
@@ -83,7 +84,7 @@ def read_config(folder: Path) -> ReadResult[dict[str, Any]]:
 def read_text(folder: Path, name: str) -> str | None:
     """Return a text file, or None when there is none that can be read."""
     try:
-        return (folder / name).read_text("utf-8", errors="replace")
+        return read_regular(folder / name, errors="replace")
     except OSError:
         return None
 

@@ -10,6 +10,7 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 
 from polytask.errors import ModelError
+from polytask.regular import open_regular
 
 # By kind of message: the fields that hold others, down to the entries that name a file of weights.
 _INSIDE: dict[str, dict[int, str]] = {
@@ -29,7 +30,7 @@ _KEY, _VALUE = 1, 2
 def require_own_files(path: Path, listed: Container[str]) -> None:
     """Raise ModelError where a graph's weights lie in a file that is not listed, or the file is no graph."""
     try:
-        with path.open("rb") as file:  # the view keeps the map, and is let go with it
+        with open_regular(path) as file:  # the view keeps the map, and is let go with it
             view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         asked = list(_locations(view, "model"))
     except (ValueError, IndexError, RecursionError) as error:

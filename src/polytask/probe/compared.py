@@ -19,6 +19,7 @@ from polytask.files import parse_json
 from polytask.model.loading import pad_id
 from polytask.model.multitask import MultiTaskModel
 from polytask.probe.measuring import layer_states
+from polytask.regular import read_text
 from polytask.relatedness.evidence import Floats
 
 # Dev texts of each task on which the single-task models are compared.
@@ -43,7 +44,7 @@ def read_comparison(folder: Path, tasks: Sequence[str]) -> ComparisonEvidence:
     """Read a comparison's folder. Raises UserError when it is none, or is about other tasks."""
     path = folder / "comparison.json"
     try:
-        data = parse_json(path.read_text("utf-8"))
+        data = parse_json(read_text(path))
         listed = list(data["tasks"])
         runs = data["arms"].get("single", {}).get("runs", {})
         told = data.get("transfer")

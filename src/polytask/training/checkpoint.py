@@ -29,6 +29,7 @@ from polytask.files import (
     to_json,
     unseal,
 )
+from polytask.regular import read_text
 from polytask.signals import uninterrupted
 from polytask.training.checkpoint_files import CheckpointFiles, Tensors, WholeFiles
 
@@ -189,7 +190,7 @@ class Checkpoints:
         """
         folder = self.folder / name
         try:
-            state = parse_json((folder / "state.json").read_text("utf-8"))
+            state = parse_json(read_text(folder / "state.json"))
             with uninterrupted():
                 tensors = self._files.read(folder, like)
             return Checkpoint(state, tensors["weights"], tensors["others"])

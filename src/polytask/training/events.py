@@ -14,6 +14,7 @@ from typing import Any, Protocol, TextIO
 
 from polytask.errors import MissingExtra, OutputError, TrainingError
 from polytask.files import reason, to_json, write_text
+from polytask.regular import read_bytes
 
 LOG = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class Events:
         self._file.close()
         kept: list[str] = []
         damaged: list[int] = []
-        *lines, _ = self._path.read_bytes().split(b"\n")  # a kill may have cut the last one short
+        *lines, _ = read_bytes(self._path).split(b"\n")  # a kill may have cut the last one short
         for number, line in enumerate(lines, start=1):
             found = _step_of(line)
             if found is None:

@@ -18,6 +18,7 @@ from polytask.files import discard, parse_json, put_in_place, read_json, remove,
 from polytask.lock import FILE as LOCK
 from polytask.lock import locked
 from polytask.reference_scores import changes
+from polytask.regular import read_bytes
 from polytask.tuning.space import SearchAxis
 
 RECORD, SETTINGS, BEST, CONFIG = "tune.json", "search.json", "best.yaml", "config.yaml"
@@ -98,7 +99,7 @@ def is_complete(run: Path) -> bool:
 def evaluations_of(run: Path) -> list[float]:
     """Return what each evaluation of a run was rated, as its log tells."""
     try:
-        lines = (run / "events.jsonl").read_bytes().split(b"\n")
+        lines = read_bytes(run / "events.jsonl").split(b"\n")
     except FileNotFoundError:
         return []
     found: list[float] = []

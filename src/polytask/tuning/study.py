@@ -19,6 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from polytask.files import write_text
+from polytask.regular import read_bytes
 from polytask.tuning.space import Choices, SearchAxis
 
 JOURNAL = "journal.log"
@@ -150,7 +151,7 @@ def mend_journal(folder: Path) -> None:
         with suppress(OSError):
             lock.unlink()
     try:
-        text = path.read_bytes()
+        text = read_bytes(path)
     except FileNotFoundError:
         return
     kept = [line for line in text.split(b"\n")[:-1] if _is_record(line)]
