@@ -6,7 +6,8 @@
 AG News (4 topics) and the intents of SNIPS (7) as `matching` and as `classification`, on the same rows with the same
 seed. `unseen`: trained without the rows of the held-out labels, which are added when the model answers; recall is over
 the test rows of these labels, with all labels to choose from, and `among` with the held-out ones alone (chance: one in
-their number). Runs are kept under benchmarks/results/types/.
+their number). `published`: the encoder as it was published, with the descriptions alone. Runs are kept under
+benchmarks/results/types/.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ LABELS: dict[str, dict[str, str]] = {
 }
 COLUMN = {"ag_news": "label", "snips": "intent"}
 HELD_OUT = {"ag_news": ("Sports",), "snips": ("BookRestaurant", "GetWeather", "RateBook")}
-KINDS = ("classification", "matching", "unseen")
+KINDS = ("classification", "matching", "unseen", "published")
 
 
 def rows_of(data: Path, name: str, split: str, most: int | None) -> list[Row]:
@@ -61,15 +62,20 @@ def measure(options: argparse.Namespace, name: str, kind: str, seed: int) -> dic
     with tempfile.TemporaryDirectory() as folder:
         seen = {split: [row for row in rows[split] if row["label"] not in held] for split in ("train", "dev")}
         task["data"] = write_rows(folder, seen)
-        train = {"seed": seed, "epochs": options.epochs}
+        train: Row = {"seed": seed, "epochs": options.epochs}
+        if options.learning_rate is not None:
+            train["learning_rate"] = options.learning_rate
+        if kind == "published":
+            train |= {"max_steps": 1, "learning_rate": 1e-12, "head_learning_rate": 1e-12}
         values = {"encoder": options.encoder, "max_tokens": 64, "tasks": {"it": task}, "train": train}
         run = pt.train(values, Path(folder, "run"))
         record = run_record(Path(folder, "run"))
     found: dict[str, Any] = {"set": name, "kind": kind, "seed": seed, "seconds": record.get("seconds")}
     found["rows"] = {split: len(listed) for split, listed in rows.items()}
     test = rows["test"]
-    if kind != "unseen":
+    if kind in ("classification", "matching"):
         return {**found, "scores": {"accuracy": _right(run.model.predict([row["text"] for row in test]), test)}}
+    held = HELD_OUT[name]
     unseen = [row for row in test if row["label"] in held]
     texts = [row["text"] for row in unseen]
     answers = run.model.predict(texts, labels={label: labels[label] for label in held})
@@ -77,6 +83,8 @@ def measure(options: argparse.Namespace, name: str, kind: str, seed: int) -> dic
     if len(held) > 1:
         alone = {label: labels[label] if label in held else None for label in labels}
         scores["among"] = _right(run.model.predict(texts, labels=alone), unseen)
+    if kind == "published":
+        scores["accuracy"] = _right(run.model.predict([row["text"] for row in test]), test)
     return {**found, "held_out": list(held), "unseen_rows": len(unseen), "scores": scores}
 
 
@@ -91,9 +99,11 @@ def main() -> None:
     own.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     own.add_argument("--epochs", type=int, default=2)
     own.add_argument("--rows", type=int, help="only so many training rows, and half as many dev and test rows")
+    own.add_argument("--learning-rate", type=float, help="of the encoder; by default the recipe's")
     options = own.parse_args()
     options.results.mkdir(parents=True, exist_ok=True)
     part = "" if options.rows is None else f"-{options.rows}"
+    part += "" if options.learning_rate is None else f"-{options.learning_rate:g}"
     for name in options.sets:
         for kind in options.kinds:
             files = [options.results / f"matching-{name}-{kind}{part}-{seed}.json" for seed in options.seeds]
