@@ -3,7 +3,8 @@
     python -m benchmarks.types.mlm --data ../shared/data
     python -m benchmarks.types.mlm --data ../shared/data --unlabelled 1000 --passes 5 --test 500 --seeds 13
 
-Both models see each labelled review as often; the second passes each unlabelled one once more, in the same updates.
+`alone` and `beside` see each labelled review as often; `beside` passes each unlabelled one once more, in the same
+updates. `longer` makes as many updates as `beside`, with the labelled reviews alone.
 Runs are kept under benchmarks/results/types/.
 """
 
@@ -19,7 +20,7 @@ import polytask as pt
 from benchmarks.kept import keep, kept
 from benchmarks.types.common import parser, read_rows, run_record, spread, write_rows
 
-ARMS = ("alone", "beside")
+ARMS = ("alone", "longer", "beside")
 
 
 def configuration(options: argparse.Namespace, folder: Path, arm: str, seed: int) -> dict[str, Any]:
@@ -38,6 +39,8 @@ def configuration(options: argparse.Namespace, folder: Path, arm: str, seed: int
     if arm == "beside":
         tasks["words"] = {"type": "mlm", "data": {"train": path["texts"], "dev": path["texts-dev"]}}
         passes["words"] = many
+    if arm == "longer":
+        passes["sentiment"] += many
     epochs = sum(passes.values()) / (labelled + (many if arm == "beside" else 0))
     return {
         "encoder": options.encoder, "max_tokens": 128, "tasks": tasks,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from polytask.data.annotations import nest_words
-from polytask.tasks import METRICS, TASKS, LabelStats
+from polytask.tasks import METRICS, TASKS, LabelStats, span_losses
 from polytask.tasks.bio import Span
 from polytask.tasks.nested import LEVELS, TokenPlaces, join_spans, relation, spans_of
 from polytask.tasks.span_decoding import SpanDecoding
@@ -137,18 +137,20 @@ LABELLED = [
 ]
 
 
-def test_loss_is_the_likelihood_of_each_span_and_adds_up_over_rows() -> None:
+def test_loss_is_of_the_spans_that_begin_at_a_word_and_adds_up_over_rows() -> None:
     outputs, table = drawn(2)
     own = task()
     expected, start = 0.0, 0
     sums = torch.zeros(())
     for words, label in zip(LENGTHS, LABELLED, strict=True):
         true = set(spans_of(label))
-        for first, length, at in itertools.product(range(words), range(3), range(len(LABELS))):
-            if first + length < words:
+        for first in range(words):
+            absent, present = [0.0], [0.0]
+            for length, at in itertools.product(range(min(3, words - first)), range(len(LABELS))):
                 score = score_of(outputs, table, start + first, start + first + length, at)
                 right = Span(LABELS[at], first, first + length + 1) in true
-                expected += float(np.logaddexp(0.0, -score if right else score))
+                (present if right else absent).append(-score if right else score)
+            expected += float(np.logaddexp.reduce(absent) + np.logaddexp.reduce(present))
         part = with_table(outputs[start : start + words], table)
         sums = sums + own.loss(part, batch_targets(own, [label]))
         start += words
@@ -169,6 +171,19 @@ def test_a_teacher_that_is_certain_of_the_labels_is_the_labels() -> None:
     certain[2] = float("nan")
     for share in (0.0, 0.3, 1.0):
         torch.testing.assert_close(own.loss_with_teacher(given, targets, certain, share), own.loss(given, targets))
+
+
+def test_a_student_that_scores_as_its_teacher_has_nothing_to_learn_from_it() -> None:
+    targets = batch_targets(task(), LABELLED)
+    logits = 2 * torch.randn(targets.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    nearest = span_losses.distillation_loss(logits, targets, logits)
+    for step in (0.0, 0.1, 1.0):
+        scores = (logits + step * torch.ones_like(logits).cumsum(1).sin()).requires_grad_()
+        found = span_losses.distillation_loss(scores, targets, logits)
+        found.backward()
+        assert scores.grad is not None
+        assert (scores.grad.abs().max() < 1e-12) == (step == 0.0)
+        assert float(found.detach()) >= float(nearest)
 
 
 def test_a_teachers_band_is_cut_or_filled_to_the_students() -> None:

@@ -1,4 +1,8 @@
-"""What spans learn from, in torch: each span of the band and each label is decided by itself."""
+"""What spans learn from, in torch: the spans that begin at a word compete with one another, and with there being none.
+
+Source of the loss: Su et al. 2022, "ZLPR: A Novel Loss for Multi-label Classification" (arXiv 2208.02955), that of hard
+labels, with the spans that begin at one word, of all lengths and labels, as the classes.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +32,34 @@ def band(outputs: Tensor, labels: int, longest: int) -> Tensor:
 
 
 def loss(scores: Tensor, targets: Tensor) -> Tensor:
-    """Return the summed binary cross-entropy of a band; a target of -100 does not count."""
-    known = targets >= 0
-    return F.binary_cross_entropy_with_logits(scores[known], targets[known].to(scores.dtype), reduction="sum")
+    """Return the loss of a band, summed over words; a target of -100 does not count.
+
+    Scores of spans that are there are pushed above 0, and those of all others below. Of a word's many candidates those
+    count that are wrong, as in a softmax: in a sum of binary cross-entropies what is absent drowns what is there.
+    """
+    whole = _in_float32(scores)
+    return _sum(whole.masked_fill(targets != 0, -torch.inf)) + _sum((-whole).masked_fill(targets != 1, -torch.inf))
 
 
 def distillation_loss(scores: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Return the same against a teacher's probabilities."""
-    known = targets >= 0
-    return F.binary_cross_entropy_with_logits(scores[known], teacher_logits[known].sigmoid(), reduction="sum")
+    """Return the same against a teacher's probabilities p: a span counts by (1 - p)^2 as absent, by p^2 as present.
+
+    With these weights the least loss is where the scores are the teacher's logits. Of a teacher that is certain it is
+    the loss of the labels.
+    """
+    whole, teacher = _in_float32(scores), _in_float32(teacher_logits)
+    unknown = targets < 0
+    absent, present = whole + 2 * F.logsigmoid(-teacher), -whole + 2 * F.logsigmoid(teacher)
+    return _sum(absent.masked_fill(unknown, -torch.inf)) + _sum(present.masked_fill(unknown, -torch.inf))
+
+
+def _in_float32(scores: Tensor) -> Tensor:
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+
+def _sum(side: Tensor) -> Tensor:
+    """Return log(1 + sum of exp) of each word, added up."""
+    return torch.logsumexp(F.pad(side, (0, 1)), 1).sum()
 
 
 def loss_with_teacher(scores: Tensor, targets: Tensor, teacher_logits: Tensor, label_weight: float) -> Tensor:
