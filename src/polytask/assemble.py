@@ -42,7 +42,14 @@ from polytask.terms import DataWarning, Split
 from polytask.training.fsdp import require_shardable
 from polytask.training.optimizer import build_optimizer
 from polytask.training.rates import rate_notes
-from polytask.training.recipe import ROWS, ResolvedOption, resolve_batch_size, resolve_rates, rows_an_update
+from polytask.training.recipe import (
+    ROWS,
+    ResolvedOption,
+    label_text_notes,
+    resolve_batch_size,
+    resolve_rates,
+    rows_an_update,
+)
 from polytask.training.selection import Rule, read_rule
 
 if TYPE_CHECKING:
@@ -89,7 +96,9 @@ def compose(
     extended: ExtendedModel | None = None,
 ) -> Assembly:
     """Build a run around a model, up to step 0. Raises a UserError for everything that can be wrong with the input."""
-    train, choices = resolve_rates(config.train, int(model.config.hidden_size), int(model.config.num_hidden_layers))
+    by_texts = [name for name, task in tables.tasks.items() if task.label_texts]
+    size = int(model.config.hidden_size), int(model.config.num_hidden_layers)
+    train, choices = resolve_rates(config.train, *size, label_texts=len(by_texts) == len(tables.tasks))
     choices = (*choices, *decoder_choices(config.tasks, model.config))
     config = config.model_copy(update={"train": train})
     if train.freeze_embeddings:
@@ -123,6 +132,7 @@ def compose(
         *tables.notes,
         *_token_notes(config, tables.tasks, sources, tokenizer, tokens),
         *(rate_notes(model, tables.tasks) if policy is None else ()),
+        *label_text_notes(train, by_texts),
         *_teacher_notes(teachers, sources["train"], tables),
     )
     return Assembly(

@@ -54,6 +54,39 @@ def test_the_rate_follows_the_size_of_the_encoder(width: int, layers: int, rate:
 
 
 @pytest.mark.parametrize(
+    ("width", "layers", "rate"), [(384, 6, 3e-5), (384, 12, 3e-5), (768, 12, 2.6e-5), (1024, 24, 1e-5)]
+)
+def test_the_rate_is_bounded_where_all_labels_are_texts(width: int, layers: int, rate: float) -> None:
+    options, choices = resolve_rates(TrainOptions(), width, layers, label_texts=True)
+    assert options.learning_rate == rate
+    assert ("keep their meaning" in choices[0].reason) == (rate == 3e-5)
+    assert resolve_rates(TrainOptions(learning_rate=1e-3), width, layers, label_texts=True)[0].learning_rate == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("kinds", "given", "expected", "told"),
+    [
+        (["matching"], "auto", 3e-5, False),
+        (["matching", "matching"], "auto", 3e-5, False),
+        (["matching", "classification"], "auto", 6.2e-3, True),
+        (["classification"], "auto", 6.2e-3, False),
+        (["matching"], 2e-5, 2e-5, False),
+        (["matching"], 1e-4, 1e-4, True),
+    ],
+)
+def test_who_trains_labels_that_are_texts_at_a_greater_rate_is_told(
+    kinds: list[str], given: Any, expected: float, told: bool, job: Job
+) -> None:
+    values = job(rows=12, **{**AUTO, "learning_rate": given})
+    named = zip(("topic", "sentiment"), kinds, strict=False)
+    values["tasks"] = {name: {**values["tasks"][name], "type": kind} for name, kind in named}
+    found = assemble(validate(values))
+    assert found.config.train.learning_rate == pytest.approx(expected, rel=0.02)
+    notes = [note.place for note in found.notes if "no training row has" in note.message]
+    assert notes == (["topic"] if told else [])
+
+
+@pytest.mark.parametrize(
     ("rate", "head_rate", "expected"),
     [(1e-5, "auto", 2.5e-4), (1e-3, "auto", 1e-2), (2e-2, "auto", 2e-2), (1e-4, 3e-5, 3e-5), ("auto", 1e-3, 1e-3)],
 )
