@@ -3,7 +3,7 @@
     python -m benchmarks.types.embedding --data ../shared/data
     python -m benchmarks.types.embedding --data ../shared/data --sets snips --rows 400 --seeds 13
 
-`ag_news`: the first half of an article has to find its second half among those of all test articles (recall). `snips`:
+`ag_news`, `imdb`: the first half of a text has to find its second half among those of all test texts (recall). `snips`:
 pairs of questions have a score, half of it for the same intent and half for the share of slot kinds in common; the
 cosines should rank alike (Spearman). `before` is the encoder as it was published. Runs are kept under
 benchmarks/results/types/.
@@ -55,6 +55,7 @@ def _common(row: Row, other: Row) -> float:
 
 SETS: dict[str, tuple[Callable[[Sequence[Row]], list[Row]], Row]] = {
     "ag_news": (halves, {"sizes": [64, 128]}),
+    "imdb": (halves, {}),
     "snips": (alike, {"score": "score"}),
 }
 
@@ -92,7 +93,7 @@ def measure(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]
 
 
 def main() -> None:
-    own = parser(__doc__, "ag_news and snips")
+    own = parser(__doc__, "ag_news, imdb and snips")
     own.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     own.add_argument("--epochs", type=int, default=2)
     own.add_argument("--learning-rate", type=float, help="by default the recipe's")

@@ -45,7 +45,7 @@ from polytask.training.rates import rate_notes
 from polytask.training.recipe import (
     ROWS,
     ResolvedOption,
-    label_text_notes,
+    rate_bound_notes,
     resolve_batch_size,
     resolve_rates,
     rows_an_update,
@@ -96,9 +96,9 @@ def compose(
     extended: ExtendedModel | None = None,
 ) -> Assembly:
     """Build a run around a model, up to step 0. Raises a UserError for everything that can be wrong with the input."""
-    by_texts = [name for name, task in tables.tasks.items() if task.label_texts]
+    bounds = {name: task.rate_bound for name, task in tables.tasks.items()}
     size = int(model.config.hidden_size), int(model.config.num_hidden_layers)
-    train, choices = resolve_rates(config.train, *size, label_texts=len(by_texts) == len(tables.tasks))
+    train, choices = resolve_rates(config.train, *size, list(bounds.values()))
     choices = (*choices, *decoder_choices(config.tasks, model.config))
     config = config.model_copy(update={"train": train})
     if train.freeze_embeddings:
@@ -132,7 +132,7 @@ def compose(
         *tables.notes,
         *_token_notes(config, tables.tasks, sources, tokenizer, tokens),
         *(rate_notes(model, tables.tasks) if policy is None else ()),
-        *label_text_notes(train, by_texts),
+        *rate_bound_notes(train, bounds),
         *_teacher_notes(teachers, sources["train"], tables),
     )
     return Assembly(

@@ -19,6 +19,7 @@ from polytask.comparison.budget import planned
 from polytask.config import validate
 from polytask.errors import ConfigError
 from polytask.model.parameters import own_parameters
+from polytask.tasks.objective import RateBound
 from polytask.training.distribution import World
 from polytask.training.events import Events
 from polytask.training.optimizer import rate_factor
@@ -53,37 +54,58 @@ def test_the_rate_follows_the_size_of_the_encoder(width: int, layers: int, rate:
     assert str(width) in choices[0].reason
 
 
-@pytest.mark.parametrize(
-    ("width", "layers", "rate"), [(384, 6, 3e-5), (384, 12, 3e-5), (768, 12, 2.6e-5), (1024, 24, 1e-5)]
-)
-def test_the_rate_is_bounded_where_all_labels_are_texts(width: int, layers: int, rate: float) -> None:
-    options, choices = resolve_rates(TrainOptions(), width, layers, label_texts=True)
-    assert options.learning_rate == rate
-    assert ("keep their meaning" in choices[0].reason) == (rate == 3e-5)
-    assert resolve_rates(TrainOptions(learning_rate=1e-3), width, layers, label_texts=True)[0].learning_rate == 1e-3
+MATCHING, PAIRS = RateBound(3e-5, "labels"), RateBound(1e-4, "pairs")
 
 
 @pytest.mark.parametrize(
-    ("kinds", "given", "expected", "told"),
+    ("width", "layers", "bounds", "rate", "forgotten"),
     [
-        (["matching"], "auto", 3e-5, False),
-        (["matching", "matching"], "auto", 3e-5, False),
-        (["matching", "classification"], "auto", 6.2e-3, True),
-        (["classification"], "auto", 6.2e-3, False),
-        (["matching"], 2e-5, 2e-5, False),
-        (["matching"], 1e-4, 1e-4, True),
+        (384, 6, [MATCHING], 3e-5, "labels"),
+        (384, 12, [MATCHING], 3e-5, "labels"),
+        (768, 12, [MATCHING], 2.6e-5, ""),
+        (384, 6, [PAIRS], 1e-4, "pairs"),
+        (384, 6, [PAIRS, MATCHING], 3e-5, "labels"),
+        (384, 6, [PAIRS, None], 3e-4, ""),
+        (384, 6, [], 3e-4, ""),
     ],
 )
-def test_who_trains_labels_that_are_texts_at_a_greater_rate_is_told(
-    kinds: list[str], given: Any, expected: float, told: bool, job: Job
+def test_the_rate_is_bounded_where_all_tasks_have_a_bound(
+    width: int, layers: int, bounds: list[RateBound | None], rate: float, forgotten: str
+) -> None:
+    options, choices = resolve_rates(TrainOptions(), width, layers, bounds)
+    assert options.learning_rate == rate
+    assert ("forgets" in choices[0].reason) == bool(forgotten)
+    assert forgotten in choices[0].reason
+    assert resolve_rates(TrainOptions(learning_rate=1e-3), width, layers, bounds)[0].learning_rate == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("types", "given", "expected", "told"),
+    [
+        (["matching"], "auto", 3e-5, []),
+        (["matching", "matching"], "auto", 3e-5, []),
+        (["matching", "classification"], "auto", 6.2e-3, ["topic"]),
+        (["classification"], "auto", 6.2e-3, []),
+        (["matching"], 2e-5, 2e-5, []),
+        (["matching"], 1e-4, 1e-4, ["topic"]),
+    ],
+)
+def test_who_trains_a_task_above_its_bound_is_told(
+    types: list[str], given: Any, expected: float, told: list[str], job: Job
 ) -> None:
     values = job(rows=12, **{**AUTO, "learning_rate": given})
-    named = zip(("topic", "sentiment"), kinds, strict=False)
+    named = zip(("topic", "sentiment"), types, strict=False)
     values["tasks"] = {name: {**values["tasks"][name], "type": kind} for name, kind in named}
     found = assemble(validate(values))
     assert found.config.train.learning_rate == pytest.approx(expected, rel=0.02)
-    notes = [note.place for note in found.notes if "no training row has" in note.message]
-    assert notes == (["topic"] if told else [])
+    assert [note.place for note in found.notes if "can forget" in note.message] == told
+
+
+def test_pairs_have_a_bound_and_scores_have_none(job: Job) -> None:
+    rows = [{"text": f"One {word}.", "positive": f"Another {word}.", "score": at} for at, word in enumerate("abcdef")]
+    for more, expected in (({}, 1e-4), ({"score": "score"}, 6.2e-3)):
+        values = {**job(**AUTO), "tasks": {"near": {"type": "embedding", "data": {"train": rows, "dev": rows}, **more}}}
+        assert assemble(validate(values)).config.train.learning_rate == pytest.approx(expected, rel=0.02)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from polytask.tasks.contrast import (
 )
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import says_nothing
+from polytask.tasks.objective import RateBound
 from polytask.tasks.reader import Row
 from polytask.tasks.regression import Regression, RegressionOptions
 from polytask.tasks.task_options import TaskOptions
@@ -36,6 +37,8 @@ from polytask.terms import Label, WordSpan
 if TYPE_CHECKING:
     from torch import Tensor
 
+# Of pairs without scores; docs/tasks/embedding.md has the figures of this and of other rates.
+_BOUND = RateBound(1e-4, "which texts it found alike before")
 _PAIRED = ("recall@1", "recall@10")
 _SCORED = ("spearman", "pearson")
 
@@ -117,6 +120,10 @@ class Embedding(VectorTask):
     activation = "identity"
     head_type = "vector"
     joins_rows = True
+
+    @property
+    def rate_bound(self) -> RateBound | None:
+        return _BOUND if self.options.score is None else None
 
     @classmethod
     def columns(cls, options: EmbeddingOptions) -> tuple[str, ...]:

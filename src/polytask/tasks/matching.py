@@ -19,6 +19,7 @@ from polytask.tasks.contrast import direction_loss
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import label_text, require_whole
 from polytask.tasks.multiple_choice import MultipleChoice
+from polytask.tasks.objective import RateBound
 from polytask.tasks.reader import Row
 from polytask.tasks.soft import shares_in
 from polytask.tasks.task import ON_DEV, Task
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 # The target of a label's own text: this number less the label's place. -100 is a text whose label nobody knows.
 LABEL_TEXT = -1000
 # What has no meaning where each row has its own options.
+# docs/tasks/matching.md has the figures of this and of greater rates.
+_BOUND = RateBound(3e-5, "what labels mean that no training row has")
 _OF_LABELS = ("labels", "class_weights", "label_smoothing", "positive", "loss")
 # Labels that a note names.
 MOST_TOLD = 10
@@ -168,6 +171,10 @@ class Matching(VectorTask, Classification):
     @property
     def label_texts(self) -> tuple[str, ...]:
         return self.descriptions
+
+    @property
+    def rate_bound(self) -> RateBound | None:
+        return _BOUND
 
     @property
     def label_targets(self) -> tuple[int, ...]:

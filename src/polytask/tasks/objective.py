@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 from numpy.typing import NDArray
@@ -18,6 +19,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TargetType: TypeAlias = Literal["int", "float", "list<int>", "list<float>"]
+
+
+@dataclass(frozen=True)
+class RateBound:
+    """An encoder's rate above which training takes more of what the task needs than it gives.
+
+    Attributes:
+        rate: the greatest one that `auto` becomes where all tasks have a bound.
+        forgets: what the encoder forgets at greater ones, as the end of a sentence.
+    """
+
+    rate: float
+    forgets: str
 
 
 class Objective(ABC):
@@ -45,6 +59,11 @@ class Objective(ABC):
     @property
     def mask_rate(self) -> float | None:
         """The share of words that are hidden in the task's copy of each row; None where it reads rows as they are."""
+        return None
+
+    @property
+    def rate_bound(self) -> RateBound | None:
+        """The bound of the encoder's rate, where answers live on what the encoder knew before; None for most tasks."""
         return None
 
     @property

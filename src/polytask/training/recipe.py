@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from polytask.tasks.objective import RateBound
 from polytask.terms import DataWarning
 from polytask.training.options import TrainOptions
 
@@ -18,9 +19,6 @@ LEAST_RATE = 1e-5
 # width and at most SHALLOW layers. docs/recipe.md has the grid of rates that this was chosen from.
 HEAD_FACTOR = 25.0
 HEAD_CAP = 1e-2
-# Where all tasks have labels that are texts, the encoder's rate is at most this: at greater ones it forgets what labels
-# mean that no training row has, and those are what such tasks are for (docs/tasks/matching.md has the figures).
-LABEL_TEXTS_RATE = 3e-5
 # Rows of an update; fewer where a row trains many tasks at once, for which an epoch of 16 rows has few updates. By five
 # seeds on the quickstart's corpus and three on the columns of EWT (docs/recipe.md).
 ROWS = 16
@@ -76,22 +74,23 @@ def rows_an_update(options: TrainOptions) -> int:
 
 
 def resolve_rates(
-    options: TrainOptions, width: int, layers: int, *, label_texts: bool = False
+    options: TrainOptions, width: int, layers: int, bounds: Sequence[RateBound | None] = ()
 ) -> tuple[TrainOptions, tuple[ResolvedOption, ...]]:
     """Return the options of training with numbers in place of `auto`, and what they became.
 
     Args:
         width: features of a token's state in the encoder.
         layers: of the encoder.
-        label_texts: whether the labels of all tasks are texts.
+        bounds: of the encoder's rate, for each task; they hold where every task has one.
     """
     choices: list[ResolvedOption] = []
     rate, head_rate = options.learning_rate, options.head_learning_rate
     usual = max(LEAST_RATE, RATE_SCALE / (width * layers**0.5) * min(1.0, (SHALLOW / layers) ** 2))
     if rate == "auto":
         rate, reason = float(f"{usual:.2g}"), f"an encoder of {layers} layers and {width} features"
-        if label_texts and rate > LABEL_TEXTS_RATE:
-            rate, reason = LABEL_TEXTS_RATE, "by which labels that no training row has keep their meaning"
+        least = min((bound for bound in bounds if bound is not None), key=lambda bound: bound.rate, default=None)
+        if least is not None and None not in bounds and rate > least.rate:
+            rate, reason = least.rate, f"at greater ones the encoder forgets {least.forgets}"
         choices.append(ResolvedOption("train.learning_rate", rate, reason))
     if head_rate == "auto":
         shallow = RATE_SCALE / (width * min(layers, SHALLOW) ** 0.5)
@@ -102,20 +101,16 @@ def resolve_rates(
     return options.model_copy(update={"learning_rate": rate, "head_learning_rate": head_rate}), tuple(choices)
 
 
-def label_text_notes(options: TrainOptions, names: Iterable[str]) -> list[DataWarning]:
-    """Say which tasks' labels that no training row has lose their meaning at an encoder's rate.
-
-    Args:
-        names: of the tasks whose labels are texts.
-    """
+def rate_bound_notes(options: TrainOptions, bounds: Mapping[str, RateBound | None]) -> list[DataWarning]:
+    """Say for which tasks the encoder's rate is above their bound."""
     rate = options.learning_rate
     assert rate != "auto"
     return [
         DataWarning(
             name,
-            f"at train.learning_rate {rate:g} the encoder can forget what labels mean that no training row has; where "
-            f"such labels are to be answered, try {LABEL_TEXTS_RATE:g}",
+            f"at train.learning_rate {rate:g} the encoder can forget {bound.forgets}; where that matters, try "
+            f"{bound.rate:g}",
         )
-        for name in names
-        if rate > LABEL_TEXTS_RATE
+        for name, bound in bounds.items()
+        if bound is not None and rate > bound.rate
     ]
