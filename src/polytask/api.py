@@ -24,6 +24,7 @@ from polytask.model.device import choose_device
 from polytask.options import DataOptions, FileOptions, Options, read_file_options
 from polytask.predict.load import load
 from polytask.predict.predictor import Model
+from polytask.regular import is_file
 from polytask.result import Result, brief_scores, score_records
 from polytask.results import HELD_OUT, places_of
 from polytask.run import Run, assemble_together, run_assembly
@@ -252,7 +253,7 @@ def score_dev_rows(model: Model, run: Path) -> Scores:
 def require_held_out(run: Path, tables: Sequence[DataTable]) -> None:
     """Raise ConfigError unless the rows that a run held out are still those that its folder names."""
     path = run / HELD_OUT
-    held_out: Any = read_json(path) if path.is_file() else {}
+    held_out: Any = read_json(path) if is_file(path) else {}
     for table in tables:
         for name in table.feed.tasks if table.feed.part is not None else ():
             if name in held_out and held_out[name] != places_of(table):

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from polytask.errors import ConfigError, UserError
 from polytask.registry import allow, importing
+from polytask.regular import is_file, is_folder
 
 GROUP = "polytask.extensions"
 # Both are inherited by processes that polytask starts: names, and folders in which they were found.
@@ -113,7 +114,7 @@ def _folder_of(name: str, base: Path | None, place: str) -> Path | None:
         return None
     listed = [Path(item) for item in os.environ.get(FOLDERS, "").split(os.pathsep) if item]
     around = [folder.resolve() for folder in (*([] if base is None else [base]), Path.cwd(), *listed)]
-    here = next((folder for folder in around if (folder / f"{top}.py").is_file() or (folder / top).is_dir()), None)
+    here = next((folder for folder in around if is_file(folder / f"{top}.py") or is_folder(folder / top)), None)
     spec = importlib.util.find_spec(top)
     if spec is None:
         if here is None:
@@ -121,7 +122,7 @@ def _folder_of(name: str, base: Path | None, place: str) -> Path | None:
             raise ConfigError(f"{place}: there is no module {top!r}: it is not installed, and not in {shown}")
         return here
     home = Path(spec.origin or next(iter(spec.submodule_search_locations or ()), "")).resolve()
-    if here is not None and (here / f"{top}.py").is_file() and here not in home.parents:
+    if here is not None and is_file(here / f"{top}.py") and here not in home.parents:
         raise ConfigError(
             f"{place}: {name} is {here / f'{top}.py'}, and Python finds another module of this name ({home}); "
             "rename yours"

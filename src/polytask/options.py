@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from polytask.errors import ConfigError, nearest
+from polytask.regular import is_folder
 from polytask.tabular import plain_rows, rows_of_table
 
 # What a name is, for messages.
@@ -317,7 +318,7 @@ class DataOptions(FileOptions):
         hub = values.get("hub")
         if hub is not None:
             folder = Path(base, str(hub))
-            return {**values, "hub": str(folder.resolve())} if folder.is_dir() else values
+            return {**values, "hub": str(folder.resolve())} if is_folder(folder) else values
         found = {key: resolve(values[key], Path(base)) for key in ("train", "dev", "test") if key in values}
         return {**values, **found}
 

@@ -14,7 +14,7 @@ from pydantic import ValidationInfo
 from polytask.errors import ConfigError, nearest
 from polytask.files import parse_json
 from polytask.options import DataOptions, resolve
-from polytask.regular import read_text
+from polytask.regular import is_file, read_text
 
 
 def resolve_runs(values: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
@@ -117,7 +117,7 @@ def _dev_rows(data: DataOptions) -> list[Any]:
 
 
 def _content(part: Any) -> Any:  # noqa: ANN401
-    if not isinstance(part, str) or not Path(part).is_file():
+    if not isinstance(part, str) or not is_file(part):
         return part
     with Path(part).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

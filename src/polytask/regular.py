@@ -1,4 +1,4 @@
-"""Reading files that may be anything: a pipe would wait for ever, and a device never end."""
+"""Reading files that may be anything: a pipe would wait for ever, and a device never end; and names that are none."""
 
 from __future__ import annotations
 
@@ -41,3 +41,18 @@ def read_text(path: Path, errors: str = "strict") -> str:
     Raises OSError as `read_bytes`, and UnicodeDecodeError where the bytes are no text.
     """
     return io.TextIOWrapper(io.BytesIO(read_bytes(path)), "utf-8", errors).read()
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether a path is a folder. A name that the system refuses, such as one that is too long, is none."""
+    return os.path.isdir(path)  # noqa: PTH112 - pathlib raises
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether a path is a file. A name that the system refuses is none."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_there(path: str | Path) -> bool:
+    """Whether there is anything at a path. A name that the system refuses is nothing."""
+    return os.path.exists(path)  # noqa: PTH110

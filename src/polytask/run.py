@@ -24,7 +24,7 @@ from polytask.lock import locked
 from polytask.predict.load import model_of
 from polytask.predict.predictor import Model
 from polytask.reference_scores import changes
-from polytask.regular import read_text
+from polytask.regular import is_there, read_text
 from polytask.result import Result, brief_scores, score_records
 from polytask.results import (
     HELD_OUT,
@@ -129,7 +129,7 @@ def require_rows(assembly: Assembly, world: World) -> None:
 
 def require_free(folder: Path, *, resume: bool) -> None:
     """Raise OutputError when the folder of a run is there already and `resume` was not asked for."""
-    if (folder / "model").exists():
+    if is_there(folder / "model"):
         raise OutputError(f"{folder}: this run is complete; its model is in {folder / 'model'}; name another folder")
     held = sorted(item.name for item in folder.iterdir() if item.name != LOCK)
     # What is written before all else; a run that was stopped then has nothing to go on from, and begins.
@@ -153,7 +153,7 @@ def is_run(folder: Path) -> bool:
 def sweep_run(folder: Path) -> None:
     """Delete what killed processes left in the folder of a run: halves of files, and checkpoints of a complete run."""
     sweep(folder, ".writing-")
-    if (folder / "model").exists():
+    if is_there(folder / "model"):
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 

@@ -29,6 +29,7 @@ from polytask.model.device import pass_overhead
 from polytask.model.engine import TorchEngine
 from polytask.model.loading import pad_id
 from polytask.progress import Bar
+from polytask.regular import is_file
 from polytask.signals import uninterrupted
 from polytask.tasks import Task, TaskOptions
 from polytask.tasks.alike import label_differences
@@ -69,7 +70,7 @@ def load_teachers(
     for index, folder in enumerate(folders):
         place = f"train.teachers[{index}]"
         teacher: Teacher | FileTeacher
-        if Path(folder).is_file():
+        if is_file(folder):
             teacher = read_teacher_file(place, Path(folder), tasks)
         else:
             teacher = _model_teacher(place, folder, options, tasks)

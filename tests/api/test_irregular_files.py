@@ -24,6 +24,8 @@ PLACES: dict[str, Callable[[Path], object]] = {
     "folder": Path.mkdir,
 }
 SECONDS = 60
+ROWS = [{"text": "One.", "label": "a"}, {"text": "Two.", "label": "b"}]
+TASK = {"t": {"type": "classification", "data": {"train": ROWS, "dev": ROWS}}}
 
 
 class TooLateError(BaseException):
@@ -124,3 +126,27 @@ def test_what_is_read_is_a_regular_file_of_a_bounded_size(tmp_path: Path) -> Non
         read_text(tmp_path / "large")
     (tmp_path / "text").write_bytes("ä\r\nb".encode())
     assert read_text(tmp_path / "text") == "ä\nb"
+
+
+LONG = "x" * 5000
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        pt.load,
+        pt.report,
+        pt.check,
+        lambda name: pt.evaluate(name, [{"text": "a"}]),
+        lambda name: pt.compose([name, f"{name}:topic"], "never"),
+        lambda name: pt.export(name, "never"),
+        lambda name: pt.check({"encoder": name, "tasks": TASK}),
+        lambda name: pt.check({"encoder": f"/{name}", "tasks": TASK}),
+        lambda name: pt.check({"encoder": "x", "extensions": [name], "tasks": TASK}),
+        lambda name: pt.check({"encoder": "x", "tasks": {"t": {"type": "classification", "data": {"train": name}}}}),
+        lambda name: pt.check({"encoder": "x", "tasks": {"t": {"type": "classification", "data": {"hub": name}}}}),
+    ],
+)
+def test_a_name_that_is_too_long_for_the_system_is_told(use: Callable[[str], object]) -> None:
+    with pytest.raises(PolytaskError):
+        use(LONG)

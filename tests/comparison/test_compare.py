@@ -151,7 +151,10 @@ def test_pairs_give_the_transfer_of_three_tasks(job: Job, tmp_path: Path) -> Non
     assert "pairs" in found.arms
 
 
-def test_an_interrupted_comparison_goes_on(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("damaged", [False, True])
+def test_an_interrupted_comparison_goes_on(
+    damaged: bool, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from polytask.comparison import runs
 
     values, train = two_tasks(job), runs.train
@@ -162,6 +165,9 @@ def test_an_interrupted_comparison_goes_on(job: Job, tmp_path: Path, monkeypatch
         if len(calls) == 3:
             place.mkdir(parents=True)
             (place / "events.jsonl").write_text("")
+            if damaged:
+                (place / "checkpoints").mkdir()
+                (place / "data.json").write_text('{"sour')
             raise Interrupted("stopped after step 1 of 2, and saved; go on with --resume")
         return train(config, place, resume=resume)
 
@@ -171,6 +177,7 @@ def test_an_interrupted_comparison_goes_on(job: Job, tmp_path: Path, monkeypatch
     found = polytask.compare(values, tmp_path / "out", arms=["global"], seeds=2)
     assert (found.trained, found.reused) == (4, 2)
     assert calls[3] == calls[2]
+    assert ("data.json is not what was written; the run is trained anew" in capsys.readouterr().err) == damaged
 
 
 @pytest.mark.usefixtures("quick_processes")

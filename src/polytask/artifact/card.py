@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from polytask.model.loading import PACKAGES
+from polytask.regular import is_there
 from polytask.tasks import Task
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def base_model(encoder: str) -> str | None:
     """Return the hub id of an encoder, or None where it is known by a folder of this machine only."""
     if encoder in PACKAGES:
         return PACKAGES[encoder].hub_id
-    known = _HUB_ID.fullmatch(encoder) is not None and not Path(encoder).exists()
+    known = _HUB_ID.fullmatch(encoder) is not None and not is_there(encoder)
     return encoder if known else None
 
 

@@ -11,6 +11,7 @@ from polytask.artifact.pruning import pruned
 from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError, OutputError
 from polytask.model.composition import composed
+from polytask.regular import is_there
 from polytask.tasks import head_specs
 
 # What an encoder's configuration says that its answers do not depend on.
@@ -36,7 +37,7 @@ def compose(sources: Sequence[str | Path], out: str | Path) -> Path:
         OutputError: `out` exists, or cannot be written.
     """
     folder = Path(out)
-    if folder.exists():
+    if is_there(folder):
         raise OutputError(f"{folder}: the folder exists; name another one")
     if len(sources) < 2:
         raise ConfigError(f"found {len(sources)} source; name two or more model folders: FOLDER or FOLDER:task,task")
@@ -59,7 +60,7 @@ def join(bundles: Sequence[Bundle]) -> Bundle:
 
 def _read(source: str) -> tuple[str, Bundle]:
     """Read FOLDER or FOLDER:task,task."""
-    folder, _, tasks = (source, "", "") if Path(source).exists() else source.rpartition(":")
+    folder, _, tasks = (source, "", "") if is_there(source) else source.rpartition(":")
     if not folder:
         folder, tasks = source, ""
     bundle = load_bundle(Path(folder))

@@ -15,7 +15,7 @@ from polytask.errors import ConfigError, ModelError, nearest
 from polytask.extensions import import_allowed, require_imported
 from polytask.files import new_folder, write_json
 from polytask.heads import POOLINGS
-from polytask.regular import read_text
+from polytask.regular import is_file, is_folder, is_there, read_text
 from polytask.tasks import METRICS, TASKS, Task, require_readable
 from polytask.tasks.cells import brief
 from polytask.terms import Precision
@@ -108,14 +108,14 @@ def model_folder(path: str | Path) -> Path:
     """Return the model folder that a path names: that of a run, where it is the folder of a run."""
     folder = Path(path)
     inner = folder / "model"
-    return inner if inner.is_dir() and not (folder / FILE).is_file() else folder
+    return inner if is_folder(inner) and not is_file(folder / FILE) else folder
 
 
 def _hint(folder: Path) -> str:
     """Say what a folder is that is no model folder, and what to do."""
-    if not folder.exists():
+    if not is_there(folder):
         return ": there is no such folder"
-    if (folder / "checkpoints").is_dir():
+    if is_folder(folder / "checkpoints"):
         return "; it is the folder of a run that is not over: go on with `polytask train CONFIG --out RUN --resume`"
     inner = sorted(found.parent for found in folder.glob(f"*/{FILE}")) or sorted(
         found.parents[1] for found in folder.glob(f"*/model/{FILE}")
@@ -163,7 +163,7 @@ def copy_model(description: Description, out: Path) -> None:
 
 def _verified(folder: Path) -> dict[str, Any]:
     path = folder / FILE
-    if not path.is_file():
+    if not is_file(path):
         raise ModelError(f"{folder}: not a model folder, {FILE} is missing{_hint(folder)}")
     data = _read(path)
     form = data.get("form") if isinstance(data, dict) else None
@@ -179,7 +179,7 @@ def _verified(folder: Path) -> dict[str, Any]:
         file = folder / name
         if Path(name).name != name:
             raise ModelError(f"{path}: the file name {brief(name)} leaves the folder")
-        if not file.is_file():
+        if not is_file(file):
             raise ModelError(f"{file}: missing; copy the whole folder again")
         if file_digest(file) != expected:
             raise ModelError(f"{file}: the content is not what was saved (sha256 differs); copy the folder again")

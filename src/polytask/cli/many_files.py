@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
 from polytask.errors import ConfigError, nearest
+from polytask.regular import is_folder, is_there
 
 if TYPE_CHECKING:
     from polytask.predict.sink import Form
@@ -16,13 +17,9 @@ def are_many(names: Sequence[str]) -> bool:
     """Whether a command line names several files, a folder, or a pattern."""
     if len(names) > 1:
         return True
-    path = Path(names[0])
-    try:
-        is_question = names[0].endswith("?") and " " in names[0]  # a text in place of a file
-        is_pattern = any(mark in names[0] for mark in "*?[") and not is_question
-        return path.is_dir() or (is_pattern and not path.exists())
-    except OSError:  # a text in place of a name
-        return False
+    is_question = names[0].endswith("?") and " " in names[0]  # a text in place of a file
+    is_pattern = any(mark in names[0] for mark in "*?[") and not is_question
+    return is_folder(names[0]) or (is_pattern and not is_there(names[0]))
 
 
 def read_folder(out: Path | None, to: str | None, spans: str | None) -> tuple[Path, Form]:

@@ -34,6 +34,7 @@ from polytask.errors import ConfigError, OutputError
 from polytask.files import write_json
 from polytask.lock import locked
 from polytask.ray_cluster.session import ray_session, require_ray
+from polytask.regular import is_file
 from polytask.result import Result, listed
 
 RESAMPLES = 2000
@@ -193,7 +194,7 @@ def chosen_seeds(seeds: int | Sequence[int], first: int) -> list[int]:
 
 def open_comparison(folder: Path, config: Config, folds: int) -> list[str]:
     """Make the folder, and say when another configuration's comparison lies there; its runs stay."""
-    other = (folder / CONFIG).is_file() and not (is_of(folder, config) and has_folds(folder, folds))
+    other = is_file(folder / CONFIG) and not (is_of(folder, config) and has_folds(folder, folds))
     kept = keep_other(folder) if other else None
     try:
         (folder / "runs").mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from polytask.comparison.preparation import PlannedRun, Prepared
 from polytask.comparison.runs import RunStore, plan_arm
 from polytask.config import Config, values_of
 from polytask.files import file_digest, parse_json
-from polytask.regular import read_text
+from polytask.regular import is_file, read_text
 
 CONFIG, RECORD = "config.json", "comparison.json"
 # Of an arm: one seed says nothing about how much seeds vary.
@@ -77,7 +77,7 @@ def keep_other(folder: Path) -> Path | None:
     Returns its new place; None where there is no record.
     """
     record = folder / RECORD
-    if not record.is_file():
+    if not is_file(record):
         return None
     kept = folder / f"comparison-{file_digest(record)[:8]}.json"
     record.replace(kept)

@@ -14,7 +14,9 @@ from polytask.comparison.arms import BASELINE
 from polytask.comparison.preparation import PlannedRun, Prepared
 from polytask.crew import GO_ON, Crew, ProcessJob, reason_in
 from polytask.errors import Interrupted, OutputError, PolytaskError, TrainingError
-from polytask.files import write_text
+from polytask.files import discard, write_text
+from polytask.regular import is_file, is_folder
+from polytask.run import is_run
 from polytask.terminal import PlainConsole
 
 
@@ -40,7 +42,7 @@ class RunStore:
 
     def complete(self, folder: Path) -> bool:
         """Whether a run has all that a finished one has."""
-        return (folder / "scores.json").is_file() and (folder / "model").is_dir()
+        return is_file(folder / "scores.json") and is_folder(folder / "model")
 
     def train_all(self, runs: Sequence[PlannedRun], jobs: int, failed: dict[str, str] | None = None) -> dict[str, Path]:
         """Train what is not complete, and return each run's folder by its hash.
@@ -61,6 +63,8 @@ class RunStore:
         self.reused += len(places) - len(waiting)
         self.trained += len(waiting)
         console = PlainConsole(stderr=True, soft_wrap=True)
+        for place in waiting:
+            _discard_damaged(place, console)
         if jobs > 1 or (self.ray and waiting):
             _RunCrew(waiting, jobs, console, failed, ray=self.ray).work()
         else:
@@ -79,13 +83,21 @@ def _tell(console: Console, text: str) -> None:
     console.print(text)
 
 
+def _discard_damaged(place: Path, console: Console) -> None:
+    """Delete a run that had not ended, and whose record of the rows that it reads is damaged: it cannot go on."""
+    held = {item.name for item in place.iterdir()} if is_folder(place) else set[str]()
+    if held & {"data.json", "checkpoints"} and "model" not in held and not is_run(place):
+        _tell(console, f"{place.name}: its data.json is not what was written; the run is trained anew")
+        discard(place)
+
+
 def _train_here(run: PlannedRun, place: Path) -> None:
-    if (place / "model").is_dir():
+    if is_folder(place / "model"):
         raise OutputError(
             f"{place}: the scores of this run are missing; delete the folder, and the same command trains it again"
         )
     try:
-        train(run.config, place, resume=place.is_dir())
+        train(run.config, place, resume=is_folder(place))
     except Interrupted as error:
         raise Interrupted(f"{place.name}: {str(error).removesuffix('; go on with --resume')}; {GO_ON}") from None
     except PolytaskError as error:

@@ -16,6 +16,7 @@ from polytask.comparison.compare import Comparison
 from polytask.comparison.merging import RECORD
 from polytask.errors import UserError, nearest
 from polytask.files import read_json
+from polytask.regular import is_file, is_folder
 from polytask.tables import add_number, grid
 
 
@@ -28,8 +29,8 @@ def read_format(text: str | None) -> str | None:
 
 def print_table(folder: Path, form: str | None) -> None:
     """Print the table of the comparison in a folder to stdout. Raises UserError where there is none."""
-    if not (folder / RECORD).is_file():
-        what = "no comparison lies there" if folder.is_dir() else "no folder of a comparison"
+    if not is_file(folder / RECORD):
+        what = "no comparison lies there" if is_folder(folder) else "no folder of a comparison"
         raise UserError(f"{folder}: {what}; to train one give a configuration, and --out its folder")
     if form is None:
         raise UserError(f"{folder}: name the format of the table: --to {', '.join(FORMATS)}")

@@ -24,6 +24,7 @@ from polytask.errors import ConfigError, UserError
 from polytask.extensions import import_allowed, import_extensions, require_imported
 from polytask.options import NAME, Options, is_name
 from polytask.registry import OneOf, modules_of
+from polytask.regular import is_folder
 from polytask.schedule import SCHEDULES, ParallelOptions, ScheduleOptions
 from polytask.sharing import SHARING, GlobalOptions, SharingOptions
 from polytask.sharing.growth import ExtendOptions
@@ -108,7 +109,7 @@ class Config(Options):
     @classmethod
     def _folder_is_relative_to_the_file(cls, value: str, info: ValidationInfo) -> str:
         folder = Path((info.context or {}).get("base") or "", value)
-        return str(folder.resolve()) if folder.is_dir() else value
+        return str(folder.resolve()) if is_folder(folder) else value
 
     @field_validator("schedule", "balance", mode="before")
     @classmethod

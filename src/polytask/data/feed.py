@@ -15,6 +15,7 @@ from polytask.data.paths import files_of
 from polytask.data.readers import read_file, sentences
 from polytask.errors import ConfigError, DataError, nearest
 from polytask.options import DataOptions, FileOptions
+from polytask.regular import is_file
 from polytask.tasks import TASKS, TaskOptions
 from polytask.terms import Inputs, Split
 
@@ -129,7 +130,7 @@ class Feed:
         if self.hub:
             content.extend(load_hub(self, part)._fingerprint for part in self.files)  # pyright: ignore[reportPrivateUsage]
         else:
-            content.extend(file_digest(Path(file)) for file in self.files if Path(file).is_file())
+            content.extend(file_digest(Path(file)) for file in self.files if is_file(file))
         options = {name: [task.reading(), TASKS.code_of(task.type)] for name, task in self.tasks.items()}
         return key_of(content, self.written.to_key(), options, [self.inputs.first, self.inputs.second])
 

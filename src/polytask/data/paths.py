@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 import glob
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from polytask.errors import DataError, nearest
 from polytask.options import Format
+from polytask.regular import is_file, is_folder, is_there
 from polytask.terms import Split
 
 EXTENSIONS: dict[str, Format] = {
@@ -83,19 +83,11 @@ def split_in(name: str) -> tuple[Split, tuple[int, int]] | None:
 
 def require_file(path: Path) -> None:
     """Raise DataError, with the nearest names beside it, when a file is missing."""
-    if not _is(Path.is_file, path):
+    if not is_file(path):
         beside = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
         closest = difflib.get_close_matches(path.name, beside, n=20, cutoff=0)
         hint = nearest(path.name, closest) if path.parent.is_dir() else f"the folder {path.parent} does not exist"
         raise DataError(f"{path}: no such file ({hint})")
-
-
-def _is(test: Callable[[Path], bool], path: Path) -> bool:
-    """Test a path; one that the system refuses, such as a text in place of a name, is nothing."""
-    try:
-        return test(path)
-    except OSError:
-        return False
 
 
 def files_of(name: str) -> list[str]:
@@ -105,9 +97,9 @@ def files_of(name: str) -> list[str]:
     pattern that names no file, and for a folder that holds several splits.
     """
     path = Path(name)
-    if _is(Path.is_dir, path):
+    if is_folder(path):
         return _files_in(path)
-    if _is(Path.exists, path) or not any(mark in name for mark in "*?["):
+    if is_there(path) or not any(mark in name for mark in "*?["):
         return [name]
     found = sorted(item for item in glob.glob(name, recursive=True) if Path(item).is_file())  # noqa: PTH207
     if not found:
@@ -118,7 +110,7 @@ def files_of(name: str) -> list[str]:
 def passed_over(name: str) -> list[str]:
     """Return the names of the files in a folder that `files_of` leaves out, since they do not tell a format."""
     folder = Path(name)
-    files = _visible(folder) if _is(Path.is_dir, folder) else []
+    files = _visible(folder) if is_folder(folder) else []
     return [item.name for item in files if _suffix(item).lower() not in EXTENSIONS]
 
 

@@ -18,6 +18,7 @@ from polytask.exports.onnx import OnnxExport
 from polytask.exports.sentence_transformers import SentenceTransformersExport
 from polytask.exports.triton import TritonExport
 from polytask.registry import Table
+from polytask.regular import is_file, is_there
 
 _FORMS: dict[str, type[Exporter]] = {
     "model": ModelExport,
@@ -54,7 +55,7 @@ def export(
     """
     exporter = exporter_of(to, _with_run(Path(model), options))
     folder = Path(out)
-    if folder.exists():
+    if is_there(folder):
         raise OutputError(f"{folder}: the folder exists; name another one")
     from polytask.artifact.folder import load_bundle
     from polytask.artifact.pruning import pruned
@@ -73,7 +74,7 @@ def _with_run(model: Path, options: Mapping[str, Any]) -> Mapping[str, Any]:
     if not options.get("quantize") or options.get("data") or options.get("run"):
         return options
     found = [folder for folder in (model, model.parent) if model_folder(folder) != folder]
-    if not found or not (found[0] / "config.yaml").is_file() or model_folder(found[0]) != model_folder(model):
+    if not found or not is_file(found[0] / "config.yaml") or model_folder(found[0]) != model_folder(model):
         return options
     return {**options, "run": str(found[0])}
 

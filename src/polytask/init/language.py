@@ -14,7 +14,7 @@ from typing import Any
 from polytask.data.words import split_words
 from polytask.errors import PolytaskError
 from polytask.model.loading import PACKAGES, locate
-from polytask.regular import read_text
+from polytask.regular import is_folder, read_text
 
 ENGLISH = next(iter(PACKAGES))
 MULTILINGUAL = "intfloat/multilingual-e5-small"
@@ -123,7 +123,7 @@ def _folder(encoder: str) -> Path | None:
         folder = Path(locate(encoder))
     except PolytaskError:
         return None
-    return folder if folder.is_dir() else None
+    return folder if is_folder(folder) else None
 
 
 def _lengths(texts: Sequence[str], encoder: str) -> tuple[list[int], str]:

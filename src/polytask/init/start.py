@@ -20,6 +20,7 @@ from polytask.init.sample import Sample, read_sample
 from polytask.init.splits import DataSet, data_sets
 from polytask.init.text import TaskDraft, as_yaml, scalar
 from polytask.options import FileOptions, is_name, read_file_options
+from polytask.regular import is_folder
 from polytask.tasks.labels import says_nothing
 from polytask.terms import Split
 
@@ -113,7 +114,7 @@ def init(
 
 def _encoder(name: str, base: Path) -> str:
     """Return an encoder's name, or its folder relative to the configuration."""
-    return _path(Path(name), base) if Path(name).is_dir() else name
+    return _path(Path(name), base) if is_folder(name) else name
 
 
 def _path(path: Path, base: Path) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from polytask.errors import MissingExtra, ModelError, PolytaskError
 from polytask.model.trust import require_plain_encoder, require_plain_tokenizer
-from polytask.regular import open_regular
+from polytask.regular import is_file, is_folder, open_regular
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -49,7 +49,7 @@ def locate(encoder: str, base: Path | None = None) -> str:
     Raises MissingExtra when the package is not installed and ModelError when its weights were altered.
     """
     folder = (base or Path()) / encoder
-    if folder.is_dir():
+    if is_folder(folder):
         return str(folder.resolve())
     for name, package in PACKAGES.items():
         if encoder in (name, package.hub_id):
@@ -98,7 +98,7 @@ def at_hand(location: str) -> str:
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.utils import get_session
 
-    if Path(location).is_dir() or constants.HF_HUB_OFFLINE:
+    if is_folder(location) or constants.HF_HUB_OFFLINE:
         return location
     with explained(location, "encoder"):
         cached = try_to_load_from_cache(location, "config.json")
@@ -119,7 +119,7 @@ def at_hand(location: str) -> str:
 def require_encoder(location: str) -> None:
     """Raise ModelError where a folder holds a trained model of polytask, or the run of one, in place of an encoder."""
     folder = Path(location)
-    if any((folder / name).is_file() for name in ("polytask.json", "events.jsonl", "model/polytask.json")):
+    if any(is_file(folder / name) for name in ("polytask.json", "events.jsonl", "model/polytask.json")):
         raise ModelError(
             f"encoder: {location} is a model that polytask trained, and no encoder; to train it on with more rows or "
             "more tasks: polytask extend MODEL CONFIG --mode joint --out RUN; to take the encoder of one of its tasks: "

@@ -20,6 +20,7 @@ from polytask.page.comparison import comparison_page
 from polytask.page.relatedness import relatedness_page
 from polytask.page.run import run_page
 from polytask.page.tuning import tuning_page
+from polytask.regular import is_file, is_folder, is_there
 from polytask.version import __version__
 
 NAME = "report.html"
@@ -42,7 +43,7 @@ class FolderKind:
 
     def fits(self, folder: Path) -> bool:
         """Whether a folder is of this kind."""
-        return any(all((folder / name).exists() for name in group) for group in self.signs)
+        return any(all(is_there(folder / name) for name in group) for group in self.signs)
 
 
 def _runs_in(folder: Path) -> list[Path]:
@@ -55,7 +56,7 @@ def _runs_in(folder: Path) -> list[Path]:
 
 
 def _changed_at(path: Path) -> float:
-    return path.stat().st_mtime if path.is_file() else 0.0
+    return path.stat().st_mtime if is_file(path) else 0.0
 
 
 # In the order in which they are looked for.
@@ -142,20 +143,20 @@ def _options_whole(text: str) -> Markup:
 
 def kind_of(folder: Path) -> FolderKind:
     """Return the kind of a folder. Raises UserError when it is none."""
-    if not folder.is_dir():
-        found = "it is a file" if folder.exists() else "there is no such folder"
+    if not is_folder(folder):
+        found = "it is a file" if is_there(folder) else "there is no such folder"
         raise UserError(
             f"{folder}: {found}; name the folder of a run, comparison, search, tuning or relatedness measurement"
         )
     for kind in FOLDER_KINDS:
         if kind.fits(folder):
             return kind
-    if (folder / "polytask.json").is_file():
+    if is_file(folder / "polytask.json"):
         raise UserError(
             f"{folder}: a model folder without the run that trained it has no page; its card is README.md, and "
             f"polytask serve {shlex.quote(str(folder))} shows a page to try it on"
         )
-    near = [other for other in (folder.parent, *sorted(folder.iterdir())) if other.is_dir() and _is_known(other)]
+    near = [other for other in (folder.parent, *sorted(folder.iterdir())) if is_folder(other) and _is_known(other)]
     hint = f"; did you mean {near[0]}?" if near else ""
     raise UserError(
         f"{folder}: neither a run (events.jsonl), nor a comparison (comparison.json), nor a search (auto.json), nor a "
@@ -167,7 +168,7 @@ def kind_of(folder: Path) -> FolderKind:
 def run_folder(folder: Path) -> Path:
     """Return the run's folder for the folder of its model, any other as it is."""
     run = folder.parent
-    return run if folder.name == "model" and (folder / "polytask.json").is_file() and _is_known(run) else folder
+    return run if folder.name == "model" and is_file(folder / "polytask.json") and _is_known(run) else folder
 
 
 def _is_known(folder: Path) -> bool:

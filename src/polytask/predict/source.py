@@ -19,6 +19,7 @@ from polytask.data.paths import find_format, require_file
 from polytask.data.readers import read_objects, rows_of
 from polytask.errors import DataError, MissingExtra, missing_extra
 from polytask.options import Format, read_file_options
+from polytask.regular import is_file, is_there
 
 # Line (or row of parquet), and a text or the columns of a row.
 Numbered: TypeAlias = "Iterator[tuple[int, str | dict[str, Any]]]"
@@ -57,7 +58,7 @@ class PredictionSource(DataFile):
             del options["format"]
         path = Path(name)
         # A pipe is there as well, and is no file.
-        if name != STDIN and not path.exists():
+        if name != STDIN and not is_there(path):
             _require_no_text(path)
             require_file(path)
         return cls(path, read_file_options(options), ReadingNotes(), refused, texts)
@@ -81,7 +82,7 @@ class PredictionSource(DataFile):
 
     @property
     def _is_file(self) -> bool:
-        return str(self.path) != STDIN and self.path.is_file()
+        return str(self.path) != STDIN and is_file(self.path)
 
     def open(self) -> io.BufferedReader:
         """Open the file, or stdin. Raises DataError where what can be read only once is asked for again."""

@@ -33,6 +33,7 @@ from polytask.model.parameters import count_parameters
 from polytask.options import build_options, flag_of
 from polytask.probe import relate
 from polytask.ray_cluster.session import ray_session, require_ray
+from polytask.regular import is_file
 from polytask.result import Result, listed
 from polytask.search.candidates import Candidate, candidates
 from polytask.search.final import look
@@ -141,7 +142,7 @@ def _require_free(folder: Path, config: Config) -> None:
         item.name for item in folder.iterdir() if item.name not in (LOCK, f".{CONFIG}", ROWS)
     )  # as a kill leaves it
     if held and not is_of(folder, config, CONFIG):
-        what = "the search of another configuration" if (folder / CONFIG).is_file() else f"other files ({held[0]})"
+        what = "the search of another configuration" if is_file(folder / CONFIG) else f"other files ({held[0]})"
         raise OutputError(f"{folder}: the folder holds {what}; name another one with --out")
 
 
@@ -209,7 +210,7 @@ class _Search:
         identity = self.plans.joint(first, 1.0, 1.0).run.identity
         file = self.folder / f"relatedness-{identity}" / "relatedness.json"
         try:
-            record = read_json(file) if file.is_file() else relate(self.inputs.config, file.parent).to_json()
+            record = read_json(file) if is_file(file) else relate(self.inputs.config, file.parent).to_json()
         except UserError as error:
             self.notes.append(f"relatedness was not measured: {error}")
             return ()
@@ -238,7 +239,7 @@ class _Search:
     def _trainings_in(self, hours: float, first: Candidate) -> float:
         """Return how many trainings fit into some hours, as one run tells, the first time only."""
         file = self.folder / HOURS
-        known: dict[str, float] = read_json(file) if file.is_file() else {}
+        known: dict[str, float] = read_json(file) if is_file(file) else {}
         if known.get("hours") == hours:
             return known["budget"]
         shares = usable_shares(self.inputs.budget.steps)

@@ -18,7 +18,7 @@ from polytask.files import discard, parse_json, put_in_place, read_json, remove,
 from polytask.lock import FILE as LOCK
 from polytask.lock import locked
 from polytask.reference_scores import changes
-from polytask.regular import read_bytes
+from polytask.regular import is_file, is_folder, read_bytes
 from polytask.tuning.space import SearchAxis
 
 RECORD, SETTINGS, BEST, CONFIG = "tune.json", "search.json", "best.yaml", "config.yaml"
@@ -51,7 +51,7 @@ def has_search(folder: Path) -> bool:
 
 def open_search(folder: Path, config: Config, settings: Mapping[str, Any]) -> None:
     """Write what is searched into the folder. Raises OutputError when another search lies there."""
-    if (folder / SETTINGS).is_file():
+    if is_file(folder / SETTINGS):
         _require_same(folder, config, settings)
     else:
         text = yaml.safe_dump(config.to_json(), sort_keys=False, allow_unicode=True)
@@ -93,7 +93,7 @@ def _told(values: Mapping[str, Any] | None) -> str:
 
 def is_complete(run: Path) -> bool:
     """Whether a trial's run has all that a finished one has."""
-    return (run / "scores.json").is_file() and (run / "model").is_dir()
+    return is_file(run / "scores.json") and is_folder(run / "model")
 
 
 def evaluations_of(run: Path) -> list[float]:
@@ -137,7 +137,7 @@ def keep_only(folder: Path, numbers: Iterable[int], ended: Iterable[int]) -> Non
     kept = set(numbers)
     for number in ended:
         run = trial_folder(folder, number)
-        if number in kept or not run.is_dir():
+        if number in kept or not is_folder(run):
             continue
         for item in run.iterdir():
             if item.name == "model":

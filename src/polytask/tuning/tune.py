@@ -19,6 +19,7 @@ from polytask.errors import ConfigError, Interrupted, PolytaskError, TrainingErr
 from polytask.files import read_json, write_json, write_text
 from polytask.lock import locked
 from polytask.ray_cluster.session import require_ray
+from polytask.regular import is_file, is_folder
 from polytask.terminal import PlainConsole, duration
 from polytask.tuning.candidates import Candidates, check_candidates, require_searchable
 from polytask.tuning.crew import TrialCrew
@@ -244,7 +245,7 @@ def _test_rows(config: Config) -> dict[str, Any]:
 
 def _earlier_test(folder: Path, best: int, config: Config) -> dict[str, Any] | None:
     """Return what the same best model scored on the same test rows before."""
-    if not (folder / RECORD).is_file() or not (folder / "model").is_dir():
+    if not is_file(folder / RECORD) or not is_folder(folder / "model"):
         return None
     found = read_json(folder / RECORD)
     tested = found.get("tested")
