@@ -91,7 +91,7 @@ def test_each_row_comes_once_an_epoch(size: int, shard_rows: int, seed: int, dat
         assert sorted(drawn) == list(range(size))
         epochs.append(drawn)
     assert streams.state_dict() == [[2 * size]]
-    assert size < 12 or epochs[0] != epochs[1]
+    assert size < 40 or epochs[0] != epochs[1]  # of few blocks two epochs may have the same order
 
 
 @settings(max_examples=60, deadline=None)

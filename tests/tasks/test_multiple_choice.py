@@ -304,7 +304,6 @@ def test_an_onnx_folder_answers_alike(run: Path, tmp_path: Path) -> None:
         assert one["word"]["probabilities"] == pytest.approx(other["word"]["probabilities"], abs=1e-4)
 
 
-@pytest.mark.slow
 def test_a_comparison_counts_its_answers(tiny: Path, tmp_path: Path) -> None:
     values = job(tiny, epochs=1)
     data = values["tasks"]["word"]["data"]
