@@ -56,6 +56,10 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
     """Read a JSON file that polytask wrote. Raises OutputError when it cannot be read, or was damaged."""
     try:
         return parse_json(read_text(path))
+    except FileNotFoundError:
+        raise OutputError(
+            f"{path}: is missing; restore it, or delete {path.parent} if that can be made again"
+        ) from None
     except (OSError, ValueError) as error:
         raise OutputError(f"{path}: cannot be read ({reason(error)}); delete it, or restore the folder") from None
 
