@@ -40,7 +40,8 @@ def test_a_search_with_folds_that_was_killed_and_cut_ends_as_the_one_that_was_no
             time.sleep(drawn.uniform(0, seconds))
             process.signal(drawn.choice(SIGNALS))
             code, said = process.wait()
-            assert code in (0, 130, -signal.SIGKILL, -signal.SIGTERM) or "KeyboardInterrupt" in said, said
+            # 2: what was cut before is told.
+            assert code in (0, 2, 130, -signal.SIGKILL, -signal.SIGTERM) or "KeyboardInterrupt" in said, said
             if drawn.random() < 0.5:
                 cut(drawn, out)
         assert finish(values, out) == expected
@@ -96,7 +97,9 @@ def test_an_extension_that_was_killed_ends_as_the_one_that_was_not(
 
 def cut(drawn: random.Random, folder: Path) -> None:
     """Cut a file of a folder, or remove it: as a disk does that lost power."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
+    # Without auto-config.json nobody can tell whose runs these are: such a folder is refused as one of other files.
+    found = (path for path in folder.rglob("*") if path.name != "auto-config.json")
+    files = sorted(path for path in found if path.is_file() and path.stat().st_size)
     if files:
         path = drawn.choice(files)
         os.truncate(path, drawn.randrange(path.stat().st_size))
