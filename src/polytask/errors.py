@@ -87,6 +87,10 @@ class TrainingError(PolytaskError):
     """Training cannot go on; what was saved before stays usable."""
 
 
+class NothingToResume(TrainingError):
+    """No checkpoint of a run that was begun is whole."""
+
+
 class ProcessLost(TrainingError):
     """One of the processes that train together was lost; the same command can go on from the last checkpoint.
 

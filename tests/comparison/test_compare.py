@@ -24,7 +24,7 @@ from polytask.comparison.compare import chosen_seeds
 from polytask.comparison.preparation import prepare
 from polytask.comparison.runs import RunStore
 from polytask.config import validate, values_of
-from polytask.errors import ConfigError, Interrupted, UserError
+from polytask.errors import ConfigError, Interrupted, NothingToResume, UserError
 
 Job = Callable[..., dict[str, Any]]
 Done: TypeAlias = tuple[dict[str, Any], Path, polytask.Comparison]
@@ -178,6 +178,28 @@ def test_an_interrupted_comparison_goes_on(
     assert (found.trained, found.reused) == (4, 2)
     assert calls[3] == calls[2]
     assert ("data.json is not what was written; the run is trained anew" in capsys.readouterr().err) == damaged
+
+
+def test_a_run_of_which_no_checkpoint_is_whole_is_trained_anew(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from polytask.comparison import runs
+
+    values, train = two_tasks(job), runs.train
+    resumed: list[bool] = []
+
+    def damaged(config: Any, place: Path, *, resume: bool) -> Any:
+        resumed.append(resume)
+        if len(resumed) == 1:
+            (place / "checkpoints").mkdir(parents=True)
+            raise NothingToResume("no checkpoint is whole")
+        return train(config, place, resume=resume)
+
+    monkeypatch.setattr(runs, "train", damaged)
+    found = polytask.compare(values, tmp_path / "out", arms=["global"], seeds=2)
+    assert found.trained == 6
+    assert resumed == [False] * 7
+    assert capsys.readouterr().err.count("no checkpoint is whole; the run is trained anew") == 1
 
 
 @pytest.mark.usefixtures("quick_processes")

@@ -13,7 +13,7 @@ from polytask.api import train
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.preparation import PlannedRun, Prepared
 from polytask.crew import GO_ON, Crew, ProcessJob, reason_in
-from polytask.errors import Interrupted, OutputError, PolytaskError, TrainingError
+from polytask.errors import Interrupted, NothingToResume, OutputError, PolytaskError, TrainingError
 from polytask.files import discard, write_text
 from polytask.regular import is_file, is_folder
 from polytask.run import is_run
@@ -71,7 +71,7 @@ class RunStore:
             for number, (place, run) in enumerate(waiting.items(), start=1):
                 _tell(console, f"run {number} of {len(waiting)}: {place.name}, seed {run.config.train.seed}")
                 try:
-                    _train_here(run, place)
+                    _train_here(run, place, console)
                 except TrainingError as error:
                     if failed is None:
                         raise
@@ -91,13 +91,18 @@ def _discard_damaged(place: Path, console: Console) -> None:
         discard(place)
 
 
-def _train_here(run: PlannedRun, place: Path) -> None:
+def _train_here(run: PlannedRun, place: Path, console: Console) -> None:
     if is_folder(place / "model"):
         raise OutputError(
             f"{place}: the scores of this run are missing; delete the folder, and the same command trains it again"
         )
     try:
-        train(run.config, place, resume=is_folder(place))
+        try:
+            train(run.config, place, resume=is_folder(place))
+        except NothingToResume:
+            _tell(console, f"{place.name}: no checkpoint is whole; the run is trained anew")
+            discard(place)
+            train(run.config, place, resume=False)
     except Interrupted as error:
         raise Interrupted(f"{place.name}: {str(error).removesuffix('; go on with --resume')}; {GO_ON}") from None
     except PolytaskError as error:

@@ -17,7 +17,7 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import Tensor
 
-from polytask.errors import TrainingError
+from polytask.errors import NothingToResume, TrainingError
 from polytask.files import (
     Damaged,
     discard,
@@ -179,7 +179,7 @@ class Checkpoints:
                 continue
             return folder.name
         if found:
-            raise TrainingError(f"{self.folder}: no checkpoint is whole; train into a new folder")
+            raise NothingToResume(f"{self.folder}: no checkpoint is whole; train into a new folder")
         return None
 
     def load(self, name: str, like: Mapping[str, Tensor]) -> Checkpoint:
