@@ -8,6 +8,7 @@
     │   ├── OutputError     a folder or file to be written
     │   └── MissingExtra    an optional dependency that is not installed
     ├── TrainingError       training cannot go on (a loss that is not finite, a full disk)
+    │   ├── NothingToResume no checkpoint of a run that was begun is whole
     │   └── ProcessLost     one of several processes was ended from outside, lost its device, or cannot be reached
     └── Interrupted         stopped on request after saving: exit code 130
 
