@@ -177,7 +177,9 @@ def test_an_interrupted_comparison_goes_on(
     found = polytask.compare(values, tmp_path / "out", arms=["global"], seeds=2)
     assert (found.trained, found.reused) == (4, 2)
     assert calls[3] == calls[2]
-    assert ("data.json is not what was written; the run is trained anew" in capsys.readouterr().err) == damaged
+    assert ("data.json cannot be read; the run is trained anew" in capsys.readouterr().err) == damaged
+    kept = [path for path in (tmp_path / "out/runs").iterdir() if ".damaged-" in path.name]
+    assert [(path / "checkpoints").is_dir() for path in kept] == [True] * damaged
 
 
 def test_a_run_of_which_no_checkpoint_is_whole_is_trained_anew(
@@ -200,6 +202,7 @@ def test_a_run_of_which_no_checkpoint_is_whole_is_trained_anew(
     assert found.trained == 6
     assert resumed == [False] * 7
     assert capsys.readouterr().err.count("no checkpoint is whole; the run is trained anew") == 1
+    assert len(list((tmp_path / "out/runs").glob("*.damaged-*/checkpoints"))) == 1
 
 
 @pytest.mark.usefixtures("quick_processes")

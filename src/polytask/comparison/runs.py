@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from polytask.comparison.arms import BASELINE
 from polytask.comparison.preparation import PlannedRun, Prepared
 from polytask.crew import GO_ON, Crew, ProcessJob, reason_in
 from polytask.errors import Interrupted, NothingToResume, OutputError, PolytaskError, TrainingError
-from polytask.files import discard, write_text
+from polytask.files import write_text
 from polytask.regular import is_file, is_folder
 from polytask.run import is_run
 from polytask.terminal import PlainConsole
@@ -64,7 +65,7 @@ class RunStore:
         self.trained += len(waiting)
         console = PlainConsole(stderr=True, soft_wrap=True)
         for place in waiting:
-            _discard_damaged(place, console)
+            _check_begun(place, console)
         if jobs > 1 or (self.ray and waiting):
             _RunCrew(waiting, jobs, console, failed, ray=self.ray).work()
         else:
@@ -83,12 +84,18 @@ def _tell(console: Console, text: str) -> None:
     console.print(text)
 
 
-def _discard_damaged(place: Path, console: Console) -> None:
-    """Delete a run that had not ended, and whose record of the rows that it reads is damaged: it cannot go on."""
+def _check_begun(place: Path, console: Console) -> None:
+    """Set a run aside that had not ended, and whose record of the rows that it reads is damaged: it cannot go on."""
     held = {item.name for item in place.iterdir()} if is_folder(place) else set[str]()
     if held & {"data.json", "checkpoints"} and "model" not in held and not is_run(place):
-        _tell(console, f"{place.name}: its data.json is not what was written; the run is trained anew")
-        discard(place)
+        _set_aside(place, "its data.json cannot be read", console)
+
+
+def _set_aside(place: Path, why: str, console: Console) -> None:
+    """Move a run away that cannot go on, so that another one takes its place: what it holds may yet be wanted."""
+    kept = place.with_name(f"{place.name}.damaged-{secrets.token_hex(4)}")
+    place.rename(kept)
+    _tell(console, f"{place.name}: {why}; the run is trained anew, and what was there is kept in {kept.name}")
 
 
 def _train_here(run: PlannedRun, place: Path, console: Console) -> None:
@@ -100,8 +107,7 @@ def _train_here(run: PlannedRun, place: Path, console: Console) -> None:
         try:
             train(run.config, place, resume=is_folder(place))
         except NothingToResume:
-            _tell(console, f"{place.name}: no checkpoint is whole; the run is trained anew")
-            discard(place)
+            _set_aside(place, "no checkpoint is whole", console)
             train(run.config, place, resume=False)
     except Interrupted as error:
         raise Interrupted(f"{place.name}: {str(error).removesuffix('; go on with --resume')}; {GO_ON}") from None
