@@ -1,13 +1,15 @@
-"""A planted conflict: does adaptive sharing separate the task that pulls the other way, and only that?
+"""A planted conflict: does adaptive sharing, or a search, separate the task that pulls the other way, and only that?
 
     python -m benchmarks.conflict --data ../shared/data
     python -m benchmarks.conflict --seeds 14 15 16 --part 0.34
+    python -m benchmarks.conflict --arms auto
     python -m benchmarks.conflict --show
 
 Three tasks on the same label space with one shared head, each on sentences of its own: `plain` and `other` are
 sentiment; in the conflict the third is sentiment with the labels exchanged (`opposed`), otherwise it is sentiment once
 more (`third`). With heads of their own, opposed labels would be no conflict: the head would turn the sign. `single` is
-the opposed task alone, in as many updates on as many of its rows. With `--part` a run is followed up to this share of
+the opposed task alone, in as many updates on as many of its rows. `auto` is a search for the best plan of the conflict,
+which starts from everything shared, the head too. With `--part` a run is followed up to this share of
 its updates only. The encoder is MiniLM's lowest two layers, so that a run takes a minute. Every run is kept as a JSON
 file in `--results`, and not made again.
 """
@@ -27,6 +29,7 @@ from benchmarks.planted import lines_of, truncated
 OTHER = {"pos": "neg", "neg": "pos"}
 TOKENS, DEV_ROWS, TEST_ROWS = 24, 60, 400
 THIRDS = ("opposed", "third")
+BUDGET = 6
 
 
 def write_rows(data: Path, folder: Path, rows: int) -> None:
@@ -101,10 +104,41 @@ def single(values: dict[str, Any], out: Path) -> dict[str, Any]:
     return whole(alone, out)
 
 
+def searched(values: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Search for the best plan, and return what was shipped: who shares layers and a head with whom."""
+    import polytask
+    from polytask.artifact.folder import load_bundle
+
+    sharing = {**values["sharing"], "strategy": "global"}
+    found = polytask.auto({**values, "sharing": sharing}, out, budget=BUDGET)
+    way, tasks = load_bundle(found.model).model.sharing, list(values["tasks"])
+    together = [
+        {
+            "tasks": [one, other],
+            "layers": sum(other in way.plan.part(level, one) for level in range(1, way.plan.layers + 1)),
+            "head": any(one in group and other in group for group in way.heads),
+        }
+        for number, one in enumerate(tasks)
+        for other in tasks[number + 1 :]
+    ]
+    record = found.record
+    return {
+        "together": together,
+        "how": {task: one["how"] for task, one in record["tasks"].items()},
+        "single": {task: one["single"] for task, one in record["tasks"].items()},
+        "test": {task: one["score"] for task, one in record["tasks"].items()},
+        "size": record["size"],
+        "passes": record["passes"],
+        "spent": record["spent"],
+    }
+
+
 def measure(folder: Path, arm: str, seed: int, part: float) -> dict[str, Any]:
-    values, out = configuration(folder, "opposed" if arm == "single" else arm, seed), folder / f"{arm}-{seed}"
+    values, out = configuration(folder, arm if arm in THIRDS else "opposed", seed), folder / f"{arm}-{seed}"
     if arm == "single":
         return single(values, out)
+    if arm == "auto":
+        return searched(values, out)
     return whole(values, out) if part >= 1 else followed(values, part)
 
 
@@ -128,10 +162,25 @@ def told(change: dict[str, Any]) -> str:
     return f"{change['step']}: layer {change['layer']}, {groups}"
 
 
+def show_searches(options: argparse.Namespace) -> None:
+    print("| seed | what each task shares | size | passes | test accuracy (its single model) |")
+    print("|---|---|---|---|---|")
+    for seed in options.seeds:
+        found = kept(options.results / f"auto-{seed}.json")
+        if found is not None:
+            how = "; ".join(f"{task}: {one}" for task, one in found["how"].items())
+            scores = ", ".join(
+                f"{task} {score:.3f} ({found['single'][task]:.3f})" for task, score in found["test"].items()
+            )
+            print(f"| {seed} | {how} | {found['size']:.2f} | {found['passes']:.2f} | {scores} |")
+
+
 def show(options: argparse.Namespace) -> None:
+    if "auto" in options.arms:
+        show_searches(options)
     print("| third task | seed | updates seen | changes (after which update: what, groups) | test accuracy |")
     print("|---|---|---|---|---|")
-    for arm in options.arms:
+    for arm in (arm for arm in options.arms if arm != "auto"):
         for seed in options.seeds:
             file = options.results / f"{arm}-{seed}.json"
             found = kept(file)
@@ -145,7 +194,7 @@ def show(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--arms", nargs="+", choices=[*THIRDS, "single"], default=[*THIRDS, "single"])
+    parser.add_argument("--arms", nargs="+", choices=[*THIRDS, "single", "auto"], default=[*THIRDS, "single"])
     # The rate of the heads on trial was chosen on recordings of seeds 1 and 2 with all layers.
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(11, 21)))
     parser.add_argument("--rows", type=int, default=400)

@@ -5,7 +5,8 @@
 
 The star ratings of IMDb (1 to 4 and 7 to 10) are eight levels. Those of VADER (-4 to 4) are rounded to whole numbers;
 -3 and 3 hold what lies beyond, too. All three types train on the same rows with the same seed; a number is answered as
-the nearest level. Runs are kept under benchmarks/results/types/.
+the nearest level. Of `ordinal` the likeliest level is scored beside its answer, the median. Runs are kept under
+benchmarks/results/types/.
 """
 
 from __future__ import annotations
@@ -63,9 +64,16 @@ def measure(options: argparse.Namespace, name: str, kind: str, seed: int) -> dic
         answers = run.model.predict([row["text"] for row in rows["test"]], tasks=["level"])
     key = {"ordinal": "level", "classification": "label", "regression": "value"}[kind]
     found = [float(answer["level"][key]) for answer in answers]
+    truth = [row["level"] for row in rows["test"]]
+    likeliest = {}
+    if kind == "ordinal":
+        probabilities = [answer["level"]["probabilities"] for answer in answers]
+        likeliest = {
+            "likeliest": scored(levels, truth, [float(max(one, key=one.__getitem__)) for one in probabilities])
+        }
     return {
         "set": name, "type": kind, "seed": seed, "rows": {split: len(listed) for split, listed in rows.items()},
-        "levels": levels, "test": scored(levels, [row["level"] for row in rows["test"]], found),
+        "levels": levels, "test": scored(levels, truth, found), **likeliest,
         "seconds": record.get("seconds"), "steps": record.get("steps"),
     }  # fmt: skip
 
@@ -78,6 +86,12 @@ def table(files: Sequence[Path]) -> str:
         own = [one["test"] for one in found if (one["set"], one["type"]) == (name, kind)]
         cells = [spread([score[metric] for score in own]) for metric in METRIC_NAMES]
         lines.append(f"| {name} | {kind} | {len(own)} | {' | '.join(cells)} |")
+        likeliest = [
+            one["likeliest"] for one in found if one["set"] == name and one["type"] == kind and "likeliest" in one
+        ]
+        if likeliest:
+            cells = [spread([score[metric] for score in likeliest]) for metric in METRIC_NAMES]
+            lines.append(f"| {name} | {kind}, likeliest level | {len(likeliest)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -44,6 +44,17 @@ def test_measured_groups_are_a_candidate_where_they_divide_some() -> None:
     assert "groups" not in names(config(), groups=[["a"], ["b"], ["c"]])
 
 
+def test_tasks_that_share_a_head_are_tried_with_heads_of_their_own() -> None:
+    shared = config(sharing={"strategy": "global", "share_heads": [["a", "b", "c"]]})
+    found = {one.name: one.config(shared, {}).sharing for one in candidates(shared, 6, SIZES, [["a", "b"], ["c"]])}
+    assert list(found)[:3] == ["config", "own_heads", "partial_4"]
+    assert found["own_heads"].share_heads == ()
+    assert found["partial_4"].share_heads == (("a", "b", "c"),)
+    # Groups share no head with one another.
+    assert found["groups"].share_heads == (("a", "b"),)
+    assert "own_heads" not in names(config())
+
+
 def test_every_candidate_is_a_valid_configuration_with_its_changes() -> None:
     base = config(sharing={"strategy": "partial", "shared_layers": 2}, train={"seed": 3})
     for one in candidates(base, 6, SIZES, [["a", "b"], ["c"]]):

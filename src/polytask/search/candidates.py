@@ -60,25 +60,38 @@ def candidates(
 
 def _all(config: Config, layers: int, sizes: Mapping[str, int], groups: Sequence[Sequence[str]]) -> Iterator[Candidate]:
     said = {name: getattr(config, name) for name in SECTIONS if name in config.model_fields_set}
-    heads = {"share_heads": [list(group) for group in config.sharing.share_heads]} if config.sharing.share_heads else {}
+    shared_heads = config.sharing.share_heads
 
-    def sharing(name: str, **options: Any) -> Candidate:  # noqa: ANN401
-        return Candidate(name, {"sharing": {**options, **heads}})
+    def sharing(name: str, heads: Sequence[Sequence[str]] = shared_heads, **options: Any) -> Candidate:  # noqa: ANN401
+        shared = {"share_heads": [list(group) for group in heads]} if heads else {}
+        return Candidate(name, {"sharing": {**options, **shared}})
 
     if said:
         yield Candidate("config", {})
     yield sharing("global", strategy="global")
+    if shared_heads:
+        yield sharing("own_heads", (), strategy="global")
     for shared in dict.fromkeys((layers - max(1, layers // 3), layers // 2)):
         yield sharing(f"partial_{shared}", strategy="partial", shared_layers=shared)
     for name, divided in (("groups", groups), ("by_size", supported(sizes))):
         if 1 < len(divided) < len(sizes):
             branch = {"from_layer": 1, "groups": [list(group) for group in divided]}
-            yield sharing(name, strategy="partial", branches=[branch])
+            yield sharing(name, heads_within(divided, shared_heads), strategy="partial", branches=[branch])
     for method in ("sum", "aligned_mtl"):
         yield Candidate(f"global_{method}", {**sharing("", strategy="global").changes, "balance": {"method": method}})
     if max(sizes.values()) >= UNEQUAL * min(sizes.values()):
         uniform = {"strategy": "parallel", "proportions": "uniform"}
         yield Candidate("global_uniform", {**sharing("", strategy="global").changes, "schedule": uniform})
+
+
+def heads_within(groups: Sequence[Sequence[str]], shared_heads: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Return the heads that tasks still share where only tasks of one group do.
+
+    >>> heads_within([["a", "b"], ["c"]], [["a", "b", "c"]])
+    [['a', 'b']]
+    """
+    parts = [[task for task in head if task in group] for head in shared_heads for group in groups]
+    return [part for part in parts if len(part) > 1]
 
 
 def supported(sizes: Mapping[str, int]) -> list[list[str]]:

@@ -31,6 +31,9 @@ def task_record(
     """Return what became of a task."""
     now, seen = search.standings[task], look.differences[task][SHIPPED]
     how = "its own model" if task in search.grafted else way_of(task, sharing)
+    shared_head = any(task in group for group in inputs.config.sharing.share_heads)
+    if shared_head and task not in search.grafted and not any(task in group for group in sharing.heads):
+        how += ", with a head of its own"
     steps = [step for step in search.steps if step.task == task]
     below = now.above < inputs.options.certainty
     rows = {"dev": rows_answered(search.pairs[0].joint, task), "folds": rows_of_folds(task, search)}
