@@ -216,7 +216,7 @@ VALUES: dict[str, tuple[tuple[str, ...], Any, str]] = {
     "no tasks": (("tasks",), {}, "tasks: found none"),
     "a list of tasks": (("tasks",), [], "cannot be read"),
     "labels of another number": (("tasks", "parity", "fitted", "classes"), ["even"], "expected one for each label"),
-    "labels twice": (("tasks", "parity", "fitted", "classes"), ["even", "even"], "a label stands twice"),
+    "labels twice": (("tasks", "parity", "fitted", "classes"), ["even", "even"], "a label occurs twice"),
     "labels that are none": (("tasks", "parity", "fitted", "classes"), [1, 2], "cannot be read"),
     "a temperature below 0": (("tasks", "parity", "tuned", "temperature"), -1.0, "temperature is -1.0"),
     "a temperature of text": (("tasks", "parity", "tuned", "temperature"), "1", "cannot be read"),

@@ -287,7 +287,7 @@ def test_a_file_that_breaks_off_is_answered_up_to_there(forked: Path, tmp_path: 
     assert [row["id"] for row in found] == [f"a{at}" for at in range(len(found))]
     (last,) = refused(tmp_path / "out")
     assert last["row"] == len(found) + 1
-    assert "not a whole gzip file" in last["reason"]
+    assert "not a complete gzip file" in last["reason"]
 
 
 def test_tables_have_one_schema_in_all_shards(forked: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def test_labels_stay_as_they_are_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("a: b\na: c\n", "labels.yaml:2: the key 'a' stands on line 1 already"),
+        ("a: b\na: c\n", "labels.yaml:2: the key 'a' is already on line 1"),
         ("[" * 3000, "nested too deeply"),
         (" \n", "found None; expected labels with their texts"),
         ("- a\n", r"found \['a'\]; expected labels with their texts"),

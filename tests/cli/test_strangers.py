@@ -27,7 +27,9 @@ RUNNER = CliRunner()
 
 def test_a_data_file_in_place_of_a_configuration_is_told_and_how_to_get_one(tmp_path: Path) -> None:
     (tmp_path / "reviews.csv").write_text("text,label\ngood,yes\n", "utf-8")
-    with pytest.raises(ConfigError, match=r"reviews.csv: a data file, no configuration; `polytask init .*reviews.csv`"):
+    with pytest.raises(
+        ConfigError, match=r"reviews.csv: a data file, not a configuration; `polytask init .*reviews.csv`"
+    ):
         RUNNER.invoke(app, ["check", str(tmp_path / "reviews.csv")], catch_exceptions=False)
 
 
@@ -71,7 +73,7 @@ def test_the_separator_of_the_message_is_one_that_the_command_line_takes(tmp_pat
     config["tasks"]["label"]["data"] = {"train": str(tmp_path / "data.csv"), "dev": 0.2}  # type: ignore[index]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), "utf-8")
     with pytest.raises(
-        DataError, match=r"`separator: \";\"` beside the path \(on a command line: --written 'separator=;'"
+        DataError, match=r"`separator: \";\"` next to the path \(on a command line: --written 'separator=;'"
     ):
         RUNNER.invoke(app, ["check", str(tmp_path / "config.yaml")], catch_exceptions=False)
 
@@ -92,7 +94,7 @@ def test_scores_of_few_rows_come_with_their_interval_and_a_remark(job: Job, tmp_
 @pytest.mark.parametrize("name", ["reviews.xlsx", "Reviews.XLS", "reviews.ods"])
 def test_a_table_of_a_spreadsheet_program_is_to_be_saved_as_csv(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"PK\x03\x04")
-    with pytest.raises(DataError, match="a table of a spreadsheet program, .* save it as CSV in UTF-8"):
+    with pytest.raises(DataError, match="a spreadsheet, .* save it as CSV in UTF-8"):
         RUNNER.invoke(app, ["init", str(tmp_path / name), "--out", str(tmp_path / "x.yaml")], catch_exceptions=False)
 
 

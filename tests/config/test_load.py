@@ -167,8 +167,8 @@ def test_all_mistakes_are_listed_at_once(load: Load) -> None:
 
 
 def test_repeated_keys_are_refused_with_both_lines(load: Load) -> None:
-    assert complaint(load, BASE + "encoder: other\n") == "run.yaml:13: the key 'encoder' stands on line 1 already"
-    assert complaint(load, BASE + "  epochs: 3\n") == "run.yaml:13: the key 'epochs' stands on line 12 already"
+    assert complaint(load, BASE + "encoder: other\n") == "run.yaml:13: the key 'encoder' is already on line 1"
+    assert complaint(load, BASE + "  epochs: 3\n") == "run.yaml:13: the key 'epochs' is already on line 12"
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_repeated_keys_are_refused_with_both_lines(load: Load) -> None:
         ("sharing: !!python/object:os.system {}\n", "run.yaml:13: not YAML: could not determine a constructor"),
         ("sharing: !!int many\n", "run.yaml: not YAML: a value does not fit its explicit tag"),
         ("? [a, b]\n: 3\n", "run.yaml:13: found a list or a mapping as a key"),
-        ("sharing: &a {strategy: *a}\n", "run.yaml:13: an anchor stands inside of what it names"),
+        ("sharing: &a {strategy: *a}\n", "run.yaml:13: an anchor occurs inside the value that it names"),
         ("sharing: \x07\n", "run.yaml: not YAML: unacceptable character"),
         ("sharing: " + "[" * 2000, "run.yaml: the values are nested too deeply"),
     ],

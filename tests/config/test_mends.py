@@ -69,11 +69,11 @@ def test_indentation_that_does_not_fit_is_named_and_its_line_shown(
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("  a:\n", "a:\n", "run.yaml:3: a: unknown key; .*; to put 'a' below 'tasks', which holds nothing, indent it"),
+        ("  a:\n", "a:\n", "run.yaml:3: a: unknown key; .*; to put 'a' below 'tasks', which is empty, indent it"),
         (
             "  epochs",
             "epochs",
-            "run.yaml:7: epochs: unknown key; .*; to put 'epochs' below 'train', which holds nothing",
+            "run.yaml:7: epochs: unknown key; .*; to put 'epochs' below 'train', which is empty",
         ),
         (
             "    type",
@@ -157,8 +157,8 @@ def test_every_path_of_the_configuration_can_be_found() -> None:
     assert path_like("zzz") is None
 
 
-COLON = "found a full-width colon (\uff1a) behind the key; write `: `, a plain colon and a space"
-SPACE = "a space is missing behind the colon; write `key: value`"
+COLON = "found a full-width colon (\uff1a) after the key; write `: `, a plain colon and a space"
+SPACE = "a space is missing after the colon; write `key: value`"
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_a_colon_that_yaml_does_not_see_is_named_with_its_line(
             "found dev: '10%'; to hold a share of the training rows out, write a number: dev: 0.1",
         ),
         ("dev: 0.1", 'dev: "0,2"', "write a number: dev: 0.2"),
-        ("  a:\n    type", "  - name: a\n    type", "each task stands below its name"),
+        ("  a:\n    type", "  - name: a\n    type", "write each task below its name"),
         (
             "    data:",
             "    label: [x, y]\n    data:",

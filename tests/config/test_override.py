@@ -62,7 +62,7 @@ def test_overriding_one_task_leaves_those_that_share_its_anchor_alone(tmp_path: 
         ("train.epochs=many", "--set train.epochs: train.epochs: found 'many'; expected a number"),
         ("train.epochs=", "--set train.epochs: train.epochs: found nothing; expected a number"),
         ("train={epochs: many}", "--set train: train.epochs: found 'many'; expected a number"),
-        ("train={epochs: 1, epochs: 2}", "--set train:1: the key 'epochs' stands on line 1 already"),
+        ("train={epochs: 1, epochs: 2}", "--set train:1: the key 'epochs' is already on line 1"),
         ("sharing.strategy=globl", "--set sharing.strategy: sharing.strategy: found 'globl'; accepted: "),
         ("encoder.x=1", "--set encoder.x=1: 'encoder' holds a single value, so nothing can be set below it"),
         ("tasks.a.needs.0=b", "--set tasks.a.needs.0=b: 'needs' holds a list, so nothing can be set below it"),

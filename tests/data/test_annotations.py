@@ -137,8 +137,8 @@ def test_a_cell_that_only_begins_as_spans_is_refused_soon(cell: str) -> None:
 
 
 REFUSED: list[tuple[Any, str]] = [
-    ([[19, 40, "LOC"]], "the span LOC at characters 19 to 40 lies outside of the text, which has 28 characters"),
-    ([[-1, 7, "PER"]], "the span PER at characters -1 to 7 lies outside of the text"),
+    ([[19, 40, "LOC"]], "the span LOC at characters 19 to 40 lies outside the text, which has 28 characters"),
+    ([[-1, 7, "PER"]], "the span PER at characters -1 to 7 lies outside the text"),
     ([[7, 7, "PER"]], "the span PER at characters 7 to 7 is empty"),
     ([[7, 3, "PER"]], "the span PER at characters 7 to 3 ends before it begins"),
     ([[3, 4, "PER"]], "the span PER at characters 3 to 4 holds only white space"),
@@ -150,9 +150,9 @@ REFUSED: list[tuple[Any, str]] = [
     ([[True, 7, "PER"]], r"found \[True, 7, 'PER'\]; a span is"),
     ([{"start": 0, "label": "PER"}], "found {.*}; a span is"),
     ([{"start": 0, "end": 7, "labels": ["PER", "ORG"]}], "has 2 labels; a word has one tag"),
-    ([{"start": 0, "end": 7, "label": "PER", "text": "Bob"}], "says 'Bob', and the text has 'Ann Lee' there"),
-    ('[[0, 7, "PER"]', "found .*; spans are a list, such as .* in the form of JSON or of Python"),
-    ("[(0, 7, PER", "found .*; spans are a list, such as .* in the form of JSON or of Python"),
+    ([{"start": 0, "end": 7, "label": "PER", "text": "Bob"}], "says 'Bob', but the text has 'Ann Lee' there"),
+    ('[[0, 7, "PER"]', "found .*; spans are a list in JSON or Python notation, such as"),
+    ("[(0, 7, PER", "found .*; spans are a list in JSON or Python notation, such as"),
     ([[0, 7, "O"]], "has the label 'O', which tags words outside of entities; leave it out"),
     ([[0, 3, "B-PER"], [4, 7, "I-PER"]], "has the label 'B-PER', the tag of a word; .* the type, such as 'PER'"),
     ([{"entity": "I-PER", "start": 0, "end": 7}], "has the label 'I-PER', the tag of a word"),
@@ -173,7 +173,7 @@ def test_a_span_in_a_json_list_is_named_with_the_line_of_its_object(options: Bui
     path = tmp_path / "rows.json"
     path.write_text(json.dumps([{"text": TEXT, "spans": SPANS}, {"text": TEXT, "spans": [[0, 99, "X"]]}], indent=1))
     line = path.read_text().split("\n").index(" {", 2) + 1
-    with pytest.raises(DataError, match=rf"rows.json:{line}: task 'it': .* lies outside of the text"):
+    with pytest.raises(DataError, match=rf"rows.json:{line}: task 'it': .* lies outside the text"):
         table_of(it=options("tagging", str(path), tags="spans"))
 
 
@@ -193,7 +193,7 @@ def test_white_space_and_repetition_change_nothing_and_are_noted(options: Build,
     assert table.rows["label.it"][:] == [TAGS]
     assert [remark.partition(", ")[0] for remark in table.remarks.messages()] == [
         "1 spans begin or end with white space",
-        "1 spans are given twice and count once",
+        "1 spans occur twice and count once",
     ]
 
 
@@ -225,7 +225,7 @@ def test_spans_in_another_unit_are_refused_until_it_is_named_or_their_text_tells
 
     spans = [[counted(start), counted(end), "X"] for start, end in places]
     path = jsonl([{"text": text, "label": spans}])
-    with pytest.raises(DataError, match=f"rows.jsonl:1: .* give `offsets: {unit}` beside the path"):
+    with pytest.raises(DataError, match=f"rows.jsonl:1: .* give `offsets: {unit}` next to the path"):
         table_of(it=options("tagging", path, tags="label"))
     table = table_of(it=options("tagging", path, tags="label", offsets=unit))
     expected = tag_words(text, [[start, end, "X"] for start, end in places], None, strict=True).tags
@@ -258,7 +258,7 @@ def test_a_name_behind_an_at_sign_counts_characters_though_its_places_are_whole_
 def test_offsets_that_cut_a_character_or_lie_outside_are_refused() -> None:
     with pytest.raises(ValueError, match=r"X at characters 1 to 3 cuts a character in two, when it counts in utf-8"):
         tag_words("éa", [[1, 3, "X"]], None, strict=False, offsets="utf-8")
-    with pytest.raises(ValueError, match=r"lies outside of the text, which has 3 units of utf-8"):
+    with pytest.raises(ValueError, match=r"lies outside the text, which has 3 units of utf-8"):
         tag_words("éa", [[0, 4, "X"]], None, strict=False, offsets="utf-8")
     tagged = tag_words("Café Ann met Bo", [[6, 9, "X"]], None, strict=False, offsets="characters")
     assert tagged.tags == ["O", "B-X", "O", "O"]
@@ -353,7 +353,7 @@ def test_spans_without_a_text_and_rows_without_spans_are_refused(options: Build,
         table_of(it=options("tagging", jsonl([{"text": "a b", "tokens": ["a", "b"], "spans": []}]), tags="spans"))
     with pytest.raises(ConfigError, match=r"no column 'tokens'"):
         table_of(it=options("tagging", jsonl([{"text": "a b"}]), tags="spans"))
-    with pytest.raises(ConfigError, match=r"no column .*; where 'label' holds spans by character, give `tags: label`"):
+    with pytest.raises(ConfigError, match=r"no column .*; if 'label' holds character spans, give `tags: label`"):
         table_of(it=options("tagging", jsonl([{"text": TEXT, "label": SPANS}])))
 
 

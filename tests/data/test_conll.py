@@ -64,7 +64,9 @@ def test_what_may_be_read_in_two_ways_is_noted(tmp_path: Path) -> None:
     )
     found, (remark,) = read(path, "#win HT\n" + TOKENS)
     assert found[0]["tokens"] == ["#win", "EU", "rejects"]
-    assert remark.startswith("1 lines that begin with # were read as tokens though no other line has their last column")
+    assert remark.startswith(
+        "1 lines that begin with # were read as tokens although no other line has their last column"
+    )
 
 
 def test_a_tag_far_down_the_file_makes_a_mark_a_token(tmp_path: Path) -> None:
@@ -78,7 +80,7 @@ def test_a_header_names_the_columns(header: str, tmp_path: Path) -> None:
     found, remarks = read(path, header + TOKENS)
     assert [row["tokens"] for row in found] == [["EU", "rejects"], ["Bo", "sings"]]
     assert found[0][header.split()[1]] == ["B-ORG", "O"]
-    assert remarks == [f"the line at {path}:1 was read as the names of the columns"]
+    assert remarks == [f"the line at {path}:1 was read as the column names"]
 
 
 def test_a_sentence_that_begins_with_the_word_token_is_no_header(tmp_path: Path) -> None:
@@ -89,7 +91,7 @@ def test_numbers_of_words_in_the_first_column_are_no_tokens(tmp_path: Path) -> N
     found, (remark, _) = read(tmp_path / "rows.conll", "#\tx\n1\tEU\tB-ORG\tO\n2\trejects\tO\tO\n\n1\tBo\tB-PER\tO\n")
     assert [row["tokens"] for row in found] == [["EU", "rejects"], ["Bo"]]
     assert found[0]["1"] == ["1", "2"]
-    assert "the second one was read as the tokens" in remark
+    assert "the second column was read as the tokens" in remark
     assert tokens_of(tmp_path / "rows.conll", "1 O\n2 O\n") == [["1", "2"]]
 
 
@@ -126,8 +128,8 @@ def test_tags_in_another_column_than_the_last_are_noted(tmp_path: Path) -> None:
     path = tmp_path / "rows.conll"
     _, remarks = read(path, "EU B-ORG 0.9\nrejects O 0.8\n\nBo B-PER 0.7\n")
     assert remarks == [
-        "the last column, which `tags` is unless it names another one, holds no tags of entities, such as 0.9, and "
-        f"column 2 does, such as B-ORG: name the one that is meant ({path})"
+        "the last column, which is the default of `tags`, holds no entity tags but for example 0.9, and column 2 "
+        f"holds entity tags such as B-ORG: name the right column in `tags` ({path})"
     ]
     assert read(path, "EU NNP B-NP B-ORG\nrejects VBZ B-VP O\n")[1] == []
     assert read(path, "EU B-x NN\nrejects up VB\n")[1] == []
@@ -135,7 +137,7 @@ def test_tags_in_another_column_than_the_last_are_noted(tmp_path: Path) -> None:
 
 def test_a_file_of_one_sentence_without_an_end_is_noted(tmp_path: Path) -> None:
     path = tmp_path / "rows.conll"
-    told = f"the file has no blank line, so that all of its 201 words are one sentence ({path}); write a blank line"
+    told = f"the file has no blank line, so all of its 201 words are one sentence ({path}); write a blank line"
     (remark,) = read(path, "EU B-ORG\n" * 201)[1]
     assert remark.startswith(told)
     assert read(path, "EU B-ORG\n" * 200)[1] == read(path, "EU B-ORG\n" * 201 + "\nX O\n")[1] == []
@@ -172,7 +174,7 @@ def test_spaces_beside_tabs_are_no_part_of_a_token(tmp_path: Path) -> None:
 
 
 def test_tabs_and_spaces_in_one_line_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"rows.conll:2: found the tag 'NNP B-ORG'; columns are apart by tabs or by"):
+    with pytest.raises(DataError, match=r"rows.conll:2: found the tag 'NNP B-ORG'; columns are separated by tabs or"):
         read(tmp_path / "rows.conll", "x\tO\nEU\tNNP B-ORG\n")
 
 
@@ -181,11 +183,11 @@ def test_carriage_returns_alone_are_refused(name: str, tmp_path: Path) -> None:
     line = "1\tEU\tB-ORG" + "\t_" * 7 if name == "rows.conllu" else "EU B-ORG"
     path = tmp_path / name
     path.write_bytes(f"{line}\r{line}\r".encode())
-    with pytest.raises(DataError, match=r":1: a carriage return stands in the line"):
+    with pytest.raises(DataError, match=r":1: the line holds a carriage return"):
         list(read_file(path))
 
 
 def test_a_mark_of_the_encoding_is_no_part_of_a_token(tmp_path: Path) -> None:
     rows, remarks = read(tmp_path / "rows.conll", "\ufeffEU B-ORG\n\n\ufeffEU B-ORG\n")
     assert [row["tokens"] for row in rows] == [["EU"], ["EU"]]
-    assert remarks[0].startswith("1 lines begin with a mark of the encoding (BOM)")
+    assert remarks[0].startswith("1 lines begin with a byte order mark (BOM)")

@@ -42,8 +42,8 @@ def tagged(*rows: list[str]) -> list[dict[str, Any]]:
 
 def test_labels_that_differ_in_spelling_only_are_noted_with_their_places(options: Build) -> None:
     assert of_labels(options, ["Pos", "neg", "pos", "neg"] * 5) == [
-        "labels of it: 'Pos' (10, the first at train row 1) and 'pos' (10, the first at train row 3) differ in "
-        "spelling only, and are learned as different labels; if they are one, write them alike, such as 'Pos'"
+        "labels of it: 'Pos' (10, the first at train row 1) and 'pos' (10, the first at train row 3) differ "
+        "only in spelling, but are learned as different labels; if they are the same, spell them alike, such as 'Pos'"
     ]
 
 
@@ -92,12 +92,12 @@ def test_nothing_is_told_from_none_of_the_labels(options: Build) -> None:
 def test_dev_rows_that_can_score_nothing_are_noted(options: Build) -> None:
     one = of_labels(options, ["a", "b"] * 5, ["a"] * 12)
     assert one == [
-        "dev of it: every row has the label 'a', and the model is chosen by them: scores cannot tell a model that "
-        "learned something from one that did not; add rows with other labels"
+        "dev of it: every row has the label 'a', and the model is chosen by them: scores cannot distinguish a "
+        "model that learned from one that did not; add rows with other labels"
     ]
     two = of_labels(options, ["a", "b"] * 5, ["a", "b"])
     assert two == [
-        "dev of it: only 2 rows carry a label, and the model is chosen by them: scores of so few are chance; add rows, "
+        "dev of it: only 2 rows carry a label, and the model is chosen by them: scores on so few are chance; add rows, "
         "or hold out more training rows"
     ]
     assert "only 1 row carries a label" in of_labels(options, ["a", "b"] * 5, ["a"])[0]
@@ -157,7 +157,7 @@ def test_plain_tags_that_may_be_entities_are_noted(options: Build) -> None:
     rows = tagged(["PER", "PER", "O", "LOC", "O"])
     told = [
         "train of it: the tags are plain, and scored word by word; if they mark entities, write them as BIO (B-PER, "
-        "I-PER, O); if not, say so with `scheme: plain`"
+        "I-PER, O); if not, set `scheme: plain`"
     ]
     assert notes_of(read_tables({"it": options("tagging", rows * 2, dev=rows * 2)})) == told
     assert notes_of(read_tables({"it": options("tagging", rows * 2, dev=rows * 2, scheme="plain")})) == []
@@ -169,7 +169,7 @@ def test_tags_that_lost_their_names_or_are_brackets_are_noted(options: Build) ->
 
     assert ["the tags are numbers" in note for note in told("3", "0", "1", "2", "0")] == [True, False]
     assert "the tags are numbers" not in str(told("3", "0", "1", "2", "0", scheme="plain"))
-    assert "mark entities by brackets" in str(told("(ORG)", "*", "(PER*", "*)", "*"))
+    assert "mark entities with brackets" in str(told("(ORG)", "*", "(PER*", "*)", "*"))
 
 
 def test_entities_without_a_type_are_noted_with_the_name_that_they_get(options: Build) -> None:
@@ -286,21 +286,21 @@ def test_labels_that_differ_by_what_is_not_seen_are_noted(options: Build) -> Non
 
 def test_labels_that_look_the_same_are_told_apart(options: Build) -> None:
     (note,) = of_labels(options, ["caf\u00e9", "tea", "cafe\u0301", "tea"] * 5)
-    assert r"they look the same, and are 'cafe\u0301' and 'caf\xe9'" in note
+    assert r"they look the same, but are 'cafe\u0301' and 'caf\xe9'" in note
 
 
 @pytest.mark.parametrize(
     ("label", "told"),
     [
-        ('"pos"', "where these quotes stand around the cells"),
-        ("'pos'", "where these quotes stand around the cells"),
+        ('"pos"', "if these quotes enclose the cells"),
+        ("'pos'", "if these quotes enclose the cells"),
         ("['pos']", "lists of labels are for `type: multilabel`"),
         ('["pos", "glad"]', "lists of labels are for `type: multilabel`"),
         ("[pos, glad]", "lists of labels are for `type: multilabel`"),
         ("('pos',)", "lists of labels are for `type: multilabel`"),
-        ("(pos", "seem to be pieces of something in brackets"),
-        ("pos']", "seem to be pieces of something in brackets"),
-        ("\u201cpos\u201d", "quotes of a text program"), ("\u00abpos\u00bb", "quotes of a text program"),
+        ("(pos", "seem to be parts of something in brackets"),
+        ("pos']", "seem to be parts of something in brackets"),
+        ("\u201cpos\u201d", "typographic quotes"), ("\u00abpos\u00bb", "typographic quotes"),
         (":)", None), (":-(", None), ("[b]", None), ("(b) pos", None), ("pos (all)", None), ("it's", None),
         ("rock 'n' roll", None), ("<3", None), ("[/b]", None), ("5'", None), ('7"', None),
     ],
@@ -351,7 +351,7 @@ def test_a_column_that_repeats_one_word_is_noted(options: Build, tmp_path: Path)
     )
     (feed,) = feeds_of({"it": options("tagging", str(path))}, "train")
     (remark,) = read_table(feed).remarks.messages()
-    assert remark.startswith(f"1 rows repeat one word, the first at {path}:1; where that is not the word")
+    assert remark.startswith(f"1 rows repeat one word, the first at {path}:1; if it is not a word")
     (feed,) = feeds_of({"it": options("tagging", str(path), tokens=4)}, "train")
     table = read_table(feed)
     assert table.rows["text"][:] == ["EU is big", "so it"]
@@ -368,8 +368,8 @@ def test_files_of_a_folder_that_are_left_out_are_noted(
     (folder / ".hidden").write_text("")
     found = notes_of(read_tables({"it": options("classification", str(folder), dev=rows_of(["a", "b"] * 5))}))
     assert found == [
-        f"train of it: files of {folder} (such as more.txt) are left out (1), since their names tell no format; name "
-        "those that hold rows, with `format`"
+        f"train of it: files of {folder} (such as more.txt) are left out (1), since their extensions are unknown; "
+        "name those that hold rows, with `format`"
     ]
 
 

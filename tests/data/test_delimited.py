@@ -129,7 +129,7 @@ def test_a_carriage_return_outside_of_quotes_is_named(name: str, tmp_path: Path)
     path = tmp_path / name
     path.write_bytes(b"text,label\ra,x\rb,y\r".replace(b",", b"\t" if "tsv" in name else b","))
     with pytest.raises(
-        DataError, match=rf"{name}:1: (a carriage return stands outside|the lines end in carriage).*CRLF"
+        DataError, match=rf"{name}:1: (found a carriage return outside|the lines end with carriage).*CRLF"
     ):
         rows_of(path)
 
@@ -158,7 +158,7 @@ def test_files_put_together_are_read_without_their_headers_and_marks(name: str, 
     assert rows == [["a", "x"], ["b", "y"], ["c", "x"], ["text", "x"]]
     assert sorted(remark.partition(",")[0] for remark in remarks) == [
         "1 lines repeat the header",
-        "2 lines begin with a mark of the encoding (BOM)",
+        "2 lines begin with a byte order mark (BOM)",
     ]
 
 
@@ -175,9 +175,7 @@ def test_empty_columns_beside_a_table_are_left_out(name: str, separator: str, tm
 def test_a_separator_at_the_end_of_a_row_and_a_title_above_the_header_are_told(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("text,label\na,x,\n", "utf-8")
-    with pytest.raises(
-        DataError, match=r"rows.csv:2: found 3 columns, .*take out the separator at the end of the line"
-    ):
+    with pytest.raises(DataError, match=r"rows.csv:2: found 3 columns, .*remove the separator at the end of the line"):
         rows_of(path)
     path.write_text("# of 2026\ntext,label\na,x\n", "utf-8")
     with pytest.raises(DataError, match=r"rows.csv:2: found 2 columns, .*the first line is a title or a comment"):
@@ -191,7 +189,7 @@ def test_cells_that_are_written_for_excel_are_what_they_show(cell: str, tmp_path
     rows, remarks = rows_of(path)
     assert rows == [["a", "01"], ['="b', "=1+1"]]
     assert remarks == [
-        f'1 cells are written for Excel, as ="01", and were read as what they show there, the first at {path}:2'
+        f'1 cells are written for Excel, as ="01", and were read as they appear there, the first at {path}:2'
     ]
 
 
@@ -206,6 +204,6 @@ def test_nul_characters_are_noted(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(b"text,label\na\0b,x\n".replace(b",", b"\t" if name != "rows.csv" else b","))
     assert rows_of(path)[1] == [
-        f"1 lines hold NUL characters, as damaged files do, the first at {path}:2",
-        *([f"the line at {path}:1 was read as the names of the columns"] if name == "rows.conll" else []),
+        f"1 lines hold NUL characters, as in damaged files, the first at {path}:2",
+        *([f"the line at {path}:1 was read as the column names"] if name == "rows.conll" else []),
     ]

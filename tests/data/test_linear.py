@@ -86,7 +86,7 @@ def test_a_line_without_end_is_refused_with_its_place(monkeypatch: pytest.Monkey
 
 def test_an_alias_tree_is_refused_before_it_grows() -> None:
     names = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 30)]
-    with pytest.raises(ConfigError, match="aliases stand for more than 100,000 values"):
+    with pytest.raises(ConfigError, match="aliases repeat more than 100,000 values"):
         parse("\n".join(["a0: &a0 [1]", *names]), "run.yaml")
     shared = "\n".join(["data: &d {train: a.jsonl, dev: b.jsonl}", *(f"t{n}: {{data: *d}}" for n in range(2000))])
     assert parse(shared, "run.yaml")[0]["t1999"] == {"data": {"train": "a.jsonl", "dev": "b.jsonl"}}

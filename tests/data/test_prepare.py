@@ -100,7 +100,7 @@ def test_a_file_of_another_split_named_as_test_is_an_error(options: Build, jsonl
     chosen = options("classification", files["train"], dev=files["dev"], test=[files[split]])
     with pytest.raises(ConfigError) as caught:
         read_tables({"it": chosen})
-    told = f"tasks.it.data.test: found {files[split]!r}, which is tasks.it.data.{split} as well; "
+    told = f"tasks.it.data.test: found {files[split]!r}, which is also tasks.it.data.{split}; "
     assert str(caught.value).startswith(told)
 
 
@@ -159,7 +159,7 @@ def test_masked_empty_and_unspelled_rows_are_noted(options: Build) -> None:
         "train of topic, slots": [
             "1 texts are empty or hold no visible character, the first at train row 3",
             "the tokens of 1 rows do not spell out their text, the first at train row 5; "
-            "the tokens, joined, are encoded as a row of their own, beside the text where a task reads that",
+            "the joined tokens are encoded as a separate row, in addition to the text if a task reads it",
         ],
         "train of topic": ["1 of 5 rows carry no label and are masked"],
         "train of slots": ["4 of 5 rows carry no label and are masked"],

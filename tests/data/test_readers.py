@@ -262,7 +262,7 @@ def test_a_cell_longer_than_the_csv_module_expects_is_read(tmp_path: Path) -> No
 
 
 BROKEN = [
-    ("rows.jsonl", '{"a": 1}\n{"a": \n', "rows.jsonl:2: not a JSON object .*expected one object a line"),
+    ("rows.jsonl", '{"a": 1}\n{"a": \n', "rows.jsonl:2: not a JSON object .*expected one object per line"),
     ("rows.jsonl", '{"a": 1}\n\n[1]\n', "rows.jsonl:3: found list; expected one JSON object a line"),
     ("rows.jsonl", "[" * 100_000, "rows.jsonl:1: not a JSON object"),
     ("rows.jsonl", '{"a": ' + "9" * 5000 + "}", "rows.jsonl:1: not a JSON object"),
@@ -272,15 +272,15 @@ BROKEN = [
     (
         "rows.json",
         '[{"a": 1}\n{"a": 2}]',
-        "rows.json:1: after the item that begins here a comma is expected, and found",
+        "rows.json:1: found '{' after the item that begins here; expected a comma",
     ),
-    ("rows.json", '[{"a": 1}, {"a": 2}', "rows.json:1: after the item .* found the end of the file"),
-    ("rows.json", '[{"a": 1}] x', "rows.json: the list is not closed, or something stands after it"),
+    ("rows.json", '[{"a": 1}, {"a": 2}', "rows.json:1: found the end of the file after the item"),
+    ("rows.json", '[{"a": 1}] x', "rows.json: the list is not closed, or is followed by something else"),
     ("rows.json", "[" * 100_000, "rows.json:1: not JSON"),
     ("rows.json", '[{"a": 1}, [1]]', "rows.json:1: found a list in a list"),
     ("rows.json", '[{"a": 1},\n 2]', "rows.json:2: found int; expected one JSON object"),
-    ("rows.jsonl", '[{"a": 1},\n{"a": 2}]', "rows.jsonl:1: not a JSON object .*one JSON list is named .json"),
-    ("rows.jsonl", '[{"a": 1}]', "rows.jsonl:1: found list; .*one JSON list is named .json, or takes `format: json`"),
+    ("rows.jsonl", '[{"a": 1},\n{"a": 2}]', "rows.jsonl:1: not a JSON object .*name a file with one JSON list .json"),
+    ("rows.jsonl", '[{"a": 1}]', "rows.jsonl:1: found list; .*one JSON list .json, or give `format: json`"),
     ("rows.jsonl", '{"a": 1, "b": 2, "a": 3}', "rows.jsonl:1: not a JSON object .the key 'a' stands twice"),
     (  # in time that grows linearly with the line
         "rows.jsonl",

@@ -72,14 +72,14 @@ def test_a_decimal_comma_is_read_where_it_is_said(options: Build, jsonl: Write, 
 @pytest.mark.parametrize("kind", ["regression", "ordinal"])
 def test_a_comma_in_a_number_names_the_option(kind: str, options: Build, jsonl: Write) -> None:
     path = jsonl([{"text": "a", "mark": "2.5"}, {"text": "b", "mark": "2,5"}])
-    with pytest.raises(DataError, match=r'rows.jsonl:2: task \'it\': found \'2,5\'.* give `decimal: ","` beside the'):
+    with pytest.raises(DataError, match=r'rows.jsonl:2: task \'it\': found \'2,5\'.* give `decimal: ","` next to'):
         table_of(it=options(kind, path, label="mark"))
 
 
 @pytest.mark.parametrize("cell", ["3.5", "1.234", "1.234,5", "1 234,5"])
 def test_beside_a_decimal_comma_other_marks_are_refused(cell: str, options: Build, jsonl: Write) -> None:
     path = jsonl([{"text": "a", "score": "2,5"}, {"text": "b", "score": cell}])
-    with pytest.raises(DataError, match=f":2: task 'it': 'score': found '{cell}'; .* no point and no mark"):
+    with pytest.raises(DataError, match=f":2: task 'it': 'score': found '{cell}'; .* no point and no thousands"):
         table_of(it=options("regression", path, decimal=","))
 
 
@@ -173,10 +173,10 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("regression", {"text": "a", "score": "1_2"}, "task 'it': found '1_2'; a score is a finite number"),
     ("regression", {"text": "a", "score": "nan"}, "task 'it': found 'nan'; a score is a finite number"),
     ("regression", {"text": "a", "score": "３"}, "task 'it': found '３'; a score is a finite number"),
-    ("regression", {"text": "a", "score": "1,5"}, "task 'it': found '1,5'; .*, give `decimal: \",\"` beside the path"),
-    ("multilabel", {"text": "a", "labels": "['x'"}, "task 'it': found .*, which begins as a list and cannot be read"),
+    ("regression", {"text": "a", "score": "1,5"}, "task 'it': found '1,5'; .*, give `decimal: \",\"` next to the path"),
+    ("multilabel", {"text": "a", "labels": "['x'"}, "task 'it': found .*, which begins like a list and cannot be read"),
     ("multilabel", {"text": "a", "labels": '{"x": "1"}'}, "task 'it': found .*; labels are a list, joined text, or"),
-    ("tagging", {"tokens": "['a' 'b']", "tags": "O O"}, "task 'it': found .*, which begins as a list and cannot be"),
+    ("tagging", {"tokens": "['a' 'b']", "tags": "O O"}, "task 'it': found .*, which begins like a list and cannot be"),
     ("tagging", {"tokens": ["a", "b"], "tags": ["O", ""]}, "task 'it': the tag of word 2 is empty; each token needs"),
     ("tagging", {"tokens": "a,b", "tags": "O,O"}, "task 'it': found 'a,b' with the tags 'O,O', joined by commas"),
     ("regression", {"text": "a", "score": float("inf")}, "task 'it': found inf; a score is"),
@@ -220,7 +220,9 @@ def test_an_orphan_tag_is_repaired_and_counted_or_refused_when_strict(options: B
     table = table_of(it=options("tagging", path))
     assert table.rows["label.it"][1] == ["B-X", "I-X", "B-Y"]
     assert (table.label_stats["it"].repaired, table.label_stats["it"].repaired_at) == (2, f"{path}:2")
-    with pytest.raises(DataError, match=r"rows.jsonl:2: task 'it': an I- tag continues no entity; begin it with B-"):
+    with pytest.raises(
+        DataError, match=r"rows.jsonl:2: task 'it': an I- tag continues no entity; begin the entity with B-"
+    ):
         table_of(it=options("tagging", path, strict=True))
 
 

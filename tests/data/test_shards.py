@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polytask.data.permutation import Permutation
-from polytask.data.shards import SHARD_ROWS, ShardOrdering, _ShardLeft
+from polytask.data.shards import SHARD_ROWS, ShardOrdering, _ShardRows
 from polytask.data.stream import DrawnRow, Streams, strata
 
 seeds = st.integers(0, 2**63 - 1)
@@ -192,7 +192,7 @@ def test_a_thousand_tasks_and_a_billion_rows_are_begun_without_looking_at_them()
 def held(streams: Streams) -> list[int]:
     found = [one.ordering for stream in streams._streams for one in stream]
     assert all(isinstance(one, ShardOrdering) for one in found)
-    return [one.held for one in found if isinstance(one, ShardOrdering)]
+    return [one.held_rows for one in found if isinstance(one, ShardOrdering)]
 
 
 def test_tasks_that_stand_apart_in_a_billion_rows_have_a_small_state() -> None:
@@ -219,8 +219,8 @@ def test_what_stands_apart_does_not_grow_with_the_steps() -> None:
     for step in range(120):
         streams.draw_each({"a": 32, "b": 16, "c": 7})
         if step % 40 == 39:
-            lefts = [cursor.left for cursor in streams._streams[0][0].cursors.values()]
-            begun.append(max(len(left.begun) for left in lefts if isinstance(left, _ShardLeft)))
+            lefts = [cursor.remaining for cursor in streams._streams[0][0].cursors.values()]
+            begun.append(max(len(left.begun) for left in lefts if isinstance(left, _ShardRows)))
             untouched = [value[2] for value in streams.state_dict()[0][0].values()]
             sizes.append(max(map(len, untouched)))
     assert max(begun) <= 2 * 3

@@ -169,17 +169,17 @@ def test_a_token_learns_the_tag_of_its_first_word_once(options: Build) -> None:
 def test_check_counts_words_that_share_a_token_and_tags_that_are_lost(scheme: str, options: Build) -> None:
     tables = tables_of(options, CELLS, scheme=scheme)
     notes = shared_token_warnings(encode_tables(tables, Tokenization.of(PIECES, 32)), tables.tasks)
-    kept = "go on with its entity; 1 tags say otherwise and count as errors, the first at train row 3"
-    plain = "are given its tag; 5 tags say otherwise and count as errors, the first at train row 1"
+    kept = "continue its entity; 1 tags differ from that and count as errors, the first at train row 3"
+    plain = "get its tag; 5 tags differ from that and count as errors, the first at train row 1"
     said = [f"{note.place}: {note.message}" for note in notes]
     assert said[0] == (
-        "train of it: 5 of 13 words (38.5 %) share a token with the word before and "
+        "train of it: 5 of 13 words (38.5 %) share a token with the previous word and "
         + (kept if scheme == "bio" else plain)
     )
     assert [note.place for note in notes] == ["train of it", "dev of it", "test of it"]
     if scheme == "bio":
         assert (
-            said[2] == "test of it: 4 of 9 words (44.4 %) share a token with the word before and go on with its entity"
+            said[2] == "test of it: 4 of 9 words (44.4 %) share a token with the previous word and continue its entity"
         )
 
 
@@ -235,4 +235,4 @@ def test_real_chinese_pieces_hardly_limit_what_entities_can_be_found(options: Bu
     assert entity_f1(labels, found) >= 0.98  # type: ignore[arg-type]
     assert (word_accuracy(labels, found) or 0) >= 0.998  # type: ignore[arg-type]
     notes = [f"{note.place}: {note.message}" for note in shared_token_warnings(sources, tables.tasks)]
-    assert notes[2].startswith("test of it: 3317 of 14842 words (22.3 %) share a token with the word before and go on")
+    assert notes[2].startswith("test of it: 3317 of 14842 words (22.3 %) share a token with the previous word and")

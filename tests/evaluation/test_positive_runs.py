@@ -188,9 +188,9 @@ def test_a_model_that_trains_on_is_tuned_again(run: pt.Run, files: Path, tiny: P
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"positive": None, "threshold": None}, "the metric f1, which is about one label"),
+        ({"positive": None, "threshold": None}, "the metric f1, which needs a positive label"),
         ({"positive": None, "metric": None}, "neither label is known to be the positive one"),
-        ({"metric": "recall"}, "best where every row is given the label"),
+        ({"metric": "recall"}, "best if every row is given the label"),
         ({"label": "mood", "positive": "negative"}, "decides between two labels, and the rows have 3"),
         ({"positive": "worse"}, "positive: found 'worse'"),
     ],

@@ -238,7 +238,7 @@ def test_a_module_as_a_head_is_exported_to_onnx(job: Job, own: ModuleType, tmp_p
             r"tasks.topic.loss: .*returned \[\] for outputs of .*one number for each of the 2",
         ),
         (lambda own: {"loss": torch.nn.CrossEntropyLoss}, r"tasks.topic.loss: .*returned \[\]"),
-        (lambda own: {"loss": own.Scaled}, r"tasks.topic.loss: .*has parameters, which nothing would train"),
+        (lambda own: {"loss": own.Scaled}, r"tasks.topic.loss: .*has parameters, which would not be trained"),
         (lambda own: {"loss": own.focal, "label_smoothing": 0.1}, r"found loss and label_smoothing, which belong to"),
         (lambda own: {"head": own.Narrow}, r"head: Narrow: returned \[2, 1\] for 2 x 32; expected 2 x \d"),
         (lambda own: {"head": torch.nn.GELU}, r"head: GELU: is made of the numbers of features and of outputs"),

@@ -185,7 +185,7 @@ def test_blank_lines_are_answered_in_texts_and_passed_over_in_jsonl(
     [
         ("a.txt", "one\ntwo\n".encode("utf-16"), r"the file is UTF-16.*--written encoding="),
         ("a.jsonl", b"\xef\xbb\xbf" + b'{"text": "a"}\nnot json\n', r"a.jsonl:2: not a JSON object"),
-        ("a.txt", "one\ntwo\n".encode("utf-16-le"), "seems to be UTF-16 without its mark"),
+        ("a.txt", "one\ntwo\n".encode("utf-16-le"), "seems to be UTF-16 without a byte order mark"),
         ("a.txt", b"one\ncaf\xe9\n", r"a.txt:2: byte 4 of the line is not UTF-8.*--written encoding=cp1252"),
         ("a.txt", b"one\nt\0wo\n", r"a.txt:2: holds a NUL character"),
         ("a.bin", b"PAR1\x15\x04", "the file is a parquet file"),

@@ -140,7 +140,7 @@ def test_files_that_cannot_be_read_or_written_are_named(model: Model, said: list
     with pytest.raises(UserError, match=r"none.txt: no such file"):
         answer_lines(model, str(tmp_path / "none.txt"), say=said.append)
     (tmp_path / "in.txt.gz").write_text("no gzip", "utf-8")
-    with pytest.raises(UserError, match=r"in.txt.gz: not a whole gzip file"):
+    with pytest.raises(UserError, match=r"in.txt.gz: not a complete gzip file"):
         answer_lines(model, str(tmp_path / "in.txt.gz"), say=said.append)
     (tmp_path / "in.txt").write_text("a\n", "utf-8")
     with pytest.raises(OutputError, match=r"out.jsonl: cannot be written"):

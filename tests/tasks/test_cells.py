@@ -32,7 +32,9 @@ def test_lists_come_back_from_the_forms_of_json_and_python(values: list[Any]) ->
     ],
 )  # fmt: skip
 def test_what_begins_as_a_list_and_is_none_is_refused(cell: str) -> None:
-    with pytest.raises(ValueError, match=r"found .*, which begins as a list and cannot be read as one; write lists as"):
+    with pytest.raises(
+        ValueError, match=r"found .*, which begins like a list and cannot be read as one; write lists as"
+    ):
         listed(cell)
 
 

@@ -235,8 +235,8 @@ def test_an_answer_is_a_vector_of_length_1() -> None:
 @pytest.mark.parametrize(
     ("row", "more", "message"),
     [
-        ({"text": "a", "positive": 3}, {}, "'positive' holds 3; a text is expected"),
-        ({"text": "a", "positive": "b", "negative": ["c", ""]}, {}, "'negative' holds ''; a text is expected"),
+        ({"text": "a", "positive": 3}, {}, "'positive' holds 3; expected a text"),
+        ({"text": "a", "positive": "b", "negative": ["c", ""]}, {}, "'negative' holds ''; expected a text"),
         ({"text": "a", "positive": "b", "score": "high"}, {"score": "score"}, "a score is a finite number"),
         (
             {"text": "a", "positive": "b", "score": 1, "negative": "c"},
@@ -255,7 +255,7 @@ def test_bad_cells_are_refused(row: dict[str, Any], more: dict[str, Any], messag
     [
         ({"text_pair": ["a", "b"]}, "each text has a vector of its own"),
         ({"positive": "text"}, "found one column twice"),
-        ({"metric": "spearman"}, "accepted for texts that belong together: recall@1, recall@10"),
+        ({"metric": "spearman"}, "accepted for pairs without a score: recall@1, recall@10"),
         ({"metric": "recall@1", "score": "s"}, "accepted for pairs with a score: spearman, pearson"),
         ({"sizes": [0]}, "a size is a whole number of 1 or more"),
         ({"sizes": [8], "size": 8}, "each has to be smaller than size"),
@@ -285,7 +285,7 @@ def test_rows_without_an_other_text_are_masked() -> None:
 
 def test_sizes_beyond_the_encoder_are_refused_before_the_first_step(tiny: Path) -> None:
     rows = pairs(8)
-    with pytest.raises(ConfigError, match=r"tasks.near.sizes: found 64, and the vectors have 32 numbers"):
+    with pytest.raises(ConfigError, match=r"tasks.near.sizes: found 64, and the vectors have 32 elements"):
         pt.check(config(tiny, rows, rows, sizes=[16, 64]))
 
 

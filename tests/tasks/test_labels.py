@@ -125,12 +125,14 @@ def test_one_label_and_empty_cells_tell_how_none_is_written() -> None:
 
 @pytest.mark.parametrize("cell", ["1_2", "1_000.5", "NA", "3,5", True])
 def test_a_score_is_a_number_as_people_write_it(cell: Any) -> None:
-    with pytest.raises(ValueError, match=r"found .*; a score is a finite number \(leave the cell empty"):
+    with pytest.raises(
+        ValueError, match=r"found .*; a score is a finite number \(if it is unknown, leave the cell empty"
+    ):
         Regression.read(RegressionOptions(type="regression"), {"score": cell}, LabelStats())
 
 
 def test_a_word_means_one_thing() -> None:
-    with pytest.raises(ValidationError, match="which `unlabelled` names as well"):
+    with pytest.raises(ValidationError, match="which `unlabelled` names too"):
         MultilabelOptions(type="multilabel", no_label="none", unlabelled=(" none ", "NA"))
 
 

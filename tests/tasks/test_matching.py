@@ -43,7 +43,7 @@ def test_check_tells_of_labels_that_are_described_and_that_no_row_has() -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({"sprot": None}, "'sprot' cannot be taken out, as the model does not have it; .*sport"),
+        ({"sprot": None}, "'sprot' cannot be removed, as the model does not have it; .*sport"),
         ({"weather": "rain \ud83d"}, "half of a surrogate pair"),
         ({"rain \ud83d": "weather"}, "half of a surrogate pair"),
         ([["sport"]], "found .* a label is text or a whole number"),

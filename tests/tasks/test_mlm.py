@@ -200,7 +200,7 @@ def test_needed_by_others_and_refused_where_it_has_no_place(values: dict[str, An
     reading = {**needing, "sentiment": {**needing["sentiment"], "reads": {"words": "probabilities"}}}
     for config, told in (
         ({"tasks": {"words": tasks["words"]}}, "answer nothing once the model is trained"),
-        ({"tasks": reading}, "answers nothing that could be read"),
+        ({"tasks": reading}, "makes no predictions that could be read"),
         ({"sharing": {"strategy": "global", "share_heads": [["words", "same"]]}}, "has a head of its own"),
     ):
         with pytest.raises(pt.ConfigError, match=told):

@@ -54,19 +54,22 @@ def run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"options": ["a", "b"], "label": "c"}, "the label 'c', which is none of the row's options; .* not its number"),
-        ({"options": ["a", "b"], "label": 1}, "the label '1', which is none of the row's options"),
-        ({"options": ["a"], "label": "a"}, "holds one option only, 'a'; a choice is among 2 to 64"),
+        (
+            {"options": ["a", "b"], "label": "c"},
+            "the label 'c', which is not one of the row's options; .* not its number",
+        ),
+        ({"options": ["a", "b"], "label": 1}, "the label '1', which is not one of the row's options"),
+        ({"options": ["a"], "label": "a"}, "holds one option only, 'a'; expected 2 to 64"),
         ({"options": [], "label": "a"}, "holds no options"),
         ({"options": [str(at) for at in range(MOST_OPTIONS + 1)], "label": "1"}, "holds 65 options"),
         ({"options": ["a", "A "], "label": "a"}, "holds the option 'A' twice"),
-        ({"options": ["a", " "], "label": "a"}, "option 2 is ' '; a text is expected"),
+        ({"options": ["a", " "], "label": "a"}, "option 2 is ' '; expected a text"),
         ({"options": ["a", None], "label": "a"}, "option 2 is None"),
-        ({"options": "a b", "label": "a"}, "holds 'a b'; a list of the row's options is expected"),
-        ({"options": {"a": 1, "b": 2}, "label": "a"}, "a list of the row's options is expected"),
-        ({"label": "a"}, "holds None; a list"),
+        ({"options": "a b", "label": "a"}, "holds 'a b'; expected a list of the row's options"),
+        ({"options": {"a": 1, "b": 2}, "label": "a"}, "expected a list of the row's options"),
+        ({"label": "a"}, "holds None; expected a list"),
         ({"options": ["a", "b \ud83d"], "label": "a"}, "half of a surrogate pair"),
-        ({"options": ["a", "b"], "label": {"a": 0.5, "b": 0.5}}, "it is the text of one of the row's options"),
+        ({"options": ["a", "b"], "label": {"a": 0.5, "b": 0.5}}, "a label is the text of one of the row's options"),
     ],
 )
 def test_rows_that_are_no_choice_are_refused_with_file_and_line(
@@ -104,7 +107,7 @@ def test_labels_and_options_have_one_spelling() -> None:
     [
         ({"labels": {"a": "b"}}, "found options and labels"),
         ({"class_weights": "balanced", "label_smoothing": 0.1}, "found options and class_weights and label_smoothing"),
-        ({"metric": "macro_f1"}, "found the metric macro_f1; accepted where rows have options: accuracy"),
+        ({"metric": "macro_f1"}, "found the metric macro_f1; accepted if rows have options: accuracy"),
         ({"gate": {"score": {"mcc": 0.5}}}, "found the metric mcc"),
         ({"label": "options"}, "found 'options', the column of the label"),
     ],

@@ -366,7 +366,7 @@ def test_the_longest_span_and_the_overlap_are_those_of_the_training_rows() -> No
         ({"fragments": [[0, 1], [4, 5]], "label": "A"}, "a span of several parts"),
         ({"start": [0, 4], "end": [1, 5], "label": "A"}, "a span of several parts"),
         ([3, 2, "A"], "ends before it begins"),
-        ([0, 99, "A"], "lies outside of the text"),
+        ([0, 99, "A"], "lies outside the text"),
         ([0, 1, "A\nB"], "a label is one line"),
         ([0, 1, "B-A"], "the tag of a word"),
     ],

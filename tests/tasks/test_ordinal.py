@@ -63,7 +63,7 @@ def test_numbers_are_ordered_as_numbers_and_words_as_the_options_say() -> None:
 
 @pytest.mark.parametrize("cell", ["good", "1_0", "nan", "1,5", "٣"])
 def test_words_without_an_order_are_refused_with_the_option_that_gives_one(cell: str) -> None:
-    with pytest.raises(ValueError, match=r"only numbers have an order of their own; name all levels.*`levels: \["):
+    with pytest.raises(ValueError, match=r"only numbers are ordered by themselves; name all levels.*`levels: \["):
         read([1, cell])
 
 
@@ -84,7 +84,7 @@ def test_levels_are_a_scale(levels: list[Any], message: str) -> None:
 def test_what_a_person_should_know_of_levels_is_told() -> None:
     options, stats, _ = read(["low", "high"], levels=["low", "middle", "high"])
     (note,) = [finding.tail for finding in label_findings("train", TASKS["ordinal"].fit("it", options, stats), stats)]
-    assert note == "no row has the level 'middle', so it is hardly ever answered"
+    assert note == "no row has the level 'middle', so it is hardly ever predicted"
     options, stats, _ = read([1, 2, 4, 5])
     (note,) = [finding.tail for finding in label_findings("train", TASKS["ordinal"].fit("it", options, stats), stats)]
     assert note.startswith("no row has 3, which the scale leaves out; name it in `levels`")

@@ -103,7 +103,7 @@ def test_a_metric_that_does_not_say_which_threshold_is_best_takes_that_of_f1() -
     outputs, labels = sample(3)
     f1, order = (task_of(metric=name, threshold="tuned", **SPAM).tuned(outputs, labels) for name in ("f1", "roc_auc"))
     assert order[0].cut == f1[0].cut
-    assert order[1][1] == "the threshold is the best one for f1, since roc_auc does not say which is best for it"
+    assert order[1][1] == "the threshold was tuned for f1, since it cannot be tuned for roc_auc"
 
 
 def test_a_metric_of_errors_is_made_small() -> None:
@@ -199,7 +199,7 @@ def test_a_choice_among_both_labels_follows_the_threshold() -> None:
         (["a", "b"], {"threshold": 1.0}, "less than 1"),
         (["a", "b"], {"threshold": 0}, "greater than 0"),
         (["a", "b"], {"threshold": "best"}, "tuned"),
-        (["a", "b"], {"threshold": "tuned", "metric": "recall", "positive": "a"}, "best where every row is given"),
+        (["a", "b"], {"threshold": "tuned", "metric": "recall", "positive": "a"}, "best if every row is given"),
         (["a", "b"], {"threshold": "tuned", "metric": "precision", "positive": "a"}, "hardly any row .*`metric: f1`"),
     ],
 )
@@ -213,7 +213,7 @@ def test_a_threshold_of_a_half_is_none_and_may_stand_anywhere() -> None:
 
 
 def test_labels_that_may_be_added_have_no_threshold_and_a_positive_one_that_is_there() -> None:
-    with pytest.raises(ValueError, match="labels can be added when the model answers"):
+    with pytest.raises(ValueError, match="labels can be added at prediction time"):
         MatchingOptions.model_validate({"type": "matching", "threshold": "tuned", "positive": "a"})
     stats = LabelStats()
     stats.labels.update(["a", "b"])

@@ -128,11 +128,11 @@ def test_tasks_of_texts_and_of_words_are_read_where_that_has_a_meaning(changed: 
         ({"slots": {"reads": {"slots": PROBABILITIES}, "needs": ["slots"]}},
          "tasks.slots.reads: found 'slots', the task itself; name another task, which it needs"),
         ({"topic": {"needs": ["pos"], "reads": {"pos": PROBABILITIES}}},
-         "tasks.topic.reads: 'pos' predicts each word and 'topic' a whole text; a task of texts can read other tasks "
-         "of texts only"),
+         "tasks.topic.reads: 'pos' predicts words and 'topic' whole texts; a task at row level can only read other "
+         "tasks at row level"),
         ({"intent": {"text_pair": ["a", "b"]}},
-         "tasks.slots.reads: of 'slots' and 'intent' one is about a text and one about a pair of texts; both have to "
-         "read the same"),
+         "tasks.slots.reads: one of 'slots' and 'intent' is about a text, the other about a pair of texts; both have "
+         "to take the same input"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_refused_with_the_mend(changed: dict[str, Any], told: str) -> None:

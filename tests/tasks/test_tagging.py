@@ -54,7 +54,9 @@ def test_orphans_are_repaired_and_counted(scheme: str) -> None:
 
 def test_strict_data_refuse_orphans_and_accept_a_scheme_in_which_entities_begin_with_i() -> None:
     strict = {"data": {"train": "x", "strict": True}}
-    with pytest.raises(BadLabel, match="an I- tag continues no entity; begin it with B-, or leave out `strict`") as bad:
+    with pytest.raises(
+        BadLabel, match="an I- tag continues no entity; begin the entity with B-, or leave out `strict`"
+    ) as bad:
         read_file([["B-LOC", "O", "O"], ["O", "I-PER", "O"]], **strict)
     assert bad.value.place == "row 2"
     assert read_file([["O", "B-PER", "O"]], **strict)[0] == [["O", "B-PER", "O"]]

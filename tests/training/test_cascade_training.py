@@ -114,7 +114,7 @@ def test_a_shared_head_reads_the_same_for_all_its_tasks(job: Job) -> None:
     [
         ("entities", {"reads": {"topik": PROBABILITIES}}, r"tasks\.entities\.reads: found 'topik'; .*mean 'topic'"),
         ("sentiment", {"needs": []}, r"tasks\.sentiment\.reads: found 'topic'.*; add needs: \[topic\]"),
-        ("topic", {"needs": "entities", "reads": {"entities": PROBABILITIES}}, "a task of texts can read other tasks"),
+        ("topic", {"needs": "entities", "reads": {"entities": PROBABILITIES}}, "a task at row level can only read"),
         ("topic", {"needs": "sentiment", "reads": {"sentiment": PROBABILITIES}}, "needs form a cycle"),
         ("sentiment", {"reads": {"topic": "probability"}},
          r"tasks\.sentiment\.reads\.topic: found 'probability'; accepted: probabilities"),

@@ -178,5 +178,5 @@ def test_a_label_outside_is_refused_with_its_place(job: dict[str, Any], tmp_path
     with pytest.raises(DataError, match=r"train\.jsonl:8: task 'share': found 4\.5; `range` says.*between 0 and 4"):
         assemble(validate({**job, "tasks": {"share": share}}))
     stars = {"type": "ordinal", "label": "mood", "data": {"train": path, "dev": path}}
-    with pytest.raises(DataError, match=r"train\.jsonl:1: task 'mood': found 'bad', and only numbers have an order"):
+    with pytest.raises(DataError, match=r"train\.jsonl:1: task 'mood': found 'bad', and only numbers are ordered"):
         assemble(validate({**job, "tasks": {"mood": stars}}))

@@ -199,5 +199,5 @@ def test_check_tells_the_longest_span_and_what_is_lost(tiny: Path) -> None:
 def test_a_column_that_is_not_there_is_named(tiny: Path) -> None:
     given = values(tiny)
     given["tasks"]["mentions"]["spans"] = "entities"
-    with pytest.raises(ConfigError, match=r"where 'spans' holds spans by character, give `spans: spans`"):
+    with pytest.raises(ConfigError, match=r"if 'spans' holds character spans, give `spans: spans`"):
         assemble(validate(given))

@@ -226,7 +226,7 @@ def _findings(
         task: [label for part in parts if task in part.judged for label in part.judged[task].labels] for task in tasks
     }
     for task in tasks:
-        if TASKS.of(config.tasks[task]).told is not Task.told:  # what the runs wrote is not how it stands here
+        if TASKS.of(config.tasks[task]).readable_label is not Task.readable_label:  # the runs wrote readable labels
             labels[task] = [None] * len(labels[task])
     require_answers_to(labels, answers)
     differences = {

@@ -15,7 +15,7 @@ Path_: TypeAlias = tuple[str | int, ...]
 
 _TAG = "tag:yaml.org,2002:"
 _NUMBERS = (f"{_TAG}int", f"{_TAG}float")
-# Limits: values that aliases stand for again, and characters of a number.
+# Limits: the number of values repeated by aliases, and the number of characters of a number.
 MOST_COPIES = 100_000
 MOST_DIGITS = 100
 _FLOAT = re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)[eE][-+]?[0-9]+$")
@@ -30,17 +30,17 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in found if tag != f"{_TAG}timestamp"]
-    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != f"{_TAG}timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(f"{_TAG}float", _FLOAT, list("-+.0123456789"))
 
 
 def parse(text: str, name: str) -> tuple[Any, dict[Path_, int]]:
-    """Parse YAML into plain values and the line of each.
+    """Parse YAML into plain values and the line number of each.
 
-    Keys stay as they are written, so that `yes`, `1` and `null` can be names. Raises ConfigError on broken YAML,
-    repeated keys and anchors that hold themselves.
+    Keys stay as written, so that `yes`, `1` and `null` can be names. Raises ConfigError on broken YAML, repeated keys
+    and anchors that contain themselves.
     """
     try:
         node = yaml.compose(text, Loader=_Loader)
@@ -49,7 +49,7 @@ def parse(text: str, name: str) -> tuple[Any, dict[Path_, int]]:
         _check(node, name, (), Counter())
         data = _Loader("").construct_document(node)
     except yaml.YAMLError as error:
-        raise ConfigError(_no_yaml(error, text, name)) from None
+        raise ConfigError(_yaml_problem(error, text, name)) from None
     except (ValueError, KeyError, AttributeError):  # what PyYAML raises for `!!int many`
         raise ConfigError(f"{name}: not YAML: a value does not fit its explicit tag (!!int and the like)") from None
     except RecursionError:
@@ -59,74 +59,74 @@ def parse(text: str, name: str) -> tuple[Any, dict[Path_, int]]:
     return _apart(data), marks
 
 
-# Problems that the parser has with a line that is indented wrongly, or with a colon inside a value.
+# The parser's messages for a line with wrong indentation, or with a colon inside a value.
 _INDENTATION = (
     "mapping values are not allowed", "expected <block end>", "did not find expected", "could not find expected ':'",
 )  # fmt: skip
 
 
-# A key with what should be a colon and a space behind it.
+# A key without a colon and a space after it.
 _NO_SPACE = re.compile(r"\s*(?:- )?[A-Za-z_]\w*:(?![\s/\\])[^\s:]")
 _WIDE_COLON = re.compile(r"\s*(?:- )?\w[\w-]*\s*\uff1a")
 
 
 def bad_colon(text: str) -> tuple[int, str] | None:
-    """Return the first line, from 0, where a key has no colon and space behind it, and what to do."""
+    """Return the index of the first line whose key is not followed by a colon and a space, and what to do."""
     for number, line in enumerate(text.split("\n")):
         if _WIDE_COLON.match(line):
-            return number, "found a full-width colon (\uff1a) behind the key; write `: `, a plain colon and a space"
+            return number, "found a full-width colon (\uff1a) after the key; write `: `, a plain colon and a space"
         if _NO_SPACE.match(line):
-            return number, "a space is missing behind the colon; write `key: value`"
+            return number, "a space is missing after the colon; write `key: value`"
     return None
 
 
-def _no_yaml(error: yaml.YAMLError, text: str, name: str) -> str:
-    """Say what is wrong with a text that is no YAML, show the line, and say what to do."""
+def _yaml_problem(error: yaml.YAMLError, text: str, name: str) -> str:
+    """Return a message about text that is not YAML: what is wrong, the line, and what to do."""
     mark, problem = getattr(error, "problem_mark", None), str(getattr(error, "problem", None) or error)
     if mark is None:
         return f"{name}: not YAML: {problem}"
     lines = text.split("\n")
     number = min(mark.line, len(lines) - 1)
-    # A line is often found wrong only when the next one begins.
+    # The parser often reports a line only at the beginning of the next one.
     tabs = [at for at in (number, number - 1) if at >= 0 and re.match(r" *\t", lines[at])]
     if tabs:
-        number, told = tabs[0], "found a tab in the indentation; indent with spaces"
+        number, advice = tabs[0], "found a tab in the indentation; indent with spaces"
     elif (colon := bad_colon(text)) is not None:
-        number, told = colon
+        number, advice = colon
     elif problem.startswith(_INDENTATION):
-        told = (
+        advice = (
             "the line does not fit the indentation of the lines above, or holds `: ` in a value without quotes; indent "
             "with spaces, keys of one level by the same number"
         )
     else:
-        told = problem
-    shown = lines[number].removesuffix("\r")[:_SHOWN_CHARACTERS]
-    return f"{name}:{number + 1}: not YAML: {told}: {shown!r}"
+        advice = problem
+    line = lines[number].removesuffix("\r")[:_SHOWN_CHARACTERS]
+    return f"{name}:{number + 1}: not YAML: {advice}: {line!r}"
 
 
-def _check(node: yaml.Node, name: str, above: tuple[yaml.Node, ...], seen: Counter[int]) -> None:
-    """Raise ConfigError on what YAML allows and a configuration cannot be.
+def _check(node: yaml.Node, name: str, above: tuple[yaml.Node, ...], visits: Counter[int]) -> None:
+    """Raise ConfigError on YAML that a configuration cannot use.
 
     Args:
-        above: the nodes that hold this one.
-        seen: how often each node was met: more than once where it is named by aliases.
+        above: the nodes that contain this one.
+        visits: number of visits of each node: more than one if aliases name it.
     """
     line = node.start_mark.line + 1
     if any(node is other for other in above):
-        raise ConfigError(f"{name}:{line}: an anchor stands inside of what it names")
-    seen[id(node)] += 1
-    if seen.total() - len(seen) > MOST_COPIES:
-        raise ConfigError(f"{name}:{line}: aliases stand for more than {MOST_COPIES:,} values; write them once each")
+        raise ConfigError(f"{name}:{line}: an anchor occurs inside the value that it names")
+    visits[id(node)] += 1
+    if visits.total() - len(visits) > MOST_COPIES:
+        raise ConfigError(f"{name}:{line}: aliases repeat more than {MOST_COPIES:,} values; write each value once")
     if isinstance(node, yaml.MappingNode):
-        _check_mapping(node, name, above, seen)
+        _check_mapping(node, name, above, visits)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            _check(item, name, (*above, node), seen)
+            _check(item, name, (*above, node), visits)
     elif node.tag in _NUMBERS and len(node.value) > MOST_DIGITS:
         raise ConfigError(f"{name}:{line}: found a number of {len(node.value)} characters; at most {MOST_DIGITS}")
 
 
-def _check_mapping(node: yaml.MappingNode, name: str, above: tuple[yaml.Node, ...], seen: Counter[int]) -> None:
+def _check_mapping(node: yaml.MappingNode, name: str, above: tuple[yaml.Node, ...], visits: Counter[int]) -> None:
     lines: dict[str, int] = {}
     for key, value in node.value:
         line = key.start_mark.line + 1
@@ -134,10 +134,10 @@ def _check_mapping(node: yaml.MappingNode, name: str, above: tuple[yaml.Node, ..
             raise ConfigError(f"{name}:{line}: found a list or a mapping as a key; a key is a name")
         if key.tag != f"{_TAG}merge":
             if key.value in lines:
-                raise ConfigError(f"{name}:{line}: the key {key.value!r} stands on line {lines[key.value]} already")
+                raise ConfigError(f"{name}:{line}: the key {key.value!r} is already on line {lines[key.value]}")
             lines[key.value] = line
             key.tag = f"{_TAG}str"
-        _check(value, name, (*above, node), seen)
+        _check(value, name, (*above, node), visits)
 
 
 def _mark(node: yaml.Node, path: Path_, marks: dict[Path_, int]) -> None:
@@ -152,14 +152,14 @@ def _mark(node: yaml.Node, path: Path_, marks: dict[Path_, int]) -> None:
 
 
 def _apart(value: Any) -> Any:  # noqa: ANN401
-    """Copy what aliases share, so that overriding a value of one task leaves the others alone."""
+    """Copy values that aliases share, so that overriding a value of one task does not change the others."""
     if isinstance(value, dict):
         return {key: _apart(item) for key, item in value.items()}
     return [_apart(item) for item in value] if isinstance(value, list) else value
 
 
 def apply_override(data: dict[str, Any], override: str, places: dict[Path_, str]) -> None:
-    """Set one value by its dotted path. Raises ConfigError when the override is not of the form path=value."""
+    """Set one value by its dotted path. Raises ConfigError if the override does not have the form path=value."""
     key, equals, text = override.partition("=")
     parts = tuple(key.strip().split("."))
     if not equals or not all(parts):
@@ -182,12 +182,12 @@ def apply_override(data: dict[str, Any], override: str, places: dict[Path_, str]
 
 
 def split_values(text: str, place: str) -> Iterator[str]:
-    """Yield the values of a list as an option has it, cut at the commas that stand outside of brackets and quotes.
+    """Yield the values of an option's list, split at the commas outside brackets and quotes.
 
     Args:
-        place: what a message begins with.
+        place: beginning of error messages.
 
-    Raises ConfigError for an empty value, and for a bracket or a quote without an end.
+    Raises ConfigError for an empty value, and for a bracket or a quote that is not closed.
 
     >>> list(split_values("sum, {method: stch, mu: 1}", "--grid balance"))
     ['sum', '{method: stch, mu: 1}']

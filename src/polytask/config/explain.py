@@ -1,4 +1,4 @@
-"""What the checker found, as lines for a person: the place, what stands there, and what is accepted."""
+"""Error messages of the configuration check: the place, the value found, and what is accepted."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from polytask.registry import OneOf
 from polytask.tasks import TASKS
 
 _MAPPING = "keys with values"
-# What tells which options a section has.
+# The key that decides which options a section has.
 _CHOSEN_BY = {"sharing": "strategy", "schedule": "strategy", "balance": "method"}
-# What is expected, by the checker's name for the mistake.
+# The expected value, by pydantic's error type.
 _EXPECTED: dict[str, str] = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -41,29 +41,29 @@ _EXPECTED: dict[str, str] = {
 
 
 def explain(error: ValidationError, data: Mapping[str, Any], places: Mapping[Path_, str], name: str) -> list[str]:
-    """Return one line for each thing that is wrong.
+    """Return one line for each mistake.
 
     Args:
-        data: what was checked.
-        places: where each value stands, by its path.
-        name: the place of what has none.
+        data: the checked values.
+        places: file and line of each value, by its path.
+        name: the place to report for values that have none.
     """
-    found: dict[Path_, list[str]] = {}
-    implied: set[Path_] = set()
+    problems: dict[Path_, list[str]] = {}
+    generic: set[Path_] = set()
     for details in error.errors(include_url=False):
         path, reason = _real_path(details, data), _reason(details, data)
-        reasons = found.setdefault(path, [])
+        reasons = problems.setdefault(path, [])
         if reason not in reasons:
             reasons.append(reason)
         if details["type"] in ("literal_error", "too_short"):
-            implied.add(path)
-    # A value that may be a name or a mapping, and is a mapping with a mistake in it, is told by the mistake alone; so
-    # is a list with a mistaken item, which the checker does not count.
-    inner = {path[:length] for path in found for length in range(len(path))}
+            generic.add(path)
+    # For a value that may be a name or a mapping, only the mistake inside the mapping is reported. The same holds for a
+    # list with a mistaken item, which pydantic does not count.
+    inner = {path[:length] for path in problems for length in range(len(path))}
     return [
         f"{_place(path, places, name)}: {'.'.join(str(part) for part in path)}: {_joined(reasons)}"
-        for path, reasons in found.items()
-        if path not in inner & implied
+        for path, reasons in problems.items()
+        if path not in inner & generic
     ]
 
 
@@ -73,12 +73,12 @@ def _joined(reasons: Sequence[str]) -> str:
 
 
 def _place(path: Path_, places: Mapping[Path_, str], name: str) -> str:
-    known = (places[path[:length]] for length in range(len(path), -1, -1) if path[:length] in places)
-    return next(known, name)
+    candidates = (places[path[:length]] for length in range(len(path), -1, -1) if path[:length] in places)
+    return next(candidates, name)
 
 
 def _real_path(error: ErrorDetails, data: Any) -> Path_:  # noqa: ANN401
-    """Leave out of an error's path what the checker inserts: the names of types, and which of several it tried."""
+    """Remove from an error's path what pydantic inserts: names of types and of the union members that it tried."""
     path: list[str | int] = []
     at = data
     for part in error["loc"]:
@@ -94,10 +94,10 @@ def _real_path(error: ErrorDetails, data: Any) -> Path_:  # noqa: ANN401
 
 
 def _misspelt_tag(error: ErrorDetails, path: Sequence[str | int], data: Any) -> str | None:  # noqa: ANN401
-    """Return the key that looks like the one that is missing, unless some class of options has it."""
-    given = error["input"] if error["type"] == "union_tag_not_found" else {}
+    """Return a given key that resembles the missing one, unless some options class has it."""
+    values = error["input"] if error["type"] == "union_tag_not_found" else {}
     known = {key for model in _models_in(_annotation_at(tuple(path), data)[0]) for key in model.model_fields}
-    close = difflib.get_close_matches(_discriminator(error), [str(key) for key in given if key not in known], n=1)
+    close = difflib.get_close_matches(_discriminator(error), [str(key) for key in values if key not in known], n=1)
     return close[0] if close else None
 
 
@@ -120,8 +120,8 @@ def _reason(error: ErrorDetails, data: Mapping[str, Any]) -> str:
         value = value[_discriminator(error)] if kind == "union_tag_invalid" else value
         expected = str(context.get("expected_tags") or context["expected"]).replace(" or ", ", ")
         accepted = [item.strip(" '") for item in expected.split(",")]
-        if (told := renamed_value(_real_path(error, data), value)) is not None:
-            return f"found {_shown(value)}; {told}"
+        if (renamed := renamed_value(_real_path(error, data), value)) is not None:
+            return f"found {_shown(value)}; {renamed}"
         if kind == "union_tag_invalid" and (meant := _type_meant(value)) in accepted:
             return f"found {_shown(value)}; accepted: {', '.join(accepted)}; did you mean {meant!r}?"
         return f"found {_shown(value)}; {nearest(value if isinstance(value, str) else '', accepted)}"
@@ -137,8 +137,8 @@ def _reason(error: ErrorDetails, data: Mapping[str, Any]) -> str:
 
 
 def _unknown_key(path: Path_, data: Mapping[str, Any]) -> str:
-    if (told := renamed_option(path)) is not None:
-        return told
+    if (renamed := renamed_option(path)) is not None:
+        return renamed
     name, accepted = str(path[-1]), accepted_keys(path[:-1], data)
     hint = _indentation_hint(path, data)
     others = paths_of(name)
@@ -155,13 +155,13 @@ def _unknown_key(path: Path_, data: Mapping[str, Any]) -> str:
 
 
 def _general(path: Path_) -> str:
-    """Return a path as `paths_of` writes it."""
+    """Return a path in the form of `paths_of`."""
     parts = [str(part) for part in path]
     return ".".join([*parts[:1], "NAME", *parts[2:]] if parts[:1] == ["tasks"] and len(parts) > 1 else parts)
 
 
 def _indentation_hint(path: Path_, data: Any) -> str:  # noqa: ANN401
-    """Say that a key may belong below the one before it, which holds nothing."""
+    """Say that a key may belong below an earlier one that is empty."""
     at = data
     for part in path[:-1]:
         at = at[part]
@@ -171,15 +171,15 @@ def _indentation_hint(path: Path_, data: Any) -> str:  # noqa: ANN401
     empty = [key for key in keys[: keys.index(path[-1])] if at[key] is None]
     if not empty:
         return ""
-    return f"; to put {str(path[-1])!r} below {empty[-1]!r}, which holds nothing, indent it with more spaces"
+    return f"; to put {str(path[-1])!r} below {empty[-1]!r}, which is empty, indent it with more spaces"
 
 
 def _shape_hint(path: Path_, value: Any) -> str:  # noqa: ANN401
-    """Say how a value is written that was given in another shape; nothing where it is not known."""
+    """Say how to write a value that was given in another form; "" if that is not known."""
     if isinstance(value, str) and (colon := bad_colon(value)) is not None:
         return f"; {colon[1]}"
     if path == ("tasks",) and isinstance(value, list):
-        return "; each task stands below its name: `tasks: {NAME: {type: classification, ...}}`, without a dash"
+        return "; write each task below its name: `tasks: {NAME: {type: classification, ...}}`, without a dash"
     if isinstance(value, str) and len(path) == 1 and path[0] in _CHOSEN_BY and value:
         key = _CHOSEN_BY[path[0]]
         return f"; write `{path[0]}: {{{key}: {value}}}`, or --set {path[0]}.{key}={value}"
@@ -196,9 +196,9 @@ def _shape_hint(path: Path_, value: Any) -> str:  # noqa: ANN401
 
 
 def _type_meant(value: Any) -> str | None:  # noqa: ANN401
-    """Return the type of task that others call by another name."""
-    said = str(value).lower().replace("_", "-").replace(" ", "-")
-    return next((name for name, task in TASKS.items() if said in task.also_called), None)
+    """Return the task type for which a value is another common name."""
+    spelled = str(value).lower().replace("_", "-").replace(" ", "-")
+    return next((name for name, kind in TASKS.items() if spelled in kind.also_called), None)
 
 
 def _expected(kind: str, value: Any) -> str:  # noqa: ANN401
@@ -217,8 +217,8 @@ def _shown(value: Any) -> str:  # noqa: ANN401
         return "nothing"
     if isinstance(value, bool):
         return str(value).lower()
-    said = repr(value)
-    return f"a {type(value).__name__}" if "\n" in said else said
+    text = repr(value)
+    return f"a {type(value).__name__}" if "\n" in text else text
 
 
 def accepted_keys(path: Path_, data: Any) -> list[str]:  # noqa: ANN401
@@ -228,14 +228,14 @@ def accepted_keys(path: Path_, data: Any) -> list[str]:  # noqa: ANN401
 
 
 def _accepted_tags(error: ErrorDetails, data: Any) -> list[str]:  # noqa: ANN401
-    """Return the names that choose one of several classes of options."""
+    """Return the tags that choose one of several options classes."""
     annotation, _ = _annotation_at(_real_path(error, data)[:-1], data)
     models = _models_in(annotation)
     return [name for model in models for name in get_args(model.model_fields[_discriminator(error)].annotation)]
 
 
 def _annotation_at(path: Path_, data: Any) -> tuple[Any, Any]:  # noqa: ANN401
-    """Return what is declared at a path, and the value there."""
+    """Return the annotation at a path, and the value there."""
     annotation: Any = Config
     at = data
     for part in path:
@@ -246,7 +246,7 @@ def _annotation_at(path: Path_, data: Any) -> tuple[Any, Any]:  # noqa: ANN401
 
 
 def _model_of(annotation: Any, value: Any) -> type[BaseModel] | None:  # noqa: ANN401
-    """Return the class of options that a value is read as: of several the one that its tag names."""
+    """Return the options class of a value: if there are several, the one that its tag names."""
     models = list(_models_in(annotation))
     if len(models) == 1:
         return models[0]
@@ -259,7 +259,7 @@ def _model_of(annotation: Any, value: Any) -> type[BaseModel] | None:  # noqa: A
 
 
 def _declared(field: FieldInfo) -> Any:  # noqa: ANN401
-    """Return the annotation of a field with the table that its value is told by."""
+    """Return the annotation of a field, with the table that decides its class."""
     tables = [item for item in field.metadata if isinstance(item, OneOf)]
     return Annotated[field.annotation, tables[0]] if tables else field.annotation
 
@@ -276,18 +276,18 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401
 
 
 def _item_of(annotation: Any) -> Any:  # noqa: ANN401
-    """Return the annotation of what a mapping or a list holds."""
+    """Return the annotation of the items of a mapping or a list."""
     origin = get_origin(annotation)
     if origin is dict:
         return get_args(annotation)[1]
     if origin is tuple:
         return get_args(annotation)[0]
-    inner = [_item_of(one) for one in get_args(annotation)]
-    return next((found for found in inner if found is not None), None)
+    items = [_item_of(argument) for argument in get_args(annotation)]
+    return next((item for item in items if item is not None), None)
 
 
 def paths_of(name: str) -> list[str]:
-    """Return where keys of a name stand in a configuration, such as `train.epochs`; the shortest path first.
+    """Return the paths of all keys with a name in a configuration, such as `train.epochs`; the shortest path first.
 
     >>> paths_of("epochs")[0], paths_of("label")[0]
     ('train.epochs', 'tasks.NAME.label')
@@ -296,7 +296,7 @@ def paths_of(name: str) -> list[str]:
 
 
 def path_like(name: str) -> str | None:
-    """Return the path of the key whose name is nearest to one; None where none is near.
+    """Return the path of the key with the most similar name; None if no name is similar.
 
     >>> path_like("epoch"), path_like("batch_size"), path_like("xyz")
     ('train.epochs', 'train.batch_size', None)
@@ -307,8 +307,8 @@ def path_like(name: str) -> str | None:
 
 
 def _all_paths() -> tuple[str, ...]:
-    found = dict.fromkeys(_paths(Config, ""))
-    return tuple(sorted(found, key=lambda path: path.count(".")))
+    paths = dict.fromkeys(_paths(Config, ""))
+    return tuple(sorted(paths, key=lambda path: path.count(".")))
 
 
 def _paths(model: type[BaseModel], place: str) -> Iterator[str]:

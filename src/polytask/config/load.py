@@ -1,4 +1,4 @@
-"""Read a configuration: YAML, overrides, and the check; every mistake names place, value and nearest name."""
+"""Reads configurations: YAML, overrides and the check. Errors name the place, the value and the nearest name."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from polytask.extensions import import_extensions
 
 
 class Config(Fields):
-    """A complete run."""
+    """The configuration of a complete run."""
 
     def __init__(self, **values: Any) -> None:  # noqa: ANN401
-        """Check values as those of a file that lies in the working folder.
+        """Check values in the same way as those of a file in the working folder.
 
         >>> from polytask import Config
         >>> rows = [{"text": "A moving film.", "label": "yes"}, {"text": "Not for me.", "label": "no"}]
@@ -33,7 +33,7 @@ class Config(Fields):
         polytask.errors.ConfigError: config: trian: unknown key; accepted: ...; did you mean 'train'?
 
         Raises:
-            ConfigError: with one line for each thing that is wrong.
+            ConfigError: with one line for each mistake.
         """
         values = _with_path(values)
         try:
@@ -41,25 +41,25 @@ class Config(Fields):
         except ValidationError as error:
             raise ConfigError("\n".join(explain(error, _as_values(values), {}, "config"))) from None
 
-    # What pydantic builds itself (model_validate) it checks with a context of its own, and does not pass through here.
+    # Pydantic's own constructors (model_validate) use a context of their own and do not call this method.
     __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def _context(base: Path | None) -> dict[str, Any]:
-    """Return what the checks know beside the values: the folder of relative paths, and the tables read so far."""
+    """Return the context of the checks: the folder of relative paths, and the tables read so far."""
     return {"base": None if base is None else str(base), "rows": {}}
 
 
 def _with_path(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values with the encoder's folder as text, where it was given as a path."""
-    found = dict(values)
-    if isinstance(found.get("encoder"), PurePath):
-        found["encoder"] = str(found["encoder"])
-    return found
+    """Return the values with the encoder's folder as text if it was given as a path."""
+    copied = dict(values)
+    if isinstance(copied.get("encoder"), PurePath):
+        copied["encoder"] = str(copied["encoder"])
+    return copied
 
 
 def _as_values(value: Any) -> Any:  # noqa: ANN401
-    """Return plain values where some were given as options that are built already."""
+    """Return plain values, converting options objects among them."""
     if isinstance(value, BaseModel):
         return value.model_dump()
     if isinstance(value, Mapping):
@@ -68,21 +68,21 @@ def _as_values(value: Any) -> Any:  # noqa: ANN401
 
 
 def load_config(path: Path, overrides: Sequence[str] = (), *, trusted: bool = True) -> Config:
-    """Read a YAML file and apply overrides such as "train.epochs=1". Raises ConfigError listing all that is wrong.
+    """Read a YAML file and apply overrides such as "train.epochs=1". Raises ConfigError listing all mistakes.
 
     Args:
-        trusted: whether a person named the file, so that the extensions that it names may be imported; False for one
-            that lies in a folder.
+        trusted: whether the user named the file, so that the extensions that it names may be imported; False for a file
+            inside a model or run folder.
     """
     if find_format(path) not in (None, "json"):
-        raise ConfigError(f"{path}: a data file, no configuration; `polytask init {path}` writes one for it")
+        raise ConfigError(f"{path}: a data file, not a configuration; `polytask init {path}` writes one for it")
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
         folder = path.parent
-        found = [item.name for item in folder.glob("*.y*ml")] if folder.is_dir() else []
-        told = f" ({nearest(path.name, found)})" if found else "; polytask init DATA writes a first one"
-        raise ConfigError(f"{path}: no such file{told}") from None
+        others = [item.name for item in folder.glob("*.y*ml")] if folder.is_dir() else []
+        hint = f" ({nearest(path.name, others)})" if others else "; polytask init DATA writes a first one"
+        raise ConfigError(f"{path}: no such file{hint}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8; save the configuration as UTF-8") from None
     except OSError as error:
@@ -107,11 +107,11 @@ def validate(
     name: str = "config",
     trusted: bool = True,
 ) -> Config:
-    """Check plain values. Raises ConfigError with one line for each thing that is wrong.
+    """Check plain values. Raises ConfigError with one line for each mistake.
 
     Args:
         base: folder that paths in the configuration are relative to.
-        places: where each value stands, by its path.
+        places: file and line of each value, by its path.
         trusted: as for `load_config`.
     """
     data = _with_path(data)
@@ -123,17 +123,17 @@ def validate(
         config = Config.model_validate(data, context={**_context(base), **context})
     except ValidationError as error:
         raise ConfigError("\n".join(explain(error, _as_values(data), places or {}, name))) from None
-    config.stands_at(places or {})
+    config.set_places(places or {})
     return config
 
 
 def values_of(config: Config) -> dict[str, Any]:
-    """Return what was set in a configuration as plain values, so that another strategy may stand in its place."""
+    """Return the values that were set in a configuration, so that some of them can be replaced."""
     return config.model_dump(mode="json", exclude_unset=True)
 
 
 def without_test(config: Config) -> Config:
-    """Return a configuration whose tasks have no test rows, so that no run of it can see them."""
+    """Return the configuration without the test rows of its tasks, so that no run can see them."""
     values = values_of(config)
     for task in values["tasks"].values():
         task["data"].pop("test", None)
@@ -141,10 +141,10 @@ def without_test(config: Config) -> Config:
 
 
 def with_fold(config: Config, number: int, of: int) -> Config:
-    """Return a configuration that leaves a fold of its training rows out, and answers it in place of test rows."""
+    """Return the configuration with a fold of its training rows held out, which takes the place of the test rows."""
     values = values_of(config)
     for task in values["tasks"].values():
-        task["data"] = {name: found for name, found in task["data"].items() if name != "test"}
+        task["data"] = {name: value for name, value in task["data"].items() if name != "test"}
         task["data"]["fold"] = f"{number}/{of}"
     return validate(values)
 
@@ -158,5 +158,5 @@ def override_values(values: Mapping[str, Any], overrides: Sequence[str]) -> Conf
 
 
 def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy the mappings, so that an override changes nothing of what was given."""
+    """Copy the mappings, so that overrides do not change the original."""
     return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in values.items()}

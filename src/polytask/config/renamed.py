@@ -1,10 +1,10 @@
-"""Options that have another name here: what an old name, or that of another library, is answered with."""
+"""Options under another name: messages for old names and for those of other libraries."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-# By section and old name: the name of today.
+# The current name, by section and old name.
 RENAMED: dict[tuple[str, str], str] = {
     ("train", "batch_rows"): "batch_size",
     ("train", "accumulate"): "gradient_accumulation_steps",
@@ -17,7 +17,7 @@ RENAMED: dict[tuple[str, str], str] = {
     ("schedule", "sharpness"): "softmax_temperature",
     ("sharing", "measurements"): "min_measurements",
 }
-# Names of other libraries that are not near to ours: the path of the option that means the same.
+# Names of other libraries that do not resemble ours, with the path of the equivalent option.
 FOREIGN: dict[str, str] = {
     "lr": "train.learning_rate",
     "fp16": "train.precision",
@@ -42,16 +42,16 @@ FOREIGN: dict[str, str] = {
     "text_column": "tasks.NAME.text",
     "label_column": "tasks.NAME.label",
 }
-# Options that take a value of another kind than before, as it is written now.
+# How to write options whose values have another form than before.
 _WRITTEN = {"report_to": "report_to: [tensorboard]"}
-# Old names that people may well mean otherwise outside of their section.
+# Old names that may well mean something else outside their section.
 _AMBIGUOUS = frozenset({"loss", "measurements"})
-# Values that have another name now, by the option that takes them.
+# The current name of a renamed value, by option and old value.
 RENAMED_VALUES: dict[tuple[str, str], str] = {("kind", "houlsby"): "adapter"}
 
 
 def renamed_option(path: Sequence[str | int]) -> str | None:
-    """Say how the option at a path is called now; None unless the path ends in an old name.
+    """Return a message with the current name of an option; None unless the path ends in an old name.
 
     >>> renamed_option(["train", "batch_rows"])
     'this option is now called batch_size'
@@ -67,7 +67,7 @@ def renamed_option(path: Sequence[str | int]) -> str | None:
 
 
 def renamed_value(path: Sequence[str | int], value: object) -> str | None:
-    """Say how a value of the option at a path is called now; None unless it is an old one.
+    """Return a message with the current name of an option's value; None unless the value is an old name.
 
     >>> renamed_value(["sharing", "kind"], "houlsby")
     "it is now called 'adapter'"

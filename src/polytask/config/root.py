@@ -1,4 +1,4 @@
-"""The root of the configuration; every branch is declared beside the code that it configures."""
+"""The root of the configuration; each section is declared next to the code that it configures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from polytask.tasks import TASKS, TaskOptions
 from polytask.tasks.task_options import Names
 from polytask.training.options import TrainOptions
 
-# What a name means is looked up in its table when a configuration is validated: users add rows.
+# Names are looked up in their tables when a configuration is validated, since users add rows.
 AnyTask: TypeAlias = Annotated[TaskOptions, OneOf(TASKS, lambda kind: kind.Options, tag="type")]
 AnySharing: TypeAlias = Annotated[SharingOptions, OneOf(SHARING)]
 AnySchedule: TypeAlias = Annotated[ScheduleOptions, OneOf(SCHEDULES)]
@@ -49,7 +49,7 @@ TaskName: TypeAlias = Annotated[str, AfterValidator(_require_name)]
 
 
 def extensions_in(values: Any) -> list[str]:  # noqa: ANN401
-    """Return the extensions that plain values name; nothing where they are not names, which the check tells."""
+    """Return the extensions that plain values name; empty if they are not names, which the check reports."""
     named = values.get("extensions") if isinstance(values, Mapping) else None
     listed = [named] if isinstance(named, str) else named
     return [*listed] if isinstance(listed, list | tuple) and all(isinstance(item, str) for item in listed) else []
@@ -57,13 +57,13 @@ def extensions_in(values: Any) -> list[str]:  # noqa: ANN401
 
 @dataclass(frozen=True)
 class _Places:
-    """Where values stand, by their path; all are equal, since they are no part of what a configuration says."""
+    """File and line of values, by path; all compare equal, since they are not part of a configuration's content."""
 
-    known: Mapping[Path_, str] = field(compare=False)
+    by_path: Mapping[Path_, str] = field(compare=False)
 
 
 class Config(Options):
-    """A complete run."""
+    """The configuration of a complete run."""
 
     encoder: str = Field(min_length=1, description="hub id, folder, or an installed model package")
     max_tokens: int = Field(
@@ -75,10 +75,11 @@ class Config(Options):
     balance: SerializeAsAny[AnyBalance] = AutoOptions()
     train: TrainOptions = TrainOptions()
     extend: ExtendOptions | None = Field(
-        default=None, description="for `polytask extend`: where the new tasks join the model"
+        default=None, description="for `polytask extend`: how the new tasks are attached to the model"
     )
     extensions: Names = Field(
-        default=(), description="modules with methods of your own, imported before all else is read: they run code"
+        default=(),
+        description="modules with your own methods, imported before anything else is read: their code is run",
     )
 
     @model_validator(mode="before")
@@ -94,13 +95,13 @@ class Config(Options):
 
     @model_validator(mode="after")
     def _modules_of_objects_are_extensions(self) -> Config:
-        """Name the modules of classes and functions that were given as such, so that what is written can be read."""
+        """Add the modules of classes and functions that were given as objects, so that a written file can be read."""
         chosen = [self.balance.method, self.schedule.strategy, self.sharing.strategy, self.train.optim]
         chosen += [name for task in self.tasks.values() for name in (task.head, task.pooling, task.loss) if name]
         chosen += [getattr(self.schedule, name, None) for name in ("policy", "proportions")]
         modules = [name for name in modules_of(chosen) if name not in self.extensions]
-        import_extensions(modules)  # as processes that are started from here have to
-        if modules:  # the options are frozen for everybody else
+        import_extensions(modules)  # as child processes have to
+        if modules:  # options are otherwise frozen
             object.__setattr__(self, "extensions", (*self.extensions, *modules))
             self.__pydantic_fields_set__.add("extensions")
         return self
@@ -119,24 +120,24 @@ class Config(Options):
 
     _places: _Places = PrivateAttr(default_factory=lambda: _Places({}))
 
-    def stands_at(self, places: Mapping[Path_, str]) -> Config:
-        """Remember where each value stands: its file and line, by its path."""
+    def set_places(self, places: Mapping[Path_, str]) -> Config:
+        """Store the file and line of each value, by its path."""
         self._places = _Places(dict(places))
         return self
 
     @contextmanager
     def at_its_line(self) -> Generator[None]:
-        """Put the file and line of the value before an error that names a value of this configuration."""
+        """Prefix an error that names an option of this configuration with the option's file and line."""
         try:
             yield
         except UserError as error:
-            path, known = error.option, self._places.known
-            found = (known[path[:length]] for length in range(len(path), 0, -1) if path[:length] in known)
-            place = next(found, None)
+            path, by_path = error.option, self._places.by_path
+            places = (by_path[path[:length]] for length in range(len(path), 0, -1) if path[:length] in by_path)
+            place = next(places, None)
             if place is None:
                 raise
             raise type(error)(f"{place}: {error}") from None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the resolved configuration as JSON; reading it back gives the same one."""
+        """Return the resolved configuration as JSON; reading it back gives an equal configuration."""
         return self.model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""Rows that were given as Python objects, kept as files: a folder can then be gone on with by whoever has it."""
+"""Rows that were given as Python objects, written to files, so that the run can be resumed from its folder."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _SPLITS = ("train", "dev", "test")
 
 
 def with_row_files(config: Config, folder: Path, *, write: bool) -> Config:
-    """Return a configuration whose rows are files in a folder, where they were given as Python objects.
+    """Return a configuration in which rows given as Python objects are replaced by files in a folder.
 
-    A file is named by its split and the hash of its content, so that equal rows are one file, and the same call gives
-    the same configuration.
+    A file is named after its split and the hash of its content, so that equal rows share a file and the same call
+    returns the same configuration.
 
     Args:
-        folder: gets a folder `rows` where there are any.
-        write: whether the files are written; False in all processes but the first.
+        folder: folder in which the subfolder `rows` is created if needed.
+        write: whether to write the files; False in all processes but the first.
 
     Raises:
         OutputError: a file cannot be written.
@@ -43,7 +43,7 @@ def with_row_files(config: Config, folder: Path, *, write: bool) -> Config:
 
 def _with_files(task: Any, place: Path, texts: dict[str, str]) -> Any:  # noqa: ANN401
     data: DataOptions = task.data
-    # What is said about how files are written is meant for another split, and would be read of these as well.
+    # Options about file formats are meant for another split's files, and would apply to these files too.
     if any(getattr(data, name) is not None for name in ("format", "encoding", "separator", "quoting")):
         return task
     files: dict[str, str] = {}
@@ -60,7 +60,7 @@ def _lines(rows: tuple[Mapping[str, Any], ...]) -> str:
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     try:
         text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which no file in UTF-8 can hold
+    except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot encode
         text = "".join(json.dumps(row) + "\n" for row in rows)
     return text
 

@@ -25,8 +25,8 @@ class CorpusText:
     """One text of the corpus.
 
     Attributes:
-        sentiment, topic: None where the cell is left empty on purpose.
-        entities: (first character, end, type), or None where entities are not labelled.
+        sentiment, topic: labels; None if the cell is intentionally empty.
+        entities: (first character, end, type) of each entity, or None if entities are not labelled.
     """
 
     place: str
@@ -37,7 +37,7 @@ class CorpusText:
     entities: tuple[tuple[int, int, str], ...] | None
 
     def row(self) -> dict[str, Any]:
-        """Return the row of a data file: empty cells are left out."""
+        """Return the text as a row of a data file, without empty cells."""
         words = split_words(self.text)
         cells = {"sentiment": self.sentiment, "topic": self.topic}
         row: dict[str, Any] = {"text": self.text, **{key: value for key, value in cells.items() if value}}
@@ -54,7 +54,7 @@ class CorpusText:
 
     @property
     def split(self) -> Split:
-        """The split that the text belongs to: about 70, 12 and 18 of 100."""
+        """The split of the text: about 70 % train, 12 % dev and 18 % test."""
         drawn = hashlib.sha256(self.text.encode()).digest()[0]
         return "train" if drawn < 180 else "dev" if drawn < 210 else "test"
 
@@ -70,7 +70,7 @@ def texts() -> Iterator[CorpusText]:
 
 def read_line(line: str, place: str) -> CorpusText:
     """Read `kind | sentiment | topic | text with [Ang Lee](PER) marks`; "-" is an empty cell, "~ " before the text
-    says that its entities are not labelled.
+    means that its entities are not labelled.
     """
     kind, sentiment, topic, marked = line.split(" | ")
     labelled = not marked.startswith("~ ")
@@ -90,11 +90,11 @@ def read_line(line: str, place: str) -> CorpusText:
 
 
 def write_files(folder: Path) -> dict[Split, int]:
-    """Write train.jsonl, dev.jsonl and test.jsonl, and return how many rows each holds."""
+    """Write train.jsonl, dev.jsonl and test.jsonl, and return the number of rows of each."""
     folder.mkdir(parents=True, exist_ok=True)
     rows: dict[Split, list[str]] = {"train": [], "dev": [], "test": []}
     for text in texts():
         rows[text.split].append(json.dumps(text.row(), ensure_ascii=False, allow_nan=False) + "\n")
-    for split, found in rows.items():
-        (folder / f"{split}.jsonl").write_text("".join(found), "utf-8")
-    return {split: len(found) for split, found in rows.items()}
+    for split, lines in rows.items():
+        (folder / f"{split}.jsonl").write_text("".join(lines), "utf-8")
+    return {split: len(lines) for split, lines in rows.items()}

@@ -1,1 +1,1 @@
-"""From files to batches: readers, rows in Arrow, token ids, the resumable stream, and the mixed batch."""
+"""From files to batches: readers, rows in Arrow, token ids, the resumable stream, and multi-task batches."""

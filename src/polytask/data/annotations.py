@@ -1,7 +1,7 @@
-"""Annotations of spans by character, as annotation tools write them, and the words and tags that they stand for.
+"""Converts annotations of character spans, as annotation tools write them, to words and tags.
 
-A span is `[start, end, label]` (doccano, spaCy) or an object with these (Prodigy, Label Studio, doccano's relations,
-and polytask's own answers). Label Studio's tasks are unfolded into rows first.
+A span is `[start, end, label]` (doccano, spaCy) or an object with these keys (Prodigy, Label Studio, doccano's
+relations, and polytask's own answers). Label Studio's tasks are converted to rows first.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _ENDS = ("end", "end_offset")
 _LABELS = ("label", "labels", "entity", "entity_group", "tag")
 
 WIDENED = (
-    "{count} spans cut a word and were widened to whole words, the first at {place}; `strict: true` beside the path "
+    "{count} spans cut a word and were widened to whole words, the first at {place}; `strict: true` next to the path "
     "refuses them"
 )
-REPEATED = "{count} spans are given twice and count once, the first at {place}"
+REPEATED = "{count} spans occur twice and count once, the first at {place}"
 SPACED = "{count} labels of spans begin or end with white space, which was left out, the first at {place}"
-# A tag of one word in place of the type of an entity.
+# The tag of a word in place of an entity type.
 _WORD_TAG = re.compile(r"[BI]-[A-Z]")
 
 
@@ -39,7 +39,7 @@ class TaggedWords:
     """The words of a text and their BIO tags.
 
     Attributes:
-        remarks: what was read otherwise than it is written, once for each span.
+        remarks: notes on spans that were read differently from how they are written, one for each span.
     """
 
     tokens: list[str]
@@ -48,10 +48,10 @@ class TaggedWords:
 
 
 def spans_in(cell: Any, tokens: Any) -> list[Any] | None:  # noqa: ANN401
-    """Return the spans in a cell of tags, unparsed; None where it holds something else.
+    """Return the unparsed spans in a cell of tags; None if it holds something else.
 
     Args:
-        tokens: the row's cell of tokens: an empty list is a list of tags where the tokens are text.
+        tokens: the row's cell of tokens; if they are text, an empty list is a list of tags, not of spans.
     """
     if isinstance(cell, str):
         cell = shown_spans(cell)
@@ -71,29 +71,29 @@ def tag_words(
     strict: bool,
     offsets: Offsets | None = None,
 ) -> TaggedWords:
-    """Return the words of a text and the BIO tags that spans give them.
+    """Return the words of a text with BIO tags according to the spans.
 
     Args:
-        tokens: the row's tokens (text, or objects of Prodigy and spaCy); without any the text is cut into words.
-        strict: whether a span that cuts a word is refused.
-        offsets: what the spans count; by default characters, unless their text tells another unit.
+        tokens: the row's tokens (text, or objects of Prodigy and spaCy); without tokens the text is split into words.
+        strict: whether to refuse spans that cut a word.
+        offsets: unit of the spans' offsets; by default characters, unless the spans' text shows another unit.
 
-    Raises ValueError where spans lie outside of the text, overlap or are not to be read.
+    Raises ValueError if spans lie outside the text, overlap or cannot be read.
     """
-    words, found, remarks = _spans_of_words(text, spans, tokens, strict=strict, offsets=offsets)
+    words, placed, remarks = _spans_of_words(text, spans, tokens, strict=strict, offsets=offsets)
     tags = ["O"] * len(words)
-    taken: dict[int, Annotation] = {}
-    for span, first, end in found:
-        shared = next((word for word in range(first, end) if word in taken), None)
-        if shared is not None and taken[shared] == span:
+    owners: dict[int, Annotation] = {}
+    for span, first, end in placed:
+        shared = next((word for word in range(first, end) if word in owners), None)
+        if shared is not None and owners[shared] == span:
             remarks.append(REPEATED)
             continue
         if shared is not None:
             raise ValueError(
-                f"the spans {taken[shared]} and {span} share the word {text[slice(*words[shared])]!r}; a word has one "
+                f"the spans {owners[shared]} and {span} share the word {text[slice(*words[shared])]!r}; a word has one "
                 "tag, so spans must not overlap; `type: spans` finds those that do"
             )
-        taken.update(dict.fromkeys(range(first, end), span))
+        owners.update(dict.fromkeys(range(first, end), span))
         tags[first:end] = [f"B-{span.label}", *[f"I-{span.label}"] * (end - first - 1)]
     return TaggedWords([text[start:end] for start, end in words], tags, remarks)
 
@@ -106,21 +106,21 @@ def nest_words(
     strict: bool,
     offsets: Offsets | None = None,
 ) -> TaggedWords:
-    """Return the words of a text and the spans that begin at each, as `join_spans` writes them; they may overlap.
+    """Return the words of a text with its spans, which may overlap, in the form of `join_spans`.
 
-    Arguments and errors as of `tag_words`.
+    Arguments and errors are those of `tag_words`.
     """
-    words, found, remarks = _spans_of_words(text, list(_one_label_each(spans)), tokens, strict=strict, offsets=offsets)
-    read = [Span(span.label, first, end) for span, first, end in found]
-    broken = next((span.label for span in read if len(span.label.splitlines()) > 1), None)
-    if broken is not None:
-        raise ValueError(f"found the label {broken!r}; a label is one line")
-    remarks += [REPEATED] * (len(read) - len(set(read)))
-    return TaggedWords([text[start:end] for start, end in words], join_spans(read, len(words)), remarks)
+    words, placed, remarks = _spans_of_words(text, list(_one_label_each(spans)), tokens, strict=strict, offsets=offsets)
+    nested = [Span(span.label, first, end) for span, first, end in placed]
+    multiline = next((span.label for span in nested if len(span.label.splitlines()) > 1), None)
+    if multiline is not None:
+        raise ValueError(f"found the label {multiline!r}; a label is one line")
+    remarks += [REPEATED] * (len(nested) - len(set(nested)))
+    return TaggedWords([text[start:end] for start, end in words], join_spans(nested, len(words)), remarks)
 
 
 def _one_label_each(spans: Sequence[Any]) -> Iterator[Any]:
-    """Yield spans with one label, for those that have several once for each."""
+    """Yield spans with one label each: a span with several labels once for each of them."""
     for span in spans:
         name = next((name for name in _LABELS if name in span), None) if isinstance(span, dict) else None
         if name is not None and isinstance(span[name], list):
@@ -137,19 +137,21 @@ def _spans_of_words(
     strict: bool,
     offsets: Offsets | None,
 ) -> tuple[list[WordSpan], list[tuple[Annotation, int, int]], list[str]]:
-    """Return the words of a text, the spans with the words that they cover, and what was read otherwise."""
+    """Return the words of a text, the spans with the range of words that each covers, and notes for the user."""
     words = _words(text, tokens)
     annotations = sorted((_annotation(span) for span in spans), key=lambda span: (span.start, span.end))
     require_characters(text, words, annotations, offsets)
     remarks = [span.remark for span in annotations if span.remark is not None]
     placed: list[tuple[Annotation, int, int]] = []
-    for found in annotations:
-        span = place_span(text, found, offsets, remarks)
+    for annotation in annotations:
+        span = place_span(text, annotation, offsets, remarks)
         first, end = _covered(words, span)
         if words[first][0] < span.start or words[end - 1][1] > span.end:
             if strict:
                 word = _cut_word(words, first, end, span)
-                raise ValueError(f"the span {span} cuts the word {text[slice(*word)]!r}; move its end to the word's")
+                raise ValueError(
+                    f"the span {span} cuts the word {text[slice(*word)]!r}; move its end to that of the word"
+                )
             remarks.append(WIDENED)
         placed.append((span, first, end))
     return words, placed, remarks
@@ -165,8 +167,8 @@ def _words(text: str, tokens: Any) -> list[WordSpan]:  # noqa: ANN401
     words = find_words(text, [_token_text(text, token) for token in tokens])
     if words is None:
         raise ValueError(
-            "the tokens do not spell out the text in which the spans count characters; leave out the column of tokens, "
-            "and the text is cut into words"
+            "the tokens do not spell out the text that the spans refer to; leave out the column of tokens, "
+            "and the text is split into words"
         )
     return words
 
@@ -183,16 +185,16 @@ def _token_text(text: str, token: Any) -> str:  # noqa: ANN401
 
 
 def _annotation(span: Any) -> Annotation:  # noqa: ANN401
-    start = end = label = said = None
+    start = end = label = stated = None
     _require_one_piece(span)
     if isinstance(span, list) and len(span) == 3:
         start, end, label = span
     elif isinstance(span, dict):
         start, end, label = (next((span[name] for name in names if name in span), None) for names in _FIELDS)
-        said = span.get("text")
+        stated = span.get("text")
     if isinstance(label, list) and len(label) > 1:
         raise ValueError(
-            f"the span {brief(span)} has {len(label)} labels; a word has one tag, so keep one label a span"
+            f"the span {brief(span)} has {len(label)} labels; a word has one tag, so keep one label per span"
         )
     label = label[0] if isinstance(label, list) and label else label
     first, last = _number(start), _number(end)
@@ -204,7 +206,7 @@ def _annotation(span: Any) -> Annotation:  # noqa: ANN401
     wide = isinstance(span, dict) and "labels" in span
     kind = _entity_type(span, label)
     remark = SPACED if kind != label else None
-    return Annotation(first, last, kind, said if isinstance(said, str) else None, wide, remark)
+    return Annotation(first, last, kind, stated if isinstance(stated, str) else None, wide, remark)
 
 
 def _require_one_piece(span: Any) -> None:  # noqa: ANN401
@@ -215,13 +217,13 @@ def _require_one_piece(span: Any) -> None:  # noqa: ANN401
         parts = [span[key] for key in keys if isinstance(span.get(key), list)]
     if parts:
         raise ValueError(
-            f"found {brief(span)}, a span of several parts; a span is one piece of the text: [start, end, label]; give "
-            "each part a span of its own, or leave it out"
+            f"found {brief(span)}, a span of several parts; a span is one piece of the text: [start, end, label]; make "
+            "each part a separate span, or leave it out"
         )
 
 
 def _entity_type(span: Any, label: str) -> str:  # noqa: ANN401
-    """Return the label of a span without outer spaces. Raises ValueError on the tag of a word."""
+    """Return the label of a span without outer spaces. Raises ValueError if it is the tag of a word."""
     kind = label.strip()
     if kind == "O":
         raise ValueError(

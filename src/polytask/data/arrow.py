@@ -1,4 +1,4 @@
-"""Rows of an Arrow file on disk, memory-mapped: what is looked at is read, and nothing else."""
+"""Rows of an Arrow file on disk, memory-mapped, so that only the rows in use are read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 class ArrowRows:
-    """The rows of a table, as values of Python.
+    """The rows of a table, as Python values.
 
     Attributes:
         data: the table.
@@ -25,7 +25,7 @@ class ArrowRows:
 
     @classmethod
     def of(cls, file: Path) -> ArrowRows:
-        """Map a file that was written as a stream."""
+        """Memory-map a file in the Arrow stream format."""
         return cls(pa.ipc.open_stream(pa.memory_map(str(file))).read_all())
 
     def __len__(self) -> int:
@@ -38,7 +38,7 @@ class ArrowRows:
     @overload
     def __getitem__(self, key: slice) -> dict[str, list[Any]]: ...
     def __getitem__(self, key: str | int | slice) -> Any:
-        """Return a column as a list, a row as a mapping, or a stretch of rows as a mapping of lists."""
+        """Return a column as a list, a row as a mapping, or a slice of rows as a mapping of lists."""
         if isinstance(key, str):
             return self.data.column(key).to_pylist()
         if isinstance(key, slice):
@@ -52,13 +52,13 @@ class ArrowRows:
             yield from batch.to_pylist()
 
     def columns(self, names: Sequence[str], rows: Sequence[int] | NDArray[np.integer]) -> Mapping[str, list[Any]]:
-        """Return some columns of some rows, which are numbered in ascending order."""
+        """Return some columns of some rows; the row numbers have to be in ascending order."""
         chosen = np.asarray(rows, np.int64)
-        found: dict[str, list[Any]] = {name: [] for name in names}
+        columns: dict[str, list[Any]] = {name: [] for name in names}
         for batch, start in zip(self._batches, self._starts.tolist(), strict=False):
             low, high = np.searchsorted(chosen, (start, start + len(batch))).tolist()
             if low < high:
                 places = pa.array(chosen[low:high] - start)
-                for name, values in found.items():
+                for name, values in columns.items():
                     values.extend(batch.column(name).take(places).to_pylist())
-        return found
+        return columns

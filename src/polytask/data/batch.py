@@ -1,4 +1,4 @@
-"""The batch: rows of several tasks in one step, padded in chunks of similar length."""
+"""Batches: rows of several tasks in one step, padded in chunks of similar length."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskRows:
-    """Where in a chunk one task reads its states; its length is the number of the task's outputs.
+    """The positions in a chunk at which a task reads the states; their number is that of the task's outputs.
 
     Attributes:
         rows: n indices of the chunk's rows.
         words: for word level, m pairs (row, token) as 2 x m; None for row level.
-        hidden: of a task that guesses hidden tokens, where they stand and what they were: (row, token, id) as 3 x m.
+        hidden: for masked language modelling, positions and original ids of masked tokens: (row, token, id) as 3 x m.
     """
 
     rows: Tensor
@@ -32,7 +32,7 @@ class TaskRows:
     hidden: Tensor | None = None
 
     def within(self, chosen: Tensor) -> TaskRows:
-        """Return where the rows stand among chosen ones, which are in ascending order and hold them all."""
+        """Return the positions relative to chosen rows, which are in ascending order and include all of these."""
         words = None
         if self.words is not None:
             words = torch.stack([torch.searchsorted(chosen, self.words[0].contiguous()), self.words[1]])
@@ -43,17 +43,17 @@ class TaskRows:
 
     @classmethod
     def union(cls, parts: Sequence[TaskRows], tokens: int | None = None) -> TaskRows:
-        """Return where any of several tasks reads, ascending and each place once.
+        """Return the union of several tasks' positions, in ascending order.
 
         Args:
-            tokens: of a row of the chunk, where words are read, which then all parts have; None where rows are.
+            tokens: number of tokens per row of the chunk, if all parts read words; None if they read rows.
         """
-        rows = torch.unique(torch.cat([one.rows for one in parts]))
+        rows = torch.unique(torch.cat([part.rows for part in parts]))
         if tokens is None:
             return cls(rows, None)
-        # As single numbers: torch sorts pairs thirty times as long.
-        found = [one.words[0] * tokens + one.words[1] for one in parts if one.words is not None]
-        words = torch.unique(torch.cat(found))
+        # As single numbers: sorting pairs takes torch thirty times as long.
+        codes = [part.words[0] * tokens + part.words[1] for part in parts if part.words is not None]
+        words = torch.unique(torch.cat(codes))
         return cls(rows, torch.stack([words // tokens, words % tokens]))
 
     def __len__(self) -> int:
@@ -68,15 +68,15 @@ class TaskRows:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows padded together: one pass through the encoder.
+    """Rows that are padded together, for one pass through the encoder.
 
     Attributes:
         ids: rows x tokens, int64.
         mask: rows x tokens, 1 for a token and 0 for padding.
-        type_ids: rows x tokens, or None where the encoder takes none.
-        no_grad_tasks: the tasks of which nothing is asked but what others read of them without a gradient.
-        passing: where layers are sharded, the tasks that any process passes beside this chunk: the layers that they
-            use run here too, on the first row where they have none.
+        type_ids: rows x tokens, or None if the encoder takes none.
+        no_grad_tasks: tasks that run only because others read their outputs, without a gradient.
+        passing: with sharded layers, the tasks that any process runs at the same time: their layers run here too, on
+            the first row for tasks without rows in this chunk.
     """
 
     ids: Tensor
@@ -86,16 +86,16 @@ class Chunk:
     no_grad_tasks: frozenset[str] = frozenset()
     passing: frozenset[str] = frozenset()
 
-    def only(self, wanted: Collection[str]) -> Chunk | None:
-        """Return the rows that some tasks read, or None where there are none."""
-        tasks = {task: rows for task, rows in self.tasks.items() if task in wanted}
-        passing = self.passing.intersection(wanted)
+    def only(self, names: Collection[str]) -> Chunk | None:
+        """Return the rows that some tasks read, or None if there are none."""
+        tasks = {task: rows for task, rows in self.tasks.items() if task in names}
+        passing = self.passing.intersection(names)
         if len(tasks) == len(self.tasks) and passing == self.passing:
             return self
         if not tasks and not passing:
             return None
-        read = [rows.rows for rows in tasks.values()] or [self.ids.new_zeros(1)]
-        needed = torch.unique(torch.cat(read))
+        used = [rows.rows for rows in tasks.values()] or [self.ids.new_zeros(1)]
+        needed = torch.unique(torch.cat(used))
         type_ids = None if self.type_ids is None else self.type_ids[needed]
         moved = {task: rows.within(needed) for task, rows in tasks.items()}
         return Chunk(self.ids[needed], self.mask[needed], type_ids, moved, self.no_grad_tasks, passing)
@@ -110,12 +110,12 @@ class Chunk:
 
 @dataclass(frozen=True)
 class OtherRows:
-    """Rows of a step that pass in other pieces, or on other processes, than the batch does.
+    """Rows of the same step that are in other micro-batches or on other processes.
 
     Attributes:
-        outputs: what the model says of them, without a gradient: rows x size.
+        outputs: the model's outputs for them, without a gradient: rows x size.
         targets, teacher_logits: as in a batch.
-        parts: in how many batches the task's rows of the step pass, this one included.
+        parts: number of batches that the task's rows of the step are divided into, including this one.
     """
 
     outputs: Tensor
@@ -126,19 +126,19 @@ class OtherRows:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step trains on, or one call predicts.
+    """The rows of one training step (or micro-batch), or of one call to predict.
 
     Attributes:
-        chunks: every row stands in exactly one of them.
+        chunks: the padded rows; every row is in exactly one chunk.
         order: the rows in the order of the chunks, as indices of the list that the batch was built from.
-        targets: for each task what its loss takes, in the order of the chunks (and of the words in a row).
+        targets: targets of each task's loss, in the order of the chunks (and of the words in a row).
         rows: number of rows.
         tokens: number of tokens that are not padding.
         padded: number of tokens with padding.
-        teacher_logits: for each task that has a teacher the teacher's outputs, beside the targets: n x size.
-        label_weight: what the labels weigh in the losses of these tasks; the teachers weigh the rest.
-        others: for tasks whose loss compares the rows of a step, those that are not in the batch.
-        row_weights: for each task that weighs its rows, what each target weighs in the loss.
+        teacher_logits: for each task with a teacher, the teacher's outputs, one line for each target: n x size.
+        label_weight: weight of the labels in the losses of these tasks; that of the teachers is 1 - label_weight.
+        others: for tasks whose loss compares all rows of a step, the rows that are not in the batch.
+        row_weights: for each task with row weights, the weight of each target in the loss.
     """
 
     chunks: tuple[Chunk, ...]
@@ -153,8 +153,8 @@ class Batch:
     row_weights: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     def only(self, task: str) -> Batch:
-        """Return what one task reads and learns from; `order` and the counts stay those of the whole batch."""
-        chunks = tuple(found for chunk in self.chunks if (found := chunk.only((task,))) is not None)
+        """Return the part of the batch that one task reads; `order` and the counts stay those of the whole batch."""
+        chunks = tuple(part for chunk in self.chunks if (part := chunk.only((task,))) is not None)
         teacher_logits = {task: self.teacher_logits[task]} if task in self.teacher_logits else {}
         row_weights = {task: self.row_weights[task]} if task in self.row_weights else {}
         targets = {task: self.targets[task]} if task in self.targets else {}
@@ -165,7 +165,7 @@ class Batch:
         return task in self.targets or any(task in chunk.passing for chunk in self.chunks)
 
     def count(self, task: str) -> int:
-        """Return how many rows a task reads."""
+        """Return the number of rows that a task reads."""
         return sum(len(chunk.tasks[task].rows) for chunk in self.chunks if task in chunk.tasks)
 
     def with_label_weight(self, label_weight: float) -> Batch:
@@ -177,20 +177,20 @@ class Batch:
         if device.type == "cpu":
             return self
         targets = {name: target.to(device, non_blocking=True) for name, target in self.targets.items()}
-        teacher_logits = {name: found.to(device, non_blocking=True) for name, found in self.teacher_logits.items()}
-        row_weights = {name: found.to(device, non_blocking=True) for name, found in self.row_weights.items()}
+        teacher_logits = {name: logits.to(device, non_blocking=True) for name, logits in self.teacher_logits.items()}
+        row_weights = {name: weights.to(device, non_blocking=True) for name, weights in self.row_weights.items()}
         chunks = tuple(chunk.to(device) for chunk in self.chunks)
         return replace(self, chunks=chunks, targets=targets, teacher_logits=teacher_logits, row_weights=row_weights)
 
 
 @dataclass(frozen=True)
 class BatchRow:
-    """A row to be put into a batch, with the tasks that read it.
+    """A row to put into a batch, with the tasks that read it.
 
     Attributes:
-        teacher_logits: a teacher's outputs by task: one line, or one a word.
-        row_weights: what the row weighs, by task that weighs its rows.
-        hidden: the row with words hidden, of which its only task guesses the tokens; `ids` are then those of this.
+        teacher_logits: teachers' outputs by task: one line, or one line per word.
+        row_weights: weight of the row, for each task with row weights.
+        hidden: the masked copy of the row whose tokens its only task predicts; `ids` are then those of the copy.
     """
 
     ids: Sequence[int] | NDArray[Any]
@@ -203,7 +203,7 @@ class BatchRow:
     hidden: MaskedRow | None = None
 
     def serving(self, tasks: tuple[str, ...]) -> BatchRow:
-        """Return the row with what is known of it for some of its tasks alone."""
+        """Return the row for some of its tasks only."""
 
         def of(values: Mapping[str, Any]) -> dict[str, Any]:
             return {name: value for name, value in values.items() if name in tasks}

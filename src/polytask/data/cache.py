@@ -1,6 +1,6 @@
-"""A folder of files named by a hash of what they were made from; a file is there whole or not at all.
+"""A folder of files named after a hash of their inputs; a file exists either completely or not at all.
 
-It is checked when it is read: a file that was cut or altered is made anew.
+Files are checked when they are read: truncated or altered files are recreated.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from polytask.files import Damaged, discard, reason, remove, seal, sweep, sync, 
 from polytask.files import file_digest as file_digest
 from polytask.lock import in_use
 
-# Raised whenever the form or the making of cached files changes.
+# Incremented whenever the format or the creation of cached files changes.
 FORM = 13
-# The cached file in the folder of its name.
+# Name of the cached file inside its folder.
 DATA = "data"
 LOG = logging.getLogger(__name__)
 _MAKING = ".making-"
-# What was found whole by this process, with what tells whether it has changed since.
+# Entries that this process has verified, with a stamp that changes if the file does.
 _WHOLE: dict[Path, tuple[int, ...]] = {}
 
 
@@ -37,30 +37,30 @@ def cache_dir() -> Path:
 
 
 def key_of(*parts: Any) -> str:  # noqa: ANN401
-    """Return a short hash of JSON-ready parts."""
+    """Return a short hash of JSON-serializable parts."""
     text = json.dumps([FORM, *parts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def cached(name: str, make: Callable[[Path], None]) -> Path:
-    """Return the cached file of that name; make it where it is not there, or is not what was written.
+    """Return the cached file with a name; create it if it is missing or damaged.
 
-    Each file lies in a folder of its own with its hash, which is moved in place when both are on the disk.
+    Each file is in a folder of its own with its hash; the folder is renamed into place once both are on disk.
 
-    Raises OutputError when the cache cannot be written.
+    Raises OutputError if the cache cannot be written.
     """
     entry = cache_dir() / name
     try:
         _require_whole(entry)
     except Damaged as error:
         if entry.exists():
-            LOG.warning("%s: the cached file is damaged (%s) and is made anew", entry, error)
+            LOG.warning("%s: the cached file is damaged (%s) and will be recreated", entry, error)
         _make(entry, make)
     return entry / DATA
 
 
 def _require_whole(entry: Path) -> None:
-    """Raise Damaged unless an entry is as it was written; one that was looked at is hashed again if it has changed."""
+    """Raise Damaged unless an entry is as it was written; a verified entry is hashed again only if it has changed."""
     stamp = _stamp(entry)
     if _WHOLE.get(entry) != stamp:
         unseal(entry)
@@ -77,10 +77,10 @@ def _is_whole(entry: Path) -> bool:
 
 def _stamp(entry: Path) -> tuple[int, ...]:
     try:
-        told = (entry / DATA).stat()
+        status = (entry / DATA).stat()
     except OSError as error:
         raise Damaged(f"{DATA}: {reason(error)}") from None
-    return told.st_ino, told.st_size, told.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _make(entry: Path, make: Callable[[Path], None]) -> None:
@@ -94,7 +94,7 @@ def _make(entry: Path, make: Callable[[Path], None]) -> None:
             seal(temporary)
             _put_in_place(temporary, entry)
     except OSError as error:
-        if not _is_of_the_cache(error, folder):
+        if not _is_cache_error(error, folder):
             raise
         raise OutputError(
             f"{folder}: the cache cannot be written ({reason(error)}); free space there, or name another folder in "
@@ -109,15 +109,15 @@ def _put_in_place(temporary: Path, entry: Path) -> None:
         with suppress(FileNotFoundError):
             discard(entry)
     try:
-        temporary.rename(entry)  # never over a whole one, which another process made and may be opening
+        temporary.rename(entry)  # never over a complete one, which another process made and may be opening
         sync(entry.parent)
     except OSError:
         if not _is_whole(entry):
             raise
 
 
-def _is_of_the_cache(error: OSError, folder: Path) -> bool:
-    """Whether an error is about writing into the cache, and not about a file that was read for it."""
+def _is_cache_error(error: OSError, folder: Path) -> bool:
+    """Whether an error is about writing into the cache, not about reading an input file."""
     if error.filename is not None:
         return Path(os.fsdecode(error.filename)).is_relative_to(folder) or error.filename in map(str, folder.parents)
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)

@@ -1,4 +1,4 @@
-"""Builds batches: rows of several tasks become tensors, padded in chunks of similar length."""
+"""Builds batches: rows of several tasks as tensors, padded in chunks of similar length."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Collator:
     """Builds batches.
 
     Attributes:
-        tasks: all tasks of the run.
+        tasks: all tasks of the run, by name.
         pad_id: the tokenizer's padding id.
         uses_type_ids: whether the encoder takes type ids.
-        overhead: what one more pass through the encoder costs, in tokens (see `cut`).
-        masker: hides words for tasks that guess them; None where there is no such task.
+        overhead: cost of one more pass through the encoder, in tokens (see `cut`).
+        masker: masks words for masked language modelling; None if no task needs it.
     """
 
     tasks: Mapping[str, Task]
@@ -40,25 +40,25 @@ class Collator:
     overhead: int
     masker: Masker | None = None
 
-    def apart(self, item: BatchRow, seen: Mapping[str, tuple[int, ...]]) -> list[BatchRow]:
-        """Return a row, and for each task that guesses hidden words a copy of its own.
+    def masked_copies(self, item: BatchRow, copies: Mapping[str, tuple[int, ...]]) -> list[BatchRow]:
+        """Return a row for its ordinary tasks, and a masked copy for each task that predicts masked words.
 
         Args:
-            seen: for each of these tasks which copy it is (see `Masker.hide`); by default the one for scores.
+            copies: for each of these tasks, which copy it is (see `Masker.hide`); by default the one for evaluation.
         """
         rates = {name: rate for name in item.tasks if (rate := self.tasks[name].mask_rate) is not None}
         if not rates:
             return [item]
         assert self.masker is not None
         plain = tuple(name for name in item.tasks if name not in rates)
-        found = [item.serving(plain)] if plain else []
+        rows = [item.serving(plain)] if plain else []
         for name, rate in rates.items():
-            hidden = self.masker.hide(item.ids, rate, seen.get(name, ()))
-            found.append(replace(item.serving((name,)), ids=hidden.ids, hidden=hidden))
-        return found
+            hidden = self.masker.hide(item.ids, rate, copies.get(name, ()))
+            rows.append(replace(item.serving((name,)), ids=hidden.ids, hidden=hidden))
+        return rows
 
     def batch(self, items: Sequence[BatchRow], most: int | None = None) -> Batch:
-        """Build a batch from rows, the shortest first."""
+        """Build a batch from rows, the shortest first; a chunk has at most `most` rows."""
         order = sorted(range(len(items)), key=lambda index: len(items[index].ids))
         ends = cut([len(items[index].ids) for index in order], self.overhead, most)
         chunks: list[Chunk] = []
@@ -76,11 +76,9 @@ class Collator:
         tokens = sum(len(item.ids) for item in items)
         padded = sum(chunk.ids.numel() for chunk in chunks)
         joined = {name: _tensor(values) for name, values in targets.items()}
-        taught_tensors = {name: _tensor(values) for name, values in teacher_logits.items()}
-        weighed = {name: _tensor(values) for name, values in row_weights.items()}
-        return Batch(
-            tuple(chunks), tuple(order), joined, len(items), tokens, padded, taught_tensors, row_weights=weighed
-        )
+        logits = {name: _tensor(values) for name, values in teacher_logits.items()}
+        weights = {name: _tensor(values) for name, values in row_weights.items()}
+        return Batch(tuple(chunks), tuple(order), joined, len(items), tokens, padded, logits, row_weights=weights)
 
     def _chunk(self, items: Sequence[BatchRow], targets: dict[str, list[Any]]) -> Chunk:
         width = max(len(item.ids) for item in items)
@@ -93,8 +91,8 @@ class Collator:
         for index, item in enumerate(items):
             if item.hidden is not None:
                 places = item.hidden.places
-                found = np.stack([np.full(len(places), index), places, item.hidden.truth])
-                hidden.setdefault(item.tasks[0], []).append(found)
+                masked = np.stack([np.full(len(places), index), places, item.hidden.truth])
+                hidden.setdefault(item.tasks[0], []).append(masked)
             ids[index, : len(item.ids)] = item.ids
             mask[index, : len(item.ids)] = 1
             if type_ids is not None and item.type_ids is not None:
@@ -103,8 +101,8 @@ class Collator:
                 rows.setdefault(name, []).append(index)
                 self._read(name, index, item, words, targets)
         tasks = {
-            name: TaskRows(torch.tensor(found), _pairs(words.get(name)), _pairs(hidden.get(name)))
-            for name, found in rows.items()
+            name: TaskRows(torch.tensor(indices), _pairs(words.get(name)), _pairs(hidden.get(name)))
+            for name, indices in rows.items()
         }
         types = None if type_ids is None else torch.from_numpy(type_ids)
         return Chunk(torch.from_numpy(ids), torch.from_numpy(mask), types, tasks)
@@ -116,53 +114,54 @@ class Collator:
         target = item.targets.get(name)
         if self.tasks[name].level == "word":
             tokens = np.asarray(item.word_tokens, dtype=np.int64)
-            kept = tokens >= 0
-            words.setdefault(name, []).append(np.stack([np.full(int(kept.sum()), index), tokens[kept]]))
+            has_token = tokens >= 0
+            words.setdefault(name, []).append(np.stack([np.full(int(has_token.sum()), index), tokens[has_token]]))
             if target is not None:
-                whole = self.tasks[name].target_type == "list<int>"
-                given = np.asarray(target, np.int64 if whole else np.float32)
-                kinds = np.where(kept, OWN_TOKEN, np.where(tokens == SHARED, SHARED_TOKEN, NO_TOKEN))
-                targets.setdefault(name, []).append(self.tasks[name].word_targets(given, kinds))
+                is_integer = self.tasks[name].target_type == "list<int>"
+                values = np.asarray(target, np.int64 if is_integer else np.float32)
+                kinds = np.where(has_token, OWN_TOKEN, np.where(tokens == SHARED, SHARED_TOKEN, NO_TOKEN))
+                targets.setdefault(name, []).append(self.tasks[name].word_targets(values, kinds))
         elif target is not None:
-            given = np.asarray([target])
-            missing = self.tasks[name].target_width - given.shape[-1]
-            targets.setdefault(name, []).append(np.pad(given, [(0, 0), (0, missing)]) if missing > 0 else given)
+            values = np.asarray([target])
+            missing = self.tasks[name].target_width - values.shape[-1]
+            targets.setdefault(name, []).append(np.pad(values, [(0, 0), (0, missing)]) if missing > 0 else values)
 
     def _read_teacher_logits(self, item: BatchRow, teacher_logits: dict[str, list[Any]]) -> None:
-        """Add what teachers answer for a row: for its words only where they have a token, as the targets."""
-        for name, found in item.teacher_logits.items():
+        """Add the teachers' outputs for a row; at word level, like the targets, only for words that have a token."""
+        for name, logits in item.teacher_logits.items():
             by_word = self.tasks[name].level == "word"
-            teacher_logits.setdefault(name, []).append(found[np.asarray(item.word_tokens) >= 0] if by_word else found)
+            teacher_logits.setdefault(name, []).append(logits[np.asarray(item.word_tokens) >= 0] if by_word else logits)
 
     def _read_row_weights(self, item: BatchRow, row_weights: dict[str, list[Any]]) -> None:
-        """Add what a row weighs: once, or for each word that has a token, as the targets."""
+        """Add the weight of a row: once or, like the targets, for each word that has a token."""
         for name, weight in item.row_weights.items():
             by_word = self.tasks[name].level == "word"
             count = int((np.asarray(item.word_tokens) >= 0).sum()) if by_word else 1
             row_weights.setdefault(name, []).append(np.full(count, weight, np.float32))
 
     def from_sources(self, sources: Sequence[Source], drawn: Sequence[DrawnRow], most: int | None = None) -> Batch:
-        """Build a batch from drawn rows, with the texts that belong to them; equal ones that belong to several once."""
-        known = set[tuple[Any, ...]]()
+        """Build a batch from drawn rows and their companions; equal companions of several rows are added once."""
+        added = set[tuple[Any, ...]]()
         items = [
             part
-            for one in drawn
-            for item in _items(sources[one.source], one, known)
-            for part in self.apart(item, _copies(one))
+            for drawn_row in drawn
+            for item in _items(sources[drawn_row.source], drawn_row, added)
+            for part in self.masked_copies(item, _copies(drawn_row))
         ]
-        asked = {task for one in drawn for task in one.tasks}
-        for source in (source for source in sources if not asked.isdisjoint(source.label_rows)):
-            for name in (name for name in source.label_rows if name in asked):
+        names = {task for drawn_row in drawn for task in drawn_row.tasks}
+        for source in (source for source in sources if not names.isdisjoint(source.label_rows)):
+            for name in (name for name in source.label_rows if name in names):
                 items += self._label_items(name, source)
         return self.batch(items, most)
 
     def _label_items(self, task: str, source: Source) -> list[BatchRow]:
-        """Return the texts of a task's labels, of which a teacher says nothing."""
+        """Return the texts of a task's labels as rows, without teacher logits (nan)."""
         pairs = zip(self.tasks[task].label_targets, source.label_rows[task], strict=False)
         unknown = np.full((1, self.tasks[task].head.size), np.nan, dtype=np.float32)
-        taught = {task: unknown} if task in source.teacher_logits else {}
+        teacher_logits = {task: unknown} if task in source.teacher_logits else {}
         return [
-            BatchRow(row.ids, row.type_ids, row.word_tokens, (task,), {task: target}, taught) for target, row in pairs
+            BatchRow(row.ids, row.type_ids, row.word_tokens, (task,), {task: target}, teacher_logits)
+            for target, row in pairs
         ]
 
 
@@ -170,13 +169,13 @@ def _copies(drawn: DrawnRow) -> dict[str, tuple[int, ...]]:
     return {task: (drawn.source, drawn.row, epoch) for task, epoch in drawn.epochs.items()}
 
 
-def _items(source: Source, drawn: DrawnRow, known: set[tuple[Any, ...]]) -> Iterator[BatchRow]:
+def _items(source: Source, drawn: DrawnRow, added: set[tuple[Any, ...]]) -> Iterator[BatchRow]:
     yield _item(source, drawn.row, drawn.tasks)
     for row, task in source.companions(drawn.row, drawn.tasks):
         item = _item(source, row, (task,))
         same = (task, *np.asarray(item.targets[task]).tolist())
-        if same not in known:
-            known.add(same)
+        if same not in added:
+            added.add(same)
             yield item
 
 

@@ -1,4 +1,4 @@
-"""Columns of an Arrow table as NumPy views on the memory-mapped file: reading a row copies nothing else."""
+"""Columns of an Arrow table as NumPy views of the memory-mapped file, so that reading a row copies only that row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 class Ragged:
-    """A column of lists; `column[row]` is the row's values."""
+    """A column of lists; `column[row]` is an array of the row's values."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
         self._values: list[NDArray[np.generic]] = []
@@ -25,7 +25,7 @@ class Ragged:
         return int(self._starts[-1])
 
     def count(self, value: int) -> int:
-        """Return how often a value occurs in all rows."""
+        """Return the number of occurrences of a value in all rows."""
         return sum(
             int(np.count_nonzero(values[offsets[0] : offsets[-1]] == value))
             for values, offsets in zip(self._values, self._offsets, strict=True)
@@ -38,23 +38,23 @@ class Ragged:
         return self._values[chunk][offsets[inside] : offsets[inside + 1]]
 
     def holds(self, value: float) -> bool:
-        """Whether any row has the value."""
+        """Whether any row contains the value."""
         return any((values == value).any() for values in self._values)
 
 
 def flat(column: pa.ChunkedArray) -> NDArray[np.generic]:
-    """Return a column of numbers as one array; a missing number is nan (for whole numbers: -100)."""
+    """Return a column of numbers as one array; missing numbers become nan (missing integers become -100)."""
     if pa.types.is_integer(column.type):
         column = column.fill_null(-100)
     return column.to_numpy()
 
 
 class Matrices:
-    """A column of matrices of one width: `column[row]` is the row's, with as many lines as the row has words.
+    """A column of matrices of one width; `column[row]` is the matrix of a row, with one line for each word.
 
     Args:
-        values: the lines of all rows, one after another: lines x width.
-        ends: where each row's lines end.
+        values: lines of all rows, one after another: lines x width.
+        ends: end of each row's lines in `values`.
     """
 
     def __init__(self, values: NDArray[np.float32], ends: NDArray[np.int64]) -> None:

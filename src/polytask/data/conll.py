@@ -1,4 +1,4 @@
-"""CoNLL and CoNLL-U: a token a line with its columns, blank lines between sentences."""
+"""CoNLL and CoNLL-U: one token per line with its columns, blank lines between sentences."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from polytask.data.files import DataFile
 from polytask.errors import DataError
 
 _Line = tuple[int, str]
-# A tag of an entity.
+# An entity tag.
 _TAG = re.compile(r"[BIESLUM]-\w")
-# Lines from which the number of columns is told.
+# Number of lines that decide how many columns there are.
 _PREVIEW = 1000
 _DOCUMENT = re.compile(r"#\s?(?:begin|end) document\b")
 _NEW_DOCUMENT = re.compile(r"-DOCSTART-(?:[ \t]|$)")
@@ -23,25 +23,25 @@ _COMMENTS = (
     "{count} lines that begin with # and have as many columns as a token were read as comments, the first at {place}"
 )
 _TOKENS = (
-    "{count} lines that begin with # were read as tokens though no other line has their last column, the first at "
+    "{count} lines that begin with # were read as tokens although no other line has their last column, the first at "
     "{place}; begin a comment with # and a space"
 )
 _ODD_COMMENTS = (
-    "{count} lines that begin with # and have other columns than a token were read as comments, the first at {place}"
+    "{count} lines that begin with # and have another number of columns were read as comments, the first at {place}"
 )
-_COUNTED = "the first column counts the words of a sentence, so that the second one was read as the tokens ({place})"
+_COUNTED = "the first column numbers the words of a sentence, so the second column was read as the tokens ({place})"
 _ONE_SENTENCE = (
-    "the file has no blank line, so that all of its {tokens} words are one sentence ({{place}}); write a blank line "
-    "behind every sentence"
+    "the file has no blank line, so all of its {tokens} words are one sentence ({{place}}); write a blank line "
+    "after every sentence"
 )
 _OTHER_TAGS = (
-    "the last column, which `tags` is unless it names another one, holds no tags of entities, such as {last}, and "
-    "column {column} does, such as {tag}: name the one that is meant ({{place}})"
+    "the last column, which is the default of `tags`, holds no entity tags but for example {last}, and column {column} "
+    "holds entity tags such as {tag}: name the right column in `tags` ({{place}})"
 )
-# Words of a sentence that nobody wrote.
+# A sentence with more words than this was hardly written as one.
 _MOST_WORDS = 200
-_HEADER = "the line at {place} was read as the names of the columns"
-# What a header calls the token, its number or that of its sentence; and the tags.
+_HEADER = "the line at {place} was read as the column names"
+# Header names of tokens, of numbers of tokens or sentences, and of tags.
 _TOKEN_NAMES = frozenset(
     {"token", "tokens", "word", "words", "form", "text", "id", "index", "sentence", "sentence_id", "sentence #"}
 )
@@ -51,10 +51,10 @@ _TAG_NAMES = frozenset(
 
 
 def read_conll(file: DataFile) -> Iterator[tuple[int, dict[str, Any]]]:
-    """CoNLL: a token a line with its columns, blank lines between sentences, comments before a sentence.
+    """Read CoNLL: one token per line with its columns, blank lines between sentences, comments before a sentence.
 
-    A row has `tokens` (first column, or second where the first one counts the words), `tags` (last column), every
-    column under its number, from "1", and under the names of a header line.
+    A row has `tokens` (the first column, or the second if the first numbers the words), `tags` (the last column), and
+    every column under its number, from "1", and under its name in a header line.
     """
     lines = file.lines()
     preview = list(islice(lines, _PREVIEW))
@@ -74,7 +74,7 @@ def read_conll(file: DataFile) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _blocks(lines: Iterable[_Line]) -> Iterator[list[_Line]]:
-    """Yield blocks of numbered lines between blank ones; the mark of a new document ends one too."""
+    """Yield blocks of numbered lines between blank ones; a document separator ends a block too."""
     block: list[_Line] = []
     for numbered in lines:
         blank = not numbered[1].strip()
@@ -88,20 +88,20 @@ def _blocks(lines: Iterable[_Line]) -> Iterator[list[_Line]]:
 
 
 class _Shape:
-    """How the lines of a CoNLL file are cut into columns, and which of them are tokens.
+    """How to split the lines of a CoNLL file into columns, and which lines are tokens.
 
     Attributes:
         width: number of columns.
-        first: the column of the tokens, from 0.
-        header: names of the columns, where the file has a header.
+        first: index of the column of the tokens.
+        header: names of the columns, if the file has a header.
     """
 
     def __init__(self, file: DataFile, preview: Sequence[str]) -> None:
         self.file = file
         likely = [line for line in preview if line.strip() and not line.startswith(("#", "-DOCSTART-"))]
         cells = [_cells(line) for line in likely or [line for line in preview if line.strip()]]
-        self.width = max(2, _commonest(len(row) for row in cells))
-        # A separator at the end of every line begins no column.
+        self.width = max(2, _most_common(len(row) for row in cells))
+        # A separator at the end of every line does not begin another column.
         while self.width > 2 and not any(row[-1] for row in cells if len(row) == self.width):
             self.width -= 1
         self.first = int(self.width > 2 and _counts_words(preview))
@@ -114,7 +114,7 @@ class _Shape:
         self._began = False
 
     def remark_other_tags(self) -> None:
-        """Remark that tags of entities stand in another column than the last."""
+        """Add a note if entity tags are in another column than the last."""
         columns = [list(column) for column in zip(*(row[: self.width] for row in self._cells), strict=True)]
         if not columns or any(_TAG.match(cell) for cell in columns[-1]):
             return
@@ -122,11 +122,11 @@ class _Shape:
             tag = next(filter(_TAG.match, column), None)
             if tag is not None and "O" in column and all(cell == "O" or _TAG.match(cell) for cell in column):
                 last = columns[-1][0].replace("{", "{{").replace("}", "}}")
-                told = _OTHER_TAGS.format(last=last, column=number, tag=tag)
-                self.file.remarks.add(told, str(self.file.path))
+                message = _OTHER_TAGS.format(last=last, column=number, tag=tag)
+                self.file.remarks.add(message, str(self.file.path))
 
     def tokens(self, block: Sequence[_Line]) -> list[list[str]]:
-        """Return the columns of each token of a sentence. Raises DataError for a line of another width."""
+        """Return the columns of each token of a sentence. Raises DataError for a line with more or fewer columns."""
         rows: list[list[str]] = []
         for number, line in block:
             cells = self._cut(line)
@@ -150,15 +150,15 @@ class _Shape:
         return rows
 
     def _require_columns_apart(self, number: int, line: str, cells: Sequence[str]) -> None:
-        """Raise DataError where a line is several lines, or its tag several columns."""
+        """Raise DataError if a line is really several lines, or its tag several columns."""
         if "\r" in line:
             raise DataError(
-                f"{self.file.place(number)}: a carriage return stands in the line; save the file with LF or CRLF"
+                f"{self.file.place(number)}: the line holds a carriage return; save the file with line ends LF or CRLF"
             )
         if "\t" in line and len(cells) == 2 and " " in cells[1] and not line.startswith("#"):
             raise DataError(
-                f"{self.file.place(number)}: found the tag {cells[-1]!r}; columns are apart by tabs or by spaces, and "
-                "in this line by both"
+                f"{self.file.place(number)}: found the tag {cells[-1]!r}; columns are separated by tabs or spaces, and "
+                "this line has both"
             )
 
     def _cut(self, line: str) -> list[str]:
@@ -180,7 +180,7 @@ class _Shape:
         return comment
 
     def _is_tag(self, cell: str) -> bool:
-        """Whether a line that does not begin with # has this in its last column."""
+        """Whether a line that does not begin with # has this value in its last column."""
         if cell not in self._tags and not self._all_tags_known:
             for _, line in self.file.lines():
                 if line.strip() and not line.startswith("#"):
@@ -190,14 +190,14 @@ class _Shape:
 
 
 def _cells(line: str) -> list[str]:
-    # At ASCII spaces only: a token may hold, or be, another kind of space.
-    if "\t" in line:  # a space may be a token, and one beside a token is none of it
+    # Split at ASCII spaces only: a token may contain, or be, another kind of space.
+    if "\t" in line:  # a space may be a token, but outer spaces are not part of a token
         return [cell.strip(" ") or cell for cell in line.split("\t")]
     return [cell for cell in line.split(" ") if cell]
 
 
 def _counts_words(lines: Sequence[str]) -> bool:
-    """Whether the first column counts from 1 in every sentence."""
+    """Whether the first column numbers the words from 1 in every sentence."""
     longest = 0
     for block in _blocks(enumerate(lines)):
         cells = [_cells(line) for _, line in block if not line.startswith(("#", "-DOCSTART-"))]
@@ -208,7 +208,7 @@ def _counts_words(lines: Sequence[str]) -> bool:
     return longest > 1
 
 
-def _commonest(widths: Iterable[int]) -> int:
+def _most_common(widths: Iterable[int]) -> int:
     return max(Counter(widths).items(), key=lambda item: item[1], default=(0, 0))[0]
 
 
@@ -222,10 +222,10 @@ _CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "de
 
 
 def read_conllu(file: DataFile) -> Iterator[tuple[int, dict[str, Any]]]:
-    """CoNLL-U: the fields by name (`form`, `upos`, ...), `tokens` for `form`, and `text` from the comment.
+    """Read CoNLL-U: the fields by name (`form`, `upos`, ...), `tokens` for `form`, and `text` from the comment.
 
-    Lines of multi-word tokens (1-2) and empty nodes (1.1) are not words and are passed over. The first line of
-    CoNLL-U Plus names other fields.
+    Lines of multi-word tokens (1-2) and empty nodes (1.1) are not words and are skipped. The first line of CoNLL-U Plus
+    names other fields.
     """
     names = _CONLLU
     for block in _blocks(file.lines()):
@@ -242,7 +242,7 @@ def read_conllu(file: DataFile) -> Iterator[tuple[int, dict[str, Any]]]:
             cells = line.split("\t")
             if "\r" in line:
                 raise DataError(
-                    f"{file.place(number)}: a carriage return stands in the line; save the file with LF or CRLF"
+                    f"{file.place(number)}: the line holds a carriage return; save the file with line ends LF or CRLF"
                 )
             if len(cells) != len(names):
                 raise DataError(
@@ -259,7 +259,7 @@ def _field_names(place: str, value: str) -> tuple[str, ...]:
     names = tuple(value.lower().split())
     if names[:1] != ("id",) or "form" not in names or len(set(names)) != len(names):
         raise DataError(
-            f"{place}: found the columns {value.strip()!r}; CoNLL-U Plus has ID first, FORM, and no two alike"
+            f"{place}: found the columns {value.strip()!r}; CoNLL-U Plus has ID first, FORM, and no name twice"
         )
     return names
 

@@ -1,4 +1,4 @@
-"""Notes about rows and labels: what a person should know before training, each said once for all splits."""
+"""Notes for the user about rows and labels before training, each given once for all splits."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from polytask.tasks import LabelStats, Task
 from polytask.terms import DataWarning, Split
 
-# A score of fewer rows is chance.
+# Scores on fewer rows are chance.
 _FEW_ROWS = 10
-# Labels that often mean that there is none.
+# Labels that often mean `no label`.
 _NOTHING = frozenset({"na", "n/a", "#n/a", "<na>", "nan", "null", "nil", "none", "-", "?", "-1"})
 _NUMBER = re.compile(r"[-+]?[0-9]{1,15}(\.[0-9]{1,15})?(e[-+]?[0-9]{1,2})?")
 _THOUSANDS = re.compile(r"[-+]?[0-9]{1,3}(,[0-9]{3}){1,4}(\.[0-9]{1,15})?")
@@ -23,19 +23,19 @@ _IN_TYPESET_QUOTES = re.compile(
     "[\u201c\u201d\u201e][^\u201c\u201d\u201e]+[\u201c\u201d]|\u00ab[^\u00ab\u00bb]+\u00bb|\u300c[^\u300c\u300d]+\u300d"
 )
 _LIST = re.compile(r"""\[\s*(["'].*["']|[^\]]*,[^\]]*)\s*\]|\(\s*["'].*["']\s*,?\s*\)""", re.DOTALL)
-# A bracket beside a word or a quote: smileys are labels too.
+# A bracket next to a word or a quote, since smileys can be labels.
 _OPENED, _CLOSED = re.compile(r"""[(\[{]\s*['"\w]"""), re.compile(r"""['"\w]\s*[)\]}]$""")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about one split that a person should know.
+    """A note for the user about one split.
 
     Attributes:
-        text: what was found, with {count} and {first} for what differs between splits.
-        count: the number of cases, as it is to be read.
-        first: where the first case stands.
-        tail: what follows the text.
+        text: the finding, with placeholders {count} and {first} for what differs between splits.
+        count: number of cases, as text.
+        first: place of the first case.
+        tail: added after the text.
     """
 
     split: Split
@@ -47,15 +47,15 @@ class Finding:
 
 
 def merged(findings: Iterable[Finding]) -> list[DataWarning]:
-    """Turn findings into notes: one for all splits of which the same is to be said."""
+    """Turn findings into notes: one for all splits with the same finding."""
     alike: dict[tuple[str, str, str], list[Finding]] = {}
     for finding in findings:
         alike.setdefault((finding.tasks, finding.text, finding.tail), []).append(finding)
     notes: list[DataWarning] = []
-    for (tasks, text, tail), found in alike.items():
-        counts = listed([finding.count for finding in found])
-        splits = listed([finding.split for finding in found])
-        message = text.replace("{count}", counts).replace("{first}", found[0].first) + tail
+    for (tasks, text, tail), group in alike.items():
+        counts = listed([finding.count for finding in group])
+        splits = listed([finding.split for finding in group])
+        message = text.replace("{count}", counts).replace("{first}", group[0].first) + tail
         notes.append(DataWarning(f"{splits} of {tasks}", message))
     return notes
 
@@ -72,7 +72,7 @@ def few(items: Sequence[str]) -> str:
 
 
 def label_findings(split: Split, task: Task, stats: LabelStats) -> Iterator[Finding]:
-    """Find what is to be known of a task's labels in one split."""
+    """Yield findings about a task's labels in one split."""
 
     def finding(text: str, count: str = "", first: str = "", tail: str = "") -> Finding:
         return Finding(split, task.name, text, count, first, tail)
@@ -91,39 +91,39 @@ def label_findings(split: Split, task: Task, stats: LabelStats) -> Iterator[Find
         yield finding("{count} rows carry no label and are masked", rows, tail=task.missing_hint)
     unseen = sorted(set(stats.labels).difference(task.labels))
     if task.labels and unseen:
-        said = few(_unseen(task, stats, unseen))
-        yield finding("", tail=f"labels that training never has count as errors: {said}")
+        listing = few(_unseen(task, stats, unseen))
+        yield finding("", tail=f"labels that training never has count as errors: {listing}")
     notes = task.label_notes(stats) if split == "train" else _too_little(split, task, stats)
     yield from (finding("", tail=message) for message in notes)
 
 
 def _unseen(task: Task, stats: LabelStats, labels: Iterable[str]) -> list[str]:
-    """Say of labels how often they occur and where, and which label of training they may stand for."""
-    known = {loosely(label): label for label in task.labels}
-    found: list[str] = []
+    """Describe labels: how often and where they occur, and which training label they may stand for."""
+    trained = {loosely(label): label for label in task.labels}
+    descriptions: list[str] = []
     for label in labels:
-        meant = known.get(loosely(label))
+        meant = trained.get(loosely(label))
         mend = "" if meant is None else f"; write it as in training: {meant!r}"
-        found.append(f"{label} ({stats.labels[label]}, the first at {stats.places.get(label, '')}{mend})")
-    return found
+        descriptions.append(f"{label} ({stats.labels[label]}, the first at {stats.places.get(label, '')}{mend})")
+    return descriptions
 
 
 def _too_little(split: Split, task: Task, stats: LabelStats) -> Iterator[str]:
-    """Say where the rows of dev or test are too few, or too much alike, to score anything."""
-    use = "the model is chosen by them" if split == "dev" else "they tell what the model is worth"
+    """Yield notes if the dev or test rows are too few, or too much alike, for meaningful scores."""
+    use = "the model is chosen by them" if split == "dev" else "the model is evaluated on them"
     if stats.present < _FEW_ROWS:
         rows = "1 row carries" if stats.present == 1 else f"{stats.present} rows carry"
-        yield f"only {rows} a label, and {use}: scores of so few are chance; add rows, or hold out more training rows"
+        yield f"only {rows} a label, and {use}: scores on so few are chance; add rows, or hold out more training rows"
     alone = task.only_label(stats)
     if alone is not None and stats.present > 1:
         yield (
-            f"every row has {alone}, and {use}: scores cannot tell a model that learned something from one that did "
+            f"every row has {alone}, and {use}: scores cannot distinguish a model that learned from one that did "
             "not; add rows with other labels"
         )
 
 
 def spelling_warnings(task: Task, label_stats: Mapping[Split, LabelStats]) -> Iterator[DataWarning]:
-    """Note labels that may be one label in several spellings, and those that may mean that there is no label."""
+    """Yield notes on labels that may be one label in several spellings, and on those that may mean `no label`."""
     counts: Counter[str] = Counter()
     places: dict[str, str] = {}
     for stats in label_stats.values():
@@ -131,7 +131,7 @@ def spelling_warnings(task: Task, label_stats: Mapping[Split, LabelStats]) -> It
         places = {**stats.places, **places}
     labels = [label for label in task.label_names if counts[label]]
 
-    def told(label: str) -> str:
+    def described(label: str) -> str:
         return f"{label!r} ({counts[label]}, the first at {places.get(label, '')})"
 
     alike: dict[str, list[str]] = {}
@@ -142,71 +142,71 @@ def spelling_warnings(task: Task, label_stats: Mapping[Split, LabelStats]) -> It
             ordered = sorted(spellings, key=lambda label: -counts[label])
             yield DataWarning(
                 f"labels of {task.name}",
-                f"{listed([told(label) for label in ordered])} differ in spelling only, and are learned as different "
-                f"labels; if they are one, write them alike, such as {ordered[0]!r}{_unseen_difference(ordered)}",
+                f"{listed([described(label) for label in ordered])} differ only in spelling, but are learned as different "
+                f"labels; if they are the same, spell them alike, such as {ordered[0]!r}{_unseen_difference(ordered)}",
             )
     if task.level == "row":
-        yield from _odd_names(task, labels, told)
+        yield from _odd_names(task, labels, described)
     elif "_" in labels:
         yield DataWarning(
             f"labels of {task.name}",
-            f"{told('_')} is learned as a tag; CoNLL-U writes it where nothing is annotated: leave such sentences out",
+            f"{described('_')} is learned as a tag; in CoNLL-U it means not annotated: leave such sentences out",
         )
-    # -1 is a label of its own beside -2, or where there is no 0.
+    # -1 is an ordinary label if there is a -2, or no 0.
     classes = {label for label in labels if label != "-1"}
     numbered = classes == {str(number) for number in range(len(classes))}
     for label in labels:
         if label.casefold() in _NOTHING and (numbered or label != "-1") and task.level == "row":
             yield DataWarning(
-                f"labels of {task.name}", f"{told(label)} is learned as a label; {task.nothing_hint(label)}"
+                f"labels of {task.name}", f"{described(label)} is learned as a label; {task.nothing_hint(label)}"
             )
 
 
-def _odd_names(task: Task, labels: Iterable[str], told: Callable[[str], str]) -> Iterator[DataWarning]:
-    """Note labels that seem to be no names, but a cell with its quotes, or a list."""
+def _odd_names(task: Task, labels: Iterable[str], described: Callable[[str], str]) -> Iterator[DataWarning]:
+    """Yield notes on labels that look like a quoted cell, or like a list, rather than names."""
     odd: dict[str, list[str]] = {}
     for label in labels:
         odd.setdefault(_written_as(label), []).append(label)
-    for written, found in odd.items():
+    for written, group in odd.items():
         if written:
-            yield DataWarning(f"labels of {task.name}", f"learned as labels: {few(list(map(told, found)))}; {written}")
+            yield DataWarning(
+                f"labels of {task.name}", f"learned as labels: {few(list(map(described, group)))}; {written}"
+            )
 
 
 def _unseen_difference(labels: Sequence[str]) -> str:
-    """Say how labels that look the same are made up, such as an accent that is a character of its own."""
+    """Show the characters of labels that look the same, such as a separate character for an accent."""
     if len({unicodedata.normalize("NFC", label) for label in labels}) == len(labels):
         return ""
-    return f" (they look the same, and are {listed([ascii(label) for label in labels])})"
+    return f" (they look the same, but are {listed([ascii(label) for label in labels])})"
 
 
 def _written_as(label: str) -> str:
-    """Say what a label seems to be that is no name: a cell with its quotes, a list, or a piece of one."""
+    """Describe a label that does not look like a name: a quoted cell, a list, or a part of one; else ""."""
     if _IN_QUOTES.fullmatch(label):
-        return "where these quotes stand around the cells of a file, give `quoting: standard`, or remove them"
+        return "if these quotes enclose the cells of a file, give `quoting: standard`, or remove them"
     if _IN_TYPESET_QUOTES.fullmatch(label):
-        return (
-            "these are the quotes of a text program, which hold no cell together; remove them, or write straight ones"
-        )
+        return "these are typographic quotes, which do not quote a cell; remove them, or write straight quotes"
     if _LIST.fullmatch(label):
-        return "lists of labels are for `type: multilabel`; where each text has one label, write it without brackets"
+        return "lists of labels are for `type: multilabel`; if each text has one label, write it without brackets"
     one_sided = any(label.count(opened) != label.count(closed) for opened, closed in ("()", "[]", "{}"))
     if one_sided and (_OPENED.match(label) or _CLOSED.search(label)):
-        return 'these seem to be pieces of something in brackets; write lists as JSON does, such as ["a", "b"]'
+        return 'these seem to be parts of something in brackets; write lists as JSON does, such as ["a", "b"]'
     return ""
 
 
 def loosely(label: str) -> str:
-    """Return a label without what spelling alone may have changed: case, spaces, form of characters and of numbers.
+    """Normalize a label's spelling: case, spaces, forms of characters and of numbers.
 
-    What is not seen, such as a space of no width, is spelling too.
+    Invisible characters, such as zero-width spaces, are removed too.
 
     >>> loosely("Very  Good") == loosely("very good"), loosely("01") == loosely("1"), loosely("a") == loosely("b")
     (True, True, False)
     >>> loosely("\uff11") == loosely("1"), loosely("\u0663.0") == loosely("3")
     (True, True)
     """
-    seen = "".join(character for character in label if unicodedata.category(character) != "Cf")
-    plain = " ".join(unicodedata.normalize("NFKC", seen).casefold().split())
+    visible = "".join(character for character in label if unicodedata.category(character) != "Cf")
+    plain = " ".join(unicodedata.normalize("NFKC", visible).casefold().split())
     # Digits of every script.
     plain = "".join(str(unicodedata.decimal(character, character)) for character in plain)
     plain = plain.replace(",", "") if _THOUSANDS.fullmatch(plain) else plain

@@ -1,4 +1,4 @@
-"""Tables in text files: cells apart by commas, tabs or another character, under a header line."""
+"""Tables in text files: cells separated by commas, tabs or another character, below a header line."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ from polytask.data.files import MOST_LINE_BYTES, DataFile
 from polytask.errors import DataError
 from polytask.options import Quoting
 
-# Numbers of a record's first and last line, and its cells.
+# A record: the numbers of its first and last line, and its cells.
 _Record = tuple[int, int, list[str]]
 _SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "|"}
 _QUOTES = ('"', "'")
 _LINE_BREAKS = (
-    "{count} cells hold line breaks, the first in the row at {place}; where a quote begins a cell by mistake, the "
+    "{count} cells hold line breaks, the first in the row at {place}; if a quote begins a cell by mistake, the "
     "lines up to the next quote are in that cell"
 )
 _HEADER_AGAIN = (
-    "{count} lines repeat the header, as files do that were put together from several, and were passed over, the first "
-    "at {place}"
+    "{count} lines repeat the header, as in files joined from several, and were skipped, the first at {place}"
 )
 _ALL_QUOTED = (
-    "{count} lines have each cell in quotes, the first at {place}; these are read as ordinary characters here: where "
-    "they stand around the cells, give `quoting: standard`, or, for single quotes, write double ones"
+    "{count} lines have each cell in quotes, the first at {place}; these are read as ordinary characters here: if "
+    "they enclose the cells, give `quoting: standard`, or, for single quotes, write double ones"
 )
 _FORMULA = re.compile(r'="([^"]*)"')
-_FORMULAS = '{count} cells are written for Excel, as ="01", and were read as what they show there, the first at {place}'
+_FORMULAS = '{count} cells are written for Excel, as ="01", and were read as they appear there, the first at {place}'
 _SPACED = (
     "{count} rows hold cells that begin with a space and a quote, the first at {place}; such quotes are read as "
-    "ordinary characters: where they stand around the cells, remove the spaces behind the separators"
+    "ordinary characters: if they enclose the cells, remove the spaces after the separators"
 )
 _QUOTED = (
     "{count} cells begin and end with a quote and hold doubled quotes, the first at {place}; quotes are read as "
@@ -41,12 +40,12 @@ _QUOTED = (
 
 
 def read_csv(file: DataFile) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Comma-separated with a header line; a cell in quotes may hold separators, quotes and line breaks (RFC 4180)."""
+    """Read comma-separated rows with a header; quoted cells may hold separators, quotes and line breaks (RFC 4180)."""
     return _read_table(file, ",", "standard")
 
 
 def read_tsv(file: DataFile) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Tab-separated with a header line; a quote is an ordinary character, so that every line is one row."""
+    """Read tab-separated rows with a header; quotes are ordinary characters, so every line is one row."""
     return _read_table(file, "\t", "none")
 
 
@@ -54,13 +53,13 @@ def _read_table(file: DataFile, separator: str, quoting: Quoting) -> Iterator[tu
     separator = file.options.separator or separator
     lines = file.raw_lines()
     first = next(lines, None)
-    told = None if first is None else re.fullmatch(r"sep=(.)\s*", first[1], re.IGNORECASE)
-    if told is not None:  # what Excel writes above a header
-        separator, first = file.options.separator or told[1], next(lines, None)
+    declaration = None if first is None else re.fullmatch(r"sep=(.)\s*", first[1], re.IGNORECASE)
+    if declaration is not None:  # a line that Excel writes above the header
+        separator, first = file.options.separator or declaration[1], next(lines, None)
     if first is None:
         return
     if file.options.quoting is None and _is_quoted(first[1], separator):
-        quoting = "standard"  # who writes the names in quotes writes the cells so
+        quoting = "standard"  # a file with quoted names has quoted cells
     quoting = file.options.quoting or quoting
     lines = chain([first], lines)
     records = _plain(file, lines, separator) if quoting == "none" else _Quoted(file, lines, separator, quoting)
@@ -82,9 +81,9 @@ def _read_table(file: DataFile, separator: str, quoting: Quoting) -> Iterator[tu
 
 
 def _without_unnamed(records: Iterable[_Record]) -> Iterator[_Record]:
-    """Leave out columns without a name at the end, where a table was saved with empty columns beside it.
+    """Leave out unnamed columns at the end, from tables that were saved with empty columns.
 
-    A row that holds something there stays as wide as it is.
+    Rows with a value there keep their width.
     """
     width = named = None
     for start, end, cells in records:
@@ -97,7 +96,7 @@ def _without_unnamed(records: Iterable[_Record]) -> Iterator[_Record]:
 
 
 def _without_formula(file: DataFile, line: int, cell: str) -> str:
-    """Return what a cell shows in a spreadsheet, where it was written so that its zeros stay: `="01"`."""
+    """Return the text of a cell written as a formula to keep its zeros: `="01"`."""
     if cell[:2] != '="':
         return cell
     formula = _FORMULA.fullmatch(cell)
@@ -113,7 +112,7 @@ def _is_quoted(header: str, separator: str) -> bool:
 
 
 def _plain(file: DataFile, lines: Iterator[tuple[int, str]], separator: str) -> Iterator[_Record]:
-    """Yield lines cut at the separator; blank ones are passed over."""
+    """Yield lines split at the separator, without blank ones."""
     for number, line in lines:
         text = line.removesuffix("\n").removesuffix("\r")
         if not text:
@@ -128,7 +127,7 @@ def _plain(file: DataFile, lines: Iterator[tuple[int, str]], separator: str) -> 
 
 
 class _Quoted:
-    """Records whose cells may stand in quotes."""
+    """Records whose cells may be quoted."""
 
     def __init__(self, file: DataFile, lines: Iterator[tuple[int, str]], separator: str, quoting: Quoting) -> None:
         self.file = file
@@ -142,7 +141,7 @@ class _Quoted:
     def __iter__(self) -> Iterator[_Record]:
         csv.field_size_limit(MOST_LINE_BYTES)
         rows = csv.reader(
-            self._taken(), delimiter=self.separator, strict=True, escapechar=self.escape, doublequote=True
+            self._read_lines(), delimiter=self.separator, strict=True, escapechar=self.escape, doublequote=True
         )
         try:
             for cells in rows:
@@ -153,7 +152,7 @@ class _Quoted:
         except csv.Error as error:
             raise DataError(self._broken(error)) from None
 
-    def _taken(self) -> Iterator[str]:
+    def _read_lines(self) -> Iterator[str]:
         for number, line in self.lines:
             self.start, self.last = self.start if self.record else number, number
             self.record.append(line)
@@ -166,25 +165,25 @@ class _Quoted:
                     self.file.remarks.add(_LINE_BREAKS, self.file.place(self.start))
 
     def _broken(self, error: csv.Error) -> str:
-        """Say where the quote was opened that is not closed as it should be."""
+        """Return a message about a quote that is not closed properly, with the place where it was opened."""
         if "new-line character" in str(error):
             return (
-                f"{self.file.place(self.start)}: a carriage return stands outside of quotes; "
+                f"{self.file.place(self.start)}: found a carriage return outside quotes; "
                 "save the file with line ends LF or CRLF"
             )
         opened = self.start + _opening_line("".join(self.record), self.separator, self.escape)
         where = "on this line" if opened == self.last else f"down to line {self.last}"
         escaped = '\\"' in "".join(self.record)
-        other = "`quoting: backslash`" if escaped else "`quoting: none` where quotes are ordinary characters"
+        other = "`quoting: backslash`" if escaped else "`quoting: none` if quotes are ordinary characters"
         return (
-            f"{self.file.place(opened)}: a quote opens a cell here, and is not closed as it should be {where}; check "
+            f"{self.file.place(opened)}: a quote opens a cell here, and is not closed properly {where}; check "
             'the quotes on this line: one inside a quoted cell is written twice (""); or give '
             f"{other}"
         )
 
 
 def _opening_line(text: str, separator: str, escape: str | None) -> int:
-    """Return in which line of a broken record the quoted cell begins that cannot be read, counted from 0."""
+    """Return the index of the line of a broken record in which the unreadable quoted cell begins."""
     opened = line = 0
     state = "begin"  # of a cell; or "plain", "quoted", "closed"
     index = 0
@@ -209,21 +208,21 @@ def _opening_line(text: str, separator: str, escape: str | None) -> int:
 
 
 def _require_header(file: DataFile, line: int, columns: Sequence[str], separator: str) -> None:
-    """Raise DataError where a header names a column twice, or seems to be cut at another character."""
+    """Raise DataError if a header names a column twice, or seems to have another separator."""
     if any("\r" in name for name in columns):
         raise DataError(
-            f"{file.place(line)}: the lines end in carriage returns alone; save the file with line ends LF or CRLF"
+            f"{file.place(line)}: the lines end with carriage returns only; save the file with line ends LF or CRLF"
         )
     if len(set(columns)) != len(columns):
         twice = next(name for name in columns if columns.count(name) > 1)
-        raise DataError(f"{file.place(line)}: the header names {twice!r} twice; give every column a name of its own")
+        raise DataError(f"{file.place(line)}: the header names {twice!r} twice; give every column a different name")
     if len(columns) > 1 or file.options.separator is not None:
         return
     for other, name in _SEPARATORS.items():
         if other != separator and other in columns[0]:
             raise DataError(
-                f"{file.place(line)}: the header {columns[0]!r} is one column, and holds {name}; if that stands "
-                f"between the columns, give `separator: {_quoted(other)}` beside the path (on a command line: "
+                f"{file.place(line)}: the header {columns[0]!r} is one column, and holds {name}; if that is "
+                f"the separator, give `separator: {_quoted(other)}` next to the path (on a command line: "
                 f"--written 'separator={_quoted(other).strip(chr(34))}')"
             )
 
@@ -236,11 +235,11 @@ def _wrong_width(file: DataFile, lines: tuple[int, int], cells: Sequence[str], e
     (start, end), width = lines, len(cells)
     where = f" (the row goes on to line {end})" if end > start else ""
     if expected == 1:
-        mend = "where the first line is a title or a comment, take it out: the first line names the columns"
+        mend = "if the first line is a title or a comment, remove it: the first line names the columns"
     elif width > expected and not any(cells[expected:]):
-        mend = "take out the separator at the end of the line, or put quotes around a cell that holds it"
+        mend = "remove the separator at the end of the line, or put quotes around a cell that holds it"
     elif quoting == "none":
-        mend = "quotes are ordinary characters here; where they hold cells together, give `quoting: standard`"
+        mend = "quotes are ordinary characters here; if they enclose cells, give `quoting: standard`"
     else:
         mend = "put quotes around a cell that holds the separator"
     return f"{file.place(start)}: found {width} columns{where}, and the header has {expected}; {mend}"

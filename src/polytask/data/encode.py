@@ -1,4 +1,4 @@
-"""Token ids: a table of rows tokenised once, in batches, into another Arrow file beside it."""
+"""Token ids: tokenises a table of rows once, in batches, into a second Arrow file."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Source:
     """The encoded rows of a feed.
 
     Attributes:
-        lengths: tokens of each row.
-        carries: for each task the rows that carry its label, ascending.
-        targets: for each task a column of what the loss takes.
-        row_weights: for each task that weighs its rows, what each weighs in the loss.
-        teacher_logits: for each task that has a teacher, what the teacher answers: a line a row, or a line a word.
-        companion_of: for each row the place in `tasks` of the task that reads it beside the row that it follows; -1 for
-            a row that stands for itself. None where all do.
-        label_rows: for each task whose labels are texts these texts.
+        lengths: number of tokens of each row.
+        carries: for each task, the numbers of the rows with its label, ascending.
+        targets: for each task, a column of the loss's targets.
+        row_weights: for each task with row weights, the weight of each row in the loss.
+        teacher_logits: for each task with a teacher, the teacher's logits: one line per row, or one per word.
+        companion_of: for each row that is a companion of the row before it, the index in `tasks` of the task that reads
+            it; -1 for other rows. None if there are no companions.
+        label_rows: for each task whose labels are texts, these texts.
     """
 
     name: str
@@ -59,25 +59,25 @@ class Source:
 
     @property
     def labelled(self) -> NDArray[np.int32]:
-        """The rows that carry a label of any task, ascending."""
+        """The numbers of the rows with a label of any task, ascending."""
         return np.unique(np.concatenate(list(self.carries.values())))
 
     @cached_property
     def drawn(self) -> Mapping[str, NDArray[np.int32]]:
-        """For each task the rows that it draws: those that carry its label, without the companions, which follow."""
+        """For each task, the rows to draw: those with its label, without companions, which are added later."""
         if self.companion_of is None:
             return self.carries
         return {task: rows[self.companion_of[rows] < 0] for task, rows in self.carries.items()}
 
     def numbered(self, rows: Sequence[int]) -> list[int]:
-        """Return the numbers of rows, counted without companions: the same whichever tasks read the rows."""
+        """Return row numbers that do not count companions, and so do not depend on the tasks that read the rows."""
         if self.companion_of is None:
             return list(rows)
         before = np.cumsum(self.companion_of >= 0)
         return [row - int(before[row]) for row in rows]
 
     def companions(self, row: int, tasks: Collection[str]) -> Iterator[tuple[int, str]]:
-        """Yield the rows that some tasks read beside a row, each with its task."""
+        """Yield the companions of a row that some tasks read, each with its task."""
         if self.companion_of is None:
             return
         for other in range(row + 1, len(self)):
@@ -88,21 +88,21 @@ class Source:
                 yield other, self.tasks[place]
 
     def same_companions(self, carried: Mapping[int, Sequence[str]]) -> dict[int, int]:
-        """Return for companions of the same tokens, but the first, where the first stands.
+        """Map companions with the same tokens to the first of them.
 
         Args:
-            carried: rows, ascending, with the tasks that read each.
+            carried: row numbers, ascending, with the tasks that read each row.
         """
         first: dict[Any, int] = {}
-        found: dict[int, int] = {}
+        duplicates: dict[int, int] = {}
         if self.companion_of is None:
-            return found
+            return duplicates
         for row in carried:
             if self.companion_of[row] >= 0:
                 key = (*carried[row], np.asarray(self.ids[row]).tobytes())
                 if first.setdefault(key, row) != row:
-                    found[row] = first[key]
-        return found
+                    duplicates[row] = first[key]
+        return duplicates
 
     def tokens(self, row: int) -> TokenRow:
         """Return a row's tokens."""
@@ -115,38 +115,38 @@ def encode_table(
     tasks: Mapping[str, Task],
     tokens: Tokenization,
 ) -> Source:
-    """Tokenise a table and encode its labels, or find both in the cache."""
-    own = {name: tasks[name] for name in table.feed.tasks}
-    fitted = {name: task.to_json()["fitted"] for name, task in own.items()}
+    """Tokenise a table and encode its labels, or read both from the cache."""
+    feed_tasks = {name: tasks[name] for name in table.feed.tasks}
+    fitted = {name: task.to_json()["fitted"] for name, task in feed_tasks.items()}
     key = key_of(table.digest, tokens.fingerprint, tokens.max_tokens, fitted)
 
     def make(path: Path) -> None:
-        schema = _schema(own)
+        schema = _schema(feed_tasks)
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
             for start in range(0, len(table.rows), _BATCH):
-                writer.write_batch(_encode(table.rows[start : start + _BATCH], own, tokens, schema))
+                writer.write_batch(_encode(table.rows[start : start + _BATCH], feed_tasks, tokens, schema))
 
     data = ArrowRows.of(cached(f"{key}.tokens.arrow", make)).data
     assert len(data) == len(table.rows), "every row is encoded once"
     targets: dict[str, Any] = {}
     carries: dict[str, NDArray[np.int32]] = {}
     every_row = np.arange(len(data), dtype=np.int32)  # once, for all tasks that have a label everywhere
-    for name, task in own.items():
+    for name, task in feed_tasks.items():
         column = data.column(f"target.{name}")
         has = ~column.is_null().to_numpy()
         carries[name] = every_row if has.all() else np.flatnonzero(has).astype(np.int32)
         targets[name] = Ragged(column) if isinstance(_target_type(task), pa.ListType) else flat(column)
     type_ids = data.column("type_ids")
     return Source(
-        companion_of=_companions(table, tuple(own)),
+        companion_of=_companions(table, tuple(feed_tasks)),
         label_rows={
             name: tokens.rows(task.label_texts, None, [None] * len(task.label_texts))
-            for name, task in own.items()
+            for name, task in feed_tasks.items()
             if task.label_texts
         },
         name=table.feed.name,
         split=table.feed.split,
-        tasks=tuple(own),
+        tasks=tuple(feed_tasks),
         raw=table.rows,
         lengths=flat(data.column("length")).astype(np.int32, copy=False),
         truncated=data.column("truncated").to_numpy(),
@@ -160,7 +160,7 @@ def encode_table(
 
 
 def _companions(table: DataTable, tasks: Sequence[str]) -> NDArray[np.int16] | None:
-    """Return for each row the place of the task whose companion it is, or -1; None where no row is one."""
+    """Return for each row the index of the task whose companion it is, or -1; None if there are no companions."""
     column = table.rows.data.column("companion_of")
     if column.null_count == len(column):
         return None
@@ -169,13 +169,13 @@ def _companions(table: DataTable, tasks: Sequence[str]) -> NDArray[np.int16] | N
 
 
 def _row_weights(table: DataTable) -> dict[str, NDArray[np.float32]]:
-    """Return what rows weigh, for the tasks that say so; a row without a label weighs nothing."""
+    """Return the rows' weights for each task that has them; a row without a label weighs 0."""
     columns = {name: f"weight.{name}" for name in table.feed.tasks}
-    found = set(table.rows.data.column_names)
+    available = set(table.rows.data.column_names)
     return {
         name: np.nan_to_num(flat(table.rows.data.column(column)).astype(np.float32))
         for name, column in columns.items()
-        if column in found
+        if column in available
     }
 
 
@@ -211,7 +211,7 @@ def _encode(
     }
     for name, task in tasks.items():
         labels: list[Any] = rows[f"label.{name}"]
-        if task.mask_rate is not None:  # where the vocabulary knows no token, there is none to hide
+        if task.mask_rate is not None:  # without a token that the vocabulary knows, there is none to mask
             labels = [label if tokens.knows(row.ids) else None for label, row in zip(labels, encoded, strict=True)]
         data[f"target.{name}"] = [None if label is None else task.encode(label) for label in labels]
     return pa.RecordBatch.from_pydict(data, schema=schema)

@@ -1,4 +1,4 @@
-"""A feed: the rows of one split that several tasks read together, and how tasks that name the same files share one."""
+"""Feeds: the rows of one split that several tasks read together, since they name the same files."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from polytask.regular import is_file
 from polytask.tasks import TASKS, TaskOptions
 from polytask.terms import Inputs, Split
 
-# The splits of a hub dataset that are read where none is named.
+# The default splits of a hub dataset.
 _HUB_SPLITS = {"train": "train", "dev": "validation"}
 
 
 @dataclass(frozen=True)
 class Part:
-    """Which of the training rows belong to a split; equal texts always belong to the same one.
+    """The part of the training rows that belongs to a split; equal texts always belong to the same split.
 
     Attributes:
-        split: that the rows are for.
-        share: of them that is held out as dev rows; 0 for none.
-        fold: (number, of): which part is left out of the training rows and read as test rows.
+        split: the split that the rows are for.
+        share: share of the training rows that is held out as dev rows; 0 for none.
+        fold: (number, count): the fold that is left out of the training rows and read as test rows.
     """
 
     split: Split
@@ -38,7 +38,7 @@ class Part:
     fold: tuple[int, int] | None = None
 
     def holds(self, text: str, pair: str | None) -> bool:
-        """Whether a row belongs to it."""
+        """Whether a row belongs to the split."""
         words = f"{text}\0{pair}".encode()
         if self.share and _number(words) < self.share * 2**64:
             return self.split == "dev"
@@ -49,7 +49,7 @@ class Part:
 
     @property
     def lacks_labels(self) -> str:
-        """Say that none of its rows carries a label, and what to do."""
+        """A message that none of its rows carries a label, with what to do."""
         if self.split == "test" and self.fold is not None:
             return (
                 f"no row of fold {self.fold[0]} of {self.fold[1]} carries a label; take fewer folds, or add rows "
@@ -64,7 +64,7 @@ class Part:
             ([f"`dev: {self.share:g}`"] if self.share else [])
             + ([f"fold {self.fold[0]} of {self.fold[1]}"] if self.fold else [])
         )
-        return f"no training row that carries a label is left beside {rest}; add rows, or hold out fewer"
+        return f"no training row with a label is left after {rest}; add rows, or hold out fewer"
 
 
 def _number(words: bytes, purpose: bytes = b"") -> int:
@@ -76,12 +76,12 @@ class Feed:
     """Rows of one split.
 
     Attributes:
-        files: paths, or names of a hub dataset's splits.
-        named: what the options name: these, folders that hold them, or patterns that fit them.
-        rows: rows given as Python objects, instead of files.
-        written: what is said about how the files are written.
-        part: which of the rows are read; None for all.
-        tasks: the options of the tasks that read the rows.
+        files: paths of files, or names of a hub dataset's splits.
+        named: what the options name: these files, their folders, or patterns that match them.
+        rows: rows given as Python objects, in place of files.
+        written: options about the format of the files.
+        part: the part of the rows to read; None for all.
+        tasks: options of the tasks that read the rows.
     """
 
     split: Split
@@ -97,21 +97,21 @@ class Feed:
 
     @property
     def name(self) -> str:
-        """What a person calls these rows."""
+        """A name of these rows, for users."""
         if self.hub:
             return f"{self.hub} ({', '.join(self.files)})"
         return ", ".join(Path(file).name for file in self.files) or f"{len(self.rows)} rows"
 
     @property
     def lacks_labels(self) -> str:
-        """Say that none of the rows carries a label, and what to do."""
+        """A message that none of the rows carries a label, with what to do."""
         if self.part is not None:
             return self.part.lacks_labels
         return f"no {self.split} row carries a label; check the column, or name another file"
 
     @property
     def weighed(self) -> dict[str, str]:
-        """The column of each task that weighs its rows. Evaluation does not, so other splits need no such column."""
+        """The weight column of each task with row weights; empty for dev and test, as evaluation uses no weights."""
         if self.split != "train":
             return {}
         return {name: task.label_weight for name, task in self.tasks.items() if task.label_weight is not None}
@@ -121,11 +121,11 @@ class Feed:
         return self.part is None or self.part.holds(text, pair)
 
     def digest(self) -> str:
-        """Hash the content of the rows, what is read from them, and where they lie, which errors name."""
+        """Hash the rows' content, the options that affect reading, and the paths of files, which appear in errors."""
         return key_of(self.content(), list(self.files))
 
     def content(self) -> str:
-        """Hash the content of the rows and what is read from them."""
+        """Hash the rows' content and the options that affect reading."""
         content: list[Any] = [str(self.rows), self.split if self.rows else None, self.part and astuple(self.part)]
         if self.hub:
             content.extend(load_hub(self, part)._fingerprint for part in self.files)  # pyright: ignore[reportPrivateUsage]
@@ -138,7 +138,7 @@ class Feed:
         """Yield (place, values) of each row, in order.
 
         Args:
-            remarks: takes what a person should know of how files were read.
+            remarks: collects notes for the user on how files were read.
         """
         for part in self.files if self.hub else ():
             yield from hub_rows(load_hub(self, part), f"{self.hub} ({part})")
@@ -148,14 +148,14 @@ class Feed:
         ):
             yield f"{self.split} row {number}", row
         for file in () if self.hub else self.files:
-            # A name of bytes that are no text would stop the message that tells it.
+            # A file name that is not valid text would break the message that contains it.
             name = file.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
             for number, row in read_file(Path(file), self.written, remarks):
                 yield f"{name}:{number}", row
 
 
 def load_hub(feed: Feed, part: str) -> Any:  # noqa: ANN401
-    """Load a split of a hub dataset. Raises DataError when it is not to be had."""
+    """Load a split of a hub dataset. Raises DataError if it is not available."""
     import datasets
     from datasets.exceptions import DatasetsError
 
@@ -163,14 +163,14 @@ def load_hub(feed: Feed, part: str) -> Any:  # noqa: ANN401
     try:
         data = datasets.load_dataset(feed.hub, feed.config, split=part)
         if data.info.builder_name == "csv":
-            # Otherwise labels such as NA and None are taken for empty cells.
+            # Otherwise labels such as NA and None would be read as empty cells.
             data = datasets.load_dataset(
                 feed.hub, feed.config, split=part, keep_default_na=False, na_values=[""], na_filter=True
             )
     except (ValueError, OSError, RuntimeError, DatasetsError) as error:
-        found = f"{error} ({error.__cause__})" if error.__cause__ else str(error)
+        problem = f"{error} ({error.__cause__})" if error.__cause__ else str(error)
         raise DataError(
-            f"hub dataset {feed.hub!r}, split {part!r}: {found}; "
+            f"hub dataset {feed.hub!r}, split {part!r}: {problem}; "
             "check the name and the network, or download it and give the folder"
         ) from None
     assert isinstance(data, datasets.Dataset)
@@ -191,9 +191,9 @@ def hub_rows(data: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:  # n
 def feeds_of(tasks: Mapping[str, TaskOptions], split: Split) -> list[Feed]:
     """Group the tasks that read the same rows and inputs of a split: each group shares its rows.
 
-    Raises ConfigError when a task has no rows for training or for development.
+    Raises ConfigError if a task has no training rows or no dev rows.
     """
-    found: dict[str, Feed] = {}
+    feeds: dict[str, Feed] = {}
     for name, task in tasks.items():
         chosen, part = _chosen(name, task.data, split)
         if chosen is None:
@@ -208,24 +208,24 @@ def feeds_of(tasks: Mapping[str, TaskOptions], split: Split) -> list[Feed]:
         data = task.data if not rows else task.data.model_copy(update={"hub": None, "config": None})
         written = data.file_options
         identity = key_of(files, str(rows), data.hub, data.config, written.to_key(), str(part), str(task.inputs))
-        together = {**(found[identity].tasks if identity in found else {}), name: task}
-        found[identity] = Feed(split, files, named, rows, data.hub, data.config, written, part, task.inputs, together)
-    return list(found.values())
+        together = {**(feeds[identity].tasks if identity in feeds else {}), name: task}
+        feeds[identity] = Feed(split, files, named, rows, data.hub, data.config, written, part, task.inputs, together)
+    return list(feeds.values())
 
 
 def _files(name: str, split: str, chosen: Any, data: DataOptions) -> tuple[str, ...]:  # noqa: ANN401
-    """Return the files (or splits of a hub dataset) that the options name, with folders and patterns as their files."""
+    """Return the files (or splits of a hub dataset) that the options name, with folders and patterns expanded."""
     names = _parts(chosen)
     if data.hub is not None:
         return tuple(names)
     try:
-        return tuple(file for one in names for file in files_of(one))
+        return tuple(file for path in names for file in files_of(path))
     except DataError as error:
         raise DataError(f"tasks.{name}.data.{split}: {error}") from None
 
 
 def _chosen(name: str, data: DataOptions, split: Split) -> tuple[Any, Part | None]:
-    """Return what the options name for a split, and the part of it that belongs to the split."""
+    """Return what the options name for a split, and which part of it belongs to the split."""
     part = Part(split, data.dev if isinstance(data.dev, float) else 0.0, data.fold_of)
     chosen: Any = {"train": data.train, "dev": data.dev, "test": data.test}[split]
     if split == "train":
@@ -246,9 +246,9 @@ def _chosen(name: str, data: DataOptions, split: Split) -> tuple[Any, Part | Non
 
 
 def require_apart(tasks: Mapping[str, TaskOptions]) -> None:
-    """Raise ConfigError where a task's test names a file, or a split of a hub dataset, that its train or dev names.
+    """Raise ConfigError if a task's test names a file, or a split of a hub dataset, that its train or dev names too.
 
-    Rows that trained or chose a model say nothing of new ones. (Dev rows that train are noted, as all leaks are.)
+    Rows that trained or chose a model say nothing about new ones. (Dev rows among the training rows are only noted.)
     """
     for name, task in tasks.items():
         tested = set(_files(name, "test", task.data.test, task.data))
@@ -257,8 +257,8 @@ def require_apart(tasks: Mapping[str, TaskOptions]) -> None:
             twice = tested & set(_files(name, split, chosen, task.data))
             if twice:
                 raise ConfigError(
-                    f"tasks.{name}.data.test: found {min(twice)!r}, which is tasks.{name}.data.{split} as well; a "
-                    "score on rows that trained or chose the model says nothing of new ones; name another file, or "
+                    f"tasks.{name}.data.test: found {min(twice)!r}, which is also tasks.{name}.data.{split}; a "
+                    "score on rows that trained or chose the model says nothing about new ones; name another file, or "
                     "leave out test"
                 )
 
@@ -269,5 +269,5 @@ def _parts(value: Any) -> list[str]:  # noqa: ANN401
 
 
 def missing_column(place: str, name: str, columns: Mapping[str, Any] | list[str]) -> str:
-    """Say that a column is not there, and which are."""
+    """Return a message about a missing column, with the columns that exist."""
     return f"{place}: no column {name!r} ({nearest(name, columns)})"

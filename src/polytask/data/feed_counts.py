@@ -1,4 +1,4 @@
-"""What is counted while a feed is read."""
+"""Counts from reading a feed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from polytask.tasks import LabelStats
 
 @dataclass
 class FeedCounts:
-    """What is counted while a feed is read.
+    """Counts from reading a feed.
 
     Attributes:
-        label_stats: by task.
-        columns: those that any row has.
-        empty: rows whose text is empty or holds no visible character, and `empty_at` where the first is.
-        apart: rows encoded on their own because a task's tokens do not spell out the text, and `apart_at` as above.
-        single: labelled rows of each task whose words are one word of text.
-        weight: the sum of each weighed task's weights.
-        remarks: what a person should know of how the files were read.
+        label_stats: label statistics by task.
+        columns: all columns that occur in any row.
+        empty: number of rows whose text has no visible character; `empty_at` is the place of the first.
+        apart: number of rows encoded separately because a task's tokens do not spell out the text; `apart_at` likewise.
+        single: number of labelled rows of each task whose words are a single word of text.
+        weight: sum of the weights of each task with row weights.
+        remarks: notes for the user on how the files were read.
     """
 
     label_stats: dict[str, LabelStats]
@@ -36,7 +36,7 @@ class FeedCounts:
 
     @classmethod
     def of(cls, feed: Feed) -> FeedCounts:
-        """Return those of a feed of which nothing was read."""
+        """Return the counts of a feed before reading."""
         return cls(
             {name: LabelStats() for name in feed.tasks}, dict.fromkeys(feed.tasks, 0), dict.fromkeys(feed.weighed, 0.0)
         )

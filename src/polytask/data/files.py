@@ -1,4 +1,4 @@
-"""Files: which ones a path names, and their lines, whatever compression and encoding they are in."""
+"""Data files: their lines, whatever their compression and encoding."""
 
 from __future__ import annotations
 
@@ -17,45 +17,49 @@ from polytask.data.paths import format_of
 from polytask.errors import DataError
 from polytask.options import FileOptions, Format
 
-# Bytes of a line: a text of two million words. A longer one is no row of texts: most often a quote that nobody closed,
-# or a file without line breaks, which would fill the memory.
+# Maximum bytes of a line: a text of two million words. A longer line is most often an unclosed quote, or a file without
+# line breaks, which would fill the memory.
 MOST_LINE_BYTES = 16 * 2**20
 _HEAD_BYTES = 4096
 _MARK = "\ufeff"
 _MARKS = (
-    "{count} lines begin with a mark of the encoding (BOM), as files do that were put together from several; it was "
+    "{count} lines begin with a byte order mark (BOM), as in files joined from several; it was "
     "left out, the first at {place}"
 )
-_NULS = "{count} lines hold NUL characters, as damaged files do, the first at {place}"
-_PAGE = "where a link was saved in place of the file behind it, download that; or save the table as csv"
-# What a file is whose first bytes are these, and what to do.
+_NULS = "{count} lines hold NUL characters, as in damaged files, the first at {place}"
+_PAGE = "if you saved a link in place of the file, download the file itself; or save the table as csv"
+# Patterns of first bytes, with the kind of file and what to do.
 _KINDS: tuple[tuple[bytes, str, str], ...] = (
     (rb"PK\x03\x04", "a zip archive (as xlsx files are)", "unpack it, or save the table as csv"),
     (rb"BZh[1-9]1AY&SY", "compressed with bzip2", "unpack it, or compress it with gzip"),
     (rb"\xfd7zXZ\x00", "compressed with xz", "unpack it, or compress it with gzip"),
     (rb"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it, or compress it with gzip"),
-    (rb"%PDF-", "a PDF", "save its text, one a line"),
+    (rb"%PDF-", "a PDF", "save its texts, one per line"),
     (rb"\{\\rtf", "a rich text document (rtf)", "save it as plain text"),
     (rb"PAR1", "a parquet file", "give `format: parquet`, or name it .parquet"),
     (rb"ARROW1", "an Arrow (Feather) file", "write it as parquet"),
-    (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "of an old Office program (.xls, .doc)", "open it there and save it as CSV"),
-    (rb"SQLite format 3\x00", "a data base of SQLite", "write its table as csv or jsonl"),
+    (
+        rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        "in an old Office format (.xls, .doc)",
+        "open it in an Office program and save it as CSV",
+    ),
+    (rb"SQLite format 3\x00", "an SQLite database", "write its table as csv or jsonl"),
     (rb"\x80[\x02-\x05]", "a pickle, which would run code", "write its rows as jsonl or parquet"),
-    (rb"\x93NUMPY", "an array of NumPy", "write its rows as jsonl or parquet"),
+    (rb"\x93NUMPY", "a NumPy array", "write its rows as jsonl or parquet"),
     (rb"\x89HDF", "an HDF5 file", "write its rows as jsonl or parquet"),
     (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it"),
     (rb"(?s).{257}ustar", "a tar archive", "unpack it, and name the folder or the files in it"),
     (rb"(?i)(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|table)\b", "a web page (HTML)", _PAGE),
     (rb"(?:\xef\xbb\xbf)?\s*<\?xml\b", "an XML file", "write its rows as csv or jsonl"),
-    (rb"version https://git-lfs\.github\.com", "a pointer of Git LFS in place of the data", "run `git lfs pull`"),
-    (rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff", "UTF-32", "save it as UTF-8, or give `encoding: utf-32` beside the path"),
-    (rb"\xff\xfe|\xfe\xff", "UTF-16", "save it as UTF-8, or give `encoding: utf-16` beside the path"),
+    (rb"version https://git-lfs\.github\.com", "a Git LFS pointer in place of the data", "run `git lfs pull`"),
+    (rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff", "UTF-32", "save it as UTF-8, or give `encoding: utf-32` next to the path"),
+    (rb"\xff\xfe|\xfe\xff", "UTF-16", "save it as UTF-8, or give `encoding: utf-16` next to the path"),
 )
-# Lines that are no UTF-8, at most, by which their encoding is told.
+# Maximum number of lines that are not UTF-8 by which the encoding is guessed.
 _STRANGE_LINES = 1000
-# For each of them so many may be UTF-8 by chance; where there are more, the file is UTF-8 that was damaged.
+# For each of these lines, this many others may be valid UTF-8 by chance; with more, the file is damaged UTF-8.
 _USUAL = 0.05
-# Characters that texts hardly have; the share of them from which a file is binary, and the bytes that tell it.
+# Characters that texts hardly have; their share that makes a file binary, and the least number of bytes to judge by.
 _CONTROLS = bytes({*range(9), *range(14, 27), *range(28, 32)})
 _BINARY, _FEWEST_BYTES = 0.3, 256
 _GZIP = b"\x1f\x8b"
@@ -64,8 +68,8 @@ _GZIP = b"\x1f\x8b"
 def _likely_encoding(line: bytes) -> str:
     """Return the encoding that bytes which are not UTF-8 look most like.
 
-    Frequent Chinese characters and Korean syllables are pairs of high bytes whose first ones lie in a range of their
-    own; Cyrillic letters are runs of bytes from 0xc0; the letters of western Europe stand alone.
+    Frequent Chinese characters and Korean syllables are pairs of high bytes, with first bytes in different ranges;
+    Cyrillic letters are runs of bytes from 0xc0; western European letters are single high bytes.
     """
     high = sum(byte >= 0x80 for byte in line)
     pairs = re.findall(rb"[\xb0-\xd7][\xa1-\xfe]", line)
@@ -84,17 +88,17 @@ def _is_utf8(line: bytes) -> bool:
 
 
 class ReadingNotes:
-    """What a person should know about how rows were read: what, how often, and where first.
+    """Notes for the user on how rows were read: the message, the number of cases, and the place of the first.
 
     Attributes:
-        found: count and first place, by the message, which has {count} and {place} in it.
+        found: count and first place, by the message, which has the placeholders {count} and {place}.
     """
 
     def __init__(self, remarks: Iterable[tuple[str, int, str]] = ()) -> None:
         self.found: dict[str, tuple[int, str]] = {message: (count, place) for message, count, place in remarks}
 
     def add(self, message: str, place: str) -> None:
-        """Count one more case of what a message says."""
+        """Count one more case of a message."""
         count, first = self.found.get(message, (0, place))
         self.found[message] = (count + 1, first)
 
@@ -103,17 +107,17 @@ class ReadingNotes:
         return [message.format(count=count, place=place) for message, (count, place) in self.found.items()]
 
     def to_json(self) -> list[tuple[str, int, str]]:
-        """Return a JSON-ready form, which the constructor takes."""
+        """Return a JSON form, which the constructor accepts."""
         return [(message, count, place) for message, (count, place) in self.found.items()]
 
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file to be read, with what is said beside its path.
+    """A file to read, with the options next to its path.
 
     Attributes:
-        remarks: takes what a person should know of how it was read.
-        refused: takes the rows that cannot be read, where whoever reads goes on behind them: line and reason.
+        remarks: collects notes for the user on how the file was read.
+        refused: called with the line and reason of each row that cannot be read, if reading should go on after it.
     """
 
     path: Path
@@ -123,23 +127,23 @@ class DataFile:
 
     @property
     def format(self) -> Format:
-        """The format that was given, or the one that the extension tells. Raises DataError on an unknown one."""
+        """The format in the options, or that of the extension. Raises DataError for an unknown extension."""
         return self.options.format or format_of(self.path)
 
     def place(self, line: int) -> str:
-        """Return what a message calls a line."""
+        """Return the name of a line in messages."""
         return f"{self.path}:{line}"
 
     def refuse(self, line: int, reason: str) -> None:
-        """Refuse one row, behind which the file can still be read. Raises DataError unless somebody takes it."""
+        """Refuse one row after which the file can still be read. Raises DataError unless `refused` is set."""
         if self.refused is None:
             raise DataError(reason)
         self.refused(line, reason)
 
     def raw_lines(self) -> Iterator[tuple[int, str]]:
-        """Yield numbered lines, cut at newlines only (a text may hold other line separators), with the ending.
+        """Yield numbered lines with their endings, split at newlines only (texts may hold other line separators).
 
-        Raises DataError where the file is not text in its encoding, or not what its name says.
+        Raises DataError if the file is not text in its encoding, or not what its name says.
         """
         encoding = self.options.encoding or "utf-8"
         number = 0
@@ -156,7 +160,7 @@ class DataFile:
             raise DataError(self._unreadable(number + 1, error)) from None
 
     def _cleaned(self, number: int, line: str) -> str:
-        """Return a line without a mark of the encoding at its beginning, and remark what should not be in it."""
+        """Return a line without a leading byte order mark, and note characters that should not be in it."""
         if "\0" in line:
             self.remarks.add(_NULS, self.place(number))
         if not line.startswith(_MARK):
@@ -166,9 +170,9 @@ class DataFile:
         return line.lstrip(_MARK)
 
     def likely_encoding(self) -> tuple[str, str] | None:
-        """Return the encoding that a file which is not UTF-8 looks most like, and a line of it, read so.
+        """Return the most likely encoding of a file that is not UTF-8, and one of its lines decoded with it.
 
-        None where the file is UTF-8, or damaged UTF-8, or where the likeliest encoding does not read all of it.
+        None if the file is UTF-8 or damaged UTF-8, or if the most likely encoding cannot decode all of it.
         """
         sample: list[bytes] = []
         strange = usual = 0
@@ -203,13 +207,13 @@ class DataFile:
             yield number, text.removesuffix("\n").removesuffix("\r")
 
     def open(self) -> io.BufferedReader:
-        """Open the file, as it lies on the disk."""
+        """Open the file in binary mode, without decompression."""
         return self.path.open("rb")
 
     @contextmanager
     def _opened(self) -> Generator[Any]:
         with self.open() as stream:
-            # By its first bytes: a gzip file without .gz in its name is read all the same.
+            # By the first bytes, so that gzip files without .gz in their name are read too.
             if stream.peek(2).startswith(_GZIP) or self.path.suffix.lower() == ".gz":
                 with gzip.GzipFile(fileobj=stream) as unpacked:
                     yield unpacked
@@ -217,7 +221,7 @@ class DataFile:
                 yield stream
 
     def _require_text(self, stream: Any) -> None:  # noqa: ANN401
-        """Raise DataError where the first bytes show that the file is no text in UTF-8, and say what it is."""
+        """Raise DataError if the first bytes show that the file is not text in UTF-8, and say what it is."""
         head: bytes = stream.peek(_HEAD_BYTES)[:_HEAD_BYTES]
         for pattern, kind, mend in _KINDS:
             if re.match(pattern, head):
@@ -227,8 +231,8 @@ class DataFile:
             letters = sum(chr(byte).isalnum() for byte in others)
             if len(zeros) > 1 and zeros.count(0) > 0.4 * len(zeros) and letters > 0.2 * len(others):
                 raise DataError(
-                    f"{self.path}: the file seems to be UTF-16 without its mark, not text in UTF-8; save it as UTF-8, "
-                    f"or give `encoding: {name}` beside the path"
+                    f"{self.path}: the file seems to be UTF-16 without a byte order mark, not text in UTF-8; save it "
+                    f"as UTF-8, or give `encoding: {name}` next to the path"
                 )
         controls = len(head) - len(head.translate(None, _CONTROLS))
         if len(head) >= _FEWEST_BYTES and controls > _BINARY * len(head):
@@ -242,7 +246,7 @@ class DataFile:
             likely = _likely_encoding(error.object)
             return (
                 f"{place}: byte {error.start + 1} of the line is not UTF-8; save the file as UTF-8, or name its "
-                f"encoding beside the path, such as `encoding: {likely}` (on a command line: --written "
+                f"encoding next to the path, such as `encoding: {likely}` (on a command line: --written "
                 f"encoding={likely})"
             )
         if isinstance(error, UnicodeDecodeError):
@@ -251,11 +255,11 @@ class DataFile:
             )
         if isinstance(error, _TooLong):
             return (
-                f"{place}: the line has more than {MOST_LINE_BYTES:,} bytes; write one text a line, and check "
-                "that the file has line breaks and is of the format that its name says"
+                f"{place}: the line has more than {MOST_LINE_BYTES:,} bytes; write one text per line, and check "
+                "that the file has line breaks and the format that its name says"
             )
         if isinstance(error, gzip.BadGzipFile | EOFError | zlib.error):
-            return f"{self.path}: not a whole gzip file ({error}); write it anew, or unpack it"
+            return f"{self.path}: not a complete gzip file ({error}); create it again, or unpack it"
         return f"{self.path}: cannot be read ({getattr(error, 'strerror', None) or error})"
 
 
@@ -267,7 +271,7 @@ _UNREADABLE = (UnicodeError, _TooLong, EOFError, zlib.error, OSError)
 
 
 def _lines_of_bytes(stream: IO[bytes], encoding: str) -> Iterator[tuple[int, str]]:
-    """Yield the lines of an encoding in which a newline is one byte that is nothing else."""
+    """Yield the lines of an encoding in which a newline is one byte that occurs in no other character."""
     first = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
     number = 0
     while raw := stream.readline(MOST_LINE_BYTES + 1):
@@ -275,12 +279,12 @@ def _lines_of_bytes(stream: IO[bytes], encoding: str) -> Iterator[tuple[int, str
             raise _TooLong
         number += 1
         text = raw.decode(first if number == 1 else encoding)
-        if text:  # a mark of the encoding with nothing behind it is no line
+        if text:  # a byte order mark alone is not a line
             yield number, text
 
 
 def _lines_of_wide(stream: IO[bytes], encoding: str) -> Iterator[tuple[int, str]]:
-    """Yield the lines of an encoding of several bytes a character, such as UTF-16."""
+    """Yield the lines of an encoding with several bytes per character, such as UTF-16."""
     text = io.TextIOWrapper(stream, encoding, newline="\n")
     try:
         number = 0

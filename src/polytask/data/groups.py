@@ -1,4 +1,4 @@
-"""Groups of rows that are padded together: by length, so that little is spent on padding."""
+"""Groups rows of similar length, which are padded together, to keep padding small."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-# Tokens (padding included) that pass through the encoder at a time.
+# Number of tokens (padding included) per pass through the encoder.
 TOKENS_A_PASS = 8192
 
 
 def cut(lengths: Sequence[int], overhead: int, most: int | None = None) -> list[int]:
-    """Cut ascending lengths into runs so that padding costs least, and return where each run ends.
+    """Divide ascending lengths into runs with the least padding cost, and return the end of each run.
 
-    The cost of a run is its rows times its greatest length, plus `overhead`, all in tokens: a pass through the
-    encoder costs something however small it is. Exact, by dynamic programming over the lengths that occur: rows of one
-    length are never apart where any number of them may be together, however many there are.
+    The cost of a run, in tokens, is its rows times its greatest length, plus `overhead`: even a small pass through the
+    encoder has a cost. Exact, by dynamic programming over the lengths that occur: rows of equal length are never
+    separated if the size of runs is unlimited.
 
     Args:
-        most: greatest number of rows of a run; by default any.
+        most: maximum number of rows of a run; by default unlimited.
 
     >>> cut([5, 5, 100, 100], overhead=10)
     [2, 4]
     """
     sizes = np.asarray(lengths, dtype=np.int64)
-    # Where a run may end: behind the last row of each length, or anywhere.
+    # Where a run may end: after the last row of each length, or anywhere.
     edges = np.arange(len(sizes) + 1) if most is not None else np.append(0, _ends_of_equals(sizes))
     best = np.zeros(len(edges), dtype=np.int64)
     start_of = np.zeros(len(edges), dtype=np.int64)
@@ -43,17 +43,17 @@ def cut(lengths: Sequence[int], overhead: int, most: int | None = None) -> list[
 
 
 def _ends_of_equals(values: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Return where each run of equal values ends."""
+    """Return the end of each run of equal values."""
     return np.flatnonzero(np.append(values[1:] != values[:-1], True)) + 1 if len(values) else np.empty(0, np.intp)
 
 
 def groups_by_length(
     lengths: Sequence[int], tokens: int = TOKENS_A_PASS, rows: Sequence[int] | None = None
 ) -> Iterator[list[int]]:
-    """Yield indices in groups of similar length whose padded size stays within `tokens`; what is greater stands alone.
+    """Yield indices in groups of similar length whose padded size is at most `tokens`; a longer row is its own group.
 
     Args:
-        rows: as how many rows of its length each counts; by default as one.
+        rows: number of rows that each index counts as; by default 1.
 
     >>> list(groups_by_length([5, 100, 6], tokens=100))
     [[1], [0, 2]]

@@ -1,4 +1,4 @@
-"""Tasks of Label Studio, unfolded into rows."""
+"""Converts tasks of Label Studio to rows."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import Any
 
 
 def row_of(value: dict[str, Any]) -> dict[str, Any]:
-    """Return the row that a JSON object stands for: a task of Label Studio is unfolded, others stay as they are.
+    """Convert a Label Studio task to a row; other JSON objects are returned unchanged.
 
-    A task gives the columns of its data, and for each control of its annotation (`from_name`) a column: spans, or
+    A task has the columns of its data, and for each control of its annotation (`from_name`) one column: spans, or
     choices, a rating or a number. The spans of a task with one such control are also in the column `spans`. Raises
-    ValueError where several annotations differ.
+    ValueError if several annotations differ.
     """
-    given = value.get("annotations", value.get("completions"))
+    annotations = value.get("annotations", value.get("completions"))
     data = value.get("data")
-    if not isinstance(data, dict) or not isinstance(given, list):
+    if not isinstance(data, dict) or not isinstance(annotations, list):
         return value
     row = {**({"id": value["id"]} if "id" in value else {}), **data}
     done = [
-        _by_control(one["result"])
-        for one in given
-        if isinstance(one, dict) and isinstance(one.get("result"), list)
-        and not one.get("was_cancelled") and not one.get("skipped")
+        _by_control(annotation["result"])
+        for annotation in annotations
+        if isinstance(annotation, dict) and isinstance(annotation.get("result"), list)
+        and not annotation.get("was_cancelled") and not annotation.get("skipped")
     ]  # fmt: skip
     if not done:
         return row
-    if any(one != done[0] for one in done):
+    if any(other != done[0] for other in done):
         raise ValueError(f"found {len(done)} annotations of one text that differ; keep one of them")
     spans = {name: control for name, control in done[0].items() if _is_control_of_spans(control)}
     for name, control in done[0].items():
@@ -51,9 +51,9 @@ def _by_control(result: Sequence[Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _chosen(control: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Return what was chosen for a whole text: choices, or a rating or a number.
+    """Return the values chosen for a whole text: choices, a rating or a number.
 
-    Choices that belong to a region are no labels of the text, and stay with it.
+    Choices that belong to a region are not labels of the text, and stay with the region.
     """
     chosen: list[Any] = []
     for value in control:

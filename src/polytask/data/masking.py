@@ -1,4 +1,4 @@
-"""Masked copies of rows: the words that a task guesses are hidden, as a function of the row and of its epoch."""
+"""Masked copies of rows: which words are masked is a function of the row and the epoch."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from polytask.errors import ConfigError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Of the tokens of hidden words so many become the mask, and so many another token; the rest stays as it is.
+# Share of the masked words' tokens replaced by the mask, and by another token; the rest stay unchanged.
 MASKED, REPLACED = 0.8, 0.1
-# How WordPiece writes what goes on with a word, and SentencePiece and byte-level tokenizers what begins one.
+# WordPiece's prefix of tokens that continue a word, and prefixes of SentencePiece and byte-level tokens that begin one.
 _CONTINUES, _BEGINS = "##", ("\u2581", "\u0120")
-# A run of more tokens is no word, but text of a script without spaces, such as Thai, or Chinese in bytes.
+# A longer run of tokens is not a word but text in a script without spaces, such as Thai, or Chinese in bytes.
 _MOST_TOKENS = 12
 
 
 @dataclass(frozen=True)
 class MaskedRow:
-    """A row with words hidden.
+    """A row with masked words.
 
     Attributes:
-        ids: the row's tokens, those of hidden words changed.
-        places: where these stand, ascending.
-        truth: what stood there.
+        ids: the row's token ids, with those of masked words changed.
+        places: indices of the masked words' tokens, ascending.
+        truth: original token ids at these indices.
     """
 
     ids: NDArray[np.int64]
@@ -41,13 +41,13 @@ class MaskedRow:
 
 @dataclass(frozen=True, eq=False)
 class Masker:
-    """Hides whole words.
+    """Masks whole words.
 
     Attributes:
-        mask: the id of the token that hides another.
-        special: by id, whether a token is none of a text.
-        continues: by id, whether a token goes on with the word of the one before. Chinese and Japanese tokens do not.
-        seed: of the run.
+        mask: id of the mask token.
+        special: by id, whether a token is not part of a text.
+        continues: by id, whether a token continues the word of the previous token. Chinese and Japanese tokens do not.
+        seed: seed of the run.
     """
 
     mask: int
@@ -57,31 +57,31 @@ class Masker:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, vocabulary: int, seed: int) -> Masker:
-        """Read a tokenizer. Raises ConfigError where it has no token that hides others.
+        """Create a masker for a tokenizer. Raises ConfigError if the tokenizer has no mask token.
 
         Args:
-            vocabulary: tokens that have an embedding.
+            vocabulary: number of tokens that have an embedding.
         """
         if not isinstance(tokenizer.mask_token_id, int):
             raise ConfigError("type: mlm: the encoder's tokenizer has no mask token; choose another encoder")
         special, continues = np.ones(vocabulary, np.bool_), np.zeros(vocabulary, np.bool_)
         tokens = {index: token for token, index in tokenizer.get_vocab().items() if index < vocabulary}
         begins = any(token.startswith(_BEGINS) for token in tokens.values())
-        none_of_text = frozenset(tokenizer.all_special_ids)
+        special_ids = frozenset(tokenizer.all_special_ids)
         for index, token in tokens.items():
-            special[index] = index in none_of_text
-            goes_on = not token.startswith(_BEGINS) if begins else token.startswith(_CONTINUES)
-            continues[index] = goes_on and not begins_with_cjk(token.removeprefix(_CONTINUES))
+            special[index] = index in special_ids
+            continuation = not token.startswith(_BEGINS) if begins else token.startswith(_CONTINUES)
+            continues[index] = continuation and not begins_with_cjk(token.removeprefix(_CONTINUES))
         return cls(tokenizer.mask_token_id, special, continues, seed)
 
-    def hide(self, ids: Sequence[int] | NDArray[Any], rate: float, seen: Sequence[int] = ()) -> MaskedRow:
-        """Hide a share of a row's words, at least one where there is any.
+    def hide(self, ids: Sequence[int] | NDArray[Any], rate: float, copy: Sequence[int] = ()) -> MaskedRow:
+        """Mask a share of a row's words, and at least one if there is any.
 
         Args:
-            seen: which copy it is, such as (source, row, epoch); the one for scores by default, which has no seed.
+            copy: which copy it is, such as (source, row, epoch); by default the one for evaluation, without a seed.
         """
         row = np.asarray(ids, dtype=np.int64)
-        generator = self._generator(row, seen)
+        generator = self._generator(row, copy)
         places = self._places(row, rate, generator)
         changed, chance = row.copy(), generator.random(len(places))
         ordinary = np.flatnonzero(~self.special)
@@ -102,7 +102,7 @@ class Masker:
         chosen = 1 + generator.permutation(count)[: max(1, round(rate * count))]
         return np.flatnonzero(np.isin(word, chosen)).astype(np.int64)
 
-    def _generator(self, row: NDArray[np.int64], seen: Sequence[int]) -> np.random.Generator:
-        told = row.tobytes() if not seen else repr((self.seed, *seen)).encode()
-        key = int.from_bytes(hashlib.blake2b(told, digest_size=16).digest())
+    def _generator(self, row: NDArray[np.int64], copy: Sequence[int]) -> np.random.Generator:
+        identity = row.tobytes() if not copy else repr((self.seed, *copy)).encode()
+        key = int.from_bytes(hashlib.blake2b(identity, digest_size=16).digest())
         return np.random.Generator(np.random.Philox(key=key))

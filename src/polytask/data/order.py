@@ -1,4 +1,4 @@
-"""The order in which the rows of a stratum come, epoch by epoch, and what a task that leaves it has still to see."""
+"""The order of a stratum's rows in each epoch, and the remaining rows of tasks that leave this order."""
 
 from __future__ import annotations
 
@@ -10,65 +10,65 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-# Rows of similar length are drawn together: windows of this many blocks are sorted by length.
+# To draw rows of similar length together, windows of this many blocks are sorted by length.
 WINDOW_BLOCKS = 50
-# A task that chooses among the rows that it has still to see looks at so many, which is enough to find those that
-# others want as well: choosing among all of a million rows would cost more time than it saves passes.
+# Number of remaining rows among which a task chooses. This is enough to find rows that other tasks need too; choosing
+# among all of a million rows would cost more time than the saved passes.
 LOOK_AHEAD = 4096
 
 Mask: TypeAlias = NDArray[np.bool_]
-# Rows of a stratum, by their place in it.
+# Rows of a stratum, as indices.
 Places: TypeAlias = NDArray[np.signedinteger[Any]]
-# The tokens of some rows of a stratum.
+# Maps rows of a stratum to their numbers of tokens.
 LengthsOf: TypeAlias = Callable[[Places], NDArray[np.int32]]
 
 
 class RemainingRows(ABC):
-    """The rows that a task has still to see in its epoch, where they do not follow from how many it has seen."""
+    """The rows that a task still has to see in its epoch, for tasks that do not follow the epoch's order."""
 
     @abstractmethod
     def claims(self, places: Places) -> NDArray[np.int8]:
-        """Return which of some rows are left, as 1; as 2 where they lie among rows that the task is about to finish."""
+        """Return 1 for each remaining row, 2 for those in a shard that the task has begun, and 0 for other rows."""
 
     @abstractmethod
     def take(self, places: Places) -> None:
-        """Note rows as seen."""
+        """Mark rows as seen."""
 
     @abstractmethod
     def restart(self, epoch: int) -> None:
-        """Begin an epoch, of which all rows are left."""
+        """Begin an epoch, with all rows remaining."""
 
     @abstractmethod
     def candidates(self, count: int, later: Sequence[RemainingRows], others: Sequence[RemainingRows]) -> Places:
-        """Return rows that are left, in the order of the epoch, to choose `count` from; fewer where few are left.
+        """Return remaining rows, in the order of the epoch, to choose `count` from; fewer if few remain.
 
         Args:
-            later: what is left to the tasks that choose after this one in the step.
-            others: what is left to the tasks that do not.
+            later: remaining rows of the tasks that choose after this one in the step.
+            others: remaining rows of all other tasks.
         """
 
     @abstractmethod
     def to_json(self) -> list[Any]:
-        """Return it as JSON."""
+        """Return the remaining rows as JSON."""
 
 
 class Ordering(ABC):
-    """The order of a stratum's rows in every epoch, a function of the epoch alone."""
+    """The order of a stratum's rows in every epoch, which only depends on the epoch."""
 
     @abstractmethod
     def following(self, epoch: int, position: int, count: int) -> Places:
-        """Return the rows from a position of an epoch on: at most `count`, at least one."""
+        """Return at most `count` rows, and at least one, from a position of an epoch."""
 
     @abstractmethod
-    def left(self, epoch: int, position: int) -> RemainingRows:
-        """Return what is left behind a position of an epoch."""
+    def remaining(self, epoch: int, position: int) -> RemainingRows:
+        """Return the rows that remain after a position of an epoch."""
 
     @abstractmethod
-    def read_left(self, epoch: int, saved: Sequence[Any]) -> RemainingRows:
-        """Read what `RemainingRows.to_json` returned."""
+    def read_remaining(self, epoch: int, saved: Sequence[Any]) -> RemainingRows:
+        """Restore the remaining rows from `RemainingRows.to_json`."""
 
     def keep(self, epochs: Collection[int]) -> None:
-        """Forget the order of all other epochs."""
+        """Discard the orders of all other epochs."""
         del epochs
 
 
@@ -81,37 +81,37 @@ def epoch_order(
     blocks, and all blocks are shuffled: the composition of the blocks differs in every epoch.
 
     Args:
-        lengths: tokens of each row.
-        block: rows of similar length to keep together, at least 1.
-        shard: of a stratum that is ordered shard by shard, from 1.
+        lengths: number of tokens of each row.
+        block: number of rows of similar length to keep together, at least 1.
+        shard: number of the shard, from 1, if the stratum is ordered shard by shard.
     """
     generator = philox(seed, source, epoch, 0, shard, stratum)
     order = generator.permutation(len(lengths)).astype(np.int32)
     window = np.arange(len(order)) // (WINDOW_BLOCKS * block)
     order = order[np.lexsort((lengths[order], window))]
-    # Blocks are cut window by window: only the last one of all can be shorter, since a window holds whole blocks.
+    # Blocks do not cross windows: a window holds whole blocks, so only the very last block can be shorter.
     starts = block * generator.permutation(-(-len(order) // block))
     places = (starts[:, None] + np.arange(block)).ravel()
     return order[places[places < len(order)]]
 
 
 def philox(seed: int, source: int, epoch: int, *counter: int) -> np.random.Generator:
-    """Return the generator of an epoch of a source; those of different counters never meet.
+    """Return the random generator of an epoch of a source; different counters give independent streams.
 
     Args:
-        counter: three numbers, of which the last is the stratum's.
+        counter: three numbers, the last being that of the stratum.
     """
     key = [seed, (source << 32) + epoch]
     return np.random.Generator(np.random.Philox(key=key, counter=[0, *counter]))
 
 
 def look_ahead(count: int) -> int:
-    """Return among how many rows a task chooses so many."""
+    """Return the number of rows among which a task chooses `count`."""
     return LOOK_AHEAD + 8 * count
 
 
 class WholeOrdering(Ordering):
-    """Orders that are held as a whole: one number a row, for each epoch that a task is in."""
+    """Orders held in memory as a whole: one number per row, for each epoch that a task is in."""
 
     def __init__(self, rows: int, lengths: LengthsOf, **where: int) -> None:
         self.rows = rows
@@ -126,26 +126,26 @@ class WholeOrdering(Ordering):
         return self._orders[epoch]
 
     def keep(self, epochs: Collection[int]) -> None:
-        self._orders = {known: order for known, order in self._orders.items() if known in epochs}
+        self._orders = {epoch: order for epoch, order in self._orders.items() if epoch in epochs}
 
     def following(self, epoch: int, position: int, count: int) -> Places:
         return self.order(epoch)[position : position + count]
 
-    def left(self, epoch: int, position: int) -> RemainingRows:
+    def remaining(self, epoch: int, position: int) -> RemainingRows:
         mask = np.zeros(self.rows, dtype=bool)
         mask[self.order(epoch)[position:]] = True
-        return _MaskedLeft(self, epoch, mask, position)
+        return _MaskedRows(self, epoch, mask, position)
 
-    def read_left(self, epoch: int, saved: Sequence[Any]) -> RemainingRows:
+    def read_remaining(self, epoch: int, saved: Sequence[Any]) -> RemainingRows:
         packed = np.frombuffer(base64.b64decode(saved[0]), dtype=np.uint8)
-        return _MaskedLeft(self, epoch, np.unpackbits(packed, count=self.rows).astype(bool))
+        return _MaskedRows(self, epoch, np.unpackbits(packed, count=self.rows).astype(bool))
 
 
-class _MaskedLeft(RemainingRows):
-    """One bit a row.
+class _MaskedRows(RemainingRows):
+    """Remaining rows as one bit per row.
 
     Args:
-        start: a place in the order before which none is left.
+        start: position in the order before which no row remains.
     """
 
     def __init__(self, ordering: WholeOrdering, epoch: int, mask: Mask, start: int = 0) -> None:
@@ -165,15 +165,15 @@ class _MaskedLeft(RemainingRows):
     def candidates(self, count: int, later: Sequence[RemainingRows], others: Sequence[RemainingRows]) -> Places:
         del later, others
         order, most = self._ordering.order(self._epoch), look_ahead(count)
-        found, number, at = [order[:0]], 0, self._start
+        rows, number, at = [order[:0]], 0, self._start
         self._start = len(order)
         while at < len(order) and number < most:
             places = at + np.flatnonzero(self._mask[order[at : at + most]])
             if len(places):
                 self._start = min(self._start, int(places[0]))
-                found.append(order[places])
+                rows.append(order[places])
             number, at = number + len(places), at + most
-        return np.concatenate(found)
+        return np.concatenate(rows)
 
     def to_json(self) -> list[Any]:
         return [base64.b64encode(np.packbits(self._mask).tobytes()).decode()]

@@ -1,4 +1,4 @@
-"""Paths: which files one names, what format a name tells, and what a missing one was meant to be."""
+"""Paths: the files that a path names, formats by extension, and suggestions for missing files."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ EXTENSIONS: dict[str, Format] = {
     ".conll": "conll", ".iob": "conll", ".iob2": "conll", ".bio": "conll", ".conllu": "conllu", ".conllup": "conllu",
 }  # fmt: skip
 _TABLES = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers", ".et")
-_PICKLE = "a pickle runs code where it is opened, and is not read; write its rows as jsonl or parquet"
+_PICKLE = "a pickle runs code when it is opened, and is not read; write its rows as jsonl or parquet"
 _UNPACK = "an archive, which is not read; unpack it, and name the folder or the files in it"
 _MARKUP = "markup, which is not read; write its rows as csv or jsonl"
-# Extensions of files that hold rows and are not read, with what to do.
+# Extensions of data files that cannot be read, with what to do.
 _OF_TOOLS = {
-    ".ann": "annotations of brat, which stand apart from their text and are not read; write a row a text, as jsonl: "
+    ".ann": "annotations of brat, which are separate from their text and not read; write one row per text, as jsonl: "
     '{"text": "Ann sings", "spans": [[0, 3, "PER"]]}',
-    ".spacy": "a binary file of spaCy, which is not read; write a row a document, as jsonl: "
+    ".spacy": "a binary file of spaCy, which is not read; write one row per document, as jsonl: "
     '{"text": doc.text, "spans": [[ent.start_char, ent.end_char, ent.label_] for ent in doc.ents]}',
     **dict.fromkeys((".pkl", ".pickle", ".joblib"), _PICKLE),
     **dict.fromkeys((".arrow", ".feather"), "an Arrow file, which is not read; write it as parquet"),
@@ -37,33 +37,31 @@ _SPLITS: dict[str, Split] = {"train": "train", "dev": "dev", "test": "test"}
 
 
 def format_of(path: Path) -> Format:
-    """Tell a file's format by its extension, before .gz. Raises DataError on an unknown one."""
+    """Return a file's format by its extension, before .gz. Raises DataError for an unknown extension."""
     suffix = _suffix(path)
-    found = find_format(path)
+    format_found = find_format(path)
     if suffix in (".yaml", ".yml"):
-        raise DataError(f"{path}: seems to be a configuration, no data file; `polytask check {path}` reads it")
+        raise DataError(f"{path}: seems to be a configuration, not a data file; `polytask check {path}` reads it")
     if suffix.lower() in _TABLES:
-        raise DataError(
-            f"{path}: a table of a spreadsheet program, which is not read; open it there and save it as CSV in UTF-8"
-        )
+        raise DataError(f"{path}: a spreadsheet, which is not read; open it in its program and save it as CSV in UTF-8")
     if suffix.lower() in _OF_TOOLS:
         raise DataError(f"{path}: {_OF_TOOLS[suffix.lower()]}")
     if suffix.lower() == ".txt":
         raise DataError(
-            f"{path}: a name that ends in .txt does not tell what stands in it; rename the file to .csv (cells with "
-            "commas or semicolons between them), .tsv (tabs), .jsonl or .conll, or give `format` beside the path (on a "
-            "command line: --written format=csv)"
+            f"{path}: the extension .txt does not say what the file holds; rename the file to .csv (cells with "
+            "commas or semicolons between them), .tsv (tabs), .jsonl or .conll, or give `format` next to the path "
+            "(on a command line: --written format=csv)"
         )
-    if found is None:
+    if format_found is None:
         raise DataError(
             f"{path}: the extension {suffix!r} names no format ({nearest(suffix, EXTENSIONS)}); "
-            "rename the file, or give `format` beside the path (on a command line: --written format=csv)"
+            "rename the file, or give `format` next to the path (on a command line: --written format=csv)"
         )
-    return found
+    return format_found
 
 
 def find_format(path: Path) -> Format | None:
-    """Tell a file's format by its extension, before .gz; None where it is an unknown one."""
+    """Return a file's format by its extension, before .gz; None if the extension is unknown."""
     return EXTENSIONS.get(_suffix(path).lower())
 
 
@@ -72,43 +70,43 @@ def _suffix(path: Path) -> str:
 
 
 def split_in(name: str) -> tuple[Split, tuple[int, int]] | None:
-    """Return the split that a name tells, and where in the name its word stands; None where it tells none.
+    """Return the split that a name contains, and the span of its word in the name; None if it contains none.
 
     >>> split_in("reviews-valid"), split_in("training")
     (('dev', (8, 13)), None)
     """
-    found = _SPLIT_NAMES.search(name.lower())
-    return None if found is None else (_SPLITS[_SAME_SPLIT.get(found[1], found[1])], found.span(1))
+    match = _SPLIT_NAMES.search(name.lower())
+    return None if match is None else (_SPLITS[_SAME_SPLIT.get(match[1], match[1])], match.span(1))
 
 
 def require_file(path: Path) -> None:
-    """Raise DataError, with the nearest names beside it, when a file is missing."""
+    """Raise DataError, with the most similar names in its folder, if a file is missing."""
     if not is_file(path):
-        beside = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
-        closest = difflib.get_close_matches(path.name, beside, n=20, cutoff=0)
+        names = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
+        closest = difflib.get_close_matches(path.name, names, n=20, cutoff=0)
         hint = nearest(path.name, closest) if path.parent.is_dir() else f"the folder {path.parent} does not exist"
         raise DataError(f"{path}: no such file ({hint})")
 
 
 def files_of(name: str) -> list[str]:
-    """Return the files that a path names: itself, the data files in a folder, or those that fit a pattern.
+    """Return the files that a path names: itself, the data files in a folder, or those that match a pattern.
 
-    A path that is not there names itself, so that whoever opens it can say so. Raises DataError for a folder or a
-    pattern that names no file, and for a folder that holds several splits.
+    A path that does not exist is returned, so that opening it can raise the error. Raises DataError for a folder or a
+    pattern without files, and for a folder that holds several splits.
     """
     path = Path(name)
     if is_folder(path):
         return _files_in(path)
     if is_there(path) or not any(mark in name for mark in "*?["):
         return [name]
-    found = sorted(item for item in glob.glob(name, recursive=True) if Path(item).is_file())  # noqa: PTH207
-    if not found:
-        raise DataError(f"{name}: no file fits this pattern")
-    return found
+    matches = sorted(item for item in glob.glob(name, recursive=True) if Path(item).is_file())  # noqa: PTH207
+    if not matches:
+        raise DataError(f"{name}: no file matches this pattern")
+    return matches
 
 
 def passed_over(name: str) -> list[str]:
-    """Return the names of the files in a folder that `files_of` leaves out, since they do not tell a format."""
+    """Return the names of the files in a folder that `files_of` leaves out, since their extensions are unknown."""
     folder = Path(name)
     files = _visible(folder) if is_folder(folder) else []
     return [item.name for item in files if _suffix(item).lower() not in EXTENSIONS]
@@ -120,18 +118,20 @@ def _visible(folder: Path) -> list[Path]:
 
 def _files_in(folder: Path) -> list[str]:
     files = _visible(folder)
-    found = [item for item in files if _suffix(item).lower() in EXTENSIONS]
-    if not found:
+    data_files = [item for item in files if _suffix(item).lower() in EXTENSIONS]
+    if not data_files:
         raise DataError(
             f"{folder}: the folder holds no data file (looked for {', '.join(EXTENSIONS)}); name the files, or a "
             "pattern such as folder/*.txt with `format`"
         )
     splits = {
-        _SAME_SPLIT.get(name, name): item.name for item in found for name in _SPLIT_NAMES.findall(item.name.lower())
+        _SAME_SPLIT.get(name, name): item.name
+        for item in data_files
+        for name in _SPLIT_NAMES.findall(item.name.lower())
     }
     if len(splits) > 1:
         raise DataError(
             f"{folder}: the folder holds files of several splits ({', '.join(sorted(splits.values()))}); name a file, "
             "or a pattern such as folder/train*"
         )
-    return [str(item) for item in found]
+    return [str(item) for item in data_files]

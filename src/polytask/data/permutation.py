@@ -1,4 +1,4 @@
-"""A pseudo-random order of numbers that is computed place by place, so that nothing is held."""
+"""A pseudo-random permutation that is computed element by element, without holding it in memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 Numbers = NDArray[np.int64]
 
-# Of the Feistel network: each half of a number is changed four times.
+# Rounds of the Feistel network: each half of a number is changed four times.
 _ROUNDS = 8
 # Multipliers and shifts of the finalizer of SplitMix64 (Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom
 # Number Generators", section 5; the constants are Stafford's variant 13).
@@ -18,10 +18,10 @@ class Permutation:
     """A bijection of the numbers 0 to `size` - 1.
 
     Source: Black and Rogaway 2002, "Ciphers with Arbitrary Finite Domains": a Feistel network over the smallest power
-    of two that holds all numbers, applied again to what falls outside (cycle walking): fewer than two turns on average.
+    of two that holds all numbers, applied again to results outside (cycle walking): fewer than two turns on average.
 
     Args:
-        generator: draws the keys of the rounds.
+        generator: random generator for the keys of the rounds.
     """
 
     def __init__(self, size: int, generator: np.random.Generator) -> None:
@@ -32,13 +32,13 @@ class Permutation:
         self._keys = generator.integers(0, 2**64, _ROUNDS, dtype=np.uint64)
 
     def __call__(self, numbers: Numbers) -> Numbers:
-        """Return where these numbers go."""
-        found = self._once(numbers.astype(np.uint64))
-        outside = np.flatnonzero(found >= self.size)
+        """Return the images of numbers."""
+        images = self._once(numbers.astype(np.uint64))
+        outside = np.flatnonzero(images >= self.size)
         while len(outside):
-            found[outside] = self._once(found[outside])
-            outside = outside[found[outside] >= self.size]
-        return found.astype(np.int64)
+            images[outside] = self._once(images[outside])
+            outside = outside[images[outside] >= self.size]
+        return images.astype(np.int64)
 
     def _once(self, numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
         low, high = numbers & self._masks[0], numbers >> self._low
@@ -51,7 +51,7 @@ class Permutation:
 
 
 def _mixed(numbers: NDArray[np.uint64], key: np.uint64) -> NDArray[np.uint64]:
-    found = numbers + key
-    found = (found ^ (found >> np.uint64(30))) * _FIRST
-    found = (found ^ (found >> np.uint64(27))) * _SECOND
-    return found ^ (found >> np.uint64(31))
+    mixed = numbers + key
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * _FIRST
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * _SECOND
+    return mixed ^ (mixed >> np.uint64(31))

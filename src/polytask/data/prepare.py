@@ -1,4 +1,4 @@
-"""From the tasks' options to fitted tasks and encoded sources, with notes on everything a person should know."""
+"""From the tasks' options to fitted tasks and encoded sources, with notes for the user."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from polytask.tasks import TASKS, LabelStats, Task, TaskOptions
 from polytask.terms import DataWarning, Split
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
-# From this share of unknown tokens on the texts are not in the encoder's language.
+# With at least this share of unknown tokens, the texts are not in the encoder's language.
 _UNKNOWN_SHARE = 0.05
 
 
@@ -34,28 +34,28 @@ class DataTables:
 
     @property
     def label_stats(self) -> dict[str, LabelStats]:
-        """What the training rows of each task hold."""
+        """Label statistics of each task's training rows."""
         return {name: stats for table in self.tables["train"] for name, stats in table.label_stats.items()}
 
 
 def read_tables(options: Mapping[str, TaskOptions]) -> DataTables:
-    """Read every split of every task and fit the tasks. Raises DataError or ConfigError naming the place."""
+    """Read every split of every task and fit the tasks. Raises DataError or ConfigError that name the place."""
     feeds = {split: feeds_of(options, split) for split in SPLITS}
     require_apart(options)
     train = tuple(read_table(feed) for feed in feeds["train"])
-    # The labels are those of all training rows, so that a rare one may stand in the part that is left out alone.
-    known = train
+    # Labels are taken from all training rows, so that a rare label may occur only in the fold that is left out.
+    complete = train
     if any(chosen.data.fold is not None for chosen in options.values()):
         whole = {name: _without_fold(chosen) for name, chosen in options.items()}
-        known = tuple(read_table(feed) for feed in feeds_of(whole, "train"))
-    tasks = {name: _fit(name, chosen, known) for name, chosen in options.items()}
-    # The other splits are read as the training rows were.
+        complete = tuple(read_table(feed) for feed in feeds_of(whole, "train"))
+    tasks = {name: _fit(name, chosen, complete) for name, chosen in options.items()}
+    # The other splits are read in the same way as the training rows.
     settled = {name: task.reading_options for name, task in tasks.items()}
     tables: dict[Split, tuple[DataTable, ...]] = {"train": train}
     for split in SPLITS[1:]:
         tables[split] = tuple(read_table(feed) for feed in feeds_of(settled, split))
-    for split, found in tables.items():
-        for table in found:
+    for split, split_tables in tables.items():
+        for table in split_tables:
             for name in (name for name in table.feed.tasks if table.label_stats[name].present == 0):
                 raise ConfigError(
                     f"tasks.{name}: {table.feed.name}: {table.feed.lacks_labels}",
@@ -80,14 +80,14 @@ def _fit(name: str, options: TaskOptions, tables: Sequence[DataTable]) -> Task:
 
 
 def encode_tables(tables: DataTables, tokens: Tokenization) -> dict[Split, tuple[Source, ...]]:
-    """Tokenise every split, or find it in the cache."""
+    """Tokenise every split, or read it from the cache."""
     return {
-        split: tuple(encode_table(table, tables.tasks, tokens) for table in found)
-        for split, found in tables.tables.items()
+        split: tuple(encode_table(table, tables.tasks, tokens) for table in split_tables)
+        for split, split_tables in tables.tables.items()
     }
 
 
-def _tells_range(task: Task, stats: LabelStats) -> bool:
+def _has_range(task: Task, stats: LabelStats) -> bool:
     return not task.labels and not task.gives_vectors and stats.numbers > 0
 
 
@@ -96,12 +96,12 @@ def task_facts(task: Task, stats: LabelStats, sources: Iterable[Source]) -> dict
     return {
         "rows": {source.split: len(source.drawn[task.name]) for source in sources if task.name in source.tasks},
         "labels": dict(stats.labels.most_common()) if task.labels else None,
-        "range": [stats.low, stats.mean, stats.high] if _tells_range(task, stats) else None,
+        "range": [stats.low, stats.mean, stats.high] if _has_range(task, stats) else None,
     }
 
 
 def truncation_warnings(sources: Mapping[Split, tuple[Source, ...]], max_tokens: int) -> list[DataWarning]:
-    """Say how many texts are longer than the limit."""
+    """Return notes on the number of texts that are longer than the limit."""
     return merged(
         Finding(
             split,
@@ -109,8 +109,8 @@ def truncation_warnings(sources: Mapping[Split, tuple[Source, ...]], max_tokens:
             f"{{count}} are longer than {max_tokens} tokens and truncated",
             f"{int(cut.sum())} of {len(cut)} texts ({100 * cut.mean():.0f} %)",
         )
-        for split, found in sources.items()
-        for source in found
+        for split, split_sources in sources.items()
+        for source in split_sources
         if (cut := source.truncated[source.labelled]).any()
     )
 
@@ -118,18 +118,18 @@ def truncation_warnings(sources: Mapping[Split, tuple[Source, ...]], max_tokens:
 def unknown_warnings(
     sources: Mapping[Split, tuple[Source, ...]], unknown: int | None, tokens: Tokenization
 ) -> list[DataWarning]:
-    """Say where the encoder's vocabulary does not know the texts: they are in another language or script.
+    """Return notes on texts that the encoder's vocabulary does not cover: those in another language or script.
 
     Args:
-        unknown: id of the token that stands for whatever the vocabulary lacks; None where it lacks nothing.
+        unknown: id of the unknown token; None if the vocabulary covers everything.
     """
     findings: list[Finding] = []
-    for source in (source for found in sources.values() for source in found):
-        own = int(source.lengths.sum()) - len(source) * sum(tokens.frame)
-        share = 0.0 if unknown is None else source.ids.count(unknown) / max(own, 1)
+    for source in (source for split_sources in sources.values() for source in split_sources):
+        count = int(source.lengths.sum()) - len(source) * sum(tokens.frame)
+        share = 0.0 if unknown is None else source.ids.count(unknown) / max(count, 1)
         if share >= _UNKNOWN_SHARE:
             text = (
-                "{count} of the tokens are unknown to the encoder, which sees one and the same token in place of them; "
+                "{count} of the tokens are unknown to the encoder, which sees the same token in place of all of them; "
                 "choose an encoder that was made for the language of these texts"
             )
             findings.append(Finding(source.split, ", ".join(source.tasks), text, f"{100 * share:.0f} %"))
@@ -137,10 +137,10 @@ def unknown_warnings(
 
 
 def shared_token_warnings(sources: Mapping[Split, tuple[Source, ...]], tasks: Mapping[str, Task]) -> list[DataWarning]:
-    """Say how many words share a token with the word before, and how many of them lose their tag by it."""
+    """Return notes on the number of words that share a token with the previous word, and lose their tag by it."""
     notes: list[DataWarning] = []
-    for split, found in sources.items():
-        for source in found:
+    for split, split_sources in sources.items():
+        for source in split_sources:
             for name in source.tasks:
                 task = tasks[name]
                 if task.level == "word" and source.word_tokens.holds(SHARED):
@@ -158,11 +158,12 @@ def _shared_token_warnings(place: str, task: Task, source: Source) -> Iterator[D
         lost += [row] * task.lost_words(tags.tolist(), source.tokens(row).words)
     if not shared:
         return
-    given = "go on with its entity" if task.finds_spans else "are given its tag" if task.labels else "its value"
-    text = f"{shared} of {words} words ({100 * shared / words:.1f} %) share a token with the word before and {given}"
+    consequence = "continue its entity" if task.finds_spans else "get its tag" if task.labels else "its value"
+    share = 100 * shared / words
+    text = f"{shared} of {words} words ({share:.1f} %) share a token with the previous word and {consequence}"
     if lost:
         first = source.raw[lost[0]]["place"]
-        text += f"; {len(lost)} tags say otherwise and count as errors, the first at {first}"
+        text += f"; {len(lost)} tags differ from that and count as errors, the first at {first}"
     yield DataWarning(place, text)
 
 
@@ -182,13 +183,13 @@ def _notes(tables: Mapping[Split, tuple[DataTable, ...]], tasks: Mapping[str, Ta
 def _row_findings(split: Split, table: DataTable) -> Iterator[Finding]:
     names = ", ".join(table.feed.tasks)
     for folder in table.feed.named if table.feed.hub is None else ():
-        left = passed_over(folder)
-        if left:
+        skipped = passed_over(folder)
+        if skipped:
             text = (
-                "files of {first} are left out ({count}), since their names tell no format; name those that hold rows, "
-                "with `format`"
+                "files of {first} are left out ({count}), since their extensions are unknown; name those that hold "
+                "rows, with `format`"
             )
-            yield Finding(split, names, text, str(len(left)), f"{folder} (such as {left[0]})")
+            yield Finding(split, names, text, str(len(skipped)), f"{folder} (such as {skipped[0]})")
     for message, cases, place in table.remarks.to_json():
         text = message.replace("{place}", "{first}").replace("{{", "{").replace("}}", "}")
         yield Finding(split, names, text, str(cases), place)
@@ -200,49 +201,49 @@ def _row_findings(split: Split, table: DataTable) -> Iterator[Finding]:
     if count:
         text = (
             "the tokens of {count} rows do not spell out their text, the first at {first}; "
-            "the tokens, joined, are encoded as a row of their own, beside the text where a task reads that"
+            "the joined tokens are encoded as a separate row, in addition to the text if a task reads it"
         )
         yield Finding(split, names, text, str(count), first)
 
 
 def fingerprints(table: DataTable) -> NDArray[np.uint64]:
-    """Return the hash of each row's text: equal for equal texts, whatever their case and white space."""
+    """Return a hash of each row's text, which ignores case and white space."""
     return table.rows.data.column("fingerprint").to_numpy()
 
 
-def _tells_leaks(table: DataTable) -> NDArray[np.bool_]:
-    """Return which rows say that splits overlap: not those that stand in many rows anyway."""
+def _shows_leaks(table: DataTable) -> NDArray[np.bool_]:
+    """Return which rows show that splits overlap; companions that recur in many rows do not."""
     recurring = {name for name, options in table.feed.tasks.items() if TASKS.of(options).companions_recur}
     if not recurring:
         return np.ones(len(table.rows), dtype=bool)
-    beside: list[str | None] = table.rows.data.column("companion_of").to_pylist()
-    return np.array([name not in recurring for name in beside], dtype=bool)
+    companion_of: list[str | None] = table.rows.data.column("companion_of").to_pylist()
+    return np.array([name not in recurring for name in companion_of], dtype=bool)
 
 
 def leaks(tables: Mapping[Split, tuple[DataTable, ...]]) -> Iterator[Finding]:
-    """Find dev and test texts that also stand in the training rows of any task: all train the shared encoder.
+    """Yield findings of dev and test texts that are also in any task's training rows, which train the shared encoder.
 
-    And test texts that also stand in the dev rows of a task of their own, which choose the model.
+    Also of test texts that are in the dev rows of the same task, which choose the model.
     """
-    known = {
-        split: [(table, np.unique(fingerprints(table)[_tells_leaks(table)])) for table in tables[split]]
+    texts = {
+        split: [(table, np.unique(fingerprints(table)[_shows_leaks(table)])) for table in tables[split]]
         for split in ("train", "dev")
     }
     for split in ("dev", "test"):
         for table in tables[split]:
-            for other, hashes in known["train"]:
+            for other, hashes in texts["train"]:
                 yield from _leak(split, table, other, hashes, "training rows")
-            for other, hashes in known["dev"] if split == "test" else ():
+            for other, hashes in texts["dev"] if split == "test" else ():
                 if not set(table.feed.tasks).isdisjoint(other.feed.tasks):
                     yield from _leak(split, table, other, hashes, "dev rows (which choose the model)")
 
 
-def _leak(split: Split, table: DataTable, other: DataTable, known: NDArray[np.uint64], where: str) -> Iterator[Finding]:
+def _leak(split: Split, table: DataTable, other: DataTable, texts: NDArray[np.uint64], where: str) -> Iterator[Finding]:
     hashes = fingerprints(table)
-    own = _tells_leaks(table)
-    seen = np.isin(hashes, known) & own
-    count = int(seen.sum())
+    relevant = _shows_leaks(table)
+    leaked = np.isin(hashes, texts) & relevant
+    count = int(leaked.sum())
     if count:
-        first = table.rows[int(np.argmax(seen))]["place"]
+        first = table.rows[int(np.argmax(leaked))]["place"]
         text = f"{{count}} are also in the {where} of {', '.join(other.feed.tasks)}, the first at {{first}}"
-        yield Finding(split, ", ".join(table.feed.tasks), text, f"{count} of {int(own.sum())} texts", first)
+        yield Finding(split, ", ".join(table.feed.tasks), text, f"{count} of {int(relevant.sum())} texts", first)

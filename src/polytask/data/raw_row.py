@@ -1,4 +1,4 @@
-"""A row of a file as it was read: a text with its words, and the labels of the tasks that read it."""
+"""A row as read from a file: a text with its words, and the labels of the tasks that read it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from polytask.terms import Label, WordSpan
 
 @dataclass
 class RawRow:
-    """A text (or pair) with the words it is cut into, and the label of each task that reads it.
+    """A text (or pair) with its words, and the label of each task that reads it.
 
     Attributes:
-        companion_of: the task that reads this text beside that of the nearest row before it that is no companion.
+        companion_of: name of the task for which this text is a companion of the nearest ordinary row before it.
     """
 
     place: str
@@ -27,13 +27,13 @@ class RawRow:
 
 
 def fingerprint(text: str, pair: str | None) -> int:
-    """Return a 64-bit hash of a row's text, with case and white space made equal."""
+    """Return a 64-bit hash of a row's text, ignoring case and white space."""
     plain = " ".join(f"{text} \0 {pair or ''}".lower().split())
     return int.from_bytes(hashlib.blake2b(plain.encode(), digest_size=8).digest())
 
 
 def require_characters(place: str, column: str, text: str) -> None:
-    """Raise DataError where a text from a JSON file holds an escape that stands for no character."""
+    """Raise DataError if a text from a JSON file holds an escape that is not a character."""
     try:
         text.encode()
     except UnicodeEncodeError:

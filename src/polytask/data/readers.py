@@ -23,12 +23,12 @@ Numbered: TypeAlias = Iterator[tuple[int, dict[str, Any]]]
 
 
 def read_jsonl(file: DataFile) -> Numbered:
-    """One JSON object a line; blank lines are passed over."""
+    """Read one JSON object per line; blank lines are skipped."""
     return read_objects(file, file.lines())
 
 
 def read_objects(file: DataFile, lines: Iterable[tuple[int, str]]) -> Numbered:
-    """Read the rows of lines of jsonl. Raises DataError for a line that is none, unless the file takes such lines."""
+    """Read rows from lines of jsonl. Raises DataError for an invalid line, unless the file collects refused rows."""
     for number, line in lines:
         if line.strip():
             try:
@@ -40,21 +40,21 @@ def read_objects(file: DataFile, lines: Iterable[tuple[int, str]]) -> Numbered:
 
 
 def read_object(file: DataFile, number: int, line: str) -> dict[str, Any]:
-    """Read the row that a line of jsonl holds. Raises DataError where it holds none."""
+    """Read the row in a line of jsonl. Raises DataError if there is none."""
     return _json_row(file, number, _parse(file, number, line))
 
 
 def read_json(file: DataFile) -> Numbered:
-    """A list of JSON objects, or one object after another; the number is the line on which an object begins."""
+    """Read a list of JSON objects, or one object after another; the number is the first line of each object."""
     text = "".join(line for _, line in file.raw_lines())
     for number, value in _values(file, text):
         if isinstance(value, list) and not _is_pair(value):
-            raise DataError(f"{file.place(number)}: found a list in a list; expected one JSON object a row")
+            raise DataError(f"{file.place(number)}: found a list in a list; expected one JSON object per row")
         yield number, _json_row(file, number, value)
 
 
 def _values(file: DataFile, text: str) -> Iterator[tuple[int, Any]]:
-    """Yield the items of a JSON list, or the values of a text that holds one after another, with their lines."""
+    """Yield the items of a JSON list, or JSON values that follow one another, with their line numbers."""
     position = _skip(text, 0)
     in_list = text.startswith("[", position)
     position = _skip(text, position + 1) if in_list else position
@@ -70,16 +70,18 @@ def _values(file: DataFile, text: str) -> Iterator[tuple[int, Any]]:
         if in_list:
             position = _after_item(file, number, text, position)
     if in_list and text[position:].strip() != "]":
-        raise DataError(f"{file.path}: the list is not closed, or something stands after it; the file may be cut off")
+        raise DataError(
+            f"{file.path}: the list is not closed, or is followed by something else; the file may be truncated"
+        )
 
 
 def _after_item(file: DataFile, number: int, text: str, position: int) -> int:
-    """Return where the next item begins, or the end of the list."""
+    """Return the position of the next item, or of the end of the list."""
     if text.startswith("]", position):
         return position
     if not text.startswith(",", position):
-        found = repr(text[position : position + 1]) if position < len(text) else "the end of the file"
-        raise DataError(f"{file.place(number)}: after the item that begins here a comma is expected, and found {found}")
+        next_text = repr(text[position : position + 1]) if position < len(text) else "the end of the file"
+        raise DataError(f"{file.place(number)}: found {next_text} after the item that begins here; expected a comma")
     return _skip(text, position + 1)
 
 
@@ -90,7 +92,7 @@ def _skip(text: str, position: int) -> int:
 
 
 def _unwrapped(number: int, value: Any) -> Iterator[tuple[int, Any]]:  # noqa: ANN401
-    """Yield the rows of an object that holds all of them, as some annotation tools write it."""
+    """Yield the rows in an object that holds all of them, as some annotation tools write it."""
     rows = value.get("annotations") if isinstance(value, dict) and "data" not in value else None
     if isinstance(rows, list) and rows and all(row is None or _is_pair(row) for row in rows):
         yield from ((number, row) for row in rows if row is not None)
@@ -99,7 +101,7 @@ def _unwrapped(number: int, value: Any) -> Iterator[tuple[int, Any]]:  # noqa: A
 
 
 def _is_pair(value: Any) -> bool:  # noqa: ANN401
-    """Whether a list is a text with its annotations, as spaCy's training data are written."""
+    """Whether a list is a text with its annotations, as in spaCy's training data."""
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], dict)
 
 
@@ -110,9 +112,9 @@ def _parse(file: DataFile, number: int, line: str) -> Any:  # noqa: ANN401
     try:
         return _DECODER.decode(line)
     except (ValueError, RecursionError) as error:
-        whole = "; a file that is one JSON list is named .json, or takes `format: json`" if line[0] == "[" else ""
+        hint = "; name a file with one JSON list .json, or give `format: json`" if line[0] == "[" else ""
         raise DataError(
-            f"{file.place(number)}: not a JSON object ({error}); expected one object a line{whole}"
+            f"{file.place(number)}: not a JSON object ({error}); expected one object per line{hint}"
         ) from None
 
 
@@ -120,8 +122,8 @@ def _json_row(file: DataFile, number: int, value: Any) -> dict[str, Any]:  # noq
     if _is_pair(value):
         value = {"text": value[0], **value[1]}
     if not isinstance(value, dict):
-        whole = "; a file that is one JSON list is named .json, or takes `format: json`" if number == 1 else ""
-        raise DataError(f"{file.place(number)}: found {type(value).__name__}; expected one JSON object a line{whole}")
+        hint = "; name a file with one JSON list .json, or give `format: json`" if number == 1 else ""
+        raise DataError(f"{file.place(number)}: found {type(value).__name__}; expected one JSON object per line{hint}")
     try:
         return row_of(value)
     except ValueError as error:
@@ -129,7 +131,7 @@ def _json_row(file: DataFile, number: int, value: Any) -> dict[str, Any]:  # noq
 
 
 def read_parquet(file: DataFile) -> Numbered:
-    """Parquet, a batch of rows at a time, with the names of classes that the file gives; the number is the row's."""
+    """Read Parquet in batches, with the class names that the file defines; the number is that of the row."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -149,10 +151,10 @@ def read_parquet(file: DataFile) -> Numbered:
 
 
 def _require_distinct(file: DataFile, columns: list[str]) -> None:
-    """Raise DataError where two columns have one name, of which a row would hold the last only."""
+    """Raise DataError if two columns have the same name, as a row would only hold the last of them."""
     twice = next((name for name, times in Counter(columns).items() if times > 1), None)
     if twice is not None:
-        raise DataError(f"{file.path}: two columns are named {twice!r}; give every column a name of its own")
+        raise DataError(f"{file.path}: two columns are named {twice!r}; give every column a different name")
 
 
 READERS: dict[Format, Callable[[DataFile], Numbered]] = {
@@ -171,10 +173,10 @@ def read_file(path: Path, options: FileOptions | None = None, remarks: ReadingNo
     """Read one file.
 
     Args:
-        options: what is said beside the path; by default the extension tells the format.
-        remarks: takes what a person should know of how the file was read.
+        options: options about the file's format; by default the format is that of the extension.
+        remarks: collects notes for the user on how the file was read.
 
-    Raises DataError when it is missing, empty or broken.
+    Raises DataError if the file is missing, empty or broken.
     """
     require_file(path)
     empty = True
@@ -186,7 +188,7 @@ def read_file(path: Path, options: FileOptions | None = None, remarks: ReadingNo
 
 
 def rows_of(file: DataFile) -> Numbered:
-    """Read a file that is there, whether it holds rows or not. Raises DataError where it is broken."""
+    """Read an existing file, even one without rows. Raises DataError if it is broken."""
     _require_applicable(file)
     rows = READERS[file.format](file)
     sentence = file.options.sentence
@@ -194,35 +196,35 @@ def rows_of(file: DataFile) -> Numbered:
 
 
 def _require_applicable(file: DataFile) -> None:
-    """Raise DataError where an option beside the path says nothing about a file of this format."""
+    """Raise DataError if an option does not apply to files of this format."""
     options = file.options
     if file.format not in _TABLES and (options.separator is not None or options.quoting is not None):
         raise DataError(f"{file.path}: `separator` and `quoting` are for csv and tsv, and this file is {file.format}")
     if file.format == "parquet" and (options.encoding is not None or file.path.suffix.lower() == ".gz"):
-        what = (
+        problem = (
             "has no encoding to choose; leave out `encoding`" if options.encoding else "is compressed inside; unpack it"
         )
-        raise DataError(f"{file.path}: a parquet file {what}")
+        raise DataError(f"{file.path}: a parquet file {problem}")
 
 
 def sentences(rows: Numbered, column: str, name: str) -> Numbered:
-    """Gather rows of one token each into rows of one sentence each: lists of the cells of every column.
+    """Group rows of one token each into rows of one sentence each: lists of the cells of every column.
 
     Args:
-        column: tells the sentences apart: another value begins one, an empty cell continues it.
-        name: what the rows are called where the column is missing.
+        column: column that identifies sentences: a new value begins a sentence, an empty cell continues it.
+        name: name of the rows in the error about a missing column.
     """
     begun, mark = 0, None
     columns: dict[str, list[Any]] = {}
     for number, row in rows:
         if column not in row:
             raise DataError(f"{name}:{number}: no column {column!r} ({nearest(column, row)}), which `sentence` names")
-        own = cell_text(row[column])
-        if columns and own not in ("", cell_text(mark)):
+        sentence_text = cell_text(row[column])
+        if columns and sentence_text not in ("", cell_text(mark)):
             yield begun, {**columns, column: mark}
             columns = {}
         begun, columns = (begun, columns) if columns else (number, {key: [] for key in row})
-        mark = row[column] if own else mark
+        mark = row[column] if sentence_text else mark
         for key, cell in row.items():
             columns.setdefault(key, []).append(cell)
     if columns:

@@ -1,4 +1,4 @@
-"""Reading a feed: the rows of its files become batches of Arrow, and what was found in them is counted."""
+"""Reads a feed: converts the rows of its files to Arrow batches and counts labels and problems."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BATCH = 1000
 
 
 class FeedReading:
-    """One pass over a feed, and another one over the labels that only all labels of the file explain."""
+    """One pass over a feed, and a second pass over labels whose meaning depends on all labels of the file."""
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
@@ -44,9 +44,9 @@ class FeedReading:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         waiting: list[RawRow] = []
-        for place, found in self.feed.read(self.counts.remarks):
+        for place, row in self.feed.read(self.counts.remarks):
             try:
-                values = cells_of(found)
+                values = cells_of(row)
                 self.counts.columns.update(dict.fromkeys(values))
                 self.columns.see(place.rpartition(":")[0], values)
                 waiting.extend(self.reader.rows_of(place, values))
@@ -73,37 +73,37 @@ class FeedReading:
         return pa.RecordBatch.from_pydict(data, schema=self.schema)
 
     def rereadings(self) -> dict[str, Rereading]:
-        """Return how the labels of each task are meant, where only all of them tell."""
-        found: dict[str, Rereading] = {}
+        """Return the rereading of each task whose labels only have a meaning together."""
+        rereadings: dict[str, Rereading] = {}
         for name, options in self.feed.tasks.items():
             try:
                 rereading = TASKS.of(options).rereading(options, self.counts.label_stats[name])
             except BadLabel as error:
                 raise DataError(f"{error.place}: task {name!r}: {error}") from None
             if rereading is not None:
-                found[name] = rereading
+                rereadings[name] = rereading
                 self.counts.label_stats[name].labels.clear()
                 self.counts.label_stats[name].places.clear()
-        return found
+        return rereadings
 
     def read_again(self, batch: pa.RecordBatch, again: Mapping[str, Rereading]) -> pa.RecordBatch:
-        """Return rows with the labels as they are meant, and count these."""
+        """Return rows with reread labels, and count these labels."""
         places: list[str] = batch.column("place").to_pylist()
         for name, rereading in again.items():
             stats = self.counts.label_stats[name]
             labels: list[list[str] | None] = []
             for place, as_written in zip(places, batch.column(f"label.{name}").to_pylist(), strict=True):
-                meant = None if as_written is None else rereading.read(as_written, place)
-                labels.append(meant)
-                stats.labels.update(meant or ())
-                for label in meant or ():
+                reread = None if as_written is None else rereading.read(as_written, place)
+                labels.append(reread)
+                stats.labels.update(reread or ())
+                for label in reread or ():
                     stats.places.setdefault(label, place)
             at = batch.schema.get_field_index(f"label.{name}")
             batch = batch.set_column(at, batch.schema.field(at), pa.array(labels, batch.schema.field(at).type))
         return batch
 
     def finish(self, again: Mapping[str, Rereading]) -> None:
-        """Note what was read in another way than it is written."""
+        """Note labels that were read differently from how they are written."""
         for name, rereading in again.items():
             try:
                 rereading.finish(self.counts.label_stats[name])

@@ -1,4 +1,4 @@
-"""From a row of a file to the rows that are encoded."""
+"""Converts a row of a file to the rows to encode."""
 
 from __future__ import annotations
 
@@ -21,66 +21,66 @@ from polytask.tasks.tagging import as_words
 from polytask.tasks.word import WordOptions
 from polytask.terms import Label
 
-# Marks of Prodigy's rows.
+# Keys by which Prodigy's rows are recognized.
 _OF_PRODIGY = ("_task_hash", "_input_hash")
-# Weights of rows between which float32 loses nothing, beside 0.
+# Range of row weights, apart from 0, that float32 represents well.
 LEAST_WEIGHT, MOST_WEIGHT = 1e-9, 1e9
-# Names of documents have it, and words that people repeat do not.
+# Names of documents contain one of these, but words that people repeat do not.
 _NAME = re.compile(r"[0-9_/]")
 _REPEATED = (
-    "{count} rows repeat one word, the first at {place}; where that is not the word but a name of the document or the "
+    "{count} rows repeat one word, the first at {place}; if it is not a word but the name of the document or the "
     "like, name the column of the words in `tokens`"
 )
 
 
 def is_refused(values: Mapping[str, Any]) -> bool:
-    """Whether a person refused or passed over a row in Prodigy: what it holds is no label."""
+    """Whether a row was rejected or ignored in Prodigy, so that its values are not labels."""
     return values.get("answer") in ("reject", "ignore") and any(mark in values for mark in _OF_PRODIGY)
 
 
 class RowReader:
-    """Turns rows of a file into rows with a text, its words and labels, and counts what it finds."""
+    """Converts rows of a file to rows with a text, its words and labels, and counts labels and problems."""
 
     def __init__(self, feed: Feed, counts: FeedCounts) -> None:
         self._feed, self._counts = feed, counts
         self._columns, self._words = FeedColumns(feed, counts), WordReader(feed, counts)
 
     def rows_of(self, place: str, values: Mapping[str, Any]) -> list[RawRow]:
-        """Turn a row of the file into one encoded row, or into several where tokens do not spell out the text."""
+        """Convert a row of the file to one row to encode, or to several if tokens do not spell out the text."""
         if self._feed.written.decimal == ",":
             values = self._with_points(place, values)
         text = self._text(place, values, self._feed.inputs.first)
         pair = self._text(place, values, self._feed.inputs.second) if self._feed.inputs.second else None
         if not self._feed.holds(self._words.spelled(place, values) if text is None else text, pair):
             return []
-        found: list[RawRow] = [] if text is None else [RawRow(place, text, pair, None)]
+        rows: list[RawRow] = [] if text is None else [RawRow(place, text, pair, None)]
         for name, options in self._feed.tasks.items():
             if isinstance(options, WordOptions):
-                own = self._words.with_words(place, name, options, values, text)
-                label = self._label(place, name, options, own)
-                words = self._words.words(place, name, options, own)
+                row_values = self._words.with_words(place, name, options, values, text)
+                label = self._label(place, name, options, row_values)
+                words = self._words.words(place, name, options, row_values)
                 if words is not None and len(words) > 2 and len(set(words)) == 1 and _NAME.search(words[0]):
                     self._counts.remarks.add(_REPEATED, place)
                 self._counts.single[name] += (
-                    label is not None and isinstance(own[options.tokens], str) and len(words or ()) == 1
+                    label is not None and isinstance(row_values[options.tokens], str) and len(words or ()) == 1
                 )
-                self._words.add_words(found, place, pair, words, name, label)
+                self._words.add_words(rows, place, pair, words, name, label)
             else:
-                found[0].labels[name] = self._label(place, name, options, values)
-        self._add_weights(found, place, values)
-        if len(found) > 1:  # a text that no task reads or labels, beside tokens that do not spell it out
-            found = [row for row in found if any(label is not None for label in row.labels.values())]
-        found[1:1] = self._companions(place, found[0], values) if found else []
-        for row in found:
+                rows[0].labels[name] = self._label(place, name, options, values)
+        self._add_weights(rows, place, values)
+        if len(rows) > 1:  # drop a text without labels whose tokens do not spell it out
+            rows = [row for row in rows if any(label is not None for label in row.labels.values())]
+        rows[1:1] = self._companions(place, rows[0], values) if rows else []
+        for row in rows:
             if is_blank(row.text):
                 self._counts.add_empty(place)
             damage = damage_in(row.text) or damage_in(row.pair or "")
             if damage is not None:
                 self._counts.remarks.add(damage, place)
-        return found
+        return rows
 
     def _with_points(self, place: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Write the numbers of a row's labels and weights with points, whatever its texts hold."""
+        """Write the numbers in a row's labels and weights with decimal points, leaving its texts alone."""
         columns = {column: name for name, column in self._feed.weighed.items()}
         for name, options in self._feed.tasks.items():
             columns |= dict.fromkeys(TASKS.of(options).numbers_in(options), name)
@@ -93,23 +93,23 @@ class RowReader:
         return {column: respelled.get(column, cell) for column, cell in values.items()}
 
     def _companions(self, place: str, row: RawRow, values: Mapping[str, Any]) -> list[RawRow]:
-        """Return a row's other texts, as rows of their own that stand right behind it."""
-        found: list[RawRow] = []
+        """Return a row's other texts as separate rows, which follow it directly."""
+        rows: list[RawRow] = []
         for name, options in self._feed.tasks.items():
             label = row.labels.get(name)
-            for text, own in () if label is None else TASKS.of(options).companions(options, values, label):
+            for text, own_label in () if label is None else TASKS.of(options).companions(options, values, label):
                 require_characters(place, name, text)
-                found.append(RawRow(place, text, None, None, {name: own}, name))
-        return found
+                rows.append(RawRow(place, text, None, None, {name: own_label}, name))
+        return rows
 
     def _add_weights(self, rows: list[RawRow], place: str, values: Mapping[str, Any]) -> None:
-        """Give encoded rows what they weigh in the losses of the tasks whose labels they carry."""
+        """Set the weights of rows in the losses of the tasks whose labels they have."""
         for name, column in self._feed.weighed.items():
             for row in (row for row in rows if row.labels.get(name) is not None):
                 row.weights[name] = self._weight_in(place, name, column, values)
 
     def _weight_in(self, place: str, name: str, column: str, values: Mapping[str, Any]) -> float:
-        """Return what a row weighs in the loss of a task."""
+        """Return the weight of a row in the loss of a task."""
         if column not in values:
             raise self._columns.missing(DataError, place, column, list(values), name)
         weight = number_in(values[column])
@@ -127,12 +127,12 @@ class RowReader:
         if value is None and len(tagging) == len(self._feed.tasks):
             return None
         for name, task in tagging.items() if isinstance(value, list) else ():
-            if task.tokens == column:  # a file that calls its words so
+            if task.tokens == column:  # the column of words has the name of the text column
                 return join_words(self._words.words(place, name, task, values) or [])[0]
         if column not in values:
             raise self._columns.missing(DataError, place, column, list(values))
         if not isinstance(value, str):
-            raise DataError(f"{place}: {column!r} holds {value!r}; a text is expected")
+            raise DataError(f"{place}: {column!r} holds {value!r}; expected a text")
         require_characters(place, column, value)
         return value
 
@@ -155,7 +155,7 @@ class RowReader:
         return value
 
     def _place_of_label(self, place: str, at: int, options: TaskOptions, values: Mapping[str, Any]) -> str:
-        """Say where a label stands: its row, and for a word's tag the word."""
+        """Return the place of a label: its row, and for a word's tag also the word."""
         if not isinstance(options, WordOptions):
             return place
         words = as_words(values.get(options.tokens), options.tokens) or []

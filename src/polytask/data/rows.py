@@ -1,4 +1,4 @@
-"""Rows: a feed read once into an Arrow table on disk: texts, words, and each task's labels as they were found."""
+"""Rows: reads a feed once into an Arrow table on disk, with texts, words, and each task's labels."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from polytask.tasks import LabelStats
 
 @dataclass(frozen=True)
 class DataTable:
-    """The rows of a feed, memory-mapped, and what was counted while they were read.
+    """The rows of a feed, memory-mapped, and the counts from reading them.
 
     Attributes:
         rows: columns place, text, pair, fingerprint, starts, ends, companion_of, and label.<task>.
-        label_stats: counts by task.
-        empty: rows whose text is empty or holds no visible character, and where the first is.
-        apart: rows encoded on their own because a task's tokens do not spell out the text, and where the first is.
-        remarks: what a person should know of how the files were read.
+        label_stats: label statistics by task.
+        empty: number of rows whose text has no visible character, and the place of the first.
+        apart: number of rows encoded separately because a task's tokens do not spell out the text, and the first place.
+        remarks: notes for the user on how the files were read.
     """
 
     feed: Feed
@@ -43,7 +43,7 @@ class DataTable:
 
 
 def read_table(feed: Feed) -> DataTable:
-    """Read a feed, or find it in the cache. Raises DataError or ConfigError naming the place of what is wrong."""
+    """Read a feed, or load it from the cache. Raises DataError or ConfigError that name the place of the mistake."""
     for file in () if feed.hub else feed.files:
         try:
             require_file(Path(file))
@@ -64,14 +64,14 @@ def read_table(feed: Feed) -> DataTable:
 
 
 def _write_counts(path: Path, feed: Feed, counted: dict[str, Any]) -> None:
-    if not counted:  # the rows were cached and the counts were lost: count again
+    if not counted:  # the rows are cached but the counts were lost: count again
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".making-") as folder:
             counted = _write_rows(Path(folder, "rows"), feed)
     path.write_text(json.dumps(counted, allow_nan=False), "utf-8")
 
 
 def _write_rows(path: Path, feed: Feed) -> dict[str, Any]:
-    """Write a feed's rows into an Arrow file, and return what was counted."""
+    """Write a feed's rows to an Arrow file, and return the counts."""
     reading = FeedReading(feed)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, reading.schema) as writer:
         for batch in reading.batches():
@@ -80,7 +80,7 @@ def _write_rows(path: Path, feed: Feed) -> dict[str, Any]:
     reading.columns.note_files_without()
     again = reading.rereadings()
     if again:
-        # What the labels mean was clear only when all had been seen.
+        # The meaning of these labels is only known after all of them have been read.
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".making-") as folder:
             new = Path(folder, "rows")
             with (

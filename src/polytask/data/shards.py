@@ -1,11 +1,11 @@
-"""The order of a stratum of any number of rows: shard by shard, so that only the shards in use are held.
+"""The order of a stratum of any size: shard by shard, so that only the shards in use are held in memory.
 
-The rows are dealt to shards by a computed permutation, so each shard is a random part of the stratum and stays one. An
-epoch passes all shards in an order of its own, and the rows of a shard in an order of their own (`epoch_order`). A task
-that trains on a part of the others' rows finishes shards of its own, in which the others join it while they pass what
-it does not ask for elsewhere. So the state of a task is a bit a shard, and a bit a row of the few shards that it has
-begun. In a checkpoint the bits of the shards are those behind the place at which the task left the order: of these it
-takes the first ones and the last ones, so that they take a few bytes.
+The rows are dealt to shards by a computed permutation, so each shard is a fixed random part of the stratum. Each epoch
+has its own order of the shards, and of the rows in a shard (`epoch_order`). A task that trains on only some of the
+others' rows works through shards of its own; the others join it there, and pass the rows that it does not need
+elsewhere. So the state of a task is one bit per shard, and one bit per row of the few shards that it has begun. A
+checkpoint holds the bits of the shards after the position at which the task left the order; the task takes the first
+and the last of these, so that they compress to a few bytes.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from numpy.typing import NDArray
 from polytask.data.order import LengthsOf, Mask, Ordering, Places, RemainingRows, epoch_order, look_ahead, philox
 from polytask.data.permutation import Permutation
 
-# Rows of a shard: enough windows of rows of similar length, and ordered within a few milliseconds.
+# Rows of a shard: enough for several windows of rows of similar length, and sorted within a few milliseconds.
 SHARD_ROWS = 16_384
-# Orders of shards that are kept for tasks that come by after another one.
+# Number of shard orders that are cached, for tasks that reach the same shard later.
 _KEPT = 16
 
 
 class ShardOrdering(Ordering):
-    """Orders of which the shards in use are held: those of the epochs' orders, and those that tasks have begun.
+    """Orders that hold only the shards in use: the current shards of the epochs, and those that tasks have begun.
 
     Args:
-        lengths: tokens of some of the stratum's rows, by their number.
+        lengths: maps row numbers of the stratum to numbers of tokens.
     """
 
     def __init__(self, rows: int, lengths: LengthsOf, shard_rows: int = SHARD_ROWS, **where: int) -> None:
@@ -47,12 +47,12 @@ class ShardOrdering(Ordering):
         self._sequences: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
 
     @property
-    def held(self) -> int:
-        """The number of rows whose order is held."""
+    def held_rows(self) -> int:
+        """The number of rows whose order is held in memory."""
         return sum(map(len, self._orders.values()))
 
     def spread(self, places: Places) -> NDArray[np.int64]:
-        """Return which rows of the stratum stand at some places of the shards."""
+        """Return the rows of the stratum at some places of the shards."""
         return self._permutation(places.astype(np.int64))
 
     def begin(self, shard: int) -> int:
@@ -60,7 +60,7 @@ class ShardOrdering(Ordering):
         return shard * self.shard_rows
 
     def size(self, shard: int) -> int:
-        """Return the rows of a shard; the last one may have fewer."""
+        """Return the number of rows of a shard; the last one may have fewer."""
         return min(self.shard_rows, self.rows - self.begin(shard))
 
     def shard_order(self, epoch: int, shard: int) -> Places:
@@ -77,7 +77,7 @@ class ShardOrdering(Ordering):
         return self._orders[key]
 
     def sequence(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the shards in the order of an epoch, and the position at which each ends."""
+        """Return the shards in the order of an epoch, and the end position of each."""
         if epoch not in self._sequences:
             generator = philox(self._where["seed"], self._where["source"], epoch, 1, 0, self._stratum)
             shards = generator.permutation(self.shards)
@@ -86,7 +86,7 @@ class ShardOrdering(Ordering):
         return self._sequences[epoch]
 
     def keep(self, epochs: Collection[int]) -> None:
-        self._sequences = {known: found for known, found in self._sequences.items() if known in epochs}
+        self._sequences = {epoch: sequence for epoch, sequence in self._sequences.items() if epoch in epochs}
 
     def following(self, epoch: int, position: int, count: int) -> Places:
         shards, ends = self.sequence(epoch)
@@ -95,28 +95,28 @@ class ShardOrdering(Ordering):
         inside = position - (int(ends[place]) - self.size(shard))
         return self.shard_order(epoch, shard)[inside : inside + count]
 
-    def left(self, epoch: int, position: int) -> RemainingRows:
+    def remaining(self, epoch: int, position: int) -> RemainingRows:
         shards, ends = self.sequence(epoch)
         place = int(np.searchsorted(ends, position, side="right"))
         untouched, begun = np.zeros(self.shards, dtype=bool), dict[int, _StartedShard]()
         untouched[shards[place:]] = True
         shard = int(shards[place])
         inside = position - (int(ends[place]) - self.size(shard))
-        found = _ShardLeft(self, epoch, untouched, begun, place)
+        rows = _ShardRows(self, epoch, untouched, begun, place)
         if inside:
-            found.take(self.shard_order(epoch, shard)[:inside])
-        return found
+            rows.take(self.shard_order(epoch, shard)[:inside])
+        return rows
 
-    def read_left(self, epoch: int, saved: Sequence[Any]) -> RemainingRows:
+    def read_remaining(self, epoch: int, saved: Sequence[Any]) -> RemainingRows:
         start, bits, listed = saved
         begun = {shard: _StartedShard(_unpacked(mask, self.size(shard))) for shard, mask in listed}
         behind = self.behind(epoch, start)
         untouched = np.zeros(self.shards, dtype=bool)
         untouched[behind] = _unpacked(bits, len(behind))
-        return _ShardLeft(self, epoch, untouched, begun, start)
+        return _ShardRows(self, epoch, untouched, begun, start)
 
     def behind(self, epoch: int, start: int) -> NDArray[np.int64]:
-        """Return the shards from a place of an epoch's order of shards on, by their numbers."""
+        """Return the shards from a position of an epoch's order of shards, sorted by number."""
         return np.sort(self.sequence(epoch)[0][start:])
 
 
@@ -125,9 +125,9 @@ class _StartedShard:
     """A shard of which a task has seen some rows.
 
     Attributes:
-        mask: which are left.
-        order: their places in the order of the task's epoch, once somebody asked.
-        start: a place in the order before which none is left.
+        mask: which rows remain.
+        order: places of the shard in the order of the task's epoch; computed on demand.
+        start: position in the order before which no row remains.
     """
 
     mask: Mask
@@ -135,13 +135,13 @@ class _StartedShard:
     start: int = 0
 
 
-class _ShardLeft(RemainingRows):
-    """One bit a shard, and one bit a row of the shards that are begun.
+class _ShardRows(RemainingRows):
+    """Remaining rows as one bit per shard, and one bit per row of the shards that have been begun.
 
     Args:
-        untouched: shards of which all rows are left.
-        begun: those of which some are.
-        start: a place in the epoch's order of shards, before which no shard is untouched.
+        untouched: shards of which all rows remain.
+        begun: shards of which some rows remain.
+        start: position in the epoch's order of shards before which no shard is untouched.
     """
 
     def __init__(
@@ -152,18 +152,18 @@ class _ShardLeft(RemainingRows):
 
     def claims(self, places: Places) -> NDArray[np.int8]:
         shards = places // self._ordering.shard_rows
-        found = self.untouched[shards].astype(np.int8)
+        claims = self.untouched[shards].astype(np.int8)
         for shard in self._begun_among(shards):
             inside = np.flatnonzero(shards == shard)
-            found[inside] = 2 * self.begun[shard].mask[places[inside] - self._ordering.begin(shard)]
-        return found
+            claims[inside] = 2 * self.begun[shard].mask[places[inside] - self._ordering.begin(shard)]
+        return claims
 
     def claims_in(self, shard: int, places: Places) -> NDArray[np.int8]:
-        """Return `claims` of rows that lie in one shard; one number where it is that of all."""
-        one = self.begun.get(shard)
-        if one is None:
+        """Return `claims` of rows in one shard; a single number if it is the same for all."""
+        started = self.begun.get(shard)
+        if started is None:
             return self.untouched[shard : shard + 1].view(np.int8)
-        return 2 * one.mask[places - self._ordering.begin(shard)].view(np.int8)
+        return 2 * started.mask[places - self._ordering.begin(shard)].view(np.int8)
 
     def take(self, places: Places) -> None:
         shards = places // self._ordering.shard_rows
@@ -171,13 +171,13 @@ class _ShardLeft(RemainingRows):
             if self.untouched[shard]:
                 self.untouched[shard] = False
                 self.begun[shard] = _StartedShard(np.ones(self._ordering.size(shard), dtype=bool))
-            one = self.begun[shard]
-            one.mask[places[shards == shard] - self._ordering.begin(shard)] = False
-            if not one.mask.any():
+            started = self.begun[shard]
+            started.mask[places[shards == shard] - self._ordering.begin(shard)] = False
+            if not started.mask.any():
                 del self.begun[shard]
 
     def _begun_among(self, shards: NDArray[Any]) -> list[int]:
-        """Return those of the begun shards that occur."""
+        """Return the begun shards that occur in `shards`."""
         few = len(self.begun) < 4
         return list(self.begun) if few else [shard for shard in np.unique(shards).tolist() if shard in self.begun]
 
@@ -187,62 +187,66 @@ class _ShardLeft(RemainingRows):
         self.begun.clear()
 
     def candidates(self, count: int, later: Sequence[RemainingRows], others: Sequence[RemainingRows]) -> Places:
-        """Return rows of the shards that are begun, and of another one where too few of them suit.
+        """Return rows of the shards that have been begun, and of another one if too few of them suit.
 
-        A row suits when those that choose later can join on it, and nobody else is about to finish its shard.
+        A row suits if the tasks that choose later can join on it, and no other task has begun its shard.
         """
-        most, found, suited = look_ahead(count), list[Places](), 0
+        most, chosen, suited = look_ahead(count), list[Places](), 0
         for shard, rows in self._upcoming(most):
             suits = np.ones(len(rows), dtype=bool)
-            for left in later:
-                suits &= _of(left).claims_in(shard, rows) > 0
-            for left in others:
-                suits &= _of(left).claims_in(shard, rows) < 2
-            found.append(rows)
+            for remaining in later:
+                suits &= _of(remaining).claims_in(shard, rows) > 0
+            for remaining in others:
+                suits &= _of(remaining).claims_in(shard, rows) < 2
+            chosen.append(rows)
             suited += np.count_nonzero(suits)
             if suited >= most:
                 break
         if suited < count:
-            found.append(self._another(later, others))
-        return np.concatenate(found)
+            chosen.append(self._another(later, others))
+        return np.concatenate(chosen)
 
     def _upcoming(self, most: int) -> Iterator[tuple[int, Places]]:
-        """Yield each shard that is begun with up to so many rows of it; what was begun first comes first."""
-        for shard, one in self.begun.items():
-            if one.order is None:
-                one.order = self._ordering.shard_order(self._epoch, shard)
-            ahead = one.order[one.start :]
-            places = np.flatnonzero(one.mask[ahead - self._ordering.begin(shard)])
-            one.start += int(places[0])
+        """Yield each begun shard with up to `most` of its remaining rows, in the order in which shards were begun."""
+        for shard, started in self.begun.items():
+            if started.order is None:
+                started.order = self._ordering.shard_order(self._epoch, shard)
+            ahead = started.order[started.start :]
+            places = np.flatnonzero(started.mask[ahead - self._ordering.begin(shard)])
+            started.start += int(places[0])
             yield shard, ahead[places[:most]]
 
     def _another(self, later: Sequence[RemainingRows], others: Sequence[RemainingRows]) -> Places:
-        """Return the rows of a shard to begin: one in which all that choose later can join, and that few others want.
+        """Return the rows of a new shard: one on which all tasks that choose later can join, and that few others need.
 
-        From the end where others can join, from the front where one is alone: so what several tasks share and what one
-        passes for itself lie apart, and neither takes the other's.
+        If others can join, it is taken from the end, otherwise from the front, so that shards that several tasks share
+        stay apart from those of a single task.
         """
         shards = np.flatnonzero(self.untouched)
         if not len(shards):
             return shards
         missed = np.zeros(len(shards), dtype=np.int64)
-        for left in map(_of, later):
-            missed += ~left.untouched[shards] * (2 * len(others) + 1)
-        for left in map(_of, others):
-            missed += left.untouched[shards]
-            missed[np.isin(shards, list(left.begun))] += 2
+        for remaining in map(_of, later):
+            missed += ~remaining.untouched[shards] * (2 * len(others) + 1)
+        for remaining in map(_of, others):
+            missed += remaining.untouched[shards]
+            missed[np.isin(shards, list(remaining.begun))] += 2
         best = np.flatnonzero(missed == missed.min())
         return self._ordering.shard_order(self._epoch, int(shards[best[-1 if later else 0]]))
 
     def to_json(self) -> list[Any]:
         untouched = self.untouched[self._ordering.behind(self._epoch, self._start)]
-        return [self._start, _packed(untouched), [[shard, _packed(one.mask)] for shard, one in self.begun.items()]]
+        return [
+            self._start,
+            _packed(untouched),
+            [[shard, _packed(started.mask)] for shard, started in self.begun.items()],
+        ]
 
 
-def _of(left: RemainingRows) -> _ShardLeft:
-    """Return what is left of a stratum that is ordered shard by shard: all of its tasks have this form."""
-    assert isinstance(left, _ShardLeft)
-    return left
+def _of(remaining: RemainingRows) -> _ShardRows:
+    """Narrow the type: all tasks of a stratum with shards have this class."""
+    assert isinstance(remaining, _ShardRows)
+    return remaining
 
 
 def _packed(mask: Mask) -> str:

@@ -1,4 +1,4 @@
-"""Where annotated spans stand in a text: characters, or units of UTF-16 or UTF-8, and what the span itself says."""
+"""Places of annotated spans in a text: offsets in characters, UTF-16 or UTF-8, checked against the span's own text."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ TRIMMED = "{count} spans begin or end with white space, which was left out, the 
 JAVASCRIPT = (
     "{count} spans count characters as JavaScript does (an emoji is two) and were read so, the first at {place}"
 )
-CHARACTERS = "{count} spans count characters, and not what `offsets` says, and were read so, the first at {place}"
+CHARACTERS = "{count} spans count characters, not the unit in `offsets`, and were read so, the first at {place}"
 BYTES = "{count} spans count bytes of UTF-8 and were read so, the first at {place}"
 
-# Units in which spans may be counted, what is remarked of them, and how they are called.
+# Other units of offsets, each with a note and a description.
 _UNITS: dict[Offsets, tuple[str, str]] = {
     "utf-16": (JAVASCRIPT, "as JavaScript counts (an emoji is two)"),
     "utf-8": (BYTES, "in bytes of UTF-8"),
@@ -30,9 +30,9 @@ class Annotation:
     """A labelled part of a text.
 
     Attributes:
-        text: what the annotation says stands there; None where it does not say.
-        wide: whether it counts as JavaScript does, as in Label Studio, where the text does not tell.
-        remark: what is to be said of its label.
+        text: the annotated text according to the annotation; None if it is not given.
+        wide: whether to assume JavaScript's offsets, as in Label Studio, if the text fits both.
+        remark: note on its label.
     """
 
     start: int
@@ -49,9 +49,9 @@ class Annotation:
 def require_characters(
     text: str, words: Sequence[WordSpan], spans: Sequence[Annotation], offsets: Offsets | None
 ) -> None:
-    """Raise ValueError where spans are whole words in another unit than the one that they are said to count.
+    """Raise ValueError if spans are whole words in another unit, but not in characters.
 
-    As characters they would be widened to words that they do not mean.
+    Read as characters, they would be widened to the wrong words.
     """
     silent = [span for span in spans if span.text is None]
     if offsets is not None or not silent or text.isascii():
@@ -61,19 +61,19 @@ def require_characters(
         starts, ends = {start for start, _ in words}, {end for _, end in words}
         return all(start < end and start in starts and end in ends for start, end in places)
 
-    # A name in @name or in a URL is a part of a word, and right as it is.
+    # The name in @name or in a URL is part of a word, and a valid span.
     if fits([*words, *split_finely(text)], [(span.start, span.end) for span in silent]):
         return
-    for unit, (_, called) in _UNITS.items():
+    for unit, (_, description) in _UNITS.items():
         if fits(words, [_in_characters(text, span, unit) for span in silent]):
             raise ValueError(
-                f"the spans are no whole words when they count characters, and are when they count {called}; give "
-                f"`offsets: {unit}` beside the path, or `offsets: characters` where they are right as they are"
+                f"the spans are not whole words if they count characters, but are if they count {description}; give "
+                f"`offsets: {unit}` next to the path, or `offsets: characters` if they are right as they are"
             )
 
 
 def _in_characters(text: str, span: Annotation, offsets: Offsets | None) -> tuple[int, int]:
-    """Return the characters at which a span begins and ends; -1 in place of one that its unit does not reach."""
+    """Return the start and end of a span in characters; -1 for an offset that is not at a character."""
     if offsets is None or offsets == "characters":
         return span.start, span.end
     places = {unit: place for place, unit in enumerate(_units(text, offsets))}
@@ -81,10 +81,10 @@ def _in_characters(text: str, span: Annotation, offsets: Offsets | None) -> tupl
 
 
 def place_span(text: str, span: Annotation, offsets: Offsets | None, remarks: list[str]) -> Annotation:
-    """Return a span where it stands in the text, without white space at its ends. Raises ValueError outside of it."""
+    """Return a span in characters, without outer white space. Raises ValueError if it lies outside the text."""
     start, end = _in_characters(text, span, offsets)
     if span.text is not None:
-        start, end = _where_it_says(text, span, offsets, remarks)
+        start, end = _locate_text(text, span, offsets, remarks)
     if not 0 <= start < end <= len(text):
         raise ValueError(_misplaced(text, span, offsets))
     inside = text[start:end]
@@ -99,7 +99,7 @@ def place_span(text: str, span: Annotation, offsets: Offsets | None, remarks: li
 
 
 def _misplaced(text: str, span: Annotation, offsets: Offsets | None) -> str:
-    """Say why a span has no place in a text."""
+    """Return a message on why a span is not valid in a text."""
     size = len(text) if offsets is None or offsets == "characters" else _units(text, offsets)[-1]
     if span.start == span.end:
         return f"the span {span} is empty; a span ends after its last character"
@@ -108,12 +108,12 @@ def _misplaced(text: str, span: Annotation, offsets: Offsets | None) -> str:
     if span.start >= 0 and span.end <= size:
         return f"the span {span} cuts a character in two, when it counts in {offsets}"
     unit = "characters" if offsets is None else f"units of {offsets}" if offsets != "characters" else offsets
-    return f"the span {span} lies outside of the text, which has {size} {unit}"
+    return f"the span {span} lies outside the text, which has {size} {unit}"
 
 
-def _where_it_says(text: str, span: Annotation, offsets: Offsets | None, remarks: list[str]) -> tuple[int, int]:
-    """Return where the text of a span stands, in whatever unit it counts. Raises ValueError where it does not."""
-    said = span.text or ""
+def _locate_text(text: str, span: Annotation, offsets: Offsets | None, remarks: list[str]) -> tuple[int, int]:
+    """Return the place of a span's text, trying all units. Raises ValueError if the text is at none of them."""
+    stated = span.text or ""
     expected: Offsets = offsets or "characters"
     order: list[Offsets] = [*(["utf-16"] if span.wide else []), expected, "characters", *_UNITS]
     tried: set[tuple[int, int]] = set()
@@ -122,18 +122,18 @@ def _where_it_says(text: str, span: Annotation, offsets: Offsets | None, remarks
         if place in tried:
             continue
         tried.add(place)
-        if 0 <= start <= end <= len(text) and _alike(text[start:end], said):
+        if 0 <= start <= end <= len(text) and _alike(text[start:end], stated):
             if place != _in_characters(text, span, expected):
                 remarks.append(_UNITS[unit][0] if unit in _UNITS else CHARACTERS)
             return place
     start, end = place = _in_characters(text, span, expected)
     if not 0 <= start < end <= len(text):
         return place
-    raise ValueError(f"the span {span} says {brief(said)}, and the text has {brief(text[start:end])} there")
+    raise ValueError(f"the span {span} says {brief(stated)}, but the text has {brief(text[start:end])} there")
 
 
 def _units(text: str, offsets: Offsets) -> Sequence[int]:
-    """Return where each character begins, and the text ends, in units of UTF-16 or UTF-8."""
+    """Return the offset of each character, and of the end of the text, in units of UTF-16 or UTF-8."""
     width, encoding = (2, "utf-16-le") if offsets == "utf-16" else (1, "utf-8")
     sizes = (len(character.encode(encoding, "surrogatepass")) // width for character in text)
     return list(accumulate(sizes, initial=0))

@@ -1,4 +1,4 @@
-"""Long texts as overlapping windows: an engine that reads every token of a text, and joins what the windows say.
+"""Long texts as overlapping windows: an engine that reads all tokens of a text and combines the windows' outputs.
 
 No model was trained on windows: a window that begins in the middle of a text is read as if it were one.
 """
@@ -18,9 +18,9 @@ from polytask.data.tokens import Tokenization, TokenRow
 from polytask.tasks import Task
 from polytask.tasks.arrays import Outputs
 
-# What becomes of a text that is longer than the model reads.
+# How to read texts that are longer than the model's limit.
 Long: TypeAlias = Literal["truncate", "windows"]
-# The share of a window that the next one reads again.
+# Share of a window that overlaps with the next one.
 OVERLAP = 0.25
 
 
@@ -29,9 +29,9 @@ class Windows:
     """The windows of one text.
 
     Attributes:
-        rows: tokenised; a window has the tokens of its own words only, and each word is one window's.
-        new: for each window how many tokens of the text no window before it has.
-        words: for each window which of the words that have a token are its own.
+        rows: tokenised windows; each word belongs to one window, and `word_tokens` has only a window's own words.
+        new: number of tokens in each window that no earlier window has.
+        words: for each window, the indices of its own words among those that have a token.
     """
 
     rows: list[TokenRow]
@@ -40,7 +40,7 @@ class Windows:
 
 
 def starts_of(tokens: int, size: int) -> list[int]:
-    """Return where windows of `size` tokens begin; the last one ends with the text.
+    """Return the starts of windows of `size` tokens; the last window ends with the text.
 
     >>> starts_of(250, 100)
     [0, 75, 150]
@@ -52,38 +52,38 @@ def starts_of(tokens: int, size: int) -> list[int]:
 
 
 def count_windows(row: TokenRow, tokens: Tokenization) -> int:
-    """Return in how many windows a text is read; 1 where it fits, or was cut."""
+    """Return the number of windows of a text; 1 if it fits, or was truncated."""
     special = sum(tokens.frame)
     return len(starts_of(len(row.ids) - special, tokens.max_tokens - special))
 
 
 def cut(row: TokenRow, max_tokens: int, frame: tuple[int, int]) -> Windows:
-    """Cut a whole text into windows of `max_tokens`; one that fits is its own window, as it is.
+    """Cut a text into windows of `max_tokens`; a text that fits is a single window.
 
     Args:
-        row: a text of which nothing was cut off.
-        frame: how many special tokens stand before and behind a text.
+        row: a text that was not truncated.
+        frame: numbers of special tokens before and after a text.
     """
     first, last = frame
     length = len(row.ids) - first - last
     size = max_tokens - first - last
     places = np.asarray(row.word_tokens, dtype=np.int64)
-    kept = np.flatnonzero(places >= 0)
+    has_token = np.flatnonzero(places >= 0)
     if length <= size:
-        return Windows([row], [length], [np.arange(len(kept))])
+        return Windows([row], [length], [np.arange(len(has_token))])
     starts = starts_of(length, size)
-    words = _by_home(_homes(places[kept] - first, starts, size, length), len(starts))
-    # As arrays, once: a window then costs what it holds, whatever the length of the text.
+    words = _by_home(_homes(places[has_token] - first, starts, size, length), len(starts))
+    # Converted to arrays once, so that the cost of a window does not depend on the length of the text.
     ids = np.asarray(row.ids)
     type_ids = None if row.type_ids is None else np.asarray(row.type_ids)
     rows = [
         TokenRow(
             _slice(ids, start, size, frame),
             None if type_ids is None else _slice(type_ids, start, size, frame),
-            (places[kept[own]] - start).tolist(),
+            (places[has_token[window_words]] - start).tolist(),
             truncated=False,
         )
-        for start, own in zip(starts, words, strict=True)
+        for start, window_words in zip(starts, words, strict=True)
     ]
     ends = [0, *(start + size for start in starts)]
     new = [start + size - end for start, end in zip(starts, ends, strict=False)]
@@ -91,38 +91,38 @@ def cut(row: TokenRow, max_tokens: int, frame: tuple[int, int]) -> Windows:
 
 
 def _slice(values: NDArray[Any], start: int, size: int, frame: tuple[int, int]) -> list[int]:
-    """Return a window's values between those of the special tokens."""
+    """Return a window's values, with those of the special tokens around them."""
     first, last = frame
     inner = values[first + start : first + start + size]
     return [*values[:first].tolist(), *inner.tolist(), *values[len(values) - last :].tolist()]
 
 
 def _by_home(home: NDArray[np.intp], count: int) -> list[NDArray[np.intp]]:
-    """Return for each of so many windows the words whose home it is, ascending."""
+    """Return the words of each window, ascending."""
     order = np.argsort(home, kind="stable")
     return np.split(order, np.searchsorted(home[order], np.arange(1, count)))
 
 
 def _homes(tokens: NDArray[np.int64], starts: Sequence[int], size: int, length: int) -> NDArray[np.intp]:
-    """Return for each word the window in which its first token stands farthest from an edge inside the text."""
+    """Return for each word the window in which its first token is farthest from an edge inside the text."""
     begins = np.asarray(starts, dtype=np.int64)
     latest = np.searchsorted(begins, tokens, side="right") - 1
-    # A token stands in three windows at most: overlaps are a quarter, and the last window is moved back to the end.
+    # A token is in at most three windows: overlaps are a quarter, and the last window is moved back to the end.
     tried = latest - np.arange(3)[:, None]
     at = begins[np.maximum(tried, 0)]
     left, right = tokens - at, at + size - 1 - tokens
     inside = (tried >= 0) & (left >= 0) & (right >= 0)
-    # The ends of the text cut nothing off.
+    # The ends of the text are not edges that cut off context.
     left = np.where(at == 0, length, left)
     right = np.where(at + size == length, length, right)
     return latest - np.where(inside, np.minimum(left, right), -1).argmax(0)
 
 
 class WindowEngine:
-    """Runs a model on whole texts: those that are too long for it as windows, whose outputs are joined.
+    """Runs a model on whole texts: texts beyond its limit are read as windows, whose outputs are combined.
 
-    At row level the windows' answers are averaged, each weighing as many tokens as it is the first to read; at word
-    level each word is answered by the window in which it has most context.
+    At row level the windows' answers are averaged, weighted by the number of tokens that each is the first to read; at
+    word level each word is answered by the window in which it has most context.
     """
 
     def __init__(self, engine: Engine, tasks: Mapping[str, Task], tokens: Tokenization) -> None:
@@ -132,25 +132,25 @@ class WindowEngine:
         self._frame = tokens.frame
 
     def run(self, rows: Sequence[TokenRow], tasks: Sequence[tuple[str, ...]]) -> list[RowOutputs]:
-        """Return each row's raw outputs of the tasks that read it (see `Engine`); rows may have any length."""
+        """Return the raw outputs of each row for the tasks that read it (see `Engine`); rows may have any length."""
         texts = [cut(row, self._max_tokens, self._frame) for row in rows]
-        pieces = [(text, number) for text, found in enumerate(texts) for number in range(len(found.rows))]
-        outputs: list[list[RowOutputs]] = [[{} for _ in found.rows] for found in texts]
+        pieces = [(text, number) for text, windows in enumerate(texts) for number in range(len(windows.rows))]
+        outputs: list[list[RowOutputs]] = [[{} for _ in windows.rows] for windows in texts]
         lengths = [len(texts[text].rows[number].ids) for text, number in pieces]
         for group in groups_by_length(lengths):
             chosen = [pieces[index] for index in group]
-            said = self._engine.run(
+            group_outputs = self._engine.run(
                 [texts[text].rows[number] for text, number in chosen], [tasks[text] for text, _ in chosen]
             )
-            for (text, number), found in zip(chosen, said, strict=True):
-                outputs[text][number] = found
+            for (text, number), window_outputs in zip(chosen, group_outputs, strict=True):
+                outputs[text][number] = window_outputs
         return [
-            found[0] if len(found) == 1 else {name: self._join(name, found, text) for name in names}
-            for text, found, names in zip(texts, outputs, tasks, strict=True)
+            parts[0] if len(parts) == 1 else {name: self._join(name, parts, text) for name in names}
+            for text, parts, names in zip(texts, outputs, tasks, strict=True)
         ]
 
     def _join(self, name: str, outputs: Sequence[RowOutputs], text: Windows) -> Outputs:
-        task, parts = self._tasks[name], [found[name] for found in outputs]
+        task, parts = self._tasks[name], [window_outputs[name] for window_outputs in outputs]
         if task.level == "row":
             return task.averaged(np.stack(parts), np.array(text.new, np.float64) / sum(text.new))
         joined = np.empty((sum(map(len, text.words)), parts[0].shape[-1]), np.float32)
@@ -159,5 +159,5 @@ class WindowEngine:
         return joined
 
     def describe(self) -> dict[str, Any]:
-        """Return where and in which precision it runs, for people."""
+        """Return the device and precision, for users."""
         return self._engine.describe()

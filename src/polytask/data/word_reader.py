@@ -1,4 +1,4 @@
-"""Words of rows: given tokens, or what spans by character make of a text."""
+"""Words of rows: given tokens, or the words of a text with character spans."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from polytask.terms import Label
 
 
 class WordReader:
-    """Reads the words of a row, and gives a row the words of its tokens."""
+    """Reads the words of rows, and assigns words and labels to rows."""
 
     def __init__(self, feed: Feed, counts: FeedCounts) -> None:
         self._feed, self._counts, self._columns = feed, counts, FeedColumns(feed, counts)
 
     def spelled(self, place: str, values: Mapping[str, Any]) -> str:
-        """Return the text that the tokens of a row without text spell."""
+        """Return the text that the tokens of a row without text spell out."""
         for name, options in self._feed.tasks.items():
             assert isinstance(options, WordOptions)
             tokens = values.get(options.tokens)
-            self.with_words(place, name, options, values, None)  # spans have no place without a text
+            self.with_words(place, name, options, values, None)  # raises for spans without a text
             if tokens is not None:
                 return join_words(self.words(place, name, options, values) or [])[0]
         column = min(task.tokens for task in self._feed.tasks.values() if isinstance(task, WordOptions))
@@ -40,26 +40,26 @@ class WordReader:
     def with_words(
         self, place: str, name: str, options: WordOptions, values: Mapping[str, Any], text: str | None
     ) -> Mapping[str, Any]:
-        """Return a row with words and tags in place of a tagging task's spans; one without spans as it is."""
+        """Return a row with words and tags in place of a task's spans; rows without spans are returned unchanged."""
         if not options.reads_spans:
             return values
         tokens = values.get(options.tokens)
         try:
-            # What may be nested is never a tag a word, so an empty list holds no span, whatever the tokens are.
+            # Nested spans are never one tag per word, so an empty list means no spans, whatever the tokens are.
             spans = spans_in(values.get(options.values_column), None if options.nested_spans else tokens)
             if spans is None:
                 _require_tags(tokens, values.get(options.values_column))
                 return values
             if text is None:
                 raise ValueError(f"spans count the characters of a text, and {self._feed.inputs.first!r} is empty")
-            read = nest_words if options.nested_spans else tag_words
-            tagged = read(text, spans, tokens, strict=options.data.strict, offsets=options.data.offsets)
+            convert = nest_words if options.nested_spans else tag_words
+            tagged = convert(text, spans, tokens, strict=options.data.strict, offsets=options.data.offsets)
         except ValueError as error:
             raise DataError(f"{place}: task {name!r}: {error}") from None
         self._counts.columns[options.tokens] = None
         for remark in tagged.remarks:
             self._counts.remarks.add(remark, place)
-        # What a person refused or passed over in Prodigy is not labelled.
+        # Rows rejected or ignored in Prodigy are not labelled.
         refused = values.get("answer") in ("reject", "ignore")
         return {**values, options.tokens: tagged.tokens, options.values_column: None if refused else tagged.tags}
 
@@ -75,7 +75,7 @@ class WordReader:
     def add_words(
         self, rows: list[RawRow], place: str, pair: str | None, tokens: list[str] | None, name: str, label: Label
     ) -> None:
-        """Give a tagging task's label to a row whose words are its tokens, or to a row of its own."""
+        """Assign a word-level label to a row whose words are its tokens, or to a separate row."""
         if tokens is None:
             return
         text, spelled = join_words(tokens)
@@ -93,7 +93,7 @@ class WordReader:
 
 
 def _require_tags(tokens: Any, tags: Any) -> None:  # noqa: ANN401
-    """Raise ValueError where a tag is empty, or words and tags are joined by commas: they would be one word."""
+    """Raise ValueError if a tag is empty, or words and tags are joined by commas and would be read as one word."""
     if isinstance(tags, list) and "" in tags:
         raise ValueError(f"the tag of word {tags.index('') + 1} is empty; each token needs one tag")
     if isinstance(tokens, str) and isinstance(tags, str) and "[" not in (tokens[:1], tags[:1]):

@@ -1,4 +1,4 @@
-"""Words: how a raw text is cut into them, how given tokens are found in a text, and how tokens become one."""
+"""Words: splitting raw texts, finding given tokens in a text, and joining tokens to a text."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from polytask.terms import WordSpan
 
-# One Chinese character or Japanese kana is one word; Korean is written with spaces.
+# Each Chinese character or Japanese kana is a word; Korean is written with spaces.
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
-# Accents and vowel signs that are written as characters of their own (\w takes letters and digits only).
+# Combining accents and vowel signs (\w matches letters and digits only).
 _MARKS = (
     "\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8"
     "\u0900-\u0963\u0966-\u0dff\u0e31-\u0e3a\u0e47-\u0e4e\u0eb1-\u0ebc\u0ec8-\u0ece\u0f71-\u0f84\u102b-\u103e\u17b4-\u17d3"
@@ -27,7 +27,7 @@ def begins_with_cjk(text: str) -> bool:
 
 
 def split_words(text: str) -> list[WordSpan]:
-    """Cut a raw text into words: letters and digits, each punctuation mark, each Chinese character, URLs, @ and #.
+    """Split a raw text into words: letters and digits, punctuation marks, Chinese characters, URLs, @names and #tags.
 
     >>> split_words("Lee's film")
     [(0, 3), (3, 4), (4, 5), (6, 10)]
@@ -36,7 +36,7 @@ def split_words(text: str) -> list[WordSpan]:
 
 
 def split_finely(text: str) -> list[WordSpan]:
-    """Cut a raw text as `split_words` does, and URLs, @names and #tags into what they are made of.
+    """Split a raw text as `split_words` does, and also split URLs, @names and #tags into their parts.
 
     >>> [text[slice(*place)] for text in ["@王小 ok"] for place in split_finely(text)]
     ['@', '王', '小', 'ok']
@@ -45,7 +45,7 @@ def split_finely(text: str) -> list[WordSpan]:
 
 
 def find_words(text: str, tokens: Sequence[str]) -> list[WordSpan] | None:
-    """Find tokens one after another in a text; None unless they spell out all of it, white space aside.
+    """Find tokens one after another in a text; None unless they spell out all of it, apart from white space.
 
     >>> find_words("it's so", ["it", "'s", "so"])
     [(0, 2), (2, 4), (5, 7)]
@@ -63,7 +63,7 @@ def find_words(text: str, tokens: Sequence[str]) -> list[WordSpan] | None:
 
 
 def join_words(tokens: Sequence[str]) -> tuple[str, list[WordSpan]]:
-    """Write tokens as one text: a space between two, but none between two Chinese or Japanese characters.
+    """Join tokens to a text, with spaces between them except between Chinese or Japanese characters.
 
     >>> join_words(["a", "b"])
     ('a b', [(0, 1), (2, 3)])
@@ -84,7 +84,7 @@ def join_words(tokens: Sequence[str]) -> tuple[str, list[WordSpan]]:
 
 
 def is_blank(text: str) -> bool:
-    """Whether a text is empty or holds no visible character.
+    """Whether a text has no visible character.
 
     >>> is_blank(" \u200b\t"), is_blank(" a")
     (True, False)

@@ -44,7 +44,7 @@ def prediction_lines(task: Task, answers: TaskPredictions) -> Iterator[dict[str,
         numbers, answers.labels, answers.predictions, texts, more, strict=True
     ):
         shown = " | ".join([text, *([] if pair is None else [pair]), *others])
-        label, found = (task.told(one, others) for one in (label, found))
+        label, found = (task.readable_label(one, others) for one in (label, found))
         told = {"label": label, "prediction": found, "text": shown[:TEXT_LENGTH]}
         yield {"row": row, "place": place, **told, **also}
 

@@ -47,7 +47,7 @@ class TorchEngine:
         owned = [
             (index, part)
             for index, (row, names) in enumerate(zip(rows, tasks, strict=True))
-            for part in self._collator.apart(BatchRow(row.ids, row.type_ids, row.word_tokens, names, {}), {})
+            for part in self._collator.masked_copies(BatchRow(row.ids, row.type_ids, row.word_tokens, names, {}), {})
         ]
         items = [item for _, item in owned]
         batch = self._collator.batch(items)

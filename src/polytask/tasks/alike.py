@@ -1,4 +1,4 @@
-"""Whether two tasks are about the same labels: to share a head, to teach one another, to be replayed."""
+"""Compares the labels of two tasks: sharing a head, teaching one another and replaying need the same labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from polytask.terms import HeadSpec
 
 
 def label_differences(first: Task, second: Task) -> list[str]:
-    """Say in what the types and labels of two tasks differ; nothing where they are the same."""
+    """Describe the differences between the types and labels of two tasks; empty if there are none."""
     differences: list[str] = []
     if first.type_name != second.type_name:
         differences.append(f"their types are {first.type_name} and {second.type_name}")
@@ -22,8 +22,8 @@ def label_differences(first: Task, second: Task) -> list[str]:
         if set(first.labels) == set(second.labels):
             orders = (f"{task.name!r} has {', '.join(task.labels)}" for task in (first, second))
             differences.append(f"the order of their labels differs: {' and '.join(orders)}")
-    both = (first.gives_vectors and second.gives_vectors) or (first.options_column and second.options_column)
-    if both and first.head.size != second.head.size:
+    compare_vectors = (first.gives_vectors and second.gives_vectors) or (first.options_column and second.options_column)
+    if compare_vectors and first.head.size != second.head.size:
         sizes = f"{first.head.size} and {second.head.size}"
         differences.append(f"their vectors have {sizes} numbers (a task's own `size` is set in its options)")
     return differences
@@ -37,7 +37,7 @@ def require_shareable(
         for other in others:
             different = label_differences(tasks[first], tasks[other])
             if not tasks[first].answers or not tasks[other].answers:
-                different = ["a task that answers nothing has a head of its own"]
+                different = ["a task without predictions has a head of its own"]
             if not different and heads[first] != heads[other]:
                 different = [f"their heads are {heads[first]} and {heads[other]}"]
             if different:

@@ -1,4 +1,4 @@
-"""What a task type knows of answers: labels out of a head's outputs, how sure they are, and how a person reads them."""
+"""How a task type answers: labels from a head's outputs, their probabilities, and the form that users read."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from polytask.terms import Label, WordSpan
 
 @dataclass(frozen=True)
 class ComparedAnswers:
-    """What is scored where single rows say nothing.
+    """Labels and predictions to score, for tasks whose rows can only be scored together.
 
     Attributes:
-        rows: the rows, by their place among those that were given, whose answers these stand beside.
-        labels, predictions: what metrics take, one for each of these rows.
+        rows: indices of the rows that these answers belong to.
+        labels, predictions: arguments of the metrics, one for each of these rows.
     """
 
     rows: list[int]
@@ -29,89 +29,89 @@ class ComparedAnswers:
 
 
 class Answering(ABC):
-    """The side of a task that answers."""
+    """The side of a task type that turns outputs into answers."""
 
     @property
     @abstractmethod
     def labels(self) -> tuple[str, ...]:
-        """The label space; empty for a number."""
+        """The label space; empty if labels are numbers."""
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """The labels that people wrote; of two tags of one entity type the first."""
+        """The labels to show to users; of the two tags of an entity type, the first."""
         return self.labels
 
     @property
     def finds_spans(self) -> bool:
-        """Whether `format_prediction` tells spans of characters, which annotation tools read."""
+        """Whether `format_prediction` returns character spans, which annotation tools read."""
         return False
 
     @property
     def label_texts(self) -> tuple[str, ...]:
-        """The texts of the labels, where the model reads them as it reads rows; empty where it knows its labels."""
+        """The texts of the labels, if the encoder reads them as it reads rows; otherwise empty."""
         return ()
 
     def against(self, outputs: Outputs, labels: Outputs) -> Outputs:
         """Return the outputs that `decode` takes: rows x answer_size.
 
         Args:
-            outputs: what the head says of rows.
-            labels: what it says of `label_texts`.
+            outputs: the head's outputs for rows.
+            labels: the head's outputs for `label_texts`.
         """
         del labels
         return outputs
 
     def with_labels(self, labels: Mapping[Any, Any] | list[Any]) -> Self:
-        """Return the task with labels that are added or described anew, where its labels are texts.
+        """Return the task with labels added, removed or described anew; only for tasks whose labels are texts.
 
         Args:
-            labels: by label its text, or None for one that is taken out; or a list of names, which are texts as well.
+            labels: each label's text, or None to remove the label; or a list of names, which are also the texts.
 
-        Raises ValueError where that cannot be: fewer than two labels are left, or two have the same text.
+        Raises ValueError if fewer than two labels are left, or two have the same text.
         """
         del labels
-        raise ValueError("its labels are no texts; train it with `type: matching`")
+        raise ValueError("its labels are not texts; train it with `type: matching`")
 
     @property
     def options_column(self) -> str | None:
-        """The column of the texts among which a row's answer is, where each row has its own; None where none has."""
+        """Name of the column with each row's own options; None if rows have no options of their own."""
         return None
 
     def with_options(self, texts: Sequence[str]) -> Answering:
-        """Return what answers a row that has these options."""
+        """Return an object that answers a row with these options."""
         raise AssertionError(texts)
 
-    def told(self, label: Label, beside: Sequence[str]) -> Label:
-        """Return a label of a comparison as a person reads it.
+    def readable_label(self, label: Label, others: Sequence[str]) -> Label:
+        """Return a label of `compared` in the form that users read.
 
         Args:
-            beside: the other texts of its row.
+            others: the other texts of its row.
         """
-        del beside
+        del others
         return label
 
     def neighbours(self, labels: Sequence[Label], outputs: Outputs, count: int) -> list[list[tuple[int, float]]] | None:
-        """Return for each comparison the closest texts, as places among the rows and cosines; None without vectors.
+        """Return each compared row's closest texts as (row index, cosine) pairs; None if answers are not vectors.
 
         Args:
-            labels, outputs: of the rows of `compared`.
+            labels, outputs: labels and outputs of the rows that `compared` takes.
         """
         del labels, outputs, count
         return None
 
     @property
     def gives_vectors(self) -> bool:
-        """Whether an answer is a vector to compare texts by, and no label."""
+        """Whether an answer is a vector for comparing texts, not a label."""
         return False
 
     @property
     def example(self) -> Any:  # noqa: ANN401
-        """An answer that leaves no list empty, where no single output makes one; None where one does."""
+        """An example answer without empty lists, if no single output makes one; None if outputs do."""
         return None
 
     @property
     def unit(self) -> tuple[float, float]:
-        """Factor and summand that turn the head's outputs into what another program expects: logits, or the number.
+        """Factor and summand that turn the head's outputs into what other programs expect: logits, or the number.
 
         An export folds them into the output layer.
         """
@@ -119,16 +119,16 @@ class Answering(ABC):
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """The probability, as it is shown, from which a label is given; empty where the most probable one is."""
+        """Each label's threshold, as a probability; empty if the most probable label is predicted."""
         return {}
 
     @property
     def positive(self) -> str | None:
-        """The label that metrics of one label are about; None where none is known."""
+        """The positive label, which F1, precision and recall are about; None if none is known."""
         return None
 
     def positive_probabilities(self, outputs: Outputs) -> Floats | None:
-        """Return the probability of the positive label in each row; None where none is known.
+        """Return the probability of the positive label in each row; None if none is known.
 
         Args:
             outputs: rows x size.
@@ -143,7 +143,7 @@ class Answering(ABC):
 
     @property
     def typical_range(self) -> tuple[float, float] | None:
-        """Where most numbers of the training rows lie; None where labels are no numbers."""
+        """The range of most numbers in the training rows; None if labels are not numbers."""
         return None
 
     @property
@@ -152,34 +152,34 @@ class Answering(ABC):
         return ()
 
     def asked(self, question: TypedQuestion) -> Probabilities:
-        """Return what answers a typed question from one text's outputs.
+        """Return a function that answers a typed question from one text's outputs.
 
-        Raises ValueError, saying why, where the task cannot answer it.
+        Raises ValueError with the reason if the task cannot answer it.
         """
         raise ValueError(f"the task answers no {question.type} question")
 
     def decided(self, question: TypedQuestion, outputs: Outputs) -> str | None:
-        """Return the option of a choice that a threshold decides for; None where the most probable one is chosen.
+        """Return the option that a threshold decides for; None if the most probable option is chosen.
 
         Args:
-            outputs: of one text.
+            outputs: outputs of one text.
         """
         del question, outputs
         return None
 
     @property
     def answer_range(self) -> tuple[float, float] | None:
-        """The numbers that no answer leaves; None where any number can be answered, or labels are no numbers."""
+        """The range to which answers are limited; None if it is unlimited, or labels are not numbers."""
         return None
 
     @property
     def scale(self) -> tuple[str, ...]:
-        """The labels in their order, where they have one."""
+        """The labels in ascending order, if they have an order."""
         return ()
 
     @property
     def absent(self) -> str | None:
-        """What stands in `confusion_pairs` for a label that is not there; None where each decision has one."""
+        """The name of `no label` in `confusion_pairs`; None if each decision has a label."""
         return None
 
     @abstractmethod
@@ -188,14 +188,14 @@ class Answering(ABC):
 
         Args:
             outputs: rows (or words that have a token of their own) x size.
-            words: for word level, for each row and each of its words NO_TOKEN, OWN_TOKEN or SHARED_TOKEN.
+            words: at word level, NO_TOKEN, OWN_TOKEN or SHARED_TOKEN for each word of each row.
         """
 
     @abstractmethod
     def format_prediction(
         self, outputs: Outputs, text: str, words: Sequence[WordSpan], has_token: Sequence[int]
     ) -> dict[str, Any] | list[dict[str, Any]]:
-        """Turn one row's outputs into what a user reads: labels with probabilities, or entities with offsets.
+        """Turn one row's outputs into the answer that users read: labels with probabilities, or entities with offsets.
 
         Args:
             outputs: size, or words that have a token of their own x size.
@@ -203,24 +203,24 @@ class Answering(ABC):
         """
 
     def compared(self, labels: Sequence[Label], predictions: Sequence[Label]) -> ComparedAnswers | None:
-        """Return what is scored, where it is not each row's label and prediction: answers of several rows compared.
+        """Return what to score for tasks that compare the answers of several rows; None to score each row by itself.
 
         Args:
-            labels, predictions: of all rows of a split.
+            labels, predictions: labels and predictions of all rows of a split.
         """
         del labels, predictions
         return None
 
     def outputs_of(self, answer: Any) -> list[float]:  # noqa: ANN401
-        """Return the outputs of a head that answers so: what `format_prediction` shows, or its probabilities or number.
+        """Return head outputs that lead to an answer: one from `format_prediction`, or its probabilities or number.
 
-        Raises ValueError for what is no answer, and for task types whose outputs no answer tells.
+        Raises ValueError if it is not an answer, and for task types whose answers do not determine the outputs.
         """
         del answer
-        raise ValueError("answers of this type do not tell a head's outputs; name a trained model as its teacher")
+        raise ValueError("answers of this type do not determine the logits; name a trained model as its teacher")
 
     def with_learned(self, learned: Mapping[str, Floats]) -> Self:
-        """Return the task with what its head has learned that answers are decided by (`Head.learned`)."""
+        """Return the task with the learned values of its head that decide answers (`Head.learned`)."""
         del learned
         return self
 
@@ -233,54 +233,54 @@ class Answering(ABC):
         return outputs
 
     def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
-        """Return the outputs that stand for the mean answer of several, such as the windows of a long text.
+        """Return the outputs of the mean of several answers, such as those of a long text's windows.
 
-        At row level: the mean of what is shown, probabilities or values.
+        At row level, what is averaged is what users see: probabilities or values.
 
         Args:
             outputs: answers x size.
-            weights: of the answers; they add up to 1.
+            weights: weight of each answer; they add up to 1.
         """
         return (weights @ outputs).astype(np.float32)
 
     def certainty(
         self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
     ) -> tuple[Floats, Bools] | None:
-        """Return the probability of each decision and whether it is right; None where there are no probabilities.
+        """Return the probability of each decision and whether it is right; None if there are no probabilities.
 
         Args:
-            outputs, words: as for `decode`; a word without a token of its own is no decision.
+            outputs, words: as for `decode`; words without a token of their own are skipped.
             labels: the rows' labels.
         """
         del outputs, labels, words
         return None
 
     def cross_entropy(self, outputs: Outputs, targets: Floats) -> float | None:
-        """Return the mean cross-entropy of the shown probabilities to distributions of labels.
+        """Return the mean cross-entropy of the predicted probabilities against label distributions.
 
         Args:
             outputs: as for `decode`.
-            targets: rows x labels.
+            targets: probabilities, rows x labels.
         """
         del outputs, targets
         return None
 
     @property
     def fits_on_dev(self) -> bool:
-        """Whether `tuned` has anything to do."""
+        """Whether `tuned` fits anything."""
         return False
 
     @property
     def calibrates(self) -> bool:
-        """Whether `tuned` fits a temperature, which corrects probabilities."""
+        """Whether `tuned` fits a temperature, which calibrates probabilities."""
         return False
 
     def tuned(
         self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
     ) -> tuple[Self, list[str]]:
-        """Return the task with what is fitted on dev rows, and what a person should know about it.
+        """Return the task with thresholds and temperatures fitted on dev rows, and notes for the user.
 
-        What was fitted before is forgotten. No dev row is needed; what then stays as it is, is among the notes.
+        Earlier fits are discarded. Without dev rows the defaults stay, and the notes say so.
 
         Args:
             outputs, words: as for `decode`.
@@ -290,26 +290,26 @@ class Answering(ABC):
         return self, []
 
     def describe_tuned(self) -> dict[str, Any]:
-        """Return what was fitted on dev, as a person reads it."""
+        """Return what was fitted on dev, in the form that users read."""
         return {}
 
     def uncalibrated(self) -> Self:
-        """Return the task as it decides, with the probabilities that the model was trained to give."""
+        """Return the task with the same decisions but the uncalibrated probabilities."""
         return self
 
     @abstractmethod
     def baseline(self, labels: Sequence[Label]) -> list[Label]:
-        """Return what the majority baseline (from training) predicts for these rows."""
+        """Return the predictions of the majority baseline (from the training rows) for these rows."""
 
     def measured(self, labels: Sequence[Label]) -> Sequence[Any]:
-        """Return labels as metrics of all labels take them: as they are, or as places on a scale."""
+        """Return labels in the form that metrics of labels take: unchanged, or as positions on a scale."""
         return labels
 
     def confusion_pairs(self, labels: Sequence[Label], predictions: Sequence[Label]) -> list[tuple[str, str]] | None:
-        """Return each decision as (true label, label found); None where labels are no classes.
+        """Return each decision as (true label, predicted label); None if labels are not classes.
 
         Args:
-            labels, predictions: the labels and the predictions of the same rows.
+            labels, predictions: labels and predictions of the same rows.
         """
         del labels, predictions
         return None

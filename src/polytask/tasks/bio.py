@@ -24,26 +24,26 @@ def is_bio(tags: Iterable[str]) -> bool:
 
 
 def spans(tags: Sequence[str]) -> list[Span]:
-    """Return the entities under strict IOB2: one begins at B-, goes on through I- of its own label, and nothing else.
+    """Return the entities under strict IOB2: an entity begins at B- and goes on only through I- of the same label.
 
-    An I- that continues nothing belongs to no entity.
+    An I- tag that continues no entity is ignored.
 
     >>> spans(["B-PER", "I-PER", "O", "I-LOC"])
     [Span(label='PER', first=0, end=2)]
     """
-    found: list[Span] = []
+    entities: list[Span] = []
     start, label = -1, ""
     for index, tag in enumerate([*tags, "O"]):
         if start >= 0 and tag != f"I-{label}":
-            found.append(Span(label, start, index))
+            entities.append(Span(label, start, index))
             start = -1
         if tag.startswith("B-"):
             start, label = index, tag[2:]
-    return found
+    return entities
 
 
 def repair(tags: Sequence[str]) -> tuple[list[str], int]:
-    """Turn every I- that continues nothing into a B-, and count them.
+    """Turn every I- tag that continues no entity into a B- tag, and count them.
 
     >>> repair(["I-PER", "I-PER", "I-LOC"])
     (['B-PER', 'I-PER', 'B-LOC'], 2)
@@ -62,7 +62,7 @@ def repair(tags: Sequence[str]) -> tuple[list[str], int]:
 
 
 def continued(tag: str) -> str:
-    """Return the tag of a word that goes on with what a tag begins.
+    """Return the tag of a word that continues the entity of a tag.
 
     >>> continued("B-PER"), continued("O")
     ('I-PER', 'O')
@@ -71,10 +71,10 @@ def continued(tag: str) -> str:
 
 
 def word_tags(tags: Sequence[str], words: Sequence[int]) -> list[str]:
-    """Return a valid tag for each word, from the tags of the words that have a token of their own.
+    """Return a valid tag for each word, given the tags of the words that have a token of their own.
 
-    An I- that continues nothing begins an entity, as in labels that are read. A word that shares the token of the word
-    before goes on with its entity. A word without a token belongs to an entity that goes on behind it, or to none.
+    An I- tag that continues no entity begins one, as in labels. A word that shares the token of the word before
+    continues its entity. A word without a token belongs to an entity only if that goes on after it.
 
     Args:
         words: for each word NO_TOKEN, OWN_TOKEN or SHARED_TOKEN.
@@ -83,22 +83,22 @@ def word_tags(tags: Sequence[str], words: Sequence[int]) -> list[str]:
     ['B-LOC', 'I-LOC', 'I-LOC', 'I-LOC', 'O', 'O']
     """
     own = iter(repair(tags)[0])
-    found: list[str] = []
+    repaired: list[str] = []
     before, waiting = "O", 0
     for word in words:
         if word == NO_TOKEN:
             waiting += 1
             continue
         before = next(own) if word == OWN_TOKEN else continued(before)
-        found += [before if before.startswith("I-") else "O"] * waiting + [before]
+        repaired += [before if before.startswith("I-") else "O"] * waiting + [before]
         waiting = 0
-    return found + ["O"] * waiting
+    return repaired + ["O"] * waiting
 
 
 def span_confusion_pairs(labels: Sequence[str], predictions: Sequence[str]) -> list[tuple[str, str]]:
-    """Return (true label, label found) of the entities of a row, `O` where there is none with these ends.
+    """Return (true label, predicted label) for the entities of a row, `O` if there is none with these boundaries.
 
-    An entity found with another end counts as one that was missed and as one that is not there, as in the strict F1.
+    A predicted entity with a wrong boundary counts as one missed entity and one false one, as in the strict F1.
 
     >>> span_confusion_pairs(["B-PER", "I-PER", "O", "B-LOC"], ["B-ORG", "I-ORG", "B-LOC", "O"])
     [('PER', 'ORG'), ('O', 'LOC'), ('LOC', 'O')]

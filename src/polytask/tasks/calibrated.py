@@ -1,4 +1,4 @@
-"""Tasks whose probabilities one temperature corrects."""
+"""The base class of tasks whose probabilities one temperature calibrates."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from polytask.terms import Label
 
 
 class Calibrated(Task):
-    """A task whose outputs are divided by a temperature, which is fitted on dev where `calibrate` asks for it."""
+    """A task whose outputs are divided by a temperature, fitted on dev if `calibrate` is set."""
 
-    options: Any  # those of its type, which are CalibratedOptions
+    options: Any  # a subclass of CalibratedOptions
     temperature: float
 
     @abstractmethod
     def temperature_for(
         self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None
     ) -> tuple[float, list[str]]:
-        """Return the temperature that fits dev rows best, and what to know about it.
+        """Return the temperature that fits the dev rows best, and notes for the user.
 
         Args:
             outputs, labels, words: as for `tuned`.

@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: one temperature a task, fitted on dev once the model is chosen.
+"""Calibrated probabilities: one temperature per task, fitted on dev once the model is chosen.
 
 Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2 (temperature scaling).
 """
@@ -15,33 +15,33 @@ from pydantic import Field
 from polytask.tasks.arrays import Bools, Floats, Outputs
 from polytask.tasks.task_options import TaskOptions
 
-# Outputs are divided by a temperature between these; one that runs to the upper end is none.
+# Range of temperatures; a fit that reaches the upper end is discarded.
 LOWEST, HIGHEST = 0.05, 20.0
-# Fewer decisions than this say nothing about a temperature.
+# With fewer dev decisions than this no temperature is fitted.
 LEAST_DECISIONS = 10
-# A right class that is impossible by construction costs this much, whatever the temperature.
+# Log-probability of a true class that is impossible by construction, whatever the temperature.
 _LEAST_LOG = -1e4
 
 Integers: TypeAlias = NDArray[np.int64]
 
 
 class CalibratedOptions(TaskOptions):
-    """Options of the task types that answer with probabilities."""
+    """Options of the task types that predict probabilities."""
 
-    calibrate: bool = Field(default=False, description="fit a temperature on dev that corrects the probabilities")
+    calibrate: bool = Field(default=False, description="fit a temperature on dev that calibrates the probabilities")
 
     learning: ClassVar[tuple[str, ...]] = ("calibrate",)
 
 
 def fit_temperature(outputs: Outputs | Floats, targets: Integers) -> tuple[float, list[str]]:
-    """Return the temperature with the least negative log-likelihood of the targets, and what to know about it.
+    """Return the temperature with the least negative log-likelihood of the targets, and notes for the user.
 
-    The likelihood has one optimum: it is concave in the inverse of the temperature. Where it has none, as when every
-    decision is right, or only beyond HIGHEST, the temperature stays 1, and the note says why.
+    The log-likelihood is concave in the inverse temperature, so it has at most one optimum. Without one below HIGHEST,
+    or when every decision is right, the temperature stays 1 and a note says why.
 
     Args:
         outputs: decisions x classes, before the softmax.
-        targets: the class of each decision; -100 where none of the classes is right, which is left out.
+        targets: the true class of each decision; -100 (none of the classes is right) is left out.
     """
     values = outputs.astype(np.float64)
 
@@ -54,11 +54,11 @@ def fit_temperature(outputs: Outputs | Floats, targets: Integers) -> tuple[float
 def fit_temperature_of(
     log_probabilities: Callable[[float], Floats], decisions: Integers, targets: Integers
 ) -> tuple[float, list[str]]:
-    """Do what `fit_temperature` does for probabilities that are no softmax of single outputs.
+    """Do what `fit_temperature` does for probabilities that are not a softmax of single outputs.
 
     Args:
-        log_probabilities: takes a temperature, returns decisions x classes.
-        decisions: the class that each decision chose.
+        log_probabilities: function of a temperature that returns decisions x classes.
+        decisions: predicted class of each decision.
         targets: as for `fit_temperature`.
     """
     known = np.flatnonzero(targets >= 0)
@@ -71,20 +71,20 @@ def fit_temperature_of(
 
 
 def best_temperature(negative_log_likelihood: Callable[[float], float], right: Bools) -> tuple[float, list[str]]:
-    """Return the temperature with the least negative log-likelihood, and what to know about it.
+    """Return the temperature with the least negative log-likelihood, and notes for the user.
 
     Args:
-        negative_log_likelihood: of the decisions at a temperature, with one optimum.
-        right: whether each decision is right.
+        negative_log_likelihood: function of a temperature, with one optimum.
+        right: whether each decision is correct.
     """
     from scipy.optimize import minimize_scalar
 
     if len(right) < LEAST_DECISIONS:
-        found = f"{len(right)} dev decisions" if len(right) else "no dev rows"
-        return 1.0, [f"not calibrated: found {found}, and a temperature takes at least {LEAST_DECISIONS}"]
+        count = f"{len(right)} dev decisions" if len(right) else "no dev rows"
+        return 1.0, [f"not calibrated: found {count}, and a temperature takes at least {LEAST_DECISIONS}"]
 
     if right.all():
-        return 1.0, ["not calibrated: every dev decision is right, which no temperature is sure enough for"]
+        return 1.0, ["not calibrated: every dev decision is right, so no temperature fits best"]
 
     def cost(log_temperature: float) -> float:
         return negative_log_likelihood(float(np.exp(log_temperature)))
@@ -100,7 +100,7 @@ def best_temperature(negative_log_likelihood: Callable[[float], float], right: B
 
 
 def log_softmax(outputs: Floats) -> Floats:
-    """Return the logarithms of the softmax of outputs: decisions x classes."""
+    """Return the log-softmax of outputs: decisions x classes."""
     shifted = outputs - outputs.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
@@ -111,6 +111,6 @@ def negative_log_likelihood(outputs: Floats, targets: Integers) -> float:
 
 
 def two_classes(outputs: Outputs) -> Outputs:
-    """Return yes-or-no outputs (any shape) as decisions x 2, whose softmax is their sigmoid."""
+    """Return binary logits (any shape) as decisions x 2, so that the softmax equals their sigmoid."""
     flat = outputs.reshape(-1, 1)
     return np.concatenate([np.zeros_like(flat), flat], axis=1)

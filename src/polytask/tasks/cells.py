@@ -1,4 +1,4 @@
-"""Cells that hold several values: lists, and lists that were written as text."""
+"""Cells that hold several values: lists, and lists written as text."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 
 _ELEMENT = r"""\s*(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,'"\[\]{}()]+)\s*"""
 _LIST = re.compile(rf"\[(?:{_ELEMENT}(?:,{_ELEMENT})*(?:,\s*)?|\s*)\]", re.DOTALL)
-# Words may stand in brackets too, so a tuple is told by the quotes around all its items, of which one has a comma.
+# Plain words may be in parentheses too, so a tuple is recognized by quotes around all its items, and a comma.
 _QUOTED = r"""\s*(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\s*"""
 _TUPLE = re.compile(rf"\({_QUOTED},(?:{_QUOTED},)*(?:{_QUOTED}|\s*)\)", re.DOTALL)
 _ELEMENTS = re.compile(_ELEMENT, re.DOTALL)
 _WORDS: dict[str, Any] = {
     "None": None, "null": None, "nan": None, "NaN": None, "True": True, "true": True, "False": False, "false": False,
 }  # fmt: skip
-# A list of lists, tuples or objects; or one that holds nothing.
+# A list of lists, tuples or objects; or an empty list.
 _SPANS = re.compile(r"\s*\[\s*[\[{(\]]")
-# What a list of spans is written with: a text in quotes, a mark, or a word.
+# The tokens of a list of spans: a quoted text, a bracket or separator, or a word.
 _PIECES = re.compile(r"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[\[\]{}(),:]|[^\s,:'"\[\]{}()]+)\s*""", re.DOTALL)
-# A number as JSON and Python write it; not 1_2, which Python reads as 12, and not 007.
+# A number as JSON and Python write it; neither 1_2, which Python reads as 12, nor 007.
 _NUMBER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?")
 _shorten = Repr()
 _shorten.maxstring = _shorten.maxother = 80
@@ -30,14 +30,14 @@ _shorten.maxlevel = 3
 
 
 def brief(value: object) -> str:
-    """Return a value for a message, cut short where it is long or deep."""
+    """Return a value for a message, shortened if it is long or deeply nested."""
     return _shorten.repr(value)
 
 
 def listed(text: str) -> list[Any] | None:
-    """Return the list that a cell shows, in the form of JSON or of Python; None where it does not begin with `[`.
+    """Return the list written in a cell, in JSON or Python notation; None if it does not begin with `[`.
 
-    Raises ValueError on what begins as a list and is none: NumPy's form without commas, bare words, a list cut off.
+    Raises ValueError on text that begins like a list but is not one: NumPy's notation, bare words, a truncated list.
 
     >>> listed("['B-PER', 'O']")
     ['B-PER', 'O']
@@ -62,9 +62,9 @@ def listed(text: str) -> list[Any] | None:
 
 
 def shown_spans(text: str) -> list[Any] | None:
-    """Return the list of spans that a cell shows, in the form of JSON or of Python; None where it shows something else.
+    """Return the list of spans written in a cell, in JSON or Python notation; None if it is something else.
 
-    Raises ValueError on what begins as a list of spans and is none.
+    Raises ValueError on text that begins like a list of spans but is not one.
 
     >>> shown_spans('[[0, 7, "PER"]]'), shown_spans("[(0, 7, 'PER')]"), shown_spans("[]")
     ([[0, 7, 'PER']], [[0, 7, 'PER']], [])
@@ -73,28 +73,26 @@ def shown_spans(text: str) -> list[Any] | None:
     """
     if _SPANS.match(text) is None:
         return None
-    for shown in (lambda: json.loads(text), lambda: json.loads(_as_json(text))):
+    for parse in (lambda: json.loads(text), lambda: json.loads(_as_json(text))):
         try:
-            spans = shown()
+            spans = parse()
         except (ValueError, SyntaxError, RecursionError):
             continue
         if isinstance(spans, list):
             return spans
-    raise ValueError(
-        f'found {brief(text)}; spans are a list, such as [[0, 7, "PER"]], in the form of JSON or of Python'
-    )
+    raise ValueError(f'found {brief(text)}; spans are a list in JSON or Python notation, such as [[0, 7, "PER"]]')
 
 
 def _as_json(text: str) -> str:
-    """Write what Python shows of lists, tuples and objects as JSON. Raises ValueError on anything else."""
+    """Convert Python's notation of lists, tuples and dicts to JSON. Raises ValueError on anything else."""
     pieces: list[str] = []
     end = 0
     for piece in _PIECES.finditer(text):
         if piece.start() != end:
             break
         end = piece.end()
-        told = piece[1]
-        pieces.append({"(": "[", ")": "]"}.get(told) or (told if told in "[]{},:" else json.dumps(_element(told))))
+        token = piece[1]
+        pieces.append({"(": "[", ")": "]"}.get(token) or (token if token in "[]{},:" else json.dumps(_element(token))))
     if end != len(text):
         raise ValueError
     return "".join(pieces)
@@ -111,7 +109,7 @@ def _element(text: str) -> Any:  # noqa: ANN401
         if "\\" not in text:
             return text[1:-1]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python warns of escapes that it does not know
+            warnings.simplefilter("ignore")  # Python warns about unknown escapes
             return ast.literal_eval(text)
     if text in _WORDS:
         return _WORDS[text]
@@ -122,13 +120,13 @@ def _element(text: str) -> Any:  # noqa: ANN401
 
 def _unreadable(text: str) -> ValueError:
     return ValueError(
-        f"found {brief(text)}, which begins as a list and cannot be read as one; write lists as JSON does, such as "
+        f"found {brief(text)}, which begins like a list and cannot be read as one; write lists as JSON does, such as "
         '["a", "b"], with commas between the items and text in quotes'
     )
 
 
 def split_cell(text: str, separator: str | None = None) -> list[Any]:
-    """Return the items of a text cell: those of the list that it shows, or its parts at the separator (or spaces).
+    """Return the items of a text cell: of the list written there, or its parts between separators (or spaces).
 
     >>> split_cell("a, b", ","), split_cell('["a", "b"]', ","), split_cell("a b")
     (['a', 'b'], ['a', 'b'], ['a', 'b'])

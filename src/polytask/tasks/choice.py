@@ -1,4 +1,4 @@
-"""What tasks have in common that choose one of several classes, for a text or for each word."""
+"""The base class of tasks that choose one of several classes, for a text or for each word."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ if TYPE_CHECKING:
 
 
 class ChoiceOptions(CalibratedOptions):
-    """Options of a task that chooses."""
+    """Options of a task that chooses one of several classes."""
 
     label_smoothing: float = Field(
-        default=0.0, ge=0, lt=1, description="share of each target that is spread over the other answers"
+        default=0.0, ge=0, lt=1, description="share of each target that is spread over all classes"
     )
 
     learning: ClassVar[tuple[str, ...]] = ("label_smoothing",)
 
 
 class Choice(Calibrated):
-    """A task whose outputs are logits of classes, of which one is right.
+    """A task whose outputs are logits of mutually exclusive classes.
 
     Attributes:
-        temperature: what the logits are divided by before they become probabilities.
+        temperature: divisor of the logits before the softmax.
     """
 
     temperature: float
 
     @abstractmethod
     def weights(self) -> list[float] | None:
-        """Return the weight of each class, or None when all weigh the same."""
+        """Return the weight of each class, or None if all weigh the same."""
 
     @abstractmethod
     def targets(self, labels: Sequence[Label], words: Sequence[Sequence[int]] | None) -> NDArray[np.int64]:
-        """Return the class of each decision, or -100; where words are read, those with a token of their own decide."""
+        """Return the true class of each decision, or -100; at word level, a decision is a word with its own token."""
 
     @property
     def unit(self) -> tuple[float, float]:
@@ -60,7 +60,7 @@ class Choice(Calibrated):
         return known_denominator(targets, self.weights())
 
     def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """What the right classes lack of probability 1; of distributions their distance to the answers."""
+        """1 - probability of the true class; for soft labels, their total variation distance to the prediction."""
         import torch
 
         if targets.is_floating_point():
@@ -88,17 +88,17 @@ class Choice(Calibrated):
 
 
 def balanced_weights(counts: Sequence[int]) -> list[float]:
-    """Weigh each class inversely to its frequency, so that the mean over the training rows is 1."""
+    """Weight each class inversely to its frequency, so that the mean over the training rows is 1."""
     total = sum(counts)
     return [total / (len(counts) * count) for count in counts]
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor, weights: list[float] | None, smoothing: float) -> Tensor:
-    """Return the summed cross-entropy; targets of -100 do not count.
+    """Return the summed cross-entropy; targets of -100 are ignored.
 
     Args:
         outputs: n x classes.
-        targets: n class indices, or n x classes probabilities, where lines of zeros do not count.
+        targets: n class indices, or n x classes probabilities, where lines of zeros are ignored.
     """
     import torch.nn.functional as F
 
@@ -110,21 +110,21 @@ def cross_entropy(outputs: Tensor, targets: Tensor, weights: list[float] | None,
 
 
 def soft_cross_entropy(outputs: Tensor, targets: Tensor, teacher_logits: Tensor, weights: list[float] | None) -> Tensor:
-    """Return the summed cross-entropy against a teacher's distribution; each counts for what its target weighs.
+    """Return the summed cross-entropy against a teacher's distribution, each weighted as its target.
 
     Args:
         outputs, teacher_logits: n x classes, before the softmax.
-        targets: n class indices, or -100 for what does not count; or n x classes probabilities.
+        targets: n class indices, or -100 for targets to ignore; or n x classes probabilities.
     """
-    each = -(teacher_logits.softmax(-1) * outputs.log_softmax(-1)).sum(-1)
+    losses = -(teacher_logits.softmax(-1) * outputs.log_softmax(-1)).sum(-1)
     if targets.is_floating_point():
-        weighed = targets if weights is None else targets * targets.new_tensor(weights)
-        return (each * weighed.sum(-1).to(outputs.dtype)).sum()
+        weighted = targets if weights is None else targets * targets.new_tensor(weights)
+        return (losses * weighted.sum(-1).to(outputs.dtype)).sum()
     known = targets != -100
     factors = known.to(outputs.dtype)
     if weights is not None:
         factors = factors * outputs.new_tensor(weights)[targets.clamp(min=0)]
-    return (each * factors).sum()
+    return (losses * factors).sum()
 
 
 def known_denominator(targets: Tensor, weights: list[float] | None) -> float:

@@ -1,4 +1,4 @@
-"""A task's training error as it goes: a running mean for each class, and the mean of these."""
+"""A task's training error during training: a running mean for each class, and the mean of these."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
 
-# How fast the error of a class is forgotten, by each of its examples, and by how many of one step at most.
+# Decay of a class's error per example, and the number of examples of one step that count at most.
 ERROR_DECAY = 0.9
 _AT_MOST = 20
 
 
 class ClassErrors:
-    """Errors between 0 and 1 by class, so that no frequent class hides a rare one; 1 before anything was seen."""
+    """Running errors (0 to 1) by class, so that no frequent class hides a rare one; 1 before the first example."""
 
     def __init__(self) -> None:
         self._means = self._seen = np.zeros(0)
 
     def add(self, sums: Floats, counts: Floats) -> None:
-        """Take in a step: the errors of each class, added up, and how many there are."""
+        """Add a step: the sum of errors and the number of examples of each class."""
         if not len(self._seen):
             self._means, self._seen = np.zeros_like(sums), np.zeros_like(counts)
-        sums = np.minimum(sums, counts)  # a mean of squared errors has no end
+        sums = np.minimum(sums, counts)  # squared errors are unbounded
         fresh = np.where(counts > 0, 0.0, 1.0)
         keep = np.where(self._seen > 0, ERROR_DECAY ** np.minimum(counts, _AT_MOST), fresh)
         self._means = keep * self._means + (1 - keep) * sums / np.maximum(counts, 1)
@@ -33,7 +33,7 @@ class ClassErrors:
 
     @property
     def mean(self) -> float:
-        """The mean over the classes that were seen."""
+        """The mean over the classes seen so far."""
         return float(self._means[self._seen > 0].mean()) if (self._seen > 0).any() else 1.0
 
     def to_json(self) -> list[Any]:
@@ -43,6 +43,6 @@ class ClassErrors:
     @classmethod
     def from_json(cls, data: Sequence[Any]) -> ClassErrors:
         """Rebuild it from `to_json`."""
-        found = cls()
-        found._means, found._seen = np.array(data[0], np.float64), np.array(data[1], np.float64)
-        return found
+        errors = cls()
+        errors._means, errors._seen = np.array(data[0], np.float64), np.array(data[1], np.float64)
+        return errors

@@ -1,4 +1,4 @@
-"""One class a text (or pair of texts)."""
+"""One class per text (or pair of texts)."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from polytask.tasks.task import ON_DEV
 from polytask.tasks.thresholds import tune_threshold
 from polytask.terms import HeadSpec, Label, WordSpan
 
-# The probability of one of two labels from which it is the more probable one.
+# Of two labels, the one with a greater probability than this is the more probable one.
 _EVEN = 0.5
-# A label with a smaller share of the rows is rare: not giving it at all has an accuracy above 0.8.
+# A label with a smaller share of the rows is rare: never predicting it has an accuracy above 0.8.
 _RARE = 0.2
 
 
@@ -47,14 +47,14 @@ class ClassificationOptions(ChoiceOptions):
     type: Literal["classification"]  # pyright: ignore[reportIncompatibleVariableOverride]
     label: str = Field(default="label", description="column that holds the class")
     class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = Field(
-        default=None, description="weight of each class in the loss; balanced: inverse to its frequency"
+        default=None, description="weight of each class in the loss; balanced: inversely proportional to its frequency"
     )
     positive: str | None = Field(
         default=None, description="the label that f1, precision, recall, `threshold` and yes-or-no questions are about"
     )
     threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["tuned"] = Field(
         default=_EVEN,
-        description="probability from which the positive one of two labels is answered; tuned: the best one on dev",
+        description="probability from which the positive of two labels is predicted; tuned: the best threshold on dev",
     )
 
     @field_validator("positive", mode="before")
@@ -70,9 +70,9 @@ class ClassificationOptions(ChoiceOptions):
     @model_validator(mode="after")
     def _a_threshold_is_tuned_for_more_than_one_error(self) -> Self:
         if self.threshold == "tuned" and self.metric in ("precision", "recall"):
-            most = "hardly any row" if self.metric == "precision" else "every row"
+            rows = "hardly any row" if self.metric == "precision" else "every row"
             raise ValueError(
-                f"found threshold: tuned and metric: {self.metric}, which is best where {most} is given the label; "
+                f"found threshold: tuned and metric: {self.metric}, which is best if {rows} is given the label; "
                 "set `metric: f1`, or give the threshold as a number"
             )
         return self
@@ -83,32 +83,32 @@ class ClassificationOptions(ChoiceOptions):
     learning: ClassVar[tuple[str, ...]] = ("class_weights", "positive", "threshold")
 
     def require_positive_of(self, classes: Sequence[str]) -> None:
-        """Raise ValueError where the positive label is none of the classes."""
+        """Raise ValueError if the positive label is not one of the classes."""
         if self.positive not in (None, *classes):
             raise ValueError(
                 f"positive: found {self.positive!r}, which no training row has; labels: {', '.join(classes)}"
             )
 
     def require_weights_of(self, classes: Sequence[str]) -> None:
-        """Raise ValueError unless weights by class, where they are given, are those of the classes of training rows."""
+        """Raise ValueError if `class_weights` is a mapping, but not of exactly the classes of the training rows."""
         if isinstance(self.class_weights, dict) and set(self.class_weights) != set(classes):
             absent = sorted(set(classes) - set(self.class_weights))
-            odd = sorted(set(self.class_weights) - set(classes))
-            told = [f"no weight for {', '.join(map(repr, absent))}"] if absent else []
-            told += [f"a weight for {', '.join(map(repr, odd))}, which no training row has"] if odd else []
+            unknown = sorted(set(self.class_weights) - set(classes))
+            problems = [f"no weight for {', '.join(map(repr, absent))}"] if absent else []
+            problems += [f"a weight for {', '.join(map(repr, unknown))}, which no training row has"] if unknown else []
             raise ValueError(
-                f"class_weights: found {' and '.join(told)}; give each label a weight ({', '.join(classes)}), or write "
-                "`balanced`"
+                f"class_weights: found {' and '.join(problems)}; give each label a weight ({', '.join(classes)}), or "
+                "write `balanced`"
             )
 
 
 @dataclass(frozen=True)
 class Classification(Choice):
-    """One of the label space's classes.
+    """Predicts one of several classes.
 
     Attributes:
-        cut: how far the positive logit of two has to lie above the other one to be answered; without it the threshold
-            of the options decides.
+        cut: difference of the two logits from which the positive label is predicted; without it, the threshold of the
+            options decides.
     """
 
     name: str
@@ -154,8 +154,8 @@ class Classification(Choice):
     def fit(cls, name: str, options: ClassificationOptions, stats: LabelStats) -> Classification:
         classes = tuple(sorted(stats.labels))
         if len(classes) < 2:
-            found = f"only the label {classes[0]!r}" if classes else "no label at all"
-            raise ValueError(f"the training rows hold {found}; a classification needs at least two classes")
+            labels = f"only the label {classes[0]!r}" if classes else "no label at all"
+            raise ValueError(f"the training rows hold {labels}; a classification needs at least two classes")
         options.require_weights_of(classes)
         options.require_positive_of(classes)
         task = cls(name, options, classes, tuple(stats.labels[label] for label in classes), stats.soft > 0)
@@ -163,18 +163,18 @@ class Classification(Choice):
         return task
 
     def require_decidable(self) -> None:
-        """Raise ValueError where a threshold is asked for that cannot decide: it takes two labels, one the positive."""
+        """Raise ValueError if a threshold is set but there are not two labels, one of them positive."""
         if not self._has_threshold:
             return
-        found = f"found threshold: {self.options.threshold}"
+        problem = f"found threshold: {self.options.threshold}"
         if len(self.classes) != 2:
             raise ValueError(
-                f"{found}, which decides between two labels, and the rows have {len(self.classes)}; leave it out, or "
+                f"{problem}, which decides between two labels, and the rows have {len(self.classes)}; leave it out, or "
                 "write a task of two labels: the one that matters and `other`"
             )
         if self.positive is None:
             raise ValueError(
-                f"{found}, and neither label is known to be the positive one; write `positive: {self.classes[0]}` or "
+                f"{problem}, and neither label is known to be the positive one; write `positive: {self.classes[0]}` or "
                 f"`positive: {self.classes[1]}`"
             )
 
@@ -192,7 +192,7 @@ class Classification(Choice):
             return []
         positive = "" if self.positive == rare else f"`positive: {rare}`, "
         return [
-            f"{100 * share:.1f} % of the rows have the label {rare!r}, so {self.metric} says little; if that one "
+            f"{100 * share:.1f} % of the rows have the label {rare!r}, so {self.metric} says little; if this label "
             f"matters, write {positive}`metric: f1` and `threshold: tuned`"
         ]
 
@@ -209,7 +209,7 @@ class Classification(Choice):
         return "list<float>" if self.soft else "int"
 
     def encode(self, label: Label) -> int | list[float]:
-        """A class; where training rows hold distributions, the probability of each (none for unseen classes)."""
+        """Return a class index; if training rows hold distributions, the probability of each class."""
         if not self.soft:
             return self._places.get(str(hard(label)), -100)
         shares = soft_shares(label) or {str(label): 1.0}
@@ -226,14 +226,16 @@ class Classification(Choice):
             return None
         if isinstance(chosen, dict):
             return [chosen[label] for label in self.classes]
-        return balanced_weights([max(count, 1) for count in self.counts])  # a class may never be the most probable
+        return balanced_weights(
+            [max(count, 1) for count in self.counts]
+        )  # with soft labels a class may never be the most probable
 
     def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
         del words
         return [self.classes[index] for index in self._chosen(outputs).tolist()]
 
     def _chosen(self, outputs: Outputs) -> NDArray[np.int64]:
-        """Return the place of the label that is answered: the most probable one, or what the threshold decides.
+        """Return the index of the predicted label: the most probable one, or the threshold's decision.
 
         Args:
             outputs: ... x classes.
@@ -249,19 +251,19 @@ class Classification(Choice):
 
     @cached_property
     def _two_places(self) -> tuple[int, int]:
-        """The places of the positive label and of the other one."""
+        """The indices of the positive label and of the other one."""
         assert self.positive is not None
         place = self._places[self.positive]
         return place, 1 - place
 
     def _log_odds(self, outputs: Outputs) -> Floats:
         yes, no = self._two_places
-        # As double numbers: a cut may lie between two neighbouring ones of the outputs' kind.
+        # In float64: a cut may lie between two neighbouring float32 numbers.
         return (outputs[..., yes] - outputs[..., no]).astype(np.float64)
 
     @property
     def _least(self) -> float:
-        """The log odds, before the temperature, from which the positive label is answered."""
+        """The log odds, before the temperature, from which the positive label is predicted."""
         if self.cut is not None:
             return self.cut
         fixed = _EVEN if self.options.threshold == "tuned" else self.options.threshold
@@ -271,8 +273,8 @@ class Classification(Choice):
     def thresholds(self) -> dict[str, float]:
         if not self._has_threshold or self.positive is None:
             return {}
-        shown = sigmoid(np.array([self._least / self.temperature], np.float64))[0]
-        return {self.positive: rounded(float(shown))}
+        probability = sigmoid(np.array([self._least / self.temperature], np.float64))[0]
+        return {self.positive: rounded(float(probability))}
 
     @property
     def fits_on_dev(self) -> bool:
@@ -322,7 +324,7 @@ class Classification(Choice):
 
     @property
     def positive(self) -> str | None:
-        """The label that means yes: the one that the options name, or `true` beside `false`."""
+        """The label that means yes: the one that the options name, or `true` if the labels are `true` and `false`."""
         if self.options.positive in self.classes:
             return self.options.positive
         return next((label for label in self.classes if label.lower() == "true"), None) if self._says_truth else None
@@ -333,8 +335,12 @@ class Classification(Choice):
 
     @property
     def typed_questions(self) -> tuple[TypedQuestion, ...]:
-        own = () if self.positive is None else (TypedQuestion("noul"),)
-        return TypedQuestion("choice", self.classes), *own, *(TypedQuestion("noul", label=one) for one in self.classes)
+        positive = () if self.positive is None else (TypedQuestion("noul"),)
+        return (
+            TypedQuestion("choice", self.classes),
+            *positive,
+            *(TypedQuestion("noul", label=label) for label in self.classes),
+        )
 
     def asked(self, question: TypedQuestion) -> Probabilities:
         if question.type == "choice":
@@ -357,7 +363,7 @@ class Classification(Choice):
         return self.classes[int(self._chosen(outputs))]
 
     def _places_of(self, labels: Sequence[str]) -> list[int]:
-        """Return the places of labels. Raises ValueError for one that the task does not know."""
+        """Return the indices of labels. Raises ValueError for an unknown label."""
         for label in labels:
             if label not in self._places:
                 raise ValueError(f"found the label {label[:80]!r}; {nearest(label[:80], self.classes)}")

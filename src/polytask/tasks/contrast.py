@@ -1,7 +1,7 @@
-"""Losses of vectors that are compared with one another: a row's texts lie in one batch, and so do other rows'.
+"""Losses that compare vectors with one another; the texts of a row, and of other rows, are in the same batch.
 
-Targets say which row each text is of, which part of it, and which texts are the same; so the order of the texts, and
-how many passes made their vectors, does not matter.
+Targets say which row each text belongs to, which part of it the text is, and which texts are the same. So the order
+of the texts and the number of forward passes do not matter.
 """
 
 from __future__ import annotations
@@ -14,39 +14,39 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Parts of a row: the text itself, the one that belongs to it; those above it do not belong to it.
+# Parts of a row: the text itself and its positive; higher numbers are negatives.
 ANCHOR, OTHER = 0, 1
-# Whole numbers up to this one are float32 numbers; greater ones are written in two parts.
+# float32 holds whole numbers up to this one exactly; greater ones are written in two parts.
 HALF = 2**24
 
 
 def text_identity(text: str | None) -> int:
-    """Return 48 bits that are the same for the same text."""
-    given = (text or "").strip().encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(given, digest_size=6).digest())
+    """Return a 48-bit hash of a text."""
+    encoded = (text or "").strip().encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(encoded, digest_size=6).digest())
 
 
 def direction_loss(outputs: Tensor, teacher: Tensor) -> Tensor:
-    """Return for each text how far its vector's direction is from the teacher's: 1 - cosine."""
+    """Return 1 - cosine between each text's vector and the teacher's."""
     import torch
 
     return 1.0 - torch.nn.functional.cosine_similarity(outputs, teacher, dim=-1)
 
 
 def as_targets(row: int, part: int, score: float, text: int) -> list[float]:
-    """Return what a loss is told of one text, in float32 without a loss of digits."""
+    """Return the targets of one text, which float32 holds exactly."""
     return [float(row // HALF), float(row % HALF), float(part), score, float(text // HALF), float(text % HALF)]
 
 
 @dataclass(frozen=True)
 class BatchTexts:
-    """What the texts of a batch are.
+    """Rows, parts and identities of the texts of a batch.
 
     Attributes:
-        rows: the number of the row that each is a part of.
-        parts: ANCHOR, OTHER, or more for one that does not belong to the row's text.
-        scores: of the row.
-        texts: a number that is the same for the same text.
+        rows: number of the row that each text belongs to.
+        parts: ANCHOR, OTHER, or a higher number for a negative.
+        scores: score of the row.
+        texts: hash of the text.
     """
 
     rows: Tensor
@@ -57,28 +57,28 @@ class BatchTexts:
     @classmethod
     def of(cls, targets: Tensor) -> BatchTexts:
         """Read what `as_targets` wrote: texts x 6."""
-        found = targets.double()
-        rows, texts = ((found[:, at] * HALF + found[:, at + 1]).long() for at in (0, 4))
-        return cls(rows, found[:, 2].long(), found[:, 3], texts)
+        values = targets.double()
+        rows, texts = ((values[:, at] * HALF + values[:, at + 1]).long() for at in (0, 4))
+        return cls(rows, values[:, 2].long(), values[:, 3], texts)
 
     def pairs(self) -> tuple[Tensor, Tensor]:
-        """Return where the anchors stand that have their other text in the batch, and where that stands."""
+        """Return the indices of the anchors whose other text is in the batch, and the indices of those other texts."""
         import torch
 
         anchors, others = ((self.parts == part).nonzero().flatten() for part in (ANCHOR, OTHER))
         if not len(anchors) or not len(others):
             return anchors[:0], others[:0]
         order = torch.argsort(self.rows[others], stable=True)
-        known = self.rows[others][order]
-        at = torch.searchsorted(known, self.rows[anchors]).clamp(max=len(known) - 1)
-        has = known[at] == self.rows[anchors]
-        return anchors[has], others[order[at[has]]]
+        other_rows = self.rows[others][order]
+        nearest = torch.searchsorted(other_rows, self.rows[anchors]).clamp(max=len(other_rows) - 1)
+        matched = other_rows[nearest] == self.rows[anchors]
+        return anchors[matched], others[order[nearest[matched]]]
 
 
 def in_batch_loss(vectors: Tensor, texts: BatchTexts, scale: float) -> Tensor:
-    """Return the summed cross-entropy of finding each text's other among the others and negatives of all rows.
+    """Return the summed cross-entropy of each anchor's positive among the positives and negatives of all rows.
 
-    What stands beside the same text in another row, and the text itself, are no negatives.
+    Texts paired with the same anchor text in another row, and the anchor text itself, do not count as negatives.
 
     Source: Henderson et al. 2017, "Efficient Natural Language Response Suggestion for Smart Reply", section 4.4, with
     cosines times a scale in place of dot products.
@@ -89,28 +89,28 @@ def in_batch_loss(vectors: Tensor, texts: BatchTexts, scale: float) -> Tensor:
     if not len(anchors):
         return vectors.sum() * 0.0
     candidates = (texts.parts != ANCHOR).nonzero().flatten()
-    own = torch.searchsorted(candidates, others)  # ascending, and each other is among them
+    positives = torch.searchsorted(candidates, others)  # `candidates` is sorted and contains `others`
     unit = torch.nn.functional.normalize(vectors, dim=-1)
     logits = scale * unit[anchors] @ unit[candidates].T
-    logits = logits.masked_fill(_no_negative(texts, anchors, candidates, own), float("-inf"))
-    return torch.nn.functional.cross_entropy(logits, own, reduction="sum")
+    logits = logits.masked_fill(_excluded(texts, anchors, candidates, positives), float("-inf"))
+    return torch.nn.functional.cross_entropy(logits, positives, reduction="sum")
 
 
-def _no_negative(texts: BatchTexts, anchors: Tensor, candidates: Tensor, own: Tensor) -> Tensor:
-    """Return which candidates say nothing of which anchors: anchors x candidates; an anchor's own says something."""
+def _excluded(texts: BatchTexts, anchors: Tensor, candidates: Tensor, positives: Tensor) -> Tensor:
+    """Return which candidates to leave out for which anchors: anchors x candidates; never an anchor's own positive."""
     import torch
 
-    said, asked = texts.texts[candidates], texts.texts[anchors]
-    like_other = said[own].unsqueeze(1) == said.unsqueeze(0)
-    same_anchor = asked.unsqueeze(1) == asked.unsqueeze(0)
-    found = (same_anchor.float() @ like_other.float()) > 0
-    found |= asked.unsqueeze(1) == said.unsqueeze(0)
-    found[torch.arange(len(anchors), device=found.device), own] = False
-    return found
+    candidate_texts, anchor_texts = texts.texts[candidates], texts.texts[anchors]
+    like_other = candidate_texts[positives].unsqueeze(1) == candidate_texts.unsqueeze(0)
+    same_anchor = anchor_texts.unsqueeze(1) == anchor_texts.unsqueeze(0)
+    excluded = (same_anchor.float() @ like_other.float()) > 0
+    excluded |= anchor_texts.unsqueeze(1) == candidate_texts.unsqueeze(0)
+    excluded[torch.arange(len(anchors), device=excluded.device), positives] = False
+    return excluded
 
 
 def cosent_loss(vectors: Tensor, texts: BatchTexts, scale: float) -> Tensor:
-    """Return log(1 + sum of exp(scale (cos_j - cos_i))) over all pairs of rows with score_i > score_j, times the rows.
+    """Return log(1 + sum of exp(scale (cos_j - cos_i))) over pairs of rows with score_i > score_j, times the row count.
 
     Source: Su 2022, "CoSENT: a more efficient sentence vector scheme than Sentence-BERT" (in Chinese).
     """
@@ -124,12 +124,12 @@ def cosent_loss(vectors: Tensor, texts: BatchTexts, scale: float) -> Tensor:
     wrong = (cosines.unsqueeze(0) - cosines.unsqueeze(1)).masked_fill(
         scores.unsqueeze(1) <= scores.unsqueeze(0), float("-inf")
     )
-    # The one is exp(0); without any pair of scores that differ, that is all.
+    # The appended 0 is the 1 of the formula; it is all that is left if all scores are equal.
     return len(anchors) * torch.logsumexp(torch.cat([wrong.flatten(), wrong.new_zeros(1)]), dim=0)
 
 
 def of_sizes(vectors: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-    """Return the vectors cut to their first numbers, and the whole ones.
+    """Return the vectors truncated to each size, and in full.
 
     Source: Kusupati et al. 2022, "Matryoshka Representation Learning", section 3.
     """

@@ -1,7 +1,7 @@
-"""A linear-chain conditional random field over the words of a row, in torch and in float32.
+"""A linear-chain conditional random field (CRF) over the words of a row, in torch and in float32.
 
 Source: Lample et al. 2016, "Neural Architectures for Named Entity Recognition", section 2.2. The head's outputs are
-the emissions P of all words; its table of transitions A stands behind them, in `tags + 2` more lines (see `split`).
+the emissions P of all words, followed by the transitions A in `tags + 2` more lines (see `split`).
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from torch import Tensor
 
 
 def split(outputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the emissions (words x tags) and the transitions: a line for each tag before, then start and end."""
+    """Return the emissions (words x tags) and the transitions: a line for each previous tag, then start and end."""
     lines = outputs.shape[1] + 2
     return outputs[:-lines], outputs[-lines:]
 
 
 def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the negative log-likelihood of the rows' tags, summed; a word of -100 may have any tag.
+    """Return the summed negative log-likelihood of the rows' tags; a word with -100 may have any tag.
 
-    Tags that the scheme forbids have a score too: words that share a token can leave an I- without its B- in the rows.
+    Sequences that the scheme forbids have a score too: where words share a token, a row can have an I- without its B-.
 
     Args:
         outputs: (words + tags + 2) x tags.
@@ -33,7 +33,7 @@ def loss(outputs: Tensor, targets: Tensor) -> Tensor:
     tags = targets[:, 0]
     if not bool((tags < 0).any()):
         return total.sum() - _score(emissions, transitions, targets)
-    # All paths that agree with the tags that are known.
+    # All paths that agree with the known tags.
     agrees = torch.nn.functional.one_hot(tags.clamp(min=0), emissions.shape[1]).bool() | (tags < 0).unsqueeze(1)
     return (total - rows.log_partition(emissions.masked_fill(~agrees, _IMPOSSIBLE), transitions)).sum()
 
@@ -49,21 +49,21 @@ def distillation_loss(outputs: Tensor, targets: Tensor, teacher_logits: Tensor) 
 
 
 def loss_with_teacher(outputs: Tensor, targets: Tensor, teacher_logits: Tensor, label_weight: float) -> Tensor:
-    """Return what `Objective.loss_with_teacher` promises.
+    """Implement `Objective.loss_with_teacher`.
 
-    Where the teacher says nothing (nan), what its label lacks of probability 1 in the chain stands for it.
+    Where the teacher has no logits (nan), the negative log marginal probability of the label takes their place.
     """
     if label_weight >= 1.0:
         return loss(outputs, targets)
     logs, tags = log_marginals(outputs, targets[:, 1]), targets[:, 0]
     silent = teacher_logits.isnan().any(-1) & (tags >= 0)
-    left = -logs[silent].gather(1, tags[silent].unsqueeze(1)).sum()
-    taught = _against_teacher(logs, targets, teacher_logits)
-    return label_weight * loss(outputs, targets) + (1.0 - label_weight) * (taught + left)
+    untaught = -logs[silent].gather(1, tags[silent].unsqueeze(1)).sum()
+    distilled = _against_teacher(logs, targets, teacher_logits)
+    return label_weight * loss(outputs, targets) + (1.0 - label_weight) * (distilled + untaught)
 
 
 def training_errors(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what the right tags lack of probability 1, added up by tag, and how many there are of each."""
+    """Return 1 - probability of the true tags, added up by tag, and the number of words with each tag."""
     known, tags = targets[:, 0] >= 0, targets[:, 0]
     right = log_marginals(outputs, targets[:, 1])[known].gather(1, tags[known].unsqueeze(1)).squeeze(1)
     counts = torch.bincount(tags[known], minlength=outputs.shape[1]).to(outputs.dtype)
@@ -72,16 +72,16 @@ def training_errors(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _against_teacher(logs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
-    said = ~teacher_logits.isnan().any(-1) & (targets[:, 0] >= 0)
-    return -(teacher_logits[said].softmax(-1) * logs[said]).sum()
+    taught = ~teacher_logits.isnan().any(-1) & (targets[:, 0] >= 0)
+    return -(teacher_logits[taught].softmax(-1) * logs[taught]).sum()
 
 
 def log_marginals(outputs: Tensor, begins: Tensor) -> Tensor:
-    """Return the logarithm of the probability of each tag at each word: words x tags.
+    """Return the log-probability of each tag at each word: words x tags.
 
     Args:
         outputs: (words + tags + 2) x tags.
-        begins: for each word 1 where a row begins.
+        begins: 1 for each word that begins a row, otherwise 0.
     """
     emissions, transitions = split(outputs)
     if not len(begins):
@@ -94,10 +94,10 @@ def log_marginals(outputs: Tensor, begins: Tensor) -> Tensor:
     for step in range(padded.shape[1] - 1, 0, -1):
         following = (padded[:, step] + backward[0]).unsqueeze(1)
         before = torch.logsumexp(transitions[:-2] + following, 2)
-        # A row that ends before this step begins anew where it ends.
+        # A row that ends before this step starts from `end`.
         backward.insert(0, torch.where((rows.lengths > step).unsqueeze(1), before, end))
-    both = torch.stack(forward, 1) + torch.stack(backward, 1) - total[:, None, None]
-    return both[rows.row, rows.place]
+    marginals = torch.stack(forward, 1) + torch.stack(backward, 1) - total[:, None, None]
+    return marginals[rows.row, rows.place]
 
 
 def _score(emissions: Tensor, transitions: Tensor, targets: Tensor) -> Tensor:
@@ -113,15 +113,15 @@ def _score(emissions: Tensor, transitions: Tensor, targets: Tensor) -> Tensor:
     )
 
 
-# Far below any score, and finite: gradients of -inf are no numbers.
+# Far below any score, but finite: gradients of -inf are nan.
 _IMPOSSIBLE = -1e6
 
 
 class _Rows:
-    """Where the words of rows stand, which come one row after another.
+    """The row and position of each word, for rows that follow one another.
 
     Args:
-        begins: for each word 1 where a row begins.
+        begins: 1 for each word that begins a row, otherwise 0.
     """
 
     def __init__(self, begins: Tensor) -> None:
@@ -137,14 +137,14 @@ class _Rows:
         return padded.index_put((self.row, self.place), emissions)
 
     def forward(self, emissions: Tensor, transitions: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return for each place the log-sums of all paths up to each tag (rows x tags), and of all whole paths."""
+        """Return the log-sum-exp of paths up to each tag (rows x tags) at each position, and of complete paths."""
         padded = self.pad(emissions)
         sums = [transitions[-2] + padded[:, 0]]
         for step in range(1, padded.shape[1]):
-            going_on = torch.logsumexp(sums[-1].unsqueeze(2) + transitions[:-2], 1) + padded[:, step]
-            sums.append(torch.where((self.lengths > step).unsqueeze(1), going_on, sums[-1]))
+            longer = torch.logsumexp(sums[-1].unsqueeze(2) + transitions[:-2], 1) + padded[:, step]
+            sums.append(torch.where((self.lengths > step).unsqueeze(1), longer, sums[-1]))
         return sums, torch.logsumexp(sums[-1] + transitions[-1], 1)
 
     def log_partition(self, emissions: Tensor, transitions: Tensor) -> Tensor:
-        """Return the logarithm of the sum over all paths, of each row."""
+        """Return the log-sum-exp over all paths of each row."""
         return self.forward(emissions, transitions)[1]

@@ -1,4 +1,4 @@
-"""A vector a text, so that texts that belong together lie close: learned from pairs, triplets, or pairs with scores."""
+"""Text embeddings: vectors that are close for related texts, learned from pairs, triplets or scored pairs."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from polytask.terms import Label, WordSpan
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Of pairs without scores; docs/tasks/embedding.md has the figures of this and of other rates.
-_BOUND = RateBound(1e-4, "which texts it found alike before")
+# For pairs without scores; docs/tasks/embedding.md has figures for this rate and others.
+_BOUND = RateBound(1e-4, "which texts it found similar before")
 _PAIRED = ("recall@1", "recall@10")
 _SCORED = ("spearman", "pearson")
 
@@ -47,25 +47,23 @@ class EmbeddingOptions(TaskOptions):
     """Options of an embedding task."""
 
     type: Literal["embedding"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    positive: str = Field(
-        default="positive", description="column of the text that belongs to the text, or that it is compared with"
-    )
+    positive: str = Field(default="positive", description="column of the matching text, or of the text to compare with")
     negative: str | None = Field(
         default=None,
-        description="column of a text, or a list of texts, that does not belong to it; `negative` where there is one",
+        description="column of a text, or a list of texts, that does not match; by default `negative`, if rows have it",
     )
     score: str | None = Field(
-        default=None, description="column of a number: how similar the two texts are; without it they belong together"
+        default=None, description="column of a similarity score of the two texts, a number; without it, they match"
     )
-    normalize: bool = Field(default=True, description="answer vectors of length 1")
+    normalize: bool = Field(default=True, description="return vectors of length 1")
     size: int | None = Field(
-        default=None, ge=2, description="numbers of a vector, by a linear layer; by default the encoder's own"
+        default=None, ge=2, description="size of the vectors, by a linear layer; by default the encoder's hidden size"
     )
     sizes: tuple[int, ...] = Field(
-        default=(), description="sizes to which vectors may be cut afterwards (Matryoshka): [32, 128]"
+        default=(), description="smaller sizes to which vectors can be truncated later (Matryoshka): [32, 128]"
     )
-    scale: float = Field(default=20.0, gt=0, description="factor of the cosines in the loss")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout of the vector while it trains")
+    scale: float = Field(default=20.0, gt=0, description="factor of the cosines in the loss (inverse temperature)")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout of the vectors during training")
 
     metrics: ClassVar[tuple[str, ...]] = (*_PAIRED, *_SCORED)
     learning: ClassVar[tuple[str, ...]] = ("normalize", "size", "sizes", "scale")
@@ -83,10 +81,10 @@ class EmbeddingOptions(TaskOptions):
         used = [self.text, self.positive, *([] if self.score is None else [self.score])]
         if len(set(used)) < len(used):
             raise ValueError(f"found one column twice among text, positive and score: {', '.join(used)}")
-        own = _PAIRED if self.score is None else _SCORED
-        if self.metric in (set(_PAIRED) | set(_SCORED)) - set(own):
-            kind = "texts that belong together" if self.score is None else "pairs with a score"
-            raise ValueError(f"found metric {self.metric}; accepted for {kind}: {', '.join(own)}")
+        metrics = _PAIRED if self.score is None else _SCORED
+        if self.metric in (set(_PAIRED) | set(_SCORED)) - set(metrics):
+            kind = "pairs without a score" if self.score is None else "pairs with a score"
+            raise ValueError(f"found metric {self.metric}; accepted for {kind}: {', '.join(metrics)}")
         if any(size < 1 for size in self.sizes):
             raise ValueError(f"found sizes {list(self.sizes)}; a size is a whole number of 1 or more")
         if self.size is not None and any(size >= self.size for size in self.sizes):
@@ -98,9 +96,9 @@ class EmbeddingOptions(TaskOptions):
 class Embedding(VectorTask):
     """A vector; texts are compared by the cosine of their vectors.
 
-    A row has several texts, each of which passes the encoder by itself: the row's text is read by other tasks as well,
-    the others by this task alone. A label says of one text which row it is of, which part of it, the row's score, and a
-    number that is the same for the same text.
+    A row has several texts, which the encoder reads separately: other tasks share the row's own text, but the others
+    belong to this task alone. The label of a text holds its row's number, which part of the row it is, the row's score,
+    and a hash of the text.
     """
 
     name: str
@@ -141,8 +139,8 @@ class Embedding(VectorTask):
             if score is None:
                 return None
             if len(others) > 1:
-                found = f"found {_negative(options)!r} beside {options.score!r}"
-                raise ValueError(f"{found}; a row with a score is a pair: leave one out")
+                problem = f"found {_negative(options)!r} and {options.score!r}"
+                raise ValueError(f"{problem}; a row with a score is a pair: leave one out")
         return [float(stats.present), float(ANCHOR), score, float(text_identity(row.get(options.text)))]
 
     @classmethod
@@ -159,20 +157,20 @@ class Embedding(VectorTask):
             raise ValueError("the training rows hold no pair at all")
         if options.score is None:
             if stats.present < 2:
-                raise ValueError("the training rows hold only one pair; it is told from other rows' texts")
+                raise ValueError("the training rows hold only one pair; negatives are the texts of other rows")
             return cls(name, options)
         if stats.low == stats.high:
             raise ValueError(f"every training row has the score {stats.low}; there is nothing to learn")
         return cls(name, options, stats.low, stats.high)
 
     def on_encoder(self, width: int) -> Self:
-        found = super().on_encoder(width)
-        wrong = [cut for cut in self.options.sizes if cut >= found.width]
+        task = super().on_encoder(width)
+        wrong = [cut for cut in self.options.sizes if cut >= task.width]
         if wrong:
             raise ValueError(
-                f"sizes: found {max(wrong)}, and the vectors have {found.width} numbers; give smaller ones"
+                f"sizes: found {max(wrong)}, and the vectors have {task.width} elements; give smaller sizes"
             )
-        return found
+        return task
 
     @property
     def own_metrics(self) -> tuple[str, ...]:
@@ -200,33 +198,33 @@ class Embedding(VectorTask):
 
         texts, scale = BatchTexts.of(targets), self.options.scale
         compare = in_batch_loss if self.options.score is None else cosent_loss
-        found = [compare(vectors, texts, scale) for vectors in of_sizes(outputs, self.options.sizes)]
-        return torch.stack(found).mean()
+        losses = [compare(vectors, texts, scale) for vectors in of_sizes(outputs, self.options.sizes)]
+        return torch.stack(losses).mean()
 
     def loss_denominator(self, targets: Tensor) -> float:
-        """Return the number of rows; each has several texts."""
+        """Return the number of rows; a row has several texts."""
         return float((BatchTexts.of(targets).parts == ANCHOR).sum())
 
     def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
-        """Return how far the vectors' directions are from the teacher's (1 - cosine), as a mean over a row's texts."""
-        far = direction_loss(outputs, teacher_logits)
+        """Return 1 - cosine between vectors and the teacher's: the mean over a row's texts, summed over rows."""
+        distances = direction_loss(outputs, teacher_logits)
         rows = BatchTexts.of(targets).rows
-        _, place, count = rows.unique(return_inverse=True, return_counts=True)
-        return (far / count[place]).sum()
+        _, index, count = rows.unique(return_inverse=True, return_counts=True)
+        return (distances / count[index]).sum()
 
     def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """How far pairs are from the cosine that they should have (1, or the score between -1 and 1), halved."""
+        """Half the distance of pairs' cosines from their targets: 1, or the score scaled to -1 to 1."""
         import torch
 
         texts = BatchTexts.of(targets)
         anchors, others = texts.pairs()
         cosines = torch.nn.functional.cosine_similarity(outputs[anchors], outputs[others], dim=-1)
-        wanted = torch.ones_like(cosines)
+        expected = torch.ones_like(cosines)
         if self.options.score is not None:
-            place = (texts.scores[anchors].to(cosines) - self.low) / (self.high - self.low)
-            wanted = 2.0 * place - 1.0
+            position = (texts.scores[anchors].to(cosines) - self.low) / (self.high - self.low)
+            expected = 2.0 * position - 1.0
         sums, counts = outputs.new_zeros(outputs.shape[-1]), outputs.new_zeros(outputs.shape[-1])
-        sums[0] = ((cosines - wanted).abs() / 2.0).clamp(0.0, 1.0).sum()
+        sums[0] = ((cosines - expected).abs() / 2.0).clamp(0.0, 1.0).sum()
         counts[0] = float(len(anchors))
         return sums, counts
 
@@ -245,22 +243,22 @@ class Embedding(VectorTask):
         return {"vector": [rounded(value) for value in self._answers(outputs).tolist()]}
 
     def compared(self, labels: Sequence[Label], predictions: Sequence[Label]) -> ComparedAnswers:
-        """Compare the texts of each row: the cosine beside the score, or the place at which the other text is found."""
-        told = np.array(labels, dtype=np.float64).reshape(-1, 4)
-        rows, parts, texts = (told[:, at].astype(np.int64) for at in (0, 1, 3))
+        """Compare the texts of each row: the cosine with the score, or the rank of the other text."""
+        values = np.array(labels, dtype=np.float64).reshape(-1, 4)
+        rows, parts, texts = (values[:, at].astype(np.int64) for at in (0, 1, 3))
         vectors = np.array(predictions, dtype=np.float64).reshape(len(labels), -1)
         anchors, others = _paired(rows, parts)
         places = anchors.tolist()
         if self.options.score is None:
-            found = nearest.ranks(vectors, texts, anchors, others, np.flatnonzero(parts != ANCHOR))
-            return ComparedAnswers(places, [1.0] * len(places), found.tolist())
+            ranks = nearest.ranks(vectors, texts, anchors, others, np.flatnonzero(parts != ANCHOR))
+            return ComparedAnswers(places, [1.0] * len(places), ranks.tolist())
         units = nearest.unit(vectors)
         cosines = (units[anchors] * units[others]).sum(axis=-1)
-        return ComparedAnswers(places, told[anchors, 2].tolist(), cosines.tolist())
+        return ComparedAnswers(places, values[anchors, 2].tolist(), cosines.tolist())
 
     def neighbours(self, labels: Sequence[Label], outputs: Outputs, count: int) -> list[list[tuple[int, float]]]:
-        told = np.array(labels, dtype=np.float64).reshape(-1, 4)
-        rows, parts, texts = (told[:, at].astype(np.int64) for at in (0, 1, 3))
+        values = np.array(labels, dtype=np.float64).reshape(-1, 4)
+        rows, parts, texts = (values[:, at].astype(np.int64) for at in (0, 1, 3))
         anchors, _ = _paired(rows, parts)
         return nearest.closest(self._answers(outputs), texts, anchors.tolist(), np.flatnonzero(parts != ANCHOR), count)
 
@@ -270,7 +268,7 @@ class Embedding(VectorTask):
 
 
 def _others(options: EmbeddingOptions, row: Row) -> list[tuple[str, int]]:
-    """Return the other texts of a row, with the part of the row that each is; none where the row is not labelled."""
+    """Return the other texts of a row, each with its part number; empty if the row is not labelled."""
     positive = row.get(options.positive)
     if says_nothing(positive, options):
         return []
@@ -279,7 +277,7 @@ def _others(options: EmbeddingOptions, row: Row) -> list[tuple[str, int]]:
     many = negative if isinstance(negative, list) else [] if says_nothing(negative, options) else [negative]
     for name, text in [(options.positive, positive), *((column, text) for text in many)]:
         if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"{name!r} holds {brief(text)}; a text is expected")
+            raise ValueError(f"{name!r} holds {brief(text)}; expected a text")
     return [(str(text), OTHER + place) for place, text in enumerate([positive, *many])]
 
 
@@ -288,7 +286,7 @@ def _negative(options: EmbeddingOptions) -> str:
 
 
 def _paired(rows: NDArray[np.int64], parts: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return where the anchors that have their other text stand, and where that stands."""
+    """Return the indices of the anchors that have another text, and the indices of those texts."""
     places = {row: place for place, row in enumerate(rows.tolist()) if parts[place] == OTHER}
     anchors = [place for place in np.flatnonzero(parts == ANCHOR).tolist() if int(rows[place]) in places]
     others = [places[int(rows[place])] for place in anchors]

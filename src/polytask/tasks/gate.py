@@ -1,4 +1,4 @@
-"""When a task counts as ready for those that need it."""
+"""The condition on which a task counts as ready for the tasks that need it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from polytask.options import Options
 
 
 class GateOptions(Options):
-    """A gate opens at the first of its conditions."""
+    """Options of a gate, which opens when the first of its conditions is met."""
 
     score: dict[str, float] | None = Field(
-        default=None, min_length=1, description="a dev score to reach, by metric: {f1: 0.9}"
+        default=None, min_length=1, description="dev score to reach, by metric: {f1: 0.9}"
     )
     plateau: int | None = Field(
-        default=None, ge=1, description="consecutive evaluations without a better dev score of the main metric"
+        default=None,
+        ge=1,
+        description="number of consecutive evaluations without a better dev score of the main metric",
     )
     epochs: float | None = Field(
         default=None, gt=0, le=1_000_000, description="passes through the task's own training rows"
@@ -25,10 +27,11 @@ class GateOptions(Options):
         default=None,
         gt=0,
         le=1_000_000,
-        description="passes after which `on_limit` applies; by default the run's, shared by its waves",
+        description="epochs after which `on_limit` applies; by default those of the run, divided among its waves",
     )
     on_limit: Literal["continue", "stop"] = Field(
-        default="continue", description="what happens to a gate that was not reached: it opens, or the run ends"
+        default="continue",
+        description="what happens at the limit if no condition was met: the gate opens, or the run ends",
     )
 
     @model_validator(mode="after")

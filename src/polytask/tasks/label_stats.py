@@ -1,4 +1,4 @@
-"""What one pass over the rows counts of their labels, and how labels are read again once all of them are known."""
+"""Statistics of the labels of a split, from one pass over its rows, and rereading once all labels are known."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from polytask.tasks.labels import label_text
 
 @dataclass
 class LabelStats:
-    """What one pass over a split counted for one task.
+    """Statistics of one task's labels in a split, from one pass over its rows.
 
     Attributes:
-        labels: occurrences of each label (of each word's tag for tagging).
-        present: rows that carry the task's label.
-        missing: rows that do not.
-        numbers: numeric labels (of each word at word level).
-        total, spread, low, high: their sum, sum of squared distances from the mean, and range.
-        repaired: orphan I- tags turned into B- tags.
-        repaired_at: where the first of them stands.
-        shortest, longest: the number of labels that a row lists, where rows list labels.
-        joined: rows whose labels are text joined by a separator.
-        places: where each label stands first.
-        respelled: labels that are read in another spelling, such as `1.0` as `1`: the spelling that is read.
-        respelled_at: where the first of them stands.
-        soft: labels that are distributions.
-        scheme: how the tags are written, where they are read as BIO and are not written so.
-        lengths: of spans: how many have so many words.
-        overlap: how spans of one row lie to one another, as a place in `nested.LEVELS`.
+        labels: number of occurrences of each label (for tagging, of each tag).
+        present: number of rows with a label of the task.
+        missing: number of rows without one.
+        numbers: number of numeric labels (at word level, of all words).
+        total, spread, low, high: sum, sum of squared deviations from the mean, and range of the numeric labels.
+        repaired: number of orphan I- tags turned into B- tags.
+        repaired_at: place of the first of them.
+        shortest, longest: least and greatest number of labels in a row's list, if rows list labels.
+        joined: number of rows whose labels are text joined by a separator.
+        places: place of each label's first occurrence.
+        respelled: labels that are read in another spelling, such as `1.0` as `1`, with that spelling.
+        respelled_at: place of the first of them.
+        soft: number of labels that are distributions.
+        scheme: how the tags are written, if they are read as BIO but not written so.
+        lengths: number of spans of each length in words.
+        overlap: how far spans of one row overlap, as an index of `nested.LEVELS`.
     """
 
     labels: Counter[str] = field(default_factory=Counter[str])
@@ -57,7 +57,7 @@ class LabelStats:
 
     @property
     def mean(self) -> float:
-        """The mean of the numeric labels, of which there is one or more."""
+        """The mean of the numeric labels, of which there has to be at least one."""
         return self.total / self.numbers
 
     def number(self, value: float) -> None:
@@ -70,21 +70,21 @@ class LabelStats:
         self.low, self.high = min(self.low, value), max(self.high, value)
 
     def label(self, value: Any) -> str:  # noqa: ANN401
-        """Return a cell's label as `label_text` reads it, and remember where a text is read in another spelling."""
+        """Return a cell's label as `label_text` reads it, and note texts that are read in another spelling."""
         label = label_text(value)
         if isinstance(value, str) and label != value:
             self.respelled[value] = label
         return label
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-ready form, read back by `LabelStats(**...)` with the labels as a Counter."""
+        """Return the statistics as JSON."""
         low, high = (value if math.isfinite(value) else None for value in (self.low, self.high))
         return {**self.__dict__, "labels": dict(self.labels), "low": low, "high": high}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> LabelStats:
         """Rebuild the statistics from `to_json`."""
-        # Without a number there is no range, for which JSON has no word either.
+        # Without numbers the range is infinite, which JSON cannot express.
         rest = {key: value for key, value in data.items() if key != "labels" and value is not None}
         return cls(labels=Counter(data["labels"]), **rest)
 
@@ -93,7 +93,7 @@ class BadLabel(ValueError):
     """A label that does not fit the other labels of its file.
 
     Attributes:
-        place: where it stands first.
+        place: place of its first occurrence.
     """
 
     def __init__(self, place: str, message: str) -> None:
@@ -102,12 +102,12 @@ class BadLabel(ValueError):
 
 
 class Rereading(ABC):
-    """How the labels of a file are meant; made once all of them have been seen."""
+    """Rereads the labels of a file, once all of them are known."""
 
     @abstractmethod
     def read(self, label: list[str], place: str) -> list[str]:
-        """Return the labels of a row as they are meant."""
+        """Return the reread labels of a row."""
 
     @abstractmethod
     def finish(self, stats: LabelStats) -> None:
-        """Add to the statistics what a person should know. Raises BadLabel for what `strict` refuses."""
+        """Add notes for the user to the statistics. Raises BadLabel for labels that `strict` refuses."""

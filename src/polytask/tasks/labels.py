@@ -1,4 +1,4 @@
-"""Cells that hold a label: one spelling for what is certainly the same, and what means that there is none."""
+"""Label cells: one spelling for what is certainly the same label, and cells that mean `not labelled`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from polytask.tasks.cells import brief
 from polytask.tasks.task_options import TaskOptions
 
 _TRUTH = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
-# A whole number as pandas writes it where a column has gaps; `01` and `1.` may be codes.
+# A whole number as pandas writes it if a column has gaps; `01` and `1.` may be codes.
 _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0+")
 
 
 def label_text(value: Any) -> str:  # noqa: ANN401
     """Return a label cell as text: one spelling for what is certainly the same label, in every file.
 
-    Outer spaces go, truth values are `true` and `false`, and `1.0` is `1`. Raises ValueError unless the cell is text
-    that can be seen, a whole number or a truth value.
+    Outer spaces are removed, truth values become `true` and `false`, and `1.0` becomes `1`. Raises ValueError unless
+    the cell is visible text, a whole number or a truth value.
 
     >>> label_text(" pos "), label_text("True"), label_text("1.0"), label_text(1.0), label_text("1.5")
     ('pos', 'true', '1', '1', '1.5')
@@ -34,21 +34,21 @@ def label_text(value: Any) -> str:  # noqa: ANN401
             raise ValueError(f"found {value!r}, a label without a visible character; leave it out")
         if "\0" in text:
             raise ValueError(f"found {value!r}; a label has no NUL character (which other programs write as \\0)")
-        whole = _WHOLE.fullmatch(text)
-        return str(int(whole[1])) if whole else _TRUTH.get(text, text)
+        number = _WHOLE.fullmatch(text)
+        return str(int(number[1])) if number else _TRUTH.get(text, text)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    if isinstance(value, Integral):  # NumPy's whole numbers too
+    if isinstance(value, Integral):  # includes NumPy's integers
         return str(value)
     raise ValueError(f"found {value!r}; a label is text or a whole number")
 
 
 def only_item(value: Any) -> Any:  # noqa: ANN401
-    """Return the label of a list that holds one, as annotation tools write it; None for an empty list.
+    """Return the label in a list of one, as annotation tools write it; None for an empty list.
 
-    Raises ValueError for a list of several.
+    Raises ValueError for a longer list.
 
     >>> only_item(["pos"]), only_item([]), only_item("pos")
     ('pos', None, 'pos')
@@ -61,7 +61,7 @@ def only_item(value: Any) -> Any:  # noqa: ANN401
 
 
 def is_seen(text: str) -> bool:
-    """Whether a text holds more than spaces and characters of no width.
+    """Whether a text has visible characters: more than spaces and zero-width characters.
 
     >>> is_seen(" \u200b"), is_seen("a")
     (False, True)
@@ -70,19 +70,19 @@ def is_seen(text: str) -> bool:
 
 
 def require_whole(text: str) -> None:
-    """Raise ValueError where a text holds half of a surrogate pair, which no tokenizer and no file takes."""
+    """Raise ValueError if a text holds half of a surrogate pair, which neither tokenizers nor files accept."""
     try:
         text.encode()
     except UnicodeEncodeError:
         raise ValueError(f"found {text[:80]!r}, with half of a surrogate pair, which is no character") from None
 
 
-# Not what else Python takes for a number: 1_2 (12), nan, other scripts' digits.
+# Not the other forms that Python accepts as numbers: 1_2 (12), nan, digits of other scripts.
 NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
 
 def number_in(value: Any) -> float | None:  # noqa: ANN401
-    """Return the finite number that a cell holds, or spells; None where it holds none.
+    """Return the finite number in a cell, as a number or as text; None if there is none.
 
     >>> number_in(" 1.50 "), number_in(3), number_in("1_2"), number_in(True), number_in("good")
     (1.5, 3.0, None, None, None)
@@ -96,15 +96,15 @@ def number_in(value: Any) -> float | None:  # noqa: ANN401
     return number if math.isfinite(number) else None
 
 
-# A comma before decimals, or between thousands: the cell alone does not tell.
+# A decimal comma or a thousands separator: the cell alone does not say which.
 _WITH_COMMA = re.compile(r"[-+]?(?:[0-9]+,[0-9]*|,[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _MARKED = re.compile(r"[-+]?[0-9][0-9.,' \u00a0\u202f]*[.,][0-9]*(?:[eE][-+]?[0-9]+)?")
 
 
 def with_decimal_point(value: Any) -> Any:  # noqa: ANN401
-    """Return a cell of a file whose numbers have a decimal comma, with a point in its place; others as they are.
+    """Return a cell of a file with decimal commas, with a point in place of the comma; other cells unchanged.
 
-    Raises ValueError on a number with a point, or with marks between thousands: either reading of it may be wrong.
+    Raises ValueError on a number with a point or with thousands separators, which is ambiguous.
 
     >>> with_decimal_point("3,5"), with_decimal_point("3"), with_decimal_point("good"), with_decimal_point(3.5)
     ('3.5', '3', 'good', 3.5)
@@ -114,20 +114,20 @@ def with_decimal_point(value: Any) -> Any:  # noqa: ANN401
         return text.replace(",", ".")
     if _MARKED.fullmatch(text):
         raise ValueError(
-            f'found {value!r}; with `decimal: ","` a number has no point and no mark between thousands: 1234,5'
+            f'found {value!r}; with `decimal: ","` a number has no point and no thousands separator: 1234,5'
         )
     return value
 
 
 def comma_hint(value: Any) -> str:  # noqa: ANN401
-    """Say what to do about a cell that is no number because of its comma; nothing of other cells."""
+    """Return advice about a cell that is not a number because of its comma; "" for other cells."""
     if isinstance(value, str) and _WITH_COMMA.fullmatch(value.strip()):
-        return '; if its comma stands before decimals, give `decimal: ","` beside the path'
+        return '; if this is a decimal comma, give `decimal: ","` next to the path'
     return ""
 
 
 def says_nothing(value: Any, options: TaskOptions) -> bool:  # noqa: ANN401
-    """Whether a label cell is not labelled: absent, null, blank, or a word that the options name."""
+    """Whether a label cell means `not labelled`: absent, null, blank, or a word that the options name."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return True
     if isinstance(value, str) and not is_seen(value):
@@ -143,7 +143,7 @@ def _cell_texts(cells: tuple[str, ...]) -> frozenset[str]:
 
 
 def cell_text(value: Any) -> str:  # noqa: ANN401
-    """Return a cell as text that is the same for one number, truth value or word, however a file holds it.
+    """Return a cell as text that is the same for equal numbers, truth values or words, whatever the file format.
 
     >>> cell_text("-1.0"), cell_text(-1.0), cell_text("9.90"), cell_text(True), cell_text("01"), cell_text(None)
     ('-1', '-1', '9.9', 'true', '01', '')
@@ -157,14 +157,14 @@ def cell_text(value: Any) -> str:  # noqa: ANN401
     return number_text(value) if isinstance(value, float) and math.isfinite(value) else str(value).lower()
 
 
-# Beyond it numbers of 32 bits are infinite.
+# Beyond it float32 numbers are infinite.
 _GREATEST_SINGLE = float(np.finfo(np.float32).max)
 
 
 def number_text(number: float) -> str:
     """Return a finite number as people write it.
 
-    A number of 32 bits (a column of Parquet or pandas) is what was written before it was rounded:
+    A float32 number (from a column of Parquet or pandas) becomes the decimal number that it was rounded from:
 
     >>> number_text(4.0), number_text(4.5), number_text(4.099999904632568)
     ('4', '4.5', '4.1')

@@ -1,4 +1,4 @@
-"""One label a text, where labels are texts themselves: more of them can be given when the model answers."""
+"""One label per text, with labels that are texts too: new labels can be added at prediction time."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from polytask.terms import Label
 if TYPE_CHECKING:
     from torch import Tensor
 
-# The target of a label's own text: this number less the label's place. -100 is a text whose label nobody knows.
+# The target of a label's own text is this number minus the label's index; -100 is a text without a known label.
 LABEL_TEXT = -1000
-# What has no meaning where each row has its own options.
-# docs/tasks/matching.md has the figures of this and of greater rates.
+# docs/tasks/matching.md has figures for this rate and greater ones.
 _BOUND = RateBound(3e-5, "what labels mean that no training row has")
+# Options without a meaning if each row has its own options.
 _OF_LABELS = ("labels", "class_weights", "label_smoothing", "positive", "loss")
-# Labels that a note names.
-MOST_TOLD = 10
+# Number of labels that a note lists at most.
+MOST_LISTED = 10
 
 
 class MatchingOptions(ClassificationOptions):
@@ -44,15 +44,15 @@ class MatchingOptions(ClassificationOptions):
 
     type: Literal["matching"]  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
     labels: dict[str, str] = Field(
-        default={}, description="what labels mean, as texts: {sports: news about sport}; by default their names"
+        default={}, description="texts that describe the labels: {sports: news about sport}; by default their names"
     )
     size: int | None = Field(
-        default=None, ge=2, description="numbers of the vectors that are compared; by default the encoder's own"
+        default=None, ge=2, description="size of the compared vectors; by default the encoder's hidden size"
     )
     options: str | None = Field(
-        default=None, description="column of the options of each row, a list of texts, where every row has its own"
+        default=None, description="column with each row's own options, a list of texts, if rows have their own"
     )
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout of the vectors while they train")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout of the vectors during training")
 
     learning: ClassVar[tuple[str, ...]] = ("size",)
 
@@ -73,7 +73,7 @@ class MatchingOptions(ClassificationOptions):
     def _more_labels_may_come(cls, value: float | str) -> float | str:
         if value != cls.model_fields["threshold"].default:
             raise ValueError(
-                f"found {value}, and labels can be added when the model answers; a threshold is for `type: "
+                f"found {value}, and labels can be added at prediction time; a threshold is for `type: "
                 "classification` with two labels"
             )
         return value
@@ -82,17 +82,17 @@ class MatchingOptions(ClassificationOptions):
     def _rows_with_options_have_no_other_labels(self) -> Self:
         if self.options is None:
             return self
-        beside = [name for name in _OF_LABELS if getattr(self, name)]
-        if beside:
+        conflicts = [name for name in _OF_LABELS if getattr(self, name)]
+        if conflicts:
             raise ValueError(
-                f"found options and {' and '.join(beside)}, which is about labels that all rows have; leave one out"
+                f"found options and {' and '.join(conflicts)}, which is for labels that all rows share; leave one out"
             )
         if self.options in (self.label, self.inputs.first, self.inputs.second):
             raise ValueError(f"options: found {self.options!r}, the column of the label or of a text; name another one")
-        asked = {self.metric, *((self.gate and self.gate.score) or ())} - {None, "accuracy"}
-        wrong = sorted(name for name in asked if name in self.metrics)
+        metrics = {self.metric, *((self.gate and self.gate.score) or ())} - {None, "accuracy"}
+        wrong = sorted(name for name in metrics if name in self.metrics)
         if wrong:
-            raise ValueError(f"found the metric {wrong[0]}; accepted where rows have options: accuracy")
+            raise ValueError(f"found the metric {wrong[0]}; accepted if rows have options: accuracy")
         return self
 
 
@@ -100,11 +100,11 @@ class MatchingOptions(ClassificationOptions):
 class Matching(VectorTask, Classification):
     """The label whose text is closest to the text, by the cosine of their vectors times a learned factor.
 
-    The head answers vectors whose length is the root of the factor, so that products of two of them are logits. Labels
-    that training rows have stand first.
+    The head returns vectors whose length is the square root of the factor, so that their dot products are logits. The
+    labels of the training rows come first.
 
     Attributes:
-        descriptions: the text of each label.
+        descriptions: text of each label.
     """
 
     options: MatchingOptions
@@ -141,12 +141,12 @@ class Matching(VectorTask, Classification):
     @classmethod
     def fit(cls, name: str, options: ClassificationOptions, stats: LabelStats) -> Matching:
         assert isinstance(options, MatchingOptions)
-        seen = tuple(sorted(stats.labels))
-        if len(seen) < 2:
-            found = f"only the label {seen[0]!r}" if seen else "no label at all"
-            raise ValueError(f"the training rows hold {found}; labels are learned from one another: at least two")
-        options.require_weights_of(seen)
-        classes = (*seen, *sorted(set(options.labels) - set(seen)))
+        trained = tuple(sorted(stats.labels))
+        if len(trained) < 2:
+            labels = f"only the label {trained[0]!r}" if trained else "no label at all"
+            raise ValueError(f"the training rows hold {labels}; labels are learned from one another: at least two")
+        options.require_weights_of(trained)
+        classes = (*trained, *sorted(set(options.labels) - set(trained)))
         options.require_positive_of(classes)
         texts = tuple(options.labels.get(label) or spelled(label) for label in classes)
         require_different(dict(zip(classes, texts, strict=True)))
@@ -155,11 +155,11 @@ class Matching(VectorTask, Classification):
 
     def label_notes(self, stats: LabelStats) -> list[str]:
         unseen = [label for label in self.classes if not stats.labels[label]]
-        told = ", ".join(map(repr, unseen[:MOST_TOLD])) + (
-            f" and {len(unseen) - MOST_TOLD} more" if len(unseen) > MOST_TOLD else ""
+        listing = ", ".join(map(repr, unseen[:MOST_LISTED])) + (
+            f" and {len(unseen) - MOST_LISTED} more" if len(unseen) > MOST_LISTED else ""
         )
         return (
-            [f"`labels` describes {told}, which no row has: such a label is answered from its text alone"]
+            [f"`labels` describes {listing}, which no row has: such a label is predicted from its text alone"]
             if unseen
             else []
         )
@@ -182,7 +182,7 @@ class Matching(VectorTask, Classification):
 
     @property
     def _trained(self) -> int:
-        """How many labels the training rows have."""
+        """Number of labels that the training rows have."""
         return sum(count > 0 for count in self.counts)
 
     def against(self, outputs: Outputs, labels: Outputs) -> Outputs:
@@ -193,7 +193,7 @@ class Matching(VectorTask, Classification):
         return Answering.averaged(self, outputs, weights)
 
     def weights(self) -> list[float] | None:
-        """Return the weight of each label that training rows have, or None when all weigh the same."""
+        """Return the weight of each label of the training rows, or None if all weigh the same."""
         chosen = self.options.class_weights
         trained = self._trained
         if isinstance(chosen, dict):
@@ -201,40 +201,40 @@ class Matching(VectorTask, Classification):
         return None if chosen is None else balanced_weights(self.counts[:trained])
 
     def logits(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the texts' logits for the labels of training, and their targets.
+        """Return the texts' logits for the labels of the training rows, and their targets.
 
         Args:
-            outputs, targets: of texts and of labels' texts, in any order.
+            outputs, targets: outputs and targets of texts and of labels' texts, in any order.
         """
         import torch
 
-        told = targets <= LABEL_TEXT
-        places = LABEL_TEXT - targets[told]
-        labels = outputs[told][torch.argsort(places)]
-        return outputs[~told] @ labels.T, targets[~told]
+        is_label = targets <= LABEL_TEXT
+        indices = LABEL_TEXT - targets[is_label]
+        labels = outputs[is_label][torch.argsort(indices)]
+        return outputs[~is_label] @ labels.T, targets[~is_label]
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        logits, known = self.logits(outputs, targets)
-        if not len(known):
+        logits, classes = self.logits(outputs, targets)
+        if not len(classes):
             return outputs.sum() * 0.0
-        return cross_entropy(logits, known, self.weights(), self.options.label_smoothing)
+        return cross_entropy(logits, classes, self.weights(), self.options.label_smoothing)
 
     def loss_denominator(self, targets: Tensor) -> float:
         return known_denominator(targets[targets > LABEL_TEXT], self.weights())
 
     def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
-        """Return how far the texts' vectors are from the teacher's: 1 - cosine."""
+        """Return 1 - cosine between the texts' vectors and the teacher's, summed."""
         known = targets >= 0
-        far = direction_loss(outputs[known], teacher_logits[known])
+        distances = direction_loss(outputs[known], teacher_logits[known])
         weights = self.weights()
-        return (far if weights is None else far * outputs.new_tensor(weights)[targets[known]]).sum()
+        return (distances if weights is None else distances * outputs.new_tensor(weights)[targets[known]]).sum()
 
     def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        logits, known = self.logits(outputs, targets)
+        logits, classes = self.logits(outputs, targets)
         sums, counts = outputs.new_zeros(self.answer_size), outputs.new_zeros(self.answer_size)
-        if len(known):
+        if len(classes):
             trained = self._trained
-            sums[:trained], counts[:trained] = super().training_errors(logits, known)
+            sums[:trained], counts[:trained] = super().training_errors(logits, classes)
         return sums, counts
 
     def with_labels(self, labels: Mapping[Any, Any] | list[Any]) -> Matching:
@@ -244,31 +244,31 @@ class Matching(VectorTask, Classification):
             raise ValueError(f"found the label {twice!r} twice")
         if not labels:
             raise ValueError("found no label; expected labels with their texts, or a list of labels")
-        given = described({label: spelled(label) for label in listed} if isinstance(labels, list) else labels)
-        for label in (label for label, text in given.items() if text is None and label not in self.classes):
+        changes = described({label: spelled(label) for label in listed} if isinstance(labels, list) else labels)
+        for label in (label for label, text in changes.items() if text is None and label not in self.classes):
             raise ValueError(
-                f"{label!r} cannot be taken out, as the model does not have it; {nearest(label, self.classes)}"
+                f"{label!r} cannot be removed, as the model does not have it; {nearest(label, self.classes)}"
             )
-        texts: dict[str, str | None] = {**dict(zip(self.classes, self.descriptions, strict=True)), **given}
-        kept = {label: text for label, text in texts.items() if text is not None}
-        if len(kept) < 2:
-            raise ValueError(f"{len(kept)} labels are left; a text is told from two labels or more")
-        require_different(kept)
-        seen = dict(zip(self.classes, self.counts, strict=True))
+        texts: dict[str, str | None] = {**dict(zip(self.classes, self.descriptions, strict=True)), **changes}
+        remaining = {label: text for label, text in texts.items() if text is not None}
+        if len(remaining) < 2:
+            raise ValueError(f"{len(remaining)} labels are left; a text is matched with one of two labels or more")
+        require_different(remaining)
+        counts = dict(zip(self.classes, self.counts, strict=True))
         return replace(
             self,
-            classes=tuple(kept),
-            counts=tuple(seen.get(label, 0) for label in kept),
-            descriptions=tuple(kept.values()),
+            classes=tuple(remaining),
+            counts=tuple(counts.get(label, 0) for label in remaining),
+            descriptions=tuple(remaining.values()),
         )
 
 
 def described(value: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return labels as they are read from rows, with their texts. Raises ValueError for a text that is none."""
-    found: dict[str, Any] = {}
+    """Return labels, spelled as in rows, with their texts. Raises ValueError if a value is not a text."""
+    descriptions: dict[str, Any] = {}
     for label, text in value.items():
         name = label_text(label)
-        if name in found:
+        if name in descriptions:
             raise ValueError(f"found the label {name!r} twice")
         if text is not None and (not isinstance(text, str) or not text.strip()):
             raise ValueError(
@@ -276,12 +276,12 @@ def described(value: Mapping[Any, Any]) -> dict[str, Any]:
             )
         for written in (name, text or ""):
             require_whole(written)
-        found[name] = text
-    return found
+        descriptions[name] = text
+    return descriptions
 
 
 def spelled(label: str) -> str:
-    """Return the words of a label's name.
+    """Return the words of a label's name, separated by spaces.
 
     >>> spelled("PlayMusic"), spelled("Sci/Tech"), spelled("card_arrival-late"), spelled("IT")
     ('play music', 'Sci/Tech', 'card arrival late', 'IT')
@@ -293,9 +293,11 @@ def spelled(label: str) -> str:
 
 
 def require_different(labels: Mapping[str, str]) -> None:
-    """Raise ValueError where two labels have the same text."""
-    known: dict[str, str] = {}
+    """Raise ValueError if two labels have the same text."""
+    label_of: dict[str, str] = {}
     for label, text in labels.items():
-        other = known.setdefault(text.strip().casefold(), label)
+        other = label_of.setdefault(text.strip().casefold(), label)
         if other != label:
-            raise ValueError(f"the labels {other!r} and {label!r} have the same text {text!r}; describe them otherwise")
+            raise ValueError(
+                f"the labels {other!r} and {label!r} have the same text {text!r}; describe them differently"
+            )

@@ -1,4 +1,4 @@
-"""What a metric is: one value with all that selection, intervals, comparisons and thresholds ask of it."""
+"""Metrics: one object with all that selection, intervals, comparisons and thresholds need."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ if TYPE_CHECKING:
 
 Level: TypeAlias = Literal["row", "word"]
 Floats: TypeAlias = NDArray[np.float64]
-# Takes the true labels and the predicted ones, row by row.
+# Takes the true labels and the predictions of all rows.
 Function: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], "float | None"]
-# Weights of rows, replicates x rows, to the metric in each replicate; nan where it is undefined.
+# Maps row weights, replicates x rows, to the metric in each replicate; nan if it is undefined.
 Resampled: TypeAlias = Callable[[NDArray[Any]], Floats]
-# What a metric takes as truth and as predictions: labels of both; whether each row has the positive label and is given
-# it; whether it has it, and its probability.
+# What a metric takes as truth and predictions. labels: labels; positive: whether each row has the positive label, and
+# whether it is predicted; probabilities: whether each row has the positive label, and its predicted probability.
 Takes: TypeAlias = Literal["labels", "positive", "probabilities"]
-# Takes how many rows of two classes are true positives, false positives, false negatives and true negatives.
+# Takes the numbers of true positives, false positives, false negatives and true negatives.
 OfCounts: TypeAlias = Callable[[Floats, Floats, Floats, Floats], Floats]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric. Where greater is better a perfect score is 1, otherwise it is 0.
+    """A metric. A perfect score is 1, or 0 if smaller is better.
 
     Attributes:
-        function: takes the true labels and the predicted ones, row by row; None where it is undefined. Without a
-            function it is computed from probabilities elsewhere.
-        takes: what the truth and the predictions are: labels; booleans, whether a row has the positive label and is
-            given it; or such truth, and the probability of that label.
-        types: task types that are scored by it beside their own metrics.
+        function: takes the true labels and the predictions of all rows, and returns None if it is undefined. Without
+            a function, the metric is computed from probabilities elsewhere.
+        takes: what the truth and the predictions are. labels: labels; positive: booleans, whether a row has the
+            positive label and whether it is predicted; probabilities: the same truth, with the label's probability.
+        types: other task types that are scored by it, in addition to their own metrics.
         smaller_is_better: whether it measures errors.
-        interval: whether resampled rows tell how sure it is; not where resampling biases it, as it does ECE.
+        interval: whether it has a confidence interval by bootstrapping; resampling would bias metrics such as ECE.
         resampled: builds, from true and predicted labels, a function of the rows' weights (see
-            `polytask.evaluation.bootstrap`); by default the metric of repeated rows, which takes longer.
-        objective: finds the thresholds of a multi-label task that are best for it; None where they cannot be tuned.
-        of_counts: the metric of two classes from counts of right and wrong rows, many at once, by which the threshold
-            of a classification is tuned; None where it does not say which one is best.
+            `polytask.evaluation.bootstrap`); by default the metric is computed on repeated rows, which is slower.
+        objective: finds the best thresholds of a multi-label task for it; None if they cannot be tuned.
+        of_counts: the metric of two classes as a function of arrays of counts, for tuning the threshold of a
+            classification; None if it cannot be tuned.
     """
 
     function: Function | None
@@ -57,7 +57,7 @@ class Metric:
     of_counts: OfCounts | None = None
 
     def __call__(self, truth: Sequence[Any], predictions: Sequence[Any]) -> float | None:
-        assert self.function is not None, "a metric of probabilities is computed where these are known"
+        assert self.function is not None, "a metric of probabilities is computed elsewhere"
         return self.function(truth, predictions)
 
     def over_weights(self, truth: Sequence[Any], predictions: Sequence[Any]) -> Resampled:
@@ -80,9 +80,9 @@ class MetricTable(Table[Metric]):
     """Metrics of tasks at one level, by name."""
 
     def register(self, name: str, row: Any = None, **options: Any) -> Any:  # noqa: ANN401
-        """Add a metric, or, as a decorator, that of a function with the other fields of a `Metric` by name.
+        """Add a metric; or, as a decorator, a function with the other fields of its `Metric` as keyword arguments.
 
-        Raises ConfigError as `Table.register` does, and where the other level has the metric the other way round.
+        Raises ConfigError as `Table.register` does, and if `smaller_is_better` differs from the other level's metric.
         """
         if row is None:
             return lambda function: (self.register(name, Metric(function, **options)), function)[1]
@@ -100,19 +100,19 @@ METRICS: dict[Level, MetricTable] = {
 
 
 def smaller_is_better(metric: str) -> bool:
-    """Whether less is better of a metric of either level."""
+    """Whether a metric, of either level, is better the smaller it is."""
     return any(metric in table and table[metric].smaller_is_better for table in METRICS.values())
 
 
 def has_interval(metric: str) -> bool:
-    """Whether an interval is given for a metric."""
+    """Whether a metric has a confidence interval."""
     return all(table[metric].interval for table in METRICS.values() if metric in table)
 
 
-def metrics_of_type(own: Sequence[str], level: Level, type_name: str = "") -> tuple[str, ...]:
-    """Return the metrics that score a task type: its own, and those that were registered for it."""
+def metrics_of_type(own_metrics: Sequence[str], level: Level, type_name: str = "") -> tuple[str, ...]:
+    """Return the names of a task type's metrics: its own and those registered for it."""
     added = [name for name, metric in METRICS[level].items() if type_name in metric.types]
-    return tuple(dict.fromkeys([*own, *added]))
+    return tuple(dict.fromkeys([*own_metrics, *added]))
 
 
 def ordered_metrics(metrics: tuple[str, ...], main: str | None) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""The metrics of polytask. A new one is one function and one row of MEASURED.
+"""The metrics of polytask. A new metric is one function and one row of MEASURED.
 
-A correlation with a constant is undefined, and so is any metric of no rows: None, never 0. Precision, recall and F1
-are 0 where there is nothing to divide by, as in scikit-learn and seqeval.
+A correlation with a constant is undefined, as is any metric of no rows: None, never 0. Precision, recall and F1 are
+0 if the denominator is 0, as in scikit-learn and seqeval.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ def _f1(labels: Sequence[Any], predictions: Sequence[Any], average: Literal["mic
 
 
 def _occurrences(rows: Iterable[Collection[str]]) -> Counter[str]:
-    """Count in how many rows each label stands."""
+    """Count the rows that have each label."""
     return Counter(chain.from_iterable(map(set, rows)))
 
 
 def _f1_of(right: Counter[Any], true: Counter[Any], predicted: Counter[Any], average: str) -> float:
     if average == "micro":
         chosen = true.total() + predicted.total()
-        return 2 * right.total() / chosen if chosen else 1.0  # no row has a label, and none was given
-    # In the order of the labels, so that the sum of their scores does not depend on that of the rows.
+        return 2 * right.total() / chosen if chosen else 1.0  # no row has a label, and none is predicted
+    # In the order of the labels, so that floating-point sums do not depend on the order of the rows.
     each = [2 * right[label] / (true[label] + predicted[label]) for label in sorted({*true, *predicted})]
     return float(np.mean(each)) if each else 1.0
 
 
 def accuracy(labels: Sequence[Any], predictions: Sequence[Any]) -> float | None:
-    """Share of rows that are right; for several labels a row is right when its whole set is."""
+    """Share of rows that are right; for several labels, the whole set has to be right."""
     right = sum(a == b for a, b in zip(labels, predictions, strict=True))
     return right / len(labels) if labels else None
 
@@ -64,7 +64,7 @@ def micro_f1(labels: Sequence[Any], predictions: Sequence[Any]) -> float | None:
 
 
 def mcc(labels: Sequence[str], predictions: Sequence[str]) -> float | None:
-    """Matthews correlation coefficient; 0 where the truth or the predictions hold one class only."""
+    """Matthews correlation coefficient; 0 if the truth or the predictions hold only one class."""
     if not labels:
         return None
     right = sum(a == b for a, b in zip(labels, predictions, strict=True))
@@ -83,21 +83,21 @@ def _varies(values: Sequence[float]) -> bool:
 
 
 def _direction(values: Any) -> Floats:  # noqa: ANN401
-    """Return values, not all of which are alike, as a vector of length 1 around their mean."""
-    scaled = np.asarray(values, np.float64) / np.abs(values).max()  # neither squares nor sums leave the range
+    """Return values that are not all equal as a vector of length 1 around their mean."""
+    scaled = np.asarray(values, np.float64) / np.abs(values).max()  # so that neither squares nor sums overflow
     centred = scaled - scaled.mean()
     centred /= np.abs(centred).max()
     return centred / np.linalg.norm(centred)
 
 
 def _ranks(values: Sequence[float]) -> Floats:
-    """Return the place of each value by size; equal values have the mean of theirs."""
+    """Return the rank of each value; equal values have their mean rank."""
     _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[group]
 
 
 def pearson(labels: Sequence[float], predictions: Sequence[float]) -> float | None:
-    """Linear correlation; a constant has none with anything."""
+    """Linear correlation; undefined for constants."""
     if not (_varies(labels) and _varies(predictions)):
         return None
     return float(np.clip(_direction(labels) @ _direction(predictions), -1.0, 1.0))
@@ -114,13 +114,13 @@ def mae(labels: Sequence[float], predictions: Sequence[float]) -> float | None:
 
 
 def quadratic_kappa(labels: Sequence[float], predictions: Sequence[float]) -> float | None:
-    """Cohen's kappa with quadratic weights, of places on a scale: what the squared distances lack of those by chance.
+    """Cohen's kappa with quadratic weights, of positions on a scale: 1 - squared distances / those expected by chance.
 
-    Source: Cohen 1968, "Weighted kappa". Undefined where the truth and the predictions are one and the same constant.
+    Source: Cohen 1968, "Weighted kappa". Undefined if the truth and the predictions are the same constant.
     """
     true, predicted = np.asarray(labels, np.float64), np.asarray(predictions, np.float64)
     squares = float(true @ true + predicted @ predicted)
-    # Whole numbers, times the number of rows: nothing is lost to rounding.
+    # Multiplied by the number of rows, so that the sums are whole numbers without rounding errors.
     by_chance = len(true) * squares - 2 * float(true.sum() * predicted.sum())
     return 1.0 - len(true) * (squares - 2 * float(true @ predicted)) / by_chance if by_chance else None
 
@@ -135,7 +135,7 @@ def _entity_counts(labels: Sequence[list[str]], predictions: Sequence[list[str]]
 
 
 def entity_precision(labels: Sequence[list[str]], predictions: Sequence[list[str]]) -> float:
-    """Share of predicted entities that are right in label and both ends."""
+    """Share of predicted entities whose label and boundaries are right."""
     right, _, predicted = _entity_counts(labels, predictions)
     return right / predicted if predicted else 0.0
 
@@ -166,13 +166,13 @@ def word_macro_f1(labels: Sequence[list[str]], predictions: Sequence[list[str]])
 
 def _span_counts(labels: Sequence[list[str]], predictions: Sequence[list[str]]) -> tuple[int, int, int]:
     """Count right, true and predicted spans, which may be nested."""
-    pairs = [(set(spans_of(label)), set(spans_of(found))) for label, found in zip(labels, predictions, strict=True)]
+    pairs = [(set(spans_of(label)), set(spans_of(guess))) for label, guess in zip(labels, predictions, strict=True)]
     right = sum(len(true & guess) for true, guess in pairs)
     return right, sum(len(true) for true, _ in pairs), sum(len(guess) for _, guess in pairs)
 
 
 def span_precision(labels: Sequence[list[str]], predictions: Sequence[list[str]]) -> float:
-    """Share of predicted spans that are right in label and both ends."""
+    """Share of predicted spans whose label and boundaries are right."""
     right, _, predicted = _span_counts(labels, predictions)
     return right / predicted if predicted else 0.0
 
@@ -190,19 +190,19 @@ def span_f1(labels: Sequence[list[str]], predictions: Sequence[list[str]]) -> fl
 
 
 def _positive_counts(labels: Sequence[bool], predictions: Sequence[bool]) -> tuple[int, int, int]:
-    """Count the rows that have the positive label and are given it, those that have it, and those that are given it."""
-    right = sum(label and found for label, found in zip(labels, predictions, strict=True))
+    """Count the true positives, the positive rows and the positive predictions."""
+    right = sum(label and guess for label, guess in zip(labels, predictions, strict=True))
     return right, sum(labels), sum(predictions)
 
 
 def positive_precision(labels: Sequence[bool], predictions: Sequence[bool]) -> float | None:
-    """Share of the rows that are given the positive label that have it."""
+    """Share of positive predictions that are right."""
     right, _, predicted = _positive_counts(labels, predictions)
     return (right / predicted if predicted else 0.0) if labels else None
 
 
 def positive_recall(labels: Sequence[bool], predictions: Sequence[bool]) -> float | None:
-    """Share of the rows that have the positive label that are given it."""
+    """Share of positive rows that are predicted so."""
     right, true, _ = _positive_counts(labels, predictions)
     return (right / true if true else 0.0) if labels else None
 
@@ -214,9 +214,9 @@ def positive_f1(labels: Sequence[bool], predictions: Sequence[bool]) -> float | 
 
 
 def roc_auc(labels: Sequence[bool], probabilities: Sequence[float]) -> float | None:
-    """How often a row with the positive label is given a greater probability than one without; equal ones count half.
+    """Area under the ROC curve: how often a positive row has a greater probability than another; ties count half.
 
-    Undefined where all rows have it, or none.
+    Undefined if all rows are positive, or none.
     """
     true = np.asarray(labels, np.bool_)
     positive, others = int(true.sum()), int((~true).sum())
@@ -227,22 +227,22 @@ def roc_auc(labels: Sequence[bool], probabilities: Sequence[float]) -> float | N
 
 
 def average_precision(labels: Sequence[bool], probabilities: Sequence[float]) -> float | None:
-    """Mean precision over the rows with the positive label, each where the cut lies at its own probability.
+    """Average precision: the mean, over the positive rows, of the precision with their probability as the threshold.
 
-    Undefined where all rows have it, or none.
+    Undefined if all rows are positive, or none.
     """
     true, values = np.asarray(labels, np.bool_), np.asarray(probabilities, np.float64)
     if true.all() or not true.any():
         return None
-    every, own = -np.sort(-values), -np.sort(-values[true])
-    # How many rows, and how many of those with the label, are as probable as each of the latter.
-    above, right = (np.searchsorted(-side, -own, side="right") for side in (every, own))
+    all_values, positive = -np.sort(-values), -np.sort(-values[true])
+    # For each positive row, the numbers of rows and of positive rows that are at least as probable.
+    above, right = (np.searchsorted(-side, -positive, side="right") for side in (all_values, positive))
     return float((right / above).mean())
 
 
 MEASURED: dict[Level, dict[str, Metric]] = {
     "row": {
-        # The accuracy of whole sets is not a sum over labels: each label's own decisions stand for it.
+        # The accuracy of whole sets is not a sum over labels: thresholds are tuned for the accuracy of each label.
         "accuracy": Metric(
             accuracy, resampled=resampling.accuracy, objective=cuts.right_cuts, of_counts=two_class.accuracy
         ),
@@ -253,11 +253,11 @@ MEASURED: dict[Level, dict[str, Metric]] = {
             micro_f1,
             resampled=resampling.f1(resampling.micro),
             objective=cuts.micro_f1_cuts,
-            of_counts=two_class.accuracy,  # each row has one label and is given one
+            of_counts=two_class.accuracy,  # each row has one label and one prediction
         ),
         "mcc": Metric(mcc, resampled=resampling.mcc, of_counts=two_class.mcc),
         "f1": Metric(positive_f1, "positive", resampled=resampling.positive_f1, of_counts=two_class.f1),
-        # The best threshold for one of these alone gives the label to hardly any row, or to all of them.
+        # The best threshold for one of these alone would predict the label for hardly any row, or for all.
         "precision": Metric(positive_precision, "positive", resampled=resampling.positive_precision),
         "recall": Metric(positive_recall, "positive", resampled=resampling.positive_recall),
         "roc_auc": Metric(roc_auc, "probabilities", resampled=resampling.roc_auc),
@@ -265,12 +265,12 @@ MEASURED: dict[Level, dict[str, Metric]] = {
         "pearson": Metric(pearson, resampled=resampling.pearson),
         "spearman": Metric(spearman, resampled=resampling.spearman),
         "mae": Metric(mae, smaller_is_better=True, resampled=resampling.mae),
-        # Of losses of texts, whose labels are 0.
+        # Of the texts' losses, with labels of 0.
         "loss": Metric(mae, smaller_is_better=True, resampled=resampling.mae),
         "recall@1": found_within(1),
         "recall@10": found_within(10),
         "quadratic_kappa": Metric(quadratic_kappa, resampled=resampling.quadratic_kappa),
-        # Of probabilities: a sum of distances, which resampled rows can only make greater.
+        # Without a confidence interval: resampling biases ECE upwards.
         "ece": Metric(None, smaller_is_better=True, interval=False),
         "cross_entropy": Metric(None, smaller_is_better=True, interval=False),
     },

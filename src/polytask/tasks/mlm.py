@@ -1,4 +1,4 @@
-"""Masked language modelling: hidden words are guessed, which trains the encoder and answers nothing."""
+"""Masked language modelling: trains the encoder to predict masked words; the trained model does not answer it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from polytask.terms import HeadSpec, Label, WordSpan
 if TYPE_CHECKING:
     from torch import Tensor
 
-# The loss of guessing among as many tokens as a small vocabulary has: what no model should fall behind.
+# The loss of a uniform guess over a small vocabulary; every model should be better.
 GUESSING = math.log(30_000)
 
 
@@ -29,7 +29,7 @@ class MlmOptions(TaskOptions):
     """Options of masked language modelling."""
 
     type: Literal["mlm"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    mask: float = Field(default=0.15, gt=0, lt=1, description="share of a text's words that are hidden")
+    mask: float = Field(default=0.15, gt=0, lt=1, description="share of a text's words that are masked")
 
     metrics: ClassVar[tuple[str, ...]] = ("loss",)
     learning: ClassVar[tuple[str, ...]] = ("mask",)
@@ -38,7 +38,7 @@ class MlmOptions(TaskOptions):
 
 @dataclass(frozen=True)
 class Mlm(Task):
-    """The mean negative log-likelihood of a text's hidden tokens, which the head computes itself: one number a text."""
+    """The mean negative log-likelihood of a text's masked tokens, which the head computes: one number per text."""
 
     name: str
     options: MlmOptions
@@ -65,7 +65,7 @@ class Mlm(Task):
 
     @classmethod
     def read(cls, options: MlmOptions, row: Row, stats: LabelStats) -> Label:
-        """Return 0, the best loss that there is, for every text that is not empty."""
+        """Return 0, the best possible loss, for every text that is not empty."""
         del stats
         text = row.get(options.inputs.first)
         return 0.0 if isinstance(text, str) and is_seen(text) else None
@@ -101,11 +101,11 @@ class Mlm(Task):
         return outputs.sum()
 
     def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """What the hidden tokens' (geometric) mean probability lacks of 1."""
+        """1 - the geometric mean of the masked tokens' probabilities."""
         return (1 - (-outputs.clamp(min=0)).exp()).sum().unsqueeze(0), outputs.new_tensor([float(len(targets))])
 
     def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
-        """Return the loss of the texts: a teacher, which answers nothing, has nothing to add."""
+        """Return the loss of the texts: a teacher has no predictions to add."""
         del teacher_logits
         return self.loss(outputs, targets)
 

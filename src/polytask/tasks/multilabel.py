@@ -1,4 +1,4 @@
-"""Any number of labels a text."""
+"""Any number of labels per text."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# What an empty cell means, and how the other meaning is written.
+# What an empty cell means, and how to write the other meaning.
 _EMPTY = (
-    "an empty cell is not labelled; for a row that is labelled with none write [] in JSON, or a word of your own that "
+    "an empty cell means not labelled; for a row with none of the labels write [] in JSON, or a word of your own that "
     "`no_label` names"
 )
 
@@ -44,29 +44,31 @@ class MultilabelOptions(CalibratedOptions):
     label: str = Field(default="labels", description="column that holds a list, or labels joined by `separator`")
     separator: str = Field(default=",", min_length=1, description="separator of several labels in one text cell")
     classes: Names = Field(
-        default=(), description="names of the labels, where each row marks every one of them by 1 or 0, in this order"
+        default=(), description="names of the labels, in order, if each row marks all of them with 1 or 0"
     )
     no_label: str | None = Field(
         default=None,
         min_length=1,
-        description="word that means: labelled with none of the labels (an empty cell means: not labelled)",
+        description="word for rows with none of the labels (an empty cell means that a row is not labelled)",
     )
     threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["tuned"] = Field(
         default="tuned",
-        description="probability from which a label is given; tuned: the best one on dev for each label",
+        description="probability from which a label is predicted; tuned: the best threshold on dev for each label",
     )
     class_weights: Literal["balanced"] | None = Field(
-        default=None, description="balanced: a label's positive cases weigh as much as its negative ones"
+        default=None, description="balanced: a label's positive rows together weigh as much as its negative rows"
     )
     label_smoothing: float = Field(
-        default=0.0, ge=0, lt=1, description="share of each target that is spread over the other answers"
+        default=0.0, ge=0, lt=1, description="share of each target that is spread over both answers"
     )
 
     @field_validator("no_label")
     @classmethod
     def _a_word_means_one_thing(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and value.strip() in info.data.get("unlabelled", ()):
-            raise ValueError(f"found {value!r}, which `unlabelled` names as well: a row is not labelled, or with none")
+            raise ValueError(
+                f"found {value!r}, which `unlabelled` names too: a row is either not labelled or has no label"
+            )
         return value
 
     metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "accuracy")
@@ -75,7 +77,7 @@ class MultilabelOptions(CalibratedOptions):
 
 @dataclass(frozen=True)
 class Multilabel(Task):
-    """A set of labels, decided one by one (binary relevance)."""
+    """A set of labels, each decided independently (binary relevance)."""
 
     name: str
     options: MultilabelOptions
@@ -84,7 +86,7 @@ class Multilabel(Task):
     rows: int
     soft: bool = False
     temperature: float = field(default=1.0, metadata=ON_DEV)
-    # The output from which each label is given; without any, the threshold of the options decides.
+    # Each label's threshold, as an output; if empty, the threshold of the options decides.
     cuts: tuple[float, ...] = field(default=(), metadata=ON_DEV)
 
     type_name = "multilabel"
@@ -181,7 +183,7 @@ class Multilabel(Task):
         return self._binary(outputs, targets.to(outputs.dtype) * (1 - smoothing) + smoothing / 2)
 
     def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """What each label lacks of probability 1 where it is right: where it is wrong it mostly has none early on."""
+        """1 - probability of each label in its positive rows; in negative rows it is near 0 from early on."""
         right = targets.to(outputs.dtype)
         return ((1 - outputs.sigmoid()) * right).sum(0), right.sum(0)
 
@@ -195,19 +197,21 @@ class Multilabel(Task):
 
         weight = None
         if self.options.class_weights == "balanced":
-            # Of soft labels one may be there with less than one half in every row.
+            # A soft label may have a probability below one half in every row.
             weight = outputs.new_tensor([max(self.rows - count, 1) / max(count, 1) for count in self.counts])
-        # The mean over labels is part of a row's loss, so that tasks with many labels weigh the same as others.
-        each = F.binary_cross_entropy_with_logits(outputs, probabilities, pos_weight=weight, reduction="none").mean(-1)
-        return each.sum()
+        # A row's loss is the mean over labels, so that tasks with many labels weigh the same as others.
+        losses = F.binary_cross_entropy_with_logits(outputs, probabilities, pos_weight=weight, reduction="none").mean(
+            -1
+        )
+        return losses.sum()
 
     def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
         del words
-        found: list[list[str]] = [[] for _ in outputs]
-        rows, labels = np.nonzero(self._given(outputs))
+        predictions: list[list[str]] = [[] for _ in outputs]
+        rows, labels = np.nonzero(self._predicted(outputs))
         for row, label in zip(rows.tolist(), labels.tolist(), strict=True):
-            found[row].append(self.classes[label])
-        return list(found)
+            predictions[row].append(self.classes[label])
+        return list(predictions)
 
     def format_prediction(
         self, outputs: Outputs, text: str, words: Sequence[WordSpan], has_token: Sequence[int]
@@ -215,7 +219,7 @@ class Multilabel(Task):
         del text, words, has_token
         probabilities = sigmoid(outputs / self.temperature).tolist()
         return {
-            "labels": [label for label, on in zip(self.classes, self._given(outputs).tolist(), strict=True) if on],
+            "labels": [label for label, on in zip(self.classes, self._predicted(outputs).tolist(), strict=True) if on],
             "probabilities": {label: rounded(value) for label, value in zip(self.classes, probabilities, strict=True)},
         }
 
@@ -235,7 +239,7 @@ class Multilabel(Task):
         place = self._places[label]
         return lambda outputs: truth_of(float(sigmoid(outputs.astype(np.float64) / self.temperature)[place]))
 
-    def _given(self, outputs: Outputs) -> Bools:
+    def _predicted(self, outputs: Outputs) -> Bools:
         return outputs >= self._cut_array
 
     @cached_property
@@ -250,8 +254,8 @@ class Multilabel(Task):
 
     @property
     def thresholds(self) -> dict[str, float]:
-        shown = sigmoid(np.array(self._cuts()) / self.temperature).tolist()
-        return {label: rounded(value) for label, value in zip(self.classes, shown, strict=True)}
+        probabilities = sigmoid(np.array(self._cuts()) / self.temperature).tolist()
+        return {label: rounded(value) for label, value in zip(self.classes, probabilities, strict=True)}
 
     def outputs_of(self, answer: Any) -> list[float]:  # noqa: ANN401
         shares = chances(stated(answer, self.classes), answer)
@@ -260,7 +264,7 @@ class Multilabel(Task):
 
     def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
         scaled = outputs.astype(np.float64) / self.temperature
-        # The logit of the mean probability, by logarithms, so that certain answers stay finite.
+        # The logit of the mean probability, computed with logarithms so that it stays finite near 0 and 1.
         yes, no = (
             np.logaddexp.reduce(np.log(weights)[:, None] - np.logaddexp(0.0, sign * scaled), axis=0)
             for sign in (-1.0, 1.0)
@@ -289,8 +293,8 @@ class Multilabel(Task):
         return replace(self, temperature=temperature, cuts=cuts), notes
 
     def describe_tuned(self) -> dict[str, Any]:
-        found = {"temperature": rounded(self.temperature)} if self.options.calibrate else {}
-        return {**found, "thresholds": self.thresholds}
+        description = {"temperature": rounded(self.temperature)} if self.options.calibrate else {}
+        return {**description, "thresholds": self.thresholds}
 
     def uncalibrated(self) -> Multilabel:
         return replace(self, temperature=1.0, cuts=self._cuts())
@@ -298,17 +302,17 @@ class Multilabel(Task):
     def certainty(
         self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
     ) -> tuple[Floats, Bools]:
-        """Return both for every label of every row: given or not, with the probability of what was decided."""
+        """Return the probability of each decision, and whether it is right, for every label of every row."""
         del words
-        given = self._given(outputs)
+        predicted = self._predicted(outputs)
         probabilities = sigmoid(outputs.astype(np.float64) / self.temperature)
-        found = np.where(given, probabilities, 1.0 - probabilities)
-        return found.ravel(), (given == self._targets(labels)).ravel()
+        probability = np.where(predicted, probabilities, 1.0 - probabilities)
+        return probability.ravel(), (predicted == self._targets(labels)).ravel()
 
     def cross_entropy(self, outputs: Outputs, targets: Floats) -> float | None:
         scaled = (outputs / self.temperature).astype(np.float64)
-        each = np.logaddexp(0.0, scaled) - targets * scaled
-        return float(each.mean()) if each.size else None
+        losses = np.logaddexp(0.0, scaled) - targets * scaled
+        return float(losses.mean()) if losses.size else None
 
     def _targets(self, labels: Sequence[Label]) -> Bools:
         """Return which labels each row has: rows x labels."""
@@ -327,7 +331,7 @@ class Multilabel(Task):
 
 
 def _choices(cell: str) -> list[Any]:
-    """Return the labels in a cell of Label Studio's tables. Raises ValueError on another object."""
+    """Return the labels in a cell of a Label Studio table. Raises ValueError on any other object."""
     try:
         value = json.loads(cell)
     except (ValueError, RecursionError):
@@ -341,20 +345,20 @@ _MARKS = {"0": False, "1": True, "0.0": False, "1.0": True, "False": False, "Tru
 
 
 def _of_marks(marks: list[Any], classes: tuple[str, ...]) -> list[Any]:
-    """Return the labels that a row of 0 and 1 marks."""
-    known = [_MARKS.get(str(mark)) for mark in marks]
-    if len(marks) != len(classes) or None in known:
+    """Return the labels that a row marks with 1."""
+    booleans = [_MARKS.get(str(mark)) for mark in marks]
+    if len(marks) != len(classes) or None in booleans:
         raise ValueError(f"found {brief(marks)}; `classes` names {len(classes)} labels, so a row is as many 0 and 1")
-    return [label for label, mark in zip(classes, known, strict=True) if mark]
+    return [label for label, mark in zip(classes, booleans, strict=True) if mark]
 
 
 def _require_names(options: MultilabelOptions, stats: LabelStats) -> None:
-    """Raise ValueError where the labels seem to be marks, or several labels in one."""
+    """Raise ValueError if the labels look like marks (0 and 1), or like several labels joined into one."""
     labels = set(stats.labels)
     marks = any(labels <= names for names in ({"0", "1"}, {"false", "true"}))
     if labels and marks and not options.classes and stats.shortest == stats.longest > 1:
         raise ValueError(
-            f"each row lists {stats.longest} times 0 or 1, which says of each label whether the row has it; name the "
+            f"each row lists {stats.longest} times 0 or 1, which marks the labels that the row has; name the "
             "labels in their order: `classes: [first, second, ...]`"
         )
     for other in ";|\uff0c\u3001\uff1b" if stats.joined and "separator" not in options.model_fields_set else "":
@@ -362,7 +366,7 @@ def _require_names(options: MultilabelOptions, stats: LabelStats) -> None:
         parts = [part.strip() for label in joined for part in label.split(other)]
         if joined and (any(part in labels for part in parts) or len(set(parts)) < len(parts)):
             raise ValueError(
-                f"the label {joined[0]!r} seems to be several, joined by {other!r}, since its parts are found in "
-                f'other rows too; write `separator: "{other}"` beside `label`, or `separator: "{options.separator}"` '
-                "where it is one label"
+                f"the label {joined[0]!r} seems to be several, joined by {other!r}, since its parts occur in "
+                f'other rows too; write `separator: "{other}"` next to `label`, or `separator: "{options.separator}"` '
+                "if it is one label"
             )

@@ -1,4 +1,4 @@
-"""One of the options that come with each row: those of a question, of a gap, of a menu."""
+"""One of several options that come with each row, such as the answers to a question."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from polytask.terms import Label, WordSpan
 if TYPE_CHECKING:
     from torch import Tensor
 
-# A row with more of them is a search; targets have this much room.
+# Targets have room for this many options; choosing among more is a search.
 MOST_OPTIONS = 64
 
 
@@ -34,12 +34,12 @@ MOST_OPTIONS = 64
 class MultipleChoice(VectorTask, Calibrated):
     """The option of a row whose vector is closest to the text's: `type: matching` with `options`.
 
-    Text and options pass the encoder each by itself, as rows. The label of a text is the place of the right option,
-    from 1, and the identities of its options; that of an option is 0 and its own identity.
+    The encoder reads the text and each option separately, as rows. The label of a text is the number of the right
+    option, from 1, and the hashes of its options; that of an option is 0 and its own hash.
     """
 
     name: str
-    options: Any  # those of `matching`, whose file imports this one
+    options: Any  # MatchingOptions, whose file imports this one
     temperature: float = field(default=1.0, metadata=ON_DEV)
     width: int = 0
 
@@ -65,11 +65,11 @@ class MultipleChoice(VectorTask, Calibrated):
             return None
         texts = options_in(row, options.options)
         if isinstance(cell, Mapping | list):
-            raise ValueError(f"found the label {brief(cell)}; it is the text of one of the row's options")
+            raise ValueError(f"found the label {brief(cell)}; a label is the text of one of the row's options")
         label = label_text(cell)
         if label not in texts:
             raise ValueError(
-                f"found the label {brief(label)}, which is none of the row's options; a label is the text of an "
+                f"found the label {brief(label)}, which is not one of the row's options; a label is the text of an "
                 f"option, not its number or letter; {nearest(label, texts)}"
             )
         return [float(texts.index(label) + 1), *(float(text_identity(text)) for text in texts)]
@@ -120,21 +120,25 @@ class MultipleChoice(VectorTask, Calibrated):
         return [right, *(half for number in identities for half in divmod(number, HALF))]
 
     def logits(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits of each text's options, -inf behind the last, and the place of the right one.
+        """Return the logits of each text's options, padded with -inf, and the index of the right option.
 
         Args:
-            outputs, targets: of texts and options in any order; an option that several texts have may be there once.
+            outputs, targets: outputs and targets of texts and options, in any order; texts may share an option.
         """
         import torch
 
         identities = targets[:, 1::2] * HALF + targets[:, 2::2]
         is_text = targets[:, 0] > 0
-        wanted, told = identities[is_text], identities[~is_text][:, 0]
-        order = torch.argsort(told)
-        place = order[torch.searchsorted(told[order], wanted).clamp(max=max(len(told) - 1, 0))] if len(told) else wanted
+        options, available = identities[is_text], identities[~is_text][:, 0]
+        order = torch.argsort(available)
+        index = (
+            order[torch.searchsorted(available[order], options).clamp(max=max(len(available) - 1, 0))]
+            if len(available)
+            else options
+        )
         products = outputs[is_text] @ outputs[~is_text].T
-        logits = products.gather(1, place) if len(told) else products.new_zeros(wanted.shape)
-        return logits.masked_fill(wanted == 0, float("-inf")), targets[is_text, 0] - 1
+        logits = products.gather(1, index) if len(available) else products.new_zeros(options.shape)
+        return logits.masked_fill(options == 0, float("-inf")), targets[is_text, 0] - 1
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         import torch
@@ -145,16 +149,16 @@ class MultipleChoice(VectorTask, Calibrated):
         return torch.nn.functional.cross_entropy(logits, right, reduction="sum")
 
     def loss_denominator(self, targets: Tensor) -> float:
-        """Return the number of rows; each has several texts."""
+        """Return the number of rows; a row has several texts."""
         return float((targets[:, 0] > 0).sum())
 
     def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
-        """Return how far the vectors of texts are from the teacher's: 1 - cosine."""
+        """Return 1 - cosine between the texts' vectors and the teacher's, summed."""
         texts = targets[:, 0] > 0
         return direction_loss(outputs[texts], teacher_logits[texts]).sum()
 
     def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """What the right options lack of probability 1."""
+        """1 - probability of the right options."""
         sums, counts = outputs.new_zeros(outputs.shape[-1]), outputs.new_zeros(outputs.shape[-1])
         logits, right = self.logits(outputs, targets)
         if len(right):
@@ -174,7 +178,7 @@ class MultipleChoice(VectorTask, Calibrated):
         raise AssertionError("a row is answered by `with_options`")
 
     def compared(self, labels: Sequence[Label], predictions: Sequence[Label]) -> ComparedAnswers:
-        """Compare each text with its options, which follow it: the places of the right one and of the chosen one."""
+        """Compare each text with its options, which follow it: the numbers of the right and of the chosen option."""
         vectors = np.array(predictions, dtype=np.float64).reshape(len(predictions), -1)
         places, logits, right = choices(vectors, labels)
         chosen = logits.argmax(-1) if len(places) else []
@@ -194,17 +198,17 @@ class MultipleChoice(VectorTask, Calibrated):
         _, logits, right = choices(outputs, labels)
         return softmax(logits / self.temperature).max(-1, initial=0.0), logits.argmax(-1) == right
 
-    def told(self, label: Label, beside: Sequence[str]) -> Label:
-        return beside[int(label) - 1] if isinstance(label, str) else label
+    def readable_label(self, label: Label, others: Sequence[str]) -> Label:
+        return others[int(label) - 1] if isinstance(label, str) else label
 
     def baseline(self, labels: Sequence[Label]) -> list[Label]:
-        """Return what chooses an option by its hash: no order of the options and no text is better than chance."""
+        """Return vectors that choose an option by its hash, a choice at chance level."""
         return [[1.0 if label[0] else float(label[1])] for label in labels if isinstance(label, list)]  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class RowChoice(Answering):
-    """Answers a row that has these options."""
+    """Answers a row with these options."""
 
     texts: tuple[str, ...]
     temperature: float = 1.0
@@ -239,46 +243,44 @@ class RowChoice(Answering):
 
 
 def choices(outputs: Outputs | Floats, labels: Sequence[Label]) -> tuple[list[int], Floats, NDArray[np.int64]]:
-    """Return the places of the texts, the logits of each text's options, and the place of the right one from 0.
+    """Return the indices of the texts, the logits of each text's options, and the index of the right option.
 
     Args:
-        outputs: vectors of texts, each with its options behind it: rows x width.
-        labels: theirs.
+        outputs: vectors of texts, each followed by those of its options: rows x width.
+        labels: labels of these rows.
 
-    The logits have as many columns as the longest list of options, and -inf behind the last of a shorter one.
+    The logits have as many columns as the longest list of options; shorter ones are padded with -inf.
     """
-    found = [(place, label) for place, label in enumerate(labels) if isinstance(label, list) and label[0]]
-    logits = np.full((len(found), max((len(label) - 1 for _, label in found), default=1)), -np.inf)
-    for line, (place, label) in zip(logits, found, strict=True):
+    texts = [(place, label) for place, label in enumerate(labels) if isinstance(label, list) and label[0]]
+    logits = np.full((len(texts), max((len(label) - 1 for _, label in texts), default=1)), -np.inf)
+    for line, (place, label) in zip(logits, texts, strict=True):
         vectors = outputs[place : place + len(label)].astype(np.float64)
         line[: len(label) - 1] = vectors[1:] @ vectors[0]
-    right = np.array([int(label[0]) - 1 for _, label in found], np.int64)  # type: ignore[arg-type]
-    return [place for place, _ in found], logits, right
+    right = np.array([int(label[0]) - 1 for _, label in texts], np.int64)  # type: ignore[arg-type]
+    return [place for place, _ in texts], logits, right
 
 
 def options_in(row: Mapping[str, Any], column: str) -> tuple[str, ...]:
-    """Return the texts of a row's options, as labels are spelled.
+    """Return the texts of a row's options, spelled as labels are.
 
-    Raises ValueError where they are no list of two or more texts that differ.
+    Raises ValueError unless they are a list of two or more different texts.
     """
     cell = row.get(column)
     items = listed(cell) if isinstance(cell, str) else cell
     if not isinstance(items, list | tuple):
-        raise ValueError(
-            f'{column!r} holds {brief(cell)}; a list of the row\'s options is expected, such as ["a", "b"]'
-        )
+        raise ValueError(f'{column!r} holds {brief(cell)}; expected a list of the row\'s options, such as ["a", "b"]')
     if not 2 <= len(items) <= MOST_OPTIONS:
-        raise ValueError(f"{column!r} holds {_counted(items)}; a choice is among 2 to {MOST_OPTIONS} options")
-    found: dict[str, str] = {}
+        raise ValueError(f"{column!r} holds {_counted(items)}; expected 2 to {MOST_OPTIONS} options")
+    texts: dict[str, str] = {}
     for number, item in enumerate(items, start=1):
         if not isinstance(item, str | int | float) or (isinstance(item, str) and not is_seen(item)):
-            raise ValueError(f"{column!r}: option {number} is {brief(item)}; a text is expected")
+            raise ValueError(f"{column!r}: option {number} is {brief(item)}; expected a text")
         text = label_text(item)
         require_whole(text)
-        other = found.setdefault(text.casefold(), text)
-        if len(found) < number:
+        other = texts.setdefault(text.casefold(), text)
+        if len(texts) < number:
             raise ValueError(f"{column!r} holds the option {brief(text)} twice (as {brief(other)}); options differ")
-    return tuple(found.values())
+    return tuple(texts.values())
 
 
 def _counted(items: Sequence[Any]) -> str:

@@ -1,7 +1,7 @@
-"""Labelled spans of words that may lie inside of one another, as one text a word, and as places of tokens.
+"""Labelled spans of words, which may be nested: as one text per word, and as positions of tokens.
 
-A row's spans are written as one text for each word: a line of words, a tab and the label for each span that begins
-there.
+A row's spans are written as one text for each word: for each span that begins there, a line with its number of words,
+a tab and the label.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from polytask.tasks.bio import Span
 from polytask.terms import OWN_TOKEN, SHARED_TOKEN
 
 Integers = NDArray[np.int64]
-# How spans of one row may lie to one another, from the strictest.
+# How spans of one row may overlap, from the strictest level.
 LEVELS = ("none", "nested", "any")
 
 
@@ -29,27 +29,27 @@ def join_spans(spans: Iterable[Span], words: int) -> list[str]:
     lines: list[list[str]] = [[] for _ in range(words)]
     for span in sorted(set(spans), key=lambda span: (span.first, -span.end, span.label)):
         lines[span.first].append(f"{span.end - span.first}\t{span.label}")
-    return ["\n".join(found) for found in lines]
+    return ["\n".join(word_lines) for word_lines in lines]
 
 
 def spans_of(texts: Sequence[str]) -> list[Span]:
-    """Return the spans that `join_spans` wrote. Raises ValueError for a text that is none of its.
+    """Return the spans that `join_spans` wrote. Raises ValueError for any other text.
 
     >>> spans_of(['3\\tORG', '', '1\\tLOC', ''])
     [Span(label='ORG', first=0, end=3), Span(label='LOC', first=2, end=3)]
     """
-    found: list[Span] = []
+    spans: list[Span] = []
     for first, text in enumerate(texts):
         for line in text.split("\n") if text else ():
             length, _, label = line.partition("\t")
             if not length.isdecimal() or not label or not 0 < int(length) <= len(texts) - first:
                 raise ValueError(f"found {line!r} at word {first + 1}, which is no span")
-            found.append(Span(label, first, first + int(length)))
-    return found
+            spans.append(Span(label, first, first + int(length)))
+    return spans
 
 
 def relation(first: Span, second: Span) -> int:
-    """Return how two spans of one row lie to one another, as a place in LEVELS; the same words are nested.
+    """Return how two spans of one row overlap, as an index of LEVELS; spans of the same words count as nested.
 
     >>> relation(Span("a", 0, 2), Span("b", 2, 3)), relation(Span("a", 0, 2), Span("b", 1, 2))
     (0, 1)
@@ -64,12 +64,12 @@ def relation(first: Span, second: Span) -> int:
 
 @dataclass(frozen=True)
 class TokenPlaces:
-    """Where the words of a row are read, among those of its words that have a token of their own.
+    """The positions of a row's words, among the words that have a token of their own.
 
     Attributes:
-        count: words that have a token of their own.
-        first, last: for each word the one that a span which begins, or ends, with it is read from.
-        begin, end: for each of those words the first word, and the one behind the last word, that it tells of.
+        count: number of words that have a token of their own.
+        first, last: for each word, the position at which a span that begins (or ends) with this word begins (or ends).
+        begin, end: for each position, the first of its words and the one after its last.
     """
 
     count: int
@@ -80,9 +80,9 @@ class TokenPlaces:
 
     @classmethod
     def of(cls, words: Sequence[int] | NDArray[np.int64]) -> TokenPlaces:
-        """Read them from NO_TOKEN, OWN_TOKEN or SHARED_TOKEN for each word.
+        """Compute them from NO_TOKEN, OWN_TOKEN or SHARED_TOKEN for each word.
 
-        A word without a token is left out of its span; words that share a token are one.
+        A word without a token is left out of its span; words that share a token count as one.
         """
         kinds = np.asarray(words, dtype=np.int64)
         last = np.cumsum(kinds == OWN_TOKEN) - 1
@@ -94,10 +94,10 @@ class TokenPlaces:
         return cls(len(begin), first, last, begin, end)
 
     def place(self, first: int, end: int) -> tuple[int, int] | None:
-        """Return where a span of words begins and ends (inclusive); None where none of its words is read."""
+        """Return the first and last position of a span of words; None if none of its words has a token."""
         start, stop = int(self.first[first]), int(self.last[end - 1])
         return (start, stop) if 0 <= start <= stop < self.count else None
 
     def words(self, start: int, stop: int) -> tuple[int, int]:
-        """Return the span of words that is read from `start` to `stop` (inclusive)."""
+        """Return the span of words from position `start` to `stop` (inclusive)."""
         return int(self.begin[start]), int(self.end[stop])

@@ -1,4 +1,4 @@
-"""What a task type knows of training: targets, losses, and the errors that balancers read."""
+"""How a task type is trained: targets, losses, and the errors that balancers read."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ TargetType: TypeAlias = Literal["int", "float", "list<int>", "list<float>"]
 
 @dataclass(frozen=True)
 class RateBound:
-    """An encoder's rate above which training takes more of what the task needs than it gives.
+    """The encoder's learning rate above which training destroys more of what the task needs than it adds.
 
     Attributes:
-        rate: the greatest one that `auto` becomes where all tasks have a bound.
-        forgets: what the encoder forgets at greater ones, as the end of a sentence.
+        rate: upper limit of what `auto` chooses if all tasks have a bound.
+        forgets: what the encoder forgets above it, as the end of a sentence.
     """
 
     rate: float
@@ -35,44 +35,44 @@ class RateBound:
 
 
 class Objective(ABC):
-    """The side of a task that is trained."""
+    """The side of a task type that computes losses."""
 
     level: ClassVar[Level] = "row"
-    # What `encode` returns for a row: a class, a number, or a class or number for each word (or label).
+    # Type of what `encode` returns for a row: a class, a number, or a class or number for each word (or label).
     target_type: TargetType
-    # Whether a row's loss depends on the other rows of its step, whichever pieces and processes these are dealt to.
+    # Whether a row's loss depends on all other rows of its step, also those of other micro-batches and processes.
     joins_rows: ClassVar[bool] = False
 
-    # Numbers of a row's targets in a batch, where those that `encode` returns are fewer: zeros stand behind them.
+    # Length to which a row's targets are padded with zeros in a batch; 0: they are not padded.
     target_width: ClassVar[int] = 0
 
     name: str
     options: Any
-    # Whether labels of the training rows are distributions: `encode` then returns a probability for each label.
+    # Whether the training rows have labels that are distributions: `encode` then returns a probability for each class.
     soft: bool = False
 
     @property
     @abstractmethod
     def head(self) -> HeadSpec:
-        """What the task asks of its head; what it reads of other tasks is added by `head_specs`."""
+        """The specification of the task's head; `head_specs` adds what it reads of other tasks."""
 
     @property
     def mask_rate(self) -> float | None:
-        """The share of words that are hidden in the task's copy of each row; None where it reads rows as they are."""
+        """Share of words masked in the task's copy of each row; None if it reads rows unmasked."""
         return None
 
     @property
     def rate_bound(self) -> RateBound | None:
-        """The bound of the encoder's rate, where answers live on what the encoder knew before; None for most tasks."""
+        """Bound of the encoder's learning rate, for tasks that rely on what the encoder already knows; else None."""
         return None
 
     @property
     def label_targets(self) -> tuple[int, ...]:
-        """Targets that mark the labels' texts, in the order of `label_texts`: they pass beside the rows of a batch."""
+        """Targets that mark the labels' texts, in the order of `label_texts`, when they are added to a batch."""
         return ()
 
     def on_encoder(self, width: int) -> Self:
-        """Return the task on an encoder whose states have so many numbers. Raises ValueError where it does not fit."""
+        """Return the task for an encoder with states of this width. Raises ValueError if it does not fit."""
         del width
         return self
 
@@ -85,15 +85,15 @@ class Objective(ABC):
         """Return the summed loss of the targets.
 
         Args:
-            outputs: rows (or words) x size, float32; of a chained head (`HeadSpec`) its transitions behind them.
-            targets: rows (or words), or rows x size for several labels; of words what `word_targets` makes of them.
+            outputs: rows (or words) x size, float32; a chained head (`HeadSpec`) appends its transitions.
+            targets: rows (or words), or rows x size for several labels; for words, as `word_targets` returns them.
         """
 
     @abstractmethod
     def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
-        """Return the summed loss against a teacher's outputs; each counts for as much as its label does in `loss`.
+        """Return the summed loss against a teacher's outputs, each weighted as its label is in `loss`.
 
-        So `loss_denominator` divides both; where the label is -100 (ignored), the teacher is ignored as well.
+        So `loss_denominator` holds for both. Where the label is -100 (ignored), the teacher is ignored too.
 
         Args:
             outputs, teacher_logits: rows (or words) x size, float32.
@@ -102,17 +102,17 @@ class Objective(ABC):
 
     @abstractmethod
     def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return errors, added up by class, and how many there are of each class.
+        """Return the sum of errors and the number of examples of each class.
 
-        Balancers and schedules read them: unlike losses they compare across task types, and no frequent class hides a
-        rare one. An error is 0 where all is right and 1 where nothing is known; a class whose mean error in a step is
-        greater counts as 1. Both add up over the pieces of a step.
+        Balancers and schedules use them: unlike losses, they compare across task types, and no frequent class hides a
+        rare one. An error is 0 for a perfect model and 1 for one that knows nothing; a class with a mean error above 1
+        in a step counts as 1. Both tensors add up over the micro-batches of a step.
 
         Args:
             outputs, targets: as for `loss`; without a gradient.
 
         Returns:
-            Two tensors: as many elements as the head has outputs.
+            Two tensors of as many elements as the head has outputs.
         """
 
     def word_targets(self, targets: NDArray[Any], words: NDArray[Any]) -> NDArray[Any]:
@@ -127,34 +127,34 @@ class Objective(ABC):
         return targets[words == OWN_TOKEN]
 
     def lost_words(self, targets: Sequence[float], words: Sequence[int]) -> int:
-        """Count what words that share a token lose by it: those whose value that token does not tell.
+        """Count the words with a wrong value because they share a token with another word.
 
         Args:
             targets, words: as for `word_targets`.
         """
         own = [target for target, word in zip(targets, words, strict=True) if word == OWN_TOKEN]
-        told = per_word(own, words, -100.0)
-        pairs = zip(told, targets, words, strict=True)
+        predicted = per_word(own, words, -100.0)
+        pairs = zip(predicted, targets, words, strict=True)
         return sum(self.continued(first) != target for first, target, word in pairs if word == SHARED_TOKEN)
 
     @property
     def teacher_size(self) -> int:
-        """How many numbers `Answering.as_teacher` gives for a row or a word."""
+        """Number of logits that `Answering.as_teacher` returns for a row or a word."""
         return self.head.size
 
     def loss_denominator(self, targets: Tensor) -> float:
-        """Return what divides the summed loss into a mean: the number of targets, or the sum of their weights."""
+        """Return the denominator of the mean loss: the number of targets, or the sum of their weights."""
         return float(len(targets))
 
     def convert_teacher_logits(self, outputs: Tensor, teacher: Objective) -> Tensor:
-        """Return the outputs of a teacher's task, which has the same labels, as outputs of this one."""
+        """Convert outputs of a teacher's task, which has the same labels, to outputs of this task."""
         del teacher
         return outputs
 
     def label_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the summed loss against the labels: the type's, or the one that the options name.
+        """Return the summed loss against the labels: the type's own loss, or the loss that the options name.
 
-        Raises ConfigError where that one does not return a number for each target.
+        Raises ConfigError if the named loss does not return one number for each target.
         """
         if self.options.loss is None:
             return self.loss(outputs, targets)
@@ -166,23 +166,23 @@ class Objective(ABC):
         """Return the summed loss label_weight x labels + (1 - label_weight) x teacher.
 
         Source: Clark et al. 2019, "BAM! Born-Again Multi-Task Networks", section 3 (teacher annealing). Where the
-        teacher says nothing (nan: a word that its encoder does not reach), the label counts in full.
+        teacher has no logits (nan: a word beyond its encoder's limit), only the label counts.
         """
         if label_weight >= 1.0:
             return self.label_loss(outputs, targets)
-        said = ~teacher_logits.isnan().any(-1)
-        distilled = self.distillation_loss(outputs[said], targets[said], teacher_logits[said])
-        left = self.label_loss(outputs[~said], targets[~said])
-        return label_weight * self.label_loss(outputs, targets) + (1.0 - label_weight) * (distilled + left)
+        taught = ~teacher_logits.isnan().any(-1)
+        distilled = self.distillation_loss(outputs[taught], targets[taught], teacher_logits[taught])
+        untaught = self.label_loss(outputs[~taught], targets[~taught])
+        return label_weight * self.label_loss(outputs, targets) + (1.0 - label_weight) * (distilled + untaught)
 
     def weighed_loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-        """Return the summed loss against the labels, each weighed by its row; None where all weigh the same."""
+        """Return the summed loss against the labels, each weighted by its row; `weights` None: all weigh the same."""
         return weighed_loss(self.label_loss, weights, outputs, targets)
 
     def weighed_denominator(self, targets: Tensor, weights: Tensor | None) -> float:
-        """Return what divides `weighed_loss` into a mean."""
+        """Return the denominator that turns `weighed_loss` into a mean."""
         return weighed_denominator(self.loss_denominator, weights, targets)
 
     def continued(self, target: float) -> float:
-        """Return the target that the words after the first have that share a token with it."""
+        """Return the target of later words that share a token with the word of this target."""
         return target

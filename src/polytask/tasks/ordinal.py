@@ -1,8 +1,8 @@
-"""One level of a scale a text (or pair of texts): a rating, a grade, a severity.
+"""One level of an ordered scale per text (or pair of texts): a rating, a grade, a severity.
 
 Source: Shi, Cao and Raschka 2021, "Deep Neural Networks for Rank-Consistent Ordinal Regression Based On Conditional
 Probabilities" (CORN), section 3. Output k is the logit of "above level k", given that the level is k or higher; it
-learns from the rows of which that is true. The product of the first k probabilities is that of "above level k", which
+learns from the rows for which that is true. The product of the first k probabilities is that of "above level k", which
 can only fall with k.
 """
 
@@ -36,12 +36,12 @@ from polytask.terms import HeadSpec, Label, WordSpan  # fmt: skip
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Numbers in more levels than these measure something: they are no scale of which each level is learned.
+# Numbers with more distinct values than this are measurements, not a scale whose every level is learned.
 MOST_LEVELS = 100
 
 
 def level_text(value: Any) -> str:  # noqa: ANN401
-    """Return a cell of a level as text: one spelling for each number, and other labels as `label_text` reads them.
+    """Return the level in a cell as text: one spelling for each number, and other labels as `label_text` reads them.
 
     >>> level_text("4.0"), level_text(4), level_text(" 4.50"), level_text(4.5), level_text("good ")
     ('4', '4', '4.5', '4.5', 'good')
@@ -67,7 +67,7 @@ class OrdinalOptions(CalibratedOptions):
     type: Literal["ordinal"]  # pyright: ignore[reportIncompatibleVariableOverride]
     label: str = Field(default="label", description="column that holds the level")
     levels: Levels = Field(
-        default=(), description="all levels, the lowest first; where they are numbers, by default those of the rows"
+        default=(), description="all levels, the lowest first; numeric levels default to those of the rows"
     )
 
     @field_validator("levels")
@@ -77,7 +77,7 @@ class OrdinalOptions(CalibratedOptions):
         if twice:
             raise ValueError(f"found {', '.join(map(repr, twice))} twice; name each level once")
         if len(value) == 1:
-            raise ValueError(f"found {value[0]!r} alone; a scale has at least two levels")
+            raise ValueError(f"found only {value[0]!r}; a scale has at least two levels")
         return value
 
     metrics: ClassVar[tuple[str, ...]] = ("mae", "quadratic_kappa", "accuracy")
@@ -85,13 +85,13 @@ class OrdinalOptions(CalibratedOptions):
 
 @dataclass(frozen=True)
 class Ordinal(Calibrated):
-    """One level of a scale.
+    """Predicts one level of a scale.
 
-    The answer is the median of the levels' distribution: the highest level that is reached with more than one half.
+    The prediction is the median of the distribution: the highest level that is reached with a probability above 0.5.
 
     Attributes:
-        levels: the lowest first.
-        temperature: what the logits of "above level k" are divided by; no level's answer changes with it.
+        levels: all levels, the lowest first.
+        temperature: divisor of the logits of "above level k"; predictions do not depend on it.
     """
 
     name: str
@@ -125,9 +125,9 @@ class Ordinal(Calibrated):
             raise ValueError(f"found {brief(value)}; `levels` names {', '.join(options.levels)}")
         if not options.levels and number_in(value) is None:
             raise ValueError(
-                f"found {brief(value)}, and only numbers have an order of their own; name all levels, the lowest "
-                "first: `levels: [low, middle, high]` (a cell that means nothing: leave it empty, or name its word "
-                f"with `unlabelled`){comma_hint(value)}"
+                f"found {brief(value)}, and only numbers are ordered by themselves; name all levels, the lowest "
+                "first: `levels: [low, middle, high]` (for a cell that is not labelled: leave it empty, or name its "
+                f"word with `unlabelled`){comma_hint(value)}"
             )
         if isinstance(value, str) and level != value:
             stats.respelled[value] = level
@@ -138,8 +138,8 @@ class Ordinal(Calibrated):
     def fit(cls, name: str, options: OrdinalOptions, stats: LabelStats) -> Ordinal:
         levels = options.levels or tuple(sorted(stats.labels, key=float))
         if len(stats.labels) < 2:
-            found = f"only the level {next(iter(stats.labels))!r}" if stats.labels else "no level at all"
-            raise ValueError(f"the training rows hold {found}; an ordinal task needs at least two")
+            levels_found = f"only the level {next(iter(stats.labels))!r}" if stats.labels else "no level at all"
+            raise ValueError(f"the training rows hold {levels_found}; an ordinal task needs at least two")
         if not options.levels and len(levels) > MOST_LEVELS:
             raise ValueError(
                 f"the training rows hold {len(levels)} different numbers, from {levels[0]} to {levels[-1]}; with more "
@@ -161,23 +161,25 @@ class Ordinal(Calibrated):
 
     @cached_property
     def numbers(self) -> tuple[float, ...] | None:
-        """The levels as numbers; None where they are words."""
-        found = tuple(number_in(level) for level in self.levels)
-        return None if None in found else tuple(number for number in found if number is not None)
+        """The levels as numbers; None if they are words."""
+        numbers = tuple(number_in(level) for level in self.levels)
+        return None if None in numbers else tuple(number for number in numbers if number is not None)
 
     def only_label(self, stats: LabelStats) -> str | None:
         return f"the level {next(iter(stats.labels))!r}" if len(stats.labels) == 1 else None
 
     def label_notes(self, stats: LabelStats) -> list[str]:
-        never = [level for level in self.levels if not stats.labels[level]]
-        notes = [f"no row has the level {', '.join(map(repr, never))}, so it is hardly ever answered"] if never else []
+        unseen = [level for level in self.levels if not stats.labels[level]]
+        notes = (
+            [f"no row has the level {', '.join(map(repr, unseen))}, so it is hardly ever predicted"] if unseen else []
+        )
         numbers = self.numbers or ()
         if numbers and not self.options.levels and all(number.is_integer() for number in numbers):
-            whole = [int(number) for number in numbers]
-            # Counted before they are made: there are as many of them as the numbers lie apart.
-            missing = whole[-1] - whole[0] + 1 - len(whole)
-            if 0 < missing <= len(whole):
-                between = sorted(set(range(whole[0], whole[-1])) - set(whole))
+            integers = [int(number) for number in numbers]
+            # Counted before they are listed: a large range has many.
+            missing = integers[-1] - integers[0] + 1 - len(integers)
+            if 0 < missing <= len(integers):
+                between = sorted(set(range(integers[0], integers[-1])) - set(integers))
                 notes.append(
                     f"no row has {', '.join(map(str, between))}, which the scale leaves out; name it in `levels` if it "
                     "is one"
@@ -192,13 +194,13 @@ class Ordinal(Calibrated):
         return self._places.get(str(label), -100)
 
     def measured(self, labels: Sequence[Label]) -> list[float]:
-        """Places on the scale; a number that is no level lies between its neighbours, so it is never met."""
+        """Return positions on the scale; a number that is not a level lies between its neighbours and never matches."""
         return [float(place_of(str(label), self._places, self.numbers or ())) for label in labels]
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The negative log-likelihood of the levels: binary cross-entropies over the conditional subsets.
 
-        A row counts once, whatever its level; the paper divides by the size of all subsets together.
+        Each row counts once, whatever its level; the paper divides by the total size of the subsets.
         """
         import torch
         import torch.nn.functional as F
@@ -209,7 +211,7 @@ class Ordinal(Calibrated):
         return F.binary_cross_entropy_with_logits(outputs, above, weight=reached, reduction="sum")
 
     def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
-        """The cross-entropy against the teacher's levels, each step weighted by its probability to be reached."""
+        """The cross-entropy against the teacher's levels, each step weighted by the probability that it is reached."""
         import torch.nn.functional as F
 
         logs = F.logsigmoid(teacher_logits).cumsum(-1)
@@ -221,7 +223,7 @@ class Ordinal(Calibrated):
         return float((targets >= 0).sum())
 
     def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """What the right answers to "above level k" lack of probability 1, over the rows that reach level k."""
+        """1 - probability of the right answer to "above level k", over the rows that reach level k."""
         import torch
 
         steps = torch.arange(outputs.shape[1], device=targets.device)
@@ -234,7 +236,7 @@ class Ordinal(Calibrated):
         return [self.levels[index] for index in self._decided(outputs).tolist()]
 
     def _decided(self, outputs: Outputs) -> NDArray[np.int64]:
-        """Return for each row how many levels are left behind with more than one half."""
+        """Return each row's predicted level: the number of levels that are exceeded with a probability above 0.5."""
         return (survival_logits(outputs) > 0).sum(-1)
 
     @property
@@ -283,9 +285,9 @@ class Ordinal(Calibrated):
 
     def outputs_of(self, answer: Any) -> list[float]:  # noqa: ANN401
         shares = distribution(stated(answer, self.levels), answer)
-        each = [shares.get(level, 0.0) for level in self.levels]
-        above = np.cumsum(each[::-1])[::-1].tolist()
-        return [log_share(above[step + 1]) - log_share(each[step]) for step in range(len(each) - 1)]
+        probabilities = [shares.get(level, 0.0) for level in self.levels]
+        above = np.cumsum(probabilities[::-1])[::-1].tolist()
+        return [log_share(above[step + 1]) - log_share(probabilities[step]) for step in range(len(probabilities) - 1)]
 
     def averaged(self, outputs: Outputs, weights: Floats) -> Outputs:
         scaled = survival_logits(outputs) / self.temperature
@@ -300,8 +302,8 @@ class Ordinal(Calibrated):
     ) -> tuple[float, list[str]]:
         del words
         targets = np.array([self.encode(label) for label in labels], np.int64)
-        known = targets >= 0
-        logits, levels = survival_logits(outputs[known]), targets[known]
+        is_known = targets >= 0
+        logits, levels = survival_logits(outputs[is_known]), targets[is_known]
 
         def cost(temperature: float) -> float:
             return -float(level_logs(logits / temperature)[np.arange(len(levels)), levels].mean())
@@ -317,7 +319,7 @@ class Ordinal(Calibrated):
         return self._probabilities(outputs)[np.arange(len(decided)), decided], right
 
     def baseline(self, labels: Sequence[Label]) -> list[Label]:
-        """The median of the training rows: no other constant has a smaller mean distance."""
+        """The median of the training rows: the constant with the least mean absolute error."""
         reached = np.cumsum(self.counts)
         return [self.levels[int(np.searchsorted(reached, math.ceil(reached[-1] / 2)))]] * len(labels)
 

@@ -1,4 +1,4 @@
-"""Typed questions: what a task can be asked beside its own form of answer, and how the probabilities are told.
+"""Typed questions: another form of asking a task, answered with a probability for each option.
 
 The three types, their answers and the formulas are those of the protocol `POST /v1/systemone`.
 """
@@ -15,19 +15,19 @@ from polytask.tasks.arrays import Floats, Outputs
 
 QuestionType: TypeAlias = Literal["noul", "choice", "score"]
 QUESTION_TYPES: tuple[QuestionType, ...] = get_args(QuestionType)
-# Turns a head's outputs for one text into the probability of each option.
+# Maps a head's outputs for one text to the probability of each option.
 Probabilities: TypeAlias = Callable[[Outputs], Floats]
 TRUTH = ("true", "false")
 
 
 @dataclass(frozen=True)
 class TypedQuestion:
-    """A question whose answer is a probability of each option.
+    """A question whose answer is a probability for each option.
 
     Attributes:
         options: names of the choices; the levels of a score, the lowest first, as `"0"`, `"1"`, ...; `TRUTH`.
-        label: whether the text has this label, is what a `noul` question asks; None asks for the task's own true label.
-        levels: what a score's levels are called, which its answer repeats.
+        label: the label that a `noul` question asks about; None asks about the task's own positive label.
+        levels: names of a score's levels, which its answer repeats.
     """
 
     type: QuestionType
@@ -37,39 +37,39 @@ class TypedQuestion:
 
     @classmethod
     def score(cls, levels: Sequence[Any]) -> TypedQuestion:
-        """Return a question for a level."""
+        """Return a question about the level of a scale."""
         return cls("score", tuple(str(index) for index in range(len(levels))), levels=tuple(levels))
 
     def require_order(self, levels: Sequence[str], spelled: Callable[[Any], str] = str) -> None:
-        """Raise ValueError where a score's levels are those of a scale in another order: they go from the lowest up.
+        """Raise ValueError if a score's levels are those of a scale in another order: the lowest has to come first.
 
-        Levels that are called otherwise are taken as they come.
+        Levels with other names are accepted in any order.
 
         Args:
-            levels: of the scale.
-            spelled: returns a level as the scale writes it.
+            levels: levels of the scale.
+            spelled: function that spells a level as the scale does.
         """
         named = tuple(spelled(level) for level in self.levels if isinstance(level, str))
         if named != tuple(levels) and sorted(named) == sorted(levels):
             raise ValueError(
-                f"the levels go from the lowest up, {', '.join(levels)}, and the question has them otherwise"
+                f"the levels go from the lowest up, {', '.join(levels)}, and the question has another order"
             )
 
     def to_json(self, task: str) -> dict[str, Any]:
-        """Return the question as the protocol writes it, with instructions that name the task."""
-        about = {"task": task} if self.label is None else {"task": task, "label": self.label}
-        found: dict[str, Any] = {"type": self.type, "instructions": about}
+        """Return the question in the protocol's form, with instructions that name the task."""
+        instructions = {"task": task} if self.label is None else {"task": task, "label": self.label}
+        question: dict[str, Any] = {"type": self.type, "instructions": instructions}
         if self.type == "choice":
-            found["criteria"] = dict.fromkeys(self.options)
+            question["criteria"] = dict.fromkeys(self.options)
         elif self.type == "score":
-            found["criteria"] = list(self.levels)
-        return found
+            question["criteria"] = list(self.levels)
+        return question
 
     def answer(self, probabilities: Floats, decided: str | None = None) -> dict[str, Any]:
-        """Return the answer as the protocol writes it.
+        """Return the answer in the protocol's form.
 
         Args:
-            decided: the option of a choice that is answered; by default the most probable one.
+            decided: the option that answers a choice; by default the most probable one.
         """
         values: list[float] = probabilities.tolist()
         by_option = dict(zip(self.options, values, strict=True))
@@ -96,31 +96,31 @@ def truth_of(probability: float) -> Floats:
 
 
 def between_levels(place: float, count: int) -> Floats:
-    """Return probabilities of the two levels around a place, whose mean it is; of all others nothing.
+    """Return probabilities of the two levels next to a position, with the position as their mean; others get 0.
 
     Args:
-        place: from 0, the lowest level, to 1, the highest.
-        count: of levels.
+        place: position from 0, the lowest level, to 1, the highest.
+        count: number of levels.
 
     >>> between_levels(0.5, 2).tolist(), between_levels(1.0, 3).tolist()
     ([0.5, 0.5], [0.0, 0.0, 1.0])
     """
-    found = np.zeros(count)
+    probabilities = np.zeros(count)
     exact = min(max(place, 0.0), 1.0) * (count - 1)
     low = min(int(exact), max(count - 2, 0))
-    found[low] = 1.0 - (exact - low)
+    probabilities[low] = 1.0 - (exact - low)
     if count > 1:
-        found[low + 1] = exact - low
-    return found
+        probabilities[low + 1] = exact - low
+    return probabilities
 
 
 def _above_chance(most: float, count: int) -> float:
-    """Return how far the greatest probability lies between that of chance and certainty."""
+    """Return where the greatest probability lies between chance (0) and certainty (1)."""
     return 1.0 if count == 1 else max(0.0, (most - 1 / count) / (1 - 1 / count))
 
 
 def _nearness(values: Sequence[float], best: int) -> float:
-    """Return 1 less the mean distance to the likeliest level, in units of that of chance to the middle."""
+    """Return 1 - the mean distance to the likeliest level, divided by that of a uniform distribution to the middle."""
     count = len(values)
     distance = sum(value * abs(level - best) for level, value in enumerate(values))
     of_chance = sum(abs(level - (count - 1) / 2) for level in range(count)) / count

@@ -1,4 +1,4 @@
-"""What a task type knows of rows: where its labels stand, and what they mean."""
+"""How a task type reads its labels from rows, and what the labels mean."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class LabelReader(ABC):
     Options: ClassVar[type[TaskOptions]]
     # Arrow type of a cell, by name: "string", "list<string>", "double".
     label_type: ClassVar[GoldType]
-    # Whether companions stand in many rows, as options do: those of dev are then no leak where training rows have them.
+    # Whether companions recur in many rows, as options do: then it is no leak if dev and training rows share them.
     companions_recur: ClassVar[bool] = False
-    # What to know of rows without a label, beyond that they are masked.
+    # Added to the note about rows without a label.
     missing_hint: ClassVar[str] = ""
 
     options: Any
@@ -35,33 +35,33 @@ class LabelReader(ABC):
 
     @classmethod
     def numbers_in(cls, options: Any) -> tuple[str, ...]:  # noqa: ANN401
-        """Name the columns of labels whose cells are numbers: in text they may be written with a decimal comma."""
+        """Name the label columns that hold numbers: files may write these with a decimal comma."""
         del options
         return ()
 
     @classmethod
     @abstractmethod
     def read(cls, options: Any, row: Row, stats: LabelStats) -> Label:  # noqa: ANN401
-        """Return the label in a row, or None where it has none; count it. Raises ValueError on a bad cell."""
+        """Return the label of a row, or None if it has none, and count it. Raises ValueError on a bad cell."""
 
     @classmethod
     def companions(cls, options: Any, row: Row, label: Label) -> list[tuple[str, Label]]:  # noqa: ANN401
-        """Return the row's other texts, each with its label: they pass the encoder beside the row's own, for this task.
+        """Return the row's other texts, each with its label; the encoder reads them too, for this task only.
 
         Args:
-            label: of the row's own text, as `read` returned it.
+            label: label of the row's own text, as `read` returned it.
         """
         del options, row, label
         return []
 
     @classmethod
     def rereading(cls, options: Any, stats: LabelStats) -> Rereading | None:  # noqa: ANN401
-        """Return how the labels of rows are meant, where only all labels of the file tell; None where they stay.
+        """Return how to reread labels whose meaning depends on all labels of the file; None if they stay as they are.
 
         Args:
             stats: what `read` counted in the whole file.
 
-        Raises BadLabel for one that does not fit the others.
+        Raises BadLabel for a label that does not fit the others.
         """
         del options, stats
         return None
@@ -69,34 +69,34 @@ class LabelReader(ABC):
     @classmethod
     @abstractmethod
     def fit(cls, name: str, options: Any, stats: LabelStats) -> Self:  # noqa: ANN401
-        """Build the task from its options and what the training rows hold. Raises ValueError when they are useless."""
+        """Build the task from its options and the training rows' labels. Raises ValueError if they are useless."""
 
     @classmethod
     def names_in(cls, label: Label) -> Iterator[tuple[int, str]]:
-        """Yield the labels that a row's label names, each with its place: of types at word level the word."""
-        for at, name in enumerate(label if isinstance(label, list) else [label]):
+        """Yield the names in a row's label, each with its index (at word level, that of the word)."""
+        for index, name in enumerate(label if isinstance(label, list) else [label]):
             if isinstance(name, str):
-                yield at, name
+                yield index, name
 
     def notes_on(self, stats: LabelStats) -> Iterator[str]:
-        """Say what a person should know of how the labels of a split are read."""
+        """Yield notes for the user about how the labels of a split are read."""
         del stats
         yield from ()
 
     @property
     def reading_options(self) -> Any:  # noqa: ANN401
-        """The options by which other rows are read as the training rows were."""
+        """The options with which other rows are read in the same way as the training rows."""
         return self.options
 
     def only_label(self, stats: LabelStats) -> str | None:
-        """Name what all counted rows have, as in `every row has ...`; None where they differ."""
+        """Describe what all counted rows have in common, to complete `every row has ...`; None if they differ."""
         return f"the label {next(iter(stats.labels))!r}" if len(stats.labels) == 1 else None
 
     def label_notes(self, stats: LabelStats) -> list[str]:
-        """Say what a person should know of the labels of the training rows, of which `stats` are."""
+        """Return notes for the user about the labels of the training rows, which `stats` counted."""
         del stats
         return []
 
     def nothing_hint(self, label: str) -> str:
-        """Say how a label that may mean nothing can be read so."""
+        """Say how to have a label read as no label, where it may mean that."""
         return f"if it means that a row is not labelled, set `unlabelled: [{json.dumps(label, ensure_ascii=False)}]`"

@@ -1,4 +1,4 @@
-"""A number a text (or pair of texts): a rating, an intensity, a similarity."""
+"""A number per text (or pair of texts): a rating, an intensity, a similarity."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _EXPECTED = (
-    "a score is a finite number (leave the cell empty where it is unknown, or name the word that stands there with "
+    "a score is a finite number (if it is unknown, leave the cell empty, or name the word in the cell with "
     "`unlabelled`)"
 )
 
@@ -45,7 +45,7 @@ class RegressionOptions(TaskOptions):
     type: Literal["regression"]  # pyright: ignore[reportIncompatibleVariableOverride]
     label: str = Field(default="score", description="column that holds the number")
     range: Range | None = Field(
-        default=None, description="the least and the greatest number that there are; no answer leaves them: [1, 5]"
+        default=None, description="the least and the greatest possible number, which limit predictions too: [1, 5]"
     )
 
     metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman", "mae")
@@ -59,9 +59,9 @@ def _require_within(options: RegressionOptions, number: float) -> None:
 
 @dataclass(frozen=True)
 class Regression(Task):
-    """A number; the head works in units of the training rows' standard deviation around their mean.
+    """Predicts a number; the head's output is standardized by the mean and standard deviation of the training rows.
 
-    Tasks that read it are given the number in these units, which are of the size of the encoder's states.
+    Tasks that read it get the standardized number, whose scale is that of the encoder's states.
     """
 
     name: str
@@ -133,7 +133,7 @@ class Regression(Task):
         return (outputs.squeeze(-1) - targets.to(outputs.dtype)).square().sum()
 
     def training_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The squared errors in variances of the training labels, where 1 is the error of their mean."""
+        """The squared errors, divided by the variance of the training labels: 1 is the error of their mean."""
         squared = (outputs.squeeze(-1) - targets.to(outputs.dtype)).square().sum()
         return squared.unsqueeze(0), outputs.new_tensor([float(len(targets))])
 
@@ -149,7 +149,7 @@ class Regression(Task):
         return (answers - self.mean) / self.deviation
 
     def _values(self, outputs: Outputs) -> Floats:
-        """Return what outputs say in the labels' unit, and within the range that the options name."""
+        """Convert outputs to the labels' unit, limited to the range that the options name."""
         values = outputs.astype(np.float64) * self.deviation + self.mean
         return values if self.options.range is None else values.clip(*self.options.range)
 
@@ -188,14 +188,12 @@ class Regression(Task):
         if question.type != "score":
             raise ValueError("it answers a number; ask a score question")
         if self._ends is None:
-            raise ValueError(
-                "its numbers have no stated ends, so that levels have no place among them (`range: [LOW, HIGH]`)"
-            )
+            raise ValueError("its numbers have no known range on which levels could be placed (`range: [LOW, HIGH]`)")
         low, high = self._ends
         count = len(question.options)
         numbers = [number for level in question.levels if (number := number_in(level)) is not None]
         if len(numbers) == count and numbers != sorted(numbers):
-            raise ValueError("the levels go from the lowest up, and the question has them otherwise")
+            raise ValueError("the levels go from the lowest up, and the question has another order")
 
         def answer(outputs: Outputs) -> Floats:
             (value,) = self.decode(outputs[None])
@@ -206,7 +204,7 @@ class Regression(Task):
 
     @property
     def _ends(self) -> tuple[float, float] | None:
-        """The least and the greatest number that there are; None where the options do not say."""
+        """The least and the greatest possible number; None if the options do not name them."""
         return self.options.range
 
     @property

@@ -1,6 +1,6 @@
-"""The metrics as functions of the rows' weights, through sums over rows.
+"""The metrics as functions of row weights, computed from sums over rows.
 
-The weights of many replicates (B x n) times what each row counts (n x k) give all replicates at once. Undefined is nan.
+The weights of many replicates (B x n) times each row's counts (n x k) give all replicates at once. Undefined is nan.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from polytask.tasks.bio import Span, spans
 from polytask.tasks.metric import Floats, Resampled
 from polytask.tasks.nested import spans_of
 
-# What is right, true and predicted: sparse matrices, labels x rows.
+# Numbers of right, true and predicted labels: sparse matrices, labels x rows.
 LabelCounts: TypeAlias = tuple[Any, Any, Any]
 Build: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], Resampled]
 
 
 def _sums(block: NDArray[Any], counts: Floats) -> Floats:
-    """Sum what the rows count: replicates x k of float64, so that the product is a library's."""
+    """Return the weighted sums of the rows' counts: replicates x k; in float64, so that BLAS computes the product."""
     return block.astype(np.float64) @ counts
 
 
 def _label_sums(block: NDArray[Any], counts: Any) -> Floats:  # noqa: ANN401
-    """Sum what the rows count of each label (labels x rows, sparse): replicates x labels."""
+    """Return the weighted sums of the rows' label counts (labels x rows, sparse): replicates x labels."""
     return np.ascontiguousarray(np.asarray(counts @ block.T.astype(np.float64)).T)
 
 
@@ -57,7 +57,7 @@ def mae(labels: Sequence[float], predictions: Sequence[float]) -> Resampled:
 
 
 def quadratic_kappa(labels: Sequence[float], predictions: Sequence[float]) -> Resampled:
-    """Cohen's kappa with quadratic weights, from sums of products of places."""
+    """Cohen's kappa with quadratic weights, from sums of products of positions on the scale."""
     x, y = (np.asarray(side, np.float64) for side in (labels, predictions))
     counts = np.stack([np.ones_like(x), x, y, x * x + y * y, x * y], axis=1)
 
@@ -78,12 +78,12 @@ def word_accuracy(labels: Sequence[list[str]], predictions: Sequence[list[str]])
 def _label_counts(
     labels: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]], *, aligned: bool
 ) -> LabelCounts:
-    """Count for each row and label what is right, true and predicted: three sparse matrices, labels x rows.
+    """Count right, true and predicted labels for each row and label: three sparse matrices, labels x rows.
 
-    Sparse, since a row has few labels: with thousands of them dense counts of a split would fill the memory.
+    Sparse, since a row has few labels: with thousands of labels, dense counts of a split would fill the memory.
 
     Args:
-        aligned: labels are compared place by place (words), not as sets.
+        aligned: compare labels position by position (words), not as sets.
     """
     names = sorted({label for row in (*labels, *predictions) for label in row})
     place = {name: index for index, name in enumerate(names)}
@@ -92,8 +92,8 @@ def _label_counts(
         right = [[a for a, b in zip(true_set, guess, strict=True) if a == b] for true_set, guess in pairs]
     else:
         right = [list(set(true_set) & set(guess)) for true_set, guess in zip(labels, predictions, strict=True)]
-    made = [_counts(rows, place) for rows in (right, labels, predictions)]
-    return made[0], made[1], made[2]
+    counts = [_counts(rows, place) for rows in (right, labels, predictions)]
+    return counts[0], counts[1], counts[2]
 
 
 def _counts(rows: Sequence[Sequence[str]], place: Mapping[str, int]) -> Any:  # noqa: ANN401
@@ -103,24 +103,24 @@ def _counts(rows: Sequence[Sequence[str]], place: Mapping[str, int]) -> Any:  # 
     ones = np.ones(len(columns))
     from scipy import sparse
 
-    return sparse.csr_matrix((ones, (columns, lines)), shape=(len(place), len(rows)))  # equal places are added
+    return sparse.csr_matrix((ones, (columns, lines)), shape=(len(place), len(rows)))  # duplicate entries are added up
 
 
 def macro(counts: LabelCounts, empty: float) -> Resampled:
-    """Return the mean F1 over the labels that occur in a replicate, as scikit-learn takes it; `empty` where none do."""
+    """Return the mean F1 over the labels that occur in a replicate, as in scikit-learn; `empty` if none occur."""
 
     def measure(block: NDArray[Any]) -> Floats:
-        right, true, predicted = (_label_sums(block, one) for one in counts)
-        each = _ratio(2 * right, true + predicted, 0.0)
-        found = _ratio(each.sum(1), (true + predicted > 0).sum(1).astype(np.float64), empty)
-        return np.where(block.sum(1) > 0, found, np.nan)
+        right, true, predicted = (_label_sums(block, matrix) for matrix in counts)
+        scores = _ratio(2 * right, true + predicted, 0.0)
+        means = _ratio(scores.sum(1), (true + predicted > 0).sum(1).astype(np.float64), empty)
+        return np.where(block.sum(1) > 0, means, np.nan)
 
     return measure
 
 
 def micro(counts: LabelCounts, empty: float) -> Resampled:
     """Return the F1 over all decisions."""
-    totals = np.stack([np.asarray(one.sum(0)).ravel() for one in counts], axis=1)
+    totals = np.stack([np.asarray(matrix.sum(0)).ravel() for matrix in counts], axis=1)
 
     def measure(block: NDArray[Any]) -> Floats:
         right, true, predicted = _sums(block, totals).T
@@ -130,12 +130,12 @@ def micro(counts: LabelCounts, empty: float) -> Resampled:
 
 
 def f1(over: Callable[[LabelCounts, float], Resampled]) -> Build:
-    """Return what builds an F1, `micro` or `macro`, for one label a row or for sets of labels."""
+    """Return a builder of the F1, `micro` or `macro`, for one label per row or for sets of labels."""
 
     def build(labels: Sequence[Any], predictions: Sequence[Any]) -> Resampled:
         several = bool(labels) and isinstance(labels[0], list)
         rows = [values if several else [[value] for value in values] for values in (labels, predictions)]
-        # Rows without any label, and none given, are all right.
+        # Rows without labels or predictions are all right.
         return over(_label_counts(rows[0], rows[1], aligned=False), 1.0 if several else np.nan)
 
     return build
@@ -151,7 +151,7 @@ def mcc(labels: Sequence[str], predictions: Sequence[str]) -> Resampled:
     counts = _label_counts([[value] for value in labels], [[value] for value in predictions], aligned=True)
 
     def measure(block: NDArray[Any]) -> Floats:
-        right, true, predicted = (_label_sums(block, one) for one in counts)
+        right, true, predicted = (_label_sums(block, matrix) for matrix in counts)
         rows = true.sum(1)
         shared = right.sum(1) * rows - (true * predicted).sum(1)
         spread = (rows**2 - (true**2).sum(1)) * (rows**2 - (predicted**2).sum(1))
@@ -161,7 +161,7 @@ def mcc(labels: Sequence[str], predictions: Sequence[str]) -> Resampled:
 
 
 def _varies(block: NDArray[Any], values: Floats) -> NDArray[np.bool_]:
-    """Say in which replicates the drawn values are not all the same."""
+    """Return in which replicates the drawn values are not all equal."""
     present = block > 0
     return np.where(present, values, -np.inf).max(1, initial=-np.inf) > np.where(present, values, np.inf).min(
         1, initial=np.inf
@@ -169,7 +169,7 @@ def _varies(block: NDArray[Any], values: Floats) -> NDArray[np.bool_]:
 
 
 def _centred(side: Floats) -> Floats:
-    """Return values around their mean, none of them beyond 1: squares would cancel far from 0, or leave the range."""
+    """Return values centred on their mean and scaled to at most 1: otherwise squares could cancel or overflow."""
     scaled = side / max(float(np.abs(side).max(initial=0.0)), np.finfo(np.float64).tiny)
     centred = scaled - (scaled.mean() if len(side) else 0.0)
     return centred / (float(np.abs(centred).max(initial=0.0)) or 1.0)
@@ -199,7 +199,7 @@ def _ranks(block: NDArray[Any], order: NDArray[np.intp], starts: NDArray[np.intp
 
 
 def _groups(values: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Return the rows by value, where each group of equal values starts among them, and each row's group."""
+    """Return the rows ordered by value, the start of each group of equal values in that order, and each row's group."""
     _, group = np.unique(values, return_inverse=True)
     order = np.argsort(values, kind="stable")
     starts = np.flatnonzero(np.diff(group[order], prepend=-1))
@@ -223,11 +223,11 @@ def spearman(labels: Sequence[float], predictions: Sequence[float]) -> Resampled
     return measure
 
 
-def _spans(read: Callable[[Sequence[str]], Sequence[Span]], over: Callable[[Floats, Floats, Floats], Floats]) -> Build:
+def _spans(parse: Callable[[Sequence[str]], Sequence[Span]], over: Callable[[Floats, Floats, Floats], Floats]) -> Build:
     def build(labels: Sequence[list[str]], predictions: Sequence[list[str]]) -> Resampled:
         counts = np.zeros((len(labels), 3))
-        for row, (label, found) in enumerate(zip(labels, predictions, strict=True)):
-            true, guess = set(read(label)), set(read(found))
+        for row, (label, guess_tags) in enumerate(zip(labels, predictions, strict=True)):
+            true, guess = set(parse(label)), set(parse(guess_tags))
             counts[row] = len(true & guess), len(true), len(guess)
 
         def measure(block: NDArray[Any]) -> Floats:
@@ -253,15 +253,15 @@ def _recall_of_counts(right: Floats, true: Floats, predicted: Floats) -> Floats:
     return _ratio(right, true, 0.0)
 
 
-entity_f1, span_f1 = (_spans(read, _f1_of_counts) for read in (spans, spans_of))
-entity_precision, span_precision = (_spans(read, _precision_of_counts) for read in (spans, spans_of))
-entity_recall, span_recall = (_spans(read, _recall_of_counts) for read in (spans, spans_of))
+entity_f1, span_f1 = (_spans(parse, _f1_of_counts) for parse in (spans, spans_of))
+entity_precision, span_precision = (_spans(parse, _precision_of_counts) for parse in (spans, spans_of))
+entity_recall, span_recall = (_spans(parse, _recall_of_counts) for parse in (spans, spans_of))
 
 
 def _of_positive(over: Callable[[Floats, Floats, Floats], Floats]) -> Build:
     def build(labels: Sequence[bool], predictions: Sequence[bool]) -> Resampled:
-        true, found = (np.array(side, np.bool_) for side in (labels, predictions))
-        counts = np.stack([true & found, true, found], axis=1).astype(np.float64)
+        true, guess = (np.array(side, np.bool_) for side in (labels, predictions))
+        counts = np.stack([true & guess, true, guess], axis=1).astype(np.float64)
 
         def measure(block: NDArray[Any]) -> Floats:
             right, positive, predicted = _sums(block, counts).T
@@ -278,11 +278,11 @@ positive_f1, positive_precision, positive_recall = (
 
 
 def _of_order(over: Callable[[Floats, Floats], Floats]) -> Build:
-    """Return what builds a metric of the order of rows by a probability.
+    """Return a builder of a metric that depends on the order of rows by a probability.
 
     Args:
-        over: takes how many rows with the positive label and without it have each probability, the greatest first:
-            replicates x probabilities, both; there are some of both in each replicate.
+        over: function of the numbers of positive and of other rows with each probability, in descending order of the
+            probability: replicates x probabilities; each replicate has rows of both kinds.
     """
 
     def build(labels: Sequence[bool], probabilities: Sequence[float]) -> Resampled:
@@ -290,14 +290,14 @@ def _of_order(over: Callable[[Floats, Floats], Floats]) -> Build:
         order, starts, _ = _groups(-np.asarray(probabilities, np.float64))
 
         def measure(block: NDArray[Any]) -> Floats:
-            found = np.full(len(block), np.nan)
+            values = np.full(len(block), np.nan)
             if not block.shape[1]:
-                return found
+                return values
             drawn, right = (np.add.reduceat(part[:, order], starts, axis=1) for part in (block, block * true))
             positive, others = right.astype(np.float64), (drawn - right).astype(np.float64)
             defined = (positive.sum(1) > 0) & (others.sum(1) > 0)
-            found[defined] = over(positive[defined], others[defined])
-            return found
+            values[defined] = over(positive[defined], others[defined])
+            return values
 
         return measure
 

@@ -1,6 +1,6 @@
-"""The arithmetic of ordered levels: from conditional logits to probabilities and back, by logarithms in float64.
+"""Arithmetic of ordered levels: conversion between conditional logits and probabilities, with logarithms in float64.
 
-Of K levels there are K - 1 steps: logit k is of "above level k".
+K levels have K - 1 steps: logit k is that of "above level k".
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from polytask.tasks.arrays import Floats, Outputs
 
-# Beyond this a logit's probability is 0 or 1 in any number that is shown, and its logarithm still a number.
+# At this logit the probability is 0 or 1 at any precision that is shown, and its logarithm still finite.
 _FARTHEST = 300.0
 _SMALLEST = 1e-300
 
@@ -22,38 +22,38 @@ def _log_sigmoid(logits: Floats) -> Floats:
 
 
 def survival_logits(outputs: Outputs) -> Floats:
-    """Return the logits of "above level k", which never rise with k, of logits that take k as reached.
+    """Convert conditional logits ("above level k, given that k is reached") to those of "above level k".
 
     Args:
-        outputs: rows x steps.
+        outputs: conditional logits, rows x steps; the result never rises with k.
     """
     logs = _log_sigmoid(np.clip(outputs.astype(np.float64), -_FARTHEST, _FARTHEST)).cumsum(-1)
     return logs - np.log(-np.expm1(np.minimum(logs, -_SMALLEST)))
 
 
 def conditional(logits: Floats) -> Floats:
-    """Return what `survival_logits` takes to return these; the last axis is that of the steps."""
+    """Invert `survival_logits`; the last axis is that of the steps."""
     logs = _log_sigmoid(logits)
-    own = np.diff(logs, axis=-1, prepend=0.0)
-    return np.clip(own - np.log(-np.expm1(np.minimum(own, -_SMALLEST))), -_FARTHEST, _FARTHEST)
+    step_logs = np.diff(logs, axis=-1, prepend=0.0)
+    return np.clip(step_logs - np.log(-np.expm1(np.minimum(step_logs, -_SMALLEST))), -_FARTHEST, _FARTHEST)
 
 
 def level_logs(logits: Floats) -> Floats:
-    """Return the logarithm of each level's probability: rows x levels, of logits as from `survival_logits`."""
+    """Return each level's log-probability, rows x levels, from logits as `survival_logits` returns them."""
     edge = np.full((len(logits), 1), np.inf)
     reached, passed = np.concatenate([edge, logits], 1), np.concatenate([logits, -edge], 1)
-    # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), which loses nothing where both are near 1.
+    # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), which stays precise if both are near 1.
     between = np.maximum(-np.expm1(np.minimum(passed - reached, 0.0)), _SMALLEST)
     return _log_sigmoid(reached) + _log_sigmoid(-passed) + np.log(between)
 
 
 def place_of(level: str, places: Mapping[str, int], numbers: Sequence[float]) -> float:
-    """Return the place of a level; of a number that is none, halfway between its neighbours or half a step outside.
+    """Return a level's position; other numbers lie halfway between their neighbours, or half a step outside the scale.
 
     >>> place_of("3", {"2": 0, "4": 1}, (2.0, 4.0)), place_of("9", {"2": 0, "4": 1}, (2.0, 4.0))
     (0.5, 1.5)
     """
-    known = places.get(level)
-    if known is not None:
-        return known
+    place = places.get(level)
+    if place is not None:
+        return place
     return bisect(numbers, float(level)) - 0.5

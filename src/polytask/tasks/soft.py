@@ -1,7 +1,7 @@
-"""Soft labels: a cell that says how probable each label is, such as the shares of several annotators.
+"""Soft labels: cells with a probability for each label, such as the shares of several annotators.
 
-Rows are kept in Arrow files, where a label is text (or a list of texts). A distribution stands there as JSON behind a
-mark that no cell of a file has; whatever scores or shows labels is given the most probable one (`hard`).
+Rows are kept in Arrow files, where a label is text (or a list of texts). A distribution is kept there as JSON after a
+marker that no cell of a file has; code that scores or shows labels gets the most probable label (`hard`).
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from polytask.tasks.labels import label_text, require_whole
 from polytask.terms import Label
 
 _MARK = "\0soft"
-# Probabilities that were rounded to two decimals may miss 1 by so much each.
+# Error of a probability rounded to two decimals; their sum may differ from 1 by this much for each.
 _ROUNDING = 0.005
-# A probability of 0 that is to have a logarithm.
+# Takes the place of a probability of 0 in logarithms.
 _LEAST = 1e-30
 _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
-# As Python prints a mapping, which is what pandas writes into a csv file; NumPy 2 prints the type as well.
+# A dict as Python prints it, which is what pandas writes into a csv file; NumPy 2 prints the type too.
 _PAIR = rf"({_QUOTED}|-?[0-9]+)\s*:\s*(?:np\.float[0-9]+\()?({_NUMBER}|None|nan|inf)\)?"
-# Blanks are matched in one way only, so that a text full of them takes no longer than any other.
+# Spaces match in one way only, to avoid catastrophic backtracking.
 _SHOWN = re.compile(rf"\{{\s*{_PAIR}(?:\s*,\s*{_PAIR})*\s*(?:,\s*)?\}}", re.DOTALL)
 _PAIRS = re.compile(_PAIR, re.DOTALL)
 _OBJECT = re.compile(r"""\s*\{\s*(?:["'}]|-?[0-9]+\s*:)""")
 
 
 def shares_in(value: Any) -> dict[str, float] | None:  # noqa: ANN401
-    """Return the labels of a cell that is an object of numbers, or the text of one, with these; None for other cells.
+    """Return a cell's mapping of labels to numbers, given as an object or as text; None for other cells.
 
-    The text is JSON, or what Python prints.
+    The text is JSON, or a dict as Python prints it.
 
-    Raises ValueError where a number is not finite or below 0, or a label stands twice.
+    Raises ValueError if a number is not finite or is below 0, or a label occurs twice.
 
     >>> shares_in('{"pos": 0.8, "neg": 0.2}'), shares_in("{'pos': 1}"), shares_in("pos")
     ({'pos': 0.8, 'neg': 0.2}, {'pos': 1.0}, None)
@@ -52,7 +52,7 @@ def shares_in(value: Any) -> dict[str, float] | None:  # noqa: ANN401
             return None
     if not isinstance(value, Mapping):
         return None
-    # Parquet has every key in every row, without a value where the row lacks it.
+    # Parquet has every key in every row, with a null where the row lacks it.
     items = {name: share for name, share in value.items() if share is not None}
     if not items or not all(_is_number(share) for share in items.values()):
         return None
@@ -69,7 +69,7 @@ def shares_in(value: Any) -> dict[str, float] | None:  # noqa: ANN401
 
 
 def require_label(value: Any) -> None:  # noqa: ANN401
-    """Raise ValueError where a cell's text is an object that is no distribution: it was hardly meant as a label."""
+    """Raise ValueError if a cell is an object that is not a distribution: it was hardly meant as a label."""
     if isinstance(value, Mapping) or (isinstance(value, str) and _OBJECT.match(value)):
         raise ValueError(
             f"found {brief(value)}; a label is text or a whole number, or an object of probabilities, such as "
@@ -78,7 +78,7 @@ def require_label(value: Any) -> None:  # noqa: ANN401
 
 
 def _parsed(text: str) -> Any:  # noqa: ANN401
-    """Return what a text that begins with a brace holds. Raises ValueError, or what Python's parsers do."""
+    """Parse a text that begins with a brace. Raises ValueError or SyntaxError."""
     if _SHOWN.fullmatch(text) is None:
         return json.loads(text, object_pairs_hook=unique_keys)
     pairs = _PAIRS.findall(text)
@@ -88,7 +88,7 @@ def _parsed(text: str) -> Any:  # noqa: ANN401
 def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number beyond all floats
+    except OverflowError:  # an integer too large for a float
         return False
 
 
@@ -97,7 +97,7 @@ def _is_number(value: object) -> bool:
 
 
 def distribution(shares: Mapping[str, float], cell: Any) -> dict[str, float]:  # noqa: ANN401
-    """Return probabilities that add up to 1. Raises ValueError where they miss it by more than rounding."""
+    """Return probabilities that add up to 1. Raises ValueError if they differ from 1 by more than rounding errors."""
     total = sum(shares.values())
     if not abs(total - 1) <= _ROUNDING * len(shares) + 1e-9:
         raise ValueError(f"found {brief(cell)}, which adds up to {total:.6g}; probabilities of labels add up to 1")
@@ -105,16 +105,16 @@ def distribution(shares: Mapping[str, float], cell: Any) -> dict[str, float]:  #
 
 
 def chances(shares: Mapping[str, float], cell: Any) -> dict[str, float]:  # noqa: ANN401
-    """Return probabilities of labels that do not exclude one another. Raises ValueError where one is above 1."""
+    """Return probabilities of labels that are not mutually exclusive. Raises ValueError if one is above 1."""
     if max(shares.values()) > 1:
         raise ValueError(f"found {brief(cell)}; the probability of a label is at most 1")
     return dict(shares)
 
 
 def stated(answer: Any, labels: Collection[str]) -> dict[str, float]:  # noqa: ANN401
-    """Return the probabilities in an answer: by label, or under `probabilities` as predictions have them.
+    """Return the probabilities by label in an answer, which may be under `probabilities` as in predictions.
 
-    Raises ValueError where there are none, or a label is not among those that are known.
+    Raises ValueError if there are none, or a label is unknown.
     """
     inner = answer.get("probabilities", answer) if isinstance(answer, Mapping) else answer
     shares = shares_in(inner)
@@ -128,33 +128,33 @@ def stated(answer: Any, labels: Collection[str]) -> dict[str, float]:  # noqa: A
 
 
 def log_share(share: float) -> float:
-    """Return the logarithm of a probability, which stays finite."""
+    """Return the logarithm of a probability, finite even for 0."""
     return math.log(max(share, _LEAST))
 
 
 def soft_text(shares: Mapping[str, float]) -> str:
-    """Return a distribution as it is kept in place of a label."""
+    """Return a distribution as the text that is kept in place of a label."""
     return _MARK + json.dumps(dict(sorted(shares.items())))
 
 
 def soft_shares(label: Label) -> dict[str, float] | None:
-    """Return the distribution that a label is, or the only item of a list of labels; None for a label as such."""
+    """Return the distribution in a label, or in a list of one; None for a hard label."""
     text = label[0] if isinstance(label, list) and len(label) == 1 else label
     return json.loads(text[len(_MARK) :]) if isinstance(text, str) and text.startswith(_MARK) else None
 
 
 def most_probable(shares: Mapping[str, float]) -> str:
-    """Return the most probable label; of several the first by name."""
+    """Return the most probable label; ties go to the first by name."""
     return max(sorted(shares), key=lambda label: shares[label])
 
 
 def probable(shares: Mapping[str, float]) -> list[str]:
-    """Return the labels that are there with one half or more."""
+    """Return the labels with a probability of at least 0.5."""
     return sorted(label for label, share in shares.items() if share >= 0.5)
 
 
 def hard(label: Label) -> Label:
-    """Return a label as what it most probably is."""
+    """Return the most probable hard label."""
     shares = soft_shares(label)
     if shares is None:
         return label
@@ -162,7 +162,7 @@ def hard(label: Label) -> Label:
 
 
 def names_in(label: Label) -> list[str]:
-    """Return the names of the labels that a label is made of."""
+    """Return the names of all labels that a label, soft or not, mentions."""
     shares = soft_shares(label)
     if shares is not None:
         return list(shares)

@@ -1,4 +1,4 @@
-"""Which spans are answered: the surest ones, of those that may stand together."""
+"""Decoding of spans: the most probable spans that do not conflict with one another."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ LEAST_CUT = math.log(0.05 / 0.95)
 
 @dataclass(frozen=True)
 class SpanDecoding:
-    """Decides the spans of rows.
+    """Predicts the spans of rows.
 
     Attributes:
         classes: the labels.
-        table: of the head.
-        longest: words of the longest span.
-        overlap: how answers may lie to one another, one of LEVELS.
+        table: biaffine table of the head.
+        longest: number of words of the longest span.
+        overlap: how predicted spans may overlap, one of LEVELS.
     """
 
     classes: tuple[str, ...]
@@ -39,9 +39,9 @@ class SpanDecoding:
     def spans(
         self, outputs: Outputs, words: Sequence[Sequence[int]], least: float
     ) -> Iterator[list[tuple[Span, float]]]:
-        """Yield for each row its spans from a score on, the surest first, without those that clash with a surer one.
+        """Yield each row's spans with scores of at least `least`, the highest first, without those that conflict.
 
-        So a higher `least` leaves out the last ones, and changes nothing about the others.
+        So a higher `least` leaves out the last spans and does not change the others.
         """
         rows = iter(words)
         lengths = own_words(words)
@@ -53,12 +53,12 @@ class SpanDecoding:
                 start += places.count
 
     def row_spans(self, scores: NDArray[np.float32], places: TokenPlaces, least: float) -> list[tuple[Span, float]]:
-        """Return the same for one row, by its scores: words x longest x labels."""
+        """Return the same for one row, given its scores: words x longest x labels."""
         start, length, label = np.nonzero(scores >= least)
         values = scores[start, length, label]
         chosen: list[tuple[Span, float]] = []
         most = LEVELS.index(self.overlap)
-        # Only spans that share a word can clash; without a limit none do.
+        # Only spans that share a word can conflict; with overlap `any` none do.
         covering: dict[int, list[Span]] = {}
         for at in np.lexsort((label, length, start, -values)).tolist():
             first, end = places.words(int(start[at]), int(start[at] + length[at]))
@@ -73,13 +73,13 @@ class SpanDecoding:
     def best_cut(
         self, outputs: Outputs, words: Sequence[Sequence[int]], labels: Sequence[Sequence[Span]]
     ) -> float | None:
-        """Return the score from which answering spans has the best F1; None where no span is likely enough.
+        """Return the threshold, as a score, with the best F1; None if no span is likely enough.
 
         Args:
             labels: the spans of each row.
         """
-        found = zip(self.spans(outputs, words, LEAST_CUT), map(set, labels), strict=True)
-        decided = [(score, span in true) for spans, true in found for span, score in spans]
+        pairs = zip(self.spans(outputs, words, LEAST_CUT), map(set, labels), strict=True)
+        decided = [(score, span in true) for spans, true in pairs for span, score in spans]
         if not decided:
             return None
         scores, right = zip(*decided, strict=True)

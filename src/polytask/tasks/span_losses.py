@@ -1,6 +1,6 @@
-"""What spans learn from, in torch: the spans that begin at a word compete with one another, and with there being none.
+"""Losses of spans, in torch: the spans that begin at a word compete with one another and with `no span`.
 
-Source of the loss: Su et al. 2022, "ZLPR: A Novel Loss for Multi-label Classification" (arXiv 2208.02955), that of hard
+Source of the loss: Su et al. 2022, "ZLPR: A Novel Loss for Multi-label Classification" (arXiv 2208.02955), for hard
 labels, with the spans that begin at one word, of all lengths and labels, as the classes.
 """
 
@@ -14,11 +14,11 @@ from torch import Tensor
 def band(outputs: Tensor, labels: int, longest: int) -> Tensor:
     """Return the scores of the spans that begin at each word: words x (longest x labels).
 
-    Spans that end behind their row have a score, too, which means nothing.
+    Spans that end after their row have a score too, which is meaningless.
 
     Args:
-        outputs: the words of all rows x what they say as a first and as a last word, and behind them, in lines of the
-            same width, the table of the head (`PairHead`).
+        outputs: the words of all rows x their features as first and as last words, followed by the table of the head
+            (`PairHead`) in lines of the same width.
     """
     half = outputs.shape[1] // 2
     count = labels * (half + 1) ** 2
@@ -32,24 +32,26 @@ def band(outputs: Tensor, labels: int, longest: int) -> Tensor:
 
 
 def loss(scores: Tensor, targets: Tensor) -> Tensor:
-    """Return the loss of a band, summed over words; a target of -100 does not count.
+    """Return the loss of a band, summed over words; targets of -100 are ignored.
 
-    Scores of spans that are there are pushed above 0, and those of all others below. Of a word's many candidates those
-    count that are wrong, as in a softmax: in a sum of binary cross-entropies what is absent drowns what is there.
+    Scores of true spans are pushed above 0, and those of all others below. As in a softmax, a word's wrong candidates
+    dominate the gradient; in a sum of binary cross-entropies, absent spans would outweigh the true ones.
     """
-    whole = _in_float32(scores)
-    return _sum(whole.masked_fill(targets != 0, -torch.inf)) + _sum((-whole).masked_fill(targets != 1, -torch.inf))
+    scores32 = _in_float32(scores)
+    return _sum(scores32.masked_fill(targets != 0, -torch.inf)) + _sum(
+        (-scores32).masked_fill(targets != 1, -torch.inf)
+    )
 
 
 def distillation_loss(scores: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Return the same against a teacher's probabilities p: a span counts by (1 - p)^2 as absent, by p^2 as present.
+    """Return the loss against a teacher's probabilities p: a span counts as absent with (1 - p)^2, as present with p^2.
 
-    With these weights the least loss is where the scores are the teacher's logits. Of a teacher that is certain it is
-    the loss of the labels.
+    With these weights the minimum is at the teacher's logits. For a teacher that is certain it equals the loss of the
+    labels.
     """
-    whole, teacher = _in_float32(scores), _in_float32(teacher_logits)
+    scores32, teacher = _in_float32(scores), _in_float32(teacher_logits)
     unknown = targets < 0
-    absent, present = whole + 2 * F.logsigmoid(-teacher), -whole + 2 * F.logsigmoid(teacher)
+    absent, present = scores32 + 2 * F.logsigmoid(-teacher), -scores32 + 2 * F.logsigmoid(teacher)
     return _sum(absent.masked_fill(unknown, -torch.inf)) + _sum(present.masked_fill(unknown, -torch.inf))
 
 
@@ -58,24 +60,26 @@ def _in_float32(scores: Tensor) -> Tensor:
 
 
 def _sum(side: Tensor) -> Tensor:
-    """Return log(1 + sum of exp) of each word, added up."""
+    """Return the sum over words of log(1 + sum of exp)."""
     return torch.logsumexp(F.pad(side, (0, 1)), 1).sum()
 
 
 def loss_with_teacher(scores: Tensor, targets: Tensor, teacher_logits: Tensor, label_weight: float) -> Tensor:
-    """Return what `Objective.loss_with_teacher` promises."""
+    """Implement `Objective.loss_with_teacher`."""
     if label_weight >= 1.0:
         return loss(scores, targets)
-    said = ~teacher_logits.isnan().any(-1)
-    taught = distillation_loss(scores[said], targets[said], teacher_logits[said]) + loss(scores[~said], targets[~said])
-    return label_weight * loss(scores, targets) + (1.0 - label_weight) * taught
+    taught = ~teacher_logits.isnan().any(-1)
+    mixed = distillation_loss(scores[taught], targets[taught], teacher_logits[taught]) + loss(
+        scores[~taught], targets[~taught]
+    )
+    return label_weight * loss(scores, targets) + (1.0 - label_weight) * mixed
 
 
 def training_errors(scores: Tensor, targets: Tensor, labels: int, size: int) -> tuple[Tensor, Tensor]:
-    """Return what the spans that are there lack of probability 1, added up by label, and how many there are of each.
+    """Return 1 - probability of the true spans, added up by label, and the number of spans with each label.
 
     Args:
-        size: elements of the two tensors; of more labels than that several count as one class.
+        size: number of elements of the two tensors; if there are more labels, several count as one class.
     """
     word, place = (targets > 0).nonzero(as_tuple=True)
     label = place % labels % size

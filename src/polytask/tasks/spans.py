@@ -1,4 +1,4 @@
-"""Spans of words with labels, which may be nested and may overlap: entities inside of entities."""
+"""Labelled spans of words, which may be nested and may overlap: entities inside entities."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from polytask.terms import HeadSpec, Label, WordSpan
 if TYPE_CHECKING:
     from torch import Tensor
 
-# The share of the training rows' spans that the longest span covers, where it is not given.
+# Share of the training rows' spans that an automatic `max_span` covers.
 _COVERED = 0.995
-# Words of the longest span that can be asked for: every word has a score for each length and label.
+# Upper limit of `max_span`: every word has a score for each length and label.
 MOST_WORDS = 512
-# The score of a span that a teacher cannot have.
+# A teacher's logit for a span that it cannot predict.
 _NEVER = -30.0
 
 
@@ -41,16 +41,18 @@ class SpansOptions(WordOptions):
     """Options of a task that finds spans."""
 
     type: Literal["spans"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    spans: Column = Field(default="spans", description="column of the spans: [start, end, label] by character")
+    spans: Column = Field(default="spans", description="column of the spans: [start, end, label], as character offsets")
     max_span: int | Literal["auto"] = Field(
-        default="auto", description="words of the longest span; auto: what nearly all spans of the training rows need"
+        default="auto", description="number of words of the longest span; auto: enough for nearly all training spans"
     )
     overlap: Literal["auto", "none", "nested", "any"] = Field(
-        default="auto", description="how the spans that are answered may lie to one another; auto: as in training rows"
+        default="auto", description="how predicted spans may overlap; auto: as in the training rows"
     )
-    size: int = Field(default=64, ge=1, le=1024, description="what a word says as the first, or last, one of a span")
+    size: int = Field(
+        default=64, ge=1, le=1024, description="number of features of a span's first word, and of its last word"
+    )
     threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["tuned"] = Field(
-        default="tuned", description="probability from which a span is answered; tuned: the best one for F1 on dev"
+        default="tuned", description="probability from which a span is predicted; tuned: the best F1 on dev"
     )
 
     metrics: ClassVar[tuple[str, ...]] = ("span_f1", "span_precision", "span_recall")
@@ -61,9 +63,9 @@ class SpansOptions(WordOptions):
 
     @model_validator(mode="after")
     def _pairs_have_their_own_head_and_loss(self) -> Self:
-        beside = [name for name in ("head", "loss") if getattr(self, name)]
-        if beside:
-            raise ValueError(f"found {' and '.join(beside)}; spans are scored by a head and a loss of their own")
+        conflicts = [name for name in ("head", "loss") if getattr(self, name)]
+        if conflicts:
+            raise ValueError(f"found {' and '.join(conflicts)}; spans are scored by a head and a loss of their own")
         if self.max_span != "auto" and not 1 <= self.max_span <= MOST_WORDS:
             raise ValueError(f"found max_span {self.max_span}; a span has at least 1 word, and at most {MOST_WORDS}")
         return self
@@ -71,12 +73,12 @@ class SpansOptions(WordOptions):
 
 @dataclass(frozen=True)
 class Spans(Task):
-    """Labelled spans, each decided by its first and its last word.
+    """Predicts labelled spans, each decided by its first and its last word.
 
     Attributes:
-        longest: words of the longest span.
-        overlap: how answers may lie to one another: none, nested or any.
-        table: the head's table, as it is written into a model folder: float32 in base64; "" before anything is learned.
+        longest: number of words of the longest span.
+        overlap: how predicted spans may overlap: none, nested or any.
+        table: the head's table as kept in a model folder: float32 in base64; "" before training.
     """
 
     name: str
@@ -86,7 +88,7 @@ class Spans(Task):
     longest: int
     overlap: str
     table: str = field(default="", metadata=BY_HEAD)
-    # The score from which a span is answered; None: what the options say, or a probability of one half.
+    # The score from which a span is predicted; None: the threshold of the options, or a probability of 0.5.
     cut: float | None = field(default=None, metadata=ON_DEV)
 
     type_name = "spans"
@@ -110,19 +112,19 @@ class Spans(Task):
         if says_nothing(cell, options):
             return None
         try:
-            found = spans_of(cell) if isinstance(cell, list) else None
+            spans = spans_of(cell) if isinstance(cell, list) else None
         except (ValueError, AttributeError):
-            found = None
-        if found is None or cell is None:
+            spans = None
+        if spans is None or cell is None:
             raise ValueError(
                 f"found {str(cell)[:80]!r} in {options.spans!r}; spans are a list of [start, end, label] by character; "
-                "for a tag a word use `type: tagging`"
+                "for one tag per word use `type: tagging`"
             )
-        for span in found:
+        for span in spans:
             stats.labels[span.label] += 1
             length = str(span.end - span.first)
             stats.lengths[length] = stats.lengths.get(length, 0) + 1
-        pairs = (relation(one, other) for at, one in enumerate(found) for other in found[:at])
+        pairs = (relation(span, other) for index, span in enumerate(spans) for other in spans[:index])
         stats.overlap = max(stats.overlap, *pairs, 0)
         return list(cell)
 
@@ -167,10 +169,10 @@ class Spans(Task):
         )
 
     def encode(self, label: Label) -> list[int]:
-        """Return first word, words and class of each span, one after another."""
+        """Return the first word, number of words and class of each span, one after another."""
         assert isinstance(label, list)
-        known = [span for span in spans_of(label) if span.label in self._places]
-        return [value for span in known for value in (span.first, span.end - span.first, self._places[span.label])]
+        spans = [span for span in spans_of(label) if span.label in self._places]
+        return [value for span in spans for value in (span.first, span.end - span.first, self._places[span.label])]
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -178,14 +180,14 @@ class Spans(Task):
 
     def word_targets(self, targets: NDArray[Any], words: NDArray[Any]) -> NDArray[Any]:
         places = TokenPlaces.of(words)
-        found = np.zeros((places.count, self.longest, len(self.classes)), np.int64)
-        left = np.arange(places.count, 0, -1)
-        found[left[:, None] <= np.arange(self.longest)] = -100
+        matrix = np.zeros((places.count, self.longest, len(self.classes)), np.int64)
+        remaining = np.arange(places.count, 0, -1)
+        matrix[remaining[:, None] <= np.arange(self.longest)] = -100
         for first, length, label in targets.reshape(-1, 3).tolist():
             place = places.place(first, first + length)
             if place is not None and place[1] - place[0] < self.longest:
-                found[place[0], place[1] - place[0], label] = 1
-        return found.reshape(places.count, self.teacher_size)
+                matrix[place[0], place[1] - place[0], label] = 1
+        return matrix.reshape(places.count, self.teacher_size)
 
     def lost_words(self, targets: Sequence[float], words: Sequence[int]) -> int:
         places, lost = TokenPlaces.of(words), 0
@@ -220,8 +222,8 @@ class Spans(Task):
 
         more = self.teacher_size - teacher.teacher_size
         silent = outputs.isnan().any(-1, keepdim=True)
-        found = F.pad(outputs, (0, more), value=_NEVER) if more > 0 else outputs[:, : self.teacher_size]
-        return found.masked_fill(silent, float("nan"))
+        converted = F.pad(outputs, (0, more), value=_NEVER) if more > 0 else outputs[:, : self.teacher_size]
+        return converted.masked_fill(silent, float("nan"))
 
     # answers
 
@@ -262,7 +264,7 @@ class Spans(Task):
 
     @property
     def _least(self) -> float:
-        """The score from which a span is answered."""
+        """The score from which a span is predicted."""
         if self.cut is not None:
             return self.cut
         fixed = 0.5 if self.options.threshold == "tuned" else self.options.threshold
@@ -270,19 +272,19 @@ class Spans(Task):
 
     def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
         assert words is not None
-        found = zip(self._decoding.spans(outputs, words, self._least), words, strict=True)
-        return [join_spans((span for span, _ in chosen), len(row)) for chosen, row in found]
+        rows = zip(self._decoding.spans(outputs, words, self._least), words, strict=True)
+        return [join_spans((span for span, _ in chosen), len(row)) for chosen, row in rows]
 
     def format_prediction(
         self, outputs: Outputs, text: str, words: Sequence[WordSpan], has_token: Sequence[int]
     ) -> list[dict[str, Any]]:
         (chosen,) = self._decoding.spans(outputs, [has_token], self._least)
-        found: list[dict[str, Any]] = []
-        for span, score in sorted(chosen, key=lambda one: (one[0].first, -one[0].end)):
+        entities: list[dict[str, Any]] = []
+        for span, score in sorted(chosen, key=lambda pair: (pair[0].first, -pair[0].end)):
             start, end = words[span.first][0], words[span.end - 1][1]
             sure = rounded(float(sigmoid(np.array([score], np.float64))[0]))
-            found.append({"label": span.label, "start": start, "end": end, "text": text[start:end], "score": sure})
-        return found
+            entities.append({"label": span.label, "start": start, "end": end, "text": text[start:end], "score": sure})
+        return entities
 
     @property
     def fits_on_dev(self) -> bool:
@@ -294,16 +296,16 @@ class Spans(Task):
         assert words is not None
         if not self.fits_on_dev:
             return self, []
-        known = [spans_of(label) if isinstance(label, list) else [] for label in labels]
-        total = sum(map(len, known))
+        spans = [spans_of(label) if isinstance(label, list) else [] for label in labels]
+        total = sum(map(len, spans))
         if total < LEAST_POSITIVE:
             return replace(self, cut=None), [
                 f"threshold stays at 0.5: found {total} spans in the dev rows, and need {LEAST_POSITIVE}"
             ]
-        cut = self._decoding.best_cut(outputs, words, known)
+        cut = self._decoding.best_cut(outputs, words, spans)
         note = "the threshold was tuned on dev, so the dev scores are optimistic; those on test are not"
         if cut is None:
-            note = "threshold stays at 0.5: no span of the dev rows is as likely as 0.05"
+            note = "threshold stays at 0.5: no span of the dev rows has a probability of 0.05 or more"
         return replace(self, cut=cut), [note]
 
     def describe_tuned(self) -> dict[str, Any]:
@@ -313,7 +315,7 @@ class Spans(Task):
         return [[""] * len(label) if isinstance(label, list) else [] for label in labels]
 
     def confusion_pairs(self, labels: Sequence[Label], predictions: Sequence[Label]) -> list[tuple[str, str]]:
-        """Compare the labels of spans with both ends equal, and each other one with none."""
+        """Pair the labels of spans with equal boundaries; all other spans are paired with `O`."""
         pairs: list[tuple[str, str]] = []
         for label, prediction in zip(labels, predictions, strict=True):
             assert isinstance(label, list)
@@ -325,32 +327,32 @@ class Spans(Task):
 
 
 def _losses() -> ModuleType:
-    """Return the module of the losses, which needs torch."""
+    """Return the module of the losses, which imports torch."""
     from polytask.tasks import span_losses
 
     return span_losses
 
 
 def _covering(lengths: Mapping[str, int]) -> int:
-    """Return the smallest length that nearly all spans have at most."""
-    total, seen = sum(lengths.values()), 0
+    """Return the smallest length that is enough for nearly all spans."""
+    total, covered = sum(lengths.values()), 0
     for length in sorted(map(int, lengths)):
-        seen += lengths[str(length)]
-        if seen >= _COVERED * total:
+        covered += lengths[str(length)]
+        if covered >= _COVERED * total:
             return length
     return 1
 
 
 def _by_ends(label: Sequence[str]) -> dict[tuple[int, int], set[str]]:
-    found: dict[tuple[int, int], set[str]] = {}
+    labels: dict[tuple[int, int], set[str]] = {}
     for span in spans_of(label):
-        found.setdefault((span.first, span.end), set()).add(span.label)
-    return found
+        labels.setdefault((span.first, span.end), set()).add(span.label)
+    return labels
 
 
 def _paired(true: set[str], guessed: set[str]) -> list[tuple[str, str]]:
-    """Return the pairs of the labels of one span: equal ones first, then others by name, then those without another."""
+    """Pair the true and predicted labels of one span: equal ones first, then others by name, then the rest with `O`."""
     missed, wrong = sorted(true - guessed), sorted(guessed - true)
     width = max(len(missed), len(wrong))
-    both = zip(missed + ["O"] * (width - len(missed)), wrong + ["O"] * (width - len(wrong)), strict=True)
-    return [*((label, label) for label in sorted(true & guessed)), *both]
+    unequal = zip(missed + ["O"] * (width - len(missed)), wrong + ["O"] * (width - len(wrong)), strict=True)
+    return [*((label, label) for label in sorted(true & guessed)), *unequal]

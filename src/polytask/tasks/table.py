@@ -1,4 +1,4 @@
-"""The table of task types, whose rows are classes of tasks: each has its options, and `fit` builds it."""
+"""The table of task types. Its rows are task classes, each with its options class and `fit`."""
 
 from __future__ import annotations
 
@@ -16,23 +16,25 @@ class TaskTable(Table[type[Task]]):
     """Task types by name."""
 
     def of(self, options: TaskOptions) -> type[Task]:
-        """Return the class of a task with such options."""
+        """Return the task class for these options."""
         return self[options.type].for_options(options)
 
     def code_of(self, name: str) -> str:
-        """Return a hash of the files that hold the code of a user's type, by which its rows are read; "" for others."""
+        """Return a hash of the source files of a user's type, which cached rows depend on; "" for other types."""
         if name not in self.extensions:
             return ""
-        own = [kind for kind in self[name].__mro__ if not kind.__module__.startswith(("polytask.", "abc", "builtins"))]
-        return hashlib.sha256(b"".join(_code(kind) for kind in own)).hexdigest()
+        classes = [
+            kind for kind in self[name].__mro__ if not kind.__module__.startswith(("polytask.", "abc", "builtins"))
+        ]
+        return hashlib.sha256(b"".join(_code(kind) for kind in classes)).hexdigest()
 
     def register(self, name: str, row: Any = None) -> Any:  # noqa: ANN401
-        """Add a type. A class that declares no options of its own gets those of the class that it derives from.
+        """Add a type. A class without options of its own gets those of its base class.
 
         Raises ConfigError as `Table.register` does.
         """
         if row is None:
-            return lambda found: self.register(name, found)
+            return lambda kind: self.register(name, kind)
         super().register(name, row)
         if "Options" not in vars(row):
             row.Options = type(f"{row.__name__}Options", (row.Options,), {"__module__": row.__module__})
@@ -43,7 +45,7 @@ class TaskTable(Table[type[Task]]):
 
 
 def _code(kind: type) -> bytes:
-    """Return the text of the file that holds a class; what its functions compile to where there is none."""
+    """Return the source file of a class; without one, the bytecode of its functions."""
     try:
         return Path(inspect.getfile(kind)).read_bytes()
     except (OSError, TypeError):

@@ -1,4 +1,4 @@
-"""Ways to decide the tags of rows from their words' outputs, and how sure each tag then is."""
+"""Decoding of tags from the outputs of words, and the probability of each tag."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from polytask.terms import OWN_TOKEN
 
 
 class Decoding(ABC):
-    """Decides the tags of rows; the words of all rows stand one row after another."""
+    """Predicts the tags of rows; the words of all rows follow one another."""
 
     @abstractmethod
     def paths(self, outputs: Outputs, lengths: Sequence[int]) -> Integers:
-        """Return the number of each word's tag.
+        """Return the index of each word's tag.
 
         Args:
             outputs: words x tags.
-            lengths: words of each row.
+            lengths: number of words of each row.
         """
 
     def probabilities(self, outputs: Outputs | Floats, lengths: Sequence[int], temperature: float) -> NDArray[Any]:
@@ -34,7 +34,7 @@ class Decoding(ABC):
 
 
 class Greedy(Decoding):
-    """Each word has its most probable tag; what is no entity then is mended by `bio.word_tags`."""
+    """Each word gets its most probable tag; `bio.word_tags` repairs invalid sequences."""
 
     def paths(self, outputs: Outputs, lengths: Sequence[int]) -> Integers:
         del lengths
@@ -43,7 +43,7 @@ class Greedy(Decoding):
 
 @dataclass(frozen=True)
 class ByScheme(Decoding):
-    """Of all sequences that the scheme allows the most probable one, each word's tags by themselves."""
+    """The most probable sequence that the scheme allows, with independent probabilities for each word."""
 
     scheme: Transitions
 
@@ -53,10 +53,10 @@ class ByScheme(Decoding):
 
 @dataclass(frozen=True)
 class ByChain(Decoding):
-    """The most probable sequence of a chain; a tag is as sure as it is over all sequences that the scheme allows.
+    """The most probable sequence of a chain; tag probabilities are marginals over all sequences that the scheme allows.
 
     Attributes:
-        transitions: learned ones, with the scheme's.
+        transitions: the learned transitions plus those of the scheme.
     """
 
     transitions: Transitions
@@ -74,5 +74,5 @@ class ByChain(Decoding):
 
 
 def own_words(words: Sequence[Sequence[int]]) -> list[int]:
-    """Return for each row how many of its words have a token of their own."""
+    """Return for each row the number of words that have a token of their own."""
     return [sum(word == OWN_TOKEN for word in row) for row in words]

@@ -1,6 +1,6 @@
-"""How a file writes entity tags (BIO, IOB1, BIOES, BILOU, BMES, `B_PER`, `PER-B`, untyped), and reading them as BIO.
+"""Tag schemes of files (BIO, IOB1, BIOES, BILOU, BMES, `B_PER`, `PER-B`, untyped) and their conversion to BIO.
 
-A tag alone does not tell whether it marks an entity: `S-ADJ` may be a part of speech. All tags of a file do.
+A single tag does not show whether it marks an entity: `S-ADJ` may be a part of speech. All tags of a file do.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-# What a mark says of its word. M is BMES' I, L and U are BILOU's E and S.
+# The position of a mark's word in its entity. M is the I of BMES; L and U are the E and S of BILOU.
 _ROLES = {"B": "begin", "I": "inside", "M": "inside", "E": "end", "L": "end", "S": "single", "U": "single"}
 _OUTSIDE = frozenset({"O", "o"})
 _SEPARATORS = "-_:/"
-# What no type has: a second tag of the same word, as in `B-PER|B-LOC`.
+# A second tag of the same word, as in `B-PER|B-LOC`, which is not part of a type.
 _ANOTHER_TAG = re.compile(r"[|,;&+\s]\s*[BIMELSU][-_:/]\w")
-# Dashes of other kinds, as word processors write them.
+# Other kinds of dashes, as word processors write them.
 _DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"))
-# The label of entities that have no type (B, I and O alone).
+# The label of entities without a type (tags B, I and O).
 UNTYPED = "ENTITY"
 
 
@@ -27,15 +27,15 @@ class Style:
     """How a tag is written: `B-PER`, `B_PER`, `PER-B`, or `B` alone.
 
     Attributes:
-        separator: between mark and type; empty where tags have no type.
-        mark_first: whether the mark stands before the type.
+        separator: text between mark and type; empty if tags have no type.
+        mark_first: whether the mark comes before the type.
     """
 
     separator: str
     mark_first: bool = True
 
     def split(self, tag: str) -> tuple[str, str] | None:
-        """Return a tag's mark and type, or None where it is written otherwise.
+        """Return a tag's mark and type, or None if it is not written in this style.
 
         >>> Style("_").split("B_PER"), Style("-", mark_first=False).split("PER-B"), Style("-").split("NOUN")
         (('B', 'PER'), ('B', 'PER'), None)
@@ -45,10 +45,10 @@ class Style:
         mark, separator, label = (
             tag.partition(self.separator) if self.mark_first else reversed(tag.rpartition(self.separator))
         )
-        # Small marks are told from words of a tagset only where they stand in front.
+        # Lower-case marks are only recognized in front, where they cannot be confused with words of a tagset.
         mark = mark.upper() if self.mark_first else mark
-        known = separator and label and mark in _ROLES and _ANOTHER_TAG.search(label) is None
-        return (mark, label) if known else None
+        valid = separator and label and mark in _ROLES and _ANOTHER_TAG.search(label) is None
+        return (mark, label) if valid else None
 
     def write(self, mark: str, label: str) -> str:
         """Return a tag in this style."""
@@ -65,7 +65,7 @@ _STYLES = (
 
 
 def resembles_entities(tag: str) -> bool:
-    """Whether a tag may be one of BIO, in whatever form of the characters.
+    """Whether a tag may be a BIO tag, in any Unicode form of its characters.
 
     >>> resembles_entities("\uff22\uff0dPER"), resembles_entities("B\u2013PER"), resembles_entities("NOUN")
     (True, True, False)
@@ -79,8 +79,8 @@ class TagScheme:
     """The scheme of a file's tags.
 
     Attributes:
-        marks: those that occur.
-        odd: tags that do not fit, the most frequent first.
+        marks: marks that occur.
+        odd: tags that do not fit the scheme, the most frequent first.
     """
 
     style: Style
@@ -94,10 +94,10 @@ class TagScheme:
         return next((name for mark, name in names.items() if mark in self.marks), "BIO")
 
     def describe(self, name: str) -> str:
-        """Say how tags are written and read; nothing where they are plain BIO.
+        """Describe how tags are written and read; "" if they are plain BIO.
 
         Args:
-            name: the scheme's.
+            name: name of the scheme.
         """
         written = self.style.write(next((mark for mark in "SUEMBI" if mark in self.marks), "B"), "x")
         if name == "BIO" and self.style == Style("-"):
@@ -111,25 +111,25 @@ class TagScheme:
         >>> TagScheme(Style("-"), frozenset("BES"), ()).read(["S-ORG", "O", "B-PER", "E-PER"]).tags
         ['B-ORG', 'O', 'B-PER', 'I-PER']
         """
-        found: list[str] = []
-        # The type of the entity that the next word may go on with, and of the one that the word before lies in.
+        converted: list[str] = []
+        # The type of the entity that the next word may continue, and that of the previous word's entity.
         opened = before = None
         orphans = begins = 0
         for tag in tags:
             if tag in _OUTSIDE:
-                found.append("O")
+                converted.append("O")
                 opened = before = None
                 continue
             parts = self.style.split(tag)
             assert parts is not None
             role, label = _ROLES[parts[0]], parts[1]
             inside = role in ("inside", "end")
-            goes_on = inside and opened == label
-            orphans += inside and not goes_on
+            continues = inside and opened == label
+            orphans += inside and not continues
             begins += not inside and before != label
-            found.append(f"I-{label}" if goes_on else f"B-{label}")
+            converted.append(f"I-{label}" if continues else f"B-{label}")
             opened, before = (label if role in ("begin", "inside") else None), label
-        return TagReading(found, orphans, begins)
+        return TagReading(converted, orphans, begins)
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class TagReading:
 
     Attributes:
         orphans: inside or end marks that continue no entity of their type; they are read as its beginning.
-        begins: beginnings that do not stand right behind an entity of their type; IOB1 has none.
+        begins: beginnings that are not right after an entity of their type; IOB1 has none.
     """
 
     tags: list[str]
@@ -147,13 +147,13 @@ class TagReading:
 
 
 def find_scheme(counts: Mapping[str, int], *, entities: bool = False) -> TagScheme | None:
-    """Tell the scheme of a file's tags; None where they are plain.
+    """Return the scheme of a file's tags; None if they are plain.
 
-    One odd tag among many makes no plain tags of the others: it is returned as odd.
+    A single tag that does not fit does not make the others plain: it is returned in `odd`.
 
     Args:
-        counts: how often each tag occurs.
-        entities: whether the tags are known to mark entities; otherwise they have to look like it.
+        counts: number of occurrences of each tag.
+        entities: whether the tags are known to mark entities; otherwise they have to look like entity tags.
 
     >>> find_scheme({"S-PER": 1, "O": 5}).name, find_scheme({"NOUN": 1, "VERB": 2})
     ('BIOES', None)
@@ -162,7 +162,7 @@ def find_scheme(counts: Mapping[str, int], *, entities: bool = False) -> TagSche
     best, most = None, -1
     for scheme in _schemes(tags, counts):
         words = sum(counts[tag] for tag in tags) - sum(counts[tag] for tag in scheme.odd)
-        # The style that fits most words; of equal ones the first.
+        # The style that fits most words; ties go to the first.
         if words > most and (entities or _looks_like_entities(scheme, tags, counts)):
             best, most = scheme, words
     return best
@@ -187,5 +187,5 @@ def _looks_like_entities(scheme: TagScheme, tags: Sequence[str], counts: Mapping
         return True
     fitting = len(tags) - len(scheme.odd)
     words = sum(counts[tag] for tag in tags)
-    # Tags of entities stand between words that belong to none; a plain tagset has a tag for every word.
+    # Entities are surrounded by words outside of them (O); a plain tagset has a tag for every word.
     return outside and (fitting >= len(scheme.odd) or 2 * sum(counts[tag] for tag in scheme.odd) <= words)

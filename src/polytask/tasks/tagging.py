@@ -1,4 +1,4 @@
-"""One tag a word: entities and slots in BIO, or plain tags such as parts of speech."""
+"""One tag per word: entities and slots in BIO, or plain tags such as parts of speech."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ class TaggingOptions(ChoiceOptions, WordOptions):
     """Options of a tagging task."""
 
     type: Literal["tagging"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    tags: Column = Field(default="tags", description="column of the tags; in CoNLL a column number from 1")
+    tags: Column = Field(default="tags", description="column of the tags; in CoNLL files a column number, from 1")
     scheme: Literal["auto", "bio", "plain"] = Field(
-        default="auto", description="bio: entities, scored by span; plain: scored by word; auto: by the tags"
+        default="auto", description="bio: entities, scored by span; plain: scored by word; auto: depends on the tags"
     )
     class_weights: Literal["balanced"] | None = Field(
-        default=None, description="weight of each tag in the loss; balanced: inverse to its frequency"
+        default=None, description="weight of each tag in the loss; balanced: inversely proportional to its frequency"
     )
     decode: Literal["greedy", "viterbi"] | None = Field(
         default=None,
-        description="viterbi (the default where tags mark entities): the best sequence that the scheme allows, which "
-        "crf always takes; greedy: each word's best tag, mended",
+        description="viterbi (the default if tags mark entities, and always used with crf): the best sequence that "
+        "the scheme allows; greedy: each word's best tag, repaired",
     )
-    crf: bool = Field(default=False, description="learn which tag follows which: a linear chain over a text's words")
+    crf: bool = Field(default=False, description="linear-chain CRF: learn which tag follows which")
 
     metrics: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall", "accuracy", "macro_f1")
     learning: ClassVar[tuple[str, ...]] = ("class_weights", "decode", "crf")
@@ -58,10 +58,10 @@ class TaggingOptions(ChoiceOptions, WordOptions):
 
     @model_validator(mode="after")
     def _a_chain_has_its_own_loss_and_decoding(self) -> Self:
-        beside = [name for name in ("loss", "head", "class_weights", "label_smoothing") if getattr(self, name)]
-        if self.crf and beside:
+        conflicts = [name for name in ("loss", "head", "class_weights", "label_smoothing") if getattr(self, name)]
+        if self.crf and conflicts:
             raise ValueError(
-                f"found crf and {' and '.join(beside)}; a chain has its own head, and a loss over whole rows; leave "
+                f"found crf and {' and '.join(conflicts)}; a chain has its own head, and a loss over whole rows; leave "
                 "one out"
             )
         if self.crf and self.decode == "greedy":
@@ -71,10 +71,10 @@ class TaggingOptions(ChoiceOptions, WordOptions):
 
 @dataclass(frozen=True)
 class Tagging(Choice):
-    """A tag for each word, read from the state of the word's first sub-word.
+    """Predicts a tag for each word from the state of the word's first sub-word.
 
-    A sub-word that several words share is the first of them: it learns and tells that word's tag. The others go on with
-    its entity, or have the same plain tag.
+    A sub-word that several words share belongs to the first of them: it learns and predicts that word's tag. The others
+    continue its entity, or have the same plain tag.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Tagging(Choice):
     counts: tuple[int, ...]
     bio: bool
     temperature: float = field(default=1.0, metadata=ON_DEV)
-    # Of a chain: lines of a table, one after another, see `Transitions.read`; nothing before the head has learned.
+    # The flattened table of a chain, see `Transitions.read`; empty before the head has been trained.
     transitions: tuple[float, ...] = field(default=(), metadata=BY_HEAD)
 
     type_name = "tagging"
@@ -137,9 +137,9 @@ class Tagging(Choice):
     def fit(cls, name: str, options: TaggingOptions, stats: LabelStats) -> Tagging:
         tags = set(stats.labels)
         if len(tags) < 2:
-            found = f"only the tag {min(tags)!r}" if tags else "no tag at all"
-            raise ValueError(f"the training rows hold {found}; tagging needs at least two tags")
-        # What marks entities has been read as BIO by now.
+            tags_found = f"only the tag {min(tags)!r}" if tags else "no tag at all"
+            raise ValueError(f"the training rows hold {tags_found}; tagging needs at least two tags")
+        # Tags that mark entities have been converted to BIO by now.
         bio = options.scheme == "bio" or (options.scheme == "auto" and is_bio(tags))
         if bio:
             # An entity type seen only as single words still needs its I- tag.
@@ -155,9 +155,9 @@ class Tagging(Choice):
         return cls(name, options, tagset, tuple(stats.labels[tag] for tag in tagset), bio)
 
     def require_sound(self, learned: Mapping[str, Any]) -> None:
-        size, found = len(self.tagset), len(self.transitions)
-        if found and (found != size * (size + 2) or not self.options.crf):
-            raise ValueError(f"{self.name}: found {found} transitions; expected {size} x {size + 2} with crf, or none")
+        size, count = len(self.tagset), len(self.transitions)
+        if count and (count != size * (size + 2) or not self.options.crf):
+            raise ValueError(f"{self.name}: found {count} transitions; expected {size} x {size + 2} with crf, or none")
         super().require_sound({key: value for key, value in learned.items() if key != "transitions"})
 
     @property
@@ -194,14 +194,14 @@ class Tagging(Choice):
         return {tag: index for index, tag in enumerate(self.tagset)}
 
     def weights(self) -> list[float] | None:
-        """Return the weight of each tag, or None when all weigh the same."""
+        """Return the weight of each tag, or None if all weigh the same."""
         if self.options.class_weights is None:
             return None
         return balanced_weights([max(count, 1) for count in self.counts])
 
     @cached_property
     def default_tag(self) -> str:
-        """The tag of a word that the tokenizer drops or cuts off: O, or the commonest tag."""
+        """The tag of words that the tokenizer drops or truncates: O, or the most frequent tag."""
         return "O" if self.bio else self.tagset[self.counts.index(max(self.counts))]
 
     @property
@@ -222,14 +222,14 @@ class Tagging(Choice):
     def with_learned(self, learned: Mapping[str, Floats]) -> Self:
         if not self.options.crf:
             return self
-        # Nine digits tell a float32 from all others.
+        # Nine digits identify a float32 uniquely.
         return replace(self, transitions=tuple(float(f"{value:.9g}") for value in learned["transitions"].flat))
 
     def as_teacher(self, outputs: Outputs) -> Outputs:
         if not isinstance(self._decoding, ByChain):
             return outputs
-        found = self._decoding.log_probabilities(outputs, [len(outputs)], 1.0)
-        return np.maximum(found, _NEVER).astype(np.float32)
+        log_probabilities = self._decoding.log_probabilities(outputs, [len(outputs)], 1.0)
+        return np.maximum(log_probabilities, _NEVER).astype(np.float32)
 
     def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
         assert words is not None
@@ -246,8 +246,8 @@ class Tagging(Choice):
         assert words is not None
         lengths = own_words(words)
         best = self._decoding.paths(outputs, lengths)
-        found = self._decoding.probabilities(outputs.astype(np.float64), lengths, self.temperature)
-        return np.take_along_axis(found, best[:, None], 1)[:, 0], best == self.targets(labels, words)
+        probabilities = self._decoding.probabilities(outputs.astype(np.float64), lengths, self.temperature)
+        return np.take_along_axis(probabilities, best[:, None], 1)[:, 0], best == self.targets(labels, words)
 
     def temperature_for(
         self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None
@@ -258,11 +258,13 @@ class Tagging(Choice):
         assert words is not None
         lengths, targets = own_words(words), self.targets(labels, words)
         return fit_temperature_of(
-            lambda one: chain.log_probabilities(outputs, lengths, one), chain.paths(outputs, lengths), targets
+            lambda temperature: chain.log_probabilities(outputs, lengths, temperature),
+            chain.paths(outputs, lengths),
+            targets,
         )
 
     def _of_words(self, tags: Sequence[str], words: Sequence[int]) -> list[str]:
-        """Return the tag of each word, from those of the words that have a token of their own."""
+        """Return the tag of each word, given those of the words that have a token of their own."""
         return word_tags(tags, words) if self.bio else per_word(tags, words, self.default_tag)
 
     def format_prediction(
@@ -280,8 +282,8 @@ class Tagging(Choice):
         entities: list[dict[str, Any]] = []
         for span in spans(tags):
             start, end = words[span.first][0], words[span.end - 1][1]
-            own = [scores[word] for word in range(span.first, span.end) if has_token[word] == OWN_TOKEN]
-            mean = sum(own) / len(own)
+            token_scores = [scores[word] for word in range(span.first, span.end) if has_token[word] == OWN_TOKEN]
+            mean = sum(token_scores) / len(token_scores)
             entities.append(
                 {
                     "label": span.label,
@@ -296,20 +298,22 @@ class Tagging(Choice):
     def targets(self, labels: Sequence[Label], words: Sequence[Sequence[int]] | None) -> NDArray[np.int64]:
         assert words is not None
         pairs = zip(labels, words, strict=True)
-        found = [
+        classes = [
             tag for label, row in pairs for tag, word in zip(self.encode(label), row, strict=True) if word == OWN_TOKEN
         ]
-        return np.array(found, np.int64)
+        return np.array(classes, np.int64)
 
     def word_targets(self, targets: NDArray[Any], words: NDArray[Any]) -> NDArray[Any]:
-        own = super().word_targets(targets, words)
-        return np.stack([own, np.arange(len(own)) == 0], axis=1).astype(np.int64) if self.options.crf else own
+        classes = super().word_targets(targets, words)
+        return (
+            np.stack([classes, np.arange(len(classes)) == 0], axis=1).astype(np.int64) if self.options.crf else classes
+        )
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return _crf().loss(outputs, targets) if self.options.crf else super().loss(outputs, targets)
 
     def loss_denominator(self, targets: Tensor) -> float:
-        # Words, as without a chain, so that losses of both kinds compare.
+        # Number of words, as without a chain, so that both losses are comparable.
         return super().loss_denominator(targets[:, 0] if self.options.crf else targets)
 
     def distillation_loss(self, outputs: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -342,7 +346,7 @@ class Tagging(Choice):
         return "O" if self.bio else None
 
     def confusion_pairs(self, labels: Sequence[Label], predictions: Sequence[Label]) -> list[tuple[str, str]]:
-        """Compare entities with both ends equal, and each other one with none; plain tags word by word."""
+        """Pair the labels of entities with equal boundaries, and all others with `O`; plain tags word by word."""
         pairs: list[tuple[str, str]] = []
         for label, tags in zip(labels, predictions, strict=True):
             assert isinstance(label, list)
@@ -351,12 +355,12 @@ class Tagging(Choice):
         return pairs
 
 
-# The logarithm of a probability that is none, as students of a chain are told it.
+# The log-probability that students of a chain get in place of -inf.
 _NEVER = -100.0
 
 
 def _crf() -> ModuleType:
-    """Return the module of the chain's losses, which needs torch."""
+    """Return the module of the chain's losses, which imports torch."""
     from polytask.tasks import crf
 
     return crf

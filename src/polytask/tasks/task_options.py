@@ -24,8 +24,8 @@ def _as_cells(value: Any) -> Any:  # noqa: ANN401
     items = _one_or_several([value] if isinstance(value, int | float) else value)
     if not isinstance(items, list | tuple):
         return items
-    found = [str(item) if isinstance(item, int | float) and not isinstance(item, bool) else item for item in items]
-    return [item.strip() if isinstance(item, str) else item for item in found]
+    texts = [str(item) if isinstance(item, int | float) and not isinstance(item, bool) else item for item in items]
+    return [item.strip() if isinstance(item, str) else item for item in texts]
 
 
 _NAME = {"type": "string"}
@@ -48,62 +48,63 @@ class TaskOptions(Options):
 
     type: str
     data: DataOptions = Field(
-        default=DataOptions(), description="where the rows come from, and how their files are written"
+        default=DataOptions(), description="where the rows come from, and the format of their files"
     )
     text: str = Field(default="text", description="column that holds the text")
     text_pair: tuple[str, str] | None = Field(
-        default=None, description="two columns, where the task is about a pair of texts"
+        default=None, description="two columns, if the task is about pairs of texts"
     )
     unlabelled: Cells = Field(
-        default=(), description="words in a label cell that mean: not labelled, as an empty cell does; such as NA"
+        default=(), description="label cells that mean `not labelled`, as an empty cell does; for example NA"
     )
     label_weight: str | None = Field(
-        default=None, description="column of what a training row weighs in the task's loss: a number, 0 or more"
+        default=None, description="column with each training row's weight in the task's loss: a number, 0 or more"
     )
     needs: Names = Field(default=(), description="tasks that this one depends on: one name or several")
     reads: dict[str, Literal["probabilities"]] = Field(
-        default={}, description="needed tasks whose predictions the head of this task reads: {intent: probabilities}"
+        default={},
+        description="needed tasks whose predictions this task's head takes as input: {intent: probabilities}",
     )
-    detach_reads: bool = Field(default=True, description="stop the gradient at what is read")
+    detach_reads: bool = Field(default=True, description="stop the gradient at the predictions that are read")
     gate: GateOptions | None = Field(default=None, description="when the task is ready for those that need it")
     weight: float = Field(default=1.0, gt=0, description="weight of the task's loss")
     learning_rate: float | None = Field(
         default=None,
         gt=0,
-        description="peak rate of layers that this task alone trains; by default that of `train`",
+        description="peak learning rate of layers that only this task trains; by default that of `train`",
     )
     head_learning_rate: float | None = Field(
-        default=None, gt=0, description="peak rate of this task's head; by default that of `train`"
+        default=None, gt=0, description="peak learning rate of this task's head; by default that of `train`"
     )
-    metric: str | None = Field(default=None, description="main metric; the type's first by default")
+    metric: str | None = Field(default=None, description="main metric; by default the type's first")
     pooling: Annotated[str, NameOf(POOLINGS, AUTO)] = Field(
         default=AUTO,
-        description="how the token states become one state per row; auto: last where an encoder's tokens read only "
-        "those before them, as a decoder's do, and mean elsewhere",
+        description="how the token states become one state per row; auto: last for encoders with causal attention "
+        "(decoders), mean for all others",
     )
     dropout: float = Field(default=0.1, ge=0, lt=1, description="dropout before the output layer")
     head: Annotated[str, NameOf(HEADS)] | None = Field(
-        default=None, description="a head of your own, by its registered name; by default the one of the type"
+        default=None, description="registered name of a head of your own; by default the type's head"
     )
     loss: Annotated[str, NameOf(LOSSES)] | None = Field(
-        default=None, description="a loss of your own, by its registered name; by default the one of the type"
+        default=None, description="registered name of a loss of your own; by default the type's loss"
     )
 
-    # The type's own; `known_metrics` has those too that users registered for it.
+    # The type's own metrics; `known_metrics` includes those that users registered for it.
     metrics: ClassVar[tuple[str, ...]] = ()
-    # Options that a class adds and that change how a task learns or answers, but nothing that is read from its rows.
+    # Options that a class adds which affect how a task learns or answers, but not what is read from its rows.
     learning: ClassVar[tuple[str, ...]] = (
         "data", "needs", "reads", "detach_reads", "gate", "weight", "learning_rate", "head_learning_rate", "metric",
         "pooling", "dropout", "head", "loss",
     )  # fmt: skip
-    # Whether the type answers anything once the model is trained.
+    # Whether the trained model answers tasks of this type.
     answers: ClassVar[bool] = True
-    # Whether the type has one output a text or one a word.
+    # Whether the type has one output per text or one per word.
     level: ClassVar[Level] = "row"
 
     @classmethod
     def known_metrics(cls) -> tuple[str, ...]:
-        """Return the metrics that the type is scored by."""
+        """Return the names of the type's metrics."""
         return metrics_of_type(cls.metrics, cls.level, *getattr(cls.model_fields["type"].annotation, "__args__", ()))
 
     @field_validator("gate")
@@ -123,15 +124,15 @@ class TaskOptions(Options):
 
     @model_validator(mode="after")
     def _own_loss_stands_alone(self) -> Self:
-        beside = [name for name in ("class_weights", "label_smoothing") if self.loss and getattr(self, name, None)]
-        if beside:
+        unused = [name for name in ("class_weights", "label_smoothing") if self.loss and getattr(self, name, None)]
+        if unused:
             raise ValueError(
-                f"found loss and {' and '.join(beside)}, which belong to the type's own loss; leave one out"
+                f"found loss and {' and '.join(unused)}, which belong to the type's own loss; leave one out"
             )
         return self
 
     def reading(self) -> dict[str, Any]:
-        """Return the options on which depends what is read from the rows; the cache goes by them."""
+        """Return the options that affect what is read from the rows; they are part of the cache's key."""
         learning = {name for kind in type(self).__mro__ for name in vars(kind).get("learning", ())}
         return {
             **self.model_dump(mode="json", exclude=learning),

@@ -1,6 +1,6 @@
-"""Metrics of two classes as functions of counts, so that those of all thresholds are computed at once.
+"""Metrics of two classes as functions of counts, to compute them for all thresholds at once.
 
-Counts are of true positives, false positives, false negatives and true negatives; the truth holds both classes.
+Counts are those of true positives, false positives, false negatives and true negatives; both classes occur.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from polytask.tasks.metric import Floats
 
 
 def accuracy(tp: Floats, fp: Floats, fn: Floats, tn: Floats) -> Floats:
-    """Return the share of right rows."""
+    """Return the share of rows that are right."""
     return (tp + tn) / (tp + fp + fn + tn)
 
 
@@ -27,6 +27,6 @@ def macro_f1(tp: Floats, fp: Floats, fn: Floats, tn: Floats) -> Floats:
 
 
 def mcc(tp: Floats, fp: Floats, fn: Floats, tn: Floats) -> Floats:
-    """Return the Matthews correlation; 0 where one class only is predicted."""
+    """Return the Matthews correlation; 0 if only one class is predicted."""
     spread = np.sqrt((tp + fp) * (tn + fn)) * np.sqrt((tp + fn) * (tn + fp))
     return np.divide(tp * tn - fp * fn, spread, out=np.zeros_like(spread), where=spread > 0)

@@ -1,4 +1,4 @@
-"""What tasks have in common whose head makes vectors."""
+"""The base class of tasks whose head returns vectors."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from polytask.terms import HeadSpec
 
 
 class VectorTask(Task):
-    """A task whose head makes a vector, as wide as the encoder's states unless the options say another `size`.
+    """A task whose head returns a vector, as wide as the encoder's states unless the option `size` is set.
 
     Attributes:
-        width: of the vector; 0 until the encoder is known.
+        width: number of elements of the vector; 0 until the encoder is known.
     """
 
     width: int
 
     def outputs_of(self, answer: Any) -> list[float]:  # noqa: ANN401
-        """Refuse answers, of whatever kind: none tells the vector that gave it."""
+        """Refuse every answer: none determines the vector that it was made from."""
         return Answering.outputs_of(self, answer)
 
     def on_encoder(self, width: int) -> Self:

@@ -1,7 +1,7 @@
-"""Rows that weigh differently in the loss: what `label_weight` names.
+"""Row weights in the loss (`label_weight`).
 
-A summed loss adds up over rows, so rows of equal weight are summed together and their sums weighed. No task type needs
-to know of weights, and a step without them takes no detour.
+A summed loss is additive over rows, so the losses of rows with equal weight are summed and the sums weighted. No task
+type needs to know about weights, and a step without weights costs nothing extra.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def weighed_loss(loss: Callable[..., Tensor], weights: Tensor | None, *tensors: Tensor) -> Tensor:
-    """Return the summed loss of tensors that have a line for each target, each weighed by its row.
+    """Return the summed loss of tensors with one line per target, each target weighted by its row.
 
-    Lines behind those of the targets, which belong to a head as a whole (`Head.for_loss`), are given to every part.
+    Lines after those of the targets belong to the head as a whole (`Head.for_loss`), and every part gets them.
 
     Args:
-        weights: of the targets; None where each counts once.
+        weights: weight of each target; None if all weigh 1.
     """
     if weights is None:
         return loss(*tensors)
@@ -34,14 +34,14 @@ def weighed_loss(loss: Callable[..., Tensor], weights: Tensor | None, *tensors: 
 
 
 def weighed_denominator(denominator: Callable[[Tensor], float], weights: Tensor | None, targets: Tensor) -> float:
-    """Return what divides `weighed_loss` into a mean: the sum of the weights of the targets."""
+    """Return the denominator that turns `weighed_loss` into a mean: the sum of the targets' weights."""
     if weights is None:
         return denominator(targets)
     return sum(weight * denominator(targets[chosen]) for weight, chosen in _groups(weights))
 
 
 def _groups(weights: Tensor) -> Iterator[tuple[float, Tensor]]:
-    """Yield each weight above 0 and which targets have it."""
+    """Yield each weight above 0 with a mask of the targets that have it."""
     for weight in weights.unique().tolist():
         if weight > 0:
             yield weight, weights == weight

@@ -1,4 +1,4 @@
-"""What task types have in common whose rows hold one value for each word."""
+"""Options shared by the task types with one value for each word."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Column: TypeAlias = Annotated[str, BeforeValidator(_number_as_name), WithJsonSch
 
 
 class WordOptions(TaskOptions):
-    """Options of a type at word level: the column of the words, and that of a value for each of them."""
+    """Options of a task type at word level: the column of the words, and the column with a value for each of them."""
 
-    tokens: Column = Field(default="tokens", description="column of the words; in CoNLL a column number from 1")
+    tokens: Column = Field(default="tokens", description="column of the words; in CoNLL files a column number, from 1")
 
     level: ClassVar[Level] = "word"
-    # The option that names the column of the values.
+    # Name of the option that names the column of the values.
     values_option: ClassVar[str]
-    # Whether a row may give spans of characters in place of words and tags.
+    # Whether a row may have character spans in place of words and tags.
     reads_spans: ClassVar[bool] = False
-    # Whether these may overlap; they are then read as `nested.join_spans` writes them.
+    # Whether these spans may overlap; they are then read in the form that `nested.join_spans` writes.
     nested_spans: ClassVar[bool] = False
 
     @property
