@@ -43,7 +43,7 @@ def tagged(*rows: list[str]) -> list[dict[str, Any]]:
 def test_labels_that_differ_in_spelling_only_are_noted_with_their_places(options: Build) -> None:
     assert of_labels(options, ["Pos", "neg", "pos", "neg"] * 5) == [
         "labels of it: 'Pos' (10, the first at train row 1) and 'pos' (10, the first at train row 3) differ "
-        "only in spelling, but are learned as different labels; if they are the same, spell them alike, such as 'Pos'"
+        "only in spelling, but are learned as separate labels; if they are the same, spell them alike, such as 'Pos'"
     ]
 
 
