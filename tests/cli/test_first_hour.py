@@ -30,7 +30,7 @@ def test_init_writes_what_check_and_train_take(call: Call, tmp_path: Path, tiny:
     out.write_text("mine")
     code, _, err = call("init", file, "--out", out)
     assert (code, out.read_text()) == (2, "mine")
-    assert "there is a file of that name; name another one with --out, or add --force" in err
+    assert "the file already exists; name another one with --out, or add --force" in err
     code, shown, err = call("init", file, "--out", out, "--force", "--encoder", tiny)
     assert (code, shown) == (0, f"{out}\n")
     assert err.splitlines()[-2:] == [

@@ -61,7 +61,7 @@ def test_the_encoding_that_a_file_seems_to_have_is_named_and_reads_it(
     assert RUNNER.invoke(app, told, catch_exceptions=False).exit_code == 0
     (task,) = yaml.safe_load(out.read_text("utf-8"))["tasks"].values()
     plain = RUNNER.invoke(app, [*told[:2], *told[4:], "--force"], catch_exceptions=False)
-    assert f"is read as {named}, which its bytes look like: " in plain.stderr
+    assert f"is read as {named}, the most likely encoding: " in plain.stderr
     (seen,) = yaml.safe_load(out.read_text("utf-8"))["tasks"].values()
     assert codecs.lookup(seen["data"]["encoding"]) == codecs.lookup(named)
     assert codecs.lookup(task["data"]["encoding"]) == codecs.lookup(named)

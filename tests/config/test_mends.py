@@ -78,7 +78,7 @@ def test_indentation_that_does_not_fit_is_named_and_its_line_shown(
         (
             "    type",
             "  type",
-            "run.yaml:4: tasks.type: found 'classification'; .*; to put 'type' below 'a', which holds",
+            "run.yaml:4: tasks.type: found 'classification'; .*; to put 'type' below 'a', which is",
         ),
     ],
 )

@@ -281,7 +281,7 @@ def test_texts_that_were_damaged_on_their_way_are_noted(text: str, told: str | N
 
 def test_labels_that_differ_by_what_is_not_seen_are_noted(options: Build) -> None:
     (note,) = of_labels(options, ["pos", "neg", "pos\u200b", "neg"] * 5)
-    assert "differ in spelling only" in note
+    assert "differ only in spelling" in note
 
 
 def test_labels_that_look_the_same_are_told_apart(options: Build) -> None:
@@ -320,7 +320,7 @@ def test_tags_of_entities_in_other_characters_are_noted(tags: list[str], options
 def test_a_tag_that_says_not_annotated_is_noted(options: Build) -> None:
     rows = tagged(["NOUN", "_", "X", "X", "X"])
     notes = notes_of(read_tables({"it": options("tagging", rows, dev=rows)}))
-    assert any("'_'" in note and "where nothing is annotated" in note for note in notes)
+    assert any("'_'" in note and "it means not annotated" in note for note in notes)
 
 
 def test_files_that_lack_the_column_of_the_labels_are_noted(options: Build, tmp_path: Path) -> None:

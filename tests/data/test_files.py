@@ -87,7 +87,7 @@ def test_lines_are_cut_at_newlines_in_every_encoding(texts: list[str], encoding:
         (b"SQLite format 3\0" + bytes(99), "the file is an SQLite database"),
         (b"\x80\x04\x95" + bytes(99), "the file is a pickle"),
         (b"a/b.csv".ljust(257, b"\0") + b"ustar  \0" + bytes(99), "the file is a tar archive"),
-        (b"\xef\xbb\xbf\n<!DOCTYPE html>\n<html>", "the file is a web page .*download that"),
+        (b"\xef\xbb\xbf\n<!DOCTYPE html>\n<html>", "the file is a web page .*download the file itself"),
         (b"<?xml version='1.0'?>\n<rows/>", "the file is an XML file"),
         (bytes(999), "the file is binary, not text"),
         (bytes(range(1, 64)) * 9, "the file is binary, not text"),

@@ -263,7 +263,7 @@ def test_a_cell_longer_than_the_csv_module_expects_is_read(tmp_path: Path) -> No
 
 BROKEN = [
     ("rows.jsonl", '{"a": 1}\n{"a": \n', "rows.jsonl:2: not a JSON object .*expected one object per line"),
-    ("rows.jsonl", '{"a": 1}\n\n[1]\n', "rows.jsonl:3: found list; expected one JSON object a line"),
+    ("rows.jsonl", '{"a": 1}\n\n[1]\n', "rows.jsonl:3: found list; expected one JSON object per line"),
     ("rows.jsonl", "[" * 100_000, "rows.jsonl:1: not a JSON object"),
     ("rows.jsonl", '{"a": ' + "9" * 5000 + "}", "rows.jsonl:1: not a JSON object"),
     ("rows.csv", "a,b\n1,2,3\n", "rows.csv:2: found 3 columns, and the header has 2; put quotes"),
@@ -348,5 +348,5 @@ def test_two_columns_of_one_name_are_refused_in_parquet(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     table = pa.table([pa.array(["a"]), pa.array(["x"]), pa.array(["y"])], names=["text", "label", "label"])
     pq.write_table(table, path)
-    with pytest.raises(DataError, match="rows.parquet: two columns are named 'label'; give every column a name"):
+    with pytest.raises(DataError, match="rows.parquet: two columns are named 'label'; give every column a different"):
         list(read_file(path))

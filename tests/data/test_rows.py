@@ -157,9 +157,9 @@ def test_texts_without_a_visible_character_are_counted_with_the_first_place(opti
 
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    ("classification", {"text": 5, "label": "x"}, "'text' holds 5; a text is expected"),
-    ("classification", {"text": None, "label": "x"}, "'text' holds None; a text is expected"),
-    ("classification", {"text": ["a"], "label": "x"}, r"'text' holds \['a'\]; a text is expected"),
+    ("classification", {"text": 5, "label": "x"}, "'text' holds 5; expected a text"),
+    ("classification", {"text": None, "label": "x"}, "'text' holds None; expected a text"),
+    ("classification", {"text": ["a"], "label": "x"}, r"'text' holds \['a'\]; expected a text"),
     ("classification", {"txet": "a", "label": "x"}, r"no column 'text' \(accepted: label, txet; did you mean 'txet'"),
     ("classification", {"text": "\ud800", "label": "x"}, "'text' holds half of a surrogate pair"),
     ("classification", {"text": "a", "label": "\udfff"}, "'label' holds half of a surrogate pair"),

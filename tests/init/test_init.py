@@ -118,16 +118,14 @@ def test_commas_that_may_stand_between_thousands_are_never_read_as_decimals(
     rows = [{"text": sentence(n), "label": "ab"[n % 2], "price": cells[n % len(cells)]} for n in range(80)]
     tasks = proposed(tmp_path, write_csv(tmp_path / "hotel.csv", rows, ";"))
     assert ("price" in tasks, "decimal" in tasks["hotel"]["data"]) == (decimal, decimal)
-    told = "price: numbers whose commas all stand before three digits" in (tmp_path / "first.yaml").read_text("utf-8")
+    told = "price: numbers whose commas all precede three digits" in (tmp_path / "first.yaml").read_text("utf-8")
     assert told is not decimal
 
 
 def test_a_file_without_names_of_columns_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("".join(f"{sentence(n).replace(',', '')},{'ab'[n % 2]}\n" for n in range(80)), "utf-8")
-    with pytest.raises(
-        UserError, match=r"a: its name is one of its values: write a line with the names of the columns"
-    ):
+    with pytest.raises(UserError, match=r"a: its name is one of its values: add a first line with the column names"):
         init([path], tmp_path / "first.yaml")
 
 
@@ -141,9 +139,9 @@ def test_a_rating_in_whole_numbers_is_a_scale_and_a_quantity_is_none(tmp_path: P
         "stars": "ordinal", "age": "regression", "code": "classification", "评分": "ordinal", "points": "regression",
     }  # fmt: skip
     text = " ".join((tmp_path / "first.yaml").read_text("utf-8").replace("#", " ").split())
-    assert "5 levels in order, 1 to 5: " in text
+    assert "5 ordered levels, 1 to 5: " in text
     assert "use `type: regression` with `range: [1, 5]`" in text
-    assert "if the numbers are in order, as ratings are, use `type: ordinal`" in text
+    assert "if the numbers are ordered, like ratings, use `type: ordinal`" in text
 
 
 def test_levels_that_no_row_has_belong_to_the_scale(tmp_path: Path) -> None:
@@ -152,8 +150,8 @@ def test_levels_that_no_row_has_belong_to_the_scale(tmp_path: Path) -> None:
     assert tasks["stars"]["levels"] == [1, 2, 3, 4, 5]
     assert "levels" not in tasks["rating"]  # of 101 levels none would be learned
     text = " ".join((tmp_path / "first.yaml").read_text("utf-8").replace("#", " ").split())
-    assert "5 levels in order, 1 to 5: " in text
-    assert "; no row has 3; for an answer with decimals" in text
+    assert "5 ordered levels, 1 to 5: " in text
+    assert "; no row has 3; for predictions with decimals" in text
 
 
 def test_pairs_other_separators_and_class_numbers(tmp_path: Path) -> None:
@@ -218,7 +216,7 @@ def test_spans_of_a_table_may_be_empty_and_what_keeps_them_from_being_read_is_to
     assemble(load_config(tmp_path / "first.yaml"))
     start = init([write_csv(tmp_path / "b.csv", rows("[[4, 8, 'THING']]", "[[4, 900, 'THING']]"))], tmp_path / "b.yaml")
     assert (
-        "spans by character, of which one cannot be read: the span THING at characters 4 to 900 lies outside"
+        "character spans, one of which cannot be read: the span THING at characters 4 to 900 lies outside"
         in (start.left_out["names"])
     )
 
@@ -246,10 +244,10 @@ def test_a_file_that_is_not_utf_8_is_read_in_the_encoding_that_it_looks_like_and
     path.write_bytes(gzip.compress(data) if packed else data)
     start = init([path], tmp_path / "first.yaml", encoder=ENGLISH)
     (guess,) = start.guesses
-    assert f"is read as {encoding}, which its bytes look like: " in guess
+    assert f"is read as {encoding}, the most likely encoding: " in guess
     assert text[:10] in guess
     written = (tmp_path / "first.yaml").read_text("utf-8")
-    assert "is not UTF-8, and is read as" in written
+    assert "is not UTF-8 and is read as" in written
     (task,) = yaml.safe_load(written)["tasks"].values()
     assert (task["data"]["encoding"], task["data"]["separator"]) == (encoding, ";")
     assemble(load_config(tmp_path / "first.yaml"))
@@ -369,7 +367,7 @@ def test_what_is_missing_is_told(tmp_path: Path) -> None:
         init([tmp_path / "a.csv"], tmp_path / "a.csv", force=True)
     with pytest.raises(DataError, match="no file was given"):
         init([], tmp_path / "x.yaml")
-    with pytest.raises(UserError, match=r"b.csv: nothing to train was found; .* \(one: no column holds texts; two: no"):
+    with pytest.raises(UserError, match=r"b.csv: found nothing to train; .* \(one: no column holds texts; two: no"):
         init([write_csv(tmp_path / "b.csv", [{"one": 1, "two": 2}, {"one": 3, "two": 4}])], tmp_path / "x.yaml")
     with pytest.raises(UserError, match=r"\(text: holds the texts; lang: the same in every row: en\)"):
         init(

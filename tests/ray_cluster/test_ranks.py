@@ -37,7 +37,7 @@ class Actor:
 
     def end(self) -> None:
         """End the process with the actor, as the lifeline does with one that follows it."""
-        self._real._held.close()
+        self._real._cleanup.close()
         if self._real._process is not None:
             self._real._process.kill()
             self._real._process.wait()
@@ -149,7 +149,7 @@ def test_a_worker_that_is_lost_is_told_with_what_to_do(actors: list[Actor], monk
     found = start(actors, "time.sleep(600)", monkeypatch)
     actors[1].ended = True
     with pytest.raises(
-        TrainingError, match=r"process 2 of 2 was lost with its worker of Ray \(RayError\), and the others.*--resume"
+        TrainingError, match=r"process 2 of 2 was lost with its Ray worker \(RayError\), and the others.*--resume"
     ):
         wait_together(found, lambda rank, code: found[rank].how_lost(rank, code))
 

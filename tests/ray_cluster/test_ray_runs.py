@@ -76,4 +76,4 @@ def test_commands_on_the_cluster_end_by_signal_by_failure_and_with_their_actor(c
     assert code(waiting) == 130
     killed = start("import os, signal; os.kill(os.getppid(), signal.SIGKILL)", "c.log")
     assert code(killed) == 1
-    assert "error: the worker of Ray that ran this has ended" in (tmp_path / "c.log").read_text()
+    assert "error: the Ray worker that ran this has ended" in (tmp_path / "c.log").read_text()

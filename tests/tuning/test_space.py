@@ -75,7 +75,7 @@ def test_choices_are_cut_outside_of_brackets() -> None:
 
 WRONG = {
     "log:1e-3:1e-5": "has to be smaller than the second",
-    "log:0:1": "magnitudes are of numbers above 0",
+    "log:0:1": "a logarithmic scale has numbers above 0",
     "log:1": "expected two ends",
     "log:a:b": "'a' is no number",
     "int:0:1.5": "'1.5' is no whole number",

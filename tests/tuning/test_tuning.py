@@ -101,7 +101,7 @@ def test_another_search_or_configuration_is_refused_with_the_mend(
 ) -> None:
     values, out, _ = done
     search = {"train.learning_rate": "log:1e-9:1e-2", "tasks.topic.weight": "1:5"}
-    with pytest.raises(OutputError, match=r"topic\.weight: 1\.0:5\.0 -> 1\.0:6\.0; give what was given"):
+    with pytest.raises(OutputError, match=r"topic\.weight: 1\.0:5\.0 -> 1\.0:6\.0; use the same values"):
         pt.tune(values, out, search={**search, "tasks.topic.weight": "1:6"})
     with pytest.raises(OutputError, match=r"seed 5 -> 6; give"):
         pt.tune(values, out, search=search, seed=6)

@@ -142,8 +142,9 @@ def spelling_warnings(task: Task, label_stats: Mapping[Split, LabelStats]) -> It
             ordered = sorted(spellings, key=lambda label: -counts[label])
             yield DataWarning(
                 f"labels of {task.name}",
-                f"{listed([described(label) for label in ordered])} differ only in spelling, but are learned as separate "
-                f"labels; if they are the same, spell them alike, such as {ordered[0]!r}{_unseen_difference(ordered)}",
+                f"{listed([described(label) for label in ordered])} differ only in spelling, but are learned as "
+                f"separate labels; if they are the same, spell them alike, such as {ordered[0]!r}"
+                f"{_unseen_difference(ordered)}",
             )
     if task.level == "row":
         yield from _odd_names(task, labels, described)

@@ -1,4 +1,4 @@
-"""A first configuration from data files: what their columns hold, proposed as tasks with the reasons as comments."""
+"""A first configuration from data files: tasks proposed for their columns, with the reasons as comments."""
 
 from __future__ import annotations
 

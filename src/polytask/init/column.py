@@ -1,4 +1,4 @@
-"""One column of a table: what its cells hold, asked of the task types that would read them."""
+"""One column of a table: the kind of its values, judged by the task types that would read them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from polytask.terms import WordSpan
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}([T ].*)?")
 _ADDRESS = re.compile(r"https?://\S+|\S+@\S+\.\S+|[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}\S*")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+(?:,\d+)?")
-# A comma between thousands; or before three decimals.
+# Commas between thousands, or before three decimals.
 _THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+")
 _IDENTIFIER = re.compile(
     r"(.*[^a-z])?(id|ids|uuid|guid|index|idx|no|nr|row|key|hash|url|link|file|filename|path)", re.ASCII
@@ -29,11 +29,11 @@ _READ_ALL = RegressionOptions(type="regression", label="value")
 
 @dataclass(frozen=True)
 class Column:
-    """The cells of a column in a sample of rows.
+    """The values of a column in a sample of rows.
 
     Attributes:
-        values: of the cells that hold something.
-        rows: of the sample.
+        values: values of the cells that are not empty.
+        rows: number of rows of the sample.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Column:
 
     @cached_property
     def texts(self) -> list[str]:
-        """The values, where all are text; otherwise nothing."""
+        """The values if all are text; otherwise empty."""
         return [value for value in self.values if isinstance(value, str)] if self.is_text else []
 
     @cached_property
@@ -57,12 +57,12 @@ class Column:
 
     @cached_property
     def mean_words(self) -> float:
-        """How many words a text has; a Chinese character is one."""
+        """The mean number of words per text; a Chinese character counts as a word."""
         return sum(map(len, self.words)) / len(self.words) if self.words else 0.0
 
     @cached_property
     def labels(self) -> Counter[str] | None:
-        """How often each value occurs as a label; None where the cells are no labels."""
+        """The number of occurrences of each value as a label; None if the values are not labels."""
         try:
             return Counter(label_text(value) for value in self.values)
         except ValueError:
@@ -75,7 +75,7 @@ class Column:
 
     @cached_property
     def may_have_thousands(self) -> bool:
-        """Whether the cells are numbers whose commas stand before three digits each, and may be between thousands."""
+        """Whether the cells are numbers whose commas all precede three digits, and may be thousands separators."""
         with_comma = [text.strip() for text in self.texts if "," in text]
         others = [text.strip() for text in self.texts if "," not in text]
         return (
@@ -86,7 +86,7 @@ class Column:
 
     @cached_property
     def has_decimal_comma(self) -> bool:
-        """Whether the cells are numbers, some of them with decimals behind a comma and none behind a point."""
+        """Whether the cells are numbers, some of them with a decimal comma and none with a point."""
         return (
             any("," in text for text in self.texts)
             and all(_DECIMAL_COMMA.fullmatch(text.strip()) for text in self.texts)
@@ -95,17 +95,17 @@ class Column:
 
     @property
     def has_decimal_point(self) -> bool:
-        """Whether the cells are numbers, some of them with decimals behind a point."""
+        """Whether the cells are numbers, some of them with a decimal point."""
         return self.numbers is not None and any("." in str(value) for value in self.values)
 
     @cached_property
     def spelled(self) -> Sequence[Any]:
-        """The values, numbers with a point before their decimals."""
+        """The values, with decimal points in place of decimal commas."""
         return [text.strip().replace(",", ".") for text in self.texts] if self.has_decimal_comma else self.values
 
     @cached_property
     def numbers(self) -> LabelStats | None:
-        """What the values are as scores; None where one of them is none."""
+        """Statistics of the values as scores; None if one of them is not a number."""
         stats = LabelStats()
         try:
             for value in self.spelled:
@@ -117,15 +117,15 @@ class Column:
 
     @cached_property
     def is_whole(self) -> bool:
-        """Whether all values are whole numbers, and written so."""
+        """Whether all values are whole numbers, written without decimals other than 0."""
         return self.numbers is not None and all(
             re.fullmatch(r"-?\d+(\.0+)?", str(value).strip()) for value in self.spelled
         )
 
     @cached_property
     def lists(self) -> list[list[Any]] | None:
-        """The items of the cells, where all are lists, or show lists; otherwise None."""
-        found: list[list[Any]] = []
+        """The items of the cells if all are lists, or lists written as text; otherwise None."""
+        cells: list[list[Any]] = []
         for value in self.values:
             try:
                 items = listed(value) if isinstance(value, str) else value
@@ -133,12 +133,12 @@ class Column:
                 return None
             if not isinstance(items, list):
                 return None
-            found.append(items)
-        return found or None
+            cells.append(items)
+        return cells or None
 
     @property
     def is_dates(self) -> bool:
-        """Whether the cells are days or times."""
+        """Whether the cells are dates or times."""
         return bool(self.texts) and all(_DATE.fullmatch(text.strip()) for text in self.texts)
 
     @property
@@ -148,23 +148,23 @@ class Column:
 
     @property
     def counts_rows(self) -> bool:
-        """Whether the cells are whole numbers, all different, without large gaps: they number the rows."""
+        """Whether the cells number the rows: different whole numbers without large gaps."""
         if not self.is_whole or self.distinct < len(self.values) or self.distinct < 5 or self.numbers is None:
             return False
         return self.numbers.high - self.numbers.low < 20 * self.rows
 
     @property
     def is_called_identifier(self) -> bool:
-        """Whether the name says that the values name the rows."""
+        """Whether the column's name suggests that its values identify rows."""
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.name).lower().strip("_ #")
         return not name or name.startswith("unnamed:") or _IDENTIFIER.fullmatch(name) is not None
 
 
 def columns_of(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Column]:
-    """Return the columns of some rows, cells that say nothing left out."""
-    found: dict[str, Column] = {}
+    """Return the columns of some rows, without empty cells."""
+    columns: dict[str, Column] = {}
     for name in names:
         cells = [row.get(name) for row in rows]
-        kept = [cell for cell in cells if not (cell is None or (isinstance(cell, str) and not cell.strip()))]
-        found[name] = Column(name, kept, len(rows))
-    return found
+        values = [cell for cell in cells if not (cell is None or (isinstance(cell, str) and not cell.strip()))]
+        columns[name] = Column(name, values, len(rows))
+    return columns

@@ -1,4 +1,4 @@
-"""Whether a column holds labels, and of what kind."""
+"""Decides whether a column holds labels, and of which kind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from polytask.data.data_warnings import few
 from polytask.init.column import Column
 
-# Names of what people rate on a scale, and of what is measured or counted.
+# Names of ratings on a scale, and names of quantities that are measured or counted.
 _SCALE = re.compile(
     r".*(score|rating|stars?|grade|points?|overall|severity|priority"
     r"|评分|打分|得分|分数|星级|星数|评级|等级|評分|分數|星級|点数|評価"
@@ -20,14 +20,14 @@ _SCALE = re.compile(
 _QUANTITY = re.compile(
     r".*(age|price|likes?|count|intensity|similarity|年龄|价格|点赞|强度|相似度|preis|stärke|precio|prix|prezzo).*"
 )
-# Levels of a scale, at most: 0 to 10.
+# Maximum number of levels of a scale: 0 to 10.
 _MOST_LEVELS = 11
-# Classes, at most; each with so many rows, in large tables and in small ones.
+# Maximum number of classes, and the least number of rows per class in large and in small tables.
 _MOST_CLASSES = 200
 _ROWS_OF_CLASS, _ROWS_OF_CLASS_IN_SMALL = 5, 2
 _SMALL = 100
 _MOST_GRADES = 20
-# From this share of one class on accuracy says little.
+# With at least this share of one class, accuracy says little.
 _LOPSIDED = 0.8
 
 
@@ -36,9 +36,9 @@ class Labels:
     """A column of labels.
 
     Attributes:
-        head: the type of the task.
-        options: that say how the column is read.
-        why: a comment on what was seen.
+        head: options that come first: the type of the task.
+        options: options for reading the column.
+        why: a comment with the reason.
     """
 
     head: dict[str, Any]
@@ -47,7 +47,7 @@ class Labels:
 
 
 def judge_label(column: Column) -> Labels | str:
-    """Return what a column can be trained for, or the reason why it is left out."""
+    """Return the labels in a column, or the reason why it is left out."""
     return (
         _nothing_to_learn(column) or _lists(column) or _classes_or_numbers(column) or _joined(column) or _words(column)
     )
@@ -67,8 +67,8 @@ def _nothing_to_learn(column: Column) -> str:
         return "addresses or keys"
     if column.may_have_thousands:
         return (
-            "numbers whose commas all stand before three digits: between thousands, or before decimals; remove them, "
-            'or write a task with `decimal: ","` beside the paths'
+            "numbers whose commas all precede three digits: thousands separators or decimal commas; remove them, "
+            'or write a task with `decimal: ","` next to the paths'
         )
     numbers = column.numbers
     unique = column.distinct > 0.9 * filled and filled > 2
@@ -80,7 +80,7 @@ def _nothing_to_learn(column: Column) -> str:
 
 
 def _lists(column: Column) -> Labels | str:
-    """Return several labels a row, written as lists; nothing where the cells are no lists."""
+    """Return multi-label options for lists of labels; "" if the cells are not lists."""
     if column.lists is None:
         mixed = any(isinstance(value, list | dict) for value in column.values)
         return "its cells are of several kinds: lists or objects among others" if mixed else ""
@@ -98,12 +98,12 @@ def _lists(column: Column) -> Labels | str:
 def _several(column: Column, counts: Counter[str], options: dict[str, Any]) -> Labels | str:
     if len(counts) < 2:
         return "one label at most, in lists"
-    why = f"several labels a row, {len(counts)} in all: {_shares(counts, len(column.values))}"
+    why = f"several labels per row, {len(counts)} in all: {_shares(counts, len(column.values))}"
     return Labels({"type": "multilabel"}, {"label": column.name, **options}, why)
 
 
 def _classes_or_numbers(column: Column) -> Labels | str:
-    """Return classes for few whole numbers and truth values, a number for others; nothing where there is text."""
+    """Return classes for few whole numbers and truth values, a regression for other numbers; "" for text."""
     if column.labels is not None and all(isinstance(value, bool) for value in column.values):
         return _classification(column)
     stats = column.numbers
@@ -123,32 +123,32 @@ def _classes_or_numbers(column: Column) -> Labels | str:
     if column.has_decimal_comma:
         why += ", with a decimal comma"
         if isinstance(_joined(column), Labels):
-            why += "; if they are several labels apart by commas, use `type: multilabel`"
+            why += "; if they are several labels separated by commas, use `type: multilabel`"
     if column.distinct <= _MOST_GRADES:
         why += (
-            f"; if the scale ends there, add `range: [{stats.low:g}, {stats.high:g}]`, which no answer leaves; with "
-            "`type: ordinal` they are levels in order, with `type: classification` each is a class of its own"
+            f"; if these are the ends of the scale, add `range: [{stats.low:g}, {stats.high:g}]` to limit predictions; "
+            "with `type: ordinal` they are ordered levels, with `type: classification` unordered classes"
         )
     return Labels({"type": "regression"}, {"label": column.name}, why)
 
 
 def _levels(column: Column) -> Labels:
-    """Return levels in order for a rating in few whole numbers."""
+    """Return ordered levels for a rating with few whole numbers."""
     counts = Counter(f"{float(value):g}" for value in column.spelled)
     levels = sorted(counts, key=float)
     scale = list(range(int(levels[0]), int(levels[-1]) + 1))
     missing = ", ".join(str(level) for level in scale if f"{level}" not in counts)
     gap = f"; no row has {missing}" if missing else ""
     why = (
-        f"{len(scale)} levels in order, {levels[0]} to {levels[-1]}: {_shares(counts, len(column.values))}{gap}; for "
-        f"an answer with decimals use `type: regression` with `range: [{levels[0]}, {levels[-1]}]`, and for classes "
-        "without an order `type: classification`"
+        f"{len(scale)} ordered levels, {levels[0]} to {levels[-1]}: {_shares(counts, len(column.values))}{gap}; for "
+        f"predictions with decimals use `type: regression` with `range: [{levels[0]}, {levels[-1]}]`, and for "
+        "classes without an order `type: classification`"
     )
     return Labels({"type": "ordinal"}, {"label": column.name, **({"levels": scale} if missing else {})}, why)
 
 
 def _is_dense(column: Column) -> bool:
-    """Whether the values come often enough to be classes."""
+    """Whether the values are frequent enough to be classes."""
     filled = len(column.values)
     return filled >= column.distinct * (_ROWS_OF_CLASS if filled >= _SMALL else _ROWS_OF_CLASS_IN_SMALL)
 
@@ -161,18 +161,18 @@ def _classification(column: Column) -> Labels:
     if most >= _LOPSIDED and len(counts) == 2:
         rare = min(counts, key=lambda label: counts[label])
         options = {"positive": rare, "metric": "f1", "threshold": "tuned"}
-        lopsided = f"; accuracy would say little, so that f1 of {_shown(rare)!r} is the main metric"
+        lopsided = f"; accuracy would say little, so f1 of {_shown(rare)!r} is the main metric"
     elif most >= _LOPSIDED:
         options = {"metric": "macro_f1"}
-        lopsided = "; accuracy would say little, so that macro_f1 is the main metric"
+        lopsided = "; accuracy would say little, so macro_f1 is the main metric"
     why = f"{len(counts)} classes: {_shares(counts, len(column.values))}{lopsided}"
     if column.is_whole and len(counts) > 2:
-        why += "; if the numbers are in order, as ratings are, use `type: ordinal`"
+        why += "; if the numbers are ordered, like ratings, use `type: ordinal`"
     return Labels({"type": "classification"}, {"label": column.name, **options}, why)
 
 
 def _joined(column: Column) -> Labels | str:
-    """Return several labels a row, joined by a separator; nothing where the cells are single labels."""
+    """Return multi-label options for labels joined by a separator; "" if the cells are single labels."""
     for separator in ",;|":
         cells = [[part.strip() for part in text.split(separator) if part.strip()] for text in column.texts]
         if cells and _are_labels(cells):
@@ -183,7 +183,7 @@ def _joined(column: Column) -> Labels | str:
 
 
 def _are_labels(cells: Sequence[Sequence[str]]) -> bool:
-    """Whether the parts of cells are labels: few, short, and each in different company."""
+    """Whether the parts of cells are labels: few, short, and combined in different ways."""
     sizes = {len(parts) for parts in cells}
     if len(sizes) < 2 or 0 in sizes:
         return False
@@ -199,7 +199,7 @@ def _are_labels(cells: Sequence[Sequence[str]]) -> bool:
 
 
 def _words(column: Column) -> Labels | str:
-    """Return classes for few different texts; otherwise the reason why they are none."""
+    """Return classes for few different texts; otherwise the reason why they are not classes."""
     if column.labels is None:
         return "its cells are of several kinds"
     longest = max(map(len, column.labels))

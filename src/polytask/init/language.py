@@ -1,4 +1,4 @@
-"""Which encoder reads the texts, by their language, and how long they are in tokens."""
+"""Chooses an encoder by the language of the texts, and the maximum number of tokens by their lengths."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from polytask.regular import is_folder, read_text
 
 ENGLISH = next(iter(PACKAGES))
 MULTILINGUAL = "intfloat/multilingual-e5-small"
-# Beyond this share of letters outside of English's a text is in another language; French has about 4 %.
+# Texts with a greater share of non-English letters are in another language; French has about 4 %.
 _FOREIGN_LETTERS = 0.1
-# A Japanese text has more kana than this among its letters.
+# Japanese texts have a greater share of kana among their letters than this.
 _KANA = 0.1
-# The frequent words of a text's language make up at least this share of its words.
+# Least share of a text's words that are frequent words of its language.
 _FREQUENT = 0.05
-# Frequent words of languages that are written with few other letters than English; those that two share are left out.
+# Frequent words of languages with mostly English letters, without words that two of these languages share.
 _WORDS = {
     "English": "the and of that it was for with this are you have but they from not be",
     "German": "der die das und nicht ein ich zu mit auf ist den von sich auch wir",
@@ -40,7 +40,7 @@ _WORDS = {
     "Romanian": "și nu este pe cu mai din pentru care",
 }
 _TOKENS = (32, 64, 128, 256)
-# This share of the texts may be cut.
+# Share of the texts that may be truncated.
 _CUT = 0.02
 
 
@@ -50,7 +50,7 @@ class Reader:
 
     Attributes:
         why: a comment on the choice.
-        max_tokens: of a text, and a comment on it.
+        max_tokens: maximum number of tokens per text; `length` is a comment on it.
     """
 
     encoder: str
@@ -59,33 +59,39 @@ class Reader:
     length: str
 
 
-def choose_reader(texts: Sequence[str], asked: str | None) -> Reader:
+def choose_reader(texts: Sequence[str], requested: str | None) -> Reader:
     """Choose an encoder and a length for texts.
 
     Args:
-        asked: the encoder that the user named, if any.
+        requested: encoder that the user named, if any.
     """
     language = language_of(texts)
     encoder, why = (ENGLISH, "the texts look English; 22 million parameters, fast on a CPU")
-    if asked is not None:
-        encoder, why = asked, "as asked for"
+    if requested is not None:
+        encoder, why = requested, "as requested"
     elif language != "English":
         encoder = MULTILINGUAL
         why = (
             f"the texts {f'look {language}' if language else 'do not look English'}: a multilingual encoder, fetched "
-            "from the Hugging Face hub on first use; a folder works as well"
+            "from the Hugging Face hub on first use; a folder works too"
         )
     lengths, how = _lengths(texts, encoder)
     most = min(_TOKENS[-1], _limit(encoder) or _TOKENS[-1])
     fitting = (size for size in _TOKENS if _share(lengths, size) >= 1 - _CUT)
     size = max(4, min(most, next(fitting, most)))
-    kept = _share(lengths, size)
-    cut = "" if kept >= 1 - _CUT else "; the others are cut: a greater number reads more of them, and takes longer"
-    return Reader(encoder, why, size, f"{100 * kept:.0f} % of the texts have at most so many tokens ({how}){cut}")
+    fitting_share = _share(lengths, size)
+    cut = (
+        ""
+        if fitting_share >= 1 - _CUT
+        else "; the others are truncated: a greater number reads more of them, but is slower"
+    )
+    return Reader(
+        encoder, why, size, f"{100 * fitting_share:.0f} % of the texts have at most this many tokens ({how}){cut}"
+    )
 
 
 def language_of(texts: Sequence[str]) -> str:
-    """Return "English" or another language that the frequent words tell; empty for one that is not known.
+    """Return the language according to script and frequent words; "" if it is not recognized.
 
     >>> language_of(["The film was not for you."]), language_of(["电影很好看"])
     ('English', 'Chinese')
@@ -104,7 +110,7 @@ def language_of(texts: Sequence[str]) -> str:
 
 
 def _by_script(letters: Sequence[str]) -> str:
-    """Return the language that has most of some letters to itself; empty where none has."""
+    """Return the language of a script that most letters belong to; "" if there is none."""
     scripts = Counter(unicodedata.name(letter, "").partition(" ")[0] for letter in letters)
     most = max(scripts, key=lambda script: scripts[script])
     kana = scripts["HIRAGANA"] + scripts["KATAKANA"]
@@ -118,7 +124,7 @@ def _share(lengths: Sequence[int], size: int) -> float:
 
 
 def _folder(encoder: str) -> Path | None:
-    """Return the folder of an encoder that is here already."""
+    """Return the folder of an encoder that is available locally."""
     try:
         folder = Path(locate(encoder))
     except PolytaskError:
@@ -127,19 +133,19 @@ def _folder(encoder: str) -> Path | None:
 
 
 def _lengths(texts: Sequence[str], encoder: str) -> tuple[list[int], str]:
-    """Return the texts' lengths in tokens of an encoder, and how they were found: counted, or estimated from words."""
+    """Return the texts' lengths in tokens, and whether they were counted, or estimated from words."""
     folder = _folder(encoder)
     file = folder / "tokenizer.json" if folder is not None else None
     tokenizer = _tokenizer(file) if file is not None and file.is_file() else None
     if tokenizer is not None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        return [len(found.ids) for found in tokenizer.encode_batch(list(texts))], "counted in a sample"
+        return [len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts))], "counted in a sample"
     return [round(1.4 * len(split_words(text))) + 2 for text in texts], "estimated from words"
 
 
 def _tokenizer(file: Path) -> Any:  # noqa: ANN401
-    """Read a tokenizer; None where it is damaged, which `polytask check` tells."""
+    """Read a tokenizer; None if it is damaged, which `polytask check` reports."""
     from tokenizers import Tokenizer
 
     try:
@@ -149,11 +155,11 @@ def _tokenizer(file: Path) -> Any:  # noqa: ANN401
 
 
 def _limit(encoder: str) -> int | None:
-    """Return how many tokens an encoder that is here can read."""
+    """Return the maximum number of tokens of an encoder that is available locally."""
     folder = _folder(encoder)
     try:
         config = json.loads(read_text((folder or Path()) / "config.json"))
-        # RoBERTa's family counts positions from behind the padding id.
+        # The RoBERTa family counts positions from the one after the padding id.
         return int(config["max_position_embeddings"]) - 2
     except (OSError, ValueError, KeyError, TypeError):
         return None

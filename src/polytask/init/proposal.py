@@ -1,4 +1,4 @@
-"""What one table can be trained for: its texts, and a task for each column of labels; or why a column is none."""
+"""Proposes tasks for one table: its texts, and a task for each label column or the reason why it is not one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from polytask.init.label import judge_label
 from polytask.init.sample import Sample
 from polytask.init.tagged import ByToken, TagColumn, find_tagging, sentence_column
 
-# The names of columns that hold the text, the likeliest first.
+# Common names of text columns, the most likely first.
 _TEXT_NAMES = (
     "text", "sentence", "review", "content", "body", "comment", "tweet", "utterance", "document", "article", "post",
     "message", "question", "query", "premise", "sentence1", "description", "abstract",
@@ -24,11 +24,11 @@ _PAIRS = (
     ("question", "sentence"), ("query", "document"), ("query", "passage"), ("query", "title"), ("source", "target"),
 )  # fmt: skip
 _ENDS = (("1", "2"), ("a", "b"), ("_left", "_right"), ("_first", "_second"))
-# Types of tasks whose labels are numbers.
+# Task types whose labels are numbers.
 _OF_NUMBERS = ("regression", "ordinal")
-# Types of tasks on words, with the option that names the column of their labels.
+# Task types at word level, with the option that names their label column.
 _OF_WORDS = {"tagging": "tags", "spans": "spans"}
-# More label columns than this are proposed to nobody.
+# Maximum number of proposed tasks.
 MOST_TASKS = 12
 
 
@@ -37,10 +37,10 @@ class Proposal:
     """A task that a column can be trained for.
 
     Attributes:
-        column: of the labels; it names the task.
-        options: of the task, without its data.
-        why: a comment on what was seen.
-        written: how its file is written, beyond what the file tells of itself.
+        column: label column, which names the task.
+        options: options of the task, without its data.
+        why: a comment with the reason.
+        written: options about the file's format that the file itself does not show.
     """
 
     column: str
@@ -64,11 +64,11 @@ class Proposal:
 
 @dataclass(frozen=True)
 class TableOutline:
-    """What a table is proposed for.
+    """The tasks proposed for a table.
 
     Attributes:
         texts: a sample of the inputs.
-        sentence: the column that tells the sentences apart, where a row is a token.
+        sentence: column that identifies sentences, if a row is one token.
         left_out: columns that no task reads, with the reason.
     """
 
@@ -85,82 +85,84 @@ def outline(sample: Sample) -> TableOutline:
         return _of_tokens(sample, by_token)
     columns = columns_of(sample.rows, [name for name in sample.columns if not _is_nested(sample, name)])
     texts = _text_columns(columns)
-    tagging, refused = find_tagging(sample, columns, texts[0].name if texts else None)
-    of_tokens = {name for found in tagging for name in found.columns}
+    tag_columns, refused = find_tagging(sample, columns, texts[0].name if texts else None)
+    of_tokens = {name for tags in tag_columns for name in tags.columns}
     texts = [column for column in texts if column.name not in of_tokens]
-    tokens = next((found.tokens for found in tagging if found.tokens is not None), None)
+    tokens = next((tags.tokens for tags in tag_columns if tags.tokens is not None), None)
     main = texts[0].name if texts else tokens
     pair = _pair([column.name for column in texts])
     inputs: dict[str, Any] = {"text_pair": pair} if pair is not None else {"text": main} if main is not None else {}
     tagged = {"text": main} if texts else {}
     proposals = [
-        Proposal(found.tags, {"type": "spans" if found.nested else "tagging", **tagged, **found.options}, found.why)
-        for found in tagging
+        Proposal(tags.tags, {"type": "spans" if tags.nested else "tagging", **tagged, **tags.options}, tags.why)
+        for tags in tag_columns
     ]
     left_out = {
-        name: "a further value of each token" for found in tagging for name in found.beside if not name.isdigit()
+        name: "another value of each token" for tags in tag_columns for name in tags.others if not name.isdigit()
     }
     left_out |= refused
-    read = {main, *(pair or ()), *of_tokens, *refused}
-    left_out |= {one.name: "a further text; to read it, name it in `text`" for one in texts if one.name not in read}
-    rest = [column for column in columns.values() if column.name not in read and column.name not in left_out]
+    used = {main, *(pair or ()), *of_tokens, *refused}
+    left_out |= {text.name: "another text; to read it, name it in `text`" for text in texts if text.name not in used}
+    rest = [column for column in columns.values() if column.name not in used and column.name not in left_out]
     for column in rest:
-        found = judge_label(column) if inputs else "no column holds texts"
+        labels = judge_label(column) if inputs else "no column holds texts"
         if main is not None and _is_first_row(main, column):
-            found = "its name is one of its values: write a line with the names of the columns, such as text,label"
-        if isinstance(found, str):
-            left_out[column.name] = found
+            labels = "its name is one of its values: add a first line with the column names, such as text,label"
+        if isinstance(labels, str):
+            left_out[column.name] = labels
         else:
-            proposals.append(Proposal(column.name, {**found.head, **inputs, **found.options}, found.why))
+            proposals.append(Proposal(column.name, {**labels.head, **inputs, **labels.options}, labels.why))
     if main is not None and not proposals:
         left_out = {main: "holds the texts", **left_out}
     for surplus in proposals[MOST_TASKS:]:
         left_out[surplus.column] = f"could be a {surplus.options['type']} task; only {MOST_TASKS} are proposed"
-    return TableOutline(_with_decimals(proposals[:MOST_TASKS], columns), _texts(columns, inputs, tagging), left_out)
+    return TableOutline(_with_decimals(proposals[:MOST_TASKS], columns), _texts(columns, inputs, tag_columns), left_out)
 
 
 def _is_first_row(text: str, label: Column) -> bool:
-    """Whether the names of two columns seem to be the first row: a sentence, and a label that other rows have."""
+    """Whether two column names seem to be the first row: a sentence, and a label that other rows have."""
     return len(split_words(text)) > 4 and label.name.strip() in (label.labels or {})
 
 
 def _with_decimals(proposals: Sequence[Proposal], columns: Mapping[str, Column]) -> list[Proposal]:
-    """Say that numbers have a decimal comma: of all tasks, which then share their rows, unless others have a point."""
-    numbers = [columns[one.column] for one in proposals if one.options["type"] in _OF_NUMBERS]
+    """Set the decimal comma of numbers: for all tasks, so that they share rows, unless other numbers have a point."""
+    numbers = [columns[proposal.column] for proposal in proposals if proposal.options["type"] in _OF_NUMBERS]
     commas = {column.name for column in numbers if column.has_decimal_comma}
     if commas and not any(column.has_decimal_point for column in numbers):
-        commas = {one.column for one in proposals}
-    return [replace(one, written={"decimal": ","}) if one.column in commas else one for one in proposals]
+        commas = {proposal.column for proposal in proposals}
+    return [
+        replace(proposal, written={"decimal": ","}) if proposal.column in commas else proposal for proposal in proposals
+    ]
 
 
 def _of_tokens(sample: Sample, columns: ByToken) -> TableOutline:
-    """Return what a table with one token a row is proposed for."""
+    """Return the proposal for a table with one token per row."""
     options = {"type": "tagging", "tokens": columns.tokens, "tags": columns.tags}
     used = (columns.tokens, columns.tags, columns.sentence)
     rest = [name for name in sample.columns if name not in used]
-    left_out = dict.fromkeys(rest, "a further value of each token; a tagging task of its own can read it")
+    left_out = dict.fromkeys(rest, "another value of each token; a separate tagging task can read it")
     return TableOutline([Proposal(columns.tags, options, columns.why)], columns.texts, left_out, columns.sentence)
 
 
 def _is_nested(sample: Sample, name: str) -> bool:
-    """Whether a column holds objects, whose values are columns such as meta.label."""
+    """Whether a column holds objects; their values are columns such as meta.label."""
     cells = [row.get(name) for row in sample.rows]
     return any(isinstance(cell, dict) for cell in cells) and all(isinstance(cell, dict | None) for cell in cells)
 
 
-def _texts(columns: Mapping[str, Column], inputs: Mapping[str, Any], tagging: Sequence[TagColumn]) -> list[str]:
-    """Return a sample of what the tasks read."""
+def _texts(columns: Mapping[str, Column], inputs: Mapping[str, Any], tag_columns: Sequence[TagColumn]) -> list[str]:
+    """Return a sample of the tasks' inputs."""
     if "text_pair" in inputs:
         first, second = (columns[name].texts for name in inputs["text_pair"])
-        return [f"{one} {other}" for one, other in zip(first[:500], second[:500], strict=False)]
+        return [f"{left} {right}" for left, right in zip(first[:500], second[:500], strict=False)]
     column = columns.get(inputs.get("text", ""))
     if column is not None and column.texts:
         return column.texts[:500]
-    return next((found.texts for found in tagging), [])
+    return next((tags.texts for tags in tag_columns), [])
 
 
 def _pair(names: Sequence[str]) -> list[str] | None:
-    """Return two columns that hold a pair of texts, by their names."""
+    """Return two columns whose names suggest a pair of texts."""
     lowered = {name.lower(): name for name in names}
     for first, second in _PAIRS:
         if first in lowered and second in lowered:
@@ -174,11 +176,11 @@ def _pair(names: Sequence[str]) -> list[str] | None:
 
 
 def _text_columns(columns: Mapping[str, Column]) -> list[Column]:
-    """Return the columns that hold texts, the one to read first."""
-    found = [column for column in columns.values() if _is_texts(column)]
-    if not found:
-        found = [column for column in columns.values() if _may_be_texts(column)]
-    return sorted(found, key=lambda column: (_rank(column.name), -column.mean_words))
+    """Return the columns that hold texts, the most likely main text first."""
+    texts = [column for column in columns.values() if _is_texts(column)]
+    if not texts:
+        texts = [column for column in columns.values() if _may_be_texts(column)]
+    return sorted(texts, key=lambda column: (_rank(column.name), -column.mean_words))
 
 
 def _rank(name: str) -> int:
@@ -186,7 +188,7 @@ def _rank(name: str) -> int:
     return _TEXT_NAMES.index(lowered) if lowered in _TEXT_NAMES else len(_TEXT_NAMES)
 
 
-def _is_no_prose(column: Column) -> bool:
+def _is_not_prose(column: Column) -> bool:
     return (
         not column.texts or column.numbers is not None or column.lists is not None
         or column.is_dates or column.is_addresses
@@ -195,7 +197,7 @@ def _is_no_prose(column: Column) -> bool:
 
 def _is_texts(column: Column) -> bool:
     """Whether the cells are texts: several words each, and mostly different."""
-    if _is_no_prose(column):
+    if _is_not_prose(column):
         return False
     if _rank(column.name) < len(_TEXT_NAMES):
         return column.distinct > 1
@@ -209,13 +211,13 @@ def _is_texts(column: Column) -> bool:
 def _may_be_texts(column: Column) -> bool:
     """Whether the cells are at least names or phrases."""
     return (
-        not _is_no_prose(column) and not column.is_called_identifier
+        not _is_not_prose(column) and not column.is_called_identifier
         and column.distinct >= 0.5 * len(column.values) and column.distinct > 2
     )  # fmt: skip
 
 
 def _is_joined(column: Column) -> bool:
-    """Whether the cells are labels joined by a separator: few different parts, often."""
+    """Whether the cells are labels joined by a separator: few different, frequent parts."""
     for separator in ",;|":
         parts = [part.strip() for text in column.texts for part in text.split(separator)]
         if len(parts) > 1.2 * len(column.texts) and len(set(parts)) <= len(parts) / 4:

@@ -1,4 +1,4 @@
-"""A sample of a file's rows, and how the file is written, as far as it can be seen without asking."""
+"""A sample of a file's rows, and the file's format as far as it can be detected."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from polytask.errors import DataError
 from polytask.options import FileOptions
 from polytask.tabular import cells_of
 
-# Rows that are looked at: so many from all of the file, and so many from its beginning.
+# Number of sampled rows: from the whole file, and from its beginning.
 MOST_ROWS = 5000
 FIRST_ROWS = 2000
 _SEPARATORS = ",;\t|"
-# What a file may be in that looks to be in one of these.
+# The encoding that is most easily confused with each of these.
 _OTHERS = {"cp1252": "cp1250", "cp1251": "koi8-r", "gb18030": "big5", "euc-kr": "gb18030"}
 _MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What was seen of a file.
+    """A sample of a file.
 
     Attributes:
-        written: what has to be said beside the path.
-        guess: what a person should know of how that was told; empty where it is certain.
-        count: rows of the file.
-        rows: a sample, drawn evenly.
-        first: the first rows, as they stand in the file.
+        written: options about the file's format that have to be given next to the path.
+        guess: note for the user on how the encoding was guessed; empty if it is certain.
+        count: number of rows of the file.
+        rows: a uniform random sample.
+        first: the first rows, in the order of the file.
     """
 
     path: Path
@@ -51,12 +51,12 @@ class Sample:
 
     @property
     def columns(self) -> list[str]:
-        """The columns that any of the rows has, in their order."""
+        """The columns that occur in any of the rows, in order."""
         return list(dict.fromkeys(name for row in (*self.first[:100], *self.rows) for name in row))
 
 
 def read_sample(path: Path, options: FileOptions) -> Sample:
-    """Read all of a file and keep a sample. Raises DataError where it cannot be read, or holds no rows."""
+    """Read a whole file and keep a sample. Raises DataError if the file cannot be read or has no rows."""
     require_file(path)
     options, guess = _with_encoding(path, options)
     written = _written(path, options)
@@ -86,7 +86,7 @@ def _rows(path: Path, written: FileOptions) -> Iterator[dict[str, Any]]:
 
 
 def _with_encoding(path: Path, options: FileOptions) -> tuple[FileOptions, str]:
-    """Add the encoding that a file's mark or its bytes tell, and what a person should know of that."""
+    """Add the encoding according to the byte order mark or the bytes, and return a note for the user."""
     if options.encoding is not None or DataFile(path, options).format == "parquet":
         return options, ""
     with path.open("rb") as stream:
@@ -99,32 +99,32 @@ def _with_encoding(path: Path, options: FileOptions) -> tuple[FileOptions, str]:
         return options, ""
     encoding, line = likely
     guess = (
-        f"{path.name} is not UTF-8, and is read as {encoding}, which its bytes look like: {_around_letter(line)!r}; "
-        f"if letters of that are wrong, name another one, such as --written encoding={_OTHERS[encoding]}"
+        f"{path.name} is not UTF-8 and is read as {encoding}, the most likely encoding: {_around_letter(line)!r}; "
+        f"if letters in this text are wrong, name another one, such as --written encoding={_OTHERS[encoding]}"
     )
     return options.model_copy(update={"encoding": encoding}), guess
 
 
 def _around_letter(line: str) -> str:
-    """Return a part of a line that holds a letter which is not ASCII, from the beginning where it can be."""
+    """Return a part of a line with a non-ASCII letter, from the beginning of the line if possible."""
     place = next((place for place, character in enumerate(line) if not character.isascii()), 0)
     start = max(0, place - 30)
     return line[start : start + 50]
 
 
 def _written(path: Path, options: FileOptions) -> FileOptions:
-    """Add what the first lines tell of how a file is written."""
-    found: dict[str, Any] = {}
+    """Add the options about the format that the first lines show."""
+    detected: dict[str, Any] = {}
     form = DataFile(path, options).format
     if form in ("csv", "tsv") and options.separator is None:
-        found["separator"] = _separator(DataFile(path, options), "," if form == "csv" else "\t")
+        detected["separator"] = _separator(DataFile(path, options), "," if form == "csv" else "\t")
     if form == "jsonl" and options.format is None and _is_one_list(DataFile(path, options)):
-        found["format"] = "json"
-    return options.model_copy(update={key: value for key, value in found.items() if value is not None})
+        detected["format"] = "json"
+    return options.model_copy(update={key: value for key, value in detected.items() if value is not None})
 
 
 def _separator(file: DataFile, usual: str) -> str | None:
-    """Return what stands between the columns, where that is not the usual character and every first line agrees."""
+    """Return the separator if it is not the usual character and all of the first lines contain it."""
     lines = [line.rstrip("\r\n") for _, line in islice(file.raw_lines(), 20)]
     lines = [line for line in lines if line]
     if not lines or usual in lines[0] or lines[0].lower().startswith("sep="):
@@ -136,7 +136,7 @@ def _separator(file: DataFile, usual: str) -> str | None:
 
 
 def _is_one_list(file: DataFile) -> bool:
-    """Whether a file that is named jsonl is one JSON list of objects."""
+    """Whether a file named jsonl is really one JSON list of objects."""
     line = next((line.strip() for _, line in file.raw_lines() if line.strip()), "")
     if not line.startswith("["):
         return False

@@ -1,4 +1,4 @@
-"""From files to a configuration that `polytask check` passes, or the reasons why there is nothing to train."""
+"""Writes a configuration for files that passes `polytask check`, or says why there is nothing to train."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from polytask.regular import is_folder
 from polytask.tasks.labels import says_nothing
 from polytask.terms import Split
 
-# Shares of the training rows to hold out where there is no dev file: of few rows a greater one.
+# Shares of the training rows to hold out without a dev file; greater ones if there are few rows.
 _SHARE, _SHARES_OF_FEW, _FEW_ROWS = 0.1, (0.2, 0.3, 0.5), 300
 _FAR = f"..{os.sep}..{os.sep}.."
-# Names that say only that a column holds the labels; the task is then called as the files are.
+# Names that only say that a column holds labels; the task then gets the name of the files.
 _PLAIN_NAMES = frozenset({"label", "labels", "class", "target", "y", "annotation", "spans", "ner_tags"})
-# Names that say no more where they hold the only labels, and beside other tasks of the same rows tell which these are.
+# Names that are just as generic for the only label column, but distinguish it if the same rows have other tasks.
 _PLAIN_ALONE = frozenset({"tag", "tags", "category"})
 
 
 @dataclass(frozen=True)
 class InitResult:
-    """What was written.
+    """The result of `init`.
 
     Attributes:
-        path: of the configuration.
-        tasks: by name, the type of each.
-        left_out: columns and tasks that are not in it, with the reason.
-        guesses: what may have been seen wrong of how the files are written.
+        path: path of the configuration.
+        tasks: type of each task, by name.
+        left_out: columns and tasks that are not in the configuration, with the reason.
+        guesses: notes on guesses about the files' formats that may be wrong.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class InitResult:
 
 @dataclass
 class _Table:
-    """A data set, a sample of each of its files, and what it is proposed for."""
+    """A data set, a sample of each of its files, and the tasks proposed for it."""
 
     files: DataSet
     samples: dict[Split, list[Sample]]
@@ -68,28 +68,28 @@ def init(
     encoder: str | None = None,
     written: Mapping[str, str] | None = None,
 ) -> InitResult:
-    """Look at data files, propose tasks, and write a configuration with the reasons as comments.
+    """Inspect data files, propose tasks, and write a configuration with the reasons as comments.
 
     Args:
-        files: files or folders; names such as train, dev and test make splits, others further tasks.
-        out: the configuration to write; paths in it are relative to its folder.
-        force: overwrite it.
-        encoder: in place of the one that is chosen by the texts' language.
-        written: how the files are written, as beside the paths of a configuration: {"encoding": "cp1252"}.
+        files: files or folders; names such as train, dev and test make splits, other files make other tasks.
+        out: path of the configuration to write; paths in it are relative to its folder.
+        force: whether to overwrite `out`.
+        encoder: encoder to use in place of the one chosen by the texts' language.
+        written: options about the files' format, as in `data` of a configuration: {"encoding": "cp1252"}.
 
-    Raises UserError: a file cannot be read, there is nothing to train, or `out` is there already.
+    Raises UserError if a file cannot be read, there is nothing to train, or `out` already exists.
     """
     path = Path(out)
     if path.exists() and not force:
-        raise OutputError(f"{path}: there is a file of that name; name another one with --out, or add --force")
+        raise OutputError(f"{path}: the file already exists; name another one with --out, or add --force")
     if path.resolve() in {Path(file).resolve() for file in files}:
         raise OutputError(f"{path}: this is one of the data files; name another file with --out")
     if not path.parent.is_dir():
-        raise OutputError(f"{path}: there is no folder {path.parent}; make it, or name another file with --out")
-    given = read_file_options(written or {})
+        raise OutputError(f"{path}: there is no folder {path.parent}; create it, or name another file with --out")
+    file_options = read_file_options(written or {})
     if not files:
         raise DataError("no file was given; name one, such as polytask init reviews.csv")
-    tables = [_look(found, given) for found in data_sets([Path(file) for file in files])]
+    tables = [_inspect(data_set, file_options) for data_set in data_sets([Path(file) for file in files])]
     base = path.parent.resolve()
     texts = [text for table in tables for text in table.outline.texts[:500]]
     reader = choose_reader(texts, encoder)
@@ -118,17 +118,17 @@ def _encoder(name: str, base: Path) -> str:
 
 
 def _path(path: Path, base: Path) -> str:
-    """Return a path relative to the configuration's folder, or whole where it lies far from it."""
+    """Return a path relative to the configuration's folder, or an absolute path if it is far from it."""
     relative = os.path.relpath(path.resolve(), base)
     return str(path.resolve()) if relative.startswith(_FAR) else relative
 
 
-def _look(files: DataSet, options: FileOptions) -> _Table:
+def _inspect(files: DataSet, options: FileOptions) -> _Table:
     samples: dict[Split, list[Sample]] = {
         split: [read_sample(path, options) for path in listed] for split, listed in files.files.items()
     }
-    found = outline(samples["train"][0])
-    return _Table(files, samples, found, dict(found.left_out))
+    proposed = outline(samples["train"][0])
+    return _Table(files, samples, proposed, dict(proposed.left_out))
 
 
 def _place(table: _Table, column: str, tables: Sequence[_Table]) -> str:
@@ -139,7 +139,7 @@ def _nothing(files: Sequence[str | Path], left_out: Mapping[str, str]) -> str:
     names = ", ".join(str(file) for file in files)
     listed = "; ".join(f"{scalar(name)}: {' '.join(why.split())}" for name, why in list(left_out.items())[:20])
     return (
-        f"{names}: nothing to train was found; a task needs a column of texts (or tokens) and one of labels "
+        f"{names}: found nothing to train; a task needs a column of texts (or tokens) and one of labels "
         f"({listed or 'there are no columns'})"
     )
 
@@ -147,16 +147,16 @@ def _nothing(files: Sequence[str | Path], left_out: Mapping[str, str]) -> str:
 def _verified(
     table: _Table, head: Mapping[str, Any], before: Sequence[TaskDraft], base: Path, *, several: bool
 ) -> list[TaskDraft]:
-    """Return the drafts of a table's tasks with which all rows can be read; the reasons of the others are kept."""
+    """Return the drafts of a table's tasks with which all rows can be read; record why others are left out."""
     count = sum(sample.count for sample in table.samples["train"])
     shares = _SHARES_OF_FEW if count < _FEW_ROWS else (_SHARE,)
     best: tuple[list[TaskDraft], dict[str, str]] = ([], {})
     for share in shares:
         drafts = _drafts(table, share, before, base, several=several)
-        kept, refused = _readable(drafts, head, base)
-        if len(kept) > len(best[0]) or not best[1]:
-            best = kept, refused
-        if len(kept) == len(drafts):
+        readable, refused = _readable(drafts, head, base)
+        if len(readable) > len(best[0]) or not best[1]:
+            best = readable, refused
+        if len(readable) == len(drafts):
             break
     table.left_out |= best[1]
     return best[0]
@@ -165,22 +165,22 @@ def _verified(
 def _readable(
     drafts: Sequence[TaskDraft], head: Mapping[str, Any], base: Path
 ) -> tuple[list[TaskDraft], dict[str, str]]:
-    """Return the drafts that can be read together, and why others cannot."""
+    """Return the drafts that can be read together, and the reasons why others cannot."""
     if not drafts or _error(drafts, head, base) is None:
         return list(drafts), {}
-    kept: list[TaskDraft] = []
+    readable: list[TaskDraft] = []
     refused: dict[str, str] = {}
     for draft in drafts:
-        error = _error([*kept, draft], head, base)
+        error = _error([*readable, draft], head, base)
         if error is None:
-            kept.append(draft)
+            readable.append(draft)
         else:
             refused[draft.column] = f"could not be read as a {draft.options['type']} task: {error}"
-    return kept, refused
+    return readable, refused
 
 
 def _error(drafts: Sequence[TaskDraft], head: Mapping[str, Any], base: Path) -> str | None:
-    """Return what keeps tasks from being read, as `polytask check` would find it."""
+    """Return the error that `polytask check` would raise for tasks, if any."""
     values = {**head, "tasks": {draft.name: {**draft.options, "data": draft.data} for draft in drafts}}
     try:
         read_tables(validate(values, base=base).tasks)
@@ -190,21 +190,21 @@ def _error(drafts: Sequence[TaskDraft], head: Mapping[str, Any], base: Path) -> 
 
 
 def _drafts(table: _Table, share: float, before: Sequence[TaskDraft], base: Path, *, several: bool) -> list[TaskDraft]:
-    taken = {draft.name for draft in before}
-    found: list[TaskDraft] = []
+    names = {draft.name for draft in before}
+    drafts: list[TaskDraft] = []
     plain = _PLAIN_NAMES if len(table.outline.proposals) > 1 else _PLAIN_NAMES | _PLAIN_ALONE
     for proposal in table.outline.proposals:
         name = _task_name(
-            proposal.column, table.files.name, taken, plain=proposal.column.lower() in plain, several=several
+            proposal.column, table.files.name, names, plain=proposal.column.lower() in plain, several=several
         )
-        taken.add(name)
+        names.add(name)
         data, notes = _data(table, proposal, share, base)
-        found.append(TaskDraft(name, proposal.column, proposal.options, data, proposal.why, tuple(notes)))
-    return found
+        drafts.append(TaskDraft(name, proposal.column, proposal.options, data, proposal.why, tuple(notes)))
+    return drafts
 
 
 def _data(table: _Table, proposal: Proposal, share: float, base: Path) -> tuple[dict[str, Any], list[str]]:
-    """Return where a task's rows come from, and what to know of it."""
+    """Return a task's `data` section, and notes for the user."""
     data: dict[str, Any] = {}
     notes = [
         *table.files.notes,
@@ -221,18 +221,18 @@ def _data(table: _Table, proposal: Proposal, share: float, base: Path) -> tuple[
         data["dev"] = share
         notes.append(f"{100 * share:.0f} % of the training rows are held out to choose the model by")
     if "test" not in data:
-        notes.append("without a test file the scores are those of dev, by which the model is chosen")
+        notes.append("without a test file there are only dev scores, and the model is chosen by them")
     sample = table.samples["train"][0]
-    told = {key: value for key, value in sample.written.to_key().items() if value is not None}
-    told |= proposal.written
+    options = {key: value for key, value in sample.written.to_key().items() if value is not None}
+    options |= proposal.written
     if table.outline.sentence is not None:
-        told["sentence"] = table.outline.sentence
+        options["sentence"] = table.outline.sentence
     order: tuple[Split, ...] = ("train", "dev", "test")
-    return {**{split: data[split] for split in order if split in data}, **told}, notes
+    return {**{split: data[split] for split in order if split in data}, **options}, notes
 
 
 def _lacks(sample: Sample, proposal: Proposal) -> str:
-    """Say why a file cannot be a split of a task; nothing where it can."""
+    """Return why a file cannot be a split of a task; "" if it can."""
     needed = [*proposal.columns, *proposal.inputs]
     missing = [name for name in needed if name not in sample.columns]
     if missing:
@@ -240,17 +240,17 @@ def _lacks(sample: Sample, proposal: Proposal) -> str:
     label = proposal.columns[-1]
     options = validate({"encoder": "x", "tasks": {"x": proposal.options}}).tasks["x"]
     if all(says_nothing(row.get(label), options) for row in sample.rows):
-        return f"no row of it has a {label}"
+        return f"none of its rows has a {label}"
     return ""
 
 
-def _task_name(column: str, files: str, taken: set[str], *, plain: bool, several: bool) -> str:
-    """Return the name of a task: its column's, or that of the files where the column's is plain: it says nothing."""
-    own, other = _slug(column), _slug(files)
-    name = other if plain and other else own or other or "task"
-    if several and not plain and name in taken and other:
-        name = f"{other}_{name}"[:100]
-    return next(one for one in _numbered(name) if one not in taken)
+def _task_name(column: str, files: str, names: set[str], *, plain: bool, several: bool) -> str:
+    """Return the name of a task: that of its column, or that of the files if the column's name is generic (plain)."""
+    column_slug, files_slug = _slug(column), _slug(files)
+    name = files_slug if plain and files_slug else column_slug or files_slug or "task"
+    if several and not plain and name in names and files_slug:
+        name = f"{files_slug}_{name}"[:100]
+    return next(candidate for candidate in _numbered(name) if candidate not in names)
 
 
 def _numbered(name: str) -> Iterator[str]:
@@ -262,17 +262,17 @@ def _numbered(name: str) -> Iterator[str]:
 
 
 def _slug(text: str) -> str:
-    """Return a name that a task may have, close to a text; empty where it has no letter.
+    """Return a valid task name similar to a text; "" if the text has no letters.
 
     >>> _slug("Star rating (1-5)"), _slug("1st"), _slug("情感")
     ('Star_rating_1-5', 'st', '情感')
     """
-    found = unicodedata.normalize("NFC", text)
-    found = "".join(
-        character if unicodedata.category(character)[0] in "LMN" or character in "-_" else "_" for character in found
+    slug = unicodedata.normalize("NFC", text)
+    slug = "".join(
+        character if unicodedata.category(character)[0] in "LMN" or character in "-_" else "_" for character in slug
     )
-    found = re.sub(r"_{2,}", "_", found)
-    found = found.lstrip("".join(character for character in found if not character.isalpha())).rstrip("_-")
-    while len(found.encode()) > 100:
-        found = found[:-1]
-    return found if is_name(found) else ""
+    slug = re.sub(r"_{2,}", "_", slug)
+    slug = slug.lstrip("".join(character for character in slug if not character.isalpha())).rstrip("_-")
+    while len(slug.encode()) > 100:
+        slug = slug[:-1]
+    return slug if is_name(slug) else ""

@@ -1,4 +1,4 @@
-"""Tags of words: beside lists of tokens, one token a row, or as spans that annotation tools wrote."""
+"""Detects tags of words: next to lists of tokens, in rows of one token each, or as spans of annotation tools."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from polytask.tasks.tagging import as_words
 
 _MOST_TAGS = 300
 _TOKEN_NAMES = ("tokens", "words", "token", "word", "form")
-# In CoNLL-U every field is a column of the tokens; these are worth learning, the first that is filled.
+# In CoNLL-U every field is a column of the tokens; the first of these that is filled is proposed.
 _CONLLU_TAGS = ("upos", "xpos", "deprel")
 _CONLL = ("conll", "conllu")
 
@@ -31,11 +31,12 @@ class TagColumn:
     """A column of tags.
 
     Attributes:
-        tags, tokens: the columns; tokens is None for spans by character.
-        options: of the task.
-        texts: a sample of what is tagged.
-        lone: whether the file holds tokens and nothing else.
-        beside: further columns that have a value for each token.
+        tags, tokens: names of the columns; tokens is None for character spans.
+        options: options of the task.
+        texts: a sample of the tagged texts.
+        why: a comment with the reason.
+        lone: whether the file holds only tokens.
+        others: other columns that have a value for each token.
         nested: whether these are spans that may overlap.
     """
 
@@ -45,18 +46,18 @@ class TagColumn:
     texts: list[str]
     why: str
     lone: bool = False
-    beside: list[str] = field(default_factory=list[str])
+    others: list[str] = field(default_factory=list[str])
     nested: bool = False
 
     @property
     def columns(self) -> list[str]:
-        """The columns that are about tokens."""
-        return [self.tags, *([self.tokens] if self.tokens is not None else []), *self.beside]
+        """The columns with values for tokens."""
+        return [self.tags, *([self.tokens] if self.tokens is not None else []), *self.others]
 
 
 @dataclass(frozen=True)
 class ByToken:
-    """A table that has one token a row."""
+    """The columns of a table with one token per row."""
 
     tokens: str
     tags: str
@@ -68,20 +69,20 @@ class ByToken:
 def find_tagging(
     sample: Sample, columns: Mapping[str, Column], main: str | None
 ) -> tuple[list[TagColumn], dict[str, str]]:
-    """Return the columns of tags, and those of spans that cannot be read, with the reason.
+    """Return the columns of tags, and the columns of spans that cannot be read, with the reason.
 
     Args:
-        main: the column of the texts, where there is one.
+        main: name of the text column, if there is one.
     """
     tokens = _token_column(sample, columns)
     if tokens is not None:
-        found = list(_beside_tokens(sample, columns, tokens))
-        if found:
-            return found, {}
+        tag_columns = list(_columns_of_tags(sample, columns, tokens))
+        if tag_columns:
+            return tag_columns, {}
     others = [column for column in columns.values() if main is not None and column.name != main]
     spans = {column.name: _spans(sample, column, main) for column in others}
     refused = {name: why for name, why in spans.items() if isinstance(why, str)}
-    return [found for found in spans.values() if isinstance(found, TagColumn)], refused
+    return [tags for tags in spans.values() if isinstance(tags, TagColumn)], refused
 
 
 def _words(row: Mapping[str, Any], name: str) -> list[str] | None:
@@ -92,7 +93,7 @@ def _words(row: Mapping[str, Any], name: str) -> list[str] | None:
 
 
 def _token_column(sample: Sample, columns: Mapping[str, Column]) -> str | None:
-    """Return the column of the tokens: lists, or text that another column has a tag for each word of."""
+    """Return the column of the tokens: lists, or texts with a tag for each word in another column."""
     if sample.format in _CONLL:
         return "tokens"
     lists = [column for column in columns.values() if column.lists is not None]
@@ -110,12 +111,12 @@ def _token_column(sample: Sample, columns: Mapping[str, Column]) -> str | None:
 
 
 def _is_tags_of(sample: Sample, column: Column, tokens: str) -> bool:
-    """Whether a column of text marks the entities among the words of another one."""
+    """Whether a column of text holds entity tags for the words of another column."""
     return _marks_entities(column) and _aligned(sample, tokens, column.name) is not None
 
 
 def _marks_entities(column: Column) -> bool:
-    """Whether a column of text is tags of entities, whatever their words are."""
+    """Whether a column of text holds entity tags."""
     if not column.texts or column.mean_words < 1 or not any(" " in text.strip() for text in column.texts):
         return False
     counts = Counter(tag for text in column.texts for tag in text.split())
@@ -124,49 +125,51 @@ def _marks_entities(column: Column) -> bool:
 
 
 def _aligned(sample: Sample, tokens: str, tags: str) -> tuple[Counter[str], int] | None:
-    """Return the tags of all rows and the number of different tokens; None unless every token has one tag."""
+    """Return the counts of tags and the number of different tokens; None unless every token has one tag."""
     counts: Counter[str] = Counter()
     words: set[str] = set()
     for row in sample.rows:
-        own, given = _words(row, tokens), _words(row, tags)
-        if given is None and row.get(tags) in (None, ""):
+        row_tokens, row_tags = _words(row, tokens), _words(row, tags)
+        if row_tags is None and row.get(tags) in (None, ""):
             continue
-        if own is None or given is None or len(own) != len(given):
+        if row_tokens is None or row_tags is None or len(row_tokens) != len(row_tags):
             return None
-        counts.update(given)
-        words.update(own)
+        counts.update(row_tags)
+        words.update(row_tokens)
     return (counts, len(words)) if counts else None
 
 
-def _beside_tokens(sample: Sample, columns: Mapping[str, Column], tokens: str) -> Iterator[TagColumn]:
-    found: dict[str, Counter[str]] = {}
-    beside: list[str] = []
+def _columns_of_tags(sample: Sample, columns: Mapping[str, Column], tokens: str) -> Iterator[TagColumn]:
+    tag_counts: dict[str, Counter[str]] = {}
+    aligned_columns: list[str] = []
     for name in columns:
         if sample.format == "conllu" and name not in (*_CONLLU_TAGS, "text"):
-            beside += [name] if name != tokens else []
+            aligned_columns += [name] if name != tokens else []
             continue
-        # A text that is cut into the tokens at its spaces is no list of tags.
+        # The text that the tokens were split from is not a list of tags.
         may_be = columns[name].lists is not None or _is_tags_of(sample, columns[name], tokens)
         aligned = _aligned(sample, tokens, name) if may_be and name != tokens else None
         if aligned is None:
             continue
-        beside.append(name)
+        aligned_columns.append(name)
         counts, words = aligned
         if _are_tags(counts, words):
-            found[name] = counts
+            tag_counts[name] = counts
     if sample.format == "conll":
-        found = {name: counts for name, counts in found.items() if name == "tags"}
+        tag_counts = {name: counts for name, counts in tag_counts.items() if name == "tags"}
     if sample.format == "conllu":
-        found = dict([next((name, found[name]) for name in _CONLLU_TAGS if name in found)] if found else [])
+        tag_counts = dict(
+            [next((name, tag_counts[name]) for name in _CONLLU_TAGS if name in tag_counts)] if tag_counts else []
+        )
     texts = [join_words(words)[0] for row in sample.rows[:500] if (words := _words(row, tokens))]
-    for name, counts in found.items():
+    for name, counts in tag_counts.items():
         options = {key: value for key, value in (("tokens", tokens), ("tags", name)) if value != key}
-        rest = [other for other in beside if other not in found]
+        rest = [other for other in aligned_columns if other not in tag_counts]
         yield TagColumn(name, tokens, options, texts, _why(counts), sample.format in _CONLL, rest)
 
 
 def _are_tags(counts: Counter[str], words: int) -> bool:
-    """Whether values of tokens are tags: few, and fewer than there are words."""
+    """Whether values of tokens are tags: few, and fewer than half of the different words."""
     if not 2 <= len(counts) <= _MOST_TAGS or "" in counts:
         return False
     return find_scheme(counts) is not None or 2 * len(counts) <= words
@@ -174,42 +177,42 @@ def _are_tags(counts: Counter[str], words: int) -> bool:
 
 def _why(counts: Counter[str]) -> str:
     scheme = find_scheme(counts)
-    kind = f"entities, written as {scheme.name}" if scheme is not None and not scheme.odd else "a tag a word"
+    kind = f"entities, written as {scheme.name}" if scheme is not None and not scheme.odd else "one tag per word"
     total = counts.total()
     return f"{kind}: {few([f'{tag[:40]} {100 * count / total:.1f} %' for tag, count in counts.most_common()])}"
 
 
 def _spans(sample: Sample, column: Column, main: str | None) -> TagColumn | str | None:
-    """Return a column of spans by character in the texts; None where it is none, or what keeps it from being read.
+    """Return a column of character spans in the texts; None if it holds something else; a message if it is unreadable.
 
-    Spans that share a word cannot be tags; they are nested ones.
+    Spans that share a word cannot be tags, and are read as nested spans.
     """
     if not any(isinstance(value, list | str) for value in column.values):
         return None
     rows = [(row.get(main or ""), row.get(column.name)) for row in sample.rows]
     rows = [(text, cell) for text, cell in rows if cell not in (None, "") and isinstance(text, str)]
     flat = _labels_of(rows, nested=False)
-    found = flat if isinstance(flat, Counter) else _labels_of(rows, nested=True)
-    if not isinstance(found, Counter):
-        # Lists of something else fail as well; those of which one was placed are spans.
-        return f"spans by character, of which one cannot be read: {found}" if found else None
-    if not found:
+    labels = flat if isinstance(flat, Counter) else _labels_of(rows, nested=True)
+    if not isinstance(labels, Counter):
+        # Lists of something else fail too; a column is taken for spans if one of them could be read.
+        return f"character spans, one of which cannot be read: {labels}" if labels else None
+    if not labels:
         return None
     name = "tags" if isinstance(flat, Counter) else "spans"
     options = {} if column.name == name else {name: column.name}
-    shared = "" if isinstance(flat, Counter) else "; some share a word, so that they cannot be tags of words"
-    listed = few([f"{label[:40]} {count}" for label, count in found.most_common()])
+    shared = "" if isinstance(flat, Counter) else "; some share a word, so they cannot be tags of words"
+    listed = few([f"{label[:40]} {count}" for label, count in labels.most_common()])
     texts = [text for text, _ in rows[:500]]
-    return TagColumn(column.name, None, options, texts, f"spans by character: {listed}{shared}", nested=bool(shared))
+    return TagColumn(column.name, None, options, texts, f"character spans: {listed}{shared}", nested=bool(shared))
 
 
 def _labels_of(rows: Sequence[tuple[str, Any]], *, nested: bool) -> Counter[str] | str:
-    """Return how often spans of each label are in some cells; what is wrong where they cannot be read.
+    """Return the number of spans with each label in some cells, or a message if they cannot be read.
 
     Args:
-        rows: texts, and the cells of their spans.
+        rows: texts with the cells of their spans.
 
-    What is wrong is empty where the cells are no spans.
+    The message is empty if the cells do not hold spans.
     """
     labels: Counter[str] = Counter()
     for text, cell in rows:
@@ -225,7 +228,7 @@ def _labels_of(rows: Sequence[tuple[str, Any]], *, nested: bool) -> Counter[str]
 
 
 def sentence_column(sample: Sample) -> ByToken | None:
-    """Return how a table with one token a row is read; None for another table."""
+    """Return the columns of a table with one token per row; None for other tables."""
     rows = sample.first
     if len(rows) < 2 or sample.format in (*_CONLL,):
         return None
@@ -236,7 +239,7 @@ def sentence_column(sample: Sample) -> ByToken | None:
         scheme = find_scheme(counts) if "O" in counts and len(counts) <= _MOST_TAGS else None
         if scheme is None or scheme.odd:
             continue
-        sentences = [name for name in cells if name != tags and _tells_sentences(cells[name])]
+        sentences = [name for name in cells if name != tags and _marks_sentences(cells[name])]
         words = [name for name in single if name not in (tags, *sentences)]
         if sentences and words:
             named = [name for name in words if name.lower() in _TOKEN_NAMES]
@@ -249,14 +252,14 @@ def _is_one_word(cells: Sequence[Any]) -> bool:
     return all(isinstance(cell, str) and cell.strip() and " " not in cell.strip() for cell in cells)
 
 
-def _tells_sentences(cells: Sequence[Any]) -> bool:
+def _marks_sentences(cells: Sequence[Any]) -> bool:
     """Whether a column marks the first token of each sentence, or numbers the sentences of all tokens."""
     filled = [cell for cell in cells if cell not in (None, "")]
     if not filled or cells[0] in (None, ""):
         return False
     if len(filled) < len(cells):
         return 2 * len(filled) <= len(cells)
-    runs = 1 + sum(one != other for one, other in pairwise(cells))
+    runs = 1 + sum(cell != following for cell, following in pairwise(cells))
     return runs == len({str(cell) for cell in filled}) and runs > 1 and 2 * runs <= len(cells)
 
 

@@ -20,11 +20,11 @@ _WIDTH = 100
 
 @dataclass(frozen=True)
 class TaskDraft:
-    """A task as it is to be written.
+    """A task to be written.
 
     Attributes:
-        column: that it was proposed for.
-        options: without data.
+        column: column that it was proposed for.
+        options: options without data.
         why, notes: comments on the task and on its data.
     """
 
@@ -44,10 +44,10 @@ def as_yaml(
     command: Sequence[str],
     path: Path,
 ) -> str:
-    """Return the configuration.
+    """Return the configuration as YAML text.
 
     Args:
-        command: what stood behind `polytask init`.
+        command: arguments of `polytask init`.
     """
     name = scalar(str(path))
     lines = [
@@ -62,9 +62,9 @@ def as_yaml(
         "",
         "tasks:",
     ]
-    known: dict[str, str] = {}
+    anchors: dict[str, str] = {}
     for draft in drafts:
-        lines += _task(draft, known)
+        lines += _task(draft, anchors)
     if left_out:
         lines += ["", *comment("Left out:")]
         for column, why in left_out.items():
@@ -72,19 +72,19 @@ def as_yaml(
     return "\n".join([*lines, ""])
 
 
-def _task(draft: TaskDraft, known: dict[str, str]) -> Iterator[str]:
-    """Write a task; data that another task has as well stand there once, under an anchor."""
+def _task(draft: TaskDraft, anchors: dict[str, str]) -> Iterator[str]:
+    """Yield the lines of a task; data that several tasks share are written once, with an anchor."""
     yield from comment(draft.why, indent="  # ")
     yield f"  {scalar(draft.name)}:"
     yield f"    type: {draft.options['type']}"
     data = _flow(draft.data)
-    if data in known:
-        yield f"    data: *{known[data]}"
+    if data in anchors:
+        yield f"    data: *{anchors[data]}"
     else:
-        known[data] = f"rows{len(known) + 1}"
+        anchors[data] = f"rows{len(anchors) + 1}"
         for note in draft.notes:
             yield from comment(note, indent="    # ")
-        yield f"    data: &{known[data]}"
+        yield f"    data: &{anchors[data]}"
         for key, value in draft.data.items():
             yield f"      {key}: {_flow(value)}"
     for key, value in draft.options.items():
@@ -101,7 +101,7 @@ def _flow(value: Any) -> str:  # noqa: ANN401
 
 
 def scalar(text: str) -> str:
-    """Write a text so that YAML reads it back as it is: plain where that is certain, otherwise in quotes.
+    """Write a text so that YAML reads it back unchanged: plain if that is safe, otherwise in quotes.
 
     >>> scalar("data/train.csv"), scalar("no"), scalar("a: b")
     ('data/train.csv', '"no"', '"a: b"')
@@ -118,7 +118,7 @@ def _escaped(character: str) -> str:
 
 
 def comment(text: str, indent: str = "# ") -> Iterator[str]:
-    """Yield the lines of a comment, whatever the text holds."""
+    """Yield the lines of a comment, for any text."""
     plain = "".join(_escaped(character) for character in " ".join(text.split()))[:1000]
     below = indent + ("  " if indent == "#   " else "")
     together = plain.replace(" %", "\u00a0%")  # a number and its sign stay on one line

@@ -1,9 +1,9 @@
-"""One training on several machines: each of its processes is a command in an actor of Ray.
+"""One training on several machines: each of its processes is a command in a Ray actor.
 
-Not Ray Train's TorchTrainer: it calls a function in a thread, where Python hears no signal, so Ctrl-C, SIGTERM and
-SIGUSR1 would each need another way to a checkpoint than they have now; and it wants results and checkpoints in a
-storage of its own. A command in an actor is the process that `--processes` starts, with the same checkpoints, messages
-and exit codes.
+Ray Train's TorchTrainer is not used: it calls a function in a thread, where Python receives no signals, so Ctrl-C,
+SIGTERM and SIGUSR1 would each need another way to a checkpoint; and it keeps results and checkpoints in a storage of
+its own. A command in an actor is the process that `--processes` starts, with the same checkpoints, messages and exit
+codes.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from polytask.ray_cluster.jobs import start_python
 from polytask.ray_cluster.session import machines_of, ray_session
 from polytask.restarts import Restarts
 
-# Seconds that an actor waits for something to be said before it answers that nothing was.
+# Seconds that an actor waits for output before it returns without any.
 QUIET_S = 0.5
-# Seconds without the cores that are needed, after which it is told what is waited for.
+# Seconds of waiting for free cores before a message says so.
 BUSY_S = 5.0
 _THREADS = "OMP_NUM_THREADS"
-# Of the command's environment, what its processes are given too.
-_TAKEN_ALONG = ("POLYTASK_", "NCCL_", "GLOO_")
-# The exit code of a process whose actor has ended; how is told by its message.
+# Prefixes of environment variables that are passed on to the processes.
+_PASSED_ON = ("POLYTASK_", "NCCL_", "GLOO_")
+# Exit code of a process whose actor has ended; the message says how.
 _LOST = -int(signal.SIGTERM)
 
 
 @dataclass(frozen=True)
 class RankStatus:
-    """What a process has said since it was asked last.
+    """A process's output since the last call, and its exit code.
 
     Attributes:
-        lines: each with whether it went to stderr.
+        lines: (whether it went to stderr, text) of each line.
         code: the exit code; None while the process runs.
     """
 
@@ -55,26 +55,26 @@ class RankStatus:
 
 
 class RankActor:
-    """What runs on the cluster: one of the processes that train together, which ends with this actor."""
+    """An actor on the cluster that runs one of the processes of a training, which ends with the actor."""
 
     def __init__(self) -> None:
-        self._held = ExitStack()
+        self._cleanup = ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
         self._lines: queue.SimpleQueue[tuple[bool, str] | None] = queue.SimpleQueue()
         self._open = 2
 
     def address(self) -> tuple[str, int]:
-        """Return where the others reach this machine: its address in the cluster, and a free port."""
+        """Return the address of this machine in the cluster, and a free port."""
         host: str = import_module("ray").util.get_node_ip_address()
         with socket.socket() as probe:
             probe.bind(("", 0))
             return host, probe.getsockname()[1]
 
     def start(self, arguments: Sequence[str], environment: Mapping[str, str], folder: str) -> str | None:
-        """Run Python with arguments in a folder; return what is wrong where it cannot be started."""
+        """Run Python with arguments in a folder; return an error message if it cannot be started."""
         try:
             os.chdir(folder)
-            self._process = start_python(self._held, arguments, environment)
+            self._process = start_python(self._cleanup, arguments, environment)
         except OSError as error:
             return f"{error.filename or folder}: {error.strerror}"
         for stream, is_error in ((self._process.stdout, False), (self._process.stderr, True)):
@@ -89,74 +89,74 @@ class RankActor:
         self._lines.put(None)
 
     def read(self) -> RankStatus:
-        """Return what the process has said; waits for half a second where it says nothing."""
+        """Return the process's new output; waits up to half a second for it."""
         assert self._process is not None
-        found: list[tuple[bool, str] | None] = []
+        lines: list[tuple[bool, str] | None] = []
         with suppress(queue.Empty):
-            found.append(self._lines.get(timeout=QUIET_S))
+            lines.append(self._lines.get(timeout=QUIET_S))
             while True:
-                found.append(self._lines.get_nowait())
-        self._open -= found.count(None)
-        # What the process started may hold its streams open for longer than it lives.
-        code = self._process.wait() if self._open == 0 else None if found else self._process.poll()
-        return RankStatus([line for line in found if line is not None], code)
+                lines.append(self._lines.get_nowait())
+        self._open -= lines.count(None)
+        # Child processes may keep the streams open after the process has ended.
+        code = self._process.wait() if self._open == 0 else None if lines else self._process.poll()
+        return RankStatus([line for line in lines if line is not None], code)
 
     def pass_on(self, number: int) -> None:
-        """Pass a signal on to the process."""
+        """Forward a signal to the process."""
         if self._process is not None:
             self._process.send_signal(number)
 
 
 class RayRank:
-    """One of the processes, as `subprocess.Popen` shows it; what it says is said here."""
+    """One of the processes, with the interface of `subprocess.Popen`; its output is printed here."""
 
     def __init__(self, ray: Any, actor: Any) -> None:  # noqa: ANN401
         self._ray, self._actor = ray, actor
-        self._asked = actor.read.remote()
+        self._status = actor.read.remote()
         self.returncode: int | None = None
         self.lost = ""
 
     def poll(self) -> int | None:
-        """Say what it has said; return its exit code, and None while it runs."""
-        while self.returncode is None and self._ray.wait([self._asked], timeout=0)[0]:
+        """Print the process's new output; return its exit code, or None while it runs."""
+        while self.returncode is None and self._ray.wait([self._status], timeout=0)[0]:
             try:
-                said: RankStatus = self._ray.get(self._asked)
+                status: RankStatus = self._ray.get(self._status)
             except self._ray.exceptions.RayError as error:
                 self.lost = type(error).__name__
                 self.returncode = _LOST
                 break
-            for is_error, line in said.lines:
+            for is_error, line in status.lines:
                 stream = sys.stderr if is_error else sys.stdout
                 stream.write(line)
                 stream.flush()
-            self.returncode = said.code
-            if said.code is None:
-                self._asked = self._actor.read.remote()
+            self.returncode = status.code
+            if status.code is None:
+                self._status = self._actor.read.remote()
         return self.returncode
 
     def how_lost(self, rank: int, code: int) -> str:
-        """Return how it was lost, by its exit code."""
-        return f"was lost with its worker of Ray ({self.lost})" if self.lost else how_lost(rank, code)
+        """Describe how the process was lost, by its exit code."""
+        return f"was lost with its Ray worker ({self.lost})" if self.lost else how_lost(rank, code)
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal."""
+        """Send the process a signal."""
         with suppress(self._ray.exceptions.RayError):
             self._actor.pass_on.remote(int(number))
 
 
 def launch_on_ray(arguments: Sequence[str], processes: int, restarts: Restarts, *, on_gpus: bool) -> int:
-    """Run `polytask <arguments>` in so many processes on a cluster that know of each other, as `launch` does on one
+    """Run `polytask <arguments>` in several processes on a cluster that train together, as `launch` does on one
     machine; return the first failure's exit code.
 
     Args:
-        restarts: start all of them again, each time in new actors.
-        on_gpus: whether each is given a GPU, where the cluster has any.
+        restarts: restarts all processes after a loss, each time in new actors.
+        on_gpus: whether each process gets a GPU, if the cluster has any.
 
-    Raises what `ray_session` does, ConfigError where the cluster has too few cores or GPUs, ProcessLost when a
-    process, or the machine that it ran on, was lost, and no restart is left.
+    Raises as `ray_session` does; ConfigError if the cluster has too few cores or GPUs; ProcessLost if a process, or its
+    machine, was lost and no restart is left.
     """
     with ray_session() as ray:
-        return restarts.run(lambda given: _train_once(ray, given, processes, on_gpus=on_gpus), arguments)
+        return restarts.run(lambda current: _train_once(ray, current, processes, on_gpus=on_gpus), arguments)
 
 
 def _train_once(ray: Any, arguments: Sequence[str], processes: int, *, on_gpus: bool) -> int:  # noqa: ANN401
@@ -167,17 +167,17 @@ def _train_once(ray: Any, arguments: Sequence[str], processes: int, *, on_gpus: 
             return wait_together(ranks, lambda rank, code: ranks[rank].how_lost(rank, code))
     except ProcessLost:
         if any(rank.lost for rank in ranks):
-            # The process of a lost actor has so long to end, and may hold the folder of the run.
+            # The process of a lost actor may take this long to end, and holds the run's folder until then.
             time.sleep(TOLD_S)
         raise
 
 
 @contextmanager
 def _actors(ray: Any, count: int, *, on_gpus: bool) -> Generator[tuple[int, list[Any]]]:  # noqa: ANN401
-    """Give so many actors, once the cluster has room for all of them, and the cores that each has."""
+    """Yield the number of cores per actor and the actors, once the cluster has room for all of them."""
     cores, gpus = place_of_each(machines_of(ray), count, on_gpus=on_gpus)
     place = {"CPU": cores, **({"GPU": gpus} if gpus else {})}
-    # All or none: two trainings that each have half of their processes would wait for ever.
+    # All or none: two trainings with half of their processes each would wait forever.
     group = ray.util.placement_group([place] * count, strategy="PACK")
     actors: list[Any] = []
     try:
@@ -187,7 +187,7 @@ def _actors(ray: Any, count: int, *, on_gpus: bool) -> Generator[tuple[int, list
             while not group.wait(BUSY_S):
                 pass
         scheduling = import_module("ray.util.scheduling_strategies").PlacementGroupSchedulingStrategy
-        # Two calls at once: a signal reaches what runs.
+        # Two concurrent calls, so that a signal reaches a running process.
         kind = ray.remote(num_cpus=cores, num_gpus=gpus, max_restarts=0, max_concurrency=2)(RankActor)
         actors += [
             kind.options(scheduling_strategy=scheduling(group, placement_group_bundle_index=rank)).remote()
@@ -202,24 +202,27 @@ def _actors(ray: Any, count: int, *, on_gpus: bool) -> Generator[tuple[int, list
 
 
 def _start(ray: Any, actors: Sequence[Any], arguments: Sequence[str], cores: int) -> list[RayRank]:  # noqa: ANN401
-    """Start the processes, in this folder, which their machines need at the same place."""
-    taken = {name: value for name, value in os.environ.items() if name.startswith(_TAKEN_ALONG)}
+    """Start the processes in the current folder, which their machines need at the same path."""
+    passed_on = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
     threads = os.environ.get(_THREADS, str(cores))
     try:
         host, port = ray.get(actors[0].address.remote())
         common = {"MASTER_ADDR": host, "MASTER_PORT": str(port), "WORLD_SIZE": str(len(actors))}
-        # Each is shown its own GPU only, which is the first that it sees.
-        own = [{**taken, **common, _THREADS: threads, "RANK": str(rank), "LOCAL_RANK": "0"}
+        # Each process only sees its own GPU, as the first one.
+        environments = [{**passed_on, **common, _THREADS: threads, "RANK": str(rank), "LOCAL_RANK": "0"}
                for rank in range(len(actors))]  # fmt: skip
         command = ["-m", "polytask", *arguments]
-        wrong = ray.get(
-            [actor.start.remote(command, told, str(Path.cwd())) for actor, told in zip(actors, own, strict=True)]
+        errors = ray.get(
+            [
+                actor.start.remote(command, environment, str(Path.cwd()))
+                for actor, environment in zip(actors, environments, strict=True)
+            ]
         )
     except ray.exceptions.RayError as error:
-        what = f"a worker of Ray ended before it began ({str(error).strip().splitlines()[-1]})"
-        needed = "every machine of the cluster needs polytask, and Python, at the same version"
-        raise ProcessLost(what, f"--ray: {what}; {needed}") from None
-    for message in filter(None, wrong):
+        problem = f"a Ray worker ended before it began ({str(error).strip().splitlines()[-1]})"
+        needed = "every machine of the cluster needs polytask and Python in the same versions"
+        raise ProcessLost(problem, f"--ray: {problem}; {needed}") from None
+    for message in filter(None, errors):
         raise ConfigError(
             f"--ray: {message}, on a machine of the cluster; every one needs this folder, the data and the output "
             "folder at the same paths"
@@ -228,7 +231,7 @@ def _start(ray: Any, actors: Sequence[Any], arguments: Sequence[str], cores: int
 
 
 def place_of_each(machines: Sequence[tuple[float, float]], count: int, *, on_gpus: bool) -> tuple[int, int]:
-    """Return how many cores, and how many GPUs (one or none), each process of a training is given.
+    """Return the number of cores, and of GPUs (one or none), for each process of a training.
 
     >>> place_of_each([(8, 2), (8, 2)], 4, on_gpus=True)
     (4, 1)
@@ -237,16 +240,19 @@ def place_of_each(machines: Sequence[tuple[float, float]], count: int, *, on_gpu
 
     Args:
         machines: cores and GPUs of each machine.
-        count: of the processes.
-        on_gpus: whether each gets a GPU, where there are any.
+        count: number of processes.
+        on_gpus: whether each gets a GPU, if there are any.
 
-    Raises ConfigError where there are more processes than cores, or than GPUs.
+    Raises ConfigError if there are more processes than cores, or than GPUs.
     """
-    cores, gpus = (int(sum(own[kind] for own in machines)) for kind in (0, 1))
+    cores, gpus = (int(sum(machine[kind] for machine in machines)) for kind in (0, 1))
     per_gpu = on_gpus and gpus > 0
 
     def places(each: int) -> int:
-        return sum(min(int(own // each), int(held) if per_gpu else count) for own, held in machines)
+        return sum(
+            min(int(machine_cores // each), int(machine_gpus) if per_gpu else count)
+            for machine_cores, machine_gpus in machines
+        )
 
     fitting = [each for each in range(1, cores // count + 1) if places(each) >= count]
     if not fitting and per_gpu:

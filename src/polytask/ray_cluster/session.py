@@ -1,4 +1,4 @@
-"""A connection to Ray: the cluster that RAY_ADDRESS names, or one of this machine that ends with this process."""
+"""A connection to Ray: to the cluster at RAY_ADDRESS, or to a local one that ends with this process."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from typing import Any
 from polytask.errors import ConfigError, MissingExtra, PolytaskError
 
 _ADDRESS = "RAY_ADDRESS"
-# Ray waits half a minute for its own processes; on a busy machine they are in time when their files were read before.
+# Ray waits half a minute for its processes; on a busy machine they may only be in time once their files are cached.
 _STARTS = 2
 
 
 def require_ray() -> None:
-    """Raise MissingExtra where Ray is not installed."""
+    """Raise MissingExtra if Ray is not installed."""
     if find_spec("ray") is None:
         raise MissingExtra("ray", "ray", "--ray")
 
 
 @contextmanager
 def ray_session(*, output: bool = False) -> Generator[Any]:
-    """Give Ray, connected; a connection that this process has already is used, and stays.
+    """Yield the connected Ray module; an existing connection of this process is used and kept.
 
     Nothing is uploaded: the machines of a cluster need polytask, and the files at the same paths.
 
     Args:
-        output: whether what workers print is shown.
+        output: whether to show the output of workers.
 
-    Raises MissingExtra, ConfigError where no cluster answers at RAY_ADDRESS, PolytaskError where none can be started.
+    Raises MissingExtra; ConfigError if no cluster answers at RAY_ADDRESS; PolytaskError if no local one can be started.
     """
     require_ray()
-    # Started by `uv run`, Ray would upload the working folder; and it reports its use to its makers.
+    # Under `uv run`, Ray would upload the working folder; it also sends usage statistics.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Of a Ray that is started here. Its own 15 lets workers hardly run on a busy machine: they take minutes to load.
+    # For a local Ray: with its default of 15, workers take minutes to load on a busy machine.
     os.environ.setdefault("RAY_worker_niceness", "0")
     ray: Any = import_module("ray")
     if ray.is_initialized():
@@ -57,20 +57,20 @@ def _connect(ray: Any, output: bool) -> None:  # noqa: ANN401
     if address not in ("", "local"):
         try:
             ray.init(address=address, **options)
-        except Exception as error:  # noqa: BLE001 - Ray names no class for it
+        except Exception as error:  # noqa: BLE001 - Ray documents no exception class
             raise ConfigError(
-                f"{_ADDRESS}: found {address!r}, where no cluster of Ray lets this process in ({_first_line(error)}); "
-                "start one with `ray start --head`, unset it to use this machine alone, or, where the cluster asks for "
+                f"{_ADDRESS}: found {address!r}, where no Ray cluster accepts this process ({_first_line(error)}); "
+                "start one with `ray start --head`, unset it to use this machine alone, or, if the cluster asks for "
                 "a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
             ) from None
         return
-    for left in reversed(range(_STARTS)):
+    for attempts_left in reversed(range(_STARTS)):
         try:
             ray.init(address="local", include_dashboard=False, **options)
             return
         except Exception as error:  # noqa: BLE001
             ray.shutdown()
-            if not left:
+            if not attempts_left:
                 raise PolytaskError(
                     f"ray: cannot be started on this machine ({_first_line(error)}); its logs are in /tmp/ray"
                 ) from None
@@ -81,7 +81,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def share_of(machines: Sequence[tuple[float, float]], count: int, name: str) -> tuple[int, float]:
-    """Return how many cores, and how much of a GPU, each of several workers is given.
+    """Return the number of cores, and the share of a GPU, for each of several workers.
 
     >>> share_of([(8, 0), (8, 0)], 3, "--workers")  # 5 would leave no place for the third
     (4, 0.0)
@@ -90,13 +90,13 @@ def share_of(machines: Sequence[tuple[float, float]], count: int, name: str) -> 
 
     Args:
         machines: cores and GPUs of each machine.
-        count: of the workers.
-        name: the option that asks for so many.
+        count: number of workers.
+        name: the option that sets this number.
 
-    Raises ConfigError where there are more workers than cores.
+    Raises ConfigError if there are more workers than cores.
     """
     cores = int(sum(cores for cores, _ in machines))
-    fitting = [k for k in range(1, cores // count + 1) if sum(int(own // k) for own, _ in machines) >= count]
+    fitting = [k for k in range(1, cores // count + 1) if sum(int(total // k) for total, _ in machines) >= count]
     if not fitting:
         raise ConfigError(f"{name}: found {count}, and Ray has {cores} cores; each takes one, so ask for fewer")
     gpus = int(sum(gpus for _, gpus in machines))
@@ -105,5 +105,5 @@ def share_of(machines: Sequence[tuple[float, float]], count: int, name: str) -> 
 
 def machines_of(ray: Any) -> list[tuple[float, float]]:  # noqa: ANN401
     """Return the cores and GPUs of each machine of the cluster."""
-    held = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [(float(one.get("CPU", 0)), float(one.get("GPU", 0))) for one in held]
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [(float(machine.get("CPU", 0)), float(machine.get("GPU", 0))) for machine in resources]

@@ -1,4 +1,4 @@
-"""Hyper-parameters by name: a search with Optuna over ordinary runs, on dev rows alone."""
+"""Hyperparameter search with Optuna: trials are ordinary runs, rated on dev rows only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configurations that a search tries: the given one without test rows, and with values of the searched options."""
+"""Configurations of trials: the user's configuration without test rows, with values of the searched options."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from polytask.config.explain import path_like, paths_of
 from polytask.errors import ConfigError, UserError, nearest
 from polytask.tuning.space import Choices, Range, SearchAxis
 
-# Combinations of values that are checked together before the first trial; of more each option is checked by itself.
+# Maximum number of value combinations that are all checked before the first trial; with more, only single values are.
 MOST_CHECKED = 128
-# Sections of which an option, and not all of it, can be searched.
+# Least path length in sections that cannot be searched as a whole.
 _FEWEST_PARTS = {"tasks": 3, "train": 2}
-# What cannot be searched, since then dev scores say nothing about which trial is better.
+# Options that cannot be searched, since dev scores would no longer show which trial is better.
 _FIXED = {
     ("train", "select"): "the rule would rate each trial by another measure",
     ("train", "baselines"): "trials would be rated against different baselines",
@@ -35,10 +35,10 @@ _FIXED_OF_TASKS = {
 
 @dataclass(frozen=True)
 class Candidates:
-    """What makes the configuration of a trial.
+    """Creates the configurations of trials.
 
     Attributes:
-        values: what was set in the configuration, without test rows.
+        values: values that were set in the configuration, without test rows.
     """
 
     values: Mapping[str, Any]
@@ -60,33 +60,34 @@ class Candidates:
         return validate(data, places=places)
 
     def written(self, full: Config, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values of a configuration, test rows and all, with those of the searched options."""
+        """Return the values of a configuration, including test rows, with those of the searched options."""
         data = values_of(full)
         for path, value in parameters.items():
             set_at(data, tuple(path.split(".")), value)
         return values_of(validate(data))
 
     def as_it_is(self, resolved: Config) -> dict[str, Any] | str:
-        """Return what a search would suggest for the configuration as it is; the path of an option that is outside.
+        """Return the parameters of the unchanged configuration, or the path of an option outside the search space.
 
         Args:
-            resolved: the configuration with what `auto` became.
+            resolved: the configuration with `auto` values resolved.
         """
-        known, suggested = resolved.to_json(), dict[str, Any]()
+        resolved_values, parameters = resolved.to_json(), dict[str, Any]()
         for axis in self.axes:
-            value: Any = known
+            value: Any = resolved_values
             for part in axis.parts:
                 value = value.get(part) if isinstance(value, Mapping) else None
             if isinstance(axis.values, Choices):
                 value = axis.values.text_of(value)
             if value is None or (isinstance(axis.values, Range) and not axis.values.holds(value)):
                 return axis.path
-            suggested[axis.path] = int(value) if isinstance(axis.values, Range) and axis.values.kind == "int" else value
-        return suggested
+            is_int = isinstance(axis.values, Range) and axis.values.kind == "int"
+            parameters[axis.path] = int(value) if is_int else value
+        return parameters
 
 
 def require_searchable(axes: Sequence[SearchAxis], config: Config) -> None:
-    """Raise ConfigError for options that cannot be searched, and for tasks that are not there."""
+    """Raise ConfigError for options that cannot be searched, and for unknown tasks."""
     for axis in axes:
         parts = axis.parts
         if parts[0] == "tasks" and len(parts) > 1 and parts[1] not in config.tasks:
@@ -97,16 +98,16 @@ def require_searchable(axes: Sequence[SearchAxis], config: Config) -> None:
 
 
 def _why_fixed(parts: Sequence[str]) -> str | None:
-    """Return why an option cannot be searched; None where it can."""
+    """Return why an option cannot be searched; None if it can."""
     if len(parts) < _FEWEST_PARTS.get(parts[0], 1):
-        return "it holds what trials are rated by, so name one of its options"
+        return "it contains options that trials are rated by, so name one of its other options"
     if parts[0] == "tasks":
         return _FIXED_OF_TASKS.get(parts[2])
-    return next((told for fixed, told in _FIXED.items() if tuple(parts[: len(fixed)]) == fixed), None)
+    return next((reason for fixed, reason in _FIXED.items() if tuple(parts[: len(fixed)]) == fixed), None)
 
 
 def check_candidates(candidates: Candidates) -> None:
-    """Raise UserError for a value of the search space that cannot be trained with; nothing has been trained by then.
+    """Raise UserError for a value of the search space that cannot be used, before anything is trained.
 
     The configuration is validated for the ends of all ranges and all choices together, and assembled (with the data
     and the encoder) for each of them.
@@ -114,13 +115,13 @@ def check_candidates(candidates: Candidates) -> None:
     first = {axis.path: axis.values.examples()[0] for axis in candidates.axes}
     for parameters in _combinations(candidates.axes):
         _checked(candidates, parameters)
-    seen: set[str] = set()
+    assembled: set[str] = set()
     for axis in candidates.axes:
         for value in axis.values.examples():
             parameters = {**first, axis.path: value}
             config = _checked(candidates, parameters)
-            if str(config.to_json()) not in seen:
-                seen.add(str(config.to_json()))
+            if str(config.to_json()) not in assembled:
+                assembled.add(str(config.to_json()))
                 _assembled(config, axis, value)
 
 
@@ -141,7 +142,7 @@ def _checked(candidates: Candidates, parameters: Mapping[str, Any]) -> Config:
 
 
 def _with_paths(message: str, parameters: Mapping[str, Any]) -> str:
-    """Add where an unknown option stands in a configuration, by the last name of its path, and what was combined."""
+    """Add to an error the right path of an unknown option, by its last name, or the values that were combined."""
     for path in parameters:
         name = path.rpartition(".")[2]
         if f"--search {path}: {path}: unknown key" in message and "did you mean" not in message:
@@ -159,7 +160,7 @@ def _assembled(config: Config, axis: SearchAxis, value: Any) -> None:  # noqa: A
 
 
 def set_at(data: dict[str, Any], path: Sequence[str], value: Any) -> None:  # noqa: ANN401
-    """Set one value by its path. Raises ConfigError where something other than keys with values is in the way."""
+    """Set one value by its path. Raises ConfigError if a part of the path is not a mapping."""
     at = data
     for part in path[:-1]:
         if at.get(part) is None:

@@ -1,4 +1,4 @@
-"""Several trials at once: each in a process of its own, with its part of the processor's cores."""
+"""Several trials in parallel: each in a process of its own, with a share of the CPU cores."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class TrialCrew(Crew[int]):
     """The processes of a search.
 
     Args:
-        next_trial: gives the next trial and its configuration; None when there is none left.
-        ended: is told each trial that has ended.
+        next_trial: returns the next trial and its configuration, or None if no trial is left.
+        ended: called with the number of each trial that has ended.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class TrialCrew(Crew[int]):
 
 
 def work_on_trial(folder: Path, number: int) -> None:
-    """Train one trial of a search, which the process that holds the folder has begun."""
+    """Train one trial of a search, which the process that holds the folder's lock has added."""
     with quiet():
         study = Study(folder, (), 0, prune=read_json(folder / SETTINGS)["prune"])
         run_trial(folder, study, number, load_config(trial_folder(folder, number) / "config.yaml"))

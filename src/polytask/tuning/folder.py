@@ -1,4 +1,4 @@
-"""The folder of a search: what it searches, its trials' runs, and what is kept of them."""
+"""The folder of a search: its settings, the runs of its trials, and which files of them are kept."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from polytask.regular import is_file, is_folder, read_bytes
 from polytask.tuning.space import SearchAxis
 
 RECORD, SETTINGS, BEST, CONFIG = "tune.json", "search.json", "best.yaml", "config.yaml"
-# What stays of a trial whose model is not kept: what it was, what it scored, and how it went.
+# Files that stay of a trial whose model is not kept: its configuration, scores and logs.
 _SMALL = (CONFIG, "data.json", "events.jsonl", "run.json", "scores.json", "baselines.json", "log.txt", LOCK)
-# Seconds that the processes of a killed search have to save and to end.
+# Seconds to wait for the processes of a killed search to save and exit.
 ORPHANS_S = 15.0
 
 
@@ -34,23 +34,23 @@ def trial_folder(folder: Path, number: int) -> Path:
 
 
 def settings_of(axes: Sequence[SearchAxis], seed: int, identity: str, *, prune: bool) -> dict[str, Any]:
-    """Return what has to stay the same for a search to go on."""
+    """Return the settings that have to stay the same for a search to be continued."""
     search = {axis.path: axis.values.to_json() for axis in axes}
     return {"search": search, "seed": seed, "prune": prune, "identity": identity}
 
 
 def has_search(folder: Path) -> bool:
-    """Whether a search was begun in a folder. Raises OutputError when other files lie there."""
-    held = sorted(item.name for item in folder.iterdir() if item.name != LOCK)
-    begun = SETTINGS in held
-    if not begun and not set(held) <= {CONFIG, f".{CONFIG}", f".{SETTINGS}", ROWS}:  # as a kill may leave it
-        listed = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
+    """Whether a search was begun in a folder. Raises OutputError if the folder holds other files."""
+    names = sorted(item.name for item in folder.iterdir() if item.name != LOCK)
+    begun = SETTINGS in names
+    if not begun and not set(names) <= {CONFIG, f".{CONFIG}", f".{SETTINGS}", ROWS}:  # as a killed process may leave it
+        listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         raise OutputError(f"{folder}: the folder holds other files ({listed}) and no search; name a new folder")
     return begun
 
 
 def open_search(folder: Path, config: Config, settings: Mapping[str, Any]) -> None:
-    """Write what is searched into the folder. Raises OutputError when another search lies there."""
+    """Write the settings of a search into its folder. Raises OutputError if the folder holds another search."""
     if is_file(folder / SETTINGS):
         _require_same(folder, config, settings)
     else:
@@ -61,28 +61,30 @@ def open_search(folder: Path, config: Config, settings: Mapping[str, Any]) -> No
 
 
 def _require_same(folder: Path, config: Config, settings: Mapping[str, Any]) -> None:
-    found = read_json(folder / SETTINGS)
-    mend = "give what was given before, or name a new folder"
-    before, now = found.get("search", {}), settings["search"]
+    saved = read_json(folder / SETTINGS)
+    mend = "use the same values as before, or name a new folder"
+    before, now = saved.get("search", {}), settings["search"]
     if before != now:
         differing = [path for path in dict.fromkeys([*before, *now]) if before.get(path) != now.get(path)]
-        told = "; ".join(f"{path}: {_told(before.get(path))} -> {_told(now.get(path))}" for path in differing)
-        told = told or "the order of the options"
-        raise OutputError(f"{folder}: another search was begun here, with other values: {told}; {mend}")
+        differences = "; ".join(
+            f"{path}: {_written(before.get(path))} -> {_written(now.get(path))}" for path in differing
+        )
+        differences = differences or "the order of the options"
+        raise OutputError(f"{folder}: another search was begun here, with other values: {differences}; {mend}")
     for name in ("seed", "prune"):
-        if found.get(name) != settings[name]:
-            told = f"{name} {found.get(name)} -> {settings[name]}"
-            raise OutputError(f"{folder}: another search was begun here: {told}; {mend}")
-    if found.get("identity") != settings["identity"]:
-        told = "; ".join(changes(folder / CONFIG, config.to_json())[:5])
-        told = told or "the content of the data, or the encoder or its tokenizer"
+        if saved.get(name) != settings[name]:
+            differences = f"{name} {saved.get(name)} -> {settings[name]}"
+            raise OutputError(f"{folder}: another search was begun here: {differences}; {mend}")
+    if saved.get("identity") != settings["identity"]:
+        differences = "; ".join(changes(folder / CONFIG, config.to_json())[:5])
+        differences = differences or "the content of the data, or the encoder or its tokenizer"
         raise OutputError(
-            f"{folder}: a search was begun here with another configuration, and its trials cannot be compared: {told}; "
-            f"{mend}"
+            f"{folder}: a search was begun here with another configuration, and its trials cannot be compared: "
+            f"{differences}; {mend}"
         )
 
 
-def _told(values: Mapping[str, Any] | None) -> str:
+def _written(values: Mapping[str, Any] | None) -> str:
     if values is None:
         return "not searched"
     if "values" in values:
@@ -92,29 +94,29 @@ def _told(values: Mapping[str, Any] | None) -> str:
 
 
 def is_complete(run: Path) -> bool:
-    """Whether a trial's run has all that a finished one has."""
+    """Whether a trial's run is finished: it has scores and a model."""
     return is_file(run / "scores.json") and is_folder(run / "model")
 
 
 def evaluations_of(run: Path) -> list[float]:
-    """Return what each evaluation of a run was rated, as its log tells."""
+    """Return the rating of each evaluation of a run, from its log."""
     try:
         lines = read_bytes(run / "events.jsonl").split(b"\n")
     except FileNotFoundError:
         return []
-    found: list[float] = []
+    ratings: list[float] = []
     for line in lines:
         try:
             event: Any = parse_json(line)
-        except ValueError:  # a kill may have cut it short
+        except ValueError:  # a killed process may have truncated it
             continue
         if isinstance(event, dict) and event.get("event") == "evaluation":
-            found.append(float(event["rating"]))
-    return found
+            ratings.append(float(event["rating"]))
+    return ratings
 
 
 def wait_for_orphans(folder: Path, running: Iterable[int]) -> None:
-    """Wait until the processes of a killed search have saved and ended. Raises OutputError when they do not."""
+    """Wait until the processes of a killed search have saved and exited. Raises OutputError if they do not."""
     ends = time.monotonic() + ORPHANS_S
     for number in running:
         run = trial_folder(folder, number)
@@ -129,25 +131,25 @@ def wait_for_orphans(folder: Path, running: Iterable[int]) -> None:
 
 
 def keep_only(folder: Path, numbers: Iterable[int], ended: Iterable[int]) -> None:
-    """Delete the weights of trials that have ended, but for some of them.
+    """Delete the weights of trials that have ended, except for some of them.
 
     Args:
-        numbers: the trials whose models are kept.
+        numbers: trials whose models are kept.
     """
-    kept = set(numbers)
+    kept_trials = set(numbers)
     for number in ended:
         run = trial_folder(folder, number)
-        if number in kept or not is_folder(run):
+        if number in kept_trials or not is_folder(run):
             continue
         for item in run.iterdir():
             if item.name == "model":
-                discard(item)  # half of it would pass for a model
+                discard(item)  # at once, since a partly deleted one could pass for a model
             elif item.name not in _SMALL:
                 remove(item)
 
 
 def place_model(folder: Path, run: Path) -> None:
-    """Put the model of the best trial into FOLDER/model. Its files are those of the run, so they take no room twice."""
+    """Put the model of the best trial into FOLDER/model, as hard links to the files of the run to save disk space."""
     sweep(folder, ".placing-")
     temporary = folder / f".placing-{run.name}"
     remove(temporary)

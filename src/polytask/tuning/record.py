@@ -1,4 +1,4 @@
-"""What a search found: tune.json, and the same as a value."""
+"""The result of a search: tune.json, and the same as a Python object."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialSt
 
 @dataclass(frozen=True, repr=False)
 class Tuning(Result):
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        folder: with best.yaml, model/, tune.json and the trials' runs.
+        folder: folder with best.yaml, model/, tune.json and the runs of the trials.
         best: the best trial: its number, value, parameters and dev scores.
-        trials: for each trial its state, value, parameters and seconds.
-        importance: by path the share of the differences between complete trials that the option explains; None where
-            too few are complete.
-        test: scores and intervals of the best model on test rows, where there are any.
-        trained: trials that ran now; the others were there already.
-        record: all of tune.json.
+        trials: state, value, parameters and seconds of each trial.
+        importance: share of the variance between complete trials that each option explains, by path; None if too few
+            trials are complete.
+        test: scores and intervals of the best model on the test rows, if there are any.
+        trained: number of trials that this call ran; the others existed already.
+        record: the content of tune.json.
     """
 
     folder: Path
@@ -48,12 +48,12 @@ class Tuning(Result):
 
     @property
     def config(self) -> Path:
-        """The best configuration, which trains again."""
+        """Path of the best configuration, which can be trained again."""
         return self.folder / "best.yaml"
 
     @property
     def model(self) -> Path:
-        """The folder of the best model."""
+        """Path of the best model's folder."""
         return self.folder / "model"
 
     def summary(self) -> str:
@@ -72,7 +72,7 @@ class Tuning(Result):
 
 
 def trial_record(folder: Path, study: Study, trial: FrozenTrial) -> dict[str, Any]:
-    """Return a trial as JSON: its value is the best of its evaluations so far, by the rule of the run."""
+    """Return a trial as JSON; its value is the best rating of its evaluations so far, by the run's selection rule."""
     reason: str | None = trial.user_attrs.get("reason")
     pruned = trial.state == TrialState.PRUNED
     kind, colon, _ = (reason or "").partition(": ")
@@ -94,41 +94,41 @@ def trial_record(folder: Path, study: Study, trial: FrozenTrial) -> dict[str, An
 
 
 def to_record(
-    folder: Path, study: Study, settings: Mapping[str, Any], rule: Mapping[str, Any], asked: int, as_it_is: bool
+    folder: Path, study: Study, settings: Mapping[str, Any], rule: Mapping[str, Any], requested: int, as_it_is: bool
 ) -> dict[str, Any]:
-    """Return tune.json without what is said about test rows.
+    """Return the content of tune.json, without test scores.
 
     Args:
-        rule: by which evaluations are rated.
-        asked: the number of trials that was asked for.
-        as_it_is: whether trial 0 is the configuration as it is.
+        rule: the selection rule by which evaluations are rated.
+        requested: number of trials that was requested.
+        as_it_is: whether trial 0 is the unchanged configuration.
     """
     trials = [trial_record(folder, study, trial) for trial in study.trials()]
     best = best_of(trials)[0]
     dev = read_json(trial_folder(folder, best["trial"]) / "scores.json")["dev"]
     return {
         "selection": rule,
-        "asked": asked,
+        "asked": requested,
         **{name: settings[name] for name in ("search", "seed", "prune")},
         "best": {**{name: best[name] for name in ("trial", "value", "parameters", "run")}, "dev": dev},
         "as_it_is": trials[0]["value"] if as_it_is and trials[0]["state"] == "complete" else None,
         "importance": study.importance(),
         "test": None,
         "trials": trials,
-        "notes": _notes(trials, asked, as_it_is=as_it_is),
+        "notes": _notes(trials, requested, as_it_is=as_it_is),
     }
 
 
 def best_of(trials: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the complete trials, the best one first; of equal ones the earlier one."""
+    """Return the complete trials, the best first; ties go to the earlier trial."""
     complete = [trial for trial in trials if trial["state"] == "complete"]
     return sorted(complete, key=lambda trial: (-trial["value"], trial["trial"]))
 
 
-def _notes(trials: Sequence[Mapping[str, Any]], asked: int, *, as_it_is: bool) -> list[str]:
+def _notes(trials: Sequence[Mapping[str, Any]], requested: int, *, as_it_is: bool) -> list[str]:
     notes = [
-        "the best dev score of several trials is higher than what its model will score on new rows: that is why it "
-        "was chosen"
+        "the best dev score of several trials is optimistic: it was chosen for being high, and the model will score "
+        "lower on new rows"
     ]
     complete = sum(trial["state"] == "complete" for trial in trials)
     if complete < FEWEST_FOR_IMPORTANCE:
@@ -137,23 +137,23 @@ def _notes(trials: Sequence[Mapping[str, Any]], asked: int, *, as_it_is: bool) -
             "complete"
         )
     elif complete < 2 * RANDOM_TRIALS:
-        notes.append(f"importance from {complete} complete trials is a hint, no measurement: more --trials tell more")
+        notes.append(f"importance from {complete} complete trials is only a hint; more --trials make it more reliable")
     if len(trials) <= RANDOM_TRIALS:
         notes.append(
-            f"the first {RANDOM_TRIALS} trials are drawn at random, so all of these were; from then on the search "
-            "follows what was found"
+            f"the first {RANDOM_TRIALS} trials are drawn at random, so all of these were; later ones follow the "
+            "best results so far"
         )
     if not as_it_is:
-        notes.append("the configuration as it is lies outside of what is searched, so no trial shows what it scores")
-    if len(trials) > asked:
-        notes.append(f"{len(trials)} trials were there already, more than the {asked} that were asked for")
+        notes.append("the unchanged configuration is outside the search space, so no trial shows its score")
+    if len(trials) > requested:
+        notes.append(f"{len(trials)} trials existed already, more than the {requested} that were requested")
     return notes
 
 
 def score_test(model: Path, config: Config) -> dict[str, Any] | None:
-    """Score the best model on the test rows, the only time that these are read; None where there are none.
+    """Score the best model on the test rows, which are only read here; None if there are none.
 
-    What is wrong with the rows is told in the record: the search is not lost for it.
+    Problems with the rows are returned in the record, so that the search is not lost.
     """
     if all(task.data.test is None for task in config.tasks.values()):
         return None
@@ -164,5 +164,5 @@ def score_test(model: Path, config: Config) -> dict[str, Any] | None:
         sources = [encode_table(table, loaded.tasks, loaded.tokens) for table in tables]
     except UserError as error:
         return {"problem": f"the test rows could not be scored: {error}"}
-    answers = {name: found for name, found in scorer.answers(loaded.engine, sources).items() if found.labels}
+    answers = {name: given for name, given in scorer.answers(loaded.engine, sources).items() if given.labels}
     return {"scores": scorer.scores_of(answers), "intervals": scorer.intervals_of(answers)}

@@ -1,4 +1,4 @@
-"""The search space: options by path, each with a range or a list of values, as `--search` writes them."""
+"""The search space: options by path, each with a range or a list of values, in the notation of `--search`."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import Any, TypeAlias
 from polytask.config.document import parse, split_values
 from polytask.errors import ConfigError
 
-# What is searched by path: a text as behind `--search PATH=`, or a list of values.
+# By path, a text as after `--search PATH=`, or a list of values; or texts as after `--search`.
 Search: TypeAlias = "Mapping[str, str | Sequence[Any]] | Sequence[str]"
 
 FORMS = "log:1e-5:1e-3, int:0:6 (or int:8:64:8, in steps), 1:5, or a list such as sum,rows"
-# More options than this cannot be searched in any number of trials that somebody waits for.
+# More options than this cannot be searched in a practical number of trials.
 MOST_AXES = 20
 MOST_CHOICES = 100
 _NUMBER = r"[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"\s*{_NUMBER}\s*:\s*{_NUMBER}\s*")
-_DIGITS = 4  # of a number that is tried: more tell nothing
+_DIGITS = 4  # significant digits of suggested numbers
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers between two ends, both of which may be tried.
+    """Numbers between two ends (inclusive).
 
     Attributes:
-        kind: log: evenly by magnitude; uniform; int: whole numbers.
-        step: between whole numbers.
+        kind: log (uniform on a logarithmic scale), uniform, or int (whole numbers).
+        step: distance between whole numbers.
     """
 
     kind: str
@@ -37,14 +37,14 @@ class Range:
     high: float
     step: int = 1
 
-    def value_of(self, tried: Any) -> int | float:  # noqa: ANN401
-        """Return what the configuration is given for a suggested number: four digits, within the range."""
+    def value_of(self, suggestion: Any) -> int | float:  # noqa: ANN401
+        """Return the option's value for a suggested number: four significant digits, within the range."""
         if self.kind == "int":
-            return int(tried)
-        return min(max(float(f"{tried:.{_DIGITS}g}"), self.low), self.high)
+            return int(suggestion)
+        return min(max(float(f"{suggestion:.{_DIGITS}g}"), self.low), self.high)
 
     def examples(self) -> list[int | float]:
-        """Return values that show whether the option takes all of the range: its ends, and one between."""
+        """Return values to check that the option accepts the range: its ends, and one in between."""
         if self.kind == "int":
             last = self.low + (self.high - self.low) // self.step * self.step
             return [int(self.low), int(last)]
@@ -65,20 +65,20 @@ class Range:
 
 @dataclass(frozen=True)
 class Choices:
-    """Values to choose from, as YAML writes them."""
+    """Values to choose from, as YAML texts."""
 
     texts: tuple[str, ...]
 
-    def value_of(self, tried: Any) -> Any:  # noqa: ANN401
-        """Return the value that a text stands for."""
-        return parse(str(tried), "--search")[0]
+    def value_of(self, suggestion: Any) -> Any:  # noqa: ANN401
+        """Return the value of a text."""
+        return parse(str(suggestion), "--search")[0]
 
     def examples(self) -> list[Any]:
         """Return all values."""
         return [self.value_of(text) for text in self.texts]
 
     def text_of(self, value: Any) -> str | None:  # noqa: ANN401
-        """Return how a value of the configuration is written here; None where it is not among them."""
+        """Return the text of a value of the configuration; None if it is not among the choices."""
         return next((text for text in self.texts if self.value_of(text) == value), None)
 
     def to_json(self) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class Choices:
 
 @dataclass(frozen=True)
 class SearchAxis:
-    """An option that is searched, and where."""
+    """A searched option, and its range or choices."""
 
     path: str
     values: Range | Choices
@@ -100,7 +100,7 @@ class SearchAxis:
 
 
 def read_search(search: Search) -> list[SearchAxis]:
-    """Read what is to be searched. Raises ConfigError naming the option.
+    """Parse the search space. Raises ConfigError that names the option.
 
     >>> [axis.values for axis in read_search(["train.learning_rate=log:1e-5:1e-3", "balance.method=sum,rows"])]
     [Range(kind='log', low=1e-05, high=0.001, step=1), Choices(texts=('sum', 'rows'))]
@@ -114,8 +114,8 @@ def read_search(search: Search) -> list[SearchAxis]:
         for other in axes[:index]:
             shorter, longer = sorted((axis.parts, other.parts), key=len)
             if longer[: len(shorter)] == shorter:
-                told = "given twice" if longer == shorter else f"it holds {'.'.join(longer)}, which is searched too"
-                raise ConfigError(f"--search {'.'.join(shorter)}: {told}; leave one of them out")
+                problem = "given twice" if longer == shorter else f"it holds {'.'.join(longer)}, which is searched too"
+                raise ConfigError(f"--search {'.'.join(shorter)}: {problem}; leave one of them out")
     return axes
 
 
@@ -135,7 +135,7 @@ def _pairs(search: Search) -> Iterator[tuple[str, Any]]:
 def _read_pair(path: Any, values: Any) -> SearchAxis:  # noqa: ANN401
     parts = [part.strip() for part in str(path).split(".")]
     if not all(parts):
-        raise ConfigError(f"--search {path}: a path is names joined by points, such as train.learning_rate")
+        raise ConfigError(f"--search {path}: a path is names joined by dots, such as train.learning_rate")
     place = f"--search {'.'.join(parts)}"
     if isinstance(values, str):
         return SearchAxis(".".join(parts), read_values(values, place))
@@ -145,7 +145,7 @@ def _read_pair(path: Any, values: Any) -> SearchAxis:  # noqa: ANN401
 
 
 def _written(value: Any, place: str) -> str:  # noqa: ANN401
-    """Write a Python value as a line of YAML that stands for it."""
+    """Write a Python value as a line of YAML."""
     import json
 
     try:
@@ -155,7 +155,7 @@ def _written(value: Any, place: str) -> str:  # noqa: ANN401
 
 
 def read_values(text: str, place: str) -> Range | Choices:
-    """Read what stands behind the path. Raises ConfigError that begins with the place.
+    """Parse the text after the path. Raises ConfigError that begins with the place.
 
     >>> read_values("int:0:6", "--search x"), read_values("1:5", "--search x")
     (Range(kind='int', low=0, high=6, step=1), Range(kind='uniform', low=1.0, high=5.0, step=1))
@@ -169,18 +169,18 @@ def read_values(text: str, place: str) -> Range | Choices:
 
 
 def _range(kind: str, parts: Sequence[str], text: str, place: str) -> Range:
-    found = f"{place}: found {text.strip()!r}"
+    problem = f"{place}: found {text.strip()!r}"
     if len(parts) not in ((2, 3) if kind == "int" else (2,)):
-        raise ConfigError(f"{found}; expected two ends, such as {FORMS}")
-    numbers = [_number(part, kind, found) for part in parts]
+        raise ConfigError(f"{problem}; expected two ends, such as {FORMS}")
+    numbers = [_number(part, kind, problem) for part in parts]
     low, high = numbers[:2]
     if not low < high:
-        raise ConfigError(f"{found}; the first end has to be smaller than the second one")
+        raise ConfigError(f"{problem}; the first end has to be smaller than the second one")
     if kind == "log" and low <= 0:
-        raise ConfigError(f"{found}; magnitudes are of numbers above 0: begin above 0, or leave `log:` out")
+        raise ConfigError(f"{problem}; a logarithmic scale has numbers above 0: begin above 0, or leave `log:` out")
     step = int(numbers[2]) if len(numbers) > 2 else 1
     if kind == "int" and not 1 <= step <= high - low:
-        raise ConfigError(f"{found}; a step is at least 1 and at most the distance of the ends, {high - low:g}")
+        raise ConfigError(f"{problem}; a step is at least 1 and at most the distance between the ends, {high - low:g}")
     return Range(kind, low, high, step)
 
 
@@ -190,25 +190,23 @@ def _number(text: str, kind: str, context: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or abs(value) > 1e15:
-        raise ConfigError(f"{context}; {text.strip()!r} is no number that can be an end")
+        raise ConfigError(f"{context}; {text.strip()!r} is not a valid number for an end")
     if kind != "int":
         return value
     if not value.is_integer():
-        raise ConfigError(
-            f"{context}; {text.strip()!r} is no whole number; leave `int:` out for numbers with a fraction"
-        )
+        raise ConfigError(f"{context}; {text.strip()!r} is not a whole number; leave `int:` out for fractional numbers")
     return int(value)
 
 
 def _choices(texts: Sequence[str], place: str) -> Choices:
-    found = Choices(tuple(texts))
+    choices = Choices(tuple(texts))
     values = [parse(text, place)[0] for text in texts]
     if any(value in values[:index] for index, value in enumerate(values)):
         raise ConfigError(f"{place}: found {','.join(texts)}; list a value once")
     if len(values) == 1:
         raise ConfigError(
-            f"{place}: found {texts[0]!r} alone, which leaves nothing to search; give {FORMS}, or set it with --set"
+            f"{place}: found only {texts[0]!r}, which leaves nothing to search; give {FORMS}, or set it with --set"
         )
     if len(values) > MOST_CHOICES:
         raise ConfigError(f"{place}: found {len(values)} values; at most {MOST_CHOICES}: search a range instead")
-    return found
+    return choices

@@ -1,4 +1,4 @@
-"""The trials of a search, in Optuna's journal: a file that several processes append to, and that survives a kill."""
+"""The trials of a search, in Optuna's journal: a file that several processes append to, and that survives crashes."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from polytask.tuning.space import Choices, SearchAxis
 
 JOURNAL = "journal.log"
 _NAME = "polytask"
-# Trials that are drawn at random before the sampler follows what was found, and before anything is pruned.
+# Number of random trials before the sampler uses results, and number of trials before any is pruned.
 RANDOM_TRIALS = 8
 UNPRUNED_TRIALS = 5
-# Complete trials that an importance needs to say anything at all.
+# Least number of complete trials for computing importances.
 FEWEST_FOR_IMPORTANCE = 4
 
 
 @contextmanager
 def quiet() -> Generator[None]:
-    """Keep Optuna from printing a line for each trial: what is to be known is told here."""
+    """Keep Optuna from printing a line for each trial; polytask prints its own."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -43,7 +43,7 @@ def quiet() -> Generator[None]:
 
 
 def distribution_of(axis: SearchAxis) -> BaseDistribution:
-    """Return an axis as Optuna knows it."""
+    """Return the Optuna distribution of an axis."""
     values = axis.values
     if isinstance(values, Choices):
         return CategoricalDistribution(values.texts)
@@ -54,10 +54,10 @@ def distribution_of(axis: SearchAxis) -> BaseDistribution:
 
 
 class Study:
-    """The trials so far: proposes the next one, and takes in what became of one.
+    """The trials so far: suggests the next one, and records the results.
 
-    A suggestion is a function of the seed, the number of the trial and the trials before it, so a search that was
-    interrupted goes on as if it had not been.
+    A suggestion only depends on the seed, the number of the trial and the trials before it, so an interrupted search
+    continues as if it had not been interrupted.
     """
 
     def __init__(self, folder: Path, axes: Sequence[SearchAxis], seed: int, *, prune: bool) -> None:
@@ -73,19 +73,19 @@ class Study:
         return self._study.get_trials(deepcopy=False)
 
     def running(self) -> list[int]:
-        """Return the trials that were begun and not ended."""
+        """Return the trials that were begun but have not ended."""
         return [trial.number for trial in self.trials() if trial.state == TrialState.RUNNING]
 
     def values(self, number: int) -> dict[str, Any]:
-        """Return the values of a trial's options by path, as the configuration is given them."""
-        found = self.trials()[number].params
-        return {axis.path: axis.values.value_of(found[axis.path]) for axis in self.axes}
+        """Return the values of a trial's options by path, as used in its configuration."""
+        parameters = self.trials()[number].params
+        return {axis.path: axis.values.value_of(parameters[axis.path]) for axis in self.axes}
 
     def begin(self, first: Mapping[str, Any] | None) -> int:
-        """Add a trial and return its number. One line of the journal holds all of it, so there is never half a trial.
+        """Add a trial and return its number. It is one line of the journal, so there is never an incomplete trial.
 
         Args:
-            first: what trial 0 tries; otherwise, and for all others, the sampler suggests.
+            first: parameters of trial 0; without them, and for all other trials, the sampler suggests parameters.
         """
         trials = self.trials()
         space = {axis.path: distribution_of(axis) for axis in self.axes}
@@ -97,15 +97,17 @@ class Study:
         digest = hashlib.sha256(f"{self._seed}/{len(trials)}".encode()).digest()
         seed = int.from_bytes(digest[:4])
         sampler = TPESampler(seed=seed, multivariate=True, n_startup_trials=RANDOM_TRIALS)
-        # A copy in memory: what is suggested must not reach the journal one option at a time.
+        # A copy in memory, since suggestions must not reach the journal one option at a time.
         copy = optuna.create_study(direction="maximize", sampler=sampler)
         copy.add_trials(trials)
         return copy.ask(dict(space)).params
 
     def report(self, number: int, evaluation: int, value: float) -> bool:
-        """Take in what an evaluation was rated, and say whether to stop the trial."""
+        """Record the rating of an evaluation, and return whether to stop the trial."""
         trial = Trial(self._study, self.trials()[number]._trial_id)  # pyright: ignore[reportPrivateUsage]
-        if evaluation not in self.trials()[number].intermediate_values:  # not yet, by a run that was interrupted
+        if (
+            evaluation not in self.trials()[number].intermediate_values
+        ):  # an interrupted run may have reported it already
             trial.report(value, evaluation)
         return trial.should_prune()
 
@@ -114,7 +116,7 @@ class Study:
         self._study.tell(number, value)
 
     def prune(self, number: int, reason: str) -> None:
-        """End a trial that is not worth going on with, and say why."""
+        """End a trial that is not worth continuing, with the reason."""
         trial = self.trials()[number]
         self._study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)  # pyright: ignore[reportPrivateUsage]
         self._study.tell(number, state=TrialState.PRUNED)
@@ -122,29 +124,29 @@ class Study:
     def importance(self) -> dict[str, float] | None:
         """Return the share of the values' variance over complete trials that each option explains (fANOVA).
 
-        None where too few trials are complete, or all have the same value.
+        None if too few trials are complete, or all have the same value.
         """
         complete = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
         if len(complete) < FEWEST_FOR_IMPORTANCE or len({trial.value for trial in complete}) == 1:
             return None
         evaluator = FanovaImportanceEvaluator(seed=self._seed % 2**32)
         try:
-            found = get_param_importances(self._study, evaluator=evaluator)
+            importances = get_param_importances(self._study, evaluator=evaluator)
         except RuntimeError:  # no tree of the forest found anything to divide
             return None
-        return {path: round(float(share), 4) for path, share in found.items()}
+        return {path: round(float(share), 4) for path, share in importances.items()}
 
 
 def _pruner(*, prune: bool) -> BasePruner:
-    # Median rather than Hyperband: a search has tens of trials with a handful of evaluations each, and Hyperband would
-    # deal these to brackets of which each is too small to compare anything.
+    # Median rather than Hyperband: a search has tens of trials with a handful of evaluations each, and Hyperband's
+    # brackets would each be too small for comparisons.
     return MedianPruner(n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=0) if prune else NopPruner()
 
 
 def mend_journal(folder: Path) -> None:
-    """Repair what a killed process may leave: half a line at the end of the journal, and the lock on it.
+    """Repair what a killed process may leave behind: an incomplete line at the end of the journal, and a lock on it.
 
-    The folder is held by then, so nobody else writes.
+    The caller holds the folder's lock, so no other process writes.
     """
     path = folder / JOURNAL
     for lock in folder.glob(f"{JOURNAL}.lock*"):
@@ -154,10 +156,10 @@ def mend_journal(folder: Path) -> None:
         text = read_bytes(path)
     except FileNotFoundError:
         return
-    kept = [line for line in text.split(b"\n")[:-1] if _is_record(line)]
-    whole = b"".join(line + b"\n" for line in kept)
-    if whole != text:
-        write_text(path, whole.decode("utf-8"))
+    complete_lines = [line for line in text.split(b"\n")[:-1] if _is_record(line)]
+    repaired = b"".join(line + b"\n" for line in complete_lines)
+    if repaired != text:
+        write_text(path, repaired.decode("utf-8"))
 
 
 def _is_record(line: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""A search on the terminal: its trials, the best one first, and what mattered."""
+"""Prints a search on the terminal: its trials, the best first, and the importance of options."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def show_tuning(tuning: Tuning, out: Console) -> None:
     )
     for trial in order[:SHOWN]:
         value = "" if trial["value"] is None else f"{trial['value']:.4f}"
-        cells = [str(found) for found in trial["parameters"].values()]
+        cells = [str(value) for value in trial["parameters"].values()]
         table.add_row(str(trial["trial"]), trial["state"], value, *cells)
     out.print(table)
     if len(order) > SHOWN:

@@ -1,4 +1,4 @@
-"""One trial: an ordinary run whose evaluations are told to the study, which may stop it early."""
+"""One trial: an ordinary run that reports its evaluations to the study, which may stop it early."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from polytask.tuning.study import Study
 
 
 class TrialPruned(Exception):
-    """The trial is not worth going on with."""
+    """The trial is not worth continuing."""
 
 
 class Reporter:
-    """Is told the events of a run, and tells the study what each evaluation was rated.
+    """A callback of a run that reports the rating of each evaluation to the study.
 
     Attributes:
-        diverged: whether the run said that it cannot be trained.
+        diverged: whether the run reported that it cannot be trained.
     """
 
     def __init__(self, study: Study, number: int, run: Path) -> None:
@@ -35,18 +35,18 @@ class Reporter:
         self.diverged = self.diverged or event == "failed"
         if event != "evaluation":
             return
-        # The log holds the evaluations before this one, those before an interruption too.
+        # The log holds all earlier evaluations, including those before an interruption.
         stop = self._study.report(self._number, len(evaluations_of(self._run)) + 1, float(values["rating"]))
-        if stop and step < self._steps:  # the last one costs nothing any more
+        if stop and step < self._steps:  # after the last one nothing is saved by stopping
             raise TrialPruned(f"worse than the median of the trials before it after step {step} of {self._steps}")
 
 
 def run_trial(folder: Path, study: Study, number: int, config: Config) -> None:
-    """Train a trial, or go on with it, and tell the study what became of it.
+    """Train or resume a trial, and report the result to the study.
 
     Raises:
         Interrupted: stopped by Ctrl-C, after saving.
-        TrainingError: what has nothing to do with the trial's values, such as a full disk; it can go on.
+        TrainingError: for a reason other than the trial's values, such as a full disk; the trial can be resumed.
     """
     run = trial_folder(folder, number)
     if not is_complete(run):
@@ -62,7 +62,7 @@ def run_trial(folder: Path, study: Study, number: int, config: Config) -> None:
         except OutputError:
             raise
         except UserError as error:
-            if run.is_dir() and evaluations_of(run):  # it could be trained, so its values are not at fault
+            if run.is_dir() and evaluations_of(run):  # it was trained before, so its values are valid
                 raise
             study.prune(number, f"refused: {error}")
         if not is_complete(run):

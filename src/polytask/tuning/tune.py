@@ -1,4 +1,4 @@
-"""Search hyper-parameters: trials are ordinary runs, rated on dev, and the best one is scored on test once."""
+"""Hyperparameter search: trials are ordinary runs, rated on dev, and the best one is scored on test once."""
 
 from __future__ import annotations
 
@@ -55,25 +55,25 @@ def tune(
     ray: bool = False,
     overrides: Sequence[str] = (),
 ) -> Tuning:
-    """Search the values of some options for the best dev score, by the rule that chooses a run's model.
+    """Search values of some options for the best dev score, by the run's selection rule.
 
     Args:
-        config: a YAML file, a mapping of the same shape, or a Config.
-        out: folder of the search. Trials that lie there already count; one that was interrupted goes on.
-        search: by path a range ("log:1e-5:1e-3", "int:0:6", "1:5") or a list of values; or texts as behind `--search`.
-        trials: how many there are to be in all.
-        jobs: trials that train at once, each in a process of its own.
-        seed: of the suggestions; by default that of the configuration. All trials train with the configuration's seed.
-        prune: whether a trial ends early that is worse than the median of those before it.
-        keep: trials, the best ones, whose models are kept.
-        ray: whether they train on the Ray cluster at RAY_ADDRESS, or on a local one; its machines need this folder and
+        config: a YAML file, a mapping of the same form, or a Config.
+        out: folder of the search. Trials that exist there count, and interrupted ones are resumed.
+        search: by path, a range ("log:1e-5:1e-3", "int:0:6", "1:5") or a list of values; or texts as after `--search`.
+        trials: total number of trials.
+        jobs: number of trials that train in parallel, each in a process of its own.
+        seed: seed of the suggestions; by default that of the configuration, with which all trials train.
+        prune: whether to stop trials early that are worse than the median of those before them.
+        keep: number of best trials whose models are kept.
+        ray: whether to train on the Ray cluster at RAY_ADDRESS, or on a local one; its machines need this folder and
             the data at the same paths.
-        overrides: of the configuration, such as "train.epochs=1".
+        overrides: overrides of the configuration, such as "train.epochs=1".
 
     Raises:
         UserError: the input is at fault; nothing has been trained.
-        TrainingError: a trial cannot go on, for a reason that has nothing to do with its values; what was done stays.
-        Interrupted: stopped by Ctrl-C, after saving; the same call goes on.
+        TrainingError: a trial cannot continue, for a reason other than its values; finished work is kept.
+        Interrupted: stopped by Ctrl-C, after saving; the same call resumes it.
     """
     full, folder = as_config(config, overrides), Path(out)
     if ray:
@@ -96,12 +96,12 @@ def tune(
 
 @dataclass(frozen=True)
 class _Ready:
-    """A search whose first trial may begin.
+    """A search that is ready for its first trial.
 
     Attributes:
-        full: the configuration with its test rows, which only the best model is ever given.
-        first: what trial 0 tries; None where the configuration as it is lies outside of what is searched.
-        rule: by which evaluations are rated.
+        full: the configuration with its test rows, which only the best model is scored on.
+        first: parameters of trial 0; None if the unchanged configuration is outside the search space.
+        rule: the selection rule by which evaluations are rated.
     """
 
     folder: Path
@@ -131,10 +131,10 @@ def _prepare(folder: Path, full: Config, axes: Sequence[SearchAxis], seed: int, 
 
 @dataclass
 class _Search:
-    """Runs trials until there are as many as were asked for, and says how far it is."""
+    """Runs trials until the requested number is reached, and reports progress."""
 
     ready: _Ready
-    asked: int
+    requested: int
     jobs: int
     keep: int
     ray: bool = False
@@ -146,7 +146,7 @@ class _Search:
         self.console = PlainConsole(stderr=True, soft_wrap=True)
 
     def run(self) -> int:
-        """Return how many trials ran."""
+        """Run the trials and return how many ran."""
         ready = self.ready
         self.interrupted = ready.study.running()
         wait_for_orphans(ready.folder, self.interrupted)
@@ -159,16 +159,16 @@ class _Search:
         return self.trained
 
     def next_trial(self) -> tuple[int, Config] | None:
-        """Return the next trial: one that was interrupted, or a new one; None when there are enough."""
+        """Return the next trial: an interrupted one, or a new one; None if there are enough."""
         study = self.ready.study
         again = bool(self.interrupted)
-        if not again and len(study.trials()) >= self.asked:
+        if not again and len(study.trials()) >= self.requested:
             return None
         number = self.interrupted.pop(0) if again else study.begin(self.ready.first)
         values = study.values(number)
-        told = ", ".join(f"{path} {value}" for path, value in values.items())
+        parameters = ", ".join(f"{path} {value}" for path, value in values.items())
         self.console.print(
-            f"trial {number} ({number + 1} of {max(self.asked, number + 1)}){' goes on' * again}: {told}"
+            f"trial {number} ({number + 1} of {max(self.requested, number + 1)}){' goes on' * again}: {parameters}"
         )
         return number, self.ready.candidates.config(values)
 
@@ -183,23 +183,23 @@ class _Search:
         self.ended(number)
 
     def ended(self, number: int) -> None:
-        """Say what became of a trial, and delete the weights that are not kept."""
+        """Print the result of a trial, and delete the weights that are not kept."""
         self.trained += 1
         folder, study = self.ready.folder, self.ready.study
         trials = [trial_record(folder, study, trial) for trial in study.trials()]
         best = next(iter(best_of(trials)), None)
         trial = trials[number]
         value = "" if trial["value"] is None else f" {trial['value']:.4f}"
-        shown = "" if best is None else f"; best so far: {best['value']:.4f}, trial {best['trial']}"
+        best_so_far = "" if best is None else f"; best so far: {best['value']:.4f}, trial {best['trial']}"
         reason = "" if trial["reason"] is None else f" ({trial['reason'].removeprefix(trial['state'] + ': ')})"
-        self.console.print(f"trial {number}: {trial['state']}{value}{reason}{shown}{self._time_left()}")
+        self.console.print(f"trial {number}: {trial['state']}{value}{reason}{best_so_far}{self._time_left()}")
         self._clean()
 
     def _time_left(self) -> str:
-        left = self.asked - sum(trial.state.is_finished() for trial in self.ready.study.trials())
-        if left < 1:
+        remaining = self.requested - sum(trial.state.is_finished() for trial in self.ready.study.trials())
+        if remaining < 1:
             return ""
-        seconds = (time.monotonic() - self.began) / self.trained * left
+        seconds = (time.monotonic() - self.began) / self.trained * remaining
         return f"; about {duration(seconds)} left"
 
     def _clean(self) -> None:
@@ -209,8 +209,8 @@ class _Search:
         keep_only(folder, [trial["trial"] for trial in best_of(trials)[: self.keep]], ended)
 
 
-def _conclude(ready: _Ready, asked: int) -> dict[str, Any]:
-    """Write best.yaml, model/ and tune.json; score the best model on test, unless that was done before."""
+def _conclude(ready: _Ready, requested: int) -> dict[str, Any]:
+    """Write best.yaml, model/ and tune.json, and score the best model on test unless that was done before."""
     folder, study = ready.folder, ready.study
     trials = [trial_record(folder, study, trial) for trial in study.trials()]
     if not best_of(trials):
@@ -219,7 +219,7 @@ def _conclude(ready: _Ready, asked: int) -> dict[str, Any]:
             f"{folder}: none of {len(trials)} trials could be completed ({'; '.join(reasons)}); search other values in "
             "a new folder"
         )
-    record = to_record(folder, study, ready.settings, ready.rule, asked, ready.first is not None)
+    record = to_record(folder, study, ready.settings, ready.rule, requested, ready.first is not None)
     best = record["best"]
     of = f"of {len(trials)} trials of polytask tune: trial {best['trial']}"
     comment = f"# The best {of}, rated {best['value']:.4f} on dev.\n"
@@ -227,16 +227,18 @@ def _conclude(ready: _Ready, asked: int) -> dict[str, Any]:
     write_text(folder / BEST, comment + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     earlier = _earlier_test(folder, best["trial"], ready.full)
     if earlier is None:
-        write_json(folder / RECORD, record)  # before test rows are read: all that was found stays, whatever they hold
+        write_json(
+            folder / RECORD, record
+        )  # before test rows are read, so that the results are kept whatever these hold
         place_model(folder, folder / best["run"])
         earlier = {
             "trial": best["trial"],
             "of": _test_rows(ready.full),
-            "found": score_test(folder / "model", ready.full),
+            "scores": score_test(folder / "model", ready.full),
         }
-    record["tested"], record["test"] = {name: earlier[name] for name in ("trial", "of")}, earlier["found"]
+    record["tested"], record["test"] = {name: earlier[name] for name in ("trial", "of")}, earlier["scores"]
     write_json(folder / RECORD, record)
-    return read_json(folder / RECORD)  # what is given now and what the next call finds are alike
+    return read_json(folder / RECORD)  # so that this result is identical to that of the next call
 
 
 def _test_rows(config: Config) -> dict[str, Any]:
@@ -244,11 +246,11 @@ def _test_rows(config: Config) -> dict[str, Any]:
 
 
 def _earlier_test(folder: Path, best: int, config: Config) -> dict[str, Any] | None:
-    """Return what the same best model scored on the same test rows before."""
+    """Return earlier test scores of the same best model on the same test rows; None if there are none."""
     if not is_file(folder / RECORD) or not is_folder(folder / "model"):
         return None
-    found = read_json(folder / RECORD)
-    tested = found.get("tested")
+    record = read_json(folder / RECORD)
+    tested = record.get("tested")
     if tested is None or tested != {"trial": best, "of": _test_rows(config)}:
         return None
-    return {**tested, "found": found["test"]}
+    return {**tested, "scores": record["test"]}
