@@ -116,13 +116,13 @@ class Objective(ABC):
         """
 
     def word_targets(self, targets: NDArray[Any], words: NDArray[Any]) -> NDArray[Any]:
-        """Return what the loss is given of a row's words: a target, or a line, for each that has a token of its own.
+        """Return the loss's targets of a row's words: a target, or a line, for each word with a token of its own.
 
-        A loss that looks at rows as a whole marks here where they begin.
+        A loss over whole rows marks the beginning of each row here.
 
         Args:
-            targets: what `encode` returned.
-            words: for each word NO_TOKEN, OWN_TOKEN or SHARED_TOKEN.
+            targets: targets as `encode` returned them.
+            words: NO_TOKEN, OWN_TOKEN or SHARED_TOKEN for each word.
         """
         return targets[words == OWN_TOKEN]
 

@@ -98,5 +98,5 @@ class LabelReader(ABC):
         return []
 
     def nothing_hint(self, label: str) -> str:
-        """Say how to have a label read as no label, where it may mean that."""
+        """Return advice for a label that may mean `not labelled`."""
         return f"if it means that a row is not labelled, set `unlabelled: [{json.dumps(label, ensure_ascii=False)}]`"

@@ -227,9 +227,8 @@ def _conclude(ready: _Ready, requested: int) -> dict[str, Any]:
     write_text(folder / BEST, comment + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     earlier = _earlier_test(folder, best["trial"], ready.full)
     if earlier is None:
-        write_json(
-            folder / RECORD, record
-        )  # before test rows are read, so that the results are kept whatever these hold
+        # Before test rows are read, so that the results are kept whatever these hold.
+        write_json(folder / RECORD, record)
         place_model(folder, folder / best["run"])
         earlier = {
             "trial": best["trial"],
