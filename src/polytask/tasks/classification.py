@@ -226,9 +226,8 @@ class Classification(Choice):
             return None
         if isinstance(chosen, dict):
             return [chosen[label] for label in self.classes]
-        return balanced_weights(
-            [max(count, 1) for count in self.counts]
-        )  # with soft labels a class may never be the most probable
+        # With soft labels a class may never be the most probable.
+        return balanced_weights([max(count, 1) for count in self.counts])
 
     def decode(self, outputs: Outputs, words: Sequence[Sequence[int]] | None = None) -> list[Label]:
         del words
