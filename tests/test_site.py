@@ -91,7 +91,7 @@ def test_pages_are_there_in_chinese(chinese: Path) -> None:
     pages = {name: (chinese / f"{name}.html").read_text("utf-8") for name in ("start", "tasks/ordinal", "new")}
     assert '<a href="../start.html" hreflang="en" lang="en">English</a>' in pages["start"]
     assert '<a href="../../tasks/ordinal.html" hreflang="en" lang="en">English</a>' in pages["tasks/ordinal"]
-    assert '<section id="and-then">' in pages["start"]  # links from elsewhere hold in both languages
+    assert '<section id="next-steps">' in pages["start"]  # links from elsewhere hold in both languages
     assert ["本页尚未翻译" in page for page in pages.values()] == [False, False, True]
     assert {"低秩", "秩增", "增量", "lora"} <= {*index_of(chinese)["terms"]}
     script = (chinese / "_static" / "language_data.js").read_text("utf-8")

@@ -219,6 +219,22 @@ def test_several_jobs_give_the_same_record(done: Done, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick_processes")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_run_whose_checkpoints_are_all_damaged_is_set_aside(jobs: int, done: Done, tmp_path: Path) -> None:
+    values, out, found = done
+    shutil.copytree(out, tmp_path / "out")
+    for (run,) in found.arms["global"]["runs"].values():
+        folder = tmp_path / "out" / run
+        shutil.rmtree(folder / "model")
+        (folder / "scores.json").unlink()
+        (folder / "checkpoints/step-00000001").mkdir(parents=True)
+    again = polytask.compare(values, tmp_path / "out", seeds=2, jobs=jobs, arms=["global"])
+    assert (again.trained, again.reused) == (2, 6)
+    assert again.tasks["topic"]["arms"]["global"] == found.tasks["topic"]["arms"]["global"]
+    assert len(list((tmp_path / "out/runs").glob("*.damaged-*/checkpoints"))) == 2
+
+
+@pytest.mark.usefixtures("quick_processes")
 def test_a_run_that_fails_in_a_subprocess_is_named(job: Job, tmp_path: Path) -> None:
     values = two_tasks(job, learning_rate=1e30, max_steps=9)
     with pytest.raises(polytask.PolytaskError, match=r"single-\w+-\w+: .*(is not finite|is nan|is inf).*log.txt"):

@@ -378,3 +378,22 @@ def test_texts_of_which_no_token_is_known_have_nothing_to_hide(options: Build, t
     tables = read_tables({"rest": options("mlm", rows, dev=rows)})
     sources = encode_tables(tables, Tokenization.of(tokenizer, 16))
     assert sources["train"][0].carries["rest"].tolist() == [0, 3]
+
+
+def test_rows_with_equal_texts_and_different_labels_are_noted(options: Build) -> None:
+    rows = [{"text": text, "label": label} for text, label in [("a b", "x"), ("A  B", "y"), ("c", "x"), ("c", "x")]]
+    others = [{"text": f"text {at}", "label": "xy"[at % 2]} for at in range(20)]
+    notes = notes_of(read_tables({"it": options("classification", [*others, *rows], dev=others)}))
+    assert notes == [
+        "train of it: 2 of 24 rows have the text of a row with another label, such as those at train row 21 and train "
+        "row 22; no model can get all of them right: correct the labels, or leave such rows out"
+    ]
+
+
+@pytest.mark.parametrize("kind", ["regression", "multilabel"])
+def test_several_numbers_or_lists_for_one_text_are_no_contradiction(kind: str, options: Build) -> None:
+    labels: list[Any] = [1.0, 2.0] if kind == "regression" else [["x"], ["x", "y"]]
+    column = "score" if kind == "regression" else "labels"
+    rows = [{"text": "the same", column: labels[at % 2]} for at in range(20)]
+    notes = notes_of(read_tables({"it": options(kind, rows, dev=rows)}))
+    assert not [note for note in notes if "another label" in note]

@@ -19,6 +19,9 @@ from polytask.files import write_text
 from polytask.regular import is_file, is_folder
 from polytask.run import is_run
 from polytask.terminal import PlainConsole
+from polytask.training.checkpoint import is_whole
+
+NOT_WHOLE = "no checkpoint is whole"
 
 
 @dataclass
@@ -85,10 +88,14 @@ def _tell(console: Console, text: str) -> None:
 
 
 def _check_begun(place: Path, console: Console) -> None:
-    """Set a run aside that had not ended, and whose record of the rows that it reads is damaged: it cannot go on."""
-    held = {item.name for item in place.iterdir()} if is_folder(place) else set[str]()
-    if held & {"data.json", "checkpoints"} and "model" not in held and not is_run(place):
+    """Set an unfinished run aside whose record of its rows is damaged, or every checkpoint: it cannot be resumed."""
+    names = {item.name for item in place.iterdir()} if is_folder(place) else set[str]()
+    if not names & {"data.json", "checkpoints"} or "model" in names:
+        return
+    if not is_run(place):
         _set_aside(place, "its data.json cannot be read", console)
+    elif not is_whole(place / "checkpoints"):
+        _set_aside(place, NOT_WHOLE, console)
 
 
 def _set_aside(place: Path, why: str, console: Console) -> None:
@@ -107,7 +114,7 @@ def _train_here(run: PlannedRun, place: Path, console: Console) -> None:
         try:
             train(run.config, place, resume=is_folder(place))
         except NothingToResume:
-            _set_aside(place, "no checkpoint is whole", console)
+            _set_aside(place, NOT_WHOLE, console)
             train(run.config, place, resume=False)
     except Interrupted as error:
         raise Interrupted(f"{place.name}: {str(error).removesuffix('; go on with --resume')}; {GO_ON}") from None

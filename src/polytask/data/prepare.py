@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from polytask.data.contradictions import contradictions
 from polytask.data.data_warnings import Finding, label_findings, merged, spelling_warnings
 from polytask.data.encode import Source, encode_table
 from polytask.data.feed import feeds_of, require_apart
@@ -177,6 +178,9 @@ def _notes(tables: Mapping[Split, tuple[DataTable, ...]], tasks: Mapping[str, Ta
             finding for split, stats in label_stats.items() for finding in label_findings(split, task, stats)
         )
         yield from spelling_warnings(task, label_stats)
+    yield from merged(
+        finding for split in SPLITS for table in tables[split] for finding in contradictions(split, table)
+    )
     yield from merged(leaks(tables))
 
 

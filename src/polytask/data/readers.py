@@ -45,7 +45,10 @@ def read_object(file: DataFile, number: int, line: str) -> dict[str, Any]:
 
 
 def read_json(file: DataFile) -> Numbered:
-    """Read a list of JSON objects, or one object after another; the number is the first line of each object."""
+    """Read a list of JSON objects, also under a name such as `data` in one object, or one object after another.
+
+    The number is the first line of each object.
+    """
     text = "".join(line for _, line in file.raw_lines())
     for number, value in _values(file, text):
         if isinstance(value, list) and not _is_pair(value):
@@ -55,7 +58,9 @@ def read_json(file: DataFile) -> Numbered:
 
 def _values(file: DataFile, text: str) -> Iterator[tuple[int, Any]]:
     """Yield the items of a JSON list, or JSON values that follow one another, with their line numbers."""
-    position = _skip(text, 0)
+    start = _skip(text, 0)
+    wrapped = _start_of_rows(text, start)
+    position = start if wrapped is None else wrapped
     in_list = text.startswith("[", position)
     position = _skip(text, position + 1) if in_list else position
     number, counted = 1, 0
@@ -69,10 +74,45 @@ def _values(file: DataFile, text: str) -> Iterator[tuple[int, Any]]:
         position = _skip(text, position)
         if in_list:
             position = _after_item(file, number, text, position)
-    if in_list and text[position:].strip() != "]":
+    if in_list and wrapped is None and text[position:].strip() != "]":
         raise DataError(
             f"{file.path}: the list is not closed, or is followed by something else; the file may be truncated"
         )
+
+
+def _start_of_rows(text: str, start: int) -> int | None:
+    """Return the position of the list of rows inside a single JSON object; None for any other text."""
+    try:
+        members = list(_members(text, start))
+    except (ValueError, RecursionError):
+        return None  # not such an object; the usual reading reports mistakes with their places
+    names = {name for name, _, _ in members}
+    lists = [(begin, value) for name, begin, value in members if name in _NAMES_OF_ROWS and isinstance(value, list)]
+    if len(names) < len(members) or len(lists) != 1 or not names.isdisjoint(("text", "tokens")):
+        return None
+    begin, rows = lists[0]
+    return begin if rows and all(isinstance(row, dict) for row in rows) else None
+
+
+def _members(text: str, start: int) -> Iterator[tuple[str, int, Any]]:
+    """Yield the name, position and value of each member of a text with a single object. Raises ValueError otherwise."""
+    position = _expect(text, start, "{")
+    while not text.startswith("}", position):
+        name, position = _DECODER.raw_decode(text, position)
+        begin = _expect(text, _skip(text, position), ":")
+        value, position = _DECODER.raw_decode(text, begin)
+        yield name, begin, value
+        position = _skip(text, position)
+        position = position if text.startswith("}", position) else _expect(text, position, ",")
+    if text[position + 1 :].strip():
+        raise ValueError("more than one object")
+
+
+def _expect(text: str, position: int, character: str) -> int:
+    """Return the position after an expected character and spaces. Raises ValueError if another character is there."""
+    if not text.startswith(character, position):
+        raise ValueError(f"expected {character}")
+    return _skip(text, position + 1)
 
 
 def _after_item(file: DataFile, number: int, text: str, position: int) -> int:
@@ -105,6 +145,8 @@ def _is_pair(value: Any) -> bool:  # noqa: ANN401
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], dict)
 
 
+# Under which an object of a whole file may hold its rows.
+_NAMES_OF_ROWS = ("data", "rows", "examples", "items", "records", "instances")
 _DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 

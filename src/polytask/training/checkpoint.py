@@ -54,6 +54,17 @@ class Checkpoint:
     best: Collection[str] = ()
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether a folder has no checkpoint, or one whose files and best weights are as they were written."""
+    checkpoints = list(folder.glob("step-*"))
+    for checkpoint in checkpoints:
+        with suppress(Damaged, LookupError, TypeError):
+            for name in unseal(checkpoint)["best"]:
+                unseal(folder / name)
+            return True
+    return not checkpoints
+
+
 class Checkpoints:
     """The folder of a run's newest checkpoints, and of the best weights that they name.
 
