@@ -200,7 +200,7 @@ def test_a_window_that_would_be_halved_at_each_reading_is_refused(
         plain = PretrainedConfig.to_dict
         # As transformers before 5.23 does.
         monkeypatch.setattr(type(both_ways), "to_dict", lambda self: {**plain(self), "sliding_window": window})
-    with pytest.raises(ModelError, match=r"window of a decoder that reads both ways \(\d+\).*5\.23 or newer"):
+    with pytest.raises(ModelError, match=r"sliding window \(\d+\) of a bidirectional decoder.*5\.23 or newer"):
         load_config(str(tmp_path))
 
 
