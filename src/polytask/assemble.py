@@ -28,8 +28,8 @@ from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError
 from polytask.model.device import choose_device
 from polytask.model.encoder import Backbone
-from polytask.model.loading import at_hand, load_tokenizer, locate, require_encoder
-from polytask.model.masked import take_pretrained
+from polytask.model.loading import cached_if_offline, load_tokenizer, locate, require_encoder
+from polytask.model.masked import load_pretrained_heads
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.parameters import sharing_tasks
 from polytask.on_encoder import decoder_choices, encoder_notes, on_encoder, require_one_set
@@ -66,7 +66,7 @@ def assemble(config: Config) -> Assembly:
     require_readable(config.tasks, {name: TASKS[task.type].level for name, task in config.tasks.items()})
     waves({name: task.needs for name, task in config.tasks.items()})
     device = choose_device(config.train.device)
-    location = at_hand(locate(config.encoder))
+    location = cached_if_offline(locate(config.encoder))
     require_encoder(location)
     tokenizer = load_tokenizer(location)
     with config.at_its_line():
@@ -83,7 +83,7 @@ def assemble(config: Config) -> Assembly:
     heads = head_specs(tables.tasks)
     require_shareable(sharing.heads, tables.tasks, heads)
     model = MultiTaskModel(backbone, sharing, heads)
-    take_pretrained(model, location)
+    load_pretrained_heads(model, location)
     return compose(config, tables, tokenizer, model, device)
 
 
@@ -102,7 +102,7 @@ def compose(
     choices = (*choices, *decoder_choices(config.tasks, model.config))
     config = config.model_copy(update={"train": train})
     if train.freeze_embeddings:
-        model.keep_words()
+        model.freeze_words()
     build_optimizer(model, train, tables.tasks)  # whether it can be built
     for task in tables.tasks.values():
         task.require_usable_loss()

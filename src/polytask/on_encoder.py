@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from polytask.errors import ConfigError
 from polytask.heads import AUTO
 from polytask.model.family import Family, family_in
-from polytask.model.loading import stand_in
+from polytask.model.loading import substitute_pad_token
 from polytask.tasks import Task
 from polytask.tasks.task_options import TaskOptions
 from polytask.terms import DataWarning
@@ -86,7 +86,7 @@ def encoder_notes(
                 f"{', '.join(words)} will be less exact than on an encoder that reads both ways",
             )
         )
-    filler = stand_in(tokenizer)
+    filler = substitute_pad_token(tokenizer)
     if filler is not None:
         found.append(
             DataWarning(

@@ -85,7 +85,7 @@ def test_a_composed_model_of_unlike_trunks_is_not_extended(
 ) -> None:
     out = pt.compose([folders["one"], folders["other"]], tmp_path / "all")
     task = {"type": "classification", "data": {"train": rows("a", "b")}, "label": "mood"}
-    with pytest.raises(ConfigError, match="composed of trunks that share in different ways"):
+    with pytest.raises(ConfigError, match="composed of trunks with different kinds of sharing"):
         pt.extend(out, {"encoder": str(tiny), "tasks": {"new": task}, "train": {"max_steps": 1}}, mode="frozen")
 
 

@@ -292,5 +292,5 @@ def test_tokens_without_an_embedding_are_told(copied: Path) -> None:
     reseal(copied)
     model = pt.load(copied)
     assert model.predict(["a horse"])
-    with pytest.raises(ModelError, match=r"the tokenizer made the token 1000000, and the embeddings have \d+ tokens"):
+    with pytest.raises(ModelError, match=r"the tokenizer returned the token id 1000000, but there are \d+ embeddings"):
         model.predict(["a zebra"])

@@ -37,11 +37,11 @@ EACH_SHARING = pytest.mark.parametrize("name", SHARINGS)
 def measure(
     assembly: Assembly,
     batches: Sequence[Batch],
-    asked: PendingRequests = NOTHING,
+    pending: PendingRequests = NOTHING,
     weights: Mapping[str, float] = WEIGHTS,
 ) -> StepGradient:
     assembly.model.zero_grad(set_to_none=True)
-    return differentiator(assembly, weights).by_task(batches, asked)
+    return differentiator(assembly, weights).by_task(batches, pending)
 
 
 def naive(assembly: Assembly, batches: Sequence[Batch]) -> np.ndarray[Any, Any]:
@@ -139,8 +139,8 @@ def test_a_step_without_a_single_label_measures_nothing_and_moves_nothing(job: J
 
 def test_a_request_to_stop_is_passed_on_by_measured_steps_too(job: Job) -> None:
     assembly = build(job)
-    for asked in (PendingRequests(stop=True), PendingRequests(save=True), PendingRequests()):
-        assert measure(assembly, batches_of(assembly), asked).asked == asked
+    for pending in (PendingRequests(stop=True), PendingRequests(save=True), PendingRequests()):
+        assert measure(assembly, batches_of(assembly), pending).pending == pending
 
 
 def test_word_embeddings_and_heads_are_not_measured_and_still_learn(job: Job) -> None:

@@ -235,7 +235,7 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     ),
     "another kind's option": (
         "sharing:\n  strategy: independent\n  rank: 4",
-        ["run.yaml:5: sharing: found 'rank' beside kind 'copy'; it is read by lora and adapter only"],
+        ["run.yaml:5: sharing: found 'rank' with kind 'copy'; only lora and adapter use it"],
     ),
     "a key of the adaptive policy": (
         "sharing:\n  strategy: adaptive\n  treshold: 0",
@@ -277,7 +277,7 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "a kind in the starting plan": (
         "sharing:\n  strategy: adaptive\n  start:\n    strategy: independent\n    kind: lora",
         [
-            "run.yaml:7: sharing.start: found 'kind' in the starting plan; it stands beside `strategy: adaptive`"
+            "run.yaml:7: sharing.start: found 'kind' in the starting plan; put it next to `strategy: adaptive`"
         ],
     ),
     "no file": (

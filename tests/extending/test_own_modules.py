@@ -241,7 +241,7 @@ def test_a_module_as_a_head_is_exported_to_onnx(job: Job, own: ModuleType, tmp_p
         (lambda own: {"loss": own.Scaled}, r"tasks.topic.loss: .*has parameters, which would not be trained"),
         (lambda own: {"loss": own.focal, "label_smoothing": 0.1}, r"found loss and label_smoothing, which belong to"),
         (lambda own: {"head": own.Narrow}, r"head: Narrow: returned \[2, 1\] for 2 x 32; expected 2 x \d"),
-        (lambda own: {"head": torch.nn.GELU}, r"head: GELU: is made of the numbers of features and of outputs"),
+        (lambda own: {"head": torch.nn.GELU}, r"head: GELU: has to take the numbers of features and outputs"),
         (lambda own: {"loss": "own_modules:focal"}, r"the module own_modules was not asked for"),
         (lambda own: {"loss": "focal"}, r"found 'focal'"),
     ],
@@ -258,9 +258,9 @@ def test_what_does_not_fit_is_refused_before_the_first_step(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("merged", "its groups are not those that it was given"),
+        ("merged", "its parameter groups are not those that it was given"),
         ("nothing", r"returned NoneType; expected a torch\.optim\.Optimizer"),
-        ("LBFGS", "cannot be made of groups of parameters|need a closure"),
+        ("LBFGS", "cannot be built from parameter groups|need a closure"),
     ],
 )
 def test_an_optimizer_that_cannot_be_used_is_refused_before_the_first_step(

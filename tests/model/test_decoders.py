@@ -23,7 +23,7 @@ from polytask.errors import ConfigError, ModelError
 from polytask.heads import last
 from polytask.model.encoder import Backbone, Encoder
 from polytask.model.family import FAMILIES
-from polytask.model.loading import load_config, load_tokenizer, quiet, stand_in
+from polytask.model.loading import load_config, load_tokenizer, quiet, substitute_pad_token
 from polytask.sharing import Sharing
 from polytask.sharing.plan import global_plan
 from samples import corpus_rows
@@ -143,10 +143,10 @@ def test_a_text_without_a_token_has_one_that_fills(tmp_path: Path) -> None:
 
 def test_what_stands_for_padding(tmp_path: Path) -> None:
     own = saved(tmp_path / "own", "llama", bytes_tokenizer(eos_token="</s>", pad_token="<pad>"))
-    assert stand_in(load_tokenizer(str(own))) is None
-    assert stand_in(load_tokenizer(str(saved(tmp_path / "eos", "llama")))) == "</s>"
+    assert substitute_pad_token(load_tokenizer(str(own))) is None
+    assert substitute_pad_token(load_tokenizer(str(saved(tmp_path / "eos", "llama")))) == "</s>"
     unknown = saved(tmp_path / "unk", "llama", bytes_tokenizer(unk_token="<unk>"))
-    assert stand_in(load_tokenizer(str(unknown))) == "<unk>"
+    assert substitute_pad_token(load_tokenizer(str(unknown))) == "<unk>"
     with pytest.raises(ModelError, match="no padding token, and no other special token"):
         load_tokenizer(str(saved(tmp_path / "none", "llama", bytes_tokenizer())))
 
@@ -185,7 +185,7 @@ def test_a_family_that_the_installed_transformers_lacks_is_refused_with_the_vers
 
     (tmp_path / "config.json").write_text('{"model_type": "gte"}', "utf-8")
     monkeypatch.setattr(transformers, "CONFIG_MAPPING", {"bert": None})
-    with pytest.raises(ModelError, match=r"the family 'gte' needs transformers 5\.23 or newer, and \S+ is installed"):
+    with pytest.raises(ModelError, match=r"the family 'gte' needs transformers 5\.23 or newer, but \S+ is installed"):
         load_config(str(tmp_path))
 
 
@@ -200,7 +200,7 @@ def test_a_window_that_would_be_halved_at_each_reading_is_refused(
         plain = PretrainedConfig.to_dict
         # As transformers before 5.23 does.
         monkeypatch.setattr(type(both_ways), "to_dict", lambda self: {**plain(self), "sliding_window": window})
-    with pytest.raises(ModelError, match=r"window of a decoder that reads both ways \(\d+\).*5\.23 or newer"):
+    with pytest.raises(ModelError, match=r"sliding window \(\d+\) of a bidirectional decoder.*5\.23 or newer"):
         load_config(str(tmp_path))
 
 

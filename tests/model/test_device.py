@@ -13,8 +13,8 @@ from polytask.model.device import choose_device
     ("name", "gpus", "told"),
     [
         ("gpu", 0, r"device: found 'gpu'; accepted: auto, cpu, cuda"),
-        ("cuda", 0, r"device: found 'cuda', and torch sees no GPU; use auto or cpu"),
-        ("cuda:2", 2, r"device: found 'cuda:2', and torch sees 2 GPUs, counted from 0"),
+        ("cuda", 0, r"device: found 'cuda', but torch sees no GPU; use auto or cpu"),
+        ("cuda:2", 2, r"device: found 'cuda:2', but torch sees 2 GPUs, counted from 0"),
     ],
 )
 def test_a_device_that_is_not_there_is_an_error(

@@ -16,7 +16,7 @@ from families import CONFIGS, INSTALLED, LAYERED, built
 from plain_models import bundle
 from polytask.artifact.folder import load_bundle, save_bundle
 from polytask.errors import ModelError
-from polytask.model.cpu_kernels import Dropout, keep_rounded
+from polytask.model.cpu_kernels import Dropout, use_bf16_modules
 from polytask.model.encoder import Backbone, Encoder
 from polytask.model.family import FAMILIES
 from polytask.model.loading import load_config, locate
@@ -122,7 +122,7 @@ def test_short_and_long_texts_train_in_bfloat16_as_in_float32(family: str, token
 def test_parameters_rounded_once_give_states_close_to_those_of_float32(family: str, tokens: int) -> None:
     plain, ids, mask = of_length(family, tokens)
     rounded = copy.deepcopy(plain)
-    keep_rounded(rounded)
+    use_bf16_modules(rounded)
 
     def states(encoder: Encoder, on: bool) -> torch.Tensor:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=on):
@@ -146,7 +146,7 @@ def test_a_family_outside_the_list_is_an_error_that_names_it(tmp_path: Any) -> N
 
 
 def test_an_encoder_that_is_nowhere_is_an_error_with_the_mend() -> None:
-    with pytest.raises(ModelError, match=r"no encoder to be had from 'no/such-model'.*give a folder"):
+    with pytest.raises(ModelError, match=r"cannot load the encoder from 'no/such-model'.*give a folder"):
         load_config("no/such-model")
 
 

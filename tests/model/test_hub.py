@@ -12,7 +12,7 @@ from huggingface_hub import constants
 
 from polytask.errors import ModelError
 from polytask.model import loading
-from polytask.model.loading import at_hand, load_config, load_tokenizer
+from polytask.model.loading import cached_if_offline, load_config, load_tokenizer
 
 NOWHERE = "http://127.0.0.1:9"  # nobody listens there
 
@@ -30,7 +30,7 @@ def test_a_hub_that_does_not_answer_is_told_at_once(hub_cache: Path) -> None:
     with pytest.raises(
         ModelError, match=rf"some/encoder: no folder .*{NOWHERE} cannot be reached .*give the folder of an encoder"
     ):
-        at_hand("some/encoder")
+        cached_if_offline("some/encoder")
     assert not hub_cache.exists()
 
 
@@ -39,7 +39,7 @@ def test_what_is_in_the_cache_is_read_without_a_network(hub_cache: Path, tiny: P
     shutil.copytree(tiny, repository / "snapshots" / "abc")
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("abc")
-    found = at_hand("some/encoder")
+    found = cached_if_offline("some/encoder")
     assert load_config(found).hidden_size == load_config(str(tiny)).hidden_size
     assert len(load_tokenizer(found)) == len(load_tokenizer(str(tiny)))
 
@@ -59,16 +59,16 @@ def test_a_hub_that_answers_is_asked_once_and_read(hub_cache: Path, monkeypatch:
     with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-        assert at_hand("some/encoder") == "some/encoder"
+        assert cached_if_offline("some/encoder") == "some/encoder"
         server.shutdown()
     assert len(asked) == 1
 
 
 def test_a_folder_asks_nobody(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "HUB_SECONDS", -1)
-    assert at_hand(str(tiny)) == str(tiny)
+    assert cached_if_offline(str(tiny)) == str(tiny)
 
 
 def test_what_is_no_name_of_the_hub_is_told(hub_cache: Path) -> None:
-    with pytest.raises(ModelError, match=r"no encoder to be had from 'a/b/c': .*give a folder"):
-        at_hand("a/b/c")
+    with pytest.raises(ModelError, match=r"cannot load the encoder from 'a/b/c': .*give a folder"):
+        cached_if_offline("a/b/c")

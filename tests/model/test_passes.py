@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from polytask.model.branches import AdapterLayer, CopiedLayer
-from polytask.model.cpu_kernels import RoundedEmbedding, RoundedLinear, RoundedNorm
+from polytask.model.cpu_kernels import Bf16Embedding, Bf16LayerNorm, Bf16Linear
 from polytask.model.multitask import MultiTaskModel
 from polytask.sharing import PartKind, Plan, Sharing
 from polytask.sharing.sharing import PartKindName
@@ -138,7 +138,7 @@ def test_parameters_rounded_once_answer_close_to_full_precision_and_follow_a_cha
     rows = batch_of(*READS)
     seen: set[torch.dtype] = set()
     for module in model.encoders.modules():
-        if isinstance(module, RoundedLinear | RoundedNorm | RoundedEmbedding):
+        if isinstance(module, Bf16Linear | Bf16LayerNorm | Bf16Embedding):
             module.register_forward_hook(lambda _module, _given, found: seen.add(found.dtype))
     changes = torch.optim.AdamW(model.parameters(), lr=0.05, fused=True)
     for change in range(3):

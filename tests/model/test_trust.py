@@ -95,8 +95,8 @@ PLACES: dict[str, tuple[str, dict[str, Any], str]] = {
     "an adapter": ("adapter_config.json", {"base_model_name_or_path": "someone/evil"}, "found an adapter"),
     "many layers": ("config.json", {"num_hidden_layers": 10**9}, "num_hidden_layers: found 1,000,000,000; expected a"),
     "many labels": ("config.json", {"num_labels": 10**9}, "num_labels: found"),
-    "many words": ("config.json", {"vocab_size": 10**7}, "vocab_size is 10000000, and no tensor has that size"),
-    "wide layers": ("config.json", {"hidden_size": 64000}, "hidden_size is 64000, and no tensor has that size"),
+    "many words": ("config.json", {"vocab_size": 10**7}, "vocab_size is 10000000, but no tensor has that size"),
+    "wide layers": ("config.json", {"hidden_size": 64000}, "hidden_size is 64000, but no tensor has that size"),
     "endless positions": ("config.json", {"max_position_embeddings": 10**30}, "max_position_embeddings: found"),
 }  # fmt: skip
 
@@ -126,10 +126,10 @@ def test_pickled_weights_run_nothing(folder: Path, witness: Path) -> None:
 
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"a": Evil()}))
-    with pytest.raises(ModelError, match="no encoder to be had"):
+    with pytest.raises(ModelError, match="cannot load the encoder"):
         Backbone.load(str(folder))
     torch.save({"a": Evil()}, folder / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="no encoder to be had"):
+    with pytest.raises(ModelError, match="cannot load the encoder"):
         Backbone.load(str(folder))
 
 

@@ -267,8 +267,8 @@ def test_dev_gap_reaches_all_targets_sooner_when_one_task_is_far_behind(fixed: s
 @pytest.mark.parametrize(
     ("targets", "metric", "told"),
     [
-        (None, "f1", "schedule.targets: found nothing; dev_gap expects the score that each task is to reach"),
-        ({}, "f1", "schedule.targets: found nothing; dev_gap expects the score that each task is to reach"),
+        (None, "f1", "schedule.targets: not set; dev_gap needs the score that each task is to reach"),
+        ({}, "f1", "schedule.targets: not set; dev_gap needs the score that each task is to reach"),
         ({"intent": 1}, "f1", "schedule.targets: found nothing for 'slots'; expected one for every task"),
         (
             {"intent": 1, "slot": 1},

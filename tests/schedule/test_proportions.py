@@ -140,7 +140,7 @@ def test_credits_are_the_whole_state(found: list[float], steps: int) -> None:
 @pytest.mark.parametrize(
     ("options", "place", "told"),
     [
-        ({"proportions": {"a": 1, "b": -0.5}}, "proportions", "found -0.5 for 'b'; a share is 0 or greater"),
+        ({"proportions": {"a": 1, "b": -0.5}}, "proportions", "found -0.5 for 'b'; a share has to be 0 or greater"),
         (
             {"proportions": {"a": 0, "b": 0}},
             "proportions",

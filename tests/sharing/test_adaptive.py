@@ -148,7 +148,7 @@ def test_a_starting_plan_over_the_budget_is_a_mistake() -> None:
     with pytest.raises(ConfigError) as caught:
         options.policy(Sharing(independent_plan("abc", LAYERS)), copies, LAYERS + 1, 1.0)
     assert str(caught.value) == (
-        "sharing.max_parameters: found 2, and the starting plan has 3.00 times the parameters of the model that shares "
+        "sharing.max_parameters: found 2, but the starting plan has 3.00 times the parameters of a model that shares "
         "everything; allow at least that, or start from a smaller plan"
     )
     fits = AdaptiveOptions.model_validate({"strategy": "adaptive", "max_parameters": 3})

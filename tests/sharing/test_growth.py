@@ -64,7 +64,7 @@ def test_the_kind_is_chosen_where_the_model_has_no_parts_yet() -> None:
     options = ExtendOptions.model_validate({"shared_layers": 1, "kind": "lora", "rank": 3, "targets": ["query"]})
     kind = grow(sharing(strategy="global"), ["d"], options).joined.kind
     assert (kind.name, kind.rank, kind.targets) == ("lora", 3, ("query",))
-    with pytest.raises(ConfigError, match=r"extend.kind: found lora, and the parts of the model's layers have copy"):
+    with pytest.raises(ConfigError, match=r"extend.kind: found lora, but the parts of the model's layers have copy"):
         grow(TREE, ["d"], options.model_copy(update={"follow": "a"}))
     low = sharing(strategy="partial", shared_layers=1, kind="lora", rank=4)
     same = ExtendOptions.model_validate({"shared_layers": 1, "kind": "lora", "rank": 4, "follow": "a"})

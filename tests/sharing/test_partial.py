@@ -165,11 +165,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a task left out": (
         branch(4, [["sentiment"], ["topic"]]),
-        "sharing.branches[1].groups: entities, intent stand in no group; every task stands in one",
+        "sharing.branches[1].groups: entities, intent missing; every task has to be in one group",
     ),
     "no groups": (
         table(_1_6=[]),
-        "sharing.layers.1-6: sentiment, topic, entities, intent stand in no group; every task stands in one",
+        "sharing.layers.1-6: sentiment, topic, entities, intent missing; every task has to be in one group",
     ),
     "a task twice": (
         branch(4, [["sentiment", "topic"], ["topic", "entities", "intent"]]),
@@ -185,7 +185,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "two branches at one layer": (
         branch(2, OWN),
-        "sharing.branches[1].from_layer: layer 2 is divided by sharing.branches[0]",
+        "sharing.branches[1].from_layer: layer 2 is already split by sharing.branches[0]",
     ),
     "a layer without a line": (
         table(_1_2=TRUNK, _5=OWN),

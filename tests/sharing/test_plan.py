@@ -239,7 +239,7 @@ def test_the_size_of_an_encoder_adds_up_all_parts_of_all_levels(plan: Plan) -> N
 @pytest.mark.parametrize("group", ["", "abc", "d", "ad", "x", "abcd"])
 def test_only_some_tasks_of_one_part_split(group: str) -> None:
     plan = Plan(tuple("abcd"), (parts("abcd"), parts("abc", "d")))
-    with pytest.raises(ValueError, match=r"^layer 1: \[.*\] is not a proper subset of one part, so nothing splits"):
+    with pytest.raises(ValueError, match=r"^layer 1: \[.*\] is not a proper subset of one part, so nothing is split"):
         plan.split(1, group)
 
 
@@ -263,8 +263,11 @@ def test_only_two_parts_that_stand_on_one_part_are_joined(level: int, one: str, 
     ("levels", "message"),
     [
         ((parts("a", "b"), parts("ab")), r"^layer 1: \['a', 'b'\] share weights above a layer that separates them"),
-        ((parts("ab", "c"), parts("a", "bc")), "tasks that part do not meet again"),
-        ((parts("ab"),), r"^the embeddings: the parts hold \['a', 'b'\]; each of \['a', 'b', 'c'\] stands in one part"),
+        ((parts("ab", "c"), parts("a", "bc")), "separated tasks cannot be joined again"),
+        (
+            (parts("ab"),),
+            r"^the embeddings: the parts hold \['a', 'b'\]; each of \['a', 'b', 'c'\] has to be in one part",
+        ),
         ((parts("abc"), parts("ab", "bc")), r"^layer 1: the parts hold \['a', 'b', 'b', 'c'\]"),
         ((parts("abcd"),), r"^the embeddings: the parts hold \['a', 'b', 'c', 'd'\]"),
         ((parts("abc", ""),), "^the embeddings: a part without tasks"),

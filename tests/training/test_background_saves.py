@@ -166,7 +166,7 @@ def test_otherwise_a_block_ends_when_all_is_on_the_disk(
 def test_jobs_are_done_in_their_order_and_none_after_one_that_failed() -> None:
     background, done = Background(), list[int]()
     for number in range(50):
-        background.give(lambda number=number: done.append(number))
+        background.submit(lambda number=number: done.append(number))
     background.wait()
     assert done == list(range(50))
 
@@ -174,11 +174,11 @@ def test_jobs_are_done_in_their_order_and_none_after_one_that_failed() -> None:
         raise ValueError("broken")
 
     begin = threading.Event()
-    background.give(lambda: begin.wait(60))
-    background.give(fail)
-    background.give(lambda: done.append(-1))
+    background.submit(lambda: begin.wait(60))
+    background.submit(fail)
+    background.submit(lambda: done.append(-1))
     begin.set()
-    for ask in (background.wait, background.check, lambda: background.give(lambda: done.append(-2))):
+    for ask in (background.wait, background.check, lambda: background.submit(lambda: done.append(-2))):
         with pytest.raises(ValueError, match="broken"):
             ask()
     assert done == list(range(50))

@@ -167,7 +167,9 @@ def test_a_task_that_guesses_words_is_refused(job: Job) -> None:
     values = job()
     values["tasks"]["words"] = {"type": "mlm", "data": values["tasks"]["topic"]["data"]}
     assemble(validate(values))
-    with pytest.raises(ConfigError, match=r"tasks\.words: found a task that guesses words with train\.fsdp=true"):
+    with pytest.raises(
+        ConfigError, match=r"tasks\.words: found a task that predicts masked words with train\.fsdp=true"
+    ):
         assemble(validate(sharded(values)))
 
 

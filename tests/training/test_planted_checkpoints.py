@@ -62,10 +62,10 @@ def shards(folder: Path) -> tuple[Checkpoints, Path]:
     ("said", "told"),
     [
         ("no json", "Expecting value"),
-        ("[]", "what the files say of their parts cannot be read"),
+        ("[]", "the metadata of the shards cannot be read"),
         ("{}", "others/a.weight/exp_avg"),
         (json.dumps({name: {"saved_offsets": [2**40, 0]} for name in ("weights/a.weight", "others/a.weight/exp_avg")}),
-         "found the shape .*, and the files have"),
+         "found the shape .*, but the files have only"),
     ],
 )  # fmt: skip
 def test_what_shards_say_of_their_parts_is_checked(tmp_path: Path, said: str, told: str) -> None:

@@ -263,7 +263,7 @@ def test_tasks_with_one_head_cannot_have_two_rates_for_it(job: Job) -> None:
     task = next(task for task in values["tasks"].values() if task["type"] == "classification")
     tasks = {"one": {**task, "head_learning_rate": 4e-3}, "two": task}
     shared = {"strategy": "global", "share_heads": [["one", "two"]]}
-    with pytest.raises(ConfigError, match="'one' and 'two' share a head, and have 0.004 and none; give both the same"):
+    with pytest.raises(ConfigError, match="'one' and 'two' share a head, but have 0.004 and none; set both"):
         assemble(validate({**values, "tasks": tasks, "sharing": shared}))
     same = {name: {**task, "head_learning_rate": 4e-3} for name in tasks}
     assert 4e-3 in rates_of(assemble(validate({**values, "tasks": same, "sharing": shared}))).values()

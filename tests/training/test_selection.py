@@ -81,7 +81,7 @@ def test_an_undefined_score_counts_as_nothing() -> None:
         ("worse", {}, "train.select: found 'worse'; accepted: gap, intent, mean, rating, worst; did you mean 'worst'?"),
         ("gap", {"intend": 0.5}, "train.baselines: found 'intend'; accepted: intent, rating; did you mean 'intent'?"),
         ("gap", {"intent": 0.5}, "train.baselines: found nothing for 'rating'; expected one for every task"),
-        ("gap", {"intent": 0, "rating": 1}, "train.baselines.intent: found 0, and no difference is relative to it"),
+        ("gap", {"intent": 0, "rating": 1}, "train.baselines.intent: found 0, to which no difference is relative"),
         ("gap", {"intent": "nowhere", "rating": 1}, "train.baselines.intent: found 'nowhere', which holds no scores"),
     ],
 )
@@ -92,7 +92,7 @@ def test_what_cannot_select_is_told(select: str, baselines: dict[str, Any], told
 
 
 def test_baselines_beside_a_rule_that_reads_none_are_an_error() -> None:
-    with pytest.raises(ValueError, match="read by gap and worst only"):
+    with pytest.raises(ValueError, match="only gap and worst use them"):
         TrainOptions(select="mean", baselines={"intent": 0.5})
 
 

@@ -1,4 +1,4 @@
-"""How the losses of a step become one update. A new balancer is one class and one row here."""
+"""Balancers: how the losses of a step become one update. A new balancer is one class and one row here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The default: gradients of equal norm where several tasks train together in what they share, the sum elsewhere."""
+"""The default: gradients of equal norm if several tasks train shared parameters together, otherwise the sum."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from polytask.balance.sum import SumOptions
 
 
 class AutoOptions(BalanceOptions):
-    """`equal_norms` where several tasks train together in what they share, `sum` elsewhere."""
+    """`equal_norms` if several tasks train shared parameters together, otherwise `sum`."""
 
     shape: ClassVar[Shape] = "nothing"
     method: Literal["auto"] = "auto"  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -24,11 +24,11 @@ class AutoOptions(BalanceOptions):
 def resolve_balance(
     options: BalanceOptions, tasks: Sequence[str], *, together: int, sharing: Collection[str]
 ) -> tuple[BalanceOptions, str | None]:
-    """Return the method that `auto` becomes, and why; another method as it is.
+    """Return the method that `auto` means, and the reason; another method is returned unchanged.
 
     Args:
-        together: the greatest number of tasks that a step trains.
-        sharing: tasks that train parameters which others train as well.
+        together: maximum number of tasks that train in one step.
+        sharing: tasks that train any parameters together with other tasks.
     """
     if not isinstance(options, AutoOptions):
         return options, None

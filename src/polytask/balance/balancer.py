@@ -1,7 +1,7 @@
-"""What a balancer is: how the losses of a step become one update of what the tasks share.
+"""The balancer: how the losses of a step become one update of the shared parameters.
 
-Heads, and parts that one task owns, always get that task's own gradient; a balancer weighs the tasks against each
-other in the parameters that several of them share.
+Heads, and parts of a single task, always get that task's own gradient; a balancer weights the tasks against each other
+in the parameters that several of them share.
 """
 
 from __future__ import annotations
@@ -26,22 +26,21 @@ if TYPE_CHECKING:
 Floats: TypeAlias = NDArray[np.float64]
 # What a method reads: nothing, the tasks' losses, the inner products of their gradients, or the gradients themselves.
 Shape: TypeAlias = Literal["nothing", "losses", "gram", "gradients"]
-# Whether a method's weights are comparable with the sum's as they are, are those of a mean, or tell a direction only.
+# Whether a method's weights are on the scale of the sum, on that of the mean, or give only a direction.
 Scale: TypeAlias = Literal["own", "mean", "direction"]
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """What a step measured, of the tasks that it trained.
+    """Measurements of a step, for the n tasks that it trained.
 
     Attributes:
-        losses: mean losses, times the tasks' weights: tasks.
-        gram: inner products of these losses' gradients: tasks x tasks; empty where the method does not ask for it.
-        rows: of the step that each task has: tasks; as many for all where the method does not ask for it.
-        tasks: their places among all tasks of the run.
-        weights: of their own, which the losses and the gradients have been multiplied by.
-        errors: for each of them its errors by class, added up, and how many there are; empty where the method does not
-            ask for them.
+        losses: mean losses times the tasks' own weights, of shape (n,).
+        gram: inner products of the gradients of these losses, of shape (n, n); empty if the method does not need it.
+        rows: number of the step's rows with a label of each task, of shape (n,); equal if the method does not need it.
+        tasks: indices of these tasks among all tasks of the run.
+        weights: the tasks' own weights, by which losses and gradients are already multiplied.
+        errors: for each task, its summed errors by class, and their counts; empty if the method does not need them.
     """
 
     losses: Floats
@@ -53,17 +52,17 @@ class Statistic:
 
 
 class Weighting(ABC):
-    """Turns what a step measured into a weight for each task."""
+    """Computes a weight for each task from the measurements of a step."""
 
-    # Whether it wants the losses of the same rows again, after the update.
+    # Whether it needs the losses of the same rows again, after the update.
     wants_after: ClassVar[bool] = False
 
     @abstractmethod
     def weigh(self, statistic: Statistic) -> Floats:
-        """Return the tasks' weights in the update of what they share."""
+        """Return the tasks' weights in the update of shared parameters."""
 
     def after(self, losses: Floats) -> None:
-        """Take in the losses of the step's rows after the update."""
+        """Process the losses of the step's rows after the update."""
         del losses
 
     def state_dict(self) -> dict[str, Any]:
@@ -71,22 +70,22 @@ class Weighting(ABC):
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Restore a saved state."""
         del state
 
 
 class Aggregator(ABC):
-    """Turns the tasks' gradients into one, element by element."""
+    """Combines the tasks' gradients into one, element by element."""
 
     @abstractmethod
     def aggregate(self, gradients: Tensor) -> Tensor:
-        """Return the gradient of the shared parameters: tasks x parameters -> parameters.
+        """Return the gradient of the shared parameters: shape (tasks, parameters) -> (parameters,).
 
-        Where the encoder is sharded (`train.fsdp`), they are those of which this process has the gradients.
+        If the encoder is sharded (`train.fsdp`), these are the parameters of this process's shards.
         """
 
 
-# Eigenvalues of the gradients' cosines below which they count as 0.
+# Eigenvalues of the gradients' cosines below this count as 0.
 _ROUNDING = 1e-5
 
 
@@ -94,13 +93,13 @@ class BalanceOptions(Options, ABC):
     """A method and its options: a row of the table of balancers.
 
     Attributes:
-        shape: what it reads.
-        every_task: whether it has a state of all tasks, so that a step has to train them all.
-        reads_rows: whether it reads how many rows of the step each task has.
+        shape: what the method reads.
+        every_task: whether it keeps a state of all tasks, so that a step has to train them all.
+        reads_rows: whether it reads the number of each task's rows in the step.
         reads_errors: whether it reads the tasks' errors by class.
         draws_elements: whether it draws a random number for each element of the gradients.
-        scale: of its weights: those of a mean are taken times the number of tasks, and those that tell a direction only
-            are made to add up to it, as the sum's do.
+        scale: scale of its weights: those of a mean are multiplied by the number of tasks, and those that give only a
+            direction are scaled to sum to it, as the weights of the sum do.
     """
 
     shape: ClassVar[Shape]
@@ -114,10 +113,10 @@ class BalanceOptions(Options, ABC):
 
     @abstractmethod
     def build(self, tasks: tuple[str, ...]) -> Weighting | Aggregator:
-        """Make the method for these tasks."""
+        """Build the method for these tasks."""
 
     def check(self, tasks: tuple[str, ...]) -> None:
-        """Raise ConfigError when the options do not fit the tasks."""
+        """Raise ConfigError if the options do not fit the tasks."""
         del tasks
 
     @property
@@ -127,22 +126,22 @@ class BalanceOptions(Options, ABC):
 
     @property
     def interval(self) -> int:
-        """Updates from one comparison of the tasks' gradients to the next."""
+        """Number of updates between two comparisons of the tasks' gradients."""
         return 1
 
     @property
     def rounds_gradients(self) -> bool:
-        """Whether the tasks' gradients are rounded to bfloat16 while they are held."""
+        """Whether the tasks' gradients are rounded to bfloat16 while they are stored."""
         return False
 
 
 class ComparingOptions(BalanceOptions):
-    """A method that takes the tasks' gradients apart, and so holds one a task."""
+    """A method that computes gradients task by task, and so stores one per task."""
 
     gradient_precision: Literal["auto", "bf16"] = Field(
         default="auto",
-        description="how the tasks' gradients are held until they are one: auto in bfloat16 where that loses no bit of "
-        "them (training in bf16, in one piece), else in float32; bf16 rounds them",
+        description="precision of the tasks' gradients until they are combined: auto: bfloat16 if that is exact "
+        " (training in bf16, in one piece), otherwise float32; bf16 rounds them",
     )
 
     @property
@@ -177,11 +176,11 @@ class GramOptions(ComparingOptions):
 
 
 class Balancer:
-    """A method at work in a run.
+    """Applies a method in a run.
 
     Args:
-        weights: of the tasks' losses, which come before the method's own.
-        seed: of the methods that draw random numbers.
+        weights: weights of the tasks' losses, applied before those of the method.
+        seed: seed of methods that draw random numbers.
     """
 
     def __init__(self, options: BalanceOptions, weights: Mapping[str, float], seed: int) -> None:
@@ -206,7 +205,7 @@ class Balancer:
 
     @property
     def wants_after(self) -> bool:
-        """Whether it wants the losses of the same rows again, after the update."""
+        """Whether it needs the losses of the same rows again, after the update."""
         return isinstance(self._core, Weighting) and self._core.wants_after
 
     def weigh(
@@ -218,51 +217,53 @@ class Balancer:
     ) -> dict[str, float]:
         """Return the weight of each task in the update of the shared parameters.
 
-        Tasks without a gradient get 1, and so do all of them where a number is not finite, where one task trains alone,
-        and where the method needs every task and the step lacks one.
+        Tasks without a gradient get 1. All tasks get 1 if a number is not finite, if one task trains alone, or if the
+        method needs every task and the step lacks one.
 
         Args:
             losses: mean losses of the tasks that the step trained.
-            gram: of these tasks, in this order.
-            rows: of the step that each of these tasks has; by default as many for all.
-            errors: of each of these tasks by class, added up, and how many there are.
+            gram: inner products of these tasks' gradients, in this order.
+            rows: number of each task's rows in the step; by default equal.
+            errors: summed errors of each task by class, and their counts.
         """
         self._step += 1
         self._weighed = False
         plain = dict.fromkeys(losses, 1.0)
         own = np.array([self.weights[name] for name in losses])
         values = np.array(list(losses.values())) * own
-        places = [number for number in range(len(losses)) if gram is None or gram[number, number] > 0]
+        indices = [number for number in range(len(losses)) if gram is None or gram[number, number] > 0]
         names = list(losses)
         finite = np.isfinite(values).all() and (gram is None or np.isfinite(gram).all())
-        if not finite or len(places) < self._least:
+        if not finite or len(indices) < self._least:
             return plain
         counts = np.array([1.0 if rows is None else rows[name] for name in losses])
-        chosen = np.zeros((0, 0)) if gram is None else _settled(gram[np.ix_(places, places)])
+        settled = np.zeros((0, 0)) if gram is None else _settled(gram[np.ix_(indices, indices)])
         assert isinstance(self._core, Weighting)
         with _drawing(self._seed, self._step):
-            known = tuple(self._tasks.index(names[place]) for place in places)
-            wrong = () if errors is None else tuple(errors[names[place]] for place in places)
-            found = self._core.weigh(Statistic(values[places], chosen, counts[places], known, own[places], wrong))
+            known = tuple(self._tasks.index(names[index]) for index in indices)
+            class_errors = () if errors is None else tuple(errors[names[index]] for index in indices)
+            weights = self._core.weigh(
+                Statistic(values[indices], settled, counts[indices], known, own[indices], class_errors)
+            )
         self._weighed = True
-        return plain | dict(zip((names[place] for place in places), self._scaled(found), strict=True))
+        return plain | dict(zip((names[index] for index in indices), self._scaled(weights), strict=True))
 
     def measures_at(self, step: int) -> bool:
         """Whether the tasks' gradients are compared in a step; other steps keep the last weights."""
         return self.reads_gradients and step % self.options.interval == 0
 
     def hold(self, weights: Mapping[str, float]) -> None:
-        """Take over the weights of a step, as all processes have them, for the steps until the next comparison."""
+        """Keep the weights of a step, the same on all processes, for the steps until the next comparison."""
         if self._weighed:
             self._held |= weights
 
     def held(self, tasks: Iterable[str]) -> dict[str, float]:
-        """Return the weights of the last step that weighed each task; 1 before it."""
+        """Return each task's weight in the last step that weighted it; 1 before."""
         return {task: self._held.get(task, 1.0) for task in tasks}
 
     @property
     def _least(self) -> int:
-        """The number of tasks without which there is nothing to weigh."""
+        """Minimum number of tasks in a step."""
         return len(self._tasks) if self.options.every_task else 2
 
     def _scaled(self, weights: Floats) -> list[float]:
@@ -271,20 +272,20 @@ class Balancer:
         return (weights * len(weights) / (1.0 if self.options.scale == "mean" else weights.sum())).tolist()
 
     def aggregate(self, gradients: Tensor) -> Tensor:
-        """Return the gradient of parameters that some tasks share: tasks x parameters -> parameters.
+        """Return the gradient of parameters that some tasks share: shape (tasks, parameters) -> (parameters,).
 
-        It is the sum where `weigh` would return 1 for all.
+        It is the sum if `weigh` would return 1 for all tasks.
         """
         self._step += 1
         if len(gradients) < self._least or not bool(gradients.isfinite().all()):
             return gradients.sum(0)
         assert isinstance(self._core, Aggregator)
         with _drawing(self._seed, self._step, gradients.device):
-            found = self._core.aggregate(gradients)
-        return found * len(gradients) if self.options.scale == "mean" else found
+            gradient = self._core.aggregate(gradients)
+        return gradient * len(gradients) if self.options.scale == "mean" else gradient
 
     def after(self, losses: Mapping[str, float]) -> None:
-        """Take in the losses of the step's rows after the update, where the step was weighed."""
+        """Process the losses of the step's rows after the update, if the step was weighted."""
         values = np.array([losses[name] * self.weights[name] for name in losses])
         if isinstance(self._core, Weighting) and self._weighed and np.isfinite(values).all():
             self._core.after(values)
@@ -295,7 +296,7 @@ class Balancer:
         return {"step": self._step, "held": dict(self._held), "core": core}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Restore a saved state."""
         self._step = state["step"]
         self._held = dict(state["held"])
         if isinstance(self._core, Weighting):
@@ -303,9 +304,9 @@ class Balancer:
 
 
 def _settled(gram: Floats) -> Floats:
-    """Make gradients parallel that are so but for the rounding of float32, in which they were multiplied.
+    """Make gradients exactly linearly dependent if they are so up to float32 rounding.
 
-    Methods that take inverses would divide by what rounding left of a difference.
+    Methods that invert the matrix would otherwise divide by rounding errors.
     """
     lengths = np.sqrt(gram.diagonal())
     values, vectors = np.linalg.eigh(gram / np.outer(lengths, lengths))
@@ -317,16 +318,16 @@ def _settled(gram: Floats) -> Floats:
 
 @contextmanager
 def _drawing(seed: int, step: int, device: torch.device | None = None) -> Generator[None]:
-    """Draw random numbers, on a device, that depend on the seed and the step only, and disturb no others."""
+    """Seed the random generators by seed and step only, and restore them after the block."""
     import torch
 
     number = (seed * 1_000_003 + step) % 2**63
     drawn_on = [device] if device is not None and device.type == "cuda" else []
     with torch.random.fork_rng(devices=drawn_on):
-        # Not torch.manual_seed: it sets the generators of all GPUs, those that dropout draws from.
+        # Not torch.manual_seed: it sets the generators of all GPUs, from which dropout draws.
         torch.default_generator.manual_seed(number)
-        for one in drawn_on:
-            with torch.cuda.device(one):
+        for gpu in drawn_on:
+            with torch.cuda.device(gpu):
                 torch.cuda.manual_seed(number)
         yield
 
@@ -334,11 +335,11 @@ def _drawing(seed: int, step: int, device: torch.device | None = None) -> Genera
 def require_balanceable(
     options: BalanceOptions, tasks: Sequence[str], *, together: int, sharing: Collection[str]
 ) -> None:
-    """Raise ConfigError when a method can do nothing with what the schedule and the sharing give it.
+    """Raise ConfigError if a method has no effect with the schedule and the sharing of a run.
 
     Args:
-        together: the greatest number of tasks that a step trains.
-        sharing: tasks that train parameters which others train as well.
+        together: maximum number of tasks that train in one step.
+        sharing: tasks that train any parameters together with other tasks.
     """
     options.check(tuple(tasks))
     if options.shape == "nothing":

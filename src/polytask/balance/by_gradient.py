@@ -13,14 +13,14 @@ from polytask.errors import ConfigError
 class GradientOptions(ComparingOptions):
     """A method that reads every element of the gradients.
 
-    The word embeddings, whose gradients are not taken apart, get the sum.
+    The word embeddings, whose gradients are not computed task by task, get the sum.
     """
 
     shape: ClassVar[Shape] = "gradients"
 
 
 class GraddropOptions(GradientOptions):
-    """In each element one sign is kept, by chance (GradDrop; Chen et al. 2020, algorithm 1)."""
+    """Keeps one randomly chosen sign in each element (GradDrop; Chen et al. 2020, algorithm 1)."""
 
     draws_elements: ClassVar[bool] = True
     method: Literal["graddrop"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
@@ -35,12 +35,12 @@ class GraddropOptions(GradientOptions):
 
 
 class TrimmedMeanOptions(GradientOptions):
-    """In each element the extremes are left out of the mean (Yin et al. 2018, definition 2)."""
+    """Mean without the extremes in each element (Yin et al. 2018, definition 2)."""
 
     every_task: ClassVar[bool] = True
     scale: ClassVar[Scale] = "mean"
     method: Literal["trimmed_mean"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
-    trim: int = Field(default=1, ge=1, description="number of greatest values, and of smallest values, to leave out")
+    trim: int = Field(default=1, ge=1, description="number of largest and of smallest values to leave out")
 
     def build(self, tasks: tuple[str, ...]) -> Aggregator:
         del tasks
@@ -52,5 +52,5 @@ class TrimmedMeanOptions(GradientOptions):
 
     def check(self, tasks: tuple[str, ...]) -> None:
         if len(tasks) < 2 * self.trim + 1:
-            found = f"trim={self.trim} needs {2 * self.trim + 1} tasks or more; found {len(tasks)}"
-            raise ConfigError(f"balance.method: trimmed_mean with {found}")
+            problem = f"trim={self.trim} needs {2 * self.trim + 1} tasks or more; found {len(tasks)}"
+            raise ConfigError(f"balance.method: trimmed_mean with {problem}")

@@ -19,10 +19,10 @@ class WeightingOptions(GramOptions):
 
     @abstractmethod
     def weighting(self) -> nn.Module:
-        """Make the weighting."""
+        """Build the weighting."""
 
     def first(self, tasks: tuple[str, ...]) -> int:
-        """Return the place of the task that the weighting takes for the primary one, where it has one."""
+        """Return the index of the primary task, for weightings that have one."""
         del tasks
         return 0
 
@@ -33,7 +33,7 @@ class WeightingOptions(GramOptions):
 
 
 class UpgradOptions(WeightingOptions):
-    """Each gradient projected to where it harms no task (UPGrad; Quinton and Rey 2024, section 3)."""
+    """Each gradient projected so that it harms no task (UPGrad; Quinton and Rey 2024, section 3)."""
 
     scale: ClassVar[Scale] = "mean"
     method: Literal["upgrad"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
@@ -47,7 +47,7 @@ class UpgradOptions(WeightingOptions):
 
 
 class DualprojOptions(WeightingOptions):
-    """The mean gradient projected to where it harms no task (Lopez-Paz and Ranzato 2017, section 3)."""
+    """The mean gradient projected so that it harms no task (Lopez-Paz and Ranzato 2017, section 3)."""
 
     scale: ClassVar[Scale] = "mean"
     method: Literal["dualproj"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
@@ -61,7 +61,7 @@ class DualprojOptions(WeightingOptions):
 
 
 class MgdaOptions(GramOptions):
-    """The shortest mixture of the gradients (MGDA; Sener and Koltun 2018, equation 3)."""
+    """The convex combination of the gradients with minimum norm (MGDA; Sener and Koltun 2018, equation 3)."""
 
     scale: ClassVar[Scale] = "mean"
     method: Literal["mgda"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
@@ -75,7 +75,7 @@ class MgdaOptions(GramOptions):
 
 
 class PcgradOptions(WeightingOptions):
-    """What opposes another task's gradient is taken out of each one (PCGrad; Yu et al. 2020, algorithm 1)."""
+    """Gradients without the components that conflict with other tasks' (PCGrad; Yu et al. 2020, algorithm 1)."""
 
     method: Literal["pcgrad"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
 
@@ -86,7 +86,7 @@ class PcgradOptions(WeightingOptions):
 
 
 class GradvacOptions(WeightingOptions):
-    """Gradients are turned until they are as alike as they used to be (GradVac; Wang et al. 2021, algorithm 1)."""
+    """Gradients rotated towards their running mean similarity (GradVac; Wang et al. 2021, algorithm 1)."""
 
     every_task: ClassVar[bool] = True
     method: Literal["gradvac"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
@@ -104,7 +104,7 @@ class CagradOptions(GramOptions):
     scale: ClassVar[Scale] = "mean"
     method: Literal["cagrad"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     c: float = Field(
-        default=0.4, ge=0, description="radius of the search around the mean gradient, relative to its length"
+        default=0.4, ge=0, description="radius of the search around the mean gradient, relative to its norm"
     )
 
     def build(self, tasks: tuple[str, ...]) -> Weighting:
@@ -130,7 +130,7 @@ class NashMtlOptions(GramOptions):
 
 
 class AlignedMtlOptions(WeightingOptions):
-    """The gradients made orthogonal and of one length (Aligned-MTL; Senushkin et al. 2023, algorithm 1)."""
+    """The gradients made orthogonal and equally long (Aligned-MTL; Senushkin et al. 2023, algorithm 1)."""
 
     scale: ClassVar[Scale] = "mean"
     method: Literal["aligned_mtl"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
@@ -188,13 +188,13 @@ class FairgradOptions(GramOptions):
 
 
 class PcdOptions(WeightingOptions):
-    """One task first, and the others' progress guaranteed (PCD; as in TorchJD 0.18, which cites its paper)."""
+    """A primary task, with guaranteed progress of the others (PCD; as in TorchJD 0.18, which cites its paper)."""
 
     every_task: ClassVar[bool] = True
     method: Literal["pcd"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
-    primary: str | None = Field(default=None, description="the primary task; the first of the file by default")
+    primary: str | None = Field(default=None, description="the primary task; by default the first of the file")
     tau: float = Field(default=0.02, ge=0, le=1, description="share of its own progress that every other task keeps")
-    beta: float = Field(default=0.999, ge=0, lt=1, description="decay of the running gradient lengths")
+    beta: float = Field(default=0.999, ge=0, lt=1, description="decay of the running gradient norms")
 
     def weighting(self) -> nn.Module:
         from torchjd.aggregation import PCDWeighting
@@ -210,7 +210,7 @@ class PcdOptions(WeightingOptions):
 
 
 class KrumOptions(WeightingOptions):
-    """The gradients that are nearest to the others' (Multi-Krum; Blanchard et al. 2017, section 4)."""
+    """The mean of the gradients that are closest to the others (Multi-Krum; Blanchard et al. 2017, section 4)."""
 
     every_task: ClassVar[bool] = True
     scale: ClassVar[Scale] = "mean"
@@ -232,12 +232,12 @@ class KrumOptions(WeightingOptions):
 
 
 class EqualNormsOptions(GramOptions):
-    """Gradients of equal norm (DB-MTL; Lin et al. 2023, section 3.2), or longer for tasks that err more.
+    """Gradients of equal norm (DB-MTL; Lin et al. 2023, section 3.2), or longer for tasks with more errors.
 
-    The norms are running means. DB-MTL's logarithm of the losses is left out: where gradients are made equally long it
-    cancels out. The gradient of a task that has been learned is mostly noise and should not be as long as that of one
-    that has not: `priority` follows the training errors (Dynamic Task Prioritization; Guo et al. 2018, section 3.1). A
-    task's own `weight` multiplies the length of its gradient.
+    The norms are running means. DB-MTL's logarithm of the losses is left out, since it cancels out if gradients are
+    made equally long. The gradient of a task that has been learned is mostly noise and should not be as long as that of
+    one that has not: `priority` uses the training errors (Dynamic Task Prioritization; Guo et al. 2018, section 3.1). A
+    task's own `weight` multiplies the norm of its gradient.
     """
 
     reads_errors: ClassVar[bool] = True
@@ -251,7 +251,7 @@ class EqualNormsOptions(GramOptions):
     priority: float = Field(
         default=1.0,
         ge=0,
-        description="exponent of a task's training error in the length of its gradient; 0 treats all tasks alike",
+        description="exponent of a task's training error in the norm of its gradient; 0 treats all tasks equally",
     )
 
     def build(self, tasks: tuple[str, ...]) -> Weighting:
@@ -261,7 +261,7 @@ class EqualNormsOptions(GramOptions):
 
 
 class GradnormOptions(GramOptions):
-    """Trained weights: the gradients' lengths follow the tasks' rates (GradNorm; Chen et al. 2018, section 3)."""
+    """Learned weights: the gradient norms follow the tasks' training rates (GradNorm; Chen et al. 2018, section 3)."""
 
     every_task: ClassVar[bool] = True
     method: Literal["gradnorm"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]

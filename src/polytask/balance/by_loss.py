@@ -20,7 +20,7 @@ class LossOptions(BalanceOptions):
 
 
 class ScalarizerOptions(LossOptions):
-    """A method that is one of TorchJD's scalarizers, without a state."""
+    """A method that is one of TorchJD's stateless scalarizers."""
 
     @abstractmethod
     def scalarize(self, losses: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ class ScalarizerOptions(LossOptions):
 
 
 class UncertaintyOptions(LossOptions):
-    """A learned variance a task: exp(-s) / 2 of its loss (Kendall et al. 2018, section 3.2)."""
+    """A learned variance per task: loss times exp(-s) / 2 (Kendall et al. 2018, section 3.2)."""
 
     every_task: ClassVar[bool] = True
     method: Literal["uncertainty"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
@@ -49,7 +49,7 @@ class UncertaintyOptions(LossOptions):
 
 
 class ImtlLOptions(LossOptions):
-    """A learned scale a task: exp(s) of its loss, minus s (IMTL-L; Liu et al. 2021b, section 3.2)."""
+    """A learned scale per task: loss times exp(s), minus s (IMTL-L; Liu et al. 2021b, section 3.2)."""
 
     every_task: ClassVar[bool] = True
     method: Literal["imtl_l"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
@@ -69,7 +69,7 @@ class DwaOptions(LossOptions):
     every_task: ClassVar[bool] = True
     method: Literal["dwa"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     temperature: float = Field(
-        default=2.0, gt=0, description="temperature of the softmax; the greater, the more uniform the weights"
+        default=2.0, gt=0, description="temperature of the softmax; higher values give more uniform weights"
     )
     window: int = Field(
         default=20, ge=1, le=100_000, description="updates over which a loss is averaged (an epoch in the paper)"
@@ -85,7 +85,7 @@ class DwaOptions(LossOptions):
 
 
 class FamoOptions(LossOptions):
-    """All losses fall at one relative rate; looks at the step's rows again (FAMO; Liu et al. 2023, algorithm 1)."""
+    """Equal relative rates for all losses; computes the step's losses twice (FAMO; Liu et al. 2023, algorithm 1)."""
 
     every_task: ClassVar[bool] = True
     scale: ClassVar[Scale] = "mean"
@@ -106,7 +106,7 @@ class StchOptions(ScalarizerOptions):
 
     scale: ClassVar[Scale] = "mean"
     method: Literal["stch"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
-    mu: float = Field(default=0.5, gt=0, description="smoothing; towards 0 only the greatest loss counts")
+    mu: float = Field(default=0.5, gt=0, description="smoothing; near 0 only the largest loss counts")
 
     def scalarize(self, losses: Tensor) -> Tensor:
         import torch
@@ -128,7 +128,7 @@ class GeometricMeanOptions(ScalarizerOptions):
 
 
 class RandomOptions(ScalarizerOptions):
-    """Random weights in every step, as a test of the others (Lin et al. 2022, algorithm 2)."""
+    """Random weights in every step, as a baseline (Lin et al. 2022, algorithm 2)."""
 
     scale: ClassVar[Scale] = "mean"
     method: Literal["random"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
@@ -140,7 +140,7 @@ class RandomOptions(ScalarizerOptions):
 
 
 class CosmosOptions(ScalarizerOptions):
-    """The sum, minus a reward for losses that are alike (COSMOS; Ruchte and Grabocka 2021, section 4)."""
+    """The sum minus a reward for equal losses (COSMOS; Ruchte and Grabocka 2021, section 4)."""
 
     method: Literal["cosmos"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     reward: float = Field(
@@ -155,7 +155,7 @@ class CosmosOptions(ScalarizerOptions):
 
 
 class PbiOptions(ScalarizerOptions):
-    """The losses' common part, plus a penalty for what differs (PBI; Zhang and Li 2007, section III)."""
+    """The losses' common part plus a penalty on their differences (PBI; Zhang and Li 2007, section III)."""
 
     method: Literal["pbi"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     penalty: float = Field(default=1.0, ge=0, description="weight of the distance from equal losses")

@@ -1,4 +1,4 @@
-"""The method that reads how many rows of the step each task has."""
+"""The method that reads the number of each task's rows in the step."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class RowShares(Weighting):
 
 
 class RowsOptions(BalanceOptions):
-    """Weights as the rows: what a schedule gives a task is what it weighs (mixing, Raffel et al. 2020, section 3.5.2).
+    """Weights proportional to rows: the schedule's share is the weight (mixing, Raffel et al. 2020, section 3.5.2).
 
-    The loss of a task is a mean over its rows. So under the sum more rows make its gradient more exact and not greater;
-    here they do both, as where each step draws one task in proportion.
+    The loss of a task is a mean over its rows. With the sum, more rows therefore make its gradient more exact but not
+    larger; here they do both, as when each step draws one task with a probability proportional to its rows.
     """
 
     shape: ClassVar[Shape] = "losses"

@@ -1,7 +1,7 @@
-"""The tasks' gradients, taken apart: their inner products at every layer, and their sum put back, weighed or not.
+"""The gradients of single tasks: their inner products at every layer, and their sum, weighted or not.
 
-One statistic for the balancers, for adaptive sharing, and for whatever asks how alike the tasks are. The word
-embeddings and the heads are left out: the former are sparse and half of a small encoder, the latter belong to tasks.
+One statistic for balancers, adaptive sharing, and measures of task similarity. The word embeddings and the heads are
+left out: the former are sparse and half of a small encoder, the latter belong to single tasks.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ from torch import Tensor, nn
 from polytask.balance.balancer import Floats
 from polytask.model.shards import as_gradient, is_sharded, local_part
 
-# For each task that trains them, parameters of the same shapes: its own copies, or those that it shares.
+# For each task that trains them, parameters of the same shapes: its own copies, or shared ones.
 Group: TypeAlias = Mapping[str, Sequence[nn.Parameter]]
 
-# Gradients with fewer numbers (biases, norms) are not worth a look, and stay exact.
+# Gradients with fewer elements (biases, norms) are not worth compressing, and stay exact.
 _SMALL = 65_536
-# Numbers that are looked at before all are: in float32 training hardly a thousand of them fit bfloat16.
+# Elements that are checked first: in float32 training, a thousand of them hardly ever all fit bfloat16.
 _SAMPLE = 1024
 
 
 class GradientMeter:
     """Collects each task's gradient while the tasks' losses are differentiated one after another.
 
-    Of sharded parameters it holds this process's part, which is there in full once a backward pass is over.
+    Of sharded parameters it stores this process's part, which is complete after a backward pass.
 
     Args:
+        groups: parameters that are measured together, by task.
         order: all tasks, in the order of the statistic.
-        reduce: makes of a tensor what all processes have together, in place; none where there is one process.
-        all_reduce_sum: adds up numbers over all processes.
-        rounded: whether gradients are rounded to bfloat16 while they are held; otherwise they are held in it only where
-            that loses no bit of them.
+        reduce: reduces a tensor over all processes in place; None with a single process.
+        all_reduce_sum: sums numbers over all processes.
+        rounded: whether gradients are rounded to bfloat16 while they are stored; otherwise they are stored in bfloat16
+            only if that is exact.
     """
 
     def __init__(
@@ -53,68 +54,69 @@ class GradientMeter:
         self._reduce = reduce
         self._all_reduce_sum = all_reduce_sum
         self._rounded = rounded
-        self._all = list(dict.fromkeys(one for group in groups for found in group.values() for one in found))
+        every = (parameter for group in groups for parameters in group.values() for parameter in parameters)
+        self._all = list(dict.fromkeys(every))
         self._taken: dict[str, dict[nn.Parameter, Tensor]] = {}
 
     @property
     def parameters(self) -> set[nn.Parameter]:
-        """The parameters whose gradients are taken."""
+        """The parameters whose gradients are collected."""
         return set(self._all)
 
     @property
     def tasks(self) -> list[str]:
-        """The tasks whose gradients were taken."""
+        """The tasks whose gradients have been collected."""
         return list(self._taken)
 
     def take(self, task: str) -> None:
-        """Move a task's gradient out of the measured parameters: its own, and others' that it reads through."""
+        """Move a task's gradient out of the measured parameters: its own, and those of tasks that it reads."""
         own = [list(group.get(task, ())) for group in self._groups]
-        found: dict[nn.Parameter, Tensor] = {}
-        for parameters in (*own, self._reached({one for listed in own for one in listed})):
+        gradients: dict[nn.Parameter, Tensor] = {}
+        for parameters in (*own, self._reached({parameter for its_own in own for parameter in its_own})):
             summed = self._summed(parameters)
-            found |= zip(parameters, (_held(gradient, rounded=self._rounded) for gradient in summed), strict=True)
-        self._taken[task] = found
+            gradients |= zip(parameters, (_held(gradient, rounded=self._rounded) for gradient in summed), strict=True)
+        self._taken[task] = gradients
 
     def _reached(self, own: Collection[nn.Parameter]) -> list[nn.Parameter]:
         """Return the parameters of other tasks that a gradient reached on any process."""
-        others = [one for one in self._all if one not in own]
+        others = [parameter for parameter in self._all if parameter not in own]
         if not others:
             return []
-        reached = torch.tensor([float(one.grad is not None) for one in others], device=others[0].device)
+        reached = torch.tensor([float(parameter.grad is not None) for parameter in others], device=others[0].device)
         if self._reduce is not None:
             self._reduce(reached)
-        return [one for one, count in zip(others, reached.tolist(), strict=True) if count]
+        return [parameter for parameter, count in zip(others, reached.tolist(), strict=True) if count]
 
     def _summed(self, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-        """Move a group's gradients out, over all processes, in one exchange; sharded ones were exchanged already."""
-        found = [_moved(one) for one in parameters]
-        places = [place for place, one in enumerate(parameters) if not is_sharded(one)]
-        if not places or self._reduce is None:
-            return found
-        flat = torch.cat([found[place] for place in places])
+        """Move a group's gradients out, summed over processes in one exchange; sharded ones are summed already."""
+        gradients = [_moved(parameter) for parameter in parameters]
+        indices = [index for index, parameter in enumerate(parameters) if not is_sharded(parameter)]
+        if not indices or self._reduce is None:
+            return gradients
+        flat = torch.cat([gradients[index] for index in indices])
         self._reduce(flat)
-        for place, gradient in zip(places, flat.split([found[place].numel() for place in places]), strict=True):
-            found[place] = gradient
-        return found
+        for index, gradient in zip(indices, flat.split([gradients[index].numel() for index in indices]), strict=True):
+            gradients[index] = gradient
+        return gradients
 
     @cached_property
     def grams(self) -> Floats:
-        """Groups x tasks x tasks inner products; nan for tasks without a gradient there. Ask when all are taken."""
-        found = np.full((len(self._groups), len(self._order), len(self._order)), np.nan)
-        of_parts = np.zeros_like(found)
+        """Inner products of shape (groups, tasks, tasks), nan without a gradient. Read it after the last `take`."""
+        products = np.full((len(self._groups), len(self._order), len(self._order)), np.nan)
+        of_parts = np.zeros_like(products)
         for number, group in enumerate(self._groups):
             tasks = [task for task in self._taken if task in group]
             if tasks:
-                places = [self._order.index(task) for task in tasks]
-                at = np.ix_(places, places)
-                found[number][at] = 0.0
+                indices = [self._order.index(task) for task in tasks]
+                block = np.ix_(indices, indices)
+                products[number][block] = 0.0
                 for copies in zip(*(group[task] for task in tasks), strict=True):
-                    gram = _gram([self._taken[task][one] for task, one in zip(tasks, copies, strict=True)])
-                    (of_parts if is_sharded(copies[0]) else found)[number][at] += gram
-        return found + self._over_parts(of_parts)
+                    gram = _gram([self._taken[task][parameter] for task, parameter in zip(tasks, copies, strict=True)])
+                    (of_parts if is_sharded(copies[0]) else products)[number][block] += gram
+        return products + self._over_parts(of_parts)
 
     def shared_gram(self) -> Floats:
-        """Return the inner products of the tasks' gradients in what several of them train, in the order of `tasks`."""
+        """Return the inner products of the tasks' gradients in shared parameters, in the order of `tasks`."""
         total = np.zeros((len(self._taken), len(self._taken)))
         of_parts = np.zeros_like(total)
         for parameter in self._all:
@@ -125,16 +127,17 @@ class GradientMeter:
         return total + self._over_parts(of_parts)
 
     def _over_parts(self, products: Floats) -> Floats:
-        """Add inner products of this process's parts of gradients up over all processes."""
+        """Sum inner products of this process's parts of gradients over all processes."""
         if not any(map(is_sharded, self._all)):
             return products
         return np.array(self._all_reduce_sum(products.flatten().tolist())).reshape(products.shape)
 
     def put_back(self, weights: Mapping[str, float], shared: Collection[nn.Parameter]) -> None:
-        """Put the gradients' sum back, after which the tasks' are gone.
+        """Put the gradients' weighted sum into the parameters, and free the tasks' gradients.
 
         Args:
-            weights: of the tasks in parameters that are shared; elsewhere they are 1.
+            weights: the tasks' weights in shared parameters; in others the weight is 1.
+            shared: the shared parameters.
         """
         for parameter in self._all:
             terms = [
@@ -146,12 +149,11 @@ class GradientMeter:
                 _add(parameter, _sum(terms))
 
     def put_back_aggregated(self, aggregate: Callable[[Tensor], Tensor], shared: Collection[nn.Parameter]) -> None:
-        """Put back one gradient for all tasks where parameters are shared, and the tasks' own ones elsewhere.
-
-        After that the tasks' are gone.
+        """Put the aggregated gradient into shared parameters, and the tasks' own ones into others, and free the rest.
 
         Args:
-            aggregate: tasks x parameters -> parameters; asked once for each set of tasks that train the same ones.
+            aggregate: shape (tasks, parameters) -> (parameters,); called once for each set of tasks.
+            shared: the shared parameters.
         """
         sets: dict[tuple[str, ...], list[nn.Parameter]] = {}
         for parameter in self._all:
@@ -175,8 +177,8 @@ class GradientMeter:
 def _gram(gradients: Sequence[Tensor]) -> Floats:
     """Return the inner products of the tasks' gradients of one parameter."""
     rows = torch.stack([gradient.float() for gradient in gradients])
-    found = (rows @ rows.T).double().cpu().numpy()
-    return (found + found.T) / 2
+    products = (rows @ rows.T).double().cpu().numpy()
+    return (products + products.T) / 2
 
 
 def _moved(parameter: nn.Parameter) -> Tensor:
@@ -188,7 +190,7 @@ def _moved(parameter: nn.Parameter) -> Tensor:
 
 
 def _held(gradient: Tensor, *, rounded: bool) -> Tensor:
-    """Return a gradient as it is held: in half of the memory where no bit of it is lost, or where it may be rounded."""
+    """Return a gradient as it is stored: in bfloat16 if that is exact, or if it may be rounded."""
     if gradient.numel() < _SMALL:
         return gradient
     if not rounded and not _is_bfloat16(gradient[:_SAMPLE]):

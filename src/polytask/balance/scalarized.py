@@ -1,6 +1,6 @@
-"""Methods that weigh the tasks by their losses alone: TorchJD's scalarizers.
+"""Methods that weight the tasks by their losses alone: TorchJD's scalarizers.
 
-A scalarizer turns the losses into one number; a task's weight is that number's derivative by the task's loss.
+A scalarizer turns the losses into one number; a task's weight is the derivative of that number by the task's loss.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from polytask.balance.state import from_json, module_state, restore_module, to_j
 if TYPE_CHECKING:
     from torchjd.scalarization import DWA, FAMO, Scalarizer
 
-# Losses are positive; where one reaches 0, what is defined by its logarithm or its inverse stays finite.
+# Lower bound of losses, so that their logarithms and inverses stay finite.
 _LEAST = 1e-8
 
 
@@ -58,9 +58,9 @@ class LearnedScalarizer(StatefulScalarizer):
 
     def weigh(self, statistic: Statistic) -> Floats:
         self._optimizer.zero_grad(set_to_none=True)
-        found = super().weigh(statistic)
+        weights = super().weigh(statistic)
         self._optimizer.step()
-        return found
+        return weights
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "optimizer": to_json(self._optimizer)}
@@ -71,18 +71,18 @@ class LearnedScalarizer(StatefulScalarizer):
 
 
 class DynamicWeightAverage(StatefulScalarizer):
-    """DWA, whose epochs are windows of so many updates."""
+    """DWA, with windows of updates as epochs."""
 
     def __init__(self, scalarizer: DWA, window: int) -> None:
         super().__init__(scalarizer)
         self._dwa, self._window, self._steps = scalarizer, window, 0
 
     def weigh(self, statistic: Statistic) -> Floats:
-        found = super().weigh(statistic)
+        weights = super().weigh(statistic)
         self._steps += 1
         if self._steps % self._window == 0:
             self._dwa.step()
-        return found
+        return weights
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "steps": self._steps}
@@ -93,7 +93,7 @@ class DynamicWeightAverage(StatefulScalarizer):
 
 
 class Famo(StatefulScalarizer):
-    """FAMO, which looks at the losses of the same rows after the update."""
+    """FAMO, which needs the losses of the same rows after the update."""
 
     wants_after: ClassVar[bool] = True
 
@@ -105,7 +105,7 @@ class Famo(StatefulScalarizer):
         self._famo.update(_tensor(losses))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        # Its optimizer comes into being with its first update.
+        # Its optimizer is created by its first update.
         ones = np.ones(self._tasks)
         self.weigh(Statistic(ones))
         self.after(ones)

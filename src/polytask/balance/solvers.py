@@ -1,7 +1,7 @@
 """The small optimization problems behind some methods, solved without a solver library.
 
-TorchJD leaves them to quadprog (GPL), ECOS (GPL) and CVXPY, or to a search that stops short of the answer; with a few
-tasks each takes a few lines.
+TorchJD uses quadprog (GPL), ECOS (GPL) and CVXPY, or a search that stops before it converges; for a few tasks each
+problem takes a few lines.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ class ConeProjector(DualConeProjector):
 
     def __call__(self, U: Tensor, G: PSDMatrix) -> Tensor:  # noqa: N803 - the parent's names
         gram = G.double().numpy()
-        found = [_project(u, gram) for u in U.double().numpy().reshape(-1, len(gram))]
-        return torch.from_numpy(np.stack(found)).to(G.dtype).view(U.shape)
+        projected = [_project(u, gram) for u in U.double().numpy().reshape(-1, len(gram))]
+        return torch.from_numpy(np.stack(projected)).to(G.dtype).view(U.shape)
 
 
 def _project(least: Floats, gram: Floats) -> Floats:
     norms = np.sqrt(gram.diagonal())
     start = least * norms
-    # Lengths of unit vectors: the answer does not depend on the gradients' own, and the numbers stay near 1.
+    # Unit vectors: the solution does not depend on the gradients' norms, and the numbers stay near 1.
     units = vectors_of(gram) / norms[:, None]
     more, _ = nnls(units.T, -start @ units / start.max(), maxiter=100 * len(gram))
     return least + more * start.max() / norms
 
 
 def vectors_of(gram: Floats) -> Floats:
-    """Return vectors with these inner products, in as few dimensions as they need: tasks x dimensions."""
+    """Return vectors with these inner products in the fewest dimensions, of shape (tasks, dimensions)."""
     norms = np.sqrt(gram.diagonal())
     values, axes = np.linalg.eigh(gram / np.outer(norms, norms))
     needed = values > 1e-12 * values[-1]
@@ -45,52 +45,52 @@ def vectors_of(gram: Floats) -> Floats:
 
 
 def shortest_mixture(gram: Floats) -> Floats:
-    """Return the weights, which add up to 1, of the shortest mixture of the gradients.
+    """Return the weights, which sum to 1, of the convex combination of the gradients with minimum norm.
 
-    Frank-Wolfe steps take hundreds of rounds to come within a percent of it. It is the least-squares solution x >= 0 of
-    Jx = 0 and 1'x = 1 together: as long as x need not add up to 1, its direction is the shortest mixture's.
+    Frank-Wolfe needs hundreds of steps to come within a percent of it. It is the direction of the least-squares
+    solution x >= 0 of Jx = 0 and 1'x = 1 together, where x need not sum to 1.
 
     Source: Sener and Koltun 2018, "Multi-Task Learning as Multi-Objective Optimization", equation 3; Lawson and Hanson
     1974, "Solving Least Squares Problems", chapter 23.
     """
     count = len(gram)
-    # Where several mixtures are the shortest, as of equal gradients, the trace of each task alone chooses the even one.
+    # If several combinations are shortest, as for equal gradients, this regularization chooses the uniform one.
     trace = 1e-4 * np.eye(count)
     rows = np.column_stack([vectors_of(gram / gram.diagonal().min()), trace, np.ones(count)])
-    found, _ = nnls(rows.T, np.r_[np.zeros(rows.shape[1] - 1), 1.0], maxiter=100 * count)
-    return found / found.sum()
+    weights, _ = nnls(rows.T, np.r_[np.zeros(rows.shape[1] - 1), 1.0], maxiter=100 * count)
+    return weights / weights.sum()
 
 
 def fair_share(gram: Floats, alpha: float) -> Floats:
     """Return the weights of an alpha-fair update: x > 0 with (G x)^alpha = 1 / x, up to their scale.
 
-    With alpha = 1 this is the Nash bargaining solution. In general it is where a convex function is least, of which
-    x'Gx / 2 is a part, and damped Newton steps find it; the search in TorchJD takes small gradients for solved.
+    With alpha = 1 this is the Nash bargaining solution. In general it is the minimum of a convex function that contains
+    x'Gx / 2, found by damped Newton steps; the search in TorchJD stops too early for small gradients.
 
     Source: Ban and Ji 2024, "Fair Resource Allocation in Multi-Task Learning", equation 4; Navon et al. 2022,
     "Multi-Task Learning as a Bargaining Game", claim 3.1.
     """
     count, power = len(gram), 1.0 / alpha
     norms = np.sqrt(gram.diagonal())
-    # Of unit gradients: C y = k y^-power, with y = x times the norms, whose common scale leaves the direction alone.
-    # Opposed gradients have no solution but an infinite one: a trace of each task alone gives them a finite one.
+    # For unit gradients: C y = k y^-power, with y = x times the norms; their scale does not affect the direction.
+    # Opposed gradients have only an infinite solution; the regularization makes it finite.
     cosines = gram / np.outer(norms, norms) + 1e-12 * np.eye(count)
     factors = np.exp((power - 1) * (np.log(norms) - np.log(norms).mean()))
-    # No step changes a weight by so much that the curvature nearly doubles: each one then goes down.
-    most = 1 - 1.8 ** (-1 / (power + 1))
+    # Steps are limited so that the curvature does not double: every step then decreases the function.
+    max_change = 1 - 1.8 ** (-1 / (power + 1))
     y = np.ones(count)
     for _ in range(200):
         wanted = factors * y**-power
         step = np.linalg.solve(cosines + np.diag(power * wanted / y), cosines @ y - wanted)
         change = float(np.abs(step / y).max())
-        y = y - step * min(1.0, most / change if change else 1.0)
+        y = y - step * min(1.0, max_change / change if change else 1.0)
         if change < 1e-9:
             break
     return y / norms
 
 
 def conflict_averse(gram: Floats, c: float) -> Floats:
-    """Return the weights of CAGrad: the mean gradient, moved within c times its length towards the worst-off task.
+    """Return the weights of CAGrad: the mean gradient, moved by up to c times its norm towards the worst task.
 
     Source: Liu et al. 2021, "Conflict-Averse Gradient Descent for Multi-Task Learning", algorithm 1.
     """
@@ -108,7 +108,7 @@ def conflict_averse(gram: Floats, c: float) -> Floats:
 
     simplex = {"type": "eq", "fun": lambda w: w.sum() - 1.0, "jac": lambda _: np.ones(count)}
     options = {"ftol": 1e-14, "maxiter": 500}
-    found = minimize(value, mean, jac=True, bounds=[(0.0, 1.0)] * count, constraints=[simplex], options=options).x
-    length, parallel = np.sqrt(max(found @ scaled @ found, 0.0)), found @ np.sqrt(scaled.diagonal())
-    # Where a mixture of the gradients vanishes no direction helps all tasks: TorchJD stops there, as here.
-    return mean + radius / length * found if length > 1e-4 * parallel else np.zeros(count)
+    weights = minimize(value, mean, jac=True, bounds=[(0.0, 1.0)] * count, constraints=[simplex], options=options).x
+    length, parallel = np.sqrt(max(weights @ scaled @ weights, 0.0)), weights @ np.sqrt(scaled.diagonal())
+    # If a combination of the gradients vanishes, no direction helps all tasks: TorchJD stops there, as here.
+    return mean + radius / length * weights if length > 1e-4 * parallel else np.zeros(count)

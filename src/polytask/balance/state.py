@@ -1,4 +1,4 @@
-"""The state of a method as JSON, whatever it keeps: parameters, buffers, numbers, an optimizer."""
+"""The state of a method as JSON: parameters, buffers, numbers, optimizers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
 def module_state(module: nn.Module) -> dict[str, Any]:
-    """Return what a module keeps; submodules are left out."""
+    """Return a module's state as JSON, without submodules."""
     tensors = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
     own = {name: value for name, value in vars(module).items() if name not in _OF_EVERY_MODULE}
     return {name: to_json(value) for name, value in {**tensors, **own}.items()}
 
 
 def restore_module(module: nn.Module, state: Mapping[str, Any]) -> None:
-    """Put back what `module_state` returned; an optimizer must be there already."""
+    """Restore what `module_state` returned; optimizers have to exist already."""
     for name, saved in state.items():
         present, value = getattr(module, name, None), from_json(saved)
         if value is None:
@@ -41,18 +41,18 @@ def to_json(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, torch.dtype):
         return {"torch": str(value).removeprefix("torch.")}
     if isinstance(value, dict):  # keys need not be text
-        return {"items": [[to_json(key), to_json(found)] for key, found in value.items()]}
+        return {"items": [[to_json(key), to_json(item)] for key, item in value.items()]}
     if isinstance(value, tuple):
-        return {"tuple": [to_json(found) for found in value]}
+        return {"tuple": [to_json(item) for item in value]}
     if isinstance(value, list):
-        return [to_json(found) for found in value]
+        return [to_json(item) for item in value]
     return value
 
 
 def from_json(value: Any) -> Any:  # noqa: ANN401
-    """Return what `to_json` was given."""
+    """Rebuild a value from `to_json`."""
     if isinstance(value, list):
-        return [from_json(found) for found in value]
+        return [from_json(item) for item in value]
     if not isinstance(value, dict):
         return value
     if "tensor" in value:
@@ -60,5 +60,5 @@ def from_json(value: Any) -> Any:  # noqa: ANN401
     if "torch" in value:
         return getattr(torch, value["torch"])
     if "tuple" in value:
-        return tuple(from_json(found) for found in value["tuple"])
-    return {from_json(key): from_json(found) for key, found in value["items"]}
+        return tuple(from_json(item) for item in value["tuple"])
+    return {from_json(key): from_json(item) for key, item in value["items"]}

@@ -1,4 +1,4 @@
-"""The weighted sum of the tasks' mean losses, which reads nothing."""
+"""The weighted sum of the tasks' mean losses, which needs no statistic."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from polytask.balance.balancer import BalanceOptions, Floats, Shape, Statistic, 
 
 
 class SumOptions(BalanceOptions):
-    """The tasks' mean losses by their weights: a strong baseline (Kurin et al. 2022; Xin et al. 2022)."""
+    """The weighted sum of the tasks' mean losses: a strong baseline (Kurin et al. 2022; Xin et al. 2022)."""
 
     shape: ClassVar[Shape] = "nothing"
     method: Literal["sum"] = "sum"  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -1,4 +1,4 @@
-"""Methods that weigh the tasks by the inner products of their gradients: TorchJD's weightings, and what it lacks."""
+"""Methods that weight the tasks by inner products of their gradients: TorchJD's weightings, and some that it lacks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torchjd.aggregation import Aggregator as JdAggregator
 
-# A task that errs no more keeps a little of its gradient, so that it does not forget.
+# A task without errors keeps a little of its gradient, so that it does not forget.
 _LEAST_ERROR = 1e-3
 
 
@@ -36,7 +36,7 @@ class JdWeighting(Weighting):
     """One of TorchJD's weightings.
 
     Args:
-        first: place of the task that the weighting takes for the primary one.
+        first: index of the primary task, for weightings that have one.
     """
 
     def __init__(self, weighting: nn.Module, first: int = 0) -> None:
@@ -45,9 +45,9 @@ class JdWeighting(Weighting):
     def weigh(self, statistic: Statistic) -> Floats:
         gram = statistic.gram
         order = np.r_[self._first, np.delete(np.arange(len(gram)), self._first)]
-        found = self._weighting(torch.from_numpy(gram[np.ix_(order, order)])).numpy()
-        weights = np.empty_like(found)
-        weights[order] = found
+        reordered = self._weighting(torch.from_numpy(gram[np.ix_(order, order)])).numpy()
+        weights = np.empty_like(reordered)
+        weights[order] = reordered
         return weights
 
     def state_dict(self) -> dict[str, Any]:
@@ -58,9 +58,9 @@ class JdWeighting(Weighting):
 
 
 class AggregatorWeighting(Weighting):
-    """One of TorchJD's aggregators whose result lies in the span of the gradients, and turns with them.
+    """One of TorchJD's aggregators whose result is in the span of the gradients and rotates with them.
 
-    It is given vectors with the same inner products, and its answer told as weights of these.
+    It gets vectors with the same inner products, and its result is converted to weights of these.
     """
 
     def __init__(self, aggregator: JdAggregator) -> None:
@@ -68,12 +68,12 @@ class AggregatorWeighting(Weighting):
 
     def weigh(self, statistic: Statistic) -> Floats:
         rows = vectors_of(statistic.gram)
-        found = self._aggregator(torch.from_numpy(rows)).numpy()
-        return np.asarray(np.linalg.pinv(rows.T, rcond=1e-8) @ found, np.float64)
+        aggregated = self._aggregator(torch.from_numpy(rows)).numpy()
+        return np.asarray(np.linalg.pinv(rows.T, rcond=1e-8) @ aggregated, np.float64)
 
 
 class JdElementwise(Aggregator):
-    """One of TorchJD's aggregators that looks at every element of the gradients."""
+    """One of TorchJD's aggregators that works on every element of the gradients."""
 
     def __init__(self, aggregator: JdAggregator) -> None:
         self._aggregator = aggregator
@@ -83,14 +83,14 @@ class JdElementwise(Aggregator):
 
 
 class EqualNorms(Weighting):
-    """Makes the tasks' gradients as long as their errors say, going by a running mean of their squared norms.
+    """Scales the tasks' gradients to norms given by their errors, using a running mean of their squared norms.
 
-    Without errors, or where `priority` is 0, they are as long as the tasks' own weights say. The weights that are found
+    Without errors, or if `priority` is 0, the norms are proportional to the tasks' own weights. The resulting weights
     are relative: the greatest is 1.
 
     Args:
-        decay: of the running mean; its bias towards the first steps is corrected as in Adam.
-        priority: power of a task's error in the length of its gradient.
+        decay: decay of the running mean; its initial bias is corrected as in Adam.
+        priority: exponent of a task's error in the norm of its gradient.
     """
 
     def __init__(self, tasks: int, decay: float, priority: float) -> None:
@@ -124,10 +124,10 @@ class EqualNorms(Weighting):
 
 
 class GradNorm(Weighting):
-    """Moves the weights until the weighted gradients are as long as the tasks' training rates ask for.
+    """Trains the weights towards gradient norms that follow the tasks' training rates.
 
     Source: Chen et al. 2018, "GradNorm: Gradient Normalization for Adaptive Loss Balancing in Deep Multitask Networks",
-    algorithm 1. The first losses are those of the first step; the weights are kept at 0.001 or more.
+    algorithm 1. The initial losses are those of the first step; the weights are at least 0.001.
 
     Args:
         alpha: strength of the pull towards a common training rate.
@@ -150,7 +150,7 @@ class GradNorm(Weighting):
         lengths = weights * norms
         targets = lengths.mean() * (ratios / ratios.mean()) ** self._alpha
         off = lengths - targets
-        pull = np.where(np.abs(off) < 1e-9 * targets, 0.0, np.sign(off))  # rounding is no direction
+        pull = np.where(np.abs(off) < 1e-9 * targets, 0.0, np.sign(off))  # a rounding error is no direction
         self._weights.grad = torch.from_numpy(norms * pull)
         self._optimizer.step()
         with torch.no_grad():

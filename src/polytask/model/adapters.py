@@ -1,7 +1,7 @@
-"""Adapters of a layer that several parts share: low-rank deltas, bottleneck adapters.
+"""Adapters of a layer that several parts share: LoRA and bottleneck adapters.
 
-One forward serves a batch that mixes parts: each linear module adds to every part's rows what is the part's own.
-PEFT's layers refuse rows of several adapters while training, and would be needed to load a shipped model.
+One forward pass serves a batch that mixes parts: each linear module adds the output of a part's adapter to its rows.
+PEFT's layers do not accept rows of several adapters in training, and loading a shipped model would then require PEFT.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Adapter(nn.Module, ABC):
     """A linear module with an adapter for each part.
 
     Attributes:
-        sections: places of the parts whose rows follow one another, with their numbers of rows.
-        no_grad_parts: places of the parts whose rows are read without a gradient.
+        sections: indices of the parts, in the order of their rows in the batch, with their numbers of rows.
+        no_grad_parts: indices of the parts whose rows need no gradient.
     """
 
     def __init__(self, base: nn.Linear, kind: PartKind) -> None:
@@ -38,40 +38,40 @@ class Adapter(nn.Module, ABC):
 
     @abstractmethod
     def make(self) -> nn.Module:
-        """Return a new part's own module: one that adds nothing yet."""
+        """Return the adapter module of a new part, initialised so that it adds 0."""
 
     @abstractmethod
     def delta(self, own: nn.Module, inputs: Tensor, outputs: Tensor) -> Tensor:
-        """Return what a part adds, from what the linear module is given and what it makes."""
+        """Return what a part adds, given the inputs and outputs of the linear module."""
 
     @classmethod
     @abstractmethod
     def default_targets(cls, family: Family, names: Sequence[str]) -> list[str]:
-        """Return the linear modules of a layer that get an adapter unless others are named."""
+        """Return the names of the linear modules of a layer that get an adapter by default."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return rows x tokens x size."""
+        """Return outputs of shape (rows, tokens, size)."""
         outputs = self.base(inputs)
         if not len(self.parts):
             return outputs
         counts = [count for _, count in self.sections]
-        places = [place for place, _ in self.sections]
+        indices = [index for index, _ in self.sections]
         added = [
-            self.delta(self.parts[place], rows, out)
-            for place, rows, out in zip(places, inputs.split(counts), outputs.split(counts), strict=True)
+            self.delta(self.parts[index], rows, out)
+            for index, rows, out in zip(indices, inputs.split(counts), outputs.split(counts), strict=True)
         ]
         if self.no_grad_parts:
             added = [
-                own.detach() if place in self.no_grad_parts else own for place, own in zip(places, added, strict=True)
+                own.detach() if index in self.no_grad_parts else own for index, own in zip(indices, added, strict=True)
             ]
         return outputs + (added[0] if len(added) == 1 else torch.cat(added))
 
     def grow(self, count: int) -> None:
-        """Make the parts' own modules."""
+        """Create the adapter modules of `count` parts."""
         self.parts = nn.ModuleList([self.make().to(self.base.weight.device) for _ in range(count)])
 
     def follow(self, sources: Sequence[Sequence[int]], origins: Origins) -> None:
-        """Take the parts' modules over from older parts; from none where there was nothing to add to."""
+        """Build the parts' modules from those of the old parts, or create them if there were none."""
         if len(self.parts):
             self.parts = divided(list(self.parts), sources, origins)
         else:
@@ -87,29 +87,29 @@ class Adapter(nn.Module, ABC):
 
     @property
     def size_of_part(self) -> int:
-        """The parameters that one more part adds."""
-        with torch.device("meta"):  # to ask may not draw from the random numbers that training goes on with
+        """Number of parameters that one more part adds."""
+        with torch.device("meta"):  # counting must not consume random numbers of the training
             return size(self.make())
 
     @classmethod
     def insert(cls, layer: nn.Module, kind: PartKind, family: Family) -> list[Adapter]:
-        """Replace the chosen linear modules of a layer. Raises ConfigError when a name matches none."""
+        """Replace the target linear modules of a layer. Raises ConfigError if a target matches none."""
         linear = [name for name, module in layer.named_modules() if isinstance(module, nn.Linear)]
         usable = [name for name in linear if name.rpartition(".")[2] not in family.positional]
         names = _named(kind.targets, usable) if kind.targets else cls.default_targets(family, usable)
-        made: list[Adapter] = []
+        adapters: list[Adapter] = []
         for name in dict.fromkeys(names):  # two targets may match one module
-            above, _, last = name.rpartition(".")
-            parent = layer.get_submodule(above)
-            base = getattr(parent, last)
+            path, _, attribute = name.rpartition(".")
+            parent = layer.get_submodule(path)
+            base = getattr(parent, attribute)
             adapter = cls(base, kind)
-            setattr(parent, last, adapter)
-            made.append(adapter)
-        return made
+            setattr(parent, attribute, adapter)
+            adapters.append(adapter)
+        return adapters
 
 
 class LoraAdapter(Adapter):
-    """Adds alpha / rank x B A x, with B zero at first (Hu et al. 2021, section 4.1)."""
+    """Adds alpha / rank * B A x, with B initialised to zero (Hu et al. 2021, section 4.1)."""
 
     def make(self) -> nn.Module:
         down = nn.Linear(self.base.in_features, self.kind.rank, bias=False)
@@ -129,7 +129,7 @@ class LoraAdapter(Adapter):
 
 
 class BottleneckAdapter(Adapter):
-    """Adds a bottleneck with a skip around it after attention and feed-forward (Houlsby et al. 2019, section 2.1)."""
+    """Adds a bottleneck with a skip connection after attention and feed-forward (Houlsby et al. 2019, section 2.1)."""
 
     def make(self) -> nn.Module:
         down = nn.Linear(self.base.out_features, self.kind.rank)
@@ -154,10 +154,10 @@ ADAPTERS: dict[str, type[Adapter]] = {"lora": LoraAdapter, "adapter": Bottleneck
 
 
 def _named(targets: Sequence[str], names: Sequence[str]) -> Iterator[str]:
-    """Yield the modules that targets name: by their own name, or by more of their path."""
+    """Yield the modules that match the targets: by their name, or by the end of their path."""
     for target in targets:
-        found = [name for name in names if f".{name}".endswith(f".{target}")]
-        if not found:
+        matches = [name for name in names if f".{name}".endswith(f".{target}")]
+        if not matches:
             accepted = dict.fromkeys(name.rpartition(".")[2] for name in names)
             raise ConfigError(f"sharing.targets: {target!r} matches no linear module; {nearest(target, accepted)}")
-        yield from found
+        yield from matches

@@ -1,4 +1,4 @@
-"""The layers of a sharing plan: at each one, every part of the tasks has its own copy, or its own small adapter."""
+"""The layers of a sharing plan: at each one, every part has its own copy of the layer, or its own small adapter."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class BranchedLayer(SharedLayer):
         """Run each part once, on exactly the rows that its tasks read.
 
         Args:
-            states: rows of the groups below x tokens x width.
+            states: states of the row groups below, of shape (rows, tokens, width).
         """
         context = self.holder.current
-        found = context.groups_of(self.partition)
-        groups = tuple(group for _, group in found)
-        output = self._run(context, [part for part, _ in found], groups, states, LayerArguments(args, options))
+        pairs = context.groups_of(self.partition)
+        groups = tuple(group for _, group in pairs)
+        output = self._run(context, [part for part, _ in pairs], groups, states, LayerArguments(args, options))
         context.groups = groups
         return output
 
@@ -49,29 +49,29 @@ class BranchedLayer(SharedLayer):
         states: Tensor,
         extras: LayerArguments,
     ) -> Any:  # noqa: ANN401
-        """Return the states of the groups, one after another."""
+        """Return the states of the groups, concatenated."""
 
     @abstractmethod
     def follow(self, partition: Partition) -> Origins:
-        """Divide the tasks anew: a part that is split is cloned, parts that are joined are averaged."""
+        """Apply a new partition: a part that is split is cloned, parts that are merged are averaged."""
 
     @abstractmethod
     def measured(self, part: Part) -> list[nn.Parameter]:
-        """Return the parameters in which gradients of tasks are compared: of one shape in every part."""
+        """Return the parameters in which tasks' gradients are compared; they have the same shapes in every part."""
 
     @abstractmethod
     def own(self, part: Part) -> list[nn.Parameter]:
-        """Return the parameters that a part shares with no other."""
+        """Return the parameters that only one part has."""
 
     def distance(self, left: Part, right: Part) -> float:
-        """Return how far apart two parts' own weights are, relative to their mean length; 0 where they are all zero."""
+        """Return the distance of two parts' own weights, relative to their mean norm; 0 if all weights are zero."""
         first, second = (torch.cat([w.detach().flatten() for w in self.own(part)]) for part in (left, right))
         length = float(first.norm() + second.norm()) / 2
         return float((first - second).norm()) / length if length else 0.0
 
     @abstractmethod
     def size(self, parts: int) -> int:
-        """Return the number of parameters with so many parts."""
+        """Return the number of parameters with this number of parts."""
 
 
 class CopiedLayer(BranchedLayer):
@@ -166,18 +166,18 @@ class AdapterLayer(BranchedLayer):
         extras: LayerArguments,
     ) -> Any:  # noqa: ANN401
         index = context.indices(groups)
-        given = states if index is None else states[index]
-        picked = extras.map(lambda value: context.pick_all(groups, value))
-        places = [self.partition.index(part) for part in parts]
-        return self.call(_Divided(self, places, groups), given, picked)
+        selected = states if index is None else states[index]
+        arguments = extras.map(lambda value: context.pick_all(groups, value))
+        indices = [self.partition.index(part) for part in parts]
+        return self.call(_Divided(self, indices, groups), selected, arguments)
 
     def take(self, other: SharedLayer) -> None:
         assert isinstance(other, AdapterLayer)
         sources = _sources(other.partition, self.partition)
         for own, old in zip(self.adapters, other.adapters, strict=True):
-            for part, found in zip(own.parts, sources, strict=False):
-                if found:
-                    part.load_state_dict(old.parts[found[0]].state_dict())
+            for part, indices in zip(own.parts, sources, strict=False):
+                if indices:
+                    part.load_state_dict(old.parts[indices[0]].state_dict())
         with torch.no_grad():
             for own, old in zip(self.base_parameters(), other.base_parameters(), strict=True):
                 own.copy_(old)
@@ -213,7 +213,7 @@ class AdapterLayer(BranchedLayer):
 
 
 class _Divided:
-    """A layer with adapters, told which rows belong to which part: also when it is called again for gradients."""
+    """A layer with adapters that sets which rows belong to which part at each call, also when it is recomputed."""
 
     def __init__(self, level: AdapterLayer, places: Sequence[int], groups: Sequence[RowGroup]) -> None:
         self._level = level
@@ -227,14 +227,14 @@ class _Divided:
 
 
 def _sources(old: Partition, new: Partition) -> list[list[int]]:
-    """Return for each new part the places of the old ones that its tasks come from."""
+    """Return for each new part the indices of the old parts that its tasks come from."""
     return [[index for index, before in enumerate(old) if before & part] for part in new]
 
 
 def build_branched_layer(
     layer: nn.Module, partition: Partition, holder: ContextHolder, kind: PartKind, family: Family, number: int
 ) -> BranchedLayer:
-    """Put one layer, of this number from 1, under a plan."""
+    """Build the shared layer for layer `number` (from 1) of a plan."""
     if kind.shares_layer:
         return AdapterLayer(layer, partition, holder, kind, family, number)
     return CopiedLayer(layer, partition, holder)

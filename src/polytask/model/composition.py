@@ -1,4 +1,4 @@
-"""One model from the tasks of several: each task computes what it did, and equal parts are there once."""
+"""Composition of several models into one: each task's outputs stay the same, and equal parts are kept once."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class _Trunk:
     """A trunk of one of the models.
 
     Attributes:
-        key: trunks with equal keys can be one.
-        layers: for each layer what identifies the weights of each part; empty where the trunk can be no other's.
+        key: trunks with equal keys can be merged.
+        layers: for each layer, a hash of the weights of each part; empty if the trunk cannot be merged.
     """
 
     sharing: Sharing
@@ -39,33 +39,33 @@ class _Trunk:
 
 
 def composed(models: Sequence[MultiTaskModel], heads: Mapping[str, HeadSpec]) -> MultiTaskModel:
-    """Return one model with the tasks of several, which have encoders of one shape and no task in common.
+    """Return one model with the tasks of several, whose encoders have the same shape and which share no task.
 
     Parts of the encoders with equal weights, from the embeddings up, become one part: a text passes through them once.
-    Where only the word embeddings are equal, they are there once.
+    If only the word embeddings are equal, they are kept once.
 
     Args:
-        heads: of all tasks.
+        heads: head specifications of all tasks.
     """
-    found: dict[Hashable, list[_Trunk]] = {}
+    trunks: dict[Hashable, list[_Trunk]] = {}
     for model in models:
         for encoder in model.trunks:
             trunk = _described(encoder, model.sharing.trunk(encoder.tasks))
-            found.setdefault(trunk.key, []).append(trunk)
+            trunks.setdefault(trunk.key, []).append(trunk)
     groups = tuple(group for model in models for group in model.sharing.heads)
     order = tuple(task for model in models for task in model.plan.tasks)
-    sharing = Sharing.of_trunks([_joined(trunks) for trunks in found.values()], order, groups)
-    with torch.random.fork_rng(devices=[]):  # the first weights are drawn for nothing
+    sharing = Sharing.of_trunks([_joined(equal) for equal in trunks.values()], order, groups)
+    with torch.random.fork_rng(devices=[]):  # the initial weights will be overwritten
         backbone = Backbone.build(copy.deepcopy(models[0].config))
-        made = MultiTaskModel(backbone, sharing, heads)
-    for encoder in made.trunks:
+        merged = MultiTaskModel(backbone, sharing, heads)
+    for encoder in merged.trunks:
         for old in (old for model in models for old in model.trunks if not encoder.tasks.isdisjoint(old.tasks)):
             encoder.take(old)
     for model in models:
         for task in model.plan.tasks:
-            made.head(task).load_state_dict(model.head(task).state_dict())
-    share_tables(made, equal_tables(made))
-    return made.eval()
+            merged.head(task).load_state_dict(model.head(task).state_dict())
+    share_tables(merged, equal_tables(merged))
+    return merged.eval()
 
 
 def _described(encoder: Encoder, sharing: Sharing) -> _Trunk:
@@ -74,8 +74,8 @@ def _described(encoder: Encoder, sharing: Sharing) -> _Trunk:
     below = _digest([encoder.trunk_state()])
     if not sharing.kind.shares_layer:
         return _Trunk(replace(sharing, kind=PartKind()), (PartKind(), below), tuple(map(_copies, encoder.levels)))
-    # All parts of a level stand on its one layer, so trunks are one where all of these are equal.
-    bases = _digest({str(i): one for i, one in enumerate(_delta(level).base_parameters())} for level in encoder.levels)
+    # All parts of a level share its one layer, so trunks can be merged only if all of these are equal.
+    bases = _digest(dict(enumerate(_delta(level).base_parameters())) for level in encoder.levels)
     counted = enumerate(sharing.plan.levels)
     adds = tuple(sharing.kind.adds(number, len(partition)) for number, partition in counted)
     kind = replace(sharing.kind, alone_from=adds.index(True) if any(adds) else None)
@@ -88,8 +88,8 @@ def _copies(level: BranchedLayer) -> dict[Part, str]:
 
 
 def _adapters(level: BranchedLayer) -> dict[Part, str]:
-    found = _delta(level)
-    return {part: _digest([dict(enumerate(found.own(part)))]) for part in found.partition}
+    layer = _delta(level)
+    return {part: _digest([dict(enumerate(layer.own(part)))]) for part in layer.partition}
 
 
 def _delta(level: BranchedLayer) -> AdapterLayer:
@@ -98,27 +98,27 @@ def _delta(level: BranchedLayer) -> AdapterLayer:
 
 
 def _digest(states: Iterable[Mapping[Any, Tensor]]) -> str:
-    """Return what identifies weights with their names."""
-    found = hashlib.sha256()
+    """Return a hash of weights and their names."""
+    digest = hashlib.sha256()
     for state in states:
         for name, value in state.items():
-            found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            found.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _joined(trunks: Sequence[_Trunk]) -> Sharing:
-    """Return what the tasks of trunks with equal keys share: parts whose weights are equal, as all below them are."""
+    """Return the sharing of trunks with equal keys: parts are merged if their weights and all below them are equal."""
     first = trunks[0]
     if len(trunks) == 1:
         return first.sharing
     levels: list[Partition] = [(frozenset(task for trunk in trunks for task in trunk.tasks),)]
     for layer in range(first.sharing.plan.layers):
-        found: dict[tuple[Part, str], Part] = {}
+        parts: dict[tuple[Part, str], Part] = {}
         for trunk in trunks:
             for part, weights in trunk.layers[layer].items():
-                below = next(one for one in levels[-1] if part <= one)
-                found[below, weights] = found.get((below, weights), frozenset()) | part
-        levels.append(tuple(found.values()))
+                below = next(lower for lower in levels[-1] if part <= lower)
+                parts[below, weights] = parts.get((below, weights), frozenset()) | part
+        levels.append(tuple(parts.values()))
     plan = Plan(tuple(task for trunk in trunks for task in trunk.tasks), tuple(levels))
     return replace(first.sharing, plan=plan)

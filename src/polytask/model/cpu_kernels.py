@@ -1,7 +1,7 @@
-"""What makes an encoder faster on a CPU: dropout in training, and parameters rounded once in answering.
+"""Faster modules for a CPU: dropout in training, and parameters cast to bfloat16 once for inference.
 
-Attention has a module of its own. Dropout, measured on two cores with AMX, 16 rows x 128 tokens, forward and backward
-of one layer's part: 5.2 ms with torch's generator and 1.9 ms with 16 random bits an element.
+Attention has its own module. Dropout, measured on two cores with AMX, 16 rows x 128 tokens, forward and backward for
+one layer: 5.2 ms with torch's generator and 1.9 ms with 16 random bits per element.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from polytask.model.attention import ATTENTION
 
 
 class Dropout(nn.Module):
-    """Dropout that spends 16 random bits an element on a CPU; the probability is exact to 1 / 65536."""
+    """Dropout that uses 16 random bits per element on a CPU; the probability is exact to 1 / 65536."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -34,8 +34,8 @@ class Dropout(nn.Module):
         return states * (kept.to(states.dtype) * (1.0 / (1.0 - self.p)))
 
 
-def quicken(model: nn.Module) -> None:
-    """Replace attention and dropout by their fast forms where the model's family allows it."""
+def use_fast_kernels(model: nn.Module) -> None:
+    """Replace attention (if the model supports SDPA) and dropout by their fast versions."""
     if getattr(model, "_supports_sdpa", False):
         model.set_attn_implementation(ATTENTION)  # type: ignore[operator]
     for module in list(model.modules()):
@@ -44,85 +44,85 @@ def quicken(model: nn.Module) -> None:
                 setattr(module, name, Dropout(child.p))
 
 
-class _Rounded(nn.Module):
-    """A module that computes in bfloat16 where an encoder answers under autocast, with parameters rounded once.
+class _Bf16Module(nn.Module):
+    """A module that computes in bfloat16 for inference under autocast, with parameters cast once.
 
-    Autocast alone rounds weights in every pass and keeps norms and sums in float32: states are cast to and fro.
-    The parameters stay as they are. Where a gradient is asked for, autocast does all, and what was made of them is let
-    go: a fused optimizer changes parameters without counting it as a version.
+    Autocast alone casts weights in every pass and keeps norms and sums in float32: states are cast back and forth.
+    The parameters themselves stay as they are. If gradients are enabled, autocast does everything, and the cast copies
+    are dropped: a fused optimizer changes parameters without incrementing their version.
 
     Attributes:
-        keeps: whether what was rounded is kept; sharded weights are there for a moment only.
+        caches: whether the cast parameters are cached; sharded weights exist only for a moment.
     """
 
-    keeps = True
+    caches = True
 
-    def _rounds(self, device: torch.device) -> bool:
+    def _casts(self, device: torch.device) -> bool:
         kind = device.type
         if self.training or torch.is_grad_enabled():
-            self.__dict__.pop("_kept", None)
+            self.__dict__.pop("_cached", None)
             return False
         return torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16
 
-    def _rounded(self) -> tuple[Tensor | None, Tensor | None]:
+    def _cast(self) -> tuple[Tensor | None, Tensor | None]:
         """Return weight and bias in bfloat16."""
-        weight, bias = self._parameters["weight"], self._parameters["bias"]
-        state = [None if one is None else (one._version, one.data_ptr()) for one in (weight, bias)]
-        kept: tuple[list[Any], tuple[Tensor | None, Tensor | None]] | None = self.__dict__.get("_kept")
-        if kept is None or kept[0] != state:
-            made = [None if one is None else one.detach().to(torch.bfloat16) for one in (weight, bias)]
-            kept = (state, (made[0], made[1]))
-            if self.keeps:
-                self.__dict__["_kept"] = kept
-        return kept[1]
+        parameters = (self._parameters["weight"], self._parameters["bias"])
+        state = [None if tensor is None else (tensor._version, tensor.data_ptr()) for tensor in parameters]
+        cached: tuple[list[Any], tuple[Tensor | None, Tensor | None]] | None = self.__dict__.get("_cached")
+        if cached is None or cached[0] != state:
+            weight, bias = (None if tensor is None else tensor.detach().to(torch.bfloat16) for tensor in parameters)
+            cached = (state, (weight, bias))
+            if self.caches:
+                self.__dict__["_cached"] = cached
+        return cached[1]
 
 
-class RoundedLinear(_Rounded, nn.Linear):
+class Bf16Linear(_Bf16Module, nn.Linear):
     """A linear module in bfloat16."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in the class above
-        """Return ... x size."""
-        if not self._rounds(input.device):
+        """Return outputs of shape (..., size)."""
+        if not self._casts(input.device):
             return super().forward(input)
-        weight, bias = self._rounded()
+        weight, bias = self._cast()
         assert weight is not None
         return nn.functional.linear(input, weight, bias)
 
 
-class RoundedNorm(_Rounded, nn.LayerNorm):
-    """A norm in bfloat16 on a CPU; elsewhere autocast computes it in float32 whatever it is given."""
+class Bf16LayerNorm(_Bf16Module, nn.LayerNorm):
+    """A layer norm in bfloat16 on a CPU; on other devices autocast always computes it in float32."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        """Return what has the form of the input."""
-        if input.device.type != "cpu" or not self._rounds(input.device):
+        """Return outputs of the shape of the input."""
+        if input.device.type != "cpu" or not self._casts(input.device):
             return super().forward(input)
-        return nn.functional.layer_norm(input.to(torch.bfloat16), self.normalized_shape, *self._rounded(), self.eps)
+        return nn.functional.layer_norm(input.to(torch.bfloat16), self.normalized_shape, *self._cast(), self.eps)
 
 
-class RoundedEmbedding(_Rounded, nn.Embedding):
-    """A table of which the rows that are looked up are rounded."""
+class Bf16Embedding(_Bf16Module, nn.Embedding):
+    """An embedding table whose looked-up rows are cast to bfloat16."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        """Return ... x size."""
-        found = super().forward(input)
-        return found.to(torch.bfloat16) if found.device.type == "cpu" and self._rounds(found.device) else found
+        """Return embeddings of shape (..., size)."""
+        rows = super().forward(input)
+        return rows.to(torch.bfloat16) if rows.device.type == "cpu" and self._casts(rows.device) else rows
 
 
-_ROUNDED: dict[type[nn.Module], type[nn.Module]] = {
-    nn.Linear: RoundedLinear,
-    nn.LayerNorm: RoundedNorm,
-    nn.Embedding: RoundedEmbedding,
+_BF16_MODULES: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Linear: Bf16Linear,
+    nn.LayerNorm: Bf16LayerNorm,
+    nn.Embedding: Bf16Embedding,
 }
 
 
-def keep_no_rounded(model: nn.Module) -> None:
-    """Let a model whose weights are sharded round them in every pass."""
+def cast_in_every_pass(model: nn.Module) -> None:
+    """Do not cache cast parameters, for a model with sharded weights."""
     for module in model.modules():
-        if isinstance(module, _Rounded):
-            module.keeps = False
+        if isinstance(module, _Bf16Module):
+            module.caches = False
 
 
-def keep_rounded(model: nn.Module) -> None:
-    """Let a model answer in bfloat16 throughout where autocast is on."""
+def use_bf16_modules(model: nn.Module) -> None:
+    """Make a model compute in bfloat16 throughout for inference under autocast."""
     for module in model.modules():
-        module.__class__ = _ROUNDED.get(type(module), type(module))
+        module.__class__ = _BF16_MODULES.get(type(module), type(module))

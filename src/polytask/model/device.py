@@ -1,4 +1,4 @@
-"""Which device, and in which precision it multiplies."""
+"""Devices, and the precision of matrix products on them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from polytask.terms import Precision
 
 
 def choose_device(name: str, place: str = "train.device") -> torch.device:
-    """Turn `auto` or a device's name into a device. Raises ConfigError where there is none such.
+    """Return the device for `auto` or a device name. Raises ConfigError if there is no such device.
 
     Args:
-        place: where the name was found, for people.
+        place: the option that holds the name, for messages.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -24,9 +24,9 @@ def choose_device(name: str, place: str = "train.device") -> torch.device:
     except RuntimeError:
         raise ConfigError(f"{place}: found {name!r}; accepted: auto, cpu, cuda, cuda:0, ...") from None
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"{place}: found {name!r}, and torch sees no GPU; use auto or cpu")
+        raise ConfigError(f"{place}: found {name!r}, but torch sees no GPU; use auto or cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():  # `cuda` has no index
-        raise ConfigError(f"{place}: found {name!r}, and torch sees {torch.cuda.device_count()} GPUs, counted from 0")
+        raise ConfigError(f"{place}: found {name!r}, but torch sees {torch.cuda.device_count()} GPUs, counted from 0")
     return device
 
 
@@ -35,40 +35,42 @@ def fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        found = torch.cpu.get_capabilities()
-        return bool(found.get("amx_bf16") or found.get("avx512_bf16") or found.get("bf16"))
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") or capabilities.get("bf16"))
     return False
 
 
 def computes_bf16(device: torch.device, precision: Precision) -> bool:
-    """Whether the encoder multiplies in bfloat16: when asked for, or when `auto` finds it fast."""
+    """Whether the encoder multiplies in bfloat16: if requested, or with `auto` if the hardware is fast at it."""
     return precision == "bf16" or (precision == "auto" and fast_bf16(device))
 
 
-def autocast(device: torch.device, precision: Precision, *, keeps: bool = True) -> AbstractContextManager[object]:
-    """Return the context in which the encoder runs.
+def autocast(
+    device: torch.device, precision: Precision, *, cache_enabled: bool = True
+) -> AbstractContextManager[object]:
+    """Return the autocast context in which the encoder runs.
 
     Args:
-        keeps: whether rounded weights are kept for as long as the context lasts; sharded ones are not to be.
+        cache_enabled: whether cast weights are cached until the context exits; not for sharded weights.
     """
     on = computes_bf16(device, precision)
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=on, cache_enabled=keeps)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=on, cache_enabled=cache_enabled)
 
 
 def pass_overhead(device: torch.device) -> int:
-    """What one more pass through the encoder costs, in tokens that could be encoded meanwhile."""
+    """Return the cost of one more pass through the encoder, in tokens that could be encoded in the same time."""
     return 2048 if device.type == "cuda" else 128
 
 
 def name_of(device: torch.device) -> str:
-    """Return what a person calls a device."""
+    """Return a human-readable name of a device."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
 def peak_mib(device: torch.device) -> float | None:
-    """Return the most memory that this process has held, in MiB: the GPU's where it computes there.
+    """Return the peak memory of this process in MiB: of the GPU if it computes there, otherwise of the process.
 
-    None where the system does not tell.
+    None if the system does not report it.
     """
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)

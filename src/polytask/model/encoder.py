@@ -1,4 +1,4 @@
-"""The encoder: a Hugging Face model of a promised family whose layers follow what the tasks share."""
+"""The encoder: a Hugging Face model of a supported family whose layers follow the sharing plan."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from polytask.model.branches import BranchedLayer, build_branched_layer
-from polytask.model.cpu_kernels import quicken
+from polytask.model.cpu_kernels import use_fast_kernels
 from polytask.model.family import Family, family_in, layers_of, replace_layers, take_convolution
 from polytask.model.forward_context import ContextHolder, Encoded, ExportContext, ForwardContext
 from polytask.model.loading import explained, load_config, quiet
@@ -24,30 +24,30 @@ if TYPE_CHECKING:
 
 
 class Backbone(nn.Module):
-    """A Hugging Face encoder without its pooler: pooling is the heads' matter."""
+    """A Hugging Face encoder without its pooler: pooling is done by the heads."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         if getattr(model, "pooler", None) is not None:
             setattr(model, "pooler", None)  # noqa: B010 - a module's attributes are typed as modules
         take_convolution(model)
-        quicken(model)
+        use_fast_kernels(model)
         self.model = model
         self.config: Any = model.config
 
     @classmethod
     def load(cls, location: str, attention_dropout: float | None = None) -> Backbone:
-        """Load pretrained weights in float32. Raises ModelError when there are none that fit the configuration.
+        """Load pretrained weights in float32. Raises ModelError if there are none that fit the configuration.
 
         Args:
-            attention_dropout: in training; None keeps the encoder's own.
+            attention_dropout: attention dropout in training; None keeps the encoder's value.
         """
         config = load_config(location)
         if attention_dropout is not None:
-            for place in (config, getattr(config, "encoder", None)):  # a part of it, where there is a decoder as well
+            for part in (config, getattr(config, "encoder", None)):  # nested if there is a decoder too
                 for name in ("attention_probs_dropout_prob", "attention_dropout"):
-                    if hasattr(place, name):
-                        setattr(place, name, attention_dropout)
+                    if hasattr(part, name):
+                        setattr(part, name, attention_dropout)
         with quiet(), explained(location, "encoder"):
             require_no_adapter(location)
             weights = Path(location, "model.safetensors")
@@ -59,40 +59,40 @@ class Backbone(nn.Module):
 
     @classmethod
     def build(cls, config: PretrainedConfig) -> Backbone:
-        """Build with random weights, to be loaded into."""
+        """Build with random weights, which are to be overwritten."""
         with quiet():
             return cls(family_in(config).build(config))
 
     @property
     def family(self) -> Family:
-        """What is particular about this encoder's family."""
+        """The encoder's family."""
         return family_in(self.config)
 
     @property
     def layers(self) -> int:
-        """Number of layers with weights of their own."""
+        """Number of layers with separate weights."""
         return len(layers_of(self.model, self.family))
 
     @property
     def width(self) -> int:
-        """Features of a token's state."""
+        """Hidden size."""
         return int(self.config.hidden_size)
 
     @property
     def longest(self) -> int:
-        """The greatest number of tokens that the encoder has positions for."""
+        """Maximum length in tokens for which the encoder has positions."""
         return int(self.config.max_position_embeddings) - self.family.offset
 
 
 class Encoder(nn.Module):
-    """One trunk: the tasks that share its embeddings, and whatever tree or mixture stands on them.
+    """One trunk: the embeddings that some tasks share, and the tree or mixture of layers above them.
 
-    A shared layer replaces each layer; embeddings, masks, relative positions and a final norm stay the original
-    model's, and are shared by all tasks of the trunk.
+    A shared layer replaces each layer; embeddings, masks, relative positions and a final norm remain those of the
+    original model, and all tasks of the trunk share them.
 
     Args:
-        backbone: its layers are taken over, not copied.
-        sharing: of this trunk's tasks only.
+        backbone: the Hugging Face encoder; its layers are used, not copied.
+        sharing: sharing of this trunk's tasks only.
     """
 
     def __init__(self, backbone: Backbone, sharing: Sharing) -> None:
@@ -102,7 +102,7 @@ class Encoder(nn.Module):
         self.takes_types = self.family.takes_types(backbone.config)
         self.tasks = frozenset(sharing.plan.tasks)
         self.holder = ContextHolder()
-        self._keeps_words = False
+        self._freezes_words = False
         layers = list(layers_of(self.model, self.family))
         below = len(layers) if sharing.mixing is None else sharing.mixing.from_layer - 1
         levels = sharing.plan.levels[1:]
@@ -118,22 +118,22 @@ class Encoder(nn.Module):
         self._freeze()
 
     def _freeze(self) -> None:
-        """Freeze the embeddings where everything that stands on them is frozen or small."""
+        """Freeze the embeddings if the lowest layer's shared parameters are frozen."""
         lowest = self.levels[:1]
         base = [parameter for level in lowest for parameter in level.measured(level.partition[0])]
         frozen = bool(base) and not any(parameter.requires_grad for parameter in base)
         for parameter in self.trunk_parameters():
             parameter.requires_grad_(not frozen)
-        if self._keeps_words:
+        if self._freezes_words:
             self.words.requires_grad_(False)
 
     @property
     def words(self) -> nn.Parameter:
-        """The word embeddings: vocabulary x features."""
+        """The word embeddings, of shape (vocabulary, features)."""
         return self.model.get_input_embeddings().weight  # type: ignore[operator]
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Look up word embeddings: tokens -> tokens x features."""
+        """Look up word embeddings, of shape (tokens, features)."""
         return self.model.get_input_embeddings()(ids)  # type: ignore[operator]
 
     def forward(
@@ -145,36 +145,36 @@ class Encoder(nn.Module):
         no_grad_tasks: frozenset[str] = frozenset(),
         idle: frozenset[str] = frozenset(),
     ) -> Encoded:
-        """Encode.
+        """Encode rows.
 
         Args:
-            words: rows x tokens x features, from `embed`.
-            mask: rows x tokens, 1 for a token and 0 for padding.
-            type_ids: rows x tokens, or None.
-            reads: for each task the rows that it reads, ascending.
-            no_grad_tasks: the tasks that ask for no gradient.
-            idle: the tasks that read a row only so that their layers run.
+            words: word embeddings from `embed`, of shape (rows, tokens, features).
+            mask: attention mask of shape (rows, tokens): 1 for a token and 0 for padding.
+            type_ids: token type ids of shape (rows, tokens), or None.
+            reads: for each task, the indices of the rows that it reads, ascending.
+            no_grad_tasks: tasks that need no gradient.
+            idle: tasks that read a row only so that their layers run.
 
         Returns:
-            For each task the states of (at least) its rows: rows x tokens x width.
+            For each task, the states of at least its rows, of shape (rows, tokens, width).
         """
         return self._encode(ForwardContext(len(words), reads, no_grad_tasks, idle), words, mask, type_ids)
 
     def whole(self, words: Tensor, mask: Tensor, type_ids: Tensor | None) -> Encoded:
-        """Encode rows that all tasks read, without a look at their number: for drawing a graph of any size."""
+        """Encode rows that all tasks read, without using their number as a constant, for exporting a graph."""
         return self._encode(ExportContext(words.shape[0], sorted(self.tasks), words.device), words, mask, type_ids)
 
     def _encode(self, context: ForwardContext, words: Tensor, mask: Tensor, type_ids: Tensor | None) -> Encoded:
         extra: dict[str, Any] = {"token_type_ids": type_ids} if self.takes_types and type_ids is not None else {}
         if self.family.decoder:
-            extra["use_cache"] = False  # copies of a layer would add to one another's keys
+            extra["use_cache"] = False  # copies of a layer would append to one another's keys
         self.holder.context = context
         states = self.model(inputs_embeds=words, attention_mask=mask, **extra).last_hidden_state
         self.holder.context = None
         return Encoded(states, context.groups)
 
     def follow(self, plan: Plan) -> Origins:
-        """Divide the layers anew, by a plan of this trunk's tasks."""
+        """Apply a new plan of this trunk's tasks to the layers."""
         origins: Origins = {}
         for number, level in enumerate(self.levels, start=1):
             if level.partition != plan.levels[number]:
@@ -188,33 +188,33 @@ class Encoder(nn.Module):
         return tuple(layer for layer in self._layers if isinstance(layer, BranchedLayer))
 
     def passes(self) -> float:
-        """Return the encoder work for a text that asks for all tasks, relative to an encoder without copies."""
+        """Return the encoder work for a text with all tasks, relative to an encoder without copies."""
         return sum(layer.runs for layer in self._layers) / len(self._layers)
 
     def freeze(self, layers: int) -> None:
-        """Let the embeddings and so many layers, from the lowest, stay as they are; 0 trains all of them."""
+        """Freeze the embeddings and the lowest `layers` layers; 0 freezes none."""
         for layer in self._layers[:layers]:
             for parameter in layer.parameters():
                 parameter.requires_grad_(False)
         for parameter in self.trunk_parameters() if layers else ():
             parameter.requires_grad_(False)
 
-    def keep_words(self) -> None:
-        """Let the word embeddings stay as they are."""
-        self._keeps_words = True
+    def freeze_words(self) -> None:
+        """Freeze the word embeddings."""
+        self._freezes_words = True
         self.words.requires_grad_(False)
 
     def checkpointing(self, on: bool) -> None:
-        """Compute activations again in the backward pass instead of keeping them."""
+        """Recompute activations in the backward pass instead of keeping them."""
         for layer in self._layers:
             layer.checkpointing = on
 
     def units(self) -> list[nn.Module]:
-        """Return the modules that are sharded each by itself: the word embeddings, and every part of every layer."""
+        """Return the modules that are sharded separately: the word embeddings, and every part of every layer."""
         return [self.model.get_input_embeddings(), *(unit for layer in self._layers for unit in layer.units())]  # type: ignore[operator]
 
     def trunk_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters outside of the layers."""
+        """Return the parameters outside the layers."""
         inside = {parameter for layer in self._layers for parameter in layer.parameters()}
         return [parameter for parameter in self.model.parameters() if parameter not in inside]
 
@@ -225,27 +225,27 @@ class Encoder(nn.Module):
             yield from ((parameters, tasks & self.tasks) for parameters, tasks in layer.users())
 
     def size(self, level: int, parts: int) -> int:
-        """Return the parameters of a level with so many parts; level 0 is everything outside of the layers."""
+        """Return the number of parameters of a level with `parts` parts; level 0 is everything outside the layers."""
         if level:
             return self.levels[level - 1].size(parts)
         return parts * sum(parameter.numel() for parameter in self.trunk_parameters())
 
     def take(self, other: Encoder) -> None:
-        """Take the weights over from a trunk of another model, for the tasks that it has."""
+        """Copy the weights from a trunk of another model, for the tasks that it has."""
         self.model.load_state_dict(other.trunk_state(), strict=False)
         for own, old in zip(self._layers, other._layers, strict=True):
             own.take(old)
 
     def trunk_state(self) -> dict[str, Tensor]:
-        """Return the weights outside of the layers."""
+        """Return the weights outside the layers."""
         inside = ".".join(name for name in self.family.layers if name) + "."
         return {name: value for name, value in self.model.state_dict().items() if not name.startswith(inside)}
 
     def rate_factors(self, layer_decay: float = 1.0) -> dict[nn.Parameter, float]:
-        """Return factors of the learning rate; what comes with no factor of its own is left out.
+        """Return factors of the learning rate, for parameters whose factor is not 1.
 
         Args:
-            layer_decay: from each layer to the one below it, from the highest down to the embeddings.
+            layer_decay: factor from each layer to the one below it, down to the embeddings.
         """
         own = {parameter: factor for layer in self._layers for parameter, factor in layer.rate_factors().items()}
         if layer_decay == 1.0:
@@ -258,7 +258,7 @@ class Encoder(nn.Module):
         }
 
     def copies(self) -> list[list[list[nn.Parameter]]]:
-        """Return for the embeddings and for each layer under the plan the parameters of every part."""
+        """Return the parameters of every part, for the embeddings and for each layer of the plan."""
         layers = ([level.measured(part) for part in level.partition] for level in self.levels)
         return [[self.trunk_parameters()], *layers]
 

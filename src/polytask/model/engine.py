@@ -1,4 +1,4 @@
-"""The engine that runs a model in torch."""
+"""The engine that runs a model in PyTorch."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from polytask.terms import HeadSpec, Precision
 
 
 class TorchEngine:
-    """Runs a network: each row passes once, however many tasks read it.
+    """Runs a network: each row passes the encoder once, however many tasks read it.
 
     Args:
-        heads: what each task asks of its head; at least those of the network.
-        collator: builds batches of rows that these tasks read.
+        heads: head specifications, at least of the network's tasks.
+        collator: builds batches of rows for these tasks.
     """
 
     def __init__(
@@ -44,48 +44,48 @@ class TorchEngine:
 
     def run(self, rows: Sequence[TokenRow], tasks: Sequence[tuple[str, ...]]) -> list[RowOutputs]:
         """Return each row's raw outputs of the tasks that read it (see `Engine`)."""
-        owned = [
+        pieces = [
             (index, part)
             for index, (row, names) in enumerate(zip(rows, tasks, strict=True))
             for part in self._collator.masked_copies(BatchRow(row.ids, row.type_ids, row.word_tokens, names, {}), {})
         ]
-        items = [item for _, item in owned]
+        items = [item for _, item in pieces]
         batch = self._collator.batch(items)
         self._require_known_tokens(batch)
-        if self.network.training:  # it visits every module: 0.2 ms, where one text takes 5
+        if self.network.training:  # `eval` visits every module: 0.2 ms, while one text takes 5
             self.network.eval()
-        # What is gathered in inference mode could not be written into when the model trains again.
+        # Weights gathered in inference mode could not be modified when the model trains again.
         sharded = self.network.sharded
         no_gradient = torch.no_grad() if sharded else torch.inference_mode()
-        with no_gradient, autocast(self.device, self._precision, keeps=not sharded):
-            outputs = {task: found.cpu().numpy() for task, found in self.network(batch.to(self.device)).items()}
-        found: list[RowOutputs] = [{} for _ in rows]
-        at = dict.fromkeys(outputs, 0)
-        for place in batch.order:
-            index, item = owned[place]
+        with no_gradient, autocast(self.device, self._precision, cache_enabled=not sharded):
+            outputs = {task: tensor.cpu().numpy() for task, tensor in self.network(batch.to(self.device)).items()}
+        by_row: list[RowOutputs] = [{} for _ in rows]
+        position = dict.fromkeys(outputs, 0)
+        for number in batch.order:
+            index, item = pieces[number]
             for task in item.tasks:
                 if task in self._by_word:
                     count = int(np.count_nonzero(np.asarray(rows[index].word_tokens, dtype=np.int64) >= 0))
-                    start = at.get(task, 0)
+                    start = position.get(task, 0)
                     nothing = np.empty((0, self._sizes[task]), np.float32)
-                    found[index][task] = outputs[task][start : start + count] if count else nothing
-                    at[task] = start + count
+                    by_row[index][task] = outputs[task][start : start + count] if count else nothing
+                    position[task] = start + count
                 else:
-                    found[index][task] = outputs[task][at[task]]
-                    at[task] += 1
-        return found
+                    by_row[index][task] = outputs[task][position[task]]
+                    position[task] += 1
+        return by_row
 
     def _require_known_tokens(self, batch: Batch) -> None:
-        """Raise ModelError where the tokenizer is another encoder's and makes tokens that have no embedding."""
-        most = max((int(chunk.ids.max()) for chunk in batch.chunks), default=0)
-        if most >= self._vocabulary:
+        """Raise ModelError if the tokenizer belongs to another encoder and returns ids without an embedding."""
+        largest = max((int(chunk.ids.max()) for chunk in batch.chunks), default=0)
+        if largest >= self._vocabulary:
             raise ModelError(
-                f"the tokenizer made the token {most}, and the embeddings have {self._vocabulary} tokens: they are of "
-                "different encoders; copy the model's folder again"
+                f"the tokenizer returned the token id {largest}, but there are {self._vocabulary} embeddings: they "
+                "belong to different encoders; copy the model's folder again"
             )
 
     def describe(self) -> dict[str, Any]:
-        """Return where and in which precision it runs, for people."""
+        """Return runtime, device and precision, for people."""
         fast = self._precision == "auto" and fast_bf16(self.device)
         precision = "bf16" if fast or self._precision == "bf16" else "fp32"
         return {"runtime": "torch", "device": name_of(self.device), "precision": precision}

@@ -1,4 +1,4 @@
-"""The encoder families that are promised and tested: where their layers are, and what is particular about them."""
+"""The supported and tested encoder families: where their layers are, and how they differ."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ def _normed(config: Any) -> nn.LayerNorm:  # noqa: ANN401
 
 @dataclass(frozen=True)
 class HeadForm:
-    """A head as the family's own classification classes have it: a dense layer, an activation, the output layer.
+    """The head of the family's own classification classes: a dense layer, an activation, the output layer.
 
     Attributes:
-        dense, out: where the class that classifies texts keeps the dense layer, if it has one, and the output layer.
-        activation: of the dense layer, by its name in transformers.
-        always: whether heads of words have the dense layer as well.
-        norm: builds what normalises the activations, from the encoder's configuration.
-        settings: what the encoder's configuration has to say for the family's own class to compute the same.
-        poolings: those that the class that classifies texts has, with its own names for them.
-        words: where the class that classifies words keeps its output layer; None where there is no such class.
+        dense, out: paths of the dense layer (None without one) and the output layer in the sequence classification
+            class.
+        activation: activation of the dense layer, by its name in transformers.
+        always: whether token classification heads have the dense layer too.
+        norm: builds the norm of the activations, from the encoder's configuration.
+        settings: settings that the encoder's configuration needs for the family's own class to compute the same.
+        poolings: poolings of the sequence classification class, with its own names for them.
+        words: path of the output layer in the token classification class; None if there is no such class.
     """
 
     dense: str | None = "classifier.dense"
@@ -44,26 +45,26 @@ class HeadForm:
     words: str | None = "classifier"
 
     def has_dense(self, spec: HeadSpec) -> bool:
-        """Whether a head has the dense layer and what follows it."""
+        """Whether a head has the dense layer and the activation and norm after it."""
         return self.dense is not None and (self.always or (spec.level == "row" and spec.pooling in self.poolings))
 
 
 @dataclass(frozen=True)
 class Family:
-    """What differs between families.
+    """The properties in which families differ.
 
     Attributes:
         type_ids: whether the encoder takes token type ids.
         layers: path of the module that holds the list of layers, and the list's name.
-        outputs: names of the linear modules that end the two halves of a layer: attention and feed-forward.
+        outputs: names of the output projections of attention and feed-forward in a layer.
         positional: names of the linear modules that also read relative positions, not only rows.
-        head: what stands between a state and a task's outputs.
-        offset: positions before that of the first token.
-        decoder: whether it was made to continue texts, and is read as an encoder.
-        both_ways: the setting of a decoder's configuration that lets tokens read those behind them.
-        one_set: whether all layers have one set of weights, so that tasks share all of them or none.
-        since: a version of transformers that has the family.
-        alone: the model type of the encoder on its own, where checkpoints hold more than it.
+        head: the modules between a state and a task's outputs.
+        offset: number of positions before that of the first token.
+        decoder: whether it is a causal language model used as an encoder.
+        both_ways: the setting of a decoder's configuration that enables bidirectional attention.
+        one_set: whether all layers have the same weights, so that tasks share all of them or none.
+        since: first version of transformers that is known to have the family.
+        alone: model type of the encoder alone, if checkpoints hold more than the encoder.
     """
 
     type_ids: bool
@@ -91,30 +92,30 @@ class Family:
         return AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
 
     def takes_types(self, config: Any) -> bool:  # noqa: ANN401
-        """Whether an encoder tells the two texts of a pair apart."""
+        """Whether an encoder has separate token type ids for the two texts of a pair."""
         return self.type_ids and getattr(config, "type_vocab_size", 2) != 1
 
     def is_causal(self, config: Any) -> bool:  # noqa: ANN401
-        """Whether a token reads only those before it."""
+        """Whether a token attends only to those before it."""
         return self.decoder and not (self.both_ways and getattr(config, self.both_ways, False))
 
     def pooling(self, config: Any) -> str:  # noqa: ANN401
-        """Return how token states become one where a task leaves it open."""
+        """Return the default pooling."""
         return "last" if self.is_causal(config) else "mean"
 
     def has_form_for(self, level: str) -> bool:
-        """Whether transformers has a class of the family for heads of this level, or one that pools otherwise."""
+        """Whether transformers has a classification class of the family for heads of this level."""
         return self.alone is None and (level == "row" or self.head.words is not None)
 
 
-# transformers' report of loading tells what did not fit; without it that is trained from random numbers.
+# transformers' loading report lists what did not fit; without it, those weights would silently be random.
 _LOADING: dict[str, Any] = {
     "trust_remote_code": False, "output_loading_info": True, "ignore_mismatched_sizes": True, "dtype": torch.float32,
 }  # fmt: skip
 
 
 class T5GemmaFamily(Family):
-    """The encoder of T5Gemma, whose checkpoints hold a decoder as well: that is left where it is."""
+    """The encoder of T5Gemma, whose checkpoints also hold a decoder, which is not loaded."""
 
     def open(self, location: str, config: Any, **options: Any) -> tuple[nn.Module, dict[str, Any]]:  # noqa: ANN401
         from transformers import T5GemmaEncoderModel
@@ -141,7 +142,7 @@ _ROBERTA = Family(type_ids=False, offset=2)
 # RMS norms before the two halves of a layer, rotary positions, a gated feed-forward.
 _GATED = Family(type_ids=False, layers=("", "layers"), outputs=("self_attn.o_proj", "mlp.down_proj"))
 _BOTH = {"cls": "cls", "mean": "mean"}
-# Their classes for texts have no bias, and look for the last token by the id of padding.
+# Their sequence classification classes have no bias, and find the last token by the padding id.
 _DECODER = replace(_GATED, decoder=True, head=HeadForm(None, poolings={}, words="score"))
 
 _FAMILIES: dict[str, Family] = {
@@ -209,17 +210,17 @@ FAMILIES = Table("encoder family", _FAMILIES, base=Family)
 
 
 def family_of(model_type: Any) -> Family | None:  # noqa: ANN401
-    """Return the family of a configuration's model type: that of a checkpoint, or of its encoder alone."""
+    """Return the family of a model type: that of a checkpoint, or of its encoder alone; None if unsupported."""
     if model_type in FAMILIES:
         return FAMILIES[model_type]
     return next((family for family in FAMILIES.values() if family.alone == model_type and model_type), None)
 
 
 def family_in(config: Any) -> Family:  # noqa: ANN401
-    """Return the family of an encoder's configuration, which was checked."""
-    found = family_of(config.model_type)
-    assert found is not None, config.model_type
-    return found
+    """Return the family of an encoder's configuration that has been checked."""
+    family = family_of(config.model_type)
+    assert family is not None, config.model_type
+    return family
 
 
 def layers_of(model: Any, family: Family) -> nn.ModuleList:  # noqa: ANN401
@@ -228,12 +229,12 @@ def layers_of(model: Any, family: Family) -> nn.ModuleList:  # noqa: ANN401
 
 
 def replace_layers(model: Any, family: Family, layers: nn.ModuleList) -> None:  # noqa: ANN401
-    """Put other modules in the place of the layers."""
+    """Replace the list of layers."""
     setattr(model.get_submodule(family.layers[0]), family.layers[1], layers)
 
 
 class Convolved(nn.Module):
-    """DeBERTa-v2's first layer with the convolution that follows it, which its loop applies to all rows alike."""
+    """DeBERTa-v2's first layer together with the convolution that its encoder applies after it."""
 
     def __init__(self, layer: nn.Module, conv: nn.Module) -> None:
         super().__init__()
@@ -241,14 +242,14 @@ class Convolved(nn.Module):
         self.conv = conv
 
     def forward(self, states: Tensor, mask: Tensor, **options: Any) -> Any:  # noqa: ANN401
-        """Return what the loop has after its first round. `mask` is rows x 1 x tokens x tokens."""
+        """Return the states after the first layer and the convolution. `mask` has shape (rows, 1, tokens, tokens)."""
         output, *rest = self.layer(states, mask, **options)
         real = mask[:, 0].diagonal(dim1=-2, dim2=-1).long()
         return (self.conv(states, output, real), *rest)
 
 
 def take_convolution(model: Any) -> None:  # noqa: ANN401
-    """Move a convolution behind the first layer into it."""
+    """Move a convolution after the first layer into that layer."""
     conv = getattr(getattr(model, "encoder", None), "conv", None)
     if conv is not None:
         model.encoder.layer[0] = Convolved(model.encoder.layer[0], conv)

@@ -1,4 +1,4 @@
-"""The context of a forward pass: which groups of rows run through which weights, on their way up the layers."""
+"""The context of a forward pass: which groups of rows run through which weights, layer by layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-Rows: TypeAlias = "Tensor | None"  # ascending indices of a pass's rows; None for all of them
+Rows: TypeAlias = "Tensor | None"  # ascending row indices of a pass; None for all rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,9 +18,9 @@ class RowGroup:
 
     Attributes:
         tasks: the tasks that read these rows.
-        rows: the pass's rows.
-        count: their number.
-        no_grad: whether they are read without a gradient.
+        rows: row indices in the pass.
+        count: number of rows.
+        no_grad: whether they need no gradient.
     """
 
     tasks: frozenset[str]
@@ -30,15 +30,17 @@ class RowGroup:
 
 
 class ForwardContext:
-    """One pass of rows through the encoder. The states of its groups lie one after another in one tensor.
+    """One pass of rows through the encoder. The states of its groups are concatenated in one tensor.
 
     Attributes:
-        count: rows of the pass.
-        groups: those in which the states lie now.
-        kept: what a mixing method keeps from one layer for a higher one, by its own key.
+        count: number of rows of the pass.
+        groups: the groups of the current states, in order.
+        kept: values that a mixing method stores in one layer for a higher one, by a key of its choice.
 
     Args:
-        idle: tasks that read the first row only so that their layers run; a part that others use does without it.
+        reads: for each task, the indices of the rows that it reads, ascending.
+        no_grad_tasks: tasks that need no gradient.
+        idle: tasks that read the first row only so that their layers run; it is left out if other tasks use the part.
     """
 
     def __init__(
@@ -63,56 +65,56 @@ class ForwardContext:
         return tuple(self._reads)
 
     def group(self, tasks: frozenset[str]) -> RowGroup | None:
-        """Return the group of the rows that any of these tasks reads, or None where there are none."""
-        found = self._groups.get(tasks)
-        if found is None:
+        """Return the group of the rows that any of these tasks reads, or None if there are none."""
+        group = self._groups.get(tasks)
+        if group is None:
             present = tasks & self._reads.keys()
             if not present:
                 return None
             reading = [self._reads[task] for task in self._reads if task in (present - self._idle or present)]
             no_grad = present <= self._no_grad_tasks
             if any(len(rows) == self.count for rows in reading):
-                found = RowGroup(tasks, None, self.count, no_grad)
+                group = RowGroup(tasks, None, self.count, no_grad)
             else:
                 rows = reading[0] if len(reading) == 1 else torch.unique(torch.cat(reading))
-                found = RowGroup(tasks, None if len(rows) == self.count else rows, len(rows), no_grad)
-            self._groups[tasks] = found
-        return found
+                group = RowGroup(tasks, None if len(rows) == self.count else rows, len(rows), no_grad)
+            self._groups[tasks] = group
+        return group
 
     def groups_of(self, parts: Iterable[frozenset[str]]) -> list[tuple[frozenset[str], RowGroup]]:
         """Return the parts that have rows, with their groups."""
-        found: list[tuple[frozenset[str], RowGroup]] = []
-        for part in parts:  # a `:=` in a comprehension would cut the graph of torch.compile in every layer
+        pairs: list[tuple[frozenset[str], RowGroup]] = []
+        for part in parts:  # a `:=` in a comprehension would break the graph of torch.compile in every layer
             group = self.group(part)
             if group is not None:
-                found.append((part, group))
-        return found
+                pairs.append((part, group))
+        return pairs
 
     def take(self, states: Tensor, group: RowGroup) -> Tensor:
-        """Return the states of a group's rows, from the group below that holds its tasks."""
+        """Return the states of a group's rows, from the group below that contains its tasks."""
         below, start = self._below(group)
         if below.count != group.count:
             return states[self._index(group)]
         return states if len(self.groups) == 1 else states.narrow(0, start, group.count)
 
     def indices(self, groups: Sequence[RowGroup]) -> Tensor | None:
-        """Return where in the states the rows of these groups lie, or None when they lie there already, in order."""
+        """Return the indices of these groups' rows in the states, or None if the states are already in this order."""
         if len(groups) == len(self.groups) and all(map(self._same, groups, self.groups)):
             return None
         return torch.cat([self._index(group) for group in groups])
 
     def pick(self, group: RowGroup, value: Any) -> Any:  # noqa: ANN401
-        """Return what a layer is given besides the states (masks, position biases) for a group's rows."""
+        """Return the part of a layer argument (mask, position bias) for a group's rows."""
         if group.rows is None or not self._by_row(value):
             return value
         key = (id(value), id(group.rows))
         if key not in self._picked:
-            # The tensors are kept as well: an id is free again once its object is gone.
+            # The tensors are kept too: an id can be reused once its object is gone.
             self._picked[key] = (value[group.rows], value, group.rows)
         return self._picked[key][0]
 
     def pick_all(self, groups: Sequence[RowGroup], value: Any) -> Any:  # noqa: ANN401
-        """Return what `pick` returns for groups one after another."""
+        """Return the results of `pick` for several groups, concatenated."""
         if not self._by_row(value) or (len(groups) == 1 and groups[0].rows is None):
             return value
         return torch.cat([self.pick(group, value) for group in groups])
@@ -122,12 +124,12 @@ class ForwardContext:
         return isinstance(value, Tensor) and value.ndim == 4 and value.shape[0] == self.count
 
     def _same(self, group: RowGroup, other: RowGroup) -> bool:
-        # Below the first layer lie all rows, also those that nobody reads.
+        # Below the first layer are all rows, including those that no task reads.
         present = self._reads.keys()
         return group.count == other.count and group.tasks & present == other.tasks & present
 
     def _below(self, group: RowGroup) -> tuple[RowGroup, int]:
-        """Return the group below that holds a group's tasks, and where it begins."""
+        """Return the group below that contains a group's tasks, and the index of its first row."""
         start = 0
         wanted = group.tasks & frozenset(self._reads)
         for below in self.groups:
@@ -146,37 +148,37 @@ class ForwardContext:
 
 
 class ExportContext(ForwardContext):
-    """A pass in which every task reads all rows, and their number is not known yet: a graph is drawn (torch.export)."""
+    """A pass for torch.export: every task reads all rows, and their number is not known."""
 
     def __init__(self, count: int, tasks: Iterable[str], device: torch.device) -> None:
         everyone = torch.arange(count, device=device)
         super().__init__(count, dict.fromkeys(tasks, everyone))
 
     def group(self, tasks: frozenset[str]) -> RowGroup | None:
-        """Return the group of all rows; `len` would turn their number into a constant of the graph."""
+        """Return the group of all rows; `len` would make their number a constant of the graph."""
         return RowGroup(tasks, None, self.count)
 
 
 @dataclass
 class ContextHolder:
-    """Where the modules of one encoder find the pass that is under way."""
+    """Gives the modules of one encoder access to the current pass."""
 
     context: ForwardContext | None = None
 
     @property
     def current(self) -> ForwardContext:
-        """The pass that is under way."""
+        """The current pass."""
         assert self.context is not None
         return self.context
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """The top of a pass.
+    """The final states of a pass.
 
     Attributes:
-        states: rows of all groups x tokens x width.
-        groups: the groups that the states lie in.
+        states: states of all groups, of shape (rows, tokens, width).
+        groups: the groups of the states, in order.
     """
 
     states: Tensor
@@ -194,20 +196,20 @@ class Encoded:
 
 
 def first_of(output: Any) -> Tensor:  # noqa: ANN401
-    """Return the states from what a layer returned: they alone, or first of several."""
+    """Return the states from a layer's output: a tensor, or a tuple whose first item they are."""
     return output[0] if isinstance(output, tuple) else output
 
 
 def like(output: Any, states: Tensor) -> Any:  # noqa: ANN401
-    """Return states in the form in which a layer returned its own."""
+    """Return states in the form of a layer's output: a tensor or a tuple."""
     return (states, *output[1:]) if isinstance(output, tuple) else states
 
 
 def joined(groups: Sequence[RowGroup], states: Iterable[Tensor]) -> Tensor:
-    """Concatenate the states of groups, or return those of a single one.
+    """Concatenate the states of groups, or return those of a single group.
 
-    The graph of groups read without a gradient ends here: the others' gradient would pass through their weights as
-    zeros, which costs as much as any, and which an optimizer takes for a reason to decay them.
+    Groups without a gradient are detached here: otherwise gradients of zeros would pass through their weights, at full
+    cost, and weight decay would apply to these weights.
     """
-    found = [part.detach() if group.no_grad else part for group, part in zip(groups, states, strict=True)]
-    return found[0] if len(found) == 1 else torch.cat(found)
+    parts = [part.detach() if group.no_grad else part for group, part in zip(groups, states, strict=True)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -1,4 +1,4 @@
-"""A trained model with more tasks: the old ones compute what they did, the new ones start from one of theirs."""
+"""A trained model with more tasks: the old tasks' outputs stay the same, new tasks start from an old one's layers."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from polytask.terms import HeadSpec
 
 
 def extended(old: MultiTaskModel, growth: Growth, heads: Mapping[str, HeadSpec]) -> MultiTaskModel:
-    """Return a new model with the old one's weights; the new heads are drawn, the new layers are those they grew from.
+    """Return a new model with the old one's weights; new heads are random, new layers are copies of old ones.
 
     Args:
-        heads: of all tasks, old and new.
+        heads: head specifications of all tasks, old and new.
     """
     backbone = Backbone.build(copy.deepcopy(old.config))
     weights = dict(old.state_dict())
     if growth.joined.kind.shares_layer != old.sharing.kind.shares_layer:
-        _fill(backbone, old)  # before the layers take adapters in, which move their weights
+        _fill(backbone, old)  # before adapters are inserted into the layers, which renames their weights
         weights = {name: value for name, value in weights.items() if name.startswith("heads.")}
     model = MultiTaskModel(backbone, growth.joined, heads)
-    odd = model.load_state_dict(weights, strict=False)
-    assert not odd.unexpected_keys
+    result = model.load_state_dict(weights, strict=False)
+    assert not result.unexpected_keys
     if growth.plan != growth.joined.plan:
         model.follow(growth.plan)
     return model
 
 
 def _fill(backbone: Backbone, old: MultiTaskModel) -> None:
-    """Put the weights of a model whose tasks share the whole encoder into a plain encoder."""
+    """Load the weights of a model whose tasks share the whole encoder into a plain encoder."""
     (trunk,) = old.trunks
     inside = ".".join(name for name in backbone.family.layers if name) + "."
     outside = {name: value for name, value in trunk.model.state_dict().items() if not name.startswith(inside)}

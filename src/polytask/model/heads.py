@@ -1,4 +1,4 @@
-"""Heads: from token states to a task's outputs, as its head specification and the encoder's family say."""
+"""Heads: from token states to a task's outputs, by its head specification and the encoder's family."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from polytask.terms import HeadSpec
 
 
 class Head(nn.Module, ABC):
-    """From the states that a task reads to its outputs.
+    """Computes a task's outputs from the states that it reads.
 
-    Where the family's own classification classes have a dense layer, an activation and perhaps a norm before the
-    output layer, so has the head; a plain linear layer otherwise.
+    A head has the dense layer, activation and norm that the family's own classification classes have before the output
+    layer, if any.
 
     Args:
-        config: of the encoder.
+        config: the encoder's configuration.
     """
 
     def __init__(self, spec: HeadSpec, config: Any) -> None:  # noqa: ANN401
@@ -41,44 +41,45 @@ class Head(nn.Module, ABC):
         self.out: nn.Module = _linear(width + sum(reading.size for reading in spec.reads), spec.size, deviation)
 
     def forward(self, states: Tensor, mask: Tensor, rows: TaskRows, read: Tensor | None = None) -> Tensor:
-        """Return rows (or words) x size.
+        """Return outputs of shape (rows or words, size).
 
         Args:
-            states: all rows x tokens x width.
-            mask: all rows x tokens.
-            read: rows (or words) x the sizes of what is read of other tasks, where anything is.
+            states: states of all rows, of shape (rows, tokens, width).
+            mask: attention mask of all rows, of shape (rows, tokens).
+            rows: the rows (and words) that the task reads.
+            read: outputs of other tasks that the head reads, of shape (rows or words, total size), if any.
         """
         return self.answer(self.pool(states, mask, rows), read)
 
     def everywhere(self, states: Tensor, mask: Tensor, read: Tensor | None = None) -> Tensor:
-        """Return what the head makes of all rows, or of every token (a word's is that of its first sub-word).
+        """Return the outputs for all rows, or for every token (a word's outputs are those of its first sub-word).
 
         Args:
             read: as for `forward`, for all rows or tokens.
 
         Returns:
-            Rows x size, or rows x tokens x size.
+            Outputs of shape (rows, size) or (rows, tokens, size).
         """
         return self.answer(self.pool_everywhere(states, mask), read)
 
     @abstractmethod
     def pool_everywhere(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Return what `pool` does, for all rows or tokens: rows (x tokens) x width."""
+        """Pool all rows or tokens, as `pool`: shape (rows, width) or (rows, tokens, width)."""
 
     @abstractmethod
     def pool(self, states: Tensor, mask: Tensor, rows: TaskRows) -> Tensor:
-        """Return rows (or words) x width: all that the head takes from the encoder, and nothing that it learns."""
+        """Return the head's input of shape (rows or words, width), which depends on no parameters of the head."""
 
     def for_loss(self, outputs: Tensor) -> Tensor:
-        """Return what the task's loss takes of the head's outputs: n x size, or more lines that the head learns."""
+        """Return the input of the task's loss: the outputs of shape (n, size), possibly followed by learned rows."""
         return outputs
 
     def learned(self) -> dict[str, Tensor]:
-        """Return by name what the head has learned that answers are decided by beside its outputs."""
+        """Return by name the learned parameters that decoding needs in addition to the outputs."""
         return {}
 
     def bind(self, words: nn.Module) -> None:
-        """Take note of the word embeddings of the encoder that the head stands on; most heads have no use for them."""
+        """Give the head access to the encoder's word embeddings; most heads do not use them."""
         del words
 
     def squared_norm(self) -> Tensor:
@@ -86,7 +87,7 @@ class Head(nn.Module, ABC):
         return next(self.out.parameters()).square().sum()
 
     def answer(self, pooled: Tensor, read: Tensor | None = None) -> Tensor:
-        """Return rows (or words) x size for what `pool` returned."""
+        """Return outputs of shape (rows or words, size) for what `pool` returned."""
         if self.dense is not None:
             pooled = self.activation(self.dense(pooled))
         if self.norm is not None:
@@ -95,7 +96,7 @@ class Head(nn.Module, ABC):
 
 
 class RowHead(Head):
-    """One output vector a text, from what its pooling makes of the tokens' states."""
+    """One output vector per text, from the pooled states of its tokens."""
 
     def pool(self, states: Tensor, mask: Tensor, rows: TaskRows) -> Tensor:
         return self.pool_everywhere(states[rows.rows], mask[rows.rows])
@@ -105,10 +106,10 @@ class RowHead(Head):
 
 
 class WordHead(Head):
-    """One output vector a word, read from the state of its first sub-word.
+    """One output vector per word, from the state of its first sub-word.
 
-    A chained one also has transitions: for each output what it adds to each one behind it, then what each adds where
-    it begins a row, and where it ends one: (size + 2) x size.
+    A chained head (a linear-chain CRF) also has transition scores of shape (size + 2, size): from each tag to the next,
+    then those of each tag at the start of a row, and at the end.
     """
 
     def __init__(self, spec: HeadSpec, config: Any) -> None:  # noqa: ANN401
@@ -116,7 +117,7 @@ class WordHead(Head):
         self.transitions = nn.Parameter(torch.zeros(spec.size + 2, spec.size)) if spec.chained else None
 
     def for_loss(self, outputs: Tensor) -> Tensor:
-        # Behind the outputs, so that they reach the loss by the way that gradients are exchanged on.
+        # Appended to the outputs, so that their gradients are exchanged between processes like all others.
         return outputs if self.transitions is None else torch.cat([outputs, self.transitions])
 
     def learned(self) -> dict[str, Tensor]:
@@ -133,7 +134,7 @@ class WordHead(Head):
 
 
 class VectorHead(RowHead):
-    """A vector a text: what the pooling makes of the tokens' states, or a linear layer where it has another size."""
+    """One vector per text: the pooled states, with a linear layer if the vector has another size."""
 
     def __init__(self, spec: HeadSpec, config: Any) -> None:  # noqa: ANN401
         nn.Module.__init__(self)
@@ -146,12 +147,12 @@ class VectorHead(RowHead):
         self.out = nn.Identity() if features == spec.size else _linear(features, spec.size, deviation)
 
     def squared_norm(self) -> Tensor:
-        weights = [one.square().sum() for one in self.out.parameters() if one.ndim > 1]
+        weights = [weight.square().sum() for weight in self.out.parameters() if weight.ndim > 1]
         return torch.stack(weights).sum() if weights else torch.zeros(())
 
 
 class MatchingHead(VectorHead):
-    """Vectors of one length: their product is their cosine times a factor that is learned within bounds."""
+    """Normalised vectors whose inner product is their cosine times a learned scale between 1 and 100."""
 
     def __init__(self, spec: HeadSpec, config: Any) -> None:  # noqa: ANN401
         super().__init__(spec, config)
@@ -163,10 +164,10 @@ class MatchingHead(VectorHead):
 
 
 class PairHead(WordHead):
-    """What each word says as the first and as the last one of a span, and a table that scores pairs of these.
+    """Representations of each word as start and as end of a span, and a biaffine table that scores pairs of them.
 
     Source: Yu, Bohnet and Poesio 2020, "Named Entity Recognition as Dependency Parsing", section 3. Each half of a
-    word's outputs is one side; the table is labels x (half + 1) x (half + 1), where a last 1 stands for either side.
+    word's outputs is one side; the table has shape (labels, half + 1, half + 1), since a 1 is appended to either side.
     """
 
     def __init__(self, spec: HeadSpec, config: Any) -> None:  # noqa: ANN401
@@ -174,7 +175,7 @@ class PairHead(WordHead):
         side = spec.size // 2 + 1
         self.pairs = nn.Parameter(torch.empty(spec.pairs, side, side))
         nn.init.normal_(self.pairs, std=1 / side)
-        # Few spans are there: 2 % before anything is learned.
+        # Spans are rare: the initial probability is 2 %.
         nn.init.constant_(self.pairs.data[:, -1, -1], -4.0)
 
     def answer(self, pooled: Tensor, read: Tensor | None = None) -> Tensor:
@@ -190,10 +191,10 @@ class PairHead(WordHead):
 
 
 class OwnHead(Head):
-    """A module of a user's own between the pooled states and the outputs.
+    """A user's own module between the pooled states and the outputs.
 
     Args:
-        module: takes rows (or words) x features and returns rows (or words) x size.
+        module: maps pooled states of shape (rows or words, features) to outputs of shape (rows or words, size).
     """
 
     def __init__(self, spec: HeadSpec, config: Any, module: type[nn.Module], level: type[Head]) -> None:  # noqa: ANN401
@@ -206,13 +207,13 @@ class OwnHead(Head):
         try:
             self.module = module(features, spec.size)
         except TypeError as error:
-            raise ConfigError(f"{place}: is made of the numbers of features and of outputs ({error})") from error
+            raise ConfigError(f"{place}: has to take the numbers of features and outputs ({error})") from error
         self._level = level
         with torch.no_grad():
-            found = self.eval().answer(torch.zeros(2, features))
+            outputs = self.eval().answer(torch.zeros(2, features))
         self.train()
-        if found.shape != (2, spec.size):
-            raise ConfigError(f"{place}: returned {list(found.shape)} for 2 x {features}; expected 2 x {spec.size}")
+        if outputs.shape != (2, spec.size):
+            raise ConfigError(f"{place}: returned {list(outputs.shape)} for 2 x {features}; expected 2 x {spec.size}")
 
     def pool(self, states: Tensor, mask: Tensor, rows: TaskRows) -> Tensor:
         return self._level.pool(self, states, mask, rows)
@@ -221,7 +222,7 @@ class OwnHead(Head):
         return self._level.pool_everywhere(self, states, mask)
 
     def squared_norm(self) -> Tensor:
-        norms = [one.square().sum() for one in self.module.parameters() if one.ndim > 1]
+        norms = [weight.square().sum() for weight in self.module.parameters() if weight.ndim > 1]
         return torch.stack(norms).sum() if norms else torch.zeros(())
 
     def answer(self, pooled: Tensor, read: Tensor | None = None) -> Tensor:
@@ -229,9 +230,9 @@ class OwnHead(Head):
 
 
 class MaskedHead(RowHead):
-    """The mean negative log-likelihood of a text's hidden tokens.
+    """The mean negative log-likelihood of a text's masked tokens.
 
-    Its output layer is the word embeddings (tied), to which it gives no gradient: they train as what is read.
+    The output layer is tied to the word embeddings without giving them a gradient: they are trained as inputs only.
     """
 
     def __init__(self, spec: HeadSpec, config: Any) -> None:  # noqa: ANN401
@@ -249,24 +250,24 @@ class MaskedHead(RowHead):
         self._words: list[nn.Module] = []
 
     def bind(self, words: nn.Module) -> None:
-        self._words = [words]  # in a list, so that they are no part of the head
+        self._words = [words]  # in a list, so that they are not a submodule of the head
 
     def forward(self, states: Tensor, mask: Tensor, rows: TaskRows, read: Tensor | None = None) -> Tensor:
         del mask, read
         assert rows.hidden is not None
-        row, token, truth = rows.hidden
+        row, token, labels = rows.hidden
         logits = self.answer(states[row, token])
-        each = nn.functional.cross_entropy(logits, truth, reduction="none")
-        place = torch.searchsorted(rows.rows, row.contiguous())
-        sums = each.new_zeros(len(rows.rows)).index_add(0, place, each)
-        counts = torch.bincount(place, minlength=len(rows.rows)).clamp(min=1)
+        losses = nn.functional.cross_entropy(logits, labels, reduction="none")
+        index = torch.searchsorted(rows.rows, row.contiguous())
+        sums = losses.new_zeros(len(rows.rows)).index_add(0, index, losses)
+        counts = torch.bincount(index, minlength=len(rows.rows)).clamp(min=1)
         return (sums / counts).unsqueeze(1)
 
     def squared_norm(self) -> Tensor:
         return self.transform.weight.square().sum()
 
     def answer(self, pooled: Tensor, read: Tensor | None = None) -> Tensor:
-        """Return the logits of tokens: states x vocabulary."""
+        """Return the logits of tokens, of shape (states, vocabulary)."""
         del read
         (words,) = self._words
         weight = words.weight
@@ -291,9 +292,9 @@ HEADS.update(
 
 
 def build_head(spec: HeadSpec, config: Any) -> Head:  # noqa: ANN401
-    """Build the head of a specification on an encoder's configuration.
+    """Build the head of a specification for an encoder's configuration.
 
-    Raises ConfigError where it names one that nobody registered, or a module that does not fit.
+    Raises ConfigError if the head is not registered, or its module does not fit.
     """
     name = spec.head or spec.level
     if name not in HEADS:

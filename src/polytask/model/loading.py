@@ -1,4 +1,4 @@
-"""Where an encoder and its tokenizer come from: a folder, an installed package, or the hub."""
+"""Loading encoders and their tokenizers from a folder, an installed package, or the hub."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 
-# How long the hub may take to answer at all.
+# Timeout of the check whether the hub can be reached.
 HUB_SECONDS = 10
 
 
@@ -43,19 +43,19 @@ PACKAGES: dict[str, Package] = {
 
 
 def locate(encoder: str, base: Path | None = None) -> str:
-    """Turn the name in the configuration into a folder, or leave it as a hub id.
+    """Return the folder of the encoder named in the configuration, or the name itself if it is a hub id.
 
-    A folder comes first, then an installed package by its own name or by the hub id whose weights it holds.
-    Raises MissingExtra when the package is not installed and ModelError when its weights were altered.
+    A folder takes precedence, then an installed package by its name or by the hub id whose weights it holds.
+    Raises MissingExtra if the package is not installed, and ModelError if its weights have been altered.
     """
     folder = (base or Path()) / encoder
     if is_folder(folder):
         return str(folder.resolve())
     for name, package in PACKAGES.items():
         if encoder in (name, package.hub_id):
-            found = importlib.util.find_spec(package.module)
-            if found is not None and found.origin is not None:
-                return str(_verified(Path(found.origin).parent / package.folder, package))
+            spec = importlib.util.find_spec(package.module)
+            if spec is not None and spec.origin is not None:
+                return str(_verified(Path(spec.origin).parent / package.folder, package))
             if encoder == name:
                 raise MissingExtra(name, "quickstart", "this encoder")
     return encoder
@@ -64,17 +64,17 @@ def locate(encoder: str, base: Path | None = None) -> str:
 def _verified(folder: Path, package: Package) -> Path:
     weights = folder / "model.safetensors"
     with open_regular(weights) as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != package.sha256:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != package.sha256:
         raise ModelError(
-            f"{weights}: sha256 is {found}, expected {package.sha256}; reinstall the package {package.module!r}"
+            f"{weights}: sha256 is {digest}, expected {package.sha256}; reinstall the package {package.module!r}"
         )
     return folder
 
 
 @contextmanager
 def quiet() -> Generator[None]:
-    """Keep transformers' progress bars and remarks on unused weights off the terminal while a model loads."""
+    """Suppress transformers' progress bars and warnings about unused weights while a model loads."""
     from transformers.utils import logging
 
     level = logging.get_verbosity()
@@ -89,11 +89,11 @@ def quiet() -> Generator[None]:
             logging.enable_progress_bar()
 
 
-def at_hand(location: str) -> str:
-    """Return where an encoder is read from: its hub id, or its folder in the hub's cache where the hub does not answer.
+def cached_if_offline(location: str) -> str:
+    """Return the location of an encoder, or its folder in the hub's cache if it is a hub id and the hub is unreachable.
 
-    The hub's client would try each file again and again, for half a minute each.
-    Raises ModelError where the hub does not answer and the repository is not in its cache.
+    The hub's client would otherwise retry each file for half a minute.
+    Raises ModelError if the hub is unreachable and the repository is not in its cache.
     """
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.utils import get_session
@@ -117,56 +117,56 @@ def at_hand(location: str) -> str:
 
 
 def require_encoder(location: str) -> None:
-    """Raise ModelError where a folder holds a trained model of polytask, or the run of one, in place of an encoder."""
+    """Raise ModelError if a folder holds a model trained by polytask, or its run, instead of an encoder."""
     folder = Path(location)
     if any(is_file(folder / name) for name in ("polytask.json", "events.jsonl", "model/polytask.json")):
         raise ModelError(
-            f"encoder: {location} is a model that polytask trained, and no encoder; to train it on with more rows or "
-            "more tasks: polytask extend MODEL CONFIG --mode joint --out RUN; to take the encoder of one of its tasks: "
+            f"encoder: {location} is a model that polytask trained, not an encoder; to train it on with more rows or "
+            "more tasks: polytask extend MODEL CONFIG --mode joint --out RUN; to use the encoder of one of its tasks: "
             "polytask export MODEL --to hf --tasks TASK --out DIR, and encoder: DIR/TASK"
         )
 
 
 def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
-    """Load a fast tokenizer. Raises ModelError when there is none, or it asks for code of its own."""
+    """Load a fast tokenizer. Raises ModelError if there is none, or if it needs its own code."""
     from transformers import AutoTokenizer
 
     with quiet(), explained(location, "tokenizer"):
         require_plain_tokenizer(location)
         tokenizer = AutoTokenizer.from_pretrained(location, use_fast=True, trust_remote_code=False)
     if not tokenizer.is_fast:
-        raise ModelError(f"{location}: the tokenizer has no fast form, which finds the words in a text")
+        raise ModelError(f"{location}: the tokenizer has no fast version, which is needed to find the words in a text")
     if tokenizer.pad_token_id is None:
-        # Decoders are often made without one; what it is does not matter, since nothing reads it.
-        filler = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
-        if filler is None:
+        # Decoders often have none; which token is used does not matter, since padding is masked.
+        substitute = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
+        if substitute is None:
             raise ModelError(
-                f"{location}: the tokenizer has no padding token, and no other special token that could stand for it; "
+                f"{location}: the tokenizer has no padding token, and no other special token to use instead; "
                 'give it one: tokenizer.add_special_tokens({"pad_token": "..."}), with a row of embeddings'
             )
-        tokenizer.pad_token = filler
+        tokenizer.pad_token = substitute
     return tokenizer
 
 
-def stand_in(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """Return the token that stands for padding where the tokenizer has none of its own."""
+def substitute_pad_token(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Return the token used for padding if the tokenizer has no padding token of its own, else None."""
     own = tokenizer.init_kwargs.get("pad_token")
     return str(tokenizer.pad_token) if own is None else None
 
 
 def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the id of the padding token."""
-    found = tokenizer.pad_token_id
-    assert isinstance(found, int)
-    return found
+    token_id = tokenizer.pad_token_id
+    assert isinstance(token_id, int)
+    return token_id
 
 
 def load_config(location: str) -> PretrainedConfig:
-    """Load an encoder's configuration. Raises ModelError for an unsupported family, and for code of its own."""
+    """Load an encoder's configuration. Raises ModelError for an unsupported family or custom code."""
     from transformers import AutoConfig, PretrainedConfig
 
     with quiet(), explained(location, "encoder"):
-        # Read as it stands before transformers makes anything of it: a number of layers becomes a list.
+        # Check the raw values before transformers expands them: a number of layers becomes a list.
         require_plain_encoder(PretrainedConfig.get_config_dict(location)[0], location)
         config = AutoConfig.from_pretrained(location, trust_remote_code=False)
         _require_lasting_window(config, location)
@@ -175,25 +175,25 @@ def load_config(location: str) -> PretrainedConfig:
 
 
 def _require_lasting_window(config: PretrainedConfig, location: str) -> None:
-    """Raise ModelError where this transformers would halve a decoder's window again each time it is read.
+    """Raise ModelError if the installed transformers would halve a decoder's window each time it is saved and loaded.
 
-    Its versions before 5.23 write the window of Gemma 3 that reads both ways as they have halved it.
+    Versions before 5.23 save the halved window of a bidirectional Gemma 3.
     """
     window = getattr(config, "sliding_window", None)
-    again = (
+    reloaded = (
         type(config).from_dict(config.to_dict()) if getattr(config, "use_bidirectional_attention", False) else config
     )
-    if getattr(again, "sliding_window", None) != window:
+    if getattr(reloaded, "sliding_window", None) != window:
         import transformers
 
         raise ModelError(
-            f"{location}: transformers {transformers.__version__} does not write the sliding window of a decoder that "
-            f"reads both ways ({window}) as it reads it; install transformers 5.23 or newer"
+            f"{location}: transformers {transformers.__version__} does not save the sliding window ({window}) of a "
+            "bidirectional decoder correctly; install transformers 5.23 or newer"
         )
 
 
 def forget_attention(config: PretrainedConfig) -> None:
-    """Let transformers choose the attention: one that is named and not installed is fetched from the hub, as code."""
+    """Let transformers choose the attention: a named one that is not installed would be fetched as code."""
     config._attn_implementation = None  # pyright: ignore[reportPrivateUsage]
     for name in config.sub_configs:
         part = getattr(config, name, None)
@@ -202,15 +202,15 @@ def forget_attention(config: PretrainedConfig) -> None:
 
 
 @contextmanager
-def explained(location: str, what: str) -> Generator[None]:
-    """Turn what transformers raises on loading into a ModelError that names the place and the mend."""
+def explained(location: str, kind: str) -> Generator[None]:
+    """Turn transformers' errors on loading into a ModelError that says where it happened and what to do."""
     try:
         yield
     except PolytaskError:
         raise
-    except Exception as error:  # noqa: BLE001  what a damaged or hostile file makes it raise has no common base
+    except Exception as error:  # noqa: BLE001  errors of damaged or hostile files have no common base
         reason = (str(error).strip() or type(error).__name__).split("\n")[0]
         raise ModelError(
-            f"no {what} to be had from {location!r}: {reason}; give a folder, an installed model package "
+            f"cannot load the {kind} from {location!r}: {reason}; give a folder, an installed model package "
             f"({', '.join(PACKAGES)}), or the id of a hub model that can be reached"
         ) from None

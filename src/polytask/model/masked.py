@@ -1,4 +1,4 @@
-"""The pretrained head that guesses hidden tokens, where an encoder's checkpoint has one."""
+"""The pretrained masked language modelling head of an encoder's checkpoint, if it has one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from polytask.model.heads import MaskedHead
 from polytask.model.multitask import MultiTaskModel
 
-# Where the families keep the dense layer, the norm and the bias of this head; the first that the checkpoint has counts.
+# Names of the dense layer, norm and bias of this head in the families; the first match in the checkpoint is used.
 _PLACES = (
     ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"),
     ("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
@@ -23,11 +23,11 @@ _PLACES = (
 )
 
 
-def take_pretrained(model: MultiTaskModel, location: str) -> bool:
-    """Give the heads that guess hidden tokens the pretrained weights, and say whether there are such heads and weights.
+def load_pretrained_heads(model: MultiTaskModel, location: str) -> bool:
+    """Load pretrained weights into the masked language modelling heads; return whether both exist.
 
     Args:
-        location: the encoder's folder, or its id on the hub, whose files are in its cache by now.
+        location: the encoder's folder, or its hub id, whose files are already in the cache.
     """
     heads = [head for task in model.head_names if isinstance(head := model.head(task), MaskedHead)]
     weights = _weights(location) if heads else None
@@ -43,8 +43,8 @@ def take_pretrained(model: MultiTaskModel, location: str) -> bool:
                     "transform.weight": f"{dense}.weight", "transform.bias": f"{dense}.bias",
                     "norm.weight": f"{norm}.weight", "norm.bias": f"{norm}.bias", "bias": bias,
                 }  # fmt: skip
-                found = {own: file.get_tensor(name).float() for own, name in wanted.items() if name in names}
-                return all([_load(head, found) for head in heads])
+                tensors = {own: file.get_tensor(name).float() for own, name in wanted.items() if name in names}
+                return all([_load(head, tensors) for head in heads])
     return False
 
 
@@ -52,12 +52,12 @@ def _weights(location: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     folder = Path(location)
-    found = folder / "model.safetensors" if folder.is_dir() else try_to_load_from_cache(location, "model.safetensors")
-    return Path(found) if isinstance(found, str | Path) and Path(found).is_file() else None
+    path = folder / "model.safetensors" if folder.is_dir() else try_to_load_from_cache(location, "model.safetensors")
+    return Path(path) if isinstance(path, str | Path) and Path(path).is_file() else None
 
 
 def _load(head: MaskedHead, weights: dict[str, torch.Tensor]) -> bool:
-    """Load weights; those that the checkpoint has not are 0, as biases that a family does without are."""
+    """Load weights; those missing in the checkpoint become 0, such as biases that a family does not have."""
     own = head.state_dict()
     if any(tensor.shape != own[name].shape for name, tensor in weights.items()):
         return False

@@ -1,4 +1,4 @@
-"""One task's way through the layers as a plain Hugging Face encoder of its family."""
+"""The layers that one task uses, as a plain Hugging Face encoder of its family."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from polytask.model.multitask import MultiTaskModel
 def plain_state(model: MultiTaskModel, task: str) -> dict[str, Tensor]:
     """Return the weights of the encoder that a task reads, by their names in the family's own encoder class.
 
-    Low-rank deltas are added to the weights that they stand on; for other adapters and for mixing methods there is
-    no such encoder.
+    LoRA adapters are merged into the weights; for other adapters and for mixing methods there is no such encoder.
     """
     assert model.sharing.way_of(task).mixing is None
     trunk = next(trunk for trunk in model.trunks if task in trunk.tasks)
     inside = ".".join(name for name in trunk.family.layers if name) + "."
-    found = trunk.trunk_state()
+    state = trunk.trunk_state()
     for number, level in enumerate(trunk.levels):
         for name, value in _layer_state(level, task):
-            # The convolution that was moved into DeBERTa's first layer stands beside the layers again.
-            beside = name.startswith("conv.")
-            found[f"{inside.partition('.')[0]}.{name}" if beside else f"{inside}{number}.{name}"] = value
-    return found
+            # The convolution that was moved into DeBERTa's first layer goes back next to the layers.
+            is_convolution = name.startswith("conv.")
+            state[f"{inside.partition('.')[0]}.{name}" if is_convolution else f"{inside}{number}.{name}"] = value
+    return state
 
 
 def _layer_state(level: BranchedLayer, task: str) -> Iterator[tuple[str, Tensor]]:
@@ -55,8 +54,8 @@ def _adapters(layer: nn.Module) -> dict[str, Adapter]:
 
 
 def _merged(layer: nn.Module, place: int) -> dict[str, Tensor]:
-    """Return the weights to which a part's deltas are added: W + alpha / rank x B A."""
-    found: dict[str, Tensor] = {}
+    """Return the weights with a part's LoRA adapters merged: W + alpha / rank * B A."""
+    weights: dict[str, Tensor] = {}
     for name, adapter in _adapters(layer).items():
         if not len(adapter.parts):
             continue
@@ -66,5 +65,5 @@ def _merged(layer: nn.Module, place: int) -> dict[str, Tensor]:
         assert isinstance(up, nn.Linear)
         with torch.no_grad():
             delta = up.weight.double() @ down.weight.double() * (adapter.kind.alpha / adapter.kind.rank)
-            found[f"{name}.weight"] = (adapter.base.weight.double() + delta).to(adapter.base.weight.dtype)
-    return found
+            weights[f"{name}.weight"] = (adapter.base.weight.double() + delta).to(adapter.base.weight.dtype)
+    return weights

@@ -1,4 +1,4 @@
-"""A trained model with fewer tasks: those that stay compute what they did, and what only the others used is gone."""
+"""A trained model with fewer tasks: the outputs of the rest stay the same, and unused weights are removed."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def pruned(old: MultiTaskModel, tasks: Collection[str], heads: Mapping[str, Head
     """Return a new model for some of the tasks, with the old one's weights.
 
     Args:
-        heads: of these tasks; what they read is of these tasks too.
+        heads: head specifications of these tasks, which may read only one another.
     """
-    with torch.random.fork_rng(devices=[]):  # the first weights are drawn for nothing
+    with torch.random.fork_rng(devices=[]):  # the initial weights will be overwritten
         backbone = Backbone.build(copy.deepcopy(old.config))
         model = MultiTaskModel(backbone, _within(old.sharing, tasks, backbone.layers), heads)
     for encoder in model.trunks:
@@ -34,15 +34,15 @@ def pruned(old: MultiTaskModel, tasks: Collection[str], heads: Mapping[str, Head
 
 
 def _within(sharing: Sharing, tasks: Collection[str], layers: int) -> Sharing:
-    """Return what the tasks share, with those towers of a mixing method that they depend on."""
+    """Return the sharing of the tasks, with the towers of a mixing method that they depend on."""
     if sharing.trunks:
         kept = (trunk for trunk in sharing.trunks if not set(tasks).isdisjoint(trunk.plan.tasks))
         order = [task for task in sharing.plan.tasks if task in tasks]
         return Sharing.of_trunks([_within(trunk, tasks, layers) for trunk in kept], order, sharing.within(tasks).heads)
-    found = sharing.within(tasks)
-    if found.mixing is None:
-        return found
-    method = MIXERS[found.mixing.method]
-    towers = Towers(found.mixing.towers, found.plan.tasks)
-    needed = method.needed(towers, layers - found.mixing.from_layer + 1, found.mixing.options)
-    return replace(found, mixing=replace(found.mixing, towers=() if set(needed) == set(tasks) else needed))
+    remaining = sharing.within(tasks)
+    if remaining.mixing is None:
+        return remaining
+    method = MIXERS[remaining.mixing.method]
+    towers = Towers(remaining.mixing.towers, remaining.plan.tasks)
+    needed = method.needed(towers, layers - remaining.mixing.from_layer + 1, remaining.mixing.options)
+    return replace(remaining, mixing=replace(remaining.mixing, towers=() if set(needed) == set(tasks) else needed))

@@ -1,4 +1,4 @@
-"""Tensors that may be divided among processes (DTensor), seen from one of them."""
+"""Helpers for tensors that may be sharded over processes (DTensor)."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from torch.distributed.tensor import DTensor
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Whether each process holds a part of a tensor."""
+    """Whether a tensor is sharded over processes."""
     return isinstance(tensor, DTensor)
 
 
 def differentiable_part(tensor: Tensor) -> Tensor:
-    """Return what this process holds of a tensor, by which its part of a gradient can be computed."""
+    """Return this process's part of a tensor, without detaching it."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def local_part(tensor: Tensor) -> Tensor:
-    """Return what this process holds of a tensor: all of it, where it is not sharded. It shares the memory."""
+    """Return this process's part of a tensor (the whole tensor if it is not sharded), detached, in the same memory."""
     return differentiable_part(tensor).detach()
 
 
-def with_all_parts(tensor: Tensor) -> Tensor:
-    """Return a tensor with the parts of all processes, which call this together."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """Return the whole tensor, detached. All processes have to call it together."""
     return tensor.full_tensor().detach() if isinstance(tensor, DTensor) else tensor.detach()
 
 
 def as_gradient(local: Tensor, parameter: nn.Parameter) -> Tensor:
-    """Return this process's part of a gradient, of any shape, in the form of the parameter."""
+    """Return this process's part of a gradient, of any shape, with the shape and sharding of the parameter."""
     if not isinstance(parameter, DTensor):
         return local.view_as(parameter)
     own = local.view_as(parameter.to_local())
@@ -40,13 +40,13 @@ def as_gradient(local: Tensor, parameter: nn.Parameter) -> Tensor:
 
 
 def local_parts(parameters: Iterable[nn.Parameter]) -> tuple[list[Tensor], list[Tensor]]:
-    """Return what this process holds of gradients: of sharded ones, and of those that all processes have."""
+    """Return this process's parts of sharded gradients, and the gradients that are the same on all processes."""
     sharded: list[Tensor] = []
-    alike: list[Tensor] = []
+    replicated: list[Tensor] = []
     for parameter in parameters:
         if parameter.grad is not None:
-            (sharded if is_sharded(parameter) else alike).append(local_part(parameter.grad))
-    return sharded, alike
+            (sharded if is_sharded(parameter) else replicated).append(local_part(parameter.grad))
+    return sharded, replicated
 
 
 def squared_norm(tensors: Sequence[Tensor]) -> float:

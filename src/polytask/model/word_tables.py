@@ -1,6 +1,6 @@
-"""One table of word embeddings for several trunks, where theirs are equal.
+"""Sharing of equal word embedding tables between trunks.
 
-Frozen embeddings (`train.freeze_embeddings`) stay equal in models that were trained apart. They are half of the
+Frozen embeddings (`train.freeze_embeddings`) stay equal in models that are trained separately. They are half of the
 parameters of MiniLM and most of those of a multilingual encoder: a second trunk then costs little more than its layers.
 """
 
@@ -15,21 +15,21 @@ from polytask.model.multitask import MultiTaskModel
 
 
 def equal_tables(model: MultiTaskModel) -> dict[str, str]:
-    """Return the names of the trunks' tables that equal one of an earlier trunk, each with the name of that one."""
-    found: dict[str, str] = {}
+    """Return the names of the tables that equal that of an earlier trunk, each with the name of the earlier one."""
+    equal: dict[str, str] = {}
     first: dict[str, Tensor] = {}
     for name, module in _tables(model):
         table = module.weight
-        same = next((one for one, other in first.items() if _equal(table, other)), None)
+        same = next((earlier for earlier, other in first.items() if _equal(table, other)), None)
         if same is None:
             first[name] = table
         else:
-            found[name] = same
-    return found
+            equal[name] = same
+    return equal
 
 
 def share_tables(model: MultiTaskModel, equal: Mapping[str, str]) -> None:
-    """Let each trunk that is named use the table of another one, which is equal. For models that are not trained on."""
+    """Replace each named table by the equal table of another trunk. Only for models that are not trained further."""
     tables = dict(_tables(model))
     for name, same in equal.items():
         tables[name].weight = tables[same].weight

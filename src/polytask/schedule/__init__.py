@@ -1,4 +1,4 @@
-"""When each task trains. A new schedule is one file and one row here."""
+"""Schedules: when each task trains. A new schedule is one file and one row here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dynamic: as parallel, and feedback moves the proportions; `policies` says how."""
+"""Dynamic: like parallel, but a policy changes the proportions based on feedback."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class DynamicOptions(PolicyOptions):
 
 
 def relative(shares: Mapping[str, float]) -> dict[str, float]:
-    """Scale shares to sum to 1; where there are none, none are left."""
+    """Scale shares to sum to 1; shares that are all 0 stay 0."""
     total = sum(shares.values()) or 1.0
     return {task: share / total for task, share in shares.items()}
 
 
 class Dynamic(Mixed):
-    """The proportions, times what a policy makes of the feedback. Gates are respected: a factor opens none.
+    """Multiplies the proportions by factors of a policy. Factors do not affect which gates are open.
 
-    A task that others wait for gets no less than it would without feedback, or they might wait for ever.
+    A task that others wait for gets at least its share without feedback; otherwise they might wait forever.
     """
 
     def __init__(self, options: DynamicOptions, workload: Workload) -> None:

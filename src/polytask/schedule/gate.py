@@ -1,4 +1,4 @@
-"""Gates: when a task is ready for those that need it, told from rows seen and dev scores."""
+"""Gates: when a task is ready for those that need it, based on rows seen and dev scores."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any, TypeAlias
 from polytask.tasks.gate import GateOptions
 from polytask.tasks.metric import smaller_is_better
 
-# Epochs that rounding may cost.
+# Tolerance for rounding, in epochs.
 SLACK = 1e-9
 DevTable: TypeAlias = Mapping[str, Mapping[str, float | None]]
 
 
 @dataclass
 class Progress:
-    """What a gate knows of its task.
+    """The progress of a gate's task.
 
     Attributes:
-        rows: that the task has drawn.
+        rows: number of rows that the task has drawn.
         best: its best normalised dev score.
-        since_best: evaluations since then in which it trained.
+        since_best: evaluations since then, counting only those before which it trained.
         trained: whether it drew rows since the last evaluation.
-        opened: why the gate opened, once it has.
+        opened: reason why the gate opened, or None.
     """
 
     rows: int = 0
@@ -38,8 +38,8 @@ class Gate:
     """The gate of one task.
 
     Attributes:
-        size: the task's training rows.
-        limit: epochs of these rows after which the gate opens, or the run stops.
+        size: number of the task's training rows.
+        limit: epochs over these rows after which the gate opens, or the run stops.
     """
 
     options: GateOptions
@@ -54,16 +54,16 @@ class Gate:
 
     @property
     def epochs(self) -> float:
-        """Passes through the task's rows."""
+        """Epochs over the task's rows."""
         return self.progress.rows / self.size
 
     @property
     def latest(self) -> float:
-        """Epochs after which the gate is open whatever the scores."""
+        """Epochs after which the gate is open regardless of scores."""
         return min(self.limit, self.limit if self.options.epochs is None else self.options.epochs)
 
     def describe(self) -> str:
-        """Say when the gate opens."""
+        """Describe when the gate opens."""
         chosen = self.options
         conditions = [f"{metric} of {wanted:g} on dev" for metric, wanted in (chosen.score or {}).items()]
         if chosen.plateau is not None:
@@ -74,31 +74,31 @@ class Gate:
         return f"{' or '.join(conditions)}; after {self.limit:g} epochs without, {end}"
 
     def count(self, rows: int) -> str | None:
-        """Count drawn rows, and say why the gate opens, if it does. The limit is the caller's to ask for."""
+        """Count drawn rows, and return the reason if the gate opens. The caller has to check the limit."""
         self.progress.rows += rows
         self.progress.trained = self.progress.trained or rows > 0
         wanted = self.options.epochs
         return self._open(f"{wanted:g} epochs") if wanted is not None and self.epochs >= wanted - SLACK else None
 
     def evaluated(self, scores: Mapping[str, float | None], normalised: float) -> str | None:
-        """Take in dev scores, and say why the gate opens, if it does. An evaluation without training counts as none."""
+        """Process dev scores, and return the reason if the gate opens. An evaluation without training is ignored."""
         if not self.progress.trained or self.is_open:
             return None
         self.progress.trained = False
         if self.progress.best is None or normalised > self.progress.best:
             self.progress.best, self.progress.since_best = normalised, 0
-        elif self.progress.best != 0:  # that of the majority baseline: the task has not begun to learn
+        elif self.progress.best != 0:  # 0 is the majority baseline: the task has not begun to learn
             self.progress.since_best += 1
         for metric, wanted in (self.options.score or {}).items():
-            found = scores.get(metric)
-            if found is not None and (found <= wanted if smaller_is_better(metric) else found >= wanted):
-                return self._open(f"{metric} {found:.4f} on dev")
+            score = scores.get(metric)
+            if score is not None and (score <= wanted if smaller_is_better(metric) else score >= wanted):
+                return self._open(f"{metric} {score:.4f} on dev")
         if self.options.plateau is not None and self.progress.since_best >= self.options.plateau:
             return self._open(f"no better dev score in {self.progress.since_best} evaluations")
         return None
 
     def at_limit(self) -> bool:
-        """Whether the limit is reached and the gate still closed."""
+        """Whether the limit is reached and the gate is still closed."""
         return not self.is_open and self.epochs >= self.limit - SLACK
 
     def give_up(self) -> str:
@@ -125,8 +125,9 @@ class Gates:
     """All gates of a run.
 
     Args:
-        needs: for each task those that it needs.
-        options: the gates; a task without one opens after `default` epochs.
+        sizes: number of training rows of each task.
+        needs: for each task, the tasks that it needs.
+        options: the options of gates; the gate of a task without options opens after `default` epochs.
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class Gates:
             self.gates[task] = Gate(chosen, size, limit)
 
     def ready(self) -> tuple[str, ...]:
-        """Return the tasks whose needs are all open."""
+        """Return the tasks for which the gates of all needed tasks are open."""
         return tuple(task for task in self.gates if all(self.gates[need].is_open for need in self._needs.get(task, ())))
 
     def awaited(self) -> set[str]:
@@ -154,19 +155,19 @@ class Gates:
 
     def count(self, rows: Mapping[str, int]) -> list[GateOpening]:
         """Count the rows of a step."""
-        found: list[GateOpening] = []
+        openings: list[GateOpening] = []
         for task, number in rows.items():
             gate = self.gates[task]
             reason = gate.count(number)
             if reason is not None:
-                found.append(GateOpening(task, reason))
+                openings.append(GateOpening(task, reason))
             elif gate.at_limit():
                 stops = gate.options.on_limit == "stop"
-                found.append(GateOpening(task, gate.give_up(), stops))
-        return found
+                openings.append(GateOpening(task, gate.give_up(), stops))
+        return openings
 
     def evaluated(self, scores: DevTable, normalised: Mapping[str, float]) -> list[GateOpening]:
-        """Take in the dev scores of an evaluation."""
+        """Process the dev scores of an evaluation."""
         reasons = {
             task: gate.evaluated(scores.get(task, {}), normalised[task])
             for task, gate in self.gates.items()
@@ -179,6 +180,6 @@ class Gates:
         return {task: dict(gate.progress.__dict__) for task, gate in self.gates.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Restore a saved state."""
         for task, values in state.items():
             self.gates[task].progress = Progress(**values)

@@ -1,4 +1,4 @@
-"""The graph of what each task needs: waves in topological order, and errors that name the cycle."""
+"""The graph of tasks and the tasks that they need: waves in topological order, and errors that name a cycle."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from polytask.errors import ConfigError, nearest
 
 
 def waves(needs: Mapping[str, Sequence[str]]) -> list[list[str]]:
-    """Return the tasks in waves: each wave needs only tasks of earlier ones; ties stay in the order given.
+    """Return the tasks in waves: each wave needs only tasks of earlier ones; ties keep the given order.
 
-    Raises ConfigError on an unknown name and on a cycle, which it names.
+    Raises ConfigError for an unknown name, and for a cycle, which it names.
 
     >>> waves({"slots": ["intent"], "intent": [], "topic": []})
     [['intent', 'topic'], ['slots']]
@@ -38,16 +38,16 @@ def waves(needs: Mapping[str, Sequence[str]]) -> list[list[str]]:
 
 
 def in_order(needs: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the tasks one after another, each behind those that it needs, and else in the order given.
+    """Return the tasks in topological order: each after those that it needs, otherwise in the given order.
 
     >>> in_order({"slots": ["intent"], "intent": [], "topic": []})
     ['intent', 'slots', 'topic']
     """
-    found: list[str] = []
+    ordered: list[str] = []
     waiting = [task for wave in waves(needs) for task in wave]
     place = {task: index for index, task in enumerate(needs)}
     while waiting:
-        ready = [task for task in waiting if all(need in found for need in needs[task])]
-        found.append(min(ready, key=place.__getitem__))
-        waiting.remove(found[-1])
-    return found
+        ready = [task for task in waiting if all(need in ordered for need in needs[task])]
+        ordered.append(min(ready, key=place.__getitem__))
+        waiting.remove(ordered[-1])
+    return ordered

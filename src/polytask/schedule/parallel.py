@@ -25,20 +25,20 @@ class MixedOptions(ScheduleOptions, ABC):
     """The options of schedules that train several tasks in a step."""
 
     proportions: Proportions | dict[str, float] = Field(
-        default="proportional", description="how a step's rows are divided among the tasks, or a number for each task"
+        default="proportional", description="how a step's rows are divided among the tasks, or a weight for each task"
     )
     temperature: float = Field(
-        default=2.0, gt=0, description="for `temperature`: 1 is proportional; the greater, the more uniform"
+        default=2.0, gt=0, description="for `temperature`: 1 is proportional; higher values are more uniform"
     )
-    cap: int = Field(default=10_000, ge=1, description="for `capped`: greatest number of a task's rows that counts")
+    cap: int = Field(default=10_000, ge=1, description="for `capped`: maximum number of a task's rows that is counted")
 
     @field_validator("proportions")
     @classmethod
     def _shares_are_shares(cls, value: Any) -> Any:  # noqa: ANN401
         if isinstance(value, dict):
-            wrong = [task for task, share in value.items() if share < 0]
-            if wrong:
-                raise ValueError(f"found {value[wrong[0]]:g} for {wrong[0]!r}; a share is 0 or greater")
+            negative = [task for task, share in value.items() if share < 0]
+            if negative:
+                raise ValueError(f"found {value[negative[0]]:g} for {negative[0]!r}; a share has to be 0 or greater")
             if sum(value.values()) <= 0:
                 raise ValueError("found shares that sum to 0; at least one task has to train")
         return value
@@ -54,10 +54,10 @@ class ParallelOptions(MixedOptions):
 
 
 class Mixed(Schedule):
-    """Divides `batch_size` encoder rows among the ready tasks; a row serves every task whose label it carries.
+    """Divides `batch_size` encoder rows among the ready tasks; a row serves every task for which it has a label.
 
-    An epoch is as many steps as it takes to pass `batch_size` at a time through as many rows as carry a label. Under
-    `proportional` each of these rows then passes once; under the others small tasks see theirs more often.
+    An epoch is the number of steps for as many rows as have a label. With `proportional`, each of these rows is then
+    used once; with the others, small tasks see theirs more often.
     """
 
     def __init__(self, options: MixedOptions, workload: Workload) -> None:
@@ -97,12 +97,12 @@ class Mixed(Schedule):
     def shares(self) -> Mapping[str, float]:
         ready = self.gates.ready()
         planned = self._planned()
-        found = {task: planned[task] for task in ready if planned[task] > 0}
-        # What was to wait for a task without a share would wait for ever: train what is ready alike.
-        return found or dict.fromkeys(ready, 1.0)
+        shares = {task: planned[task] for task in ready if planned[task] > 0}
+        # Tasks that wait for one without a share would wait forever: train all ready tasks equally.
+        return shares or dict.fromkeys(ready, 1.0)
 
     def _planned(self, at: float | None = None) -> Mapping[str, float]:
-        """Return the shares that all tasks would have, were they ready, now or at a point of the run."""
+        """Return the shares of all tasks if they were ready, now or at a point of the run (0 to 1)."""
         chosen = self.options.proportions
         if isinstance(chosen, dict):
             return chosen
@@ -112,7 +112,7 @@ class Mixed(Schedule):
 
 
 class Parallel(Mixed):
-    """The proportions are fixed, or change with time only."""
+    """Proportions that are fixed, or change with time only."""
 
     def draws_for_sure(self, task: str) -> bool:
         needs, strata = self.workload.needs.get(task), self._strata_of.get(task, 0)
@@ -120,19 +120,19 @@ class Parallel(Mixed):
 
     @cached_property
     def _strata_of(self) -> Counter[str]:
-        """How many strata carry a task's label."""
+        """Number of strata with a task's label."""
         return Counter(task for strata in self.workload.sources for stratum in strata for task in stratum.tasks)
 
     @cached_property
     def _fewest(self) -> dict[str, float]:
-        """The fewest rows that a task draws a step, on average: once all are ready, at the run's start or at its end.
+        """Minimum average number of rows per step of each task, once all are ready: at the run's start or its end.
 
-        In between it draws no fewer: the logarithm of an annealed share is concave in the exponent.
+        In between it draws at least as many: the logarithm of an annealed share is concave in the exponent.
         """
-        first, last = (self._rows_a_step(progress) for progress in (0.0, 1.0))
+        first, last = (self._rows_per_step(progress) for progress in (0.0, 1.0))
         return {task: min(rows, last[task]) for task, rows in first.items()}
 
-    def _rows_a_step(self, progress: float) -> dict[str, float]:
+    def _rows_per_step(self, progress: float) -> dict[str, float]:
         planned = self._planned(progress)
         rows = passed(self.workload.sources, self.workload.sizes, planned)
         return {task: self.workload.batch_size * share / rows for task, share in planned.items()}

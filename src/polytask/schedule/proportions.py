@@ -1,4 +1,4 @@
-"""How the rows of a step are divided among tasks, and how shares become whole rows without drift."""
+"""Division of a step's rows among tasks, and rounding of shares to whole rows without drift."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Sizes: TypeAlias = Mapping[str, int]
 
 @dataclass(frozen=True)
 class MixingParams:
-    """What some of the proportions depend on besides the sizes.
+    """Parameters of the proportions in addition to the sizes.
 
     Attributes:
-        temperature: of `temperature`.
-        cap: rows beyond which a task's size does not count, for `capped`.
-        progress: the share of the run that is over, from 0 to 1, for `annealed`.
+        temperature: temperature T, for `temperature`.
+        cap: maximum size that is counted, for `capped`.
+        progress: completed share of the run, from 0 to 1, for `annealed`.
     """
 
     temperature: float = 2.0
@@ -30,33 +30,33 @@ class MixingParams:
 
 
 def uniform(sizes: Sizes, params: MixingParams) -> dict[str, float]:
-    """The same for every task."""
+    """Return the same share for every task."""
     del params
     return {task: 1.0 for task in sizes}
 
 
 def proportional(sizes: Sizes, params: MixingParams) -> dict[str, float]:
-    """In proportion to the tasks' rows: every task passes through its data in the same time."""
+    """Return shares proportional to the tasks' rows: every task finishes an epoch of its data at the same time."""
     del params
     return {task: float(size) for task, size in sizes.items()}
 
 
 def tempered(sizes: Sizes, params: MixingParams) -> dict[str, float]:
-    """In proportion to size^(1/T) (Raffel et al. 2020, section 3.5.2): T = 1 is proportional, a great T uniform."""
-    most = max(sizes.values())  # of which a low temperature would make a number beyond all bounds
-    return {task: (size / most) ** (1.0 / params.temperature) for task, size in sizes.items()}
+    """Return shares proportional to size^(1/T) (Raffel et al. 2020, section 3.5.2); a high T is nearly uniform."""
+    largest = max(sizes.values())  # a low temperature would overflow without the division
+    return {task: (size / largest) ** (1.0 / params.temperature) for task, size in sizes.items()}
 
 
 def annealed(sizes: Sizes, params: MixingParams) -> dict[str, float]:
-    """In proportion to size^a, with a falling from 1 to 0.2 over the run (Stickland and Murray 2019, section 3.2).
+    """Return shares proportional to size^a, a falling from 1 to 0.2 (Stickland and Murray 2019, section 3.2).
 
-    The paper's a = 1 - 0.8 (e - 1) / (E - 1) goes by epochs; here it falls from step to step.
+    In the paper, a = 1 - 0.8 (e - 1) / (E - 1) changes per epoch; here it changes per step.
     """
     return {task: size ** (1.0 - 0.8 * params.progress) for task, size in sizes.items()}
 
 
 def capped(sizes: Sizes, params: MixingParams) -> dict[str, float]:
-    """In proportion to min(size, cap) (Raffel et al. 2020, section 3.5.2, examples-proportional mixing)."""
+    """Return shares proportional to min(size, cap) (Raffel et al. 2020, section 3.5.2)."""
     return {task: float(min(size, params.cap)) for task, size in sizes.items()}
 
 
@@ -72,26 +72,27 @@ PROPORTIONS = Table("way to divide rows (schedule.proportions)", _PROPORTIONS)
 
 
 class Apportioner:
-    """Turns shares into whole numbers that always add up, each running total within one of its exact share.
+    """Rounds shares to whole numbers with the right sum, each running total within one row of its exact share.
 
-    Rows are given one at a time, as the chairmen in Tijdeman 1980, "The chairman assignment problem" (theorem 1):
-    among the names that may have a row already, the one that must have it soonest. Giving a step's rows to the
-    greatest remainders would drift beyond one row.
+    Rows are assigned one at a time as in Tijdeman 1980, "The chairman assignment problem" (theorem 1): of the names
+    that may get a row already, the one with the earliest deadline gets it. Assigning a step's rows by largest
+    remainders would drift by more than one row.
 
     Args:
-        cycle: rows after which names that must have a row at the same time take turns in another, random order, so
-            that many small ones do not come side by side for ever; by default the first name comes first.
+        names: names of the recipients.
+        cycle: number of rows after which ties between deadlines are broken in a new random order, so that many small
+            recipients are not always next to each other; by default ties are broken by the order of names.
     """
 
     def __init__(self, names: tuple[str, ...], cycle: int | None = None) -> None:
         self._names = names
         self._cycle = cycle
         self._given = 0
-        # What each name has been given too little (or, below 0, too much) of its exact share.
+        # Rows that each name is short of its exact share (below 0: ahead of it).
         self.credits = [0.0] * len(names)
 
     def split(self, total: int, shares: Mapping[str, float]) -> dict[str, int]:
-        """Divide `total` by the shares, which are made to add up to 1."""
+        """Divide `total` by the shares, which are scaled to sum to 1."""
         whole = sum(shares.values())
         weights = {place: shares[name] / whole for place, name in enumerate(self._names) if shares.get(name, 0.0) > 0}
         given = self._give(total, weights) if len(weights) > 1 else dict.fromkeys(weights, total)
@@ -99,12 +100,12 @@ class Apportioner:
         return {name: given.get(place, 0) for place, name in enumerate(self._names)}
 
     def _give(self, total: int, weights: Mapping[int, float]) -> dict[int, int]:
-        """Give rows to the places of some names, and note their credits."""
+        """Assign rows to some names, by index, and update their credits."""
         margin, given = 1 / max(2 * len(self._names) - 2, 1), dict.fromkeys(weights, 0)
         owed, turns = self.credits, self._turns(self._given)
 
         def when(place: int, credit: float) -> float:
-            """Return the row of this division at which a place's credit would be so great."""
+            """Return the row of this division at which a name's credit reaches `credit`."""
             return (credit - owed[place] + given[place]) / weights[place]
 
         later = [(when(place, margin - 1e-9), place) for place in weights]
@@ -115,7 +116,7 @@ class Apportioner:
                 turns = self._turns(self._given + number - 1)
             while later and later[0][0] <= number:
                 place = heappop(later)[1]
-                # Rounded, since what is due at the same time is to be known for it.
+                # Rounded, so that equal deadlines compare as equal.
                 heappush(ready, (round(when(place, 1 - margin), 6), turns[place], place))
             if ready:
                 chosen = heappop(ready)[2]
@@ -130,7 +131,7 @@ class Apportioner:
         return given
 
     def _turns(self, number: int) -> Sequence[int]:
-        """Return each name's place among those that must have a row at the same time."""
+        """Return each name's rank among those with the same deadline."""
         if not self._cycle:
             return range(len(self._names))
         generator = np.random.Generator(np.random.Philox(key=number // self._cycle))
@@ -141,5 +142,5 @@ class Apportioner:
         return {"given": self._given, "credits": list(self.credits)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Restore a saved state."""
         self._given, self.credits = state["given"], list(state["credits"])

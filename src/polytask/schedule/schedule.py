@@ -1,4 +1,4 @@
-"""What a schedule is: which tasks train in the next step, and on how many rows. Names and numbers only."""
+"""The schedule: which tasks train in the next step, and on how many rows. Names and numbers only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from polytask.terms import Portion, Stratum
 
 
 class ScheduleOptions(Options, ABC):
-    """The options that every schedule has, and what builds it."""
+    """The options of every schedule."""
 
     strategy: str = ""
     placement: Literal["mixed", "split"] = Field(
@@ -32,16 +32,16 @@ class ScheduleOptions(Options, ABC):
 
     @abstractmethod
     def build(self, workload: Workload) -> Schedule:
-        """Make the schedule of a run. Raises ConfigError when the options do not fit it."""
+        """Build the schedule of a run. Raises ConfigError if the options do not fit it."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one update trains on.
+    """The rows of one update.
 
     Attributes:
-        number: steps before this one.
-        portions: what to draw of each stratum; those that are not drawn are left out.
+        number: number of steps before this one.
+        portions: rows to draw from each stratum; strata without rows are left out.
     """
 
     number: int
@@ -49,26 +49,26 @@ class Step:
 
     @property
     def rows(self) -> dict[str, int]:
-        """The rows that each task trains on; tasks that do not train are left out."""
-        found: dict[str, int] = {}
+        """Number of rows that each task trains on; tasks that do not train are left out."""
+        counts: dict[str, int] = {}
         for portion in self.portions:
             for task, count in portion.rows.items():
-                found[task] = found.get(task, 0) + count
-        return found
+                counts[task] = counts.get(task, 0) + count
+        return counts
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What a schedule knows of the run.
+    """What a schedule knows about the run.
 
     Attributes:
-        sizes: for each task the training rows that carry its label.
-        sources: for each source its strata: rows that carry the labels of the same tasks.
-        batch_size: rows that go through the encoder in one step.
-        epochs: of the run.
+        sizes: for each task, the number of training rows with its label.
+        sources: for each source, its strata: rows with labels of the same tasks.
+        batch_size: rows that pass the encoder in one step.
+        epochs: number of epochs of the run.
         metrics: the tasks' main metrics.
-        needs: for each task those that must be ready before it.
-        gates: when a task is ready, where it is said.
+        needs: for each task, those that must be ready before it.
+        gates: options of gates, for tasks that have any.
     """
 
     sizes: Mapping[str, int]
@@ -86,25 +86,26 @@ class Workload:
 
     @property
     def rows(self) -> int:
-        """The rows of all sources that carry a label."""
+        """Number of rows of all sources with a label."""
         return sum(stratum.rows for strata in self.sources for stratum in strata)
 
     @property
     def epoch_steps(self) -> int:
-        """Steps that pass as many rows through the encoder as carry a label."""
+        """Number of steps for as many rows as have a label."""
         return math.ceil(self.rows / self.batch_size)
 
 
 @dataclass(frozen=True)
 class Feedback:
-    """What was measured: the mean losses of a step, or the dev scores of an evaluation.
+    """Measurements: the mean losses of a step, or the dev scores of an evaluation.
 
     Attributes:
-        losses: by task; empty after an evaluation.
+        step: number of updates made.
+        losses: mean loss of each task; empty after an evaluation.
         dev: every metric of every task.
-        normalised: each task's main metric, 0 at the majority baseline and 1 at perfect.
-        errors: of the step, where the schedule reads them: each task's training errors between 0 and 1, added up by
-            class, and how many there are of each class.
+        normalised: each task's main metric, scaled so that 0 is the majority baseline and 1 is perfect.
+        errors: if the schedule reads them: each task's training errors of the step, between 0 and 1, summed by class,
+            and the count of each class.
     """
 
     step: int
@@ -116,13 +117,13 @@ class Feedback:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of the run with a learning rate of its own.
+    """A stage of the run with its own learning rate schedule.
 
     Attributes:
-        name: for a person.
+        name: name for display.
         first: its first step.
-        steps: how many it has at most.
-        frozen: encoder layers that do not train in it.
+        steps: maximum number of steps.
+        frozen: number of encoder layers that are frozen in it.
     """
 
     name: str
@@ -133,17 +134,17 @@ class Stage:
 
 @dataclass(frozen=True)
 class Change:
-    """Something that the schedule decided, for the event log: its name and its values."""
+    """A decision of the schedule for the event log: its name and its values."""
 
     event: str
     values: Mapping[str, Any]
 
 
 class Schedule(ABC):
-    """Decides who trains next; `state_dict` and `load_state_dict` make it resume in mid-stream.
+    """Decides which tasks train next; it can be resumed with `state_dict` and `load_state_dict`.
 
     Attributes:
-        finished: why the run ends before its limit, once it does.
+        finished: reason why the run ends before its limit, or None.
     """
 
     def __init__(self, options: ScheduleOptions, workload: Workload) -> None:
@@ -156,23 +157,23 @@ class Schedule(ABC):
         self._openings: list[GateOpening] = []
 
     def default_gate(self) -> float:
-        """Return the epochs of its own rows after which a task without a gate is ready: the run's, by its waves."""
+        """Return the epochs after which a task without a gate is ready: those of the run, divided by its waves."""
         return self.workload.epochs / len(self.workload.waves)
 
     @property
     def reads_errors(self) -> bool:
-        """Whether the training errors of each step are read."""
+        """Whether the schedule needs the training errors of each step."""
         return False
 
     @property
     @abstractmethod
     def limit(self) -> int:
-        """The greatest number of steps."""
+        """Maximum number of steps."""
 
     @property
     @abstractmethod
     def together(self) -> int:
-        """The greatest number of tasks that a step trains."""
+        """Maximum number of tasks that train in one step."""
 
     @property
     @abstractmethod
@@ -181,20 +182,20 @@ class Schedule(ABC):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps after which a run counts one epoch."""
+        """Number of steps per epoch."""
         return self.workload.epoch_steps
 
     @abstractmethod
     def shares(self) -> Mapping[str, float]:
-        """Return each training task's share of the next step's rows, of any scale."""
+        """Return each training task's share of the next step's rows, on any scale."""
 
     def draws_for_sure(self, task: str) -> bool:
-        """Whether it can be told without playing the schedule that a task draws rows in the run."""
+        """Whether a task is certain to draw rows in the run, without simulating the schedule."""
         del task
         return False
 
     def describe(self) -> list[str]:
-        """Say, before the first step, who will train when."""
+        """Describe, before the first step, which tasks train when."""
         needed = {need for needs in self.workload.needs.values() for need in needs}
         waits = [f"{task} waits for {', '.join(needs)}" for task, needs in self.workload.needs.items() if needs]
         return waits + [f"{task} is ready at {self.gates.gates[task].describe()}" for task in sorted(needed)]
@@ -207,41 +208,41 @@ class Schedule(ABC):
         return step
 
     def observe(self, feedback: Feedback) -> list[Change]:
-        """Take in what was measured, and say what it changed."""
+        """Process measurements, and return the changes that they cause."""
         if feedback.dev is not None:
             return self._note(self.gates.evaluated(feedback.dev, feedback.normalised))
         openings, self._openings = self._openings, []
         return self._note(openings)
 
     def _note(self, openings: Sequence[GateOpening]) -> list[Change]:
-        """Turn gates that opened into changes; one that says stop ends the run.
+        """Turn gate openings into changes; an opening with `stops` ends the run.
 
-        A gate that nobody asked for, and that no task waits for, is not worth a word.
+        Default gates that no task waits for are not reported.
         """
         for opening in openings:
             if opening.stops:
                 self.finished = f"the gate of {opening.task!r} was not reached within its {opening.reason}"
-        asked = set(self.workload.gates).union(*self.workload.needs.values())
-        told = [opening for opening in openings if opening.task in asked]
-        return [Change("gate", {"task": opening.task, "reason": opening.reason}) for opening in told]
+        relevant = set(self.workload.gates).union(*self.workload.needs.values())
+        reported = [opening for opening in openings if opening.task in relevant]
+        return [Change("gate", {"task": opening.task, "reason": opening.reason}) for opening in reported]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that `next` depends on, JSON-ready."""
+        """Return everything that `next` depends on, JSON-ready."""
         state = {"step": self.step, "finished": self.finished}
         return {**state, "gates": self.gates.state_dict(), "dealer": self._dealer.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Restore a saved state."""
         self.step, self.finished = state["step"], state["finished"]
         self.gates.load_state_dict(state["gates"])
         self._dealer.load_state_dict(state["dealer"])
 
 
 def require_reachable(schedule: Schedule) -> None:
-    """Raise ConfigError when a task does not train if every gate opens by rows only.
+    """Raise ConfigError if a task would never train when every gate opens by its number of rows.
 
     Args:
-        schedule: a new one; it is used up.
+        schedule: a new schedule, which must not be used afterwards.
     """
     workload = schedule.workload
     unsure = (task for wave in workload.waves for task in wave if not schedule.draws_for_sure(task))
@@ -255,12 +256,12 @@ def require_reachable(schedule: Schedule) -> None:
             waiting.pop(task, None)
     for task in waiting:
         closed = [need for need in workload.needs.get(task, ()) if not schedule.gates.gates[need].is_open]
-        where, mend = (
+        reason, remedy = (
             (f"waits for {', '.join(closed)}", "give these a lower gate.epochs or gate.limit")
             if closed
             else ("draws no row", "raise train.epochs")
         )
         raise ConfigError(
-            f"tasks.{task}: it would never train: in the run's {steps} steps it {where}; {mend}, or "
+            f"tasks.{task}: it would never train: in the run's {steps} steps it {reason}; {remedy}, or "
             "choose other schedule.proportions"
         )

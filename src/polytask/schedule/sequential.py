@@ -1,4 +1,4 @@
-"""Sequential: one task after another along what they need, each until its gate; earlier ones may be replayed."""
+"""Sequential: one task after another in topological order, each until its gate opens; earlier ones may be replayed."""
 
 from __future__ import annotations
 
@@ -22,11 +22,9 @@ class SequentialOptions(ScheduleOptions):
         default=0.0,
         ge=0,
         lt=1,
-        description="share of a step's rows that comes from tasks of earlier stages, against forgetting",
+        description="share of a step's rows that comes from tasks of earlier stages, to reduce forgetting",
     )
-    freeze: int = Field(
-        default=0, ge=0, description="number of encoder layers, from the lowest, to freeze after the first stage"
-    )
+    freeze: int = Field(default=0, ge=0, description="number of lowest encoder layers to freeze after the first stage")
     restart: bool = Field(default=True, description="restart the learning rate schedule in each stage")
 
     def build(self, workload: Workload) -> Schedule:
@@ -36,9 +34,9 @@ class SequentialOptions(ScheduleOptions):
 class Sequential(Schedule):
     """Stages in topological order, ties in the order of the file.
 
-    A stage ends when its task's gate opens: at the latest after `gate.limit` passes through the task's rows, by default
-    `train.epochs`; a task without a gate trains for `train.epochs`. Replayed rows are divided among the earlier tasks
-    alike. An epoch is the running task's: as many steps as pass its rows once.
+    A stage ends when its task's gate opens: at the latest after `gate.limit` epochs over the task's rows, by default
+    `train.epochs`; a task without a gate trains for `train.epochs`. Replayed rows are divided equally among the earlier
+    tasks. An epoch is that of the current task: the number of steps for its rows.
     """
 
     def __init__(self, options: SequentialOptions, workload: Workload) -> None:
@@ -59,7 +57,7 @@ class Sequential(Schedule):
         return {task: 1.0 - self.options.replay, **dict.fromkeys(earlier, self.options.replay / len(earlier))}
 
     def _own_rows(self, number: int) -> float:
-        """Return the rows that a stage's task draws in a step, on average; a row may serve several tasks."""
+        """Return the average number of rows per step of a stage's task; a row may serve several tasks."""
         shares = self._stage_shares(number)
         rows = passed(self.workload.sources, self.workload.sizes, shares)
         return self.workload.batch_size * shares[self.order[number]] / rows
@@ -67,7 +65,7 @@ class Sequential(Schedule):
     def _stage_steps(self, number: int) -> int:
         task = self.order[number]
         gate = self.gates.gates[task]
-        # Shares become whole rows: with replay, the stage's task may have drawn a few too few at its end.
+        # Shares are rounded to whole rows: with replay, the stage's task may be a few rows short at the end.
         strata = sum(task in stratum.tasks for strata in self.workload.sources for stratum in strata)
         late = ROUNDING_ROWS * strata if len(self._stage_shares(number)) > 1 else 0
         return max(1, math.ceil(((gate.latest - SLACK) * gate.size + late) / self._own_rows(number)))

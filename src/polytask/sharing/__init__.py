@@ -1,4 +1,4 @@
-"""What the tasks share. A new strategy is one file (its options and its plan) and one row here."""
+"""Sharing strategies. A new strategy is one file (its options and its plan) and one row here."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Adaptive sharing: split a part where its tasks' gradients keep pulling apart; join copies that agree again.
+"""Adaptive sharing: split a part whose tasks' gradients keep conflicting; merge copies that agree again.
 
-Decisions on measured numbers, without tensors. Where a split pays is judged as in branched multi-task networks
-(Vandenhende et al. 2019) and adaptive feature sharing (Lu et al. 2017), by how alike the tasks are at each layer; the
-measure is Recon's (Shi et al. 2023), the gradients' cosine at each layer, taken while the model trains.
+Decisions on measured numbers, without tensors. Where to split is decided as in branched multi-task networks
+(Vandenhende et al. 2019) and adaptive feature sharing (Lu et al. 2017), by the similarity of the tasks at each layer;
+the measure is Recon's (Shi et al. 2023), the gradients' cosine at each layer, computed during training.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ AnyStart: TypeAlias = Annotated[
     GlobalOptions | IndependentOptions | PartialOptions | FromAffinityOptions, Field(discriminator="strategy")
 ]
 
-# Share of the training time that measuring may cost when no interval is given.
+# Share of the training time that measuring may cost if no interval is set.
 COST_SHARE = 0.04
-# The interval at least, where measuring costs nothing: measurements that follow closely say the same.
+# Minimum interval if measuring costs nothing: consecutive measurements are nearly the same.
 LEAST_INTERVAL = 4
-# Up to so many tasks in a part all ways to divide it are looked at.
+# Parts with at most this many tasks are searched exhaustively.
 ALL_CUTS = 8
 
 
@@ -46,8 +46,8 @@ class AdaptiveOptions(TreeOptions):
     interval: int | None = Field(
         default=None,
         ge=1,
-        description="updates between two measurements; by default those in which the balancer compares gradients "
-        "anyway, or else as many as cost about 4 % of the time",
+        description="updates between two measurements; by default the balancer's own interval if it compares gradients "
+        "anyway, otherwise such that measuring costs about 4 % of the time",
     )
     threshold: float = Field(
         default=0.0, ge=-1, le=1, description="a part is split when the mean cosine of two groups stays below this"
@@ -62,16 +62,16 @@ class AdaptiveOptions(TreeOptions):
         default=0.01,
         ge=0,
         lt=1,
-        description="bound on the probability that tasks which agree lose the head that they share; the smaller, the "
-        "more rows it takes to divide one; 0 keeps shared heads",
+        description="bound on the probability that tasks which agree lose their shared head; smaller values need more "
+        "rows to split a head; 0 keeps shared heads",
     )
     max_parameters: float = Field(
-        default=2.0, gt=0, description="maximum size of the model, relative to the one that shares everything"
+        default=2.0, gt=0, description="maximum size of the model, relative to one that shares everything"
     )
-    merge: bool = Field(default=False, description="join copies again that stay close and agree")
+    merge: bool = Field(default=False, description="merge copies again that stay close and agree")
     merge_similarity: float = Field(default=0.1, ge=-1, le=1, description="copies agree above this mean cosine")
     merge_distance: float = Field(
-        default=0.02, ge=0, description="copies are close below this distance, relative to their length"
+        default=0.02, ge=0, description="copies are close below this distance, relative to their norm"
     )
 
     @field_validator("start")
@@ -80,7 +80,7 @@ class AdaptiveOptions(TreeOptions):
         for name in ("kind", "share_heads"):
             field = type(value).model_fields.get(name)
             if field is not None and getattr(value, name) != field.default:
-                raise ValueError(f"found {name!r} in the starting plan; it stands beside `strategy: adaptive`")
+                raise ValueError(f"found {name!r} in the starting plan; put it next to `strategy: adaptive`")
         return value
 
     @model_validator(mode="after")
@@ -89,7 +89,7 @@ class AdaptiveOptions(TreeOptions):
             raise ValueError("found base 'frozen'; a layer that is not trained has no gradient to measure")
         if self.merge and self.kind in ("lora", "adapter"):
             raise ValueError(
-                f"found merge beside kind {self.kind!r}; adapters of all tasks joined into one would be dropped; "
+                f"found merge with kind {self.kind!r}; an adapter merged for all tasks would be dropped; "
                 "use kind copy or soft"
             )
         return self
@@ -103,17 +103,17 @@ class AdaptiveOptions(TreeOptions):
     def policy(
         self, start: Sharing, size: Callable[[Plan], int], single: int, passes: float, compares: int | None = None
     ) -> Adaptive:
-        has = size(start.plan) / single
-        if has > self.max_parameters:
+        ratio = size(start.plan) / single
+        if ratio > self.max_parameters:
             raise ConfigError(
-                f"sharing.max_parameters: found {self.max_parameters:g}, and the starting plan has {has:.2f} times the "
-                "parameters of the model that shares everything; allow at least that, or start from a smaller plan"
+                f"sharing.max_parameters: found {self.max_parameters:g}, but the starting plan has {ratio:.2f} times "
+                "the parameters of a model that shares everything; allow at least that, or start from a smaller plan"
             )
-        # A measured update encodes each row once for every task that reads it; the rest costs about 0.45 updates. Where
-        # the balancer takes the gradients apart anyway, measuring them costs next to nothing.
+        # A measured update encodes each row once for every task that reads it; the rest costs about 0.45 updates. If
+        # the balancer computes gradients task by task anyway, measuring them costs almost nothing.
         costs = passes - 1.0 + 0.45
-        often = compares and compares * math.ceil(LEAST_INTERVAL / compares)
-        interval = self.interval or often or math.ceil(costs / COST_SHARE)
+        common = compares and compares * math.ceil(LEAST_INTERVAL / compares)
+        interval = self.interval or common or math.ceil(costs / COST_SHARE)
         heads = HeadEvidence(start.heads, self.head_risk)
         return Adaptive(
             self, start.plan, size, budget=int(self.max_parameters * single), interval=interval, heads=heads
@@ -122,30 +122,30 @@ class AdaptiveOptions(TreeOptions):
 
 @dataclass(frozen=True)
 class Similarity:
-    """How alike the tasks' gradients are: layers x tasks x tasks.
+    """Similarity of the tasks' gradients, in arrays of shape (layers, tasks, tasks).
 
     Attributes:
-        cosine: of the averaged Gram matrices.
-        error: its standard error; infinite after a single measurement.
+        cosine: cosines of the averaged Gram matrices.
+        error: their standard errors; infinite after a single measurement.
     """
 
     cosine: NDArray[np.float64]
     error: NDArray[np.float64]
 
     def between(self, level: int, first: Sequence[int], second: Sequence[int]) -> tuple[float, float]:
-        """Return the mean cosine of two groups at a level, and its error as if their pairs erred together."""
-        where = np.ix_(first, second)
-        return float(self.cosine[level - 1][where].mean()), float(self.error[level - 1][where].mean())
+        """Return the mean cosine of two groups at a level, and its error for fully correlated pairs."""
+        block = np.ix_(first, second)
+        return float(self.cosine[level - 1][block].mean()), float(self.error[level - 1][block].mean())
 
 
 class Adaptive(SharingPolicy):
-    """Watches the Gram matrices and decides, at most one change a measurement.
+    """Changes the plan by the Gram matrices, at most once per measurement.
 
     Args:
-        size: the model's parameters under a plan.
-        budget: the greatest number of them.
+        size: returns the number of parameters of the model under a plan.
+        budget: maximum number of parameters.
         interval: updates between two measurements.
-        heads: the evidence against shared heads.
+        heads: evidence against shared heads.
     """
 
     def __init__(
@@ -180,13 +180,13 @@ class Adaptive(SharingPolicy):
         return self.options.merge
 
     def similarity(self) -> Similarity:
-        """Return the cosines of the averaged Gram matrices and how sure they are; nan where nothing is known."""
+        """Return the cosines of the averaged Gram matrices and their standard errors; nan without measurements."""
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = self._mean / self._weight
             length = np.sqrt(np.diagonal(mean, axis1=1, axis2=2))
             lengths = length[:, :, None] * length[:, None, :]
             variance = np.maximum(self._square / self._weight - mean**2, 0.0)
-            # The weights of an exponential average as those of so many equal measurements (Kish 1965, section 11.7).
+            # Effective number of measurements of an exponential average (Kish 1965, section 11.7).
             measurements = self._weight**2 / self._weight_square
             error = np.sqrt(variance / np.maximum(measurements - 1.0, 1e-12))
             return Similarity(mean / lengths, np.where(measurements > 1.0, error / lengths, np.inf))
@@ -194,11 +194,11 @@ class Adaptive(SharingPolicy):
     def observe(self, gram: Gram, distances: Mapping[Cut, float] | None = None) -> Decision | None:
         known = ~np.isnan(gram)
         share = self.options.smoothing
-        found = np.nan_to_num(gram)
+        products = np.nan_to_num(gram)
         for average, value in (
-            (self._mean, found),
-            (self._square, found**2),
-            (self._weight, np.ones_like(found)),
+            (self._mean, products),
+            (self._square, products**2),
+            (self._weight, np.ones_like(products)),
         ):
             average[known] = share * average[known] + (1 - share) * value[known]
         self._weight_square[known] = share**2 * self._weight_square[known] + (1 - share) ** 2
@@ -219,7 +219,7 @@ class Adaptive(SharingPolicy):
 
     def observe_heads(self, gains: Mapping[HeadCut, float]) -> HeadDecision | None:
         decision = self._heads.observe(gains)
-        if decision is not None:  # gradients through the common head say nothing of those through two
+        if decision is not None:  # gradients through the common head do not predict those through two
             for average in self._averages.values():
                 average[...] = 0.0
             self._count, self._streaks = 0, {}
@@ -229,72 +229,73 @@ class Adaptive(SharingPolicy):
 
     def _split(self, similarity: Similarity, known: NDArray[np.bool_]) -> Decision | None:
         best: Decision | None = None
-        most = 0.0
+        best_gain = 0.0
         persistent: dict[tuple[str, Cut], int] = {}
         for cut in self._cuts(similarity):
-            level, one, other = cut
-            alike, error = similarity.between(level, self._places(one), self._places(other))
+            level, left, right = cut
+            cosine, error = similarity.between(level, self._indices(left), self._indices(right))
             margin = self.options.confidence * error if self.options.confidence else 0.0
-            if not alike + margin < self.options.threshold:
+            if not cosine + margin < self.options.threshold:
                 continue
-            streak = self._streaks.get(("split", cut), 0) + self._speaks(known, cut)
+            streak = self._streaks.get(("split", cut), 0) + self._is_measured(known, cut)
             persistent["split", cut] = streak
             if streak < self.options.patience or self._count < self.options.min_measurements:
                 continue
-            found = self._above(similarity, cut)
-            gain = sum(self.options.threshold - value for value in found)
-            if gain > most:
-                plan = self.plan.split(level, one)
+            cosines = self._above(similarity, cut)
+            gain = sum(self.options.threshold - value for value in cosines)
+            if gain > best_gain:
+                plan = self.plan.split(level, left)
                 size = self._size(plan)
                 if size <= self._budget:
-                    most = gain
-                    best = Decision("split", level, (one, other), tuple(found), self._count, size, plan)
+                    best_gain = gain
+                    best = Decision("split", level, (left, right), tuple(cosines), self._count, size, plan)
         kept = {key: value for key, value in self._streaks.items() if key[0] == "merge"}
         self._streaks = kept | persistent
         return best
 
     def _cuts(self, similarity: Similarity) -> Iterator[Cut]:
-        """Yield ways to divide one part of one layer in two: all for 8 tasks, beyond that clusters of similar ones."""
+        """Yield ways to split one part of one layer in two: all for up to 8 tasks, clusters of similar ones beyond."""
         for level in range(1, len(self.plan.levels)):
             for part in self.plan.levels[level]:
                 members = [task for task in self.plan.tasks if task in part]
                 if len(members) <= ALL_CUTS:
                     groups = _groups(members)
                 else:
-                    places = self._places(part)
-                    cosine = np.nan_to_num(similarity.cosine[level - 1][np.ix_(places, places)])
+                    indices = self._indices(part)
+                    cosine = np.nan_to_num(similarity.cosine[level - 1][np.ix_(indices, indices)])
                     cuts = linkage_cuts(cosine, (1 << len(members)) - 1)
-                    groups = (frozenset(members[place] for place in members_of(bits)) for bits in sorted(cuts))
-                for one in groups:
-                    yield level, one, part - one
+                    groups = (frozenset(members[index] for index in members_of(bits)) for bits in sorted(cuts))
+                for group in groups:
+                    yield level, group, part - group
 
     def _above(self, similarity: Similarity, cut: Cut) -> list[float]:
-        """Return the similarity of the groups at every layer where the cut would part tasks that are together."""
-        level, one, other = cut
-        found: list[float] = []
+        """Return the similarity of the groups at every layer where the cut would separate tasks that are together."""
+        level, left, right = cut
+        cosines: list[float] = []
         for above in range(level, len(self.plan.levels)):
             for part in self.plan.levels[above]:
-                if part & one and part & other:
-                    found.append(similarity.between(above, self._places(part & one), self._places(part & other))[0])
-        return found
+                if part & left and part & right:
+                    indices = self._indices(part & left), self._indices(part & right)
+                    cosines.append(similarity.between(above, *indices)[0])
+        return cosines
 
-    def _speaks(self, known: NDArray[np.bool_], cut: Cut) -> bool:
-        """Whether a measurement says anything of two groups; a rare task's are not in all of them."""
-        level, one, other = cut
-        return bool(known[level - 1][np.ix_(self._places(one), self._places(other))].any())
+    def _is_measured(self, known: NDArray[np.bool_], cut: Cut) -> bool:
+        """Whether a measurement covers both groups; a rare task is not in all of them."""
+        level, left, right = cut
+        return bool(known[level - 1][np.ix_(self._indices(left), self._indices(right))].any())
 
-    def _places(self, group: Part) -> list[int]:
-        return [place for place, task in enumerate(self.plan.tasks) if task in group]
+    def _indices(self, group: Part) -> list[int]:
+        return [index for index, task in enumerate(self.plan.tasks) if task in group]
 
-    # joining
+    # merging
 
     def mergeable(self) -> list[Cut]:
-        found: list[Cut] = []
+        cuts: list[Cut] = []
         for level in range(1, len(self.plan.levels)):
-            for one, other in combinations(self.plan.levels[level], 2):
-                if any(one | other <= part for part in self.plan.levels[level - 1]):
-                    found.append((level, one, other))
-        return found
+            for left, right in combinations(self.plan.levels[level], 2):
+                if any(left | right <= part for part in self.plan.levels[level - 1]):
+                    cuts.append((level, left, right))
+        return cuts
 
     def _merge(
         self, similarity: Similarity, known: NDArray[np.bool_], distances: Mapping[Cut, float]
@@ -302,17 +303,17 @@ class Adaptive(SharingPolicy):
         persistent = {key: value for key, value in self._streaks.items() if key[0] == "split"}
         best: Decision | None = None
         for cut in self.mergeable():
-            level, one, other = cut
-            alike, _ = similarity.between(level, self._places(one), self._places(other))
+            level, left, right = cut
+            cosine, _ = similarity.between(level, self._indices(left), self._indices(right))
             near = distances.get(cut, float("inf")) < self.options.merge_distance
-            if not (near and alike > self.options.merge_similarity):
+            if not (near and cosine > self.options.merge_similarity):
                 continue
-            streak = self._streaks.get(("merge", cut), 0) + self._speaks(known, cut)
+            streak = self._streaks.get(("merge", cut), 0) + self._is_measured(known, cut)
             persistent["merge", cut] = streak
-            late = self._count >= self.options.min_measurements and streak >= self.options.patience
-            if late and (best is None or alike > best.similarity[0]):
-                plan = self.plan.merge(level, one, other)
-                best = Decision("merge", level, (one, other), (alike,), self._count, self._size(plan), plan)
+            lasting = self._count >= self.options.min_measurements and streak >= self.options.patience
+            if lasting and (best is None or cosine > best.similarity[0]):
+                plan = self.plan.merge(level, left, right)
+                best = Decision("merge", level, (left, right), (cosine,), self._count, self._size(plan), plan)
         self._streaks = persistent
         return best
 
@@ -329,8 +330,8 @@ class Adaptive(SharingPolicy):
 
     def state_dict(self) -> dict[str, Any]:
         streaks = [
-            [action, level, sorted(one), sorted(other), streak]
-            for (action, (level, one, other)), streak in self._streaks.items()
+            [action, level, sorted(left), sorted(right), streak]
+            for (action, (level, left, right)), streak in self._streaks.items()
         ]
         return {
             "plan": self.plan.to_json(),
@@ -347,13 +348,13 @@ class Adaptive(SharingPolicy):
         self._count = state["count"]
         self._heads.load_state_dict(state["heads"])
         self._streaks = {
-            (action, (level, frozenset(one), frozenset(other))): streak
-            for action, level, one, other, streak in state["streaks"]
+            (action, (level, frozenset(left), frozenset(right))): streak
+            for action, level, left, right, streak in state["streaks"]
         }
 
 
 def _groups(tasks: Sequence[str]) -> Iterator[Part]:
-    """Yield one side of every way to divide tasks in two."""
+    """Yield one side of every split of the tasks in two."""
     for count in range(1, len(tasks) // 2 + 1):
         for chosen in combinations(tasks, count):
             if 2 * count < len(tasks) or tasks[0] in chosen:

@@ -1,9 +1,9 @@
-"""From affinity: the best tree for a measured task-affinity matrix, before training, under a number of layer copies.
+"""From affinity: the best tree for a measured task affinity matrix, before training, within a number of layer copies.
 
-How well a group of tasks will train together is judged by pairs, as in Fifty et al. 2021 (TAG, section 3.2): a task
-gains the mean affinity of its companions, and nothing alone. The sum over tasks and layers is greatest for the best
-tree, as in branched multi-task networks (Vandenhende et al. 2019). A mean is not a sum: tasks that help each other much
-leave those that help little, so unequal help divides tasks even where no task harms another.
+How well a group of tasks will train together is estimated from pairs, as in Fifty et al. 2021 (TAG, section 3.2): a
+task gains the mean affinity of the other tasks in its group, and nothing alone. The best tree maximises the sum over
+tasks and layers, as in branched multi-task networks (Vandenhende et al. 2019). Because it is a mean and not a sum,
+tasks that help each other a lot are separated from those that help little, even if no task harms another.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from polytask.options import resolve
 from polytask.sharing.plan import Plan, global_plan
 from polytask.sharing.sharing import TreeOptions
 
-# Up to so many tasks all trees are looked at; 8 tasks have 4,140 partitions, 9 have 21,147.
+# The search is exhaustive up to this many tasks; 8 tasks have 4,140 partitions, 9 have 21,147.
 EXACT_TASKS = 8
-# With more tasks, the trees that are kept for each number of layer copies.
+# Beam width with more tasks: trees that are kept for each number of layer copies.
 BEAM_WIDTH = 32
-# Sums closer than this, in units of the greatest affinity, differ by rounding only.
+# Sums closer than this, in units of the largest affinity, differ by rounding only.
 TIE = 1e-10
 
-# Tasks x tasks: row i, column j is how much task i helps task j.
+# Shape (tasks, tasks): row i, column j is how much task i helps task j.
 Matrix: TypeAlias = NDArray[np.float64]
-# A part as the bits of its tasks' places, and the parts of a layer.
+# A part as a bit mask of task indices, and the parts of a layer.
 Bits: TypeAlias = int
 Parts: TypeAlias = tuple[Bits, ...]
 
 
 class FromAffinityOptions(TreeOptions):
-    """The tree that fits a file of measured affinities best; the embeddings are always shared."""
+    """The tree that fits measured affinities from a file best; the embeddings are always shared."""
 
     strategy: Literal["from_affinity"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     file: str = Field(
-        description='JSON: {"tasks": [names], "affinity": matrix}, or "layers": {"1": matrix, ...} with one for each '
-        "layer; row i, column j is how much task i helps task j, negative where it harms"
+        description='JSON: {"tasks": [names], "affinity": matrix}, or "layers": {"1": matrix, ...} with one matrix for '
+        "each layer; row i, column j is how much task i helps task j, negative if it harms"
     )
     max_layers: int | None = Field(
         default=None,
         ge=1,
-        description="greatest number of layer copies in all, counting every part of every layer; by default twice "
-        "the encoder's layers",
+        description="maximum total number of layer copies, counting every part of every layer; by default twice "
+        "the number of encoder layers",
     )
 
     @field_validator("file")
@@ -73,14 +73,14 @@ class FromAffinityOptions(TreeOptions):
 
 
 def best_tree(tasks: Sequence[str], layers: int, *, affinity_per_level: Sequence[Matrix], max_layers: int) -> Plan:
-    """Return the tree with the greatest sum of mean affinities; of equal ones, one with the fewest parts.
+    """Return the tree with the greatest sum of mean affinities; among equal ones, one with the fewest parts.
 
-    The embeddings are one part: in small encoders they outweigh all layers. Up to 8 tasks no tree is better; with more,
-    a beam search keeps the best 32 trees for each number of layer copies.
+    The embeddings are one part: in small encoders they outweigh all layers. Up to 8 tasks the tree is optimal; with
+    more, a beam search keeps the best 32 trees for each number of layer copies.
 
     Args:
-        affinity_per_level: layers + 1 matrices of finite numbers; that of the embeddings decides nothing.
-        max_layers: greatest number of parts of all layers together, at least `layers`.
+        affinity_per_level: layers + 1 matrices of finite numbers; that of the embeddings is ignored.
+        max_layers: maximum number of parts of all layers together, at least `layers`.
 
     >>> apart = np.array([[0, 1, -1], [1, 0, -1], [-1, -1, 0]])
     >>> print(best_tree(["a", "b", "c"], 2, affinity_per_level=[apart] * 3, max_layers=3).picture())
@@ -95,25 +95,25 @@ def best_tree(tasks: Sequence[str], layers: int, *, affinity_per_level: Sequence
     affinity[:, np.arange(len(tasks)), np.arange(len(tasks))] = 0
     affinity /= np.abs(affinity).max() or 1
     search = _best_of_all if len(tasks) <= EXACT_TASKS else _best_of_beam
-    found = search(affinity, min(max_layers, layers * len(tasks)))
-    levels = [tuple(frozenset(tasks[i] for i in members_of(part)) for part in level) for level in found]
+    levels_as_bits = search(affinity, min(max_layers, layers * len(tasks)))
+    levels = [tuple(frozenset(tasks[i] for i in members_of(part)) for part in level) for level in levels_as_bits]
     return Plan(tuple(tasks), ((frozenset(tasks),), *levels))
 
 
 def members_of(part: Bits) -> list[int]:
-    """Return the places of the tasks of a part."""
-    return [place for place in range(part.bit_length()) if part >> place & 1]
+    """Return the indices of the tasks of a part."""
+    return [index for index in range(part.bit_length()) if part >> index & 1]
 
 
 def _gain(affinity: Matrix, part: Bits) -> Matrix:
-    """Return what a part adds to the sum, in each layer."""
+    """Return a part's contribution to the sum, in each layer."""
     members = members_of(part)
     inside = affinity[:, members][:, :, members]
     return inside.sum(axis=(1, 2)) / max(1, len(members) - 1)
 
 
 def _best_of_all(affinity: Matrix, budget: int) -> list[Parts]:
-    """Find the best tree layer by layer, keeping the best way to every partition with every number of copies."""
+    """Find the best tree by dynamic programming over layers, for every partition and number of copies."""
     layers, count, _ = affinity.shape
     partitions = sorted((p for p in _partitions(count) if len(p) <= budget - layers + 1), key=len)
     gain = cache(lambda part: _gain(affinity, part))
@@ -121,10 +121,10 @@ def _best_of_all(affinity: Matrix, budget: int) -> list[Parts]:
     fine, coarse = _refinements(partitions, count)
     first = np.searchsorted(fine, np.arange(len(partitions) + 1))
     start = np.full((len(partitions), budget + 1), -np.inf)  # partitions x copies
-    start[0, 0] = 0  # the embeddings' one part
+    start[0, 0] = 0  # the embeddings are one part
     tables = [start]
     for layer in range(layers):
-        # Some columns at a time: 8 tasks have 167,894 pairs of a partition and a finer one.
+        # In blocks of columns: 8 tasks have 167,894 pairs of a partition and a refinement.
         blocks = np.array_split(tables[-1], budget // 32 + 1, axis=1)
         below = np.concatenate([np.maximum.reduceat(block[coarse], first[:-1]) for block in blocks], axis=1)
         table = np.full_like(start, -np.inf)
@@ -148,35 +148,35 @@ def _first_best(sums: Matrix) -> int:
 
 
 def _partitions(count: int) -> list[Parts]:
-    found: list[Parts] = [()]
-    for bit in (1 << place for place in range(count)):
-        joined = [(*parts[:i], parts[i] | bit, *parts[i + 1 :]) for parts in found for i in range(len(parts))]
-        found = joined + [(*parts, bit) for parts in found]
-    return found
+    partitions: list[Parts] = [()]
+    for bit in (1 << index for index in range(count)):
+        joined = [(*parts[:i], parts[i] | bit, *parts[i + 1 :]) for parts in partitions for i in range(len(parts))]
+        partitions = joined + [(*parts, bit) for parts in partitions]
+    return partitions
 
 
 def _refinements(partitions: Sequence[Parts], count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return all pairs of a partition and one that it refines, itself included, in the order of the first."""
+    """Return all pairs of a partition and a coarser or equal one, sorted by the first."""
     part_of = np.array([[next(part for part in parts if part >> i & 1) for i in range(count)] for parts in partitions])
-    one, other = np.triu_indices(count, 1)
-    together = (part_of[:, one] == part_of[:, other]).astype(np.float32)  # partitions x pairs of tasks
+    left, right = np.triu_indices(count, 1)
+    together = (part_of[:, left] == part_of[:, right]).astype(np.float32)  # partitions x pairs of tasks
     fine, coarse = np.nonzero(together @ together.T == together.sum(axis=1)[:, None])
     return fine, coarse
 
 
 class _Tree(NamedTuple):
-    """A whole tree; its upper layers are all as the last that was divided."""
+    """A tree; the layers above the last split are all the same as that layer."""
 
     total: float
     copies: int
     top: Parts
-    cuts: tuple[tuple[int, Parts], ...]  # layers, counted from 0, and what they and those above are divided into
+    cuts: tuple[tuple[int, Parts], ...]  # layers, from 0, and the partition of each and of those above it
 
 
 def _best_of_beam(affinity: Matrix, budget: int) -> list[Parts]:
-    """Search from the bottom to the top: divide parts of a layer, and of all above it, once or several times."""
+    """Search from the bottom to the top: split parts of a layer, and of all above it, once or several times."""
     layers, count, _ = affinity.shape
-    upward = affinity[::-1].cumsum(axis=0)[::-1]  # of a layer and all above it
+    upward = affinity[::-1].cumsum(axis=0)[::-1]  # sum over a layer and all above it
     gain = cache(lambda part: _gain(upward, part))
     cuts = cache(lambda part, layer: linkage_cuts(upward[layer], part))
 
@@ -203,40 +203,42 @@ def _best_of_beam(affinity: Matrix, budget: int) -> list[Parts]:
 
 
 def _keep(trees: Iterable[_Tree]) -> list[_Tree]:
-    """Keep the best trees for each number of copies; the fewest copies keep those that divide later alive."""
+    """Keep the best trees for each number of copies, so that trees that split only in higher layers survive."""
     best: dict[int, dict[Parts, _Tree]] = {}
     for tree in trees:
-        alike = best.setdefault(tree.copies, {})
-        if tree.top not in alike or alike[tree.top].total < tree.total:
-            alike[tree.top] = tree
+        same_copies = best.setdefault(tree.copies, {})
+        if tree.top not in same_copies or same_copies[tree.top].total < tree.total:
+            same_copies[tree.top] = tree
     return [
-        tree for alike in best.values() for tree in nlargest(BEAM_WIDTH, alike.values(), key=lambda tree: tree.total)
+        tree
+        for same_copies in best.values()
+        for tree in nlargest(BEAM_WIDTH, same_copies.values(), key=lambda tree: tree.total)
     ]
 
 
 def linkage_cuts(affinity: Matrix, part: Bits) -> set[Bits]:
-    """Return one piece of every cut looked at: a cluster of average linkage, or a single task, against the rest."""
+    """Return one side of every candidate cut: an average-linkage cluster, or a single task, against the rest."""
     members = members_of(part)
-    clusters = [1 << place for place in members]
-    found = list(clusters)
+    clusters = [1 << index for index in members]
+    candidates = list(clusters)
     sums = (affinity + affinity.T)[np.ix_(members, members)]
     counts = np.ones(len(members))
     while len(clusters) > 2:
         means = sums / np.outer(counts, counts)
         np.fill_diagonal(means, -np.inf)
-        one, other = divmod(int(means.argmax()), len(clusters))  # one < other: the matrix is symmetric
-        sums[one] += sums[other]
-        sums[:, one] += sums[:, other]
-        counts[one] += counts[other]
-        sums = np.delete(np.delete(sums, other, axis=0), other, axis=1)
-        counts = np.delete(counts, other)
-        clusters[one] |= clusters.pop(other)
-        found.append(clusters[one])
-    return {min(cluster, part ^ cluster) for cluster in found if cluster != part}
+        left, right = divmod(int(means.argmax()), len(clusters))  # left < right: the matrix is symmetric
+        sums[left] += sums[right]
+        sums[:, left] += sums[:, right]
+        counts[left] += counts[right]
+        sums = np.delete(np.delete(sums, right, axis=0), right, axis=1)
+        counts = np.delete(counts, right)
+        clusters[left] |= clusters.pop(right)
+        candidates.append(clusters[left])
+    return {min(cluster, part ^ cluster) for cluster in candidates if cluster != part}
 
 
 def read_affinity(path: Path, tasks: Sequence[str], layers: int) -> list[Matrix]:
-    """Read the matrix of these tasks for the embeddings and every layer. Raises ConfigError naming the place."""
+    """Read the matrices of these tasks for the embeddings and every layer. Raises ConfigError naming the place."""
     place = f"sharing.file: {path}"
     data = _read_json(path, place)
     if not isinstance(data, dict) or set(data) not in ({"tasks", "affinity"}, {"tasks", "layers"}):
@@ -259,9 +261,9 @@ def _read_json(path: Path, place: str) -> Any:  # noqa: ANN401
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
-        beside = [item.name for item in path.parent.glob("*.json")]
+        siblings = [item.name for item in path.parent.glob("*.json")]
         raise ConfigError(
-            f"{place}: no such file; write it, or correct the path ({nearest(path.name, beside)})"
+            f"{place}: no such file; write it, or correct the path ({nearest(path.name, siblings)})"
         ) from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{place}: cannot be read ({error})") from None

@@ -15,7 +15,7 @@ class GlobalOptions(SharingOptions):
     strategy: Literal["global"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
 
     def plan(self, tasks: Sequence[str], layers: int) -> Plan:
-        """Return the tree."""
+        """Return the plan."""
         return global_plan(tasks, layers)
 
     def build(self, tasks: Sequence[str], layers: int) -> Sharing:
@@ -23,7 +23,7 @@ class GlobalOptions(SharingOptions):
 
 
 class IndependentOptions(TreeOptions):
-    """One encoder a task; with lora or adapter, one encoder and adapters for each task in every layer."""
+    """One encoder per task; with lora or adapter, one encoder with adapters for each task in every layer."""
 
     strategy: Literal["independent"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
 

@@ -1,4 +1,4 @@
-"""Growth: where tasks that are added to a trained model stand among those that it has."""
+"""Growth: which layers new tasks share with the tasks of a trained model."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from polytask.sharing.sharing import PartKind, Sharing, require_layer, require_t
 
 
 class ExtendOptions(Options):
-    """Where the new tasks' own layers begin; by default they have none, only heads."""
+    """Options of the new tasks' own layers; by default they have only heads."""
 
     follow: str | None = Field(
         default=None,
-        description="the old task whose path through the layers the new tasks take; required where there are several",
+        description="the old task whose layers the new tasks use; required if the tasks' layers differ",
     )
     shared_layers: int | None = Field(
-        default=None, ge=0, description="layers 1 to this one are those of the followed task, those above are new ones"
+        default=None, ge=0, description="layers 1 to this one are shared with the followed task, those above are new"
     )
     kind: Literal["copy", "lora", "adapter"] | None = Field(
-        default=None, description="what the new tasks' parts are made of; by default as the model's own parts"
+        default=None, description="kind of the new tasks' parts; by default that of the model's parts"
     )
     rank: int | None = Field(
-        default=None, ge=1, le=4096, description="rank of lora's deltas, or width of the bottleneck adapters"
+        default=None, ge=1, le=4096, description="rank of LoRA, or width of the bottleneck adapters"
     )
-    alpha: float | None = Field(default=None, gt=0, description="lora's deltas are scaled by alpha / rank")
+    alpha: float | None = Field(default=None, gt=0, description="LoRA's outputs are scaled by alpha / rank")
     targets: tuple[str, ...] | None = Field(default=None, description="the linear modules with an adapter")
 
     @property
     def part(self) -> dict[str, object]:
-        """What is said of the new tasks' part, by the names that a kind has for it."""
-        found = {"name": self.kind, "rank": self.rank, "alpha": self.alpha, "targets": self.targets}
-        return {key: value for key, value in found.items() if value is not None}
+        """The given options of the new tasks' part, by the field names of `PartKind`."""
+        options = {"name": self.kind, "rank": self.rank, "alpha": self.alpha, "targets": self.targets}
+        return {key: value for key, value in options.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Growth:
     """How a model's sharing grows.
 
     Attributes:
-        joined: the new tasks stand wherever the task stands that they follow: only their heads are new.
-        plan: the new tasks' own layers are split off; what they compute does not change at that moment.
+        joined: the sharing in which the new tasks are in all parts of the task that they follow: only heads are new.
+        plan: the plan in which the new tasks' own layers are split off, as copies.
     """
 
     joined: Sharing
@@ -54,19 +54,19 @@ class Growth:
 
 
 def grow(old: Sharing, new: Sequence[str], options: ExtendOptions) -> Growth:
-    """Put new tasks into what the tasks of a trained model share. Raises ConfigError naming the place.
+    """Add new tasks to the sharing of a trained model. Raises ConfigError naming the place.
 
-    The new tasks of one extension share their own layers. Without a new task the plan stays.
+    The new tasks of one extension share their own layers. Without new tasks the plan is unchanged.
     """
     if old.mixing is not None:
         raise ConfigError(
-            f"the model mixes its tasks by {old.mixing.method}, whose gates and towers are made for exactly them; "
+            f"the model uses {old.mixing.method}, whose gates and towers are made for exactly its tasks; "
             "only a model with a tree of shared and own layers can be extended: train all tasks together instead"
         )
     if old.trunks:
         raise ConfigError(
-            "the model is composed of trunks that share in different ways, so new tasks fit into none of them; extend "
-            "one of the models that it was composed of, and compose again"
+            "the model is composed of trunks with different kinds of sharing, so new tasks fit into none of them; "
+            "extend one of the models that it was composed of, and compose again"
         )
     if not new:
         return Growth(old, old.plan)
@@ -89,29 +89,29 @@ def _followed(plan: Plan, named: str | None) -> str:
         return named
     if any(len(level) > 1 for level in plan.levels):
         raise ConfigError(
-            f"extend.follow: the model's tasks take several ways through its layers:\n{plan.picture()}\n"
-            f"name the task whose way the new ones take: {', '.join(plan.tasks)}"
+            f"extend.follow: the model's tasks use different layers:\n{plan.picture()}\n"
+            f"name the task whose layers the new ones use: {', '.join(plan.tasks)}"
         )
     return plan.tasks[0]
 
 
 def _kind(old: Sharing, options: ExtendOptions) -> PartKind:
-    """Return what the parts of a layer are: all parts of a model are of one kind."""
-    said = options.part
-    if said and options.shared_layers is None:
+    """Return the kind of the new parts: all parts of a model are of the same kind."""
+    given = options.part
+    if given and options.shared_layers is None:
         raise ConfigError(
-            f"extend: found {', '.join('kind' if key == 'name' else key for key in said)} without shared_layers; "
-            "say with shared_layers where the new tasks' own layers begin, or leave it out for heads only"
+            f"extend: found {', '.join('kind' if key == 'name' else key for key in given)} without shared_layers; "
+            "set shared_layers to where the new tasks' own layers begin, or leave these out for heads only"
         )
     divided = any(len(level) > 1 for level in old.plan.levels)
     if not divided and not old.kind.shares_layer:
-        return replace(PartKind(), **said)  # type: ignore[arg-type]
-    for key, value in said.items():
-        has = getattr(old.kind, key)
-        if value != has:
+        return replace(PartKind(), **given)  # type: ignore[arg-type]
+    for key, value in given.items():
+        existing = getattr(old.kind, key)
+        if value != existing:
             name = "kind" if key == "name" else key
             raise ConfigError(
-                f"extend.{name}: found {value}, and the parts of the model's layers have {has}; "
-                f"all parts of a model are alike: leave {name} out"
+                f"extend.{name}: found {value}, but the parts of the model's layers have {existing}; "
+                f"all parts of a model are of the same kind: leave {name} out"
             )
     return old.kind

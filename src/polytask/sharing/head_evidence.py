@@ -1,11 +1,12 @@
-"""Whether tasks that share a head should: a sequential test on how well heads of their own foretell the labels.
+"""Evidence against shared heads: a sequential test of how well separate heads predict the labels.
 
-For each way to part one task from the others of its head, heads on trial learn beside the model: one for either side,
-and one for all. Each forecasts a row before it learns from it. The evidence is the sum over rows of the loss under the
-common head less the loss under the side's own: the logarithm of a likelihood ratio (prequential, Dawid 1984). Were the
-common head's forecasts right, the ratio would be a martingale that begins at 1, so that by Ville's inequality it ever
-reaches 1/risk with probability `risk` at most, however often one looks (Shafer et al. 2011, "Test Martingales, Bayes
-Factors and p-Values", section 2). Tasks that agree are worse off with fewer rows a head, so their evidence falls.
+For each way to separate one task from the others of its head, trial heads are trained alongside the model: one for each
+side, and one for all. Each predicts a row before it learns from it. The evidence is the sum over rows of the loss under
+the common head minus the loss under the side's own head: the logarithm of a likelihood ratio (prequential, Dawid 1984).
+If the common head's predictions were right, the ratio would be a martingale that starts at 1, so by Ville's inequality
+the probability that it ever reaches 1/risk is at most `risk`, however often it is checked (Shafer et al. 2011, "Test
+Martingales, Bayes Factors and p-Values", section 2). Tasks that agree lose by having fewer rows per head, so their
+evidence falls.
 """
 
 from __future__ import annotations
@@ -17,24 +18,24 @@ from typing import Any, TypeAlias
 
 from polytask.sharing.plan import Part
 
-# Two groups of tasks that share a head, and could have one each.
+# Two groups of tasks that share a head and could have separate ones.
 HeadCut: TypeAlias = tuple[Part, Part]
 HeadGroups: TypeAlias = tuple[tuple[str, ...], ...]
 
 
 def groups_of(lists: Sequence[Sequence[str]]) -> HeadGroups:
-    """Return groups of tasks as they stand in JSON."""
+    """Return groups of tasks from their JSON form."""
     return tuple(tuple(group) for group in lists)
 
 
 @dataclass(frozen=True)
 class HeadDecision:
-    """A shared head is divided, with the numbers that led to it.
+    """The split of a shared head, with the numbers that led to it.
 
     Attributes:
-        groups: the tasks that part.
-        evidence: logarithm of the likelihood ratio: how much better two heads foretold the labels than one.
-        threshold: what it had to reach.
+        groups: the two groups of tasks that are separated.
+        evidence: logarithm of the likelihood ratio of two heads to one head.
+        threshold: the evidence required for the split.
         heads: all groups of tasks that share a head from now on.
     """
 
@@ -54,10 +55,10 @@ class HeadDecision:
 
 
 class HeadEvidence:
-    """Adds up the evidence against each shared head, and decides at most one division a step.
+    """Accumulates the evidence against each shared head, and splits at most one head per step.
 
     Attributes:
-        threshold: the evidence at which a head is divided.
+        threshold: the evidence at which a head is split.
 
     Args:
         heads: groups of tasks that share a head.
@@ -68,18 +69,18 @@ class HeadEvidence:
         self.heads = heads
         self._risk = risk
         self._sums: dict[HeadCut, float] = dict.fromkeys(self.cuts(), 0.0)
-        # The risk is shared among all cuts that there were; what is left of a group is judged as strictly.
+        # The risk is divided among all initial cuts; the threshold stays the same for the rest of a group.
         self.threshold = math.log(max(1, len(self._sums)) / risk) if risk else math.inf
 
     def cuts(self) -> list[HeadCut]:
-        """Return the ways to part one task from the others of its head."""
+        """Return the ways to separate one task from the others of its head."""
         return [cut for group in self.heads for cut in _cuts(group)] if self._risk else []
 
     def observe(self, gains: Mapping[HeadCut, float]) -> HeadDecision | None:
-        """Take in what a step's rows say.
+        """Process a step, and return the split that it leads to, if any.
 
         Args:
-            gains: by cut the sum over rows of the loss under the common head less that under the side's own.
+            gains: by cut, the sum over rows of the loss under the common head minus that under the side's own head.
         """
         for cut, gain in gains.items():
             if cut in self._sums and math.isfinite(gain):
@@ -91,19 +92,19 @@ class HeadEvidence:
         if evidence < threshold:
             return None
         self.heads = _divided(self.heads, best)
-        # What is left of the group is judged anew; other heads' evidence stands.
+        # The evidence for the rest of the group starts again; that of other heads is kept.
         self._sums = {cut: self._sums.get(cut, 0.0) for cut in self.cuts()}
         return HeadDecision(best, evidence, threshold, self.heads)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that later decisions depend on, JSON-ready."""
-        sums = [[sorted(one), sorted(other), found] for (one, other), found in self._sums.items()]
+        """Return everything that later decisions depend on, JSON-ready."""
+        sums = [[sorted(left), sorted(right), evidence] for (left, right), evidence in self._sums.items()]
         return {"heads": [list(group) for group in self.heads], "sums": sums}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Restore a saved state."""
         self.heads = groups_of(state["heads"])
-        self._sums = {(frozenset(one), frozenset(other)): found for one, other, found in state["sums"]}
+        self._sums = {(frozenset(left), frozenset(right)): evidence for left, right, evidence in state["sums"]}
 
 
 def _cuts(group: Sequence[str]) -> list[HeadCut]:
@@ -112,12 +113,12 @@ def _cuts(group: Sequence[str]) -> list[HeadCut]:
 
 
 def _divided(heads: HeadGroups, cut: HeadCut) -> HeadGroups:
-    """Return the groups after a division; a task that stands alone is in none."""
+    """Return the groups after a split; a single task is in no group."""
     pieces = [tuple(task for task in group if task in side) for group in heads for side in _sides(group, cut)]
     return tuple(piece for piece in pieces if len(piece) > 1)
 
 
 def _sides(group: Sequence[str], cut: HeadCut) -> Sequence[Part]:
-    one, other = cut
+    left, right = cut
     whole = frozenset(group)
-    return cut if whole == one | other else (whole,)
+    return cut if whole == left | right else (whole,)

@@ -1,4 +1,4 @@
-"""The options of the mixing methods: several towers above a shared trunk, combined by gates or stitches."""
+"""The options of the mixing methods: several towers above a shared trunk, combined by gates or cross-stitch units."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from polytask.sharing.sharing import Mixing, Sharing, SharingOptions, require_la
 
 
 class MixingOptions(SharingOptions, ABC):
-    """What every mixing method has: the layer from which it takes the place of the encoder's own layers."""
+    """Options of every mixing method: the layer from which it replaces the encoder's layers."""
 
-    from_layer: int | None = Field(default=None, ge=1, description="the lowest layer that is replaced, from 1")
+    from_layer: int | None = Field(default=None, ge=1, description="lowest layer that is replaced, from 1")
 
     def lowest(self, layers: int) -> int:
-        """Return the lowest layer that is replaced; by default the upper third is."""
+        """Return the default of the lowest replaced layer: the upper third is replaced."""
         return max(1, layers - max(1, layers // 3) + 1)
 
     @abstractmethod
@@ -34,7 +34,7 @@ class MixingOptions(SharingOptions, ABC):
 
 
 class MmoeOptions(MixingOptions):
-    """Mixture of experts with one gate a task (Ma et al. 2018)."""
+    """Mixture of experts with one gate per task (Ma et al. 2018)."""
 
     strategy: Literal["mmoe"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     experts: int = Field(default=4, ge=1, le=64, description="copies of the replaced layers, read by every task")
@@ -52,12 +52,12 @@ class PleOptions(MixingOptions):
 
     def own(self) -> dict[str, float]:
         if self.shared_experts + self.task_experts == 0:
-            raise ConfigError("sharing: found no shared_experts and no task_experts; a gate chooses among one or more")
+            raise ConfigError("sharing: found no shared_experts and no task_experts; a gate needs at least one expert")
         return {"shared_experts": self.shared_experts, "task_experts": self.task_experts}
 
 
 class CrossStitchOptions(MixingOptions):
-    """A tower a task, mixed after every layer by learned units (Misra et al. 2016)."""
+    """One tower per task, mixed after every layer by learned units (Misra et al. 2016)."""
 
     strategy: Literal["cross_stitch"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     own_weight: float = Field(default=0.9, gt=0, le=1, description="initial weight of a task's own tower")

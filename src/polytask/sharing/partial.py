@@ -1,4 +1,4 @@
-"""Partial: some layers are shared, others are own; said by a number, by branches, or layer by layer."""
+"""Partial: some layers are shared, the others are each task's own; given by a number, branches, or layer by layer."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _RANGE = re.compile(r"^(\d+)(?:-(\d+))?$")
 
 
 class Branch(Options):
-    """From a layer on, which tasks stay together."""
+    """The groups of tasks that share layers, from a layer up."""
 
-    from_layer: int = Field(ge=1, description="the lowest layer that is divided, from 1")
+    from_layer: int = Field(ge=1, description="lowest layer that is split, from 1")
     groups: Groups = Field(description="groups of tasks; each task is in one of them")
 
 
@@ -43,8 +43,8 @@ class PartialOptions(TreeOptions):
     def _one_form(self) -> PartialOptions:
         given = [name for name in ("shared_layers", "branches", "layers") if getattr(self, name) is not None]
         if len(given) != 1:
-            found = " and ".join(given) if given else "none"
-            raise ValueError(f"found {found}; expected one of shared_layers, branches, layers")
+            names = " and ".join(given) if given else "none"
+            raise ValueError(f"found {names}; expected one of shared_layers, branches, layers")
         return self
 
     def plan(self, tasks: Sequence[str], layers: int) -> Plan:
@@ -69,7 +69,7 @@ def _from_branches(branches: Sequence[Branch], tasks: Sequence[str], layers: int
         require_partition(branch.groups, tasks, f"{place}.groups")
         if branch.from_layer in places:
             raise ConfigError(
-                f"{place}.from_layer: layer {branch.from_layer} is divided by {places[branch.from_layer]}"
+                f"{place}.from_layer: layer {branch.from_layer} is already split by {places[branch.from_layer]}"
             )
         places[branch.from_layer] = place
     for place, branch in sorted(zip(places.values(), branches, strict=True), key=lambda pair: pair[1].from_layer):
@@ -91,7 +91,7 @@ def _from_table(table: dict[str, Groups], tasks: Sequence[str], layers: int) -> 
     missing = [number for number in range(1, layers + 1) if number not in levels]
     if missing:
         listed = ", ".join(str(number) for number in missing)
-        raise ConfigError(f"sharing.layers: layers without a line: {listed}; the encoder has {layers} layers")
+        raise ConfigError(f"sharing.layers: layers without an entry: {listed}; the encoder has {layers} layers")
     levels.setdefault(0, global_plan(tasks, 0).levels[0])
     for number in range(1, layers + 1):
         _require_tree(levels[number], levels[number - 1], f"sharing.layers: layer {number}")
@@ -101,10 +101,10 @@ def _from_table(table: dict[str, Groups], tasks: Sequence[str], layers: int) -> 
 def _numbers(key: str, layers: int, place: str) -> range:
     if key == "embeddings":
         return range(1)
-    found = _RANGE.match(key)
-    if found is None:
+    match = _RANGE.match(key)
+    if match is None:
         raise ConfigError(f"{place}: found {key!r}; expected a layer (4), a range (1-4), or embeddings")
-    first, last = int(found[1]), int(found[2] or found[1])
+    first, last = int(match[1]), int(match[2] or match[1])
     require_layer(first, layers, place)
     require_layer(last, layers, place)
     if last < first:
@@ -121,5 +121,6 @@ def _require_tree(level: Partition, below: Partition, place: str) -> None:
         if not any(part <= other for other in below):
             names = ", ".join(sorted(part))
             raise ConfigError(
-                f"{place}: {names} share weights above a layer that separates them; tasks that part do not meet again"
+                f"{place}: {names} share weights above a layer that separates them; separated tasks cannot be joined "
+                "again"
             )

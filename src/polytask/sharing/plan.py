@@ -13,14 +13,14 @@ Partition: TypeAlias = tuple[Part, ...]
 
 @dataclass(frozen=True)
 class Plan:
-    """A tree of parts: `levels[0]` divides the tasks at the embeddings, `levels[k]` at layer k.
+    """A tree of parts: `levels[0]` is the partition of the tasks at the embeddings, `levels[k]` that at layer k.
 
-    Each level covers every task once and refines the level below it. The parts of a level stand in the order of
-    their first tasks, so that equal trees are equal plans.
+    Each level covers every task once and refines the level below it. The parts of a level are sorted by their first
+    tasks, so that equal trees are equal plans.
 
     Attributes:
-        tasks: all tasks, in the order in which they are shown.
-        levels: number of layers + 1 partitions.
+        tasks: all tasks, in display order.
+        levels: partitions, one more than there are layers.
     """
 
     tasks: tuple[str, ...]
@@ -31,7 +31,9 @@ class Plan:
             where = name_of(number)
             listed = sorted(task for part in level for task in part)
             if listed != sorted(self.tasks):
-                raise ValueError(f"{where}: the parts hold {listed}; each of {sorted(self.tasks)} stands in one part")
+                raise ValueError(
+                    f"{where}: the parts hold {listed}; each of {sorted(self.tasks)} has to be in one part"
+                )
             if not all(level):
                 raise ValueError(f"{where}: a part without tasks")
             below = self.levels[number - 1] if number else level
@@ -40,7 +42,7 @@ class Plan:
                 if len({part_below[task] for task in part}) > 1:
                     raise ValueError(
                         f"{where}: {sorted(part)} share weights above a layer that separates them; "
-                        "tasks that part do not meet again"
+                        "separated tasks cannot be joined again"
                     )
         place = {task: index for index, task in enumerate(self.tasks)}
         ordered = (tuple(sorted(level, key=lambda part: min(place[task] for task in part))) for level in self.levels)
@@ -57,17 +59,19 @@ class Plan:
         return len(self.levels) - 1
 
     def part(self, level: int, task: str) -> Part:
-        """Return the part of a level in which a task stands."""
+        """Return the part of a level that contains a task."""
         return next(part for part in self.levels[level] if task in part)
 
     def split(self, level: int, group: Iterable[str]) -> Plan:
-        """Give a group of tasks weights of its own at a level and above it.
+        """Return the plan in which a group of tasks has its own weights at a level and above.
 
-        Raises ValueError when the group is not a proper subset of one part of the level.
+        Raises ValueError if the group is not a proper subset of one part of the level.
         """
         apart = frozenset(group)
         if not any(apart < part for part in self.levels[level]) or not apart:
-            raise ValueError(f"{name_of(level)}: {sorted(apart)} is not a proper subset of one part, so nothing splits")
+            raise ValueError(
+                f"{name_of(level)}: {sorted(apart)} is not a proper subset of one part, so there is nothing to split"
+            )
         upper = (
             tuple(piece for part in above for piece in (part & apart, part - apart) if piece)
             for above in self.levels[level:]
@@ -75,14 +79,14 @@ class Plan:
         return Plan(self.tasks, (*self.levels[:level], *upper))
 
     def merge(self, level: int, left: Iterable[str], right: Iterable[str]) -> Plan:
-        """Join two parts of a level.
+        """Return the plan with two parts of a level merged.
 
-        Raises ValueError when they are no parts of the level, or stand apart below it already.
+        Raises ValueError if they are not parts of the level, or are separate below it already.
         """
         first, second = frozenset(left), frozenset(right)
         for part in (first, second):
             if part not in self.levels[level] or first == second:
-                raise ValueError(f"{name_of(level)}: {sorted(part)} is not one of two parts that could be joined")
+                raise ValueError(f"{name_of(level)}: {sorted(part)} is not one of two parts that could be merged")
         joined = tuple(part for part in self.levels[level] if part not in (first, second))
         return Plan(self.tasks, (*self.levels[:level], (*joined, first | second), *self.levels[level + 1 :]))
 
@@ -93,7 +97,7 @@ class Plan:
         return Plan(tuple(task for task in self.tasks if task in kept), tuple(levels))
 
     def picture(self) -> str:
-        """Draw the plan, the top layer first; the embeddings have a line only where they differ from layer 1.
+        """Draw the plan as text, top layer first; the embeddings have a line only if they differ from layer 1.
 
         >>> plan = global_plan(["a", "b", "c"], 3).split(3, ["c"])
         >>> print(plan.picture())
@@ -113,7 +117,7 @@ class Plan:
         return "\n".join(f"{name:<{width}}  {drawn}" for name, drawn in rows)
 
     def _columns(self) -> list[str]:
-        """Order the tasks so that every part of every level stands together."""
+        """Order the tasks so that every part of every level is contiguous."""
         place = {task: index for index, task in enumerate(self.tasks)}
 
         def key(task: str) -> list[int]:
@@ -134,12 +138,12 @@ class Plan:
         return cls(tuple(data["tasks"]), levels)
 
 
-# From a level and its number of parts to the parameters that they hold together.
+# Maps a level and its number of parts to their number of parameters.
 Sizes: TypeAlias = Callable[[int, int], int]
 
 
 def encoder_size(plan: Plan, sizes: Sizes) -> int:
-    """Return the parameters of all parts of all levels."""
+    """Return the number of parameters of all parts of all levels."""
     return sum(sizes(number, len(level)) for number, level in enumerate(plan.levels))
 
 
@@ -156,7 +160,7 @@ def _name_of_run(first: int, last: int) -> str:
 
 
 def _draw(order: Sequence[str], level: Partition, parted: Collection[tuple[str, str]]) -> str:
-    """Draw the parts of a level; neighbours that are parted in another level stand as far from each other in all."""
+    """Draw the parts of a level; neighbours that are separated in another level are spaced equally in all levels."""
     drawn = f"[{order[0]}"
     for pair in pairwise(order):
         between = ", " if _together(pair, level) else "] ["
@@ -169,10 +173,10 @@ def _together(pair: tuple[str, str], level: Partition) -> bool:
 
 
 def global_plan(tasks: Sequence[str], layers: int) -> Plan:
-    """All tasks share everything."""
+    """Return the plan in which all tasks share everything."""
     return Plan(tuple(tasks), ((frozenset(tasks),),) * (layers + 1))
 
 
 def independent_plan(tasks: Sequence[str], layers: int) -> Plan:
-    """Each task has an encoder of its own: the baseline that sharing must beat."""
+    """Return the plan in which each task has its own encoder: the baseline that sharing must beat."""
     return Plan(tuple(tasks), (tuple(frozenset([task]) for task in tasks),) * (layers + 1))

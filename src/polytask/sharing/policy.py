@@ -1,4 +1,4 @@
-"""A sharing policy: what changes the plan while a model trains, on measured numbers alone."""
+"""Sharing policies: they change the plan during training, based on measured numbers alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from polytask.sharing.head_evidence import HeadCut, HeadDecision
 from polytask.sharing.plan import Part, Plan
 
-# Layers x tasks x tasks; a task that was not measured has nan in its row and column.
+# Shape (layers, tasks, tasks); a task that was not measured has nan in its row and column.
 Gram: TypeAlias = NDArray[np.float64]
 # Two groups of tasks at a level.
 Cut: TypeAlias = tuple[int, Part, Part]
@@ -25,11 +25,11 @@ class Decision:
 
     Attributes:
         action: split or merge.
-        level: the lowest layer that changes.
-        groups: the two groups of tasks that part or meet.
-        similarity: mean cosine of the two groups' gradients at each layer that changes, the lowest first.
-        measurements: how many went into the averages.
-        parameters: of the model, after the change.
+        level: lowest layer that changes.
+        groups: the two groups of tasks that are split or merged.
+        similarity: mean cosine of the two groups' gradients at each layer that changes, from the lowest.
+        measurements: number of measurements in the averages.
+        parameters: number of parameters of the model after the change.
         plan: the plan from now on.
     """
 
@@ -54,47 +54,47 @@ class Decision:
 
 
 class SharingPolicy(ABC):
-    """Watches the inner products of the tasks' gradients and decides, at most one change a measurement."""
+    """Changes the plan based on inner products of the tasks' gradients, at most once per measurement."""
 
     @abstractmethod
     def measures_at(self, step: int) -> bool:
-        """Whether the update of this number is measured."""
+        """Whether this update is measured."""
 
     @property
     @abstractmethod
     def wants_distances(self) -> bool:
-        """Whether the distances between copies are asked for."""
+        """Whether `observe` needs the distances between copies."""
 
     @abstractmethod
     def mergeable(self) -> list[Cut]:
-        """Return the pairs of copies that stand on one part and could be joined."""
+        """Return the pairs of copies above the same part, which could be merged."""
 
     @abstractmethod
     def observe(self, gram: Gram, distances: Mapping[Cut, float] | None = None) -> Decision | None:
-        """Take in a measurement and say what changes, if anything.
+        """Process a measurement, and return the change of the plan, if any.
 
         Args:
             gram: inner products of the tasks' gradients at each layer, each task's in the copy that it uses.
-            distances: between copies that could be joined, relative to their length.
+            distances: distances between copies that could be merged, relative to their norm.
         """
 
     def head_cuts(self) -> list[HeadCut]:
-        """Return the ways to divide a shared head that are on trial; a policy that keeps all heads has none."""
+        """Return the splits of shared heads that are on trial; a policy that keeps all heads has none."""
         return []
 
     def observe_heads(self, gains: Mapping[HeadCut, float]) -> HeadDecision | None:
-        """Take in what a step's rows say of the heads on trial, and say which head is divided, if any.
+        """Process a step of the trial heads, and return the split of a head, if any.
 
         Args:
-            gains: by cut the sum over rows of the loss under one head less that under two.
+            gains: by cut, the sum over rows of the loss under one head minus that under two heads.
         """
         del gains
         return None
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Return all that later decisions depend on, JSON-ready."""
+        """Return everything that later decisions depend on, JSON-ready."""
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Restore a saved state."""

@@ -1,4 +1,4 @@
-"""Work that goes on in a thread beside the training: one thing after another, and an error is told to who asks next."""
+"""A background thread that runs jobs one after another; an error is raised in the next call from the main thread."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class Background:
-    """Does jobs in the order in which they are given; after one that failed, none of the following ones is begun."""
+    """Runs jobs in the order in which they are submitted; after a failed job, no further one is started."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -16,30 +16,30 @@ class Background:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def give(self, job: Callable[[], object]) -> None:
-        """Have a job done. Raises what an earlier one failed with."""
+    def submit(self, job: Callable[[], object]) -> None:
+        """Queue a job. Raises the error of an earlier job that failed."""
         self.check()
         with self._lock:
             self._jobs.append(job)
             if self._thread is None:
-                # A daemon: a process that is told to stop at once does not wait for it.
+                # A daemon: a process that has to stop at once does not wait for it.
                 self._thread = threading.Thread(target=self._work, daemon=True, name="checkpoints")
                 self._thread.start()
 
     def check(self) -> None:
-        """Raise what a job failed with, if any did."""
+        """Raise the error of a job that failed, if any."""
         if self._error is not None:
             raise self._error
 
     def wait(self) -> None:
-        """Wait until all is done. Raises what a job failed with."""
+        """Wait until all jobs are done. Raises the error of a job that failed."""
         thread = self._thread
         if thread is not None:
             thread.join()
         self.check()
 
     def forget(self) -> None:
-        """Begin no further job."""
+        """Drop the jobs that have not started."""
         with self._lock:
             self._jobs.clear()
 
@@ -52,7 +52,7 @@ class Background:
                 job = self._jobs.popleft()
             try:
                 job()
-            except BaseException as error:  # noqa: BLE001 - it is raised where the next one asks
+            except BaseException as error:  # noqa: BLE001 - raised by the next call
                 with self._lock:
                     self._error = error
                     self._jobs.clear()

@@ -1,7 +1,7 @@
-"""Checkpoints: safetensors and JSON, no pickle; a checkpoint is there whole or not at all, and is checked when read.
+"""Checkpoints: safetensors and JSON, no pickle; each is complete or absent, and verified when it is read.
 
-They are written in the background: training waits while the tensors are copied, and where the checkpoint before is not
-on the disk yet. Where the model is sharded all processes write, and training waits (`checkpoint_files.py`).
+They are written in the background: training waits while the tensors are copied, and while the previous checkpoint is
+still being written. If the model is sharded, all processes write, and training waits (`checkpoint_files.py`).
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that an exact resume needs.
+    """Everything that an exact resume needs.
 
     Attributes:
         state: counters, positions and scores, JSON-ready.
         weights: the model's tensors by name.
-        others: the optimizer's tensors and the generators' states by name.
-        best: names of the best weights that the state speaks of.
+        others: the optimizer's tensors and the random generators' states by name.
+        best: names of the best weights that the state refers to.
     """
 
     state: dict[str, Any]
@@ -66,12 +66,12 @@ def is_whole(folder: Path) -> bool:
 
 
 class Checkpoints:
-    """The folder of a run's newest checkpoints, and of the best weights that they name.
+    """The folder with a run's newest checkpoints and the best weights that they name.
 
     Args:
-        identity: a hash of all that determines the run's weights; what another run left behind is never read.
-        limit: checkpoints that are kept.
-        files: writes and reads tensors; where all processes do so, all call what saves and loads.
+        identity: hash of everything that determines the run's weights; files of another run are never read.
+        limit: number of checkpoints to keep.
+        files: writes and reads tensors. If all processes do so, all of them have to call `save` and `load`.
     """
 
     def __init__(self, folder: Path, identity: str, limit: int = 2, files: CheckpointFiles | None = None) -> None:
@@ -79,15 +79,15 @@ class Checkpoints:
         self.identity = identity
         self.limit = limit
         self._files = WholeFiles() if files is None else files
-        self._step: int | None = None  # of what is being written
-        self._weights: dict[str, Tensor] = {}  # of that step, where they were copied for the best ones
+        self._step: int | None = None  # the step being written
+        self._weights: dict[str, Tensor] = {}  # weights of that step, if `save_best` has copied them
         self._moving = threading.Lock()
         self._abandoned = False
 
     def save(self, step: int, checkpoint: Checkpoint) -> None:
-        """Copy a checkpoint, and have it written and moved in place; as many are kept as the limit says.
+        """Copy a checkpoint, write it in the background and move it into place; the newest `limit` are kept.
 
-        Raises TrainingError when an earlier one could not be written; those before it stay as they were.
+        Raises TrainingError if an earlier one could not be written; older checkpoints are left as they are.
         """
         target = self.folder / f"step-{step:08d}"
         state = to_json(checkpoint.state, "checkpoint", indent=1)
@@ -103,9 +103,9 @@ class Checkpoints:
         self._files.do(lambda: self._write(target, tensors, {"state.json": state}, keep, best=best))
 
     def save_best(self, step: int, weights: Mapping[str, Tensor]) -> str:
-        """Copy the weights of a step as the best ones, have them written, and return their name.
+        """Copy the weights of a step as the best ones, write them in the background, and return their name.
 
-        Older ones are deleted once no checkpoint names them. Raises TrainingError as `save` does.
+        Older ones are deleted once no checkpoint names them. Raises TrainingError like `save`.
         """
         target = self.folder / f"best-{step:08d}"
         self._begin(step)
@@ -114,30 +114,30 @@ class Checkpoints:
         return target.name
 
     def _begin(self, step: int) -> None:
-        """Wait until what was to be saved at another step is: no more than one step's copies are held."""
+        """Wait until everything of the previous step is written, so that copies of only one step are in memory."""
         if step != self._step:
             self._weights = {}
             self._files.wait()
             self._step = step
 
     def check(self) -> None:
-        """Raise TrainingError when what was to be saved could not be written."""
+        """Raise TrainingError if anything could not be written."""
         self._files.check()
 
     def wait(self) -> None:
-        """Wait until all is on the disk. Raises TrainingError as `save` does."""
+        """Wait until everything is on disk. Raises TrainingError like `save`."""
         self._files.wait()
 
     @contextmanager
     def written(self) -> Generator[None]:
-        """Have all that is saved in a block on the disk at its end, also where it ends by an error.
+        """Wait at the end of the block until everything saved in it is on disk, even if the block raises an error.
 
-        Who is interrupted does not wait: what is not on the disk yet never takes its place there.
+        An interrupt does not wait: what is not on disk by then is never moved into place.
         """
         try:
             yield
         except Exception:
-            with suppress(TrainingError):  # what ended the block is told
+            with suppress(TrainingError):  # the error that ended the block is the one to report
                 self.wait()
             raise
         except BaseException:
@@ -148,7 +148,7 @@ class Checkpoints:
         self.wait()
 
     def _keep(self, kept: Sequence[Path]) -> None:
-        """Delete the checkpoints that are not to be kept, and the best weights that none of those names."""
+        """Delete all checkpoints but these, and the best weights that none of these names."""
         named: set[str] = set()
         for folder in kept:
             with suppress(Damaged):
@@ -158,7 +158,7 @@ class Checkpoints:
             discard(other)
 
     def load_best(self, name: str, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Load the best weights. Raises TrainingError when they are not what this run wrote.
+        """Load the best weights. Raises TrainingError if they are not what this run wrote.
 
         Args:
             like: the model's tensors (see `CheckpointFiles.read`).
@@ -176,12 +176,12 @@ class Checkpoints:
             ) from None
 
     def newest(self) -> str | None:
-        """Return the name of the newest checkpoint that is whole, or None when there is none.
+        """Return the name of the newest complete checkpoint, or None if there is no checkpoint.
 
-        Raises TrainingError when there are some, and each is damaged.
+        Raises TrainingError if all checkpoints are damaged.
         """
-        found = list(reversed(self._finished()))
-        for folder in found:
+        folders = list(reversed(self._finished()))
+        for folder in folders:
             try:
                 for name in self._require_own(folder)["best"]:
                     self._require_own(self.folder / name)
@@ -189,12 +189,12 @@ class Checkpoints:
                 LOG.warning("%s: the checkpoint is damaged (%s); the one before it is taken", folder, error)
                 continue
             return folder.name
-        if found:
+        if folders:
             raise NothingToResume(f"{self.folder}: no checkpoint is whole; train into a new folder")
         return None
 
     def load(self, name: str, like: Mapping[str, Tensor]) -> Checkpoint:
-        """Load a checkpoint that `newest` named. Raises TrainingError when it cannot be read.
+        """Load a checkpoint that `newest` named. Raises TrainingError if it cannot be read.
 
         Args:
             like: the model's tensors (see `CheckpointFiles.read`).
@@ -209,14 +209,14 @@ class Checkpoints:
             raise TrainingError(f"{folder}: the checkpoint cannot be read ({error}); train into a new folder") from None
 
     def is_of_another_run(self) -> bool:
-        """Whether the newest checkpoint of which that can be told was written with another identity."""
+        """Whether the newest readable checkpoint was written with another identity."""
         for folder in reversed(self._finished()):
             with suppress(Damaged):
                 return sealed_facts(folder)["identity"] != self.identity
         return False
 
     def sweep(self) -> None:
-        """Delete what a run that was killed left behind: half of a checkpoint, and best weights that none names."""
+        """Delete what a killed run left behind: incomplete checkpoints, and best weights that no checkpoint names."""
         if self.folder.is_dir():
             for path in self.folder.iterdir():
                 if path.name.startswith("."):
@@ -224,7 +224,7 @@ class Checkpoints:
             self._keep(self._finished())
 
     def _require_own(self, folder: Path) -> dict[str, Any]:
-        """Return what a folder is said to hold. Raises Damaged when it is not what this run wrote."""
+        """Return the metadata of a folder. Raises Damaged if it is not what this run wrote."""
         facts = unseal(folder)
         if facts["identity"] != self.identity:
             raise Damaged("it is another run's")
@@ -254,7 +254,7 @@ class Checkpoints:
                 if self._abandoned:
                     remove(temporary)
                     return
-                # A resumed run comes by the same step again. What stands there may be an older run's, or damaged.
+                # A resumed run reaches the same step again. The folder may be an older run's, or damaged.
                 put_in_place(temporary, target)
                 then()
 

@@ -1,4 +1,4 @@
-"""How the tensors of a checkpoint come into its folder: by the first process in the background, or by all in shards."""
+"""Writers of a checkpoint's tensors: whole files by the first process in the background, or shards by all processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from polytask.training.background import Background
 from polytask.training.distribution import World
 
-# Tensors by name, by what they are: `weights` of the model, or `others`.
+# Tensors by kind (`weights` of the model, or `others`) and name.
 Tensors: TypeAlias = Mapping[str, Mapping[str, Tensor]]
 
 
@@ -31,15 +31,15 @@ class CheckpointFiles(ABC):
 
     @abstractmethod
     def hold(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return tensors as they are until they are written."""
+        """Return tensors that keep their current values until they are written."""
 
     @abstractmethod
     def do(self, job: Callable[[], object]) -> None:
-        """Have a job done that writes. Raises what an earlier one failed with."""
+        """Run a job that writes, now or in the background. Raises the error of an earlier job that failed."""
 
     @abstractmethod
     def temporary(self, target: Path) -> Path:
-        """Return the name of a folder to write into beside the target."""
+        """Create a temporary folder next to the target, and return it."""
 
     @abstractmethod
     def write(self, folder: Path, tensors: Tensors) -> None:
@@ -47,31 +47,31 @@ class CheckpointFiles(ABC):
 
     @abstractmethod
     def finish(self, complete: Callable[[], None]) -> None:
-        """Complete a folder, once. Raises OSError where that failed."""
+        """Call `complete` on one process only. Raises OSError if it failed."""
 
     @abstractmethod
     def read(self, folder: Path, like: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """Return the tensors of a folder. Raises OSError or SafetensorError.
 
         Args:
-            like: the model's tensors, by which theirs and the optimizer's are divided among processes.
+            like: the model's tensors; those that are read are sharded over the processes in the same way.
         """
 
     @abstractmethod
     def check(self) -> None:
-        """Raise what a job failed with."""
+        """Raise the error of a job that failed, if any."""
 
     @abstractmethod
     def wait(self) -> None:
-        """Wait until all jobs are done. Raises what a job failed with."""
+        """Wait until all jobs are done. Raises the error of a job that failed."""
 
     @abstractmethod
     def forget(self) -> None:
-        """Begin no further job."""
+        """Drop the jobs that have not started."""
 
 
 def _temporary(target: Path) -> Path:
-    # Another run may begin here while what an interrupted one left is still being written.
+    # Another run may start here while an interrupted one is still writing.
     return target.with_name(f".writing-{target.name}-{secrets.token_hex(4)}")
 
 
@@ -85,7 +85,7 @@ class WholeFiles(CheckpointFiles):
         return copied(tensors)
 
     def do(self, job: Callable[[], object]) -> None:
-        self._background.give(job)
+        self._background.submit(job)
 
     def temporary(self, target: Path) -> Path:
         temporary = _temporary(target)
@@ -93,8 +93,8 @@ class WholeFiles(CheckpointFiles):
         return temporary
 
     def write(self, folder: Path, tensors: Tensors) -> None:
-        for kind, listed in tensors.items():
-            save_file(dict(listed), folder / f"{kind}.safetensors")
+        for kind, by_name in tensors.items():
+            save_file(dict(by_name), folder / f"{kind}.safetensors")
 
     def finish(self, complete: Callable[[], None]) -> None:
         complete()
@@ -114,9 +114,9 @@ class WholeFiles(CheckpointFiles):
 
 
 class ShardFiles(CheckpointFiles):
-    """Each process writes its own part, by torch.distributed.checkpoint, as safetensors; any number of them reads.
+    """Each process writes its shards as safetensors (torch.distributed.checkpoint); any number of processes reads them.
 
-    Training waits for it. All processes have to see the folder.
+    Training waits until they are written. All processes need access to the folder.
     """
 
     def __init__(self, world: World) -> None:
@@ -134,7 +134,7 @@ class ShardFiles(CheckpointFiles):
         return temporary
 
     def write(self, folder: Path, tensors: Tensors) -> None:
-        named = {f"{kind}/{name}": value for kind, listed in tensors.items() for name, value in listed.items()}
+        named = {f"{kind}/{name}": value for kind, by_name in tensors.items() for name, value in by_name.items()}
         with self._errors():
             save(
                 {name: value.detach().contiguous() for name, value in named.items()},
@@ -143,25 +143,24 @@ class ShardFiles(CheckpointFiles):
             )
 
     def finish(self, complete: Callable[[], None]) -> None:
-        told: str | None = None
+        failure: str | None = None
         if self._world.is_main:
             try:
                 complete()
             except OSError as error:
-                told = str(error)
-        told = self._world.broadcast(told)  # type: ignore[assignment]
-        if told is not None:
-            raise OSError(told)
+                failure = str(error)
+        failure = self._world.broadcast(failure)  # type: ignore[assignment]
+        if failure is not None:
+            raise OSError(failure)
 
     def read(self, folder: Path, like: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         with self._errors():
-            most = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+            max_bytes = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
             reader = HuggingFaceStorageReader(str(folder))
-            known = _parts_in(reader)
             tensors = {
-                name: _empty(name.split("/", 1)[1], found, like, most)
-                for name, found in known.items()
-                if isinstance(found, TensorStorageMetadata)
+                name: _empty(name.split("/", 1)[1], stored, like, max_bytes)
+                for name, stored in _metadata(reader).items()
+                if isinstance(stored, TensorStorageMetadata)
             }
             load(tensors, storage_reader=reader, no_dist=self._world.size == 1)  # type: ignore[arg-type]
         kinds: dict[str, dict[str, Tensor]] = {}
@@ -181,30 +180,30 @@ class ShardFiles(CheckpointFiles):
 
     @contextmanager
     def _errors(self) -> Generator[None]:
-        """Raise OSError on all processes where one of them cannot write or read."""
+        """Raise OSError on all processes if one of them cannot write or read."""
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # that one process alone is meant to be alone
+                warnings.simplefilter("ignore", UserWarning)  # a single process without a process group is intended
                 yield
         except CheckpointException as error:
             raise OSError("; ".join(sorted({str(failure[0]) for failure in error.failures.values()}))) from None
 
 
-def _parts_in(reader: HuggingFaceStorageReader) -> Mapping[str, object]:
-    """Return what files say of their tensors. Raises OSError where they say something else."""
+def _metadata(reader: HuggingFaceStorageReader) -> Mapping[str, object]:
+    """Return the metadata of the tensors in the files. Raises OSError if it cannot be read."""
     try:
         return reader.read_metadata().state_dict_metadata
     except (TypeError, AttributeError) as error:
-        raise OSError(f"what the files say of their parts cannot be read: {error}") from None
+        raise OSError(f"the metadata of the shards cannot be read: {error}") from None
 
 
-def _empty(name: str, stored: TensorStorageMetadata, like: Mapping[str, Tensor], most: int) -> Tensor:
-    """Return a tensor to read into: divided as the model's of this name, or of the parameter that it belongs to.
+def _empty(name: str, stored: TensorStorageMetadata, like: Mapping[str, Tensor], max_bytes: int) -> Tensor:
+    """Return a tensor to read into, sharded like the model's tensor of this name or the parameter that it belongs to.
 
-    Raises OSError where it would have more bytes than the files.
+    Raises OSError if it would have more bytes than the files.
     """
-    if stored.size.numel() * stored.properties.dtype.itemsize > most:
-        raise OSError(f"{name}: found the shape {tuple(stored.size)}, and the files have {most:,} bytes")
+    if stored.size.numel() * stored.properties.dtype.itemsize > max_bytes:
+        raise OSError(f"{name}: found the shape {tuple(stored.size)}, but the files have only {max_bytes:,} bytes")
     model = like.get(name, like.get(name.rsplit("/", 1)[0]))
     dtype = stored.properties.dtype
     if model is not None and model.shape == stored.size:
@@ -213,5 +212,5 @@ def _empty(name: str, stored: TensorStorageMetadata, like: Mapping[str, Tensor],
 
 
 def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return copies as safetensors wants them: on the CPU, contiguous, none sharing memory with another."""
+    """Return copies in the form that safetensors needs: on the CPU, contiguous, without shared memory."""
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}

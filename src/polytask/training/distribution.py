@@ -1,4 +1,4 @@
-"""Several processes as one: who this process is, and what is exchanged besides the gradients."""
+"""Distributed training: the rank of this process, and what processes exchange in addition to gradients."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class World:
-    """This process among all."""
+    """The rank of this process and the number of all processes."""
 
     rank: int
     size: int
@@ -34,13 +34,13 @@ class World:
         return self.rank == 0
 
     def share(self, items: Sequence[int]) -> list[int]:
-        """Return this process's share of items dealt like cards."""
+        """Return this process's items, dealt in turn: every `size`-th one."""
         return list(items[self.rank :: self.size])
 
     def stretch(self, items: Sequence[int], sizes: Sequence[int]) -> list[int]:
-        """Return this process's stretch of items cut one after another into parts of about equal size.
+        """Return this process's contiguous slice of the items, cut so that the slices have about equal total size.
 
-        Every process gets at least one item where there are enough.
+        Every process gets at least one item if there are enough.
         """
         count = len(items)
         middles = np.cumsum(sizes) - np.asarray(sizes) / 2
@@ -77,12 +77,12 @@ class World:
         """Return every process's value."""
         if self.size == 1:
             return [value]
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, value)
-        return found
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
 
     def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """Wrap the model so that gradients are averaged over processes in the backward pass.
+        """Wrap the model so that the backward pass averages gradients over processes.
 
         A mixed batch may lack a task on some processes, so parameters may be unused there.
         """
@@ -95,7 +95,7 @@ class World:
         )
 
 
-# What no update changes need not be sent at each forward pass; torch 2.13 renamed the option.
+# Buffers never change in training, so they need not be sent at each forward pass; torch 2.13 renamed the option.
 _SYNC_BUFFERS = next(
     name
     for name in ("forward_sync_buffers", "broadcast_buffers")
@@ -103,16 +103,16 @@ _SYNC_BUFFERS = next(
 )
 
 
-# What torch raises where a GPU fails; older versions raise a plain RuntimeError.
+# Raised by torch when a GPU fails; older versions raise a plain RuntimeError.
 _DEVICE_ERROR: type[Exception] | tuple[()] = getattr(torch, "AcceleratorError", ())
 
 
 @contextmanager
 def join_world(device: torch.device) -> Generator[World]:
-    """Join the processes that torchrun or `--processes` started; alone when there are none.
+    """Join the process group that torchrun or `--processes` started, if any; otherwise the size is 1.
 
-    Raises ProcessLost where another process cannot be reached any more, or the device of this one has failed, and
-    ConfigError where restarts of torchrun would fail.
+    Raises ProcessLost if another process can no longer be reached or the device of this one has failed, and
+    ConfigError if restarts by torchrun would fail.
     """
     size, rank = (int(os.environ.get(name, value)) for name, value in (("WORLD_SIZE", "1"), ("RANK", "0")))
     if size > 1:
@@ -123,27 +123,28 @@ def join_world(device: torch.device) -> Generator[World]:
     try:
         yield World(rank, size)
     except RuntimeError as error:
-        told = str(error).strip().split("\n")[0]
+        first_line = str(error).strip().split("\n")[0]
         if isinstance(error, _DEVICE_ERROR):
-            what, code = f"the device of process {rank + 1} of {size} has failed ({told})", DEVICE_LOST
-        elif size > 1 and (isinstance(error, dist.DistError) or "gloo" in told):
-            what, code = f"another process has ended, or cannot be reached ({told})", UNREACHABLE
+            reason, code = f"the device of process {rank + 1} of {size} has failed ({first_line})", DEVICE_LOST
+        elif size > 1 and (isinstance(error, dist.DistError) or "gloo" in first_line):
+            reason, code = f"another process has ended, or cannot be reached ({first_line})", UNREACHABLE
         else:
             raise
-        raise ProcessLost(what, f"{what}; the last checkpoint is kept, and --resume goes on from it", code) from error
+        message = f"{reason}; the last checkpoint is kept, and --resume continues from it"
+        raise ProcessLost(reason, message, code) from error
     finally:
         if size > 1:
             dist.destroy_process_group()
 
 
 def _require_new_stores() -> None:
-    """Raise ConfigError where torchrun would restart with its own store: it holds the addresses of those that are gone.
+    """Raise ConfigError if torchrun restarts with its own store, which still holds the addresses of ended processes.
 
-    torch 2.13 opens it once. Processes then wait half a minute for an address where nobody listens, and fail.
+    torch 2.13 opens it once. Restarted processes wait half a minute for an address where nothing listens, and fail.
     """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and os.environ.get("TORCHELASTIC_MAX_RESTARTS") != "0":
         raise ConfigError(
-            "torchrun --max-restarts: found with a store that outlasts a restart, so that the processes would look for "
-            "those before it; give torchrun --rdzv-backend c10d and --rdzv-endpoint HOST:PORT (or --standalone on one "
-            "machine), and set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
+            "torchrun --max-restarts: found with a store that outlasts a restart, so that restarted processes would "
+            "look for the ended ones; give torchrun --rdzv-backend c10d and --rdzv-endpoint HOST:PORT (or --standalone "
+            "on one machine), and set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
         )

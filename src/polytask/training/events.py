@@ -1,4 +1,4 @@
-"""The event log: one JSON object a line with `event` and `step`, written as it happens."""
+"""The event log: one JSON object per line with `event` and `step`, written as the run goes on."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ LOG = logging.getLogger(__name__)
 
 
 class Callback(Protocol):
-    """Is told every event of a run as it happens, in the process that writes the log.
+    """Called with every event of a run, in the process that writes the log.
 
-    The events are those of events.jsonl, such as start, step, evaluation and scores (docs/training.md). What it raises
-    ends the run.
+    The events are those of events.jsonl, such as start, step, evaluation and scores (docs/training.md). An exception
+    that it raises ends the run.
     """
 
     def __call__(self, event: str, step: int, values: Mapping[str, Any], /) -> None: ...
 
 
 class Events:
-    """Appends to RUN/events.jsonl and, when asked, to TensorBoard; without a folder only callbacks are told."""
+    """Appends to RUN/events.jsonl and, if requested, to TensorBoard; without a folder it only calls the callbacks."""
 
     def __init__(self, folder: Path | None, *, tensorboard: bool = False, callbacks: Sequence[Callback] = ()) -> None:
         self._callbacks = tuple(callbacks)
@@ -39,7 +39,7 @@ class Events:
         self._board = _board(folder / "tensorboard") if folder is not None and tensorboard else None
 
     def write(self, event: str, step: int, values: Mapping[str, Any]) -> None:
-        """Write one event, and tell it to the callbacks, each of which is given values of its own."""
+        """Write one event, and call each callback with its own copy of the values."""
         for callback in self._callbacks:
             callback(event, step, deepcopy(dict(values)))
         if self._file is None:
@@ -58,7 +58,7 @@ class Events:
                 self._board.add_scalar(name, value, step)
 
     def cut_after(self, step: int) -> None:
-        """Drop what was logged after a checkpoint: the resumed run will log it again."""
+        """Drop the events after a checkpoint: the resumed run will log them again."""
         if self._path is None or self._file is None:
             return
         self._file.close()
@@ -66,10 +66,10 @@ class Events:
         damaged: list[int] = []
         *lines, _ = read_bytes(self._path).split(b"\n")  # a kill may have cut the last one short
         for number, line in enumerate(lines, start=1):
-            found = _step_of(line)
-            if found is None:
+            logged = _step_of(line)
+            if logged is None:
                 damaged.append(number)
-            elif found <= step:
+            elif logged <= step:
                 kept.append(line.decode())
         if damaged:
             count = "1 line was" if len(damaged) == 1 else f"{len(damaged)} lines were"
@@ -84,7 +84,7 @@ class Events:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
-            with suppress(OSError):  # of a full disk, which was told when the event was written
+            with suppress(OSError):  # a full disk, already reported when the event was written
                 self._file.close()
         if self._board is not None:
             self._board.close()
@@ -98,7 +98,7 @@ def _appending(path: Path) -> TextIO:
 
 
 def _step_of(line: bytes) -> float | None:
-    """Return the step of an event, or None when the line is no event."""
+    """Return the step of an event, or None if the line is no event."""
     try:
         step = json.loads(line)["step"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -107,13 +107,13 @@ def _step_of(line: bytes) -> float | None:
 
 
 def _numbers(prefix: str, values: Mapping[str, Any]) -> list[tuple[str, float]]:
-    found: list[tuple[str, float]] = []
+    numbers: list[tuple[str, float]] = []
     for key, value in values.items():
         if isinstance(value, Mapping):
-            found.extend(_numbers(f"{prefix}/{key}", value))
+            numbers.extend(_numbers(f"{prefix}/{key}", value))
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            found.append((f"{prefix}/{key}", float(value)))
-    return found
+            numbers.append((f"{prefix}/{key}", float(value)))
+    return numbers
 
 
 def _board(folder: Path) -> Any:  # noqa: ANN401

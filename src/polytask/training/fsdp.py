@@ -1,4 +1,4 @@
-"""What cannot be trained with a sharded encoder."""
+"""Check for options that cannot be combined with a sharded encoder."""
 
 from __future__ import annotations
 
@@ -21,47 +21,47 @@ def require_shardable(
     divides: str | None,
     extends: bool,
 ) -> None:
-    """Raise ConfigError when the encoder is to be sharded, and something needs its layers as a whole.
+    """Raise ConfigError if the encoder is to be sharded and an option needs whole layers.
 
     Args:
-        divides: the strategy of sharing that divides layers while they train, if it does.
-        extends: whether a trained model is extended.
+        divides: name of the sharing strategy, if it divides layers during training.
+        extends: whether a trained model is being extended.
     """
     if not train.fsdp:
         return
     problems: list[str] = []
-    found = "with train.fsdp=true"
+    setting = "with train.fsdp=true"
     if divides is not None:
         problems.append(
-            f"sharing.strategy: found {divides} {found}; it divides layers while they train, and shards stay as they "
-            "are; use a strategy whose plan is fixed, such as partial"
+            f"sharing.strategy: found {divides} {setting}; it divides layers during training, but shards cannot be "
+            "changed; use a strategy with a fixed plan, such as partial"
         )
     if balance.top_only:
         problems.append(
-            f"balance.measure: found top {found}; it differentiates by one layer alone, and sharded layers give their "
-            "gradients in whole backward passes; use balance.measure=all"
+            f"balance.measure: found top {setting}; it needs the gradient of a single layer, but sharded layers only "
+            "give gradients in full backward passes; use balance.measure=all"
         )
     if balance.draws_elements:
         problems.append(
-            f"balance.method: found {balance.method} {found}; it draws a number for each element of the gradients, of "
-            "which each process has a part; use a method that draws none, such as equal_norms or sum"
+            f"balance.method: found {balance.method} {setting}; it draws a random number for each element of the "
+            "gradients, which are sharded; use a method that draws none, such as equal_norms or sum"
         )
     if isinstance(schedule, SequentialOptions) and schedule.freeze:
         problems.append(
-            f"schedule.freeze: found {schedule.freeze} {found}; what trains is settled when the encoder is sharded; "
-            "use schedule.freeze=0"
+            f"schedule.freeze: found {schedule.freeze} {setting}; what is trained is fixed once the encoder is "
+            "sharded; use schedule.freeze=0"
         )
-    guessing = [name for name, task in tasks.items() if task.mask_rate is not None]
-    if guessing:
+    masking = [name for name, task in tasks.items() if task.mask_rate is not None]
+    if masking:
         problems.append(
-            f"tasks.{guessing[0]}: found a task that guesses words {found}; its head reads the word embeddings, which "
-            "are sharded; leave it out"
+            f"tasks.{masking[0]}: found a task that predicts masked words {setting}; its head reads the word "
+            "embeddings, which are sharded; leave it out"
         )
     if train.optim != "adamw":
-        problems.append(f"train.optim: found {train.optim} {found}; accepted: adamw; use it")
+        problems.append(f"train.optim: found {train.optim} {setting}; accepted: adamw; use it")
     if extends:
         problems.append(
-            f"extend: found {found}; the old tasks are scored before the encoder is sharded; train a new model with "
+            f"extend: found {setting}; the old tasks are scored before the encoder is sharded; train a new model with "
             "polytask train"
         )
     if problems:

@@ -1,4 +1,4 @@
-"""The gradient of a step: of the tasks' mean losses, as the balancer puts them together, whole or task by task."""
+"""The gradient of a step: of the tasks' mean losses as the balancer combines them, in one pass or task by task."""
 
 from __future__ import annotations
 
@@ -28,37 +28,37 @@ from polytask.training.requests import NOTHING, PendingRequests
 
 @dataclass(frozen=True)
 class StepGradient:
-    """What differentiating a step found; the gradient itself stands in the parameters.
+    """The losses and statistics of a backward pass; the gradient itself is in `parameter.grad`.
 
     Attributes:
         losses: each task's mean loss over all processes.
-        gram: layers x tasks x tasks inner products of the tasks' gradients, where they were asked for.
-        weights: of the tasks in the update of what they share, where a method chose them.
-        asked: what any process was asked.
-        errors: each task's training errors by class, added up, and how many there are, where they are read.
+        gram: inner products of the tasks' gradients, of shape (layers, tasks, tasks), if requested.
+        weights: the tasks' weights in the update of shared parameters, if the balancer chose any.
+        pending: requests that any process has received.
+        errors: each task's summed training errors by class, and their counts, if requested.
     """
 
     losses: Mapping[str, float]
     gram: NDArray[np.float64] | None
     weights: Mapping[str, float]
-    asked: PendingRequests
+    pending: PendingRequests
     errors: Mapping[str, tuple[Floats, Floats]] = field(default_factory=dict[str, tuple[Floats, Floats]])
 
 
-def _look_away(batch: Batch) -> None:
+def _ignore(batch: Batch) -> None:
     del batch
 
 
 @dataclass(frozen=True)
 class Differentiator:
-    """Differentiates steps.
+    """Computes the gradient of a step.
 
     A task's mean is over all its labels in the step, on every process and in every piece: cutting a step into pieces,
-    or dealing it to processes, changes nothing.
+    or distributing it over processes, does not change the result.
 
     Attributes:
-        seen: told of each batch that the model has just passed.
-        reads_errors: whether each step's training errors are wanted.
+        seen: called with each batch after its forward pass.
+        reads_errors: whether to compute the training errors of each step.
     """
 
     model: MultiTaskModel
@@ -66,24 +66,23 @@ class Differentiator:
     balancer: Balancer
     world: World
     precision: Callable[[], AbstractContextManager[object]]
-    seen: Callable[[Batch], object] = _look_away
+    seen: Callable[[Batch], object] = _ignore
     reads_errors: bool = False
 
     @cached_property
     def gradients(self) -> ParameterGradients:
-        """What stands in the parameters."""
+        """The gradients of the model's parameters."""
         return ParameterGradients(self.model, self.world)
 
-    def whole(self, wrapped: nn.Module, batches: Sequence[Batch], asked: PendingRequests = NOTHING) -> StepGradient:
-        """Take one backward pass a piece, through the wrapped model.
+    def whole(self, wrapped: nn.Module, batches: Sequence[Batch], pending: PendingRequests = NOTHING) -> StepGradient:
+        """Run one backward pass per piece, through the wrapped model.
 
-        A method that weighs the tasks by their losses needs the step in one piece; the weights of one that compares
-        gradients are those that it found last.
+        A balancer that reads losses needs the step in one piece; one that compares gradients uses its latest weights.
 
         Args:
-            wrapped: the model, or what averages its gradients over processes.
+            wrapped: the model, or a wrapper that averages its gradients over processes.
         """
-        denominators, asked = self._denominators(batches, asked)
+        denominators, pending = self._denominators(batches, pending)
         batches = self._shown(batches)
         sums = {task: 0.0 for task in self.tasks}
         errors: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in self.tasks}
@@ -97,8 +96,8 @@ class Differentiator:
                 outputs = wrapped(batch)
                 self.seen(batch)
                 means = {
-                    task: step_loss(self.tasks[task], found, batch) / denominators[task]
-                    for task, found in outputs.items()
+                    task: step_loss(self.tasks[task], task_outputs, batch) / denominators[task]
+                    for task, task_outputs in outputs.items()
                     if denominators[task] > 0 and task in batch.targets
                 }
                 for task, mean in means.items():
@@ -119,31 +118,34 @@ class Differentiator:
         self._unweigh_own(weights)
         self.gradients.add_tie()
         losses = self._losses(sums, denominators)
-        return StepGradient(losses, None, weights, asked, self._errors(losses, errors))
+        return StepGradient(losses, None, weights, pending, self._errors(losses, errors))
 
     def by_task(
-        self, batches: Sequence[Batch], asked: PendingRequests = NOTHING, *, statistic: bool = True
+        self, batches: Sequence[Batch], pending: PendingRequests = NOTHING, *, statistic: bool = True
     ) -> StepGradient:
-        """Take one forward and backward pass a task, over its own rows, and put the gradients together again.
+        """Run one forward and backward pass per task, over its own rows, and combine the gradients.
 
-        Under the sum that leaves the same gradient as `whole`.
+        With the balancer `sum` the gradient is the same as that of `whole`.
 
         Args:
-            statistic: whether the inner products are wanted: of the unweighted mean losses' gradients.
+            statistic: whether to return the inner products of the gradients of the unweighted mean losses.
         """
-        denominators, asked = self._denominators(batches, asked)
+        denominators, pending = self._denominators(batches, pending)
         batches = self._shown(batches)
         sums = {task: 0.0 for task in self.tasks}
         meter = self._meter(gradient_groups(self.model))
         errors: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in self.tasks}
-        found: list[tuple[WordEmbeddings, Tensor]] = []
-        with self.precision():  # around all tasks, so that weights are rounded once
+        word_gradients: list[tuple[WordEmbeddings, Tensor]] = []
+        with self.precision():  # around all tasks, so that weights are cast once
             for task in (task for task in self.tasks if denominators[task] > 0):
                 for batch in (batch for batch in batches if batch.passes(task)):
                     mean, words = self._mean(task, batch.only(task), denominators[task], errors[task])
                     differentiate = self.gradients.add_sharded if self.model.sharded else self.gradients.add
-                    gradients = differentiate(self.balancer.weights[task] * mean, [one.values for one in words])
-                    found += [(one, grad) for one, grad in zip(words, gradients, strict=True) if grad is not None]
+                    leaves = [embeddings.values for embeddings in words]
+                    gradients = differentiate(self.balancer.weights[task] * mean, leaves)
+                    for embeddings, gradient in zip(words, gradients, strict=True):
+                        if gradient is not None:
+                            word_gradients.append((embeddings, gradient))
                     sums[task] += float(mean.detach())
                 meter.take(task)
         losses = self._losses(sums, denominators)
@@ -156,49 +158,53 @@ class Differentiator:
             weights = self._weigh(losses, batches, meter, errors)
             meter.put_back(dict.fromkeys(losses, 1.0) | weights, shared)
         tables = self.model.word_embeddings()
-        factors = {(one.task, one.trunk): weights.get(one.task, 1.0) for one, _ in found if tables[one.trunk] in shared}
-        self.gradients.add_words([(one, gradient * factors.get((one.task, one.trunk), 1.0)) for one, gradient in found])
+        self.gradients.add_words(
+            [
+                (words, gradient * (weights.get(words.task, 1.0) if tables[words.trunk] in shared else 1.0))
+                for words, gradient in word_gradients
+            ]
+        )
         self.gradients.all_reduce_others(meter.parameters)
         self.gradients.add_tie()
-        return StepGradient(losses, gram, weights, asked, self._errors(losses, errors))
+        return StepGradient(losses, gram, weights, pending, self._errors(losses, errors))
 
-    def by_top(self, batches: Sequence[Batch], asked: PendingRequests = NOTHING) -> StepGradient:
-        """Take one forward pass a task, its gradient in the highest shared layer only, and one backward pass of all.
+    def by_top(self, batches: Sequence[Batch], pending: PendingRequests = NOTHING) -> StepGradient:
+        """Run one forward pass per task, take its gradient in the highest shared layer only, then one backward pass.
 
-        The graphs of the whole step are kept until the weights are known.
+        The graphs of the whole step stay in memory until the weights are known.
         """
-        denominators, asked = self._denominators(batches, asked)
+        denominators, pending = self._denominators(batches, pending)
         batches = self._shown(batches)
         sums = {task: 0.0 for task in self.tasks}
         meter = self._meter([top_group(self.model)])
         errors: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in self.tasks}
         means: list[tuple[str, Tensor]] = []
-        found: list[WordEmbeddings] = []
+        all_words: list[WordEmbeddings] = []
         for task in (task for task in self.tasks if denominators[task] > 0):
             for batch in (batch for batch in batches if task in batch.targets):
                 mean, words = self._mean(task, batch.only(task), denominators[task], errors[task])
                 self.gradients.add(self.balancer.weights[task] * mean, (), meter.parameters, keep=True)
                 means.append((task, mean))
-                found += words
+                all_words += words
                 sums[task] += float(mean.detach())
             meter.take(task)
         losses = self._losses(sums, denominators)
         weights = _away_from_zero(self._weigh(losses, batches, meter, errors))
         if means:
             total = torch.stack([self._weight(task, weights) * mean for task, mean in means]).sum()
-            gradients = self.gradients.add(total, [one.values for one in found])
+            gradients = self.gradients.add(total, [words.values for words in all_words])
             self.gradients.add_words(
-                [(one, grad) for one, grad in zip(found, gradients, strict=True) if grad is not None]
+                [(words, grad) for words, grad in zip(all_words, gradients, strict=True) if grad is not None]
             )
         self.gradients.all_reduce_others(())
         self._unweigh_own(weights)
         self.gradients.add_tie()
-        return StepGradient(losses, None, weights, asked, self._errors(losses, errors))
+        return StepGradient(losses, None, weights, pending, self._errors(losses, errors))
 
     def _errors(
         self, tasks: Iterable[str], errors: Mapping[str, Sequence[tuple[Tensor, Tensor]]]
     ) -> dict[str, tuple[Floats, Floats]]:
-        """Return the errors of tasks over all pieces and processes, where they are wanted."""
+        """Return the errors of tasks over all pieces and processes, if `reads_errors`."""
         return {task: self._added(task, errors[task]) for task in tasks} if self.reads_errors else {}
 
     def _meter(self, groups: Sequence[Group]) -> GradientMeter:
@@ -211,39 +217,39 @@ class Differentiator:
         )
 
     def losses(self, batches: Sequence[Batch]) -> dict[str, float]:
-        """Return the tasks' mean losses with the model as it is now."""
+        """Return the tasks' mean losses with the current weights."""
         denominators, _ = self._denominators(batches, NOTHING)
         batches = self._shown(batches)
         sums = {task: 0.0 for task in self.tasks}
         for batch in batches:
             with torch.no_grad(), self.precision():
-                for task, found in self.model(batch).items():
+                for task, task_outputs in self.model(batch).items():
                     if denominators[task] > 0 and task in batch.targets:
-                        sums[task] += float(step_loss(self.tasks[task], found, batch) / denominators[task])
+                        sums[task] += float(step_loss(self.tasks[task], task_outputs, batch) / denominators[task])
         return self._losses(sums, denominators)
 
     def _shown(self, batches: Sequence[Batch]) -> list[Batch]:
-        """Return a step's batches with what their losses compare them with."""
+        """Return a step's batches with the rows of other batches that their losses compare them with."""
         return ComparedRows(self.model, self.tasks, self.world, self.precision).shown(batches)
 
     def _mean(
         self, task: str, batch: Batch, denominator: float, errors: list[tuple[Tensor, Tensor]]
     ) -> tuple[Tensor, list[WordEmbeddings]]:
-        """Return a task's mean loss over a batch of its own, and the word embeddings that it looked up.
+        """Return a task's mean loss over a batch of its rows, and the word embeddings that it looked up.
 
         Args:
-            errors: gets the task's errors, where the method reads them.
+            errors: list to which the task's errors are appended, if they are read.
         """
         with self.precision():
-            found = {trunk: values.detach().requires_grad_() for trunk, values in self.model.embed(batch).items()}
-            outputs = self.model(batch, found)[task]
+            embedded = {trunk: values.detach().requires_grad_() for trunk, values in self.model.embed(batch).items()}
+            outputs = self.model(batch, embedded)[task]
             self.seen(batch)
-            learns = task in batch.targets  # else its layers run for other processes only
-            mean = step_loss(self.tasks[task], outputs, batch) / denominator if learns else outputs.sum()
-        if learns and (self.balancer.options.reads_errors or self.reads_errors):
+            has_labels = task in batch.targets  # otherwise its layers run for other processes only
+            mean = step_loss(self.tasks[task], outputs, batch) / denominator if has_labels else outputs.sum()
+        if has_labels and (self.balancer.options.reads_errors or self.reads_errors):
             errors.append(self.tasks[task].training_errors(outputs.detach(), batch.targets[task]))
         ids = self.model.ids(batch)
-        return mean, [WordEmbeddings(task, trunk, ids[trunk], values) for trunk, values in found.items()]
+        return mean, [WordEmbeddings(task, trunk, ids[trunk], values) for trunk, values in embedded.items()]
 
     def _weigh(
         self,
@@ -252,18 +258,18 @@ class Differentiator:
         meter: GradientMeter | None = None,
         errors: Mapping[str, Sequence[tuple[Tensor, Tensor]]] | None = None,
     ) -> dict[str, float]:
-        """Return the weights that the method chooses, the same on all processes."""
+        """Return the balancer's weights, the same on all processes."""
         if self.balancer.shape not in ("losses", "gram") or not losses:
             return {}
         gram = meter.shared_gram() if meter is not None and self.balancer.shape == "gram" else None
         rows = self._rows(losses, batches) if self.balancer.options.reads_rows else None
-        wrong = None
+        class_errors = None
         if errors is not None and self.balancer.options.reads_errors:
-            wrong = {task: self._added(task, errors[task]) for task in losses}
-        told = self.world.broadcast(self.balancer.weigh(losses, gram, rows, wrong))
-        assert isinstance(told, dict)
-        self.balancer.hold(told)
-        return told
+            class_errors = {task: self._added(task, errors[task]) for task in losses}
+        chosen = self.world.broadcast(self.balancer.weigh(losses, gram, rows, class_errors))
+        assert isinstance(chosen, dict)
+        self.balancer.hold(chosen)
+        return chosen
 
     def _added(self, task: str, errors: Sequence[tuple[Tensor, Tensor]]) -> tuple[Floats, Floats]:
         """Return a task's errors by class and their counts, over all pieces and processes."""
@@ -275,9 +281,9 @@ class Differentiator:
 
     def _rows(self, tasks: Iterable[str], batches: Sequence[Batch]) -> dict[str, float]:
         """Return how many rows of the step each task learns from."""
-        learnt = {task: [batch for batch in batches if task in batch.targets] for task in tasks}
-        own = [float(sum(batch.count(task) for batch in found)) for task, found in learnt.items()]
-        return dict(zip(learnt, self.world.all_reduce_sum(own), strict=True))
+        labelled = {task: [batch for batch in batches if task in batch.targets] for task in tasks}
+        local = [float(sum(batch.count(task) for batch in its_batches)) for task, its_batches in labelled.items()]
+        return dict(zip(labelled, self.world.all_reduce_sum(local), strict=True))
 
     def _weight(self, task: str, weights: Mapping[str, float]) -> float:
         return self.balancer.weights[task] * weights.get(task, 1.0)
@@ -287,7 +293,7 @@ class Differentiator:
         return gram / np.outer(own, own)
 
     def _unweigh_own(self, weights: Mapping[str, float]) -> None:
-        """Take the method's weights out of what one task alone trains."""
+        """Divide the balancer's weights out of the gradients of parameters that only one task trains."""
         for task, parameters in own_parameters(self.model) if weights else ():
             for parameter in parameters:
                 if parameter.grad is not None and task in weights:
@@ -298,10 +304,10 @@ class Differentiator:
         return {task: loss for task, loss in zip(sums, added, strict=True) if denominators[task] > 0}
 
     def _denominators(
-        self, batches: Sequence[Batch], asked: PendingRequests
+        self, batches: Sequence[Batch], pending: PendingRequests
     ) -> tuple[dict[str, float], PendingRequests]:
-        """Return for each task what divides its summed loss, and what any process was asked."""
-        own = [
+        """Return each task's divisor of its summed loss, and the requests that any process has received."""
+        local = [
             sum(
                 task.weighed_denominator(batch.targets[name], batch.row_weights.get(name))
                 for batch in batches
@@ -309,12 +315,12 @@ class Differentiator:
             )
             for name, task in self.tasks.items()
         ]
-        *denominators, stop, save = self.world.all_reduce_sum([*own, float(asked.stop), float(asked.save)])
+        *denominators, stop, save = self.world.all_reduce_sum([*local, float(pending.stop), float(pending.save)])
         return dict(zip(self.tasks, denominators, strict=True)), PendingRequests(stop > 0, save > 0)
 
     @contextmanager
     def _sync_after(self, wrapped: nn.Module, last: bool) -> Generator[None]:
-        """Exchange gradients in the last piece only; sharded ones in each, since nobody has room for them all."""
+        """Exchange gradients in the last piece only; sharded ones in each, since no process can hold all of them."""
         if last or self.world.size == 1 or self.model.sharded:
             yield
         else:
@@ -323,10 +329,10 @@ class Differentiator:
 
 
 def outputs_zero(outputs: Mapping[str, Tensor]) -> Tensor:
-    """Return a zero that depends on all outputs, so that a step without a single label has a gradient too."""
-    return torch.stack([found.sum() * 0.0 for found in outputs.values()]).sum()
+    """Return a zero that depends on all outputs, so that a step without any label has a gradient too."""
+    return torch.stack([task_outputs.sum() * 0.0 for task_outputs in outputs.values()]).sum()
 
 
 def _away_from_zero(weights: Mapping[str, float]) -> dict[str, float]:
-    """Keep weights from 0: they are divided out again of what one task alone trains."""
+    """Keep weights away from 0: gradients of parameters that only one task trains are divided by them."""
     return {task: math.copysign(max(abs(weight), 1e-6), weight) for task, weight in weights.items()}

@@ -1,7 +1,7 @@
-"""Batches of a step for processes that share out their layers: each passes the same layers as often as all others.
+"""Batches of a step for processes with sharded layers: each process runs every layer as often as all others.
 
 Processes have different rows, so one may have more chunks than another, or lack a task. It then runs what it lacks on a
-row that nobody reads (`Chunk.passing`), and contributes a gradient of zeros.
+dummy row whose outputs are ignored (`Chunk.passing`), and contributes a gradient of zeros.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import torch
 from polytask.data.batch import Batch, Chunk
 from polytask.training.distribution import World
 
-# Tokens of a row that is there for its layers only; more than one, since some families look at neighbours.
+# Tokens of a dummy row; more than one, since some encoder families look at neighbouring tokens.
 _IDLE_TOKENS = 2
 
 
 @dataclass(frozen=True)
 class _ChunkPlan:
-    """What runs for a batch: so many chunks, which serve these tasks."""
+    """The number of chunks that run for a batch, and the tasks that they serve."""
 
     chunks: int = 0
     tasks: frozenset[str] = frozenset()
@@ -34,7 +34,7 @@ class _ChunkPlan:
         return _ChunkPlan(max(self.chunks, other.chunks), self.tasks | other.tasks)
 
     def extend(self, batch: Batch, idle: Chunk) -> Batch:
-        """Return a batch for which all of this runs."""
+        """Return the batch, filled up with idle chunks to this plan."""
         chunks = [*batch.chunks, *[idle] * (self.chunks - len(batch.chunks))]
         return replace(batch, chunks=tuple(replace(chunk, passing=self.tasks) for chunk in chunks))
 
@@ -42,10 +42,10 @@ class _ChunkPlan:
 def in_lockstep(
     lists: Sequence[Sequence[Batch]], world: World, device: torch.device, *, type_ids: bool
 ) -> list[list[Batch]]:
-    """Return lists of batches, filled up to what the other processes pass. All processes call it together.
+    """Return lists of batches, filled up to what the other processes run. All processes have to call it together.
 
     Args:
-        lists: the same number on all processes: an update's pieces, or those of each task.
+        lists: an update's pieces, or those of each task; the same number of lists on all processes.
         type_ids: whether the encoder takes token type ids.
     """
     everyone = world.gather([[_ChunkPlan.of(batch) for batch in batches] for batches in lists])
@@ -61,12 +61,11 @@ def in_lockstep(
 
 
 def _together(processes: Sequence[Sequence[_ChunkPlan]]) -> list[_ChunkPlan]:
-    """Return what runs on all processes, piece by piece, for what each needs."""
-    pieces = zip_longest(*processes, fillvalue=_ChunkPlan())
-    found: list[_ChunkPlan] = []
-    for piece in pieces:
-        passed = _ChunkPlan()
-        for one in piece:
-            passed |= one
-        found.append(passed)
-    return found
+    """Return what all processes have to run, piece by piece, so that each runs what it needs."""
+    plans: list[_ChunkPlan] = []
+    for piece in zip_longest(*processes, fillvalue=_ChunkPlan()):
+        union = _ChunkPlan()
+        for plan in piece:
+            union |= plan
+        plans.append(union)
+    return plans

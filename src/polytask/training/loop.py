@@ -30,7 +30,7 @@ from polytask.training.step_rows import StepRows
 
 
 class Trainer:
-    """Trains until the steps are used up, the patience is, or someone asks to stop."""
+    """Trains until the steps or the patience are used up, or a stop is requested."""
 
     def __init__(self, parts: TrainerParts) -> None:
         self.parts = parts
@@ -38,7 +38,7 @@ class Trainer:
         torch.manual_seed(options.seed + parts.world.rank)  # dropout differs between processes
         self.state = TrainingState(parts)
         self.rows = StepRows(parts)
-        precision = partial(autocast, parts.device, options.precision, keeps=not parts.model.sharded)
+        precision = partial(autocast, parts.device, options.precision, cache_enabled=not parts.model.sharded)
         self.differentiator = Differentiator(
             parts.model,
             parts.tasks,
@@ -49,13 +49,13 @@ class Trainer:
             reads_errors=parts.schedule.reads_errors,
         )
         self.requests = Requests()
-        self.asked = NOTHING  # all processes, agreed upon in the step
+        self.pending = NOTHING  # requests to any process, agreed upon in the step
 
     @property
     def total_steps(self) -> int:
-        """The greatest number of updates; a stage that ends before its limit makes it smaller."""
-        limit, most = self.parts.schedule.limit, self.parts.options.max_steps
-        return min(limit, most) if most else limit
+        """The maximum number of updates; it shrinks when a stage ends before its limit."""
+        limit, max_steps = self.parts.schedule.limit, self.parts.options.max_steps
+        return min(limit, max_steps) if max_steps else limit
 
     @property
     def over(self) -> bool:
@@ -67,7 +67,7 @@ class Trainer:
         )
 
     def run(self) -> None:
-        """Train. Raises Interrupted after a requested stop, TrainingError when training cannot go on."""
+        """Train. Raises Interrupted after a requested stop, and TrainingError if training cannot continue."""
         window = Window()
         label = f"training {', '.join(self.parts.tasks)}"
         with (
@@ -75,7 +75,7 @@ class Trainer:
             self.requests.listening(bar),
             nullcontext() if self.parts.checkpoints is None else self.parts.checkpoints.written(),
         ):
-            self._note_start()
+            self._log_start()
             while not self.over:
                 rows, tokens, measured = self.update()
                 self.state.step += 1
@@ -85,11 +85,11 @@ class Trainer:
                     self._log(window, bar)
                     window = Window()
                 self._keep(bar)
-            # Also where it was asked while the last rows were scored: more runs may follow.
-            if self.asked.stop or any(self.parts.world.all_reduce_sum([float(self.requests.stop)])):
+            # Also if it was requested during the last evaluation: more runs may follow.
+            if self.pending.stop or any(self.parts.world.all_reduce_sum([float(self.requests.stop)])):
                 self._stop()
 
-    def _note_start(self) -> None:
+    def _log_start(self) -> None:
         values = {
             "steps": self.total_steps,
             "steps_per_epoch": self.parts.schedule.steps_per_epoch,
@@ -100,14 +100,14 @@ class Trainer:
     # one update
 
     def update(self) -> tuple[int, int, UpdateStats]:
-        """Make one update and return its rows, its tokens, and what was measured."""
+        """Make one update, and return its number of rows, its number of tokens, and its statistics."""
         parts, options = self.parts, self.parts.options
         drawn = self.rows.draw()
         steps = min(self.state.stage.steps, self.total_steps - self.state.stage.first)
         set_rate(self.state.optimizer, rate_factor(self.state.step - self.state.stage.first, steps, options))
         self.state.wrapped.train()
         gradient = self._differentiate(drawn)
-        losses, self.asked = gradient.losses, gradient.asked
+        losses, self.pending = gradient.losses, gradient.pending
         self._require_finite(losses)
         norm = clip_gradients(parts.model, options.max_grad_norm, parts.world)
         if not math.isfinite(norm):
@@ -116,7 +116,7 @@ class Trainer:
         self.state.optimizer.zero_grad(set_to_none=True)
         if parts.balancer.wants_after:
             parts.balancer.after(self.differentiator.losses(self.rows.batches(drawn, self._label_weight())))
-        self._tell_schedule(Feedback(self.state.step, losses, errors=gradient.errors))
+        self._update_schedule(Feedback(self.state.step, losses, errors=gradient.errors))
         if gradient.gram is not None and parts.policy is not None:
             self._follow(parts.policy, gradient.gram)
         tokens = self.state.exposure.count(drawn)
@@ -125,41 +125,41 @@ class Trainer:
         return len(drawn), tokens, UpdateStats(losses, gradient.weights, norm)
 
     def _differentiate(self, drawn: Sequence[DrawnRow]) -> StepGradient:
-        """Differentiate the step in the way that the balancer and the sharing policy ask for."""
-        policy, balancer, asked = self.parts.policy, self.parts.balancer, self.requests.take()
+        """Compute the gradient in the way that the balancer and the sharing policy require."""
+        policy, balancer, pending = self.parts.policy, self.parts.balancer, self.requests.take()
         measures = policy is not None and policy.measures_at(self.state.step)
         in_pieces = balancer.shape == "losses" and self.parts.options.cuts_updates
         compares = balancer.measures_at(self.state.step)
         if measures or in_pieces or (compares and not balancer.options.top_only):
             return self.differentiator.by_task(
-                self.rows.batches_by_task(drawn, self._label_weight()), asked, statistic=measures
+                self.rows.batches_by_task(drawn, self._label_weight()), pending, statistic=measures
             )
         if compares:
-            return self.differentiator.by_top(self.rows.batches_by_task(drawn, self._label_weight()), asked)
-        return self.differentiator.whole(self.state.wrapped, self.rows.batches(drawn, self._label_weight()), asked)
+            return self.differentiator.by_top(self.rows.batches_by_task(drawn, self._label_weight()), pending)
+        return self.differentiator.whole(self.state.wrapped, self.rows.batches(drawn, self._label_weight()), pending)
 
     def _label_weight(self) -> float:
-        """Return the share of the labels in the losses of this step, beside what teachers answer."""
+        """Return the weight of the labels relative to the teachers in the losses of this step."""
         return label_weight(self.state.step, self.total_steps)
 
-    def _tell_schedule(self, feedback: Feedback) -> None:
-        """Show the schedule what was measured, and do what it changes."""
+    def _update_schedule(self, feedback: Feedback) -> None:
+        """Pass measurements to the schedule, and log the changes that it makes."""
         for change in self.parts.schedule.observe(feedback):
             self.parts.events.write(change.event, self.state.step + (feedback.dev is None), dict(change.values))
 
     def _follow(self, policy: SharingPolicy, gram: NDArray[np.float64]) -> None:
-        """Show the policy what was measured, and change the plan where it says so."""
+        """Pass the Gram matrix to the policy, and change the plan if it decides so."""
         model = self.parts.model
         # One matrix for all processes: a last bit that differs could make them decide differently.
         gram = np.asarray(self.parts.world.broadcast(gram))
         decision = policy.observe(gram, model.distances(policy.mergeable()) if policy.wants_distances else None)
         if decision is not None:
             self.state.change_plan(decision.plan)
-            # It belongs to the update that ends now: a run resumed from before it decides, and logs, once more.
+            # Logged with the update that ends now: a run resumed from before it decides, and logs, again.
             self.parts.events.write(decision.action, self.state.step + 1, decision.to_json())
 
     def _try_heads(self, policy: SharingPolicy) -> None:
-        """Let heads on trial learn from the step, and give tasks those that proved themselves."""
+        """Train the trial heads on the step, and give tasks those that are better."""
         gains = self.parts.world.broadcast(self.state.trials.step(self.state.exposure.in_first_pass()))
         assert isinstance(gains, dict)
         decision = policy.observe_heads(gains) if gains else None
@@ -174,40 +174,40 @@ class Trainer:
             if not math.isfinite(loss):
                 self._fail(f"step {self.state.step}: the loss of {task!r} is {loss}")
 
-    def _fail(self, what: str) -> NoReturn:
-        kept = self.parts.checkpoints
-        before = "; the last checkpoint was kept" if kept is not None and self.state.snapshots.best else ""
-        self.parts.events.write("failed", self.state.step, {"reason": what})
-        raise TrainingError(f"{what}; try a lower train.learning_rate, or train.precision=fp32{before}")
+    def _fail(self, reason: str) -> NoReturn:
+        checkpoints = self.parts.checkpoints
+        hint = "; the last checkpoint was kept" if checkpoints is not None and self.state.snapshots.best else ""
+        self.parts.events.write("failed", self.state.step, {"reason": reason})
+        raise TrainingError(f"{reason}; try a lower train.learning_rate, or train.precision=fp32{hint}")
 
     # what is kept
 
     def _keep(self, bar: Bar) -> None:
-        """Evaluate and save where it is due. Raises Interrupted after saving when a stop was asked for."""
+        """Evaluate and save if it is time to. Raises Interrupted after saving if a stop was requested."""
         schedule, options = self.parts.schedule, self.parts.options
         if self.parts.checkpoints is not None:
             self.parts.checkpoints.check()
-        last = self.over
-        every = options.save_steps
+        over = self.over
+        save_steps = options.save_steps
         ended = schedule.stage != self.state.stage
-        often = max(1, schedule.steps_per_epoch // options.evaluations_per_epoch)
-        if (self.state.step - self.state.stage.first) % often == 0 or ended or last:
+        interval = max(1, schedule.steps_per_epoch // options.evaluations_per_epoch)
+        if (self.state.step - self.state.stage.first) % interval == 0 or ended or over:
             began = time.monotonic()
             self._evaluate(bar)
             self.state.enter_stage()
             self.state.save()
             bar.pause(time.monotonic() - began)
-        elif self.asked.stop or self.asked.save or (every and self.state.step % every == 0):
+        elif self.pending.stop or self.pending.save or (save_steps and self.state.step % save_steps == 0):
             self.state.save()
-        if self.asked.save and self.parts.world.is_main:
+        if self.pending.save and self.parts.world.is_main:
             kept = self.parts.checkpoints is not None
             self._wait_for_disk()
             bar.say(f"saved after step {self.state.step}" if kept else "nothing is saved: the run has no folder")
-        if self.asked.stop and not last:
+        if self.pending.stop and not over:
             self._stop()
 
     def _wait_for_disk(self) -> None:
-        """Wait until what was saved is on the disk, before that is told."""
+        """Wait until what was saved is on disk, before reporting that it is."""
         if self.parts.checkpoints is not None:
             self.parts.checkpoints.wait()
 
@@ -217,14 +217,14 @@ class Trainer:
         raise Interrupted(f"stopped after step {self.state.step} of {self.total_steps}, and saved; go on with --resume")
 
     def _evaluate(self, bar: Bar) -> None:
-        """Score the dev rows on the first process, or on all where the model is sharded; all take over its decision."""
+        """Score the dev rows on the first process, or on all if the model is sharded, and broadcast the decision."""
         parts = self.parts
         dev: DevScores | None = None
         if parts.keeps_weights:
             bar.describe("evaluating")
             try:
                 dev = parts.evaluate(parts.model)
-            except TrainingError as error:  # the last update may be the one that diverged: no loss tells of it
+            except TrainingError as error:  # the last update may have diverged, which no loss shows
                 self._fail(f"step {self.state.step}: {error}")
             if parts.model.sharded:
                 dev = cast("DevScores", parts.world.broadcast(dev))  # the last bits may differ
@@ -244,17 +244,17 @@ class Trainer:
                     "best": best,
                 },
             )
-            shown = "  ".join(
+            summary = "  ".join(
                 f"{task} {parts.tasks[task].metric} {_shown(scores[parts.tasks[task].metric])}"
                 for task, scores in dev.scores.items()
             )
-            bar.say(f"epoch {epoch:.2f}  {shown}" + ("  (best so far)" if best else ""))
+            bar.say(f"epoch {epoch:.2f}  {summary}" + ("  (best so far)" if best else ""))
             bar.describe(f"training {', '.join(parts.tasks)}")
         selection = self.state.snapshots.selection
         selection.load_state_dict(parts.world.broadcast(selection.state_dict()))  # type: ignore[arg-type]
-        told = parts.world.broadcast(dev)
-        assert isinstance(told, DevScores)
-        self._tell_schedule(Feedback(self.state.step, {}, told.scores, told.normalised))
+        agreed = parts.world.broadcast(dev)
+        assert isinstance(agreed, DevScores)
+        self._update_schedule(Feedback(self.state.step, {}, agreed.scores, agreed.normalised))
 
     def _log(self, window: Window, bar: Bar) -> None:
         self.parts.events.write(

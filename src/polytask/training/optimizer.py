@@ -1,4 +1,4 @@
-"""The optimizer, the shape of its learning rate, and its state as plain tensors under the parameters' names."""
+"""The optimizer, its learning rate schedule, and its state as plain tensors under the parameters' names."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from polytask.training.optimizers import OPTIMIZERS
 from polytask.training.options import TrainOptions
 from polytask.training.rates import peak_rates
 
-# Ends the name of a state that is a plain number.
+# Suffix of the name of a state that is a plain number.
 _NUMBER = "#number"
-# Begins the name of what an optimizer keeps for a whole group of parameters.
+# Prefix of the name of a state of a whole parameter group.
 _GROUP = "group-"
-# What a group is given anew in every run and every update.
-_GIVEN = frozenset({"params", "lr", "base_rate", "weight_decay"})
+# Settings of a group that every run or update sets again.
+_SETTINGS = frozenset({"params", "lr", "base_rate", "weight_decay"})
 
 
 def build_optimizer(model: MultiTaskModel, options: TrainOptions, tasks: Mapping[str, Task]) -> torch.optim.Optimizer:
     """Build the optimizer; biases and norms are not decayed.
 
-    Raises ConfigError where a user's own factory returns what cannot be used, or rates contradict one another.
+    Raises ConfigError if a user's own factory returns something unusable, or rates contradict one another.
     """
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for parameter, rate in peak_rates(model, options, tasks).items():
         decay = options.weight_decay if parameter.ndim > 1 else 0.0
-        # A fused update takes sharded parameters or whole ones, not both.
+        # A fused update takes either sharded or whole parameters, not both.
         groups.setdefault((rate, decay, is_sharded(parameter)), []).append(parameter)
     listed = [
-        {"params": found, "lr": rate, "weight_decay": decay, "base_rate": rate}
-        for (rate, decay, _), found in groups.items()
+        {"params": parameters, "lr": rate, "weight_decay": decay, "base_rate": rate}
+        for (rate, decay, _), parameters in groups.items()
     ]
     return _built(options.optim, listed)
 
@@ -50,16 +50,20 @@ def _built(name: str, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     try:
         optimizer = OPTIMIZERS[name](groups)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{place}: cannot be made of groups of parameters ({error})") from error
+        raise ConfigError(f"{place}: cannot be built from parameter groups ({error})") from error
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ConfigError(f"{place}: returned {type(optimizer).__name__}; expected a torch.optim.Optimizer")
     if any(
         parameter.name == "closure" and parameter.default is parameter.empty
         for parameter in inspect.signature(optimizer.step).parameters.values()
     ):
-        raise ConfigError(f"{place}: its steps need a closure that computes the loss again, which polytask has not")
+        raise ConfigError(
+            f"{place}: its steps need a closure that recomputes the loss, which polytask does not support"
+        )
     if [group.get("base_rate") for group in optimizer.param_groups] != rates:
-        raise ConfigError(f"{place}: its groups are not those that it was given, so their rates cannot be set")
+        raise ConfigError(
+            f"{place}: its parameter groups are not those that it was given, so their rates cannot be set"
+        )
     return optimizer
 
 
@@ -70,10 +74,10 @@ def rebuild_optimizer(
     tasks: Mapping[str, Task],
     origins: Origins,
 ) -> torch.optim.Optimizer:
-    """Build the optimizer of a model whose layers were divided anew.
+    """Build the optimizer of a model whose plan has changed.
 
     Args:
-        origins: for each parameter that is new or joined, those whose state it takes over: the mean of theirs.
+        origins: for each new or merged parameter, the parameters that it comes from; its state is the mean of theirs.
     """
     built = build_optimizer(model, options, tasks)
     for parameter in model.parameters():
@@ -87,22 +91,22 @@ def rebuild_optimizer(
 
 
 def _kept(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers that an optimizer has come to in a group, such as a step size that it estimates."""
+    """Return the numbers that an optimizer keeps for a group, such as an estimated step size."""
     return {
         key: value
         for key, value in group.items()
-        if key not in _GIVEN and type(value) in (int, float) and value != optimizer.defaults.get(key)
+        if key not in _SETTINGS and type(value) in (int, float) and value != optimizer.defaults.get(key)
     }
 
 
 def _mean(values: list[Any]) -> Any:  # noqa: ANN401
-    """Return the mean of tensors; of numbers, which count steps, the greatest."""
+    """Return the mean of tensors, or the maximum of numbers, which count steps."""
     if all(isinstance(value, Tensor) for value in values):
         return torch.stack(values).mean(0)
     return max(values) if all(isinstance(value, int | float) for value in values) else values[0]
 
 
-# What is left of the peak rate after a share of the updates between the warm-up and the end.
+# Factor of the peak rate, by the share of the updates after the warmup that have been made.
 SCHEDULERS: dict[str, Callable[[float], float]] = {
     "linear": lambda share: 1 - share,
     "cosine": lambda share: (1 + math.cos(math.pi * share)) / 2,
@@ -111,16 +115,16 @@ SCHEDULERS: dict[str, Callable[[float], float]] = {
 
 
 def rate_factor(step: int, total: int, options: TrainOptions) -> float:
-    """Return the factor of the learning rate: rising over the first steps, then falling as the options say."""
-    rising = int(total * options.warmup_ratio)
-    if step < rising:
-        return (step + 1) / rising
-    left = SCHEDULERS[options.lr_scheduler_type](min(1.0, (step - rising) / max(1, total - rising)))
-    return options.min_lr_ratio + (1 - options.min_lr_ratio) * left
+    """Return the factor of the learning rate: a linear warmup, then the schedule of the options."""
+    warmup_steps = int(total * options.warmup_ratio)
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    factor = SCHEDULERS[options.lr_scheduler_type](min(1.0, (step - warmup_steps) / max(1, total - warmup_steps)))
+    return options.min_lr_ratio + (1 - options.min_lr_ratio) * factor
 
 
 def label_weight(step: int, total: int) -> float:
-    """Return what the labels weigh against the teachers: from 0 in the first step to 1 in the last one, linearly.
+    """Return the weight of the labels relative to the teachers: linear from 0 in the first step to 1 in the last.
 
     Source: Clark et al. 2019, "BAM! Born-Again Multi-Task Networks", section 3 (teacher annealing).
     """
@@ -128,40 +132,40 @@ def label_weight(step: int, total: int) -> float:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Set every group's learning rate to a fraction of its own."""
+    """Set every group's learning rate to its peak rate times a factor."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_rate"] * factor
 
 
-def clip_gradients(model: nn.Module, most: float, world: World) -> float:
-    """Scale the gradient, of which each process may have a part, down to a norm where it is greater.
+def clip_gradients(model: nn.Module, max_norm: float, world: World) -> float:
+    """Clip the norm of the gradient, which may be sharded over the processes.
 
     Returns:
-        The norm that it had.
+        The norm before clipping.
     """
-    sharded, alike = local_parts(model.parameters())
+    sharded, replicated = local_parts(model.parameters())
     if not sharded:
-        return float(torch.nn.utils.clip_grad_norm_(model.parameters(), most))
-    norm = math.sqrt(world.all_reduce_sum([squared_norm(sharded)])[0] + squared_norm(alike))
-    factor = most / (norm + 1e-6)
+        return float(torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm))
+    norm = math.sqrt(world.all_reduce_sum([squared_norm(sharded)])[0] + squared_norm(replicated))
+    factor = max_norm / (norm + 1e-6)
     if factor < 1:
-        for gradient in (*sharded, *alike):
+        for gradient in (*sharded, *replicated):
             gradient *= factor
     return norm
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the optimizer's state as tensors named `<parameter>/<quantity>`; plain numbers are marked as such.
+    """Return the optimizer's state as tensors named `<parameter>/<quantity>`; names of plain numbers have a suffix.
 
-    Raises TrainingError for what is neither a tensor nor a number.
+    Raises TrainingError for a value that is neither a tensor nor a number.
     """
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         for quantity, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
-                found[f"{name}/{quantity}"] = value
+                tensors[f"{name}/{quantity}"] = value
             elif isinstance(value, int | float):
-                found[f"{name}/{quantity}{_NUMBER}"] = _as_tensor(value)
+                tensors[f"{name}/{quantity}{_NUMBER}"] = _as_tensor(value)
             elif value is not None:
                 raise TrainingError(
                     f"train.optim: {type(optimizer).__name__} keeps {type(value).__name__} as {quantity!r}; a "
@@ -169,8 +173,8 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
                 )
     for number, group in enumerate(optimizer.param_groups):
         for key, value in _kept(optimizer, group).items():
-            found[f"{_GROUP}{number}/{key}{_NUMBER}"] = _as_tensor(value)
-    return found
+            tensors[f"{_GROUP}{number}/{key}{_NUMBER}"] = _as_tensor(value)
+    return tensors
 
 
 def _as_tensor(value: float) -> Tensor:
@@ -178,7 +182,7 @@ def _as_tensor(value: float) -> Tensor:
 
 
 def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` returned."""
+    """Restore the state that `optimizer_tensors` returned."""
     by_parameter: dict[str, dict[str, Any]] = {}
     for key, tensor in tensors.items():
         name, quantity = key.rsplit("/", 1)

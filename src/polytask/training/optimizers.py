@@ -1,4 +1,4 @@
-"""Optimizers by name: what takes groups of parameters and returns a `torch.optim.Optimizer`."""
+"""Optimizers by name: functions from parameter groups to a `torch.optim.Optimizer`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from polytask.registry import Table
 if TYPE_CHECKING:
     import torch
 
-# Takes the groups, with `params`, `lr` (the peak rate) and `weight_decay` of each, and returns a torch.optim.Optimizer.
+# Takes parameter groups, each with `params`, `lr` (the peak rate) and `weight_decay`; returns a torch.optim.Optimizer.
 Factory: TypeAlias = "Callable[[list[dict[str, Any]]], Any]"
 
 

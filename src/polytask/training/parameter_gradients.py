@@ -1,4 +1,4 @@
-"""The gradients that stand in the parameters: what adds to them, and what exchanges them between processes."""
+"""The gradients of the parameters: adding to them, and exchanging them between processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from polytask.training.distribution import World
 
 @dataclass(frozen=True)
 class WordEmbeddings:
-    """Word embeddings that a task looked up: they are differentiated by apart from the table that they come from."""
+    """Word embeddings that a task looked up: leaves of their own, separate from the embedding table.
+
+    Attributes:
+        trunk: the tasks that share the embedding table.
+        ids: token ids.
+        values: the embeddings of the ids.
+    """
 
     task: str
     trunk: frozenset[str]
@@ -25,18 +31,18 @@ class WordEmbeddings:
 
 @dataclass(frozen=True)
 class ParameterGradients:
-    """Adds gradients to a model's parameters, and exchanges those that no wrapper exchanges."""
+    """Adds gradients to a model's parameters, and exchanges those that DistributedDataParallel does not."""
 
     model: MultiTaskModel
     world: World
 
     def add_words(self, pairs: Sequence[tuple[WordEmbeddings, Tensor]]) -> None:
-        """Add the word embeddings' gradients, in one look-up a trunk: each adds one as great as the vocabulary."""
+        """Add the word embeddings' gradients, in one lookup per trunk: each lookup's gradient has the table's size."""
         encoders = dict(zip(self.model.plan.trunks, self.model.trunks, strict=True))
         for trunk, table in self.model.word_embeddings().items():
-            own = [(one, gradient) for one, gradient in pairs if one.trunk == trunk]
+            own = [(words, gradient) for words, gradient in pairs if words.trunk == trunk]
             if own and table.requires_grad:
-                looked_up = encoders[trunk].embed(torch.cat([one.ids for one, _ in own]))
+                looked_up = encoders[trunk].embed(torch.cat([words.ids for words, _ in own]))
                 gradient = torch.cat([gradient for _, gradient in own])
                 if self.model.sharded:
                     looked_up.backward(gradient)
@@ -44,7 +50,7 @@ class ParameterGradients:
                     self._put(table, torch.autograd.grad(looked_up, table, gradient)[0])
 
     def add_tie(self) -> None:
-        """Add the gradient of what keeps the parts of soft sharing close: the same on every process."""
+        """Add the gradient of the penalty that ties the copies in soft sharing: the same on every process."""
         tie = self.model.tie()
         if tie is not None:
             self.add(tie)
@@ -57,32 +63,33 @@ class ParameterGradients:
         *,
         keep: bool = False,
     ) -> list[Tensor | None]:
-        """Add a gradient to the parameters behind the wrapper's back, and return the one by other leaves.
+        """Add a gradient to the parameters without the wrapper's hooks, and return the gradients of other leaves.
 
-        A backward pass that the wrapper did not prepare would mark parameters as done that its next one waits for.
+        A backward pass that the wrapper did not prepare would mark parameters as ready that its next one waits for.
 
         Args:
-            parameters: by default all.
+            parameters: the parameters to differentiate by; by default all.
             keep: whether the graph is needed again.
         """
-        chosen = [one for one in (self.model.parameters() if parameters is None else parameters) if one.requires_grad]
+        candidates = self.model.parameters() if parameters is None else parameters
+        chosen = [parameter for parameter in candidates if parameter.requires_grad]
         if not chosen and not leaves:
             return []
         with torch.autocast(loss.device.type, enabled=False):
-            found = torch.autograd.grad(loss, [*chosen, *leaves], allow_unused=True, retain_graph=keep)
-        for parameter, gradient in zip(chosen, found, strict=False):
+            gradients = torch.autograd.grad(loss, [*chosen, *leaves], allow_unused=True, retain_graph=keep)
+        for parameter, gradient in zip(chosen, gradients, strict=False):
             if gradient is not None:  # pyright: ignore[reportUnnecessaryComparison] - with allow_unused it may be
                 self._put(parameter, gradient)
-        return list(found[len(chosen) :])
+        return list(gradients[len(chosen) :])
 
     def add_sharded(self, loss: Tensor, leaves: Sequence[Tensor]) -> list[Tensor | None]:
-        """Add a gradient to the parameters, which is averaged over processes, and return the one by other leaves."""
+        """Add a gradient, averaged over processes, to the parameters, and return the gradients of other leaves."""
         with torch.autocast(loss.device.type, enabled=False):
             (self.world.size * loss).backward()
         return [leaf.grad for leaf in leaves]
 
     def reduce(self, gradient: Tensor) -> None:
-        """Exchange a gradient in place: the sum over processes, or the mean where sharded ones become it, too."""
+        """Exchange a gradient in place: the sum over processes, or the mean if the model is sharded, as FSDP does."""
         self.world.all_reduce_sum_in_place(gradient)
         if self.model.sharded:
             gradient /= self.world.size
@@ -92,25 +99,25 @@ class ParameterGradients:
         parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
     def all_reduce_others(self, measured: Collection[nn.Parameter]) -> None:
-        """Add up over processes what was not taken apart, and what is not sharded."""
+        """Sum over processes the gradients of parameters that are neither measured nor sharded."""
         if self.world.size == 1:
             return
-        found = (parameter for parameter in self.model.parameters() if not is_sharded(parameter))
-        others = [parameter for parameter in found if parameter not in measured]
+        whole = (parameter for parameter in self.model.parameters() if not is_sharded(parameter))
+        others = [parameter for parameter in whole if parameter not in measured]
         counts = self.world.all_reduce_sum([float(parameter.grad is not None) for parameter in others])
         used = [parameter for parameter, count in zip(others, counts, strict=True) if count]
-        vectors = [parameter for parameter in used if parameter.ndim < 2]  # many, and small: in one exchange
-        for listed in (vectors, *([parameter] for parameter in used if parameter.ndim > 1)):
-            self._exchange(listed)
+        vectors = [parameter for parameter in used if parameter.ndim < 2]  # many and small: in one exchange
+        for parameters in (vectors, *([parameter] for parameter in used if parameter.ndim > 1)):
+            self._exchange(parameters)
 
     def _exchange(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Exchange the gradients of parameters together."""
-        gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in parameters]
+        """Exchange the gradients of parameters in one call."""
+        gradients = [torch.zeros_like(item) if item.grad is None else item.grad for item in parameters]
         if len(gradients) > 1:
             flat = torch.cat([gradient.flatten() for gradient in gradients])
             self.reduce(flat)
             pieces = flat.split([gradient.numel() for gradient in gradients])
-            gradients = [piece.view_as(one) for one, piece in zip(parameters, pieces, strict=True)]
+            gradients = [piece.view_as(item) for item, piece in zip(parameters, pieces, strict=True)]
         elif gradients:
             self.reduce(gradients[0])
         for parameter, gradient in zip(parameters, gradients, strict=True):

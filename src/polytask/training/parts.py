@@ -1,4 +1,4 @@
-"""What a run is made of."""
+"""The components of a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from polytask.training.selection import DevScores, Rule
 
 @dataclass(frozen=True)
 class TrainerParts:
-    """Everything a run is made of; the composition root builds them."""
+    """The components of a run; the composition root builds them."""
 
     model: MultiTaskModel
     tasks: Mapping[str, Task]
@@ -44,5 +44,5 @@ class TrainerParts:
 
     @property
     def keeps_weights(self) -> bool:
-        """Whether this process evaluates and keeps weights: the first one, or all where they have a part each."""
+        """Whether this process evaluates and keeps weights: the first one, or all if the model is sharded."""
         return self.world.is_main or self.model.sharded

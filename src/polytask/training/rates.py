@@ -1,4 +1,4 @@
-"""The peak learning rate of each parameter: of the encoder, of heads, and of what a task alone trains."""
+"""Peak learning rates of the encoder, the heads, and the parameters that only one task trains."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from polytask.training.options import TrainOptions
 
 
 def encoder_rate(options: TrainOptions) -> float:
-    """Return the encoder's peak rate; `auto` has become a number by now."""
+    """Return the encoder's peak rate; `auto` has to be resolved before."""
     assert options.learning_rate != "auto"
     return options.learning_rate
 
 
 def head_rate(options: TrainOptions) -> float:
-    """Return the heads' peak rate; `auto` has become a number by now."""
+    """Return the heads' peak rate; `auto` has to be resolved before."""
     assert options.head_learning_rate != "auto"
     return options.head_learning_rate
 
@@ -29,39 +29,40 @@ def head_rate(options: TrainOptions) -> float:
 def peak_rates(model: MultiTaskModel, options: TrainOptions, tasks: Mapping[str, Task]) -> dict[nn.Parameter, float]:
     """Return the peak rate of each parameter.
 
-    A head has its task's `head_learning_rate`, and what a task alone trains of the encoder its `learning_rate`; all
-    else has those of `train`. The encoder's fall from layer to layer by `layer_decay`.
+    A head has its task's `head_learning_rate`, and encoder parameters that only one task trains have its
+    `learning_rate`; all others have the rates of `train`. The encoder's rates decrease from layer to layer by
+    `layer_decay`.
 
     Args:
-        tasks: those that train; the model may have others.
+        tasks: the tasks that are trained; the model may have others.
 
-    Raises ConfigError where tasks that share a head ask for different rates of it.
+    Raises ConfigError if tasks that share a head have different rates for it.
     """
     factors = rate_factors(model, options.layer_decay)
-    found: dict[nn.Parameter, float] = {}
+    rates: dict[nn.Parameter, float] = {}
     for name, parameter in model.named_parameters():
-        of_head = name.startswith("heads.")
-        found[parameter] = head_rate(options) if of_head else encoder_rate(options) * factors.get(parameter, 1.0)
+        in_head = name.startswith("heads.")
+        rates[parameter] = head_rate(options) if in_head else encoder_rate(options) * factors.get(parameter, 1.0)
     for encoder in model.trunks:
         for parameters, users in encoder.users():
             alone = tasks.get(next(iter(users))) if len(users) == 1 else None
             rate = alone.options.learning_rate if alone is not None else None
             if rate is not None:
-                found.update({parameter: rate * factors.get(parameter, 1.0) for parameter in parameters})
+                rates.update({parameter: rate * factors.get(parameter, 1.0) for parameter in parameters})
     for task in tasks:
         rate = _rate_of_head(model, task, tasks)
         if rate is not None:
-            found.update(dict.fromkeys(model.head(task).parameters(), rate))
-    return found
+            rates.update(dict.fromkeys(model.head(task).parameters(), rate))
+    return rates
 
 
 def rate_notes(model: MultiTaskModel, tasks: Mapping[str, Task]) -> list[DataWarning]:
-    """Say which tasks have a rate for layers of their own, and no such layer."""
+    """Return a warning for each task with a `learning_rate` and no layer that only it trains."""
     alone = {next(iter(users)) for encoder in model.trunks for _, users in encoder.users() if len(users) == 1}
     return [
         DataWarning(
             f"tasks.{name}.learning_rate",
-            f"has no effect, since {name!r} trains no layer alone; the rate of its head is `head_learning_rate`",
+            f"has no effect, since {name!r} has no layer of its own; the rate of its head is `head_learning_rate`",
         )
         for name, task in tasks.items()
         if task.options.learning_rate is not None and name not in alone
@@ -69,14 +70,14 @@ def rate_notes(model: MultiTaskModel, tasks: Mapping[str, Task]) -> list[DataWar
 
 
 def _rate_of_head(model: MultiTaskModel, task: str, tasks: Mapping[str, Task]) -> float | None:
-    """Return the rate that a task's head was given, if it was."""
+    """Return the rate set for a task's head, or None."""
     rate = tasks[task].options.head_learning_rate
     for other in tasks:
         own = tasks[other].options.head_learning_rate
         if own != rate and model.sharing.head_of(other) == model.sharing.head_of(task):
             raise ConfigError(
-                f"tasks.{task}.head_learning_rate: {task!r} and {other!r} share a head, and have "
-                f"{_shown(rate)} and {_shown(own)}; give both the same"
+                f"tasks.{task}.head_learning_rate: {task!r} and {other!r} share a head, but have "
+                f"{_shown(rate)} and {_shown(own)}; set both to the same rate"
             )
     return rate
 

@@ -1,4 +1,4 @@
-"""What `auto` becomes: the options of training and balancing that depend on the encoder and the tasks."""
+"""Values of `auto`: training options that depend on the encoder and the tasks."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from polytask.tasks.objective import RateBound
 from polytask.terms import DataWarning
 from polytask.training.options import TrainOptions
 
-# The encoder's rate is this divided by its width and the square root of its layers: 3e-4 for MiniLM with 6 layers.
+# The encoder's rate is this divided by its width and the square root of its depth: 3e-4 for MiniLM with 6 layers.
 RATE_SCALE = 0.282
-# Deeper encoders break at such rates: one of 12 layers and 384 features stays at chance at 1e-4 and learns at 5e-5. So
-# beyond this depth the rate falls with its square, which leads to the usual rates of base and large models.
+# Deeper encoders diverge at such rates: one with 12 layers and 384 features stays at chance at 1e-4 and learns at 5e-5.
+# Beyond this depth the rate therefore falls with its square, which gives the usual rates of base and large models.
 SHALLOW = 6
 LEAST_RATE = 1e-5
-# Heads begin from random weights, on an encoder of any depth: their rate relative to that of an encoder of the same
-# width and at most SHALLOW layers. docs/recipe.md has the grid of rates that this was chosen from.
+# Heads start from random weights whatever the encoder's depth: their rate is relative to that of an encoder with the
+# same width and at most SHALLOW layers. docs/recipe.md has the grid of rates that this was chosen from.
 HEAD_FACTOR = 25.0
 HEAD_CAP = 1e-2
-# Rows of an update; fewer where a row trains many tasks at once, for which an epoch of 16 rows has few updates. By five
-# seeds on the quickstart's corpus and three on the columns of EWT (docs/recipe.md).
+# Rows per update; fewer if a row trains many tasks at once, since an epoch then has few updates of 16 rows. Chosen with
+# five seeds on the quickstart's corpus and three on the columns of EWT (docs/recipe.md).
 ROWS = 16
 ROWS_OF_MANY_LABELS = 8
 MANY_LABELS = 2.5
@@ -28,12 +28,12 @@ MANY_LABELS = 2.5
 
 @dataclass(frozen=True)
 class ResolvedOption:
-    """One option that was left to polytask.
+    """An option set to `auto`, and the value that polytask chose.
 
     Attributes:
-        option: its path in the configuration.
-        value: what it became.
-        reason: half a line.
+        option: path of the option in the configuration.
+        value: the chosen value.
+        reason: a short explanation of the choice.
     """
 
     option: str
@@ -42,10 +42,10 @@ class ResolvedOption:
 
 
 def batch_size_for(labels: float) -> int:
-    """Return the rows of an update that `auto` stands for.
+    """Return the batch size that `auto` means.
 
     Args:
-        labels: that a training row has on average, of tasks that train together in what they share.
+        labels: average number of labels of a training row, counting tasks that train shared parameters together.
 
     >>> batch_size_for(2.0), batch_size_for(2.9)
     (16, 8)
@@ -54,7 +54,7 @@ def batch_size_for(labels: float) -> int:
 
 
 def resolve_batch_size(options: TrainOptions, labels: float) -> tuple[TrainOptions, tuple[ResolvedOption, ...]]:
-    """Return the options of training with a number of rows in place of `auto`, and what it became.
+    """Return the training options with a number in place of a batch size of `auto`, and the choice made.
 
     Args:
         labels: as for `batch_size_for`.
@@ -68,7 +68,7 @@ def resolve_batch_size(options: TrainOptions, labels: float) -> tuple[TrainOptio
 
 
 def rows_an_update(options: TrainOptions) -> int:
-    """Return the rows that pass the encoder in one update; `auto` has become a number by now."""
+    """Return the rows per update; `auto` has to be resolved before."""
     assert options.batch_size != "auto"
     return options.batch_size
 
@@ -76,12 +76,12 @@ def rows_an_update(options: TrainOptions) -> int:
 def resolve_rates(
     options: TrainOptions, width: int, layers: int, bounds: Sequence[RateBound | None] = ()
 ) -> tuple[TrainOptions, tuple[ResolvedOption, ...]]:
-    """Return the options of training with numbers in place of `auto`, and what they became.
+    """Return the training options with numbers in place of learning rates of `auto`, and the choices made.
 
     Args:
-        width: features of a token's state in the encoder.
-        layers: of the encoder.
-        bounds: of the encoder's rate, for each task; they hold where every task has one.
+        width: hidden size of the encoder.
+        layers: number of encoder layers.
+        bounds: each task's upper bound of the encoder's rate; they apply only if every task has one.
     """
     choices: list[ResolvedOption] = []
     rate, head_rate = options.learning_rate, options.head_learning_rate
@@ -90,7 +90,7 @@ def resolve_rates(
         rate, reason = float(f"{usual:.2g}"), f"an encoder of {layers} layers and {width} features"
         least = min((bound for bound in bounds if bound is not None), key=lambda bound: bound.rate, default=None)
         if least is not None and None not in bounds and rate > least.rate:
-            rate, reason = least.rate, f"at greater ones the encoder forgets {least.forgets}"
+            rate, reason = least.rate, f"at higher rates the encoder forgets {least.forgets}"
         choices.append(ResolvedOption("train.learning_rate", rate, reason))
     if head_rate == "auto":
         shallow = RATE_SCALE / (width * min(layers, SHALLOW) ** 0.5)
@@ -102,7 +102,7 @@ def resolve_rates(
 
 
 def rate_bound_notes(options: TrainOptions, bounds: Mapping[str, RateBound | None]) -> list[DataWarning]:
-    """Say for which tasks the encoder's rate is above their bound."""
+    """Return a warning for each task whose bound is below the encoder's rate."""
     rate = options.learning_rate
     assert rate != "auto"
     return [

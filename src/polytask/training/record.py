@@ -1,4 +1,4 @@
-"""What is counted while a run goes on: what each task has seen, and the losses between two lines of the log."""
+"""Statistics of a run: each task's exposure, and losses between two lines of the event log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from polytask.terms import Scores
 
 @dataclass
 class Exposure:
-    """What one task has seen."""
+    """The rows and tokens that one task has seen."""
 
     rows: int = 0
     tokens: int = 0
@@ -21,7 +21,7 @@ class Exposure:
 
 @dataclass(frozen=True)
 class UpdateStats:
-    """What one update measured: mean losses, weights of the tasks where a balancer chose them, the gradient's norm."""
+    """Statistics of one update: the tasks' mean losses, their weights if the balancer chose any, the gradient norm."""
 
     losses: Mapping[str, float]
     weights: Mapping[str, float]
@@ -30,31 +30,31 @@ class UpdateStats:
 
 @dataclass
 class Window:
-    """What was measured since the last line of the event log."""
+    """Statistics since the last line of the event log."""
 
     steps: list[UpdateStats] = field(default_factory=list[UpdateStats])
 
-    def add(self, measured: UpdateStats) -> None:
-        """Count one step."""
-        self.steps.append(measured)
+    def add(self, stats: UpdateStats) -> None:
+        """Add the statistics of one update."""
+        self.steps.append(stats)
 
     def to_json(self) -> dict[str, Any]:
         """Return each task's mean loss and mean weight, and the last norm."""
-        found: dict[str, Any] = {"losses": _means([step.losses for step in self.steps])}
+        losses = _means([step.losses for step in self.steps])
         weights = _means([step.weights for step in self.steps])
-        return {**found, **({"weights": weights} if weights else {}), "norm": round(self.steps[-1].norm, 6)}
+        return {"losses": losses, **({"weights": weights} if weights else {}), "norm": round(self.steps[-1].norm, 6)}
 
 
 def _means(records: Sequence[Mapping[str, float]]) -> dict[str, float]:
     values: dict[str, list[float]] = {}
-    for one in records:
-        for task, value in one.items():
+    for record in records:
+        for task, value in record.items():
             values.setdefault(task, []).append(value)
-    return {task: round(sum(listed) / len(listed), 6) for task, listed in values.items()}
+    return {task: round(sum(numbers) / len(numbers), 6) for task, numbers in values.items()}
 
 
 class StageScores:
-    """Each task's main dev score at the end of every stage: what a schedule of stages learns, and what it forgets.
+    """Each task's main dev score at the end of every stage, which shows what later stages forget.
 
     Args:
         metrics: the tasks' main metrics.
@@ -65,7 +65,7 @@ class StageScores:
         self._stages: list[dict[str, Any]] = []
 
     def add(self, stage: str, step: int, dev: Scores) -> None:
-        """Note the dev scores at the end of a stage."""
+        """Record the dev scores at the end of a stage."""
         scores = {task: dev[task][metric] for task, metric in self._metrics.items()}
         self._stages.append({"stage": stage, "step": step, "scores": scores})
 
@@ -74,34 +74,34 @@ class StageScores:
         return self._stages
 
     def load(self, stages: Sequence[Mapping[str, Any]]) -> None:
-        """Go on from saved stages."""
+        """Restore saved stages."""
         self._stages = [dict(stage) for stage in stages]
 
 
 class Exposures:
-    """What all tasks have seen."""
+    """The exposure of all tasks."""
 
     def __init__(self, tasks: Sequence[str], sources: Sequence[Source]) -> None:
         self._sources = sources
         self._seen = {task: Exposure() for task in tasks}
 
     def count(self, drawn: Sequence[DrawnRow]) -> int:
-        """Count the rows of a step, and return its tokens."""
+        """Count the rows of a step, and return its number of tokens."""
         tokens = 0
-        for one in drawn:
-            source = self._sources[one.source]
-            length = int(source.lengths[one.row])
+        for row in drawn:
+            source = self._sources[row.source]
+            length = int(source.lengths[row.row])
             tokens += length
-            for task in one.tasks:
+            for task in row.tasks:
                 self._seen[task].rows += 1
                 self._seen[task].tokens += length
-            for row, task in source.companions(one.row, one.tasks):
-                tokens += int(source.lengths[row])
-                self._seen[task].tokens += int(source.lengths[row])
+            for companion, task in source.companions(row.row, row.tasks):
+                tokens += int(source.lengths[companion])
+                self._seen[task].tokens += int(source.lengths[companion])
         return tokens
 
     def to_json(self) -> dict[str, dict[str, float]]:
-        """Return rows, tokens and epochs of its own data that each task has seen."""
+        """Return the rows, tokens and epochs of its own data that each task has seen."""
         sizes = {task: len(source.drawn[task]) for source in self._sources for task in source.tasks}
         return {
             task: {"rows": seen.rows, "tokens": seen.tokens, "epochs": round(seen.rows / sizes[task], 4)}
@@ -118,5 +118,5 @@ class Exposures:
         return {task: [seen.rows, seen.tokens] for task, seen in self._seen.items()}
 
     def load_state_dict(self, state: Mapping[str, Sequence[int]]) -> None:
-        """Go on from saved counts."""
+        """Restore saved counts."""
         self._seen = {task: Exposure(*seen) for task, seen in state.items()}

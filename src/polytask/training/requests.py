@@ -1,4 +1,4 @@
-"""What a person, or the scheduler of a cluster, asks of a run by signals."""
+"""Requests to stop or save that a person, or the scheduler of a cluster, sends by signals."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from polytask.signals import SAVING, STOPPING, on_signals
 
 @dataclass(frozen=True)
 class PendingRequests:
-    """What was asked of a run, by any of its processes.
+    """Requests that any process of a run has received.
 
     Attributes:
-        stop: to save and to end.
-        save: to save and to go on.
+        stop: whether to save and stop.
+        save: whether to save and continue.
     """
 
     stop: bool = False
@@ -29,24 +29,24 @@ NOTHING = PendingRequests()
 
 
 class Requests:
-    """What this process was asked: to stop by SIGINT (Ctrl-C) or SIGTERM, to save by SIGUSR1.
+    """Requests to this process: to stop by SIGINT (Ctrl-C) or SIGTERM, to save by SIGUSR1.
 
-    On the second Ctrl-C it stops at once.
+    The second Ctrl-C stops at once.
     """
 
     def __init__(self) -> None:
         self.stop = self.save = False
 
     def take(self) -> PendingRequests:
-        """Return what was asked. A request to save is answered once, one to stop stays."""
+        """Return the pending requests. A request to save is returned once; a request to stop stays."""
         if not self.save:
             return PendingRequests(self.stop)
-        self.save = False  # a signal that comes between these lines is answered by the same checkpoint
+        self.save = False  # a signal between these lines is served by the same checkpoint
         return PendingRequests(self.stop, save=True)
 
     @contextmanager
     def listening(self, bar: Bar) -> Generator[None]:
-        """Take signals for requests."""
+        """Treat signals as requests while the block runs."""
 
         def ask(number: int, frame: FrameType | None) -> None:
             del frame

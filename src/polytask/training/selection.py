@@ -1,4 +1,4 @@
-"""Which evaluation was best, and when to stop: by dev scores only, which test scores cannot pass for."""
+"""Model selection and early stopping, by dev scores only; test scores have a type of their own."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from polytask.training.options import TrainOptions
 
 @dataclass(frozen=True)
 class DevScores:
-    """Scores on the dev rows, the only ones that choose a model.
+    """Scores on the dev rows, the only scores that select a model.
 
     Attributes:
         scores: every metric of every task.
-        normalised: each task's main metric, 0 at the majority baseline and 1 at perfect.
+        normalised: each task's main metric, scaled so that 0 is the majority baseline and 1 is perfect.
     """
 
     scores: Scores
@@ -35,7 +35,7 @@ class DevScores:
 
 @dataclass(frozen=True)
 class TestScores:
-    """Scores on the test rows, seen once, after the model has been chosen."""
+    """Scores on the test rows, computed once, after the model has been selected."""
 
     __test__ = False
     scores: Scores
@@ -43,12 +43,12 @@ class TestScores:
 
 @dataclass(frozen=True)
 class Rule:
-    """From the dev scores of an evaluation to the number by which it is chosen, of which more is better.
+    """Maps the dev scores of an evaluation to the number by which it is selected; higher is better.
 
     Attributes:
-        name: of the rule, or of a task, which then counts alone.
-        metrics: the main metrics of the tasks that count; without any all do.
-        baselines: each task's score that it is compared with; None for the majority baseline, as `normalised` is.
+        name: name of a rule, or of the only task that counts.
+        metrics: main metrics of the tasks that count; if empty, all tasks count.
+        baselines: the score that each task is compared with; None for the majority baseline, as in `normalised`.
     """
 
     name: str = "gap"
@@ -60,10 +60,10 @@ class Rule:
         return RULES[self.name](self, dev) if self.name in RULES else dev.normalised[self.name]
 
     def gaps(self, dev: DevScores) -> list[float]:
-        """Return how far each task is above its baseline: normalised, or relative to the baselines that were given.
+        """Return how far each task is above its baseline: the normalised score, or relative to given baselines.
 
         Source of the relative difference: Maninis et al. 2019, "Attentive Single-Tasking of Multiple Tasks",
-        equation 4; by the baseline's size, so that more stays better where a correlation is below 0.
+        equation 4; divided by the baseline's absolute value, so that higher is better for negative correlations too.
         """
         if self.baselines is None:
             return [gap for task, gap in dev.normalised.items() if task in self.metrics or not self.metrics]
@@ -73,7 +73,7 @@ class Rule:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the rule and the baselines that were given."""
+        """Return the rule and its baselines as JSON."""
         return {"rule": self.name, "baselines": None if self.baselines is None else dict(self.baselines)}
 
 
@@ -87,7 +87,7 @@ def _gap(rule: Rule, dev: DevScores) -> float:
 
 
 def _mean(rule: Rule, dev: DevScores) -> float:
-    """Take a metric of which less is better with its sign turned; one that is undefined counts as 0."""
+    """Return the mean metric: negated where lower is better, and 0 where undefined."""
     values = [_sign(metric) * (dev.scores[task][metric] or 0.0) for task, metric in rule.metrics.items()]
     return sum(values) / len(values)
 
@@ -105,10 +105,10 @@ def read_rule(options: TrainOptions, metrics: Mapping[str, str], data: Mapping[s
 
     Args:
         metrics: the tasks' main metrics.
-        data: where the tasks' rows come from.
+        data: the tasks' data options.
 
     Raises:
-        ConfigError: there is no such rule or task, or the baselines cannot be compared with this run.
+        ConfigError: if there is no such rule or task, or the baselines cannot be compared with this run.
     """
     if options.select not in RULES and options.select not in metrics:
         raise ConfigError(f"train.select: found {options.select!r}; {nearest(options.select, [*RULES, *metrics])}")
@@ -116,11 +116,13 @@ def read_rule(options: TrainOptions, metrics: Mapping[str, str], data: Mapping[s
         return Rule(options.select, metrics)
     require_each("train.baselines", options.baselines, metrics)
     require_same_rows(options.baselines, data, "train.baselines")
-    found = read_scores(options.baselines, metrics, "train.baselines")
-    for task, value in found.items():
+    baselines = read_scores(options.baselines, metrics, "train.baselines")
+    for task, value in baselines.items():
         if value == 0:
-            raise ConfigError(f"train.baselines.{task}: found 0, and no difference is relative to it; expected a score")
-    return Rule(options.select, metrics, {task: found[task] for task in metrics})
+            raise ConfigError(
+                f"train.baselines.{task}: found 0, to which no difference is relative; expected another score"
+            )
+    return Rule(options.select, metrics, {task: baselines[task] for task in metrics})
 
 
 class Selection:
@@ -134,9 +136,9 @@ class Selection:
         self.since_best = 0
 
     def observe(self, step: int, dev: DevScores) -> bool:
-        """Take in an evaluation and say whether it is the best so far."""
+        """Process an evaluation, and return whether it is the best so far."""
         if not isinstance(dev, DevScores):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"a model is chosen by DevScores, never by {type(dev).__name__}")
+            raise TypeError(f"a model is selected by DevScores, never by {type(dev).__name__}")
         value = self.rule(dev)
         if self.best is None or value > self.best:
             self.best, self.best_step, self.since_best = value, step, 0
@@ -154,21 +156,21 @@ class Selection:
         return {"best": self.best, "best_step": self.best_step, "since_best": self.since_best}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Restore a saved state."""
         self.best, self.best_step, self.since_best = state["best"], state["best_step"], state["since_best"]
 
 
 def pareto(evaluations: Mapping[int, Mapping[str, float]]) -> list[int]:
-    """Return the steps of the evaluations that no other one beats: is as good for every task, and better for one.
+    """Return the steps of the Pareto-optimal evaluations: no other is as good for every task and better for one.
 
     Args:
-        evaluations: by step, each task's score, of which more is better.
+        evaluations: each task's score by step; higher is better.
 
     >>> pareto({10: {"a": 0.5, "b": 0.1}, 20: {"a": 0.4, "b": 0.3}, 30: {"a": 0.4, "b": 0.2}})
     [10, 20]
     """
     return [
-        step for step, found in evaluations.items() if not any(_beats(other, found) for other in evaluations.values())
+        step for step, scores in evaluations.items() if not any(_beats(other, scores) for other in evaluations.values())
     ]
 
 

@@ -1,4 +1,4 @@
-"""The best models so far, by dev scores: by the rule of the run, and of each task where that is asked for."""
+"""The best models so far by dev scores: by the run's selection rule, and for each task if requested."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from polytask.training.selection import DevScores, Selection
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A model that was the best at a step.
+    """A model that was the best when it was evaluated.
 
     Attributes:
-        score: what it was the best by.
+        step: step of the evaluation.
+        score: the score by which it was the best.
         dev: its dev scores.
-        plan: what the tasks shared then.
-        heads: the groups of tasks that shared a head then.
-        name: of its weights among the checkpoints; None where they are not on disk.
+        plan: its sharing plan.
+        heads: its groups of tasks that share a head.
+        name: name of its weights among the checkpoints; None if they are not on disk.
     """
 
     step: int
@@ -46,14 +47,14 @@ class Snapshot:
 
 
 class Snapshots:
-    """Keeps the best weights on disk, or in memory where there is no folder.
+    """Keeps the best weights on disk, or in memory if there is no folder.
 
     Attributes:
-        evaluations: each task's normalised dev score by the step of the evaluation.
+        evaluations: each task's normalised dev score, by step of the evaluation.
 
     Args:
-        selection: what says which evaluation is the best.
-        each_task: whether each task's own best model is kept as well; that needs a folder.
+        selection: decides which evaluation is the best.
+        each_task: whether to also keep each task's best model, which needs a folder.
     """
 
     def __init__(self, checkpoints: Checkpoints | None, selection: Selection, *, each_task: bool) -> None:
@@ -66,7 +67,7 @@ class Snapshots:
         self._in_memory: dict[str, Tensor] = {}
 
     def observe(self, step: int, dev: DevScores, model: MultiTaskModel) -> bool:
-        """Take in an evaluation, keep what is best by it, and say whether all tasks together are."""
+        """Process an evaluation, keep the weights if they are the best, and return whether they are by the rule."""
         best = self.selection.observe(step, dev)
         self.evaluations[step] = dict(dev.normalised)
         better = [task for task, score in dev.normalised.items() if self._improves(task, score)]
@@ -87,41 +88,41 @@ class Snapshots:
         return task not in self.by_task or score > self.by_task[task].score
 
     def load(self, model: MultiTaskModel, task: str | None = None) -> None:
-        """Put the best weights, of all tasks or of one, into the model, under the plan that they were trained with."""
-        found = self.best if task is None else self.by_task[task]
-        if found is None:
+        """Load the best weights, of all tasks or of one, into the model, with the plan that they were trained with."""
+        snapshot = self.best if task is None else self.by_task[task]
+        if snapshot is None:
             return
-        if found.name is not None and self._checkpoints is not None:
-            weights = self._checkpoints.load_best(found.name, model.state_dict())
+        if snapshot.name is not None and self._checkpoints is not None:
+            weights = self._checkpoints.load_best(snapshot.name, model.state_dict())
         elif self._in_memory:
             weights = self._in_memory
-        else:  # a process that does not lead keeps none
+        else:  # only the main process keeps them
             return
-        if model.plan != found.plan:
-            model.follow(found.plan)
-        if model.sharing.heads != found.heads:
-            model.share_heads(found.heads)
+        if model.plan != snapshot.plan:
+            model.follow(snapshot.plan)
+        if model.sharing.heads != snapshot.heads:
+            model.share_heads(snapshot.heads)
         model.load_state_dict(weights)
 
     @property
     def names(self) -> set[str]:
-        """The weights on disk that are the best."""
-        kept = (self.best, *self.by_task.values())
-        return {found.name for found in kept if found is not None and found.name is not None}
+        """Names of the best weights on disk."""
+        snapshots = (self.best, *self.by_task.values())
+        return {snapshot.name for snapshot in snapshots if snapshot is not None and snapshot.name is not None}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as JSON."""
         return {
             "selection": self.selection.state_dict(),
             "best": None if self.best is None else self.best.to_json(),
-            "by_task": {task: found.to_json() for task, found in self.by_task.items()},
+            "by_task": {task: snapshot.to_json() for task, snapshot in self.by_task.items()},
             "evaluations": list(self.evaluations.items()),
         }
 
     def load_state_dict(self, state: Mapping[str, Any], *, is_main: bool) -> None:
-        """Go on from a saved state; only a process that keeps the best weights knows when the files go."""
+        """Restore a saved state; only a process that keeps the best weights restores the snapshots."""
         self.selection.load_state_dict(state["selection"])
         if is_main:
             self.best = None if state["best"] is None else Snapshot.from_json(state["best"])
-            self.by_task = {task: Snapshot.from_json(found) for task, found in state["by_task"].items()}
+            self.by_task = {task: Snapshot.from_json(snapshot) for task, snapshot in state["by_task"].items()}
             self.evaluations = dict(state["evaluations"])

@@ -1,4 +1,4 @@
-"""What a run has come to: all that a checkpoint holds, and how it is changed, saved and restored."""
+"""The state of a run: everything that a checkpoint holds, and how it is changed, saved and restored."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from polytask.training.record import Exposures, StageScores
 from polytask.training.selection import Selection
 from polytask.training.snapshots import Snapshots
 
-# What restoring a state raises that says what cannot be.
+# Errors of restoring a state that does not fit.
 _UNFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
 
 
 class TrainingState:
-    """What a run has come to.
+    """The state of a run.
 
     Attributes:
         step: number of updates made.
-        stage: of the schedule.
-        optimizer: of the parameters that the model has now.
-        wrapped: the model as the processes run it together.
-        trials: of heads that tasks may get of their own.
+        stage: current stage of the schedule.
+        optimizer: optimizer of the model's current parameters.
+        wrapped: the model, wrapped for distributed training if there are several processes.
+        trials: trial heads of tasks that share a head.
         snapshots: the best weights.
         stages: dev scores at the end of each stage.
-        exposure: what each task has seen.
+        exposure: rows and tokens that each task has seen.
     """
 
     def __init__(self, parts: TrainerParts) -> None:
@@ -53,12 +53,12 @@ class TrainingState:
         self.exposure = Exposures(list(parts.tasks), parts.sources)
 
     def _wrapped(self) -> nn.Module:
-        """Return the model as the processes run it together; a sharded one exchanges its gradients by itself."""
+        """Return the model, wrapped if there are several processes; a sharded one needs no wrapper."""
         model = self.parts.model
         return model if model.sharded else self.parts.world.wrap(model, self.parts.device)
 
     def enter_stage(self) -> None:
-        """Begin the schedule's next stage: freeze what it freezes. The learning rate follows by itself."""
+        """Enter the schedule's current stage: freeze what it freezes. The learning rate is set by each update."""
         stage = self.parts.schedule.stage
         if stage.frozen != self.stage.frozen:
             self.parts.model.freeze(stage.frozen)
@@ -72,7 +72,7 @@ class TrainingState:
         self.wrapped = self._wrapped()
 
     def change_plan(self, plan: Plan) -> None:
-        """Divide the layers anew; new copies take over the optimizer's state of those that they come from."""
+        """Apply a new plan; new copies of layers take over the optimizer state of those that they come from."""
         origins = self.parts.model.follow(plan)
         self.optimizer = self._optimizer_for_now(origins)
         self.wrapped = self._wrapped()
@@ -82,9 +82,9 @@ class TrainingState:
         return rebuild_optimizer(self.optimizer, parts.model, parts.options, parts.tasks, origins)
 
     def save(self) -> None:
-        """Write a checkpoint, where the run has a folder: the first process with the generators of all.
+        """Write a checkpoint, if the run has a folder: the first process, with the random generators of all.
 
-        All processes write their parts where the model is sharded.
+        If the model is sharded, all processes write their shards.
         """
         parts = self.parts
         generators = parts.world.gather(torch.get_rng_state())
@@ -112,11 +112,11 @@ class TrainingState:
         parts.checkpoints.save(self.step, Checkpoint(state, weights, others, self.snapshots.names))
 
     def resume(self) -> bool:
-        """Go on from the newest checkpoint that is whole; False when there is none. Raises TrainingError."""
+        """Resume from the newest complete checkpoint; return False if there is none. Raises TrainingError."""
         checkpoints, world = self.parts.checkpoints, self.parts.world
         if checkpoints is None:
             return False
-        name = world.broadcast(checkpoints.newest() if world.is_main else None)  # all go on from the same one
+        name = world.broadcast(checkpoints.newest() if world.is_main else None)  # all resume from the same one
         if name is None:
             return False
         checkpoint = checkpoints.load(str(name), self.parts.model.state_dict())
@@ -158,7 +158,7 @@ class TrainingState:
             name: value for name, value in checkpoint.others.items() if not name.startswith(("generator/", "trial/"))
         }
         load_optimizer_tensors(parts.model, self.optimizer, tensors)
-        # Of several numbers of processes some have a generator of which nothing is known: it stays as it begins.
+        # With more processes than before, the new ones have no saved generator and keep their initial one.
         torch.set_rng_state(generators.get(f"generator/{parts.world.rank}", torch.get_rng_state()))
         if "generator/cuda" in generators:
             torch.cuda.set_rng_state(generators["generator/cuda"])

@@ -1,4 +1,4 @@
-"""The rows of an update: drawn alike on all processes, and cut into the pieces that each passes."""
+"""The rows of an update: the same on all processes, and split into the pieces that each one runs."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from polytask.training.parts import TrainerParts
 
 
 class StepRows:
-    """Draws the rows of updates, and makes batches of those that this process passes."""
+    """Draws the rows of updates, and collates those of this process into batches."""
 
     def __init__(self, parts: TrainerParts) -> None:
         self._parts = parts
 
     def draw(self) -> list[DrawnRow]:
-        """Draw the rows of the next step, the shortest first, on all processes alike."""
+        """Draw the rows of the next step, shortest first; the result is the same on all processes."""
         parts = self._parts
         drawn = parts.streams.draw(parts.schedule.next().portions)
-        drawn.sort(key=lambda one: int(parts.sources[one.source].lengths[one.row]))
+        drawn.sort(key=lambda drawn_row: int(parts.sources[drawn_row.source].lengths[drawn_row.row]))
         return drawn
 
     def batches(self, drawn: Sequence[DrawnRow], label_weight: float = 1.0) -> list[Batch]:
-        """Return the pieces of a step that this process passes.
+        """Return the pieces of a step that this process runs.
 
         Args:
-            label_weight: share of the labels beside what teachers answer, from 0 to 1.
+            label_weight: weight of the labels relative to the teachers, from 0 to 1.
         """
         return self._batches([[drawn[index] for index in self._mine(drawn)]], label_weight)
 
     def batches_by_task(self, drawn: Sequence[DrawnRow], label_weight: float = 1.0) -> list[Batch]:
-        """Return them with each task's rows apart: a row that serves several tasks comes once for each."""
+        """Return the pieces separately for each task: a row with several tasks is repeated for each of them."""
         mine = [drawn[index] for index in self._mine(drawn)]
         own = [[replace(row, tasks=(task,)) for row in mine if task in row.tasks] for task in self._parts.tasks]
         return self._batches(own, label_weight)
 
     def _batches(self, lists: Sequence[Sequence[DrawnRow]], label_weight: float) -> list[Batch]:
-        """Return the pieces of lists of rows; where the model is sharded, those that keep the processes in step."""
+        """Return the pieces of lists of rows; if the model is sharded, filled up so that processes stay in step."""
         parts = self._parts
-        made = [self._collate(rows, label_weight) for rows in lists]
+        pieces = [self._collate(rows, label_weight) for rows in lists]
         if parts.model.sharded:
-            made = in_lockstep(made, parts.world, parts.device, type_ids=parts.model.uses_type_ids)
-        return [batch for batches in made for batch in batches]
+            pieces = in_lockstep(pieces, parts.world, parts.device, type_ids=parts.model.uses_type_ids)
+        return [batch for batches in pieces for batch in batches]
 
     def _mine(self, drawn: Sequence[DrawnRow]) -> list[int]:
-        """Return which rows this process passes: dealt like cards, or task by task."""
+        """Return the indices of this process's rows: every n-th row, or contiguous rows sorted by task."""
         world = self._parts.world
         if self._parts.schedule.placement == "mixed":
             return world.share(range(len(drawn)))
@@ -64,16 +64,16 @@ class StepRows:
         return [batch.to(parts.device).with_label_weight(label_weight) for batch in batches if batch.rows]
 
     def _within_limit(self, rows: Sequence[DrawnRow]) -> list[Sequence[DrawnRow]]:
-        """Cut rows so that each part, padded, has no more tokens than the options allow; rows stay whole."""
+        """Split rows so that each part, padded, has at most as many tokens as the options allow; rows stay whole."""
         limit = self._parts.options.max_tokens_per_batch
         if limit is None:
             return [rows]
-        sizes = [self._size(one) for one in rows]
+        sizes = [self._size(row) for row in rows]
         groups = groups_by_length([length for _, length in sizes], limit, [count for count, _ in sizes])
         return [[rows[index] for index in group] for group in groups]
 
     def _size(self, drawn: DrawnRow) -> tuple[int, int]:
-        """Return as how many rows of a batch a drawn row passes, with the texts that belong to it, and the longest."""
+        """Return the number of batch rows that a drawn row and its companions need, and the longest length."""
         source = self._parts.sources[drawn.source]
         hidden = sum(
             self._parts.tasks[task].mask_rate is not None for task in drawn.tasks

@@ -1,4 +1,4 @@
-"""Mixing methods: several towers above a shared trunk. A new one is one file and one row here (and its options)."""
+"""Mixing methods: several towers above a shared trunk. A new method is one file and one row here, and its options."""
 
 from __future__ import annotations
 

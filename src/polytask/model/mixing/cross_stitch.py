@@ -1,6 +1,6 @@
 """Cross-stitch units: Misra et al. 2016, "Cross-stitch Networks for Multi-task Learning", section 3.
 
-A tower a task; after every layer the towers' states are mixed, x_t = sum_s a_ts x_s, one unit for each layer.
+One tower per task; after every layer the towers' states are mixed, x_t = sum_s a_ts x_s, with one unit per layer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from polytask.model.shared_layer import LayerArguments, SharedLayer
 
 
 class CrossStitch(MixingLayer):
-    """One layer of every tower, and the unit above it."""
+    """One layer of every tower, and the cross-stitch unit above it."""
 
     def __init__(
         self,
@@ -59,17 +59,17 @@ class CrossStitch(MixingLayer):
         return towers.tasks  # every unit mixes all towers
 
     def forward(self, states: Tensor, *args: Any, **options: Any) -> Any:  # noqa: ANN401
-        """Run every tower on all rows: a task reads all of them.
+        """Run every tower on all rows, since every task reads all towers.
 
         Args:
-            states: rows x tokens x width at the lowest layer, later those of all towers one after another.
+            states: shape (rows, tokens, width) at the lowest layer, then the states of all towers, concatenated.
         """
         context = self.holder.current
         everyone = self.everyone(context)
-        given = self.streams(context, states, len(self.tasks))
+        streams = self.streams(context, states, len(self.tasks))
         extras = LayerArguments(args, options)
         outputs = [
-            self.call_group(tower, context, everyone, x, extras) for tower, x in zip(self.towers, given, strict=True)
+            self.call_group(tower, context, everyone, x, extras) for tower, x in zip(self.towers, streams, strict=True)
         ]
         towers = [first_of(output) for output in outputs]
         if not self.top:
@@ -84,5 +84,5 @@ class CrossStitch(MixingLayer):
         yield list(self.parameters()), frozenset(self.tasks)
 
     def rate_factors(self) -> dict[nn.Parameter, float]:
-        """The units learn faster than the towers (section 5.1: by two to three orders of magnitude)."""
+        """Return a higher rate for the units than for the towers (section 5.1: two to three orders of magnitude)."""
         return {self.unit: self.rate}

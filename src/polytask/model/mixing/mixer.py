@@ -1,4 +1,4 @@
-"""A mixing method: takes the place of the upper layers, and gives each task a mixture of several towers."""
+"""A mixing method: replaces the upper layers, and gives each task a mixture of several towers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Towers:
     """The tasks of a mixing method.
 
     Attributes:
-        tasks: those that towers and gates are there for.
-        answered: those of them that still have heads; the others were pruned away.
+        tasks: tasks with towers and gates.
+        answered: tasks of these that still have heads; the others have been pruned.
     """
 
     tasks: tuple[str, ...]
@@ -28,11 +28,11 @@ class Towers:
 
 
 class MixingLayer(SharedLayer, ABC):
-    """One replaced layer of a mixing method. Between its layers the states are several streams, one after another.
+    """One layer of a mixing method. Between its layers the states consist of several streams, concatenated.
 
     Attributes:
-        tasks: those that towers and gates are there for.
-        low, top: whether this is the lowest of the replaced layers, and the highest.
+        tasks: tasks with towers and gates.
+        low, top: whether this is the lowest, or the highest, of the replaced layers.
     """
 
     def __init__(self, layer: nn.Module, tasks: Sequence[str], holder: ContextHolder, *, low: bool, top: bool) -> None:
@@ -50,11 +50,11 @@ class MixingLayer(SharedLayer, ABC):
         holder: ContextHolder,
         options: Mapping[str, float],
     ) -> list[SharedLayer]:
-        """Return what stands in the places of these layers.
+        """Return the layers that replace these.
 
         Args:
-            layers: pretrained, from the lowest to the top one; experts and towers are copies of them.
-            width: features of a token's state.
+            layers: pretrained layers from the lowest to the highest; experts and towers are copies of them.
+            width: hidden size.
         """
 
     @classmethod
@@ -67,11 +67,11 @@ class MixingLayer(SharedLayer, ABC):
         """
 
     def streams(self, context: ForwardContext, states: Tensor, count: int) -> list[Tensor]:
-        """Return so many streams of all rows: below the lowest replaced layer they are all the same."""
+        """Return `count` streams of all rows: at the lowest layer they are all the same."""
         everyone = self.everyone(context)
         if self.low:
             return [context.take(states, everyone)] * count
-        # Not `chunk`: a graph of any number of rows cannot say how many chunks that makes.
+        # Not `chunk`: in a graph with a variable number of rows, the number of chunks would be unknown.
         return [states.narrow(0, index * everyone.count, everyone.count) for index in range(count)]
 
     @property
@@ -79,8 +79,8 @@ class MixingLayer(SharedLayer, ABC):
         return len(self.tasks)
 
     def take(self, other: SharedLayer) -> None:
-        found = other.state_dict()
-        self.load_state_dict({name: found[name] for name in self.state_dict()})
+        state = other.state_dict()
+        self.load_state_dict({name: state[name] for name in self.state_dict()})
 
     def everyone(self, context: ForwardContext) -> RowGroup:
         """Return the group of all rows that any task reads."""
@@ -89,32 +89,32 @@ class MixingLayer(SharedLayer, ABC):
         return group
 
     def leave(self, context: ForwardContext) -> list[tuple[str, RowGroup]]:
-        """Let the states lie in a group for each task from here on, and return these groups."""
-        found = context.groups_of(frozenset([task]) for task in context.tasks)
-        context.groups = tuple(group for _, group in found)
-        return [(task, group) for (task,), group in found]
+        """Switch to one group per task, and return these groups."""
+        pairs = context.groups_of(frozenset([task]) for task in context.tasks)
+        context.groups = tuple(group for _, group in pairs)
+        return [(task, group) for (task,), group in pairs]
 
 
 def copies(layer: nn.Module, count: int) -> nn.ModuleList:
-    """Return so many copies of a layer, none of them the layer itself."""
+    """Return `count` copies of a layer, without the layer itself."""
     return nn.ModuleList([copy.deepcopy(layer) for _ in range(count)])
 
 
 def mixture(gate: Tensor, states: Sequence[Tensor]) -> Tensor:
-    """Return the sum of several states by weights: rows x tokens x width.
+    """Return the weighted sum of several states, of shape (rows, tokens, width).
 
     Args:
-        gate: rows x tokens x experts, or experts alone: the same for every token.
-        states: for each expert rows x tokens x width.
+        gate: weights of shape (rows, tokens, experts), or (experts,) for the same weights in every token.
+        states: each expert's states, of shape (rows, tokens, width).
     """
-    found = gate[..., 0:1].to(states[0].dtype) * states[0]
+    mixed = gate[..., 0:1].to(states[0].dtype) * states[0]
     for index, other in enumerate(states[1:], start=1):
-        found = found + gate[..., index : index + 1].to(other.dtype) * other
-    return found
+        mixed = mixed + gate[..., index : index + 1].to(other.dtype) * other
+    return mixed
 
 
 class ExpertGate(nn.Module):
-    """A softmax over experts for each token: g(x) = softmax(W x). Padding gets a gate too, which nobody reads."""
+    """A softmax over experts for each token: g(x) = softmax(W x). Padding gets a gate too, which is never read."""
 
     def __init__(self, width: int, experts: int) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class ExpertGate(nn.Module):
         nn.init.normal_(self.out.weight, std=0.02)
 
     def forward(self, states: Tensor) -> Tensor:
-        """Return rows x tokens x experts, in float32, from rows x tokens x width."""
+        """Return float32 weights of shape (rows, tokens, experts) for states of shape (rows, tokens, width)."""
         return torch.softmax(self.out(states).float(), dim=-1)
 
 

@@ -1,7 +1,7 @@
 """Multi-gate mixture of experts (MMoE): Ma et al. 2018, "Modeling Task Relationships in Multi-task Learning with
 Multi-gate Mixture-of-Experts", section 4.2.
 
-An expert is the replaced layers, copied as a whole; the gate of task k reads what the experts read:
+An expert is a copy of all replaced layers; the gate of task k reads the same input as the experts:
 y_k = sum_i g_k(x)_i f_i(x), g_k(x) = softmax(W_k x), here for each token.
 """
 
@@ -19,7 +19,7 @@ from polytask.model.shared_layer import LayerArguments, SharedLayer
 
 
 class Mmoe(MixingLayer):
-    """One layer of every expert; the lowest layer has the gates, the top one mixes."""
+    """One layer of every expert; the lowest layer has the gates, the highest one mixes."""
 
     def __init__(
         self,
@@ -65,35 +65,35 @@ class Mmoe(MixingLayer):
         """Run every expert on all rows.
 
         Args:
-            states: rows x tokens x width at the lowest layer, later those of all experts one after another.
+            states: shape (rows, tokens, width) at the lowest layer, then the states of all experts, concatenated.
         """
         context = self.holder.current
         everyone = self.everyone(context)
-        given = self.streams(context, states, len(self.experts))
+        streams = self.streams(context, states, len(self.experts))
         if self.low:
-            context.kept["gates"] = self._gates(context, given[0])
+            context.kept["gates"] = self._gates(context, streams[0])
         outputs = [
             self.call_group(expert, context, everyone, x, LayerArguments(args, options))
-            for expert, x in zip(self.experts, given, strict=True)
+            for expert, x in zip(self.experts, streams, strict=True)
         ]
-        found = [first_of(output) for output in outputs]
+        expert_states = [first_of(output) for output in outputs]
         if not self.top:
-            return like(outputs[0], torch.cat(found))
+            return like(outputs[0], torch.cat(expert_states))
         gates = context.kept.pop("gates")
         mixed = [
-            mixture(gates[task], [rows_of(group, everyone, expert) for expert in found])
+            mixture(gates[task], [rows_of(group, everyone, expert) for expert in expert_states])
             for task, group in self.leave(context)
         ]
         return like(outputs[0], joined(context.groups, mixed))
 
     def _gates(self, context: ForwardContext, states: Tensor) -> dict[str, Tensor]:
         everyone = self.everyone(context)
-        found: dict[str, Tensor] = {}
+        gates: dict[str, Tensor] = {}
         for task in context.tasks:
             group = context.group(frozenset([task]))
             assert group is not None
-            found[task] = self.gates[f"task-{task}"](rows_of(group, everyone, states))
-        return found
+            gates[task] = self.gates[f"task-{task}"](rows_of(group, everyone, states))
+        return gates
 
     def users(self) -> Iterator[tuple[list[nn.Parameter], frozenset[str]]]:
         yield list(self.experts.parameters()), frozenset(self.tasks)

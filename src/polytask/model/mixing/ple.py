@@ -1,9 +1,9 @@
 """Progressive layered extraction (PLE): Tang et al. 2020, "Progressive Layered Extraction (PLE): A Novel Multi-Task
 Learning Model for Personalized Recommendations", sections 4.1 (CGC, one level) and 4.2.
 
-Every replaced layer is one extraction level. Task k's gate chooses among its own and the shared experts, by task k's
-stream; below the top level a shared gate chooses among all experts, by the shared stream. An expert is a copy of the
-layer; gates choose for each token.
+Every replaced layer is one extraction level. Task k's gate reads task k's stream and weighs its own and the shared
+experts; below the top level a shared gate reads the shared stream and weighs all experts. An expert is a copy of the
+layer; gates weigh for each token.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Ple(MixingLayer):
         super().__init__(layer, towers.tasks, holder, low=low, top=above == 0)
         self.above = above
         self.shared = copies(layer, shared)
-        # Nobody reads the top streams of tasks that were pruned away.
+        # The top streams of pruned tasks are not read.
         self.extracted = towers.answered if self.top else towers.tasks
         self.own = nn.ModuleDict({f"task-{task}": copies(layer, own) for task in self.extracted})
         self.gates = nn.ModuleDict({f"task-{task}": ExpertGate(width, own + shared) for task in self.extracted})
-        # Nobody reads the shared stream of the top, nor any where there are no shared experts.
+        # The shared stream is not read at the top, or if there are no shared experts.
         self.shared_gate = ExpertGate(width, own * len(self.tasks) + shared) if shared and not self.top else None
 
     @classmethod
@@ -74,11 +74,11 @@ class Ple(MixingLayer):
     def forward(self, states: Tensor, *args: Any, **options: Any) -> Any:  # noqa: ANN401
         """Run one extraction level.
 
-        Below the top all experts run on all rows: what the shared gate makes of a row may not depend on which tasks
-        are in the batch. At the top a task's experts run on its own rows.
+        Below the top all experts run on all rows: the shared stream of a row must not depend on which tasks are in the
+        batch. At the top a task's experts run on its own rows.
 
         Args:
-            states: rows x tokens x width at the lowest level, later those of all streams one after another.
+            states: shape (rows, tokens, width) at the lowest level, then the states of all streams, concatenated.
         """
         context = self.holder.current
         everyone = self.everyone(context)
@@ -87,26 +87,27 @@ class Ple(MixingLayer):
 
         def run(experts: nn.Module, group: RowGroup, inputs: Tensor) -> list[Tensor]:
             assert isinstance(experts, nn.ModuleList)
-            found = [
+            results = [
                 self.call_group(expert, context, group, inputs, LayerArguments(args, options)) for expert in experts
             ]
-            outputs.extend(found[:1])
-            return [first_of(output) for output in found]
+            outputs.extend(results[:1])
+            return [first_of(output) for output in results]
 
         shared = run(self.shared, everyone, streams[-1])
         if self.top:
-            made = [self._top(context, task, group, streams, shared, run) for task, group in self.leave(context)]
+            mixed = [self._top(context, task, group, streams, shared, run) for task, group in self.leave(context)]
         else:
             own = [
                 run(self.own[f"task-{task}"], everyone, stream)
                 for task, stream in zip(self.tasks, streams, strict=False)
             ]
-            made = [
+            mixed = [
                 mixture(self.gates[f"task-{task}"](stream), [*experts, *shared])
                 for task, stream, experts in zip(self.tasks, streams, own, strict=False)
             ]
-            made.append(self._shared_stream(streams[-1], [expert for found in own for expert in found] + shared))
-        return like(outputs[0], joined(context.groups, made) if self.top else torch.cat(made))
+            all_experts = [expert for experts in own for expert in experts] + shared
+            mixed.append(self._shared_stream(streams[-1], all_experts))
+        return like(outputs[0], joined(context.groups, mixed) if self.top else torch.cat(mixed))
 
     def _shared_stream(self, stream: Tensor, experts: Sequence[Tensor]) -> Tensor:
         return stream if self.shared_gate is None else mixture(self.shared_gate(stream), experts)
@@ -132,7 +133,7 @@ class Ple(MixingLayer):
         if self.shared_gate is not None:
             yield list(self.shared_gate.parameters()), everyone
         for task in self.extracted:
-            # A task's experts reach the others through the shared stream; its gate does so by its experts one level up.
+            # A task's experts affect the others through the shared stream; its gate, through its experts a level up.
             alone = frozenset([task])
             own = list(self.own[f"task-{task}"].parameters())
             yield own, alone if self.shared_gate is None else everyone

@@ -1,4 +1,4 @@
-"""What feedback makes of the tasks' shares. A new policy is one file and one row here."""
+"""Policies: from feedback to the tasks' shares. A new policy is one file and one row here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows to tasks whose loss falls most."""
+"""Policy that gives rows to tasks whose loss falls most."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from polytask.schedule.policies.loss_windows import LossWindows
 from polytask.schedule.policies.policy import Policy, PolicyOptions
 from polytask.schedule.schedule import Change, Feedback, Workload
 
-# What remains, after each reward, of the greatest progress seen; and the share of the weights that is shared.
+# Decay of the greatest progress seen, per reward; and the share of the weights that is distributed equally.
 MEMORY, SHARED = 0.8, 0.05
 
 
 class Bandit(Policy):
-    """EXP3.S whose reward is learning progress: the tasks are arms, and the rows are dealt by the arms' probabilities.
+    """EXP3.S with learning progress as reward: the tasks are arms, and rows are divided by the arms' probabilities.
 
-    Source: Auer et al. 2002, "The Nonstochastic Multiarmed Bandit Problem", section 8: EXP3 whose weights are shared a
-    little, for a best arm that changes; learning progress as the reward as in Graves et al. 2017, "Automated Curriculum
-    Learning for Neural Networks". A window's reward is the relative fall of the loss, -1 to 1 when divided by the
-    greatest seen lately (there by quantiles of all seen), and by the arm's probability: the progress for its rows.
+    Source: Auer et al. 2002, "The Nonstochastic Multiarmed Bandit Problem", section 8: EXP3 with a small part of the
+    weights shared, for a best arm that changes; learning progress as reward as in Graves et al. 2017, "Automated
+    Curriculum Learning for Neural Networks". A window's reward is the relative decrease of the loss, scaled to -1 to 1
+    by the greatest one seen recently (in the paper by quantiles of all), divided by the arm's probability.
     """
 
     def __init__(self, options: PolicyOptions, workload: Workload) -> None:
@@ -42,10 +42,10 @@ class Bandit(Policy):
         return []
 
     def _reward(self, progress: Mapping[str, float]) -> None:
-        chances, count = self.factors(0, self.tasks), len(self.tasks)
+        probabilities, count = self.factors(0, self.tasks), len(self.tasks)
         self._greatest = max(*map(abs, progress.values()), MEMORY * self._greatest, 1e-12)
-        for task, found in progress.items():
-            self._weights[task] *= math.exp(self.options.explore / count * found / self._greatest / chances[task])
+        for task, gain in progress.items():
+            self._weights[task] *= math.exp(self.options.explore / count * gain / self._greatest / probabilities[task])
         mean = sum(self._weights.values()) / count
         self._weights = {task: (1.0 - SHARED) * weight / mean + SHARED for task, weight in self._weights.items()}
 

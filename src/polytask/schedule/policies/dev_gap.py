@@ -1,4 +1,4 @@
-"""Rows to tasks that are far from a target."""
+"""Policy that gives rows to tasks that are far from a target."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from polytask.tasks.metric import smaller_is_better
 
 
 class DevGap(Policy):
-    """Rows in proportion to how far a task's main metric on dev is from its target, as a share of the target."""
+    """Factors proportional to how far a task's main dev metric is below its target, relative to the target."""
 
     def __init__(self, options: PolicyOptions, workload: Workload) -> None:
         super().__init__(options, workload)
         targets = options.targets
         if not targets:
-            raise ConfigError("schedule.targets: found nothing; dev_gap expects the score that each task is to reach")
+            raise ConfigError("schedule.targets: not set; dev_gap needs the score that each task is to reach")
         require_each("schedule.targets", targets, workload.sizes)
         for task, metric in workload.metrics.items():
             if smaller_is_better(metric):
                 raise ConfigError(
-                    f"schedule.targets: found {task!r}, which is scored by {metric}; dev_gap accepts metrics of which "
-                    f"more is better; choose another tasks.{task}.metric, or another schedule.policy"
+                    f"schedule.targets: found {task!r}, which is scored by {metric}; dev_gap accepts only metrics that "
+                    f"are better when higher; choose another tasks.{task}.metric, or another schedule.policy"
                 )
         self._targets = read_scores(targets, workload.metrics, "schedule.targets")
         self._metrics = workload.metrics
@@ -34,14 +34,14 @@ class DevGap(Policy):
 
     def factors(self, step: int, ready: Sequence[str]) -> Mapping[str, float]:
         del step
-        # Not 0 where all targets are reached: then all are dealt alike.
+        # Not 0 if all targets are reached: then all tasks get the same factor.
         return at_least({task: max(self._gaps[task], 1e-9) for task in ready})
 
     def observe(self, feedback: Feedback) -> list[Change]:
         for task, scores in (feedback.dev or {}).items():
-            target, found = self._targets[task], scores.get(self._metrics[task])
-            far = 1.0 if found is None else (target - found) / max(abs(target), 1e-9)
-            self._gaps[task] = min(1.0, max(0.0, far))
+            target, score = self._targets[task], scores.get(self._metrics[task])
+            gap = 1.0 if score is None else (target - score) / max(abs(target), 1e-9)
+            self._gaps[task] = min(1.0, max(0.0, gap))
         return []
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Rows to tasks whose loss falls slowly."""
+"""Policy that gives rows to tasks whose loss falls slowly."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from polytask.schedule.schedule import Change, Feedback, Workload
 
 
 class LossRate(Policy):
-    """Rows to tasks whose loss falls slowly: K softmax(r / T), r the ratio of a loss to the one before.
+    """Factors K softmax(r / T), where r is the ratio of a task's loss to its previous loss.
 
-    Source: dynamic weight average, Liu et al. 2019, "End-to-End Multi-Task Learning with Attention"; there the losses
-    are weighed by it and averaged over epochs, here the rows are dealt by it and windows of updates are averaged.
+    Source: dynamic weight average, Liu et al. 2019, "End-to-End Multi-Task Learning with Attention". The paper weights
+    losses, averaged over epochs; here rows are divided, and losses are averaged over windows of updates.
     """
 
     def __init__(self, options: PolicyOptions, workload: Workload) -> None:
@@ -24,11 +24,11 @@ class LossRate(Policy):
 
     def factors(self, step: int, ready: Sequence[str]) -> Mapping[str, float]:
         del step
-        found = {task: self._windows.ratio(task) for task in ready}
-        ratios = {task: 1.0 if ratio is None else ratio for task, ratio in found.items()}
-        most = max(ratios.values())
+        known = {task: self._windows.ratio(task) for task in ready}
+        ratios = {task: 1.0 if ratio is None else ratio for task, ratio in known.items()}
+        highest = max(ratios.values())
         return at_least(
-            {task: math.exp((ratio - most) / self.options.softmax_temperature) for task, ratio in ratios.items()}
+            {task: math.exp((ratio - highest) / self.options.softmax_temperature) for task, ratio in ratios.items()}
         )
 
     def observe(self, feedback: Feedback) -> list[Change]:

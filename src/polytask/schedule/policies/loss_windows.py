@@ -15,7 +15,7 @@ class LossWindows:
         self._means: dict[str, list[float]] = {task: [] for task in tasks}
 
     def add(self, losses: Mapping[str, float]) -> list[str]:
-        """Add a step's losses and return the tasks whose window is full now; the last two means are kept."""
+        """Add a step's losses, and return the tasks whose window is now full; the last two means are kept."""
         full: list[str] = []
         for task, loss in losses.items():
             self._open[task].append(loss)
@@ -26,15 +26,15 @@ class LossWindows:
         return full
 
     def ratio(self, task: str) -> float | None:
-        """Return the last mean over the one before, or None where there are not two, or nothing was left to learn."""
+        """Return the last mean divided by the previous one; None without two means, or if the loss was 0."""
         means = self._means[task]
         return means[1] / means[0] if len(means) == 2 and means[0] > 1e-12 else None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as JSON."""
-        return {"open": {task: list(found) for task, found in self._open.items()}, "means": dict(self._means)}
+        return {"open": {task: list(losses) for task, losses in self._open.items()}, "means": dict(self._means)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
-        self._open = {task: list(found) for task, found in state["open"].items()}
-        self._means = {task: list(found) for task, found in state["means"].items()}
+        """Restore a saved state."""
+        self._open = {task: list(losses) for task, losses in state["open"].items()}
+        self._means = {task: list(means) for task, means in state["means"].items()}

@@ -1,4 +1,4 @@
-"""From feedback to the tasks' shares of the rows; a policy is one file and one row of POLICIES."""
+"""Policies: from feedback to the tasks' shares of the rows. A policy is one file and one row of POLICIES."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from polytask.registry import NameOf, Table
 from polytask.schedule.parallel import MixedOptions
 from polytask.schedule.schedule import Change, Feedback, Workload
 
-# Filled by the package. A row is a class that is made from the options and the workload.
+# Filled by the package. A row is a class whose arguments are the options and the workload.
 POLICIES: Table[type[Policy]] = Table("schedule policy", {})
 
-# The least factor, as a share of the greatest: a task that draws nothing is not measured, and would never come back.
+# Minimum factor, relative to the greatest: a task that draws no rows is not measured, and would never come back.
 LEAST = 0.05
 
 
 class PolicyOptions(MixedOptions):
-    """Which policy, and the options of each."""
+    """The choice of a policy, and the options of each."""
 
     policy: Annotated[str, NameOf(POLICIES)] = Field(
         default="training_error",
         description="training_error: rows to tasks by their errors on training rows; loss_rate: to tasks that learn "
-        "slowly; dev_gap: to those far from their target; bandit: to "
-        "those whose loss falls most; stop_and_go: a task that stopped improving pauses until it gets worse",
+        "slowly; dev_gap: to tasks far from their target; bandit: to tasks whose loss falls most; stop_and_go: a task "
+        "that stopped improving pauses until it gets worse",
     )
     window: int = Field(
         default=20, ge=1, le=100_000, description="loss_rate, bandit: updates over which a loss is averaged"
@@ -35,16 +35,19 @@ class PolicyOptions(MixedOptions):
     softmax_temperature: float = Field(
         default=2.0,
         gt=0,
-        description="loss_rate: temperature of the softmax over the loss ratios; the greater, the more uniform",
+        description="loss_rate: temperature of the softmax over the loss ratios; higher values are more uniform",
     )
     targets: dict[str, float | str] | None = Field(
         default=None, description="dev_gap: target dev score by task: a number, or the folder of an earlier run"
     )
     error_power: float = Field(
-        default=1.0, ge=0, description="training_error: exponent of the error; 0 treats all tasks alike"
+        default=1.0, ge=0, description="training_error: exponent of the error; 0 treats all tasks equally"
     )
     explore: float = Field(
-        default=0.3, gt=0, le=1, description="bandit: share of the probability that is spread uniformly over the tasks"
+        default=0.3,
+        gt=0,
+        le=1,
+        description="bandit: share of the probability that is uniform over the tasks",
     )
     patience: int = Field(default=2, ge=1, description="stop_and_go: evaluations without improvement before a pause")
     least_gain: float = Field(
@@ -69,9 +72,9 @@ class PolicyOptions(MixedOptions):
 
 
 class Policy(ABC):
-    """From feedback to factors of the tasks' shares."""
+    """Computes factors of the tasks' shares from feedback."""
 
-    # Whether it reads the training errors of each step.
+    # Whether it needs the training errors of each step.
     reads_errors: ClassVar[bool] = False
 
     def __init__(self, options: PolicyOptions, workload: Workload) -> None:
@@ -80,11 +83,11 @@ class Policy(ABC):
 
     @abstractmethod
     def factors(self, step: int, ready: Sequence[str]) -> Mapping[str, float]:
-        """Return a factor of each ready task's share, 0 or greater, and not 0 for all."""
+        """Return a factor for each ready task's share, 0 or greater, and not 0 for all."""
 
     @abstractmethod
     def observe(self, feedback: Feedback) -> list[Change]:
-        """Take in what was measured."""
+        """Process measurements, and return the changes to log."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -92,10 +95,10 @@ class Policy(ABC):
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Restore a saved state."""
 
 
 def at_least(factors: Mapping[str, float]) -> dict[str, float]:
-    """Raise what is less than `LEAST` of the greatest."""
+    """Raise factors to at least `LEAST` times the greatest."""
     least = LEAST * max(factors.values())
     return {task: max(factor, least) for task, factor in factors.items()}

@@ -1,4 +1,4 @@
-"""A task that stopped improving pauses until it gets worse."""
+"""Policy that pauses a task that stopped improving until it gets worse."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from polytask.schedule.schedule import Change, Feedback, Workload
 
 
 class StopAndGo(Policy):
-    """A task that stopped improving on dev pauses, with a sparse refresh, and returns when it gets worse.
+    """Pauses a task that stopped improving on dev, with a sparse refresh, and resumes it when it gets worse.
 
     Source: dynamic stop-and-go, Lu et al. 2020, "12-in-1: Multi-Task Vision and Language Representation Learning",
-    section 3.3: stop after two epochs with less than 0.1 % gained, train every 4th iteration meanwhile, go after 0.5 %
-    lost. Here it goes by evaluations, and by the normalised main metric. A task that went on is measured anew from
-    where it fell to, and evaluations before a task's first step do not count. A task whose best
-    score is that of its majority baseline has not begun to learn, and does not pause.
+    section 3.3: stop after two epochs with a gain below 0.1 %, then train every 4th iteration, go on after a loss of
+    0.5 %. Here evaluations are counted, and the score is the normalised main metric. After a task resumes, its best
+    score is the one to which it dropped; evaluations before a task's first step do not count. A task whose best score
+    is that of its majority baseline has not begun to learn, and does not pause.
     """
 
     def __init__(self, options: PolicyOptions, workload: Workload) -> None:
         super().__init__(options, workload)
         self._best: dict[str, float] = {}
-        self._since = dict.fromkeys(self.tasks, -1)  # the first evaluation is none without improvement
+        self._since = dict.fromkeys(self.tasks, -1)  # the first evaluation is not one without improvement
         self._pausing: set[str] = set()
         self._trained: set[str] = set()
 
     def factors(self, step: int, ready: Sequence[str]) -> Mapping[str, float]:
-        # Where nobody improves all go on, until someone loses.
+        # If no task improves, all continue until one gets worse.
         everyone = step % self.options.refresh == 0 or self._pausing.issuperset(ready)
         return {task: float(everyone or task not in self._pausing) for task in ready}
 

@@ -1,4 +1,4 @@
-"""Rows to tasks that still err on the rows that they train on."""
+"""Policy that gives rows to tasks that still make errors on their training rows."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from polytask.tasks.class_errors import ClassErrors
 
 
 class TrainingErrorPolicy(Policy):
-    """Rows in proportion to how much a task still errs on the rows that it trains on.
+    """Factors proportional to a task's error on its training rows.
 
-    A task that was learned, and one that knows its few rows by heart, leave their rows to the others. The error is the
-    mean over a task's classes of what the right class lacks of probability 1: between 0 and 1 for every task type.
-    Source: the priorities of dynamic task prioritization (Guo et al. 2018, section 3.1), there of losses and by a key
-    performance index, here of rows and by the training error, which needs no dev rows.
+    A task that has been learned, or that has memorised its few rows, leaves its rows to the others. The error is the
+    mean over a task's classes of 1 minus the probability of the right class: between 0 and 1 for every task type.
+    Source: the priorities of dynamic task prioritization (Guo et al. 2018, section 3.1). The paper weights losses by a
+    key performance indicator; here rows are divided by the training error, which needs no dev rows.
     """
 
     reads_errors: ClassVar[bool] = True
