@@ -397,3 +397,18 @@ def test_several_numbers_or_lists_for_one_text_are_no_contradiction(kind: str, o
     rows = [{"text": "the same", column: labels[at % 2]} for at in range(20)]
     notes = notes_of(read_tables({"it": options(kind, rows, dev=rows)}))
     assert not [note for note in notes if "another label" in note]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["a", "a;b", "c;a"], "the label 'a;b' may be several labels joined by ';', since 'a' is a label too; if a "
+         'text can have several, use `type: multilabel` with `separator: ";"`'),
+        (["spam", "news, spam"], "the label 'news, spam' may be several labels joined by ',', since 'spam' is a label "
+         "too; if a text can have several, use `type: multilabel`"),
+        (["Paris, Texas", "London, Ontario"], None),
+        ([";", ";-)"], None),
+    ],
+)  # fmt: skip
+def test_classes_that_may_be_several_labels_are_noted(labels: list[str], message: str | None, options: Build) -> None:
+    assert of_labels(options, labels * 10) == ([] if message is None else [f"train of it: {message}"])
