@@ -315,7 +315,10 @@ def test_the_command_line_tells_folders_from_files(forked: Path, tmp_path: Path,
     assert (code, shown, told.splitlines()[-1]) == (0, "", f"10 rows answered, in {out}")
     assert call("predict", forked, tmp_path / "in" / "?.jsonl", "--out", out)[0] == 0
     for arguments, told in [
-        ((tmp_path / "in",), "out: several files, or --workers, are answered into a folder; give --out FOLDER"),
+        (
+            (tmp_path / "in",),
+            "out: predictions for several files, or with --workers, are written into a folder; give --out FOLDER",
+        ),
         ((tmp_path / "in", "--out", "x.jsonl"), "x.jsonl is named as a file"),
         ((tmp_path / "in", "--out", out, "--spans", "doccano"), "spans: annotations are written of one file"),
         ((tmp_path / "in", "--out", out, "--to", "cvs"), "to: found 'cvs'; accepted: csv, jsonl, parquet"),

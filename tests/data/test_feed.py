@@ -104,7 +104,7 @@ def test_a_task_without_training_or_dev_rows_is_refused(options: Build, jsonl: W
 
 @pytest.mark.parametrize("share", [0.0, 1.0, 1.5, -0.1])
 def test_a_share_lies_between_nothing_and_all(share: float, options: Build) -> None:
-    with pytest.raises(ValueError, match="a share of the training rows lies between 0 and 1"):
+    with pytest.raises(ValueError, match="a fraction of the training rows lies between 0 and 1"):
         options("classification", ROWS, dev=share)
 
 

@@ -178,7 +178,7 @@ def test_a_file_that_answers_nothing_here_is_refused(job: dict[str, Any], home: 
         assemble(validate(taught(alone, path)))
     twice = write_jsonl(tmp_path / "twice.jsonl", [row | {"id": 7} for row in rows()])
     alone["tasks"]["kind"]["data"] = {"train": str(twice), "dev": str(twice)}
-    with pytest.raises(ConfigError, match=r"the id '7' stands at .*:1 and at .*:2; an id is one row's"):
+    with pytest.raises(ConfigError, match=r"the id '7' stands at .*:1 and at .*:2; ids must be unique"):
         assemble(validate(taught(alone, path)))
 
 
@@ -189,7 +189,7 @@ def test_check_tells_which_rows_a_file_answers(job: dict[str, Any], home: Path, 
     assert _told(job, write_jsonl(tmp_path / "some.jsonl", some)) == [
         "train.teachers[0], kind: answers 1 of 24 labelled training rows of train.jsonl; the others learn from their "
         "labels alone",
-        "train.teachers[0]: 1 of its ids are no training row's, such as 'x'",
+        "train.teachers[0]: 1 of its ids match no training row, such as 'x'",
     ]
 
 

@@ -52,7 +52,7 @@ def show_comparison(comparison: Comparison, out: Console) -> None:
     _say(out, f"Recommended: {comparison.recommended}")
     _say(out, comparison.reason)
     for note in comparison.record["notes"]:
-        _say(out, f"To know: {note}")
+        _say(out, f"Note: {note}")
 
 
 _READING = (

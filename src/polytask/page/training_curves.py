@@ -175,7 +175,7 @@ class TrainingCurves:
             before, last = own.get(task), stages[-1].scores.get(task)
             lost = "" if before is None or last is None else number(before - last)
             rows.append([task, *(number(stage.scores.get(task)) for stage in stages), lost])
-        columns = ["task", *(f"after {stage.stage}" for stage in stages), "lost since its own"]
+        columns = ["task", *(f"after {stage.stage}" for stage in stages), "lost since its own stage"]
         yield TableBlock("Main dev scores after each stage", columns, rows)
         lines = [Line(task, [(stage.step, stage.scores.get(task)) for stage in stages]) for task in tasks]
         yield drawn([line_chart("main dev score after each stage", lines)], "no score of a stage is a number.")

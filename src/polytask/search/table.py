@@ -39,7 +39,7 @@ def show_search(result: AutoResult, out: Console) -> None:
         if one["would_need"]:
             out.print(one["sentence"])
     for note in result.record["notes"]:
-        out.print(f"To know: {note}")
+        out.print(f"Note: {note}")
     spent, budget = result.record["spent"], result.record["budget"]
     out.print(f"{spent:.1f} of {budget:.1f} trainings spent; all figures: {result.folder / 'auto.json'}")
 

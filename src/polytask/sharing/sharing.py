@@ -257,9 +257,9 @@ class TreeOptions(SharingOptions, ABC):
         return self
 
     @model_serializer(mode="wrap")
-    def _leave_out_what_is_nothing_by_default(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _omit_unset_values(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Options that the kind does not read are refused when they are given, so they cannot be written either.
-        found = super()._leave_out_what_is_nothing_by_default(dump)
+        found = super()._omit_unset_values(dump)
         return {key: value for key, value in found.items() if self.kind in _READ_BY.get(key, (self.kind,))}
 
     @abstractmethod
