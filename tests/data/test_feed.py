@@ -169,7 +169,7 @@ def test_a_fold_is_one_of_several(fold: str, options: Build) -> None:
 
 
 def test_a_fold_takes_the_place_of_test_rows(options: Build) -> None:
-    with pytest.raises(ValueError, match="found fold beside test"):
+    with pytest.raises(ValueError, match="found both fold and test"):
         options("classification", ROWS, fold="1/5", test=ROWS)
 
 

@@ -143,7 +143,7 @@ def test_an_iterator_is_read_once_for_all_tasks(tmp_path: Path) -> None:
 def test_an_iterator_that_was_read_before_is_refused(options: Build) -> None:
     rows = iter([{"text": "a", "label": "x"}])
     options("classification", rows)
-    assert "found an iterator without rows; it may have been read before" in told(options, rows)
+    assert "found an iterator without rows; it may have been used up already" in told(options, rows)
     assert "found a DataFrame without rows" in told(options, pd.DataFrame({"text": []}))
 
 

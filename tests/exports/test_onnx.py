@@ -344,7 +344,7 @@ def test_a_folder_of_another_form_is_a_clear_error(
 def test_what_only_torch_has_is_refused(exported: Path, run: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="only torch has one"):
         _ = pt.load(exported).network
-    with pytest.raises(ConfigError, match="device: found 'cuda'; .* is in ONNX form, which runs on the cpu"):
+    with pytest.raises(ConfigError, match="device: found 'cuda'; .* is an ONNX model, which runs on the CPU"):
         pt.load(exported, device="cuda")
     with pytest.raises(ConfigError, match="precision: found 'bf16'"):
         pt.load(exported, precision="bf16")

@@ -243,7 +243,7 @@ def test_the_columns_of_the_texts_are_those_of_the_tasks_or_are_told(
     assert texts(answer(path, pair, columns=Columns(("title", "other")))) == [["t", "o"]]
     with pytest.raises(DataError, match=r"a.jsonl:1: no column 'titel'.*did you mean 'title'"):
         answer(path, columns=Columns(("titel",)))
-    with pytest.raises(ConfigError, match=r"text: found 1, and the tasks read a pair"):
+    with pytest.raises(ConfigError, match=r"text: found 1, but the tasks read a pair"):
         answer(path, pair, columns=Columns(("title",)))
     (tmp_path / "a.txt").write_text("text\n", "utf-8")
     with pytest.raises(DataError, match="it has no columns"):
@@ -356,7 +356,7 @@ def test_a_row_that_does_not_fit_into_a_table_is_named(tmp_path: Path) -> None:
         answer_lines(everything(), str(path), out=tmp_path / "out.parquet", say=str)
     assert pq.read_table(tmp_path / "out.parquet.partial").to_pylist()[0]["id"] == 1
     path = write(tmp_path / "b.jsonl", [{"text": "a"}, {"id": "x", "text": "b"}])
-    with pytest.raises(DataError, match=r"b.jsonl:2: 'id' is no column of the first row"):
+    with pytest.raises(DataError, match=r"b.jsonl:2: 'id' is not a column of the first row"):
         answer_lines(everything(), str(path), out=tmp_path / "out.csv", say=str)
     assert not (tmp_path / "out.csv").exists()
     path = write(tmp_path / "c.jsonl", [{"id": 2**70, "text": "a"}])

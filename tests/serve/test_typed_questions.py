@@ -190,7 +190,7 @@ def test_pairs_and_rows_are_states(client: httpx.Client, model: Model) -> None:
     found = ask(client, both, {"alike": question, "topic": other})
     assert close(found["answers"]["alike"], pair["answers"]["alike"])
     told = refused(client, {"alike": question, "topic": other})
-    assert told == "the task 'alike' reads a pair of texts, or first and second, which the state does not hold"
+    assert told == "the task 'alike' reads a pair of texts, or first and second, which the state does not contain"
     for state in ({"message": "a"}, PAIR):
         assert "state" in faults(client, {"state": state, "questions": {"topic": other}})[0]["loc"]
 
