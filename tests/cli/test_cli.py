@@ -162,7 +162,7 @@ def test_compare_prints_a_table_and_the_verdicts(call: Call, config: Path, tmp_p
     record = json.loads((out / "comparison.json").read_text())
     assert list(record["arms"]) == ["single", "low"]
     assert (record["seeds"], record["floor"]) == ([13, 14], 2.0)
-    for told in ("and differences to single, in points", "difference [95 %]", "What each arm takes", "Recommended: ",
+    for told in ("and differences to single, in points", "difference [95 %]", "Costs of each arm", "Recommended: ",
                  *(task["sentence"] for task in record["tasks"].values()), record["reason"]):  # fmt: skip
         assert told in shown, told
     assert "run 1 of 8" in err

@@ -122,7 +122,7 @@ def test_a_file_of_arms_gives_options_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("- low\n", "arms.yaml: expected a mapping of arms"),
+        ("- low\n", "arms.yaml: expected a mapping from arms"),
         ("global: {max_tokens: 9}\n", "arms.yaml:1: global is a built-in arm"),
         ("\nlow:\n", "arms.yaml:2: low changes nothing, and is not a built-in arm"),
         ("a/b: {x: 1}\n", "arms.yaml:1: found 'a/b'; an arm needs a name"),

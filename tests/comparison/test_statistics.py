@@ -147,7 +147,7 @@ def test_the_sentences_name_the_arm_and_its_figures() -> None:
     partly = judge(VerdictInputs("topic", "accuracy", arms, 0.005, ROWS, 3)).sentence
     assert partly == (
         "share partly: topic gains with other: +1.0 points [+0.2, +2.0] of accuracy; with most, which shares most, it "
-        "is +0.0 points [-2.0, +2.0]"
+        "differs by +0.0 points [-2.0, +2.0]"
     )
 
 
@@ -193,7 +193,7 @@ def test_the_recommended_arm_gains_most_among_those_that_harm_nobody() -> None:
     assert "is not significant; its advantage is its size" in reason
     name, reason = recommend([both[0]], 200, 0.5)
     assert name == "single"
-    assert reason.endswith("beyond noise (global: b)")
+    assert reason.endswith("below its own model (global: b)")
     assert "separate models" in reason
 
 

@@ -288,7 +288,7 @@ def test_a_folder_of_csv_keeps_labels_that_look_empty(options: Build, tmp_path: 
 
 def test_options_of_files_are_refused_beside_hub() -> None:
     for name, value in (("separator", ";"), ("encoding", "cp1252"), ("format", "csv"), ("sentence", "n")):
-        with pytest.raises(ValueError, match=f"found '{name}' beside `hub`"):
+        with pytest.raises(ValueError, match=f"found '{name}' together with `hub`"):
             DataOptions(hub="any", **{name: value})
 
 

@@ -62,7 +62,7 @@ def test_a_page_is_drawn_again_when_its_folder_changes_and_only_then(tmp_path: P
         status, text, headers = get(server)
         assert status == 200
         assert "Step 20 of 60" in text
-        assert "It goes on; this page follows it." in text
+        assert "Running; this page updates itself." in text
         assert get(server, If_None_Match=headers["ETag"])[:2] == (304, "")
         step = {"event": "step", "step": 30, "losses": {"task_0": 0.5}}
         append(folder, json.dumps(step) + "\n")
@@ -81,7 +81,7 @@ def test_a_page_is_drawn_again_when_its_folder_changes_and_only_then(tmp_path: P
 @pytest.mark.parametrize(
     ("event", "words"),
     [("interrupted", "The run was interrupted; it can be resumed."), ("failed", "The run has failed."),
-     ("resume", "It goes on; this page follows it.")],
+     ("resume", "Running; this page updates itself.")],
 )  # fmt: skip
 def test_a_page_says_what_became_of_its_run(event: str, words: str, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", finished=False)
@@ -97,13 +97,13 @@ def test_a_page_says_that_its_run_was_killed(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     with following(folder) as server:
-        assert "It goes on; this page follows it." in get(server)[1]
+        assert "Running; this page updates itself." in get(server)[1]
         write(folder, ".lock", {"pid": ended.pid, "host": socket.gethostname()})
         text = get(server)[1]
-        assert "No process writes into this folder any more: it was ended before it was done." in text
+        assert "No process writes into this folder any more: it was stopped before it finished." in text
         assert "--out run --resume" in text
         write(folder, ".lock", {"pid": ended.pid, "host": "another machine"})
-        assert "It goes on; this page follows it." in get(server)[1]
+        assert "Running; this page updates itself." in get(server)[1]
     write(tmp_path / "new", ".lock", {"pid": ended.pid, "host": socket.gethostname()})
     with following(tmp_path / "new") as server:
         assert "it was ended before it was done. Nothing was written." in get(server)[1]
@@ -125,7 +125,7 @@ def test_a_folder_that_vanishes_leaves_its_last_page(tmp_path: Path) -> None:
         shutil.rmtree(folder)
         status, text, _ = get(server)
         assert status == 200
-        assert "The folder is gone; this is what it held last." in text
+        assert "The folder is gone; this page shows its last state." in text
         assert "task_0: macro_f1 on dev" in text
         make_run(folder)
         assert "It has ended" in get(server)[1]
@@ -138,7 +138,7 @@ def test_a_folder_without_anything_yet_is_waited_for_and_one_of_another_kind_is_
     with following(folder) as server:
         assert "Nothing has been written into the folder yet." in get(server)[1]
         make_run(folder, finished=False)
-        assert "It goes on; this page follows it." in get(server)[1]
+        assert "Running; this page updates itself." in get(server)[1]
     with pytest.raises(UserError, match=r"neither a run .*did you mean .*run\?"):
         watch(tmp_path)
     with pytest.raises(UserError, match="there is no such folder"):

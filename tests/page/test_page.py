@@ -256,10 +256,22 @@ def test_the_command_prints_the_path_and_loads_no_torch(tmp_path: Path) -> None:
         (0.2, 0.5, (0.15, 0.25), True, "better than the majority"),
         (0.2, 0.5, (0.15, 0.55), True, "no better than the majority"),
         (1.2, 3.5, (None, None), True, "better than the majority"),
-        (0.2, 0.5, (0.15, 0.25), False, "not learned: no better than the majority, as far as these rows can tell"),
+        (
+            0.2,
+            0.5,
+            (0.15, 0.25),
+            False,
+            "not learned: not significantly better than the majority baseline on these rows",
+        ),
         (0.95, 0.5, (0.9, 0.97), False, "learned well"),
         (None, 0.5, (None, None), False, "the score is undefined"),
-        (0.5, None, (None, None), False, "how much was learned is not known without the majority's score"),
+        (
+            0.5,
+            None,
+            (None, None),
+            False,
+            "without the score of the majority baseline, it is unknown how much was learned",
+        ),
     ],
 )
 def test_a_card_says_how_much_was_learned(
@@ -277,7 +289,7 @@ def test_a_card_says_how_much_was_learned(
         (
             0.1,
             (-0.2, 0.4),
-            "not learned: the answers follow the truth no more than chance, as far as these rows can tell",
+            "not learned: the correlation with the truth is not significant on these rows",
         ),
         (None, (None, None), "the score is undefined"),
     ],
@@ -303,4 +315,4 @@ def test_a_card_says_how_far_answers_follow_the_truth_where_the_majority_has_no_
     shown = page(folder)[1].text
     assert words in shown
     assert "1 is perfect, 0 is chance" in shown
-    assert "majority baseline not known" not in shown
+    assert "majority baseline unknown" not in shown

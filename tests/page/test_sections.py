@@ -172,7 +172,7 @@ def test_the_lead_of_auto_gives_speeds_that_fit_their_ratio_and_the_floor(tmp_pa
     told = json.loads((folder / "auto.json").read_text("utf-8"))
     write(folder, "auto.json", {**told, "rows_per_second": {"shipped": 12.04, "single": 4.3}})
     shown = text_of(folder)
-    assert "It answers 12.0 texts a second for all of their tasks, one model a task 4.3 (2.80 times as many)" in shown
+    assert "It answers 12.0 texts a second for all of their tasks, one model per task 4.3 (2.80 times as many)" in shown
     assert "The floor is what a task may lose against its own model: 3 points." in shown
 
 
@@ -188,11 +188,11 @@ def test_the_frontier_of_auto_holds_what_nothing_smaller_beats(tmp_path: Path) -
         "shipped 1.4",
     ):
         assert point in drawing[1]
-    assert "one model a task 3, 0" in drawing[1]
+    assert "one model per task 3, 0" in drawing[1]
     assert drawing[1].count("global") == 1  # only what was trained whole
     line = re.search(r'<polyline points="([^"]*)"', drawing[2])
     assert line is not None
-    assert len(line[1].split()) == 3  # global, shipped, one model a task
+    assert len(line[1].split()) == 3  # global, shipped, one model per task
     assert ">floor<" in drawing[2]
     assert "out of memory" in text
     assert "&lt;script&gt;" in text
@@ -235,7 +235,7 @@ def test_auto_opens_with_a_card_a_task_that_says_where_it_stands(tmp_path: Path)
     assert cards[1][1] == "Shared; not surely above the floor on dev rows; more."
     assert "own model 0.80; \u22122.0 points" in lead
     assert "Learning rates" not in page  # none was compared
-    assert rest.index("The ladder") > rest.index("Size against the worst task")
+    assert rest.index("The ladder") > rest.index("Size and worst task")
 
 
 def test_relatedness_opens_with_the_tasks_that_share(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_relatedness_opens_with_the_tasks_that_share(tmp_path: Path) -> None:
     told = json.loads((folder / "relatedness.json").read_text("utf-8"))
     for groups, title in (
         ([["a", "b"], ["c"]], "Together: a + b; apart: c"), ([["a", "b", "c"]], "All tasks together"),
-        ([["a"], ["b"], ["c"]], "Each task by itself"),
+        ([["a"], ["b"], ["c"]], "Each task separately"),
     ):  # fmt: skip
         write(folder, "relatedness.json", {**told, "groups": groups})
         assert title in text_of(folder)
@@ -299,7 +299,7 @@ def test_many_arms_stand_below_each_other_and_what_is_alike_is_not_drawn(tmp_pat
     assert f"arm {first} (accuracy) {second} (accuracy)" in words
     assert "arm_5 0.00 ± 0.00" in words
     assert not re.search("<strong>0.00", text)
-    assert f"No arm scores otherwise than single models: \u2068{first}\u2069." in words
+    assert f"All arms score the same as single models: \u2068{first}\u2069." in words
     assert (
         f"{first}: accuracy" not in words.partition("Differences to single models")[2].partition("What an arm costs")[0]
     )

@@ -23,7 +23,7 @@ from polytask.predict.predictor import Model
 from polytask.serving import body as bodies
 from polytask.serving.body import RequestRefused
 from polytask.serving.options import ServeOptions
-from polytask.serving.questions import MOST_DEPTH, MOST_VALUES, read_asking
+from polytask.serving.questions import MOST_DEPTH, MOST_VALUES, read_questions
 from polytask.tasks import TASKS, LabelStats, Task
 from polytask.tasks.arrays import sigmoid, softmax
 from polytask.tasks.question import TypedQuestion, between_levels
@@ -331,7 +331,7 @@ def test_a_hostile_body_is_refused_after_few_values(kind: str, monkeypatch: pyte
 
     monkeypatch.setattr(bodies, "_scan", scan)
     with pytest.raises(RequestRefused) as caught:
-        read_asking(HOSTILE[kind], ServeOptions())
+        read_questions(HOSTILE[kind], ServeOptions())
     assert caught.value.status == (400 if kind == "assets" else 413 if kind == "a long name" else 422)
     assert len(str(caught.value)) < 300
     assert len(pieces) <= max(MOST_VALUES, ServeOptions().max_characters) + 10
@@ -340,16 +340,16 @@ def test_a_hostile_body_is_refused_after_few_values(kind: str, monkeypatch: pyte
 def test_digits_are_refused() -> None:
     for digits in (b"9" * (MIB - 100), b"1e999"):
         with pytest.raises(RequestRefused):
-            read_asking(b'{"state": "a", "questions": {"a": {"criteria": [' + digits + b"]}}}", ServeOptions())
+            read_questions(b'{"state": "a", "questions": {"a": {"criteria": [' + digits + b"]}}}", ServeOptions())
 
 
 def test_values_may_lie_so_deep_and_no_deeper() -> None:
     def nested(depth: int) -> bytes:
         return b'{"state": "a", "questions": {"a": ' + b"[" * depth + b"]" * depth + b"}}"
 
-    read_asking(nested(MOST_DEPTH), ServeOptions())
+    read_questions(nested(MOST_DEPTH), ServeOptions())
     with pytest.raises(RequestRefused, match="at most 16"):
-        read_asking(nested(MOST_DEPTH + 1), ServeOptions())
+        read_questions(nested(MOST_DEPTH + 1), ServeOptions())
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
@@ -365,7 +365,7 @@ def test_any_json_is_read_as_json_loads_does_or_refused(value: Any) -> None:
     ):
         encoded = json.dumps(body).encode()
         try:
-            found = read_asking(encoded, ServeOptions())
+            found = read_questions(encoded, ServeOptions())
         except RequestRefused:
             continue
         assert found.questions == json.loads(encoded)["questions"]

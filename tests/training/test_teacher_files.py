@@ -178,7 +178,7 @@ def test_a_file_that_answers_nothing_here_is_refused(job: dict[str, Any], home: 
         assemble(validate(taught(alone, path)))
     twice = write_jsonl(tmp_path / "twice.jsonl", [row | {"id": 7} for row in rows()])
     alone["tasks"]["kind"]["data"] = {"train": str(twice), "dev": str(twice)}
-    with pytest.raises(ConfigError, match=r"the id '7' stands at .*:1 and at .*:2; ids must be unique"):
+    with pytest.raises(ConfigError, match=r"the id '7' occurs at .*:1 and at .*:2; ids must be unique"):
         assemble(validate(taught(alone, path)))
 
 

@@ -310,7 +310,8 @@ def require_finite(task: str, outputs: Outputs, place: str = "the model") -> Non
     if not np.isfinite(outputs).all():
         raise ModelError(
             f"{place}: the outputs of {task!r} are not finite, so its predictions are meaningless: the training "
-            "diverged, or the precision is too low; train again with a lower train.learning_rate, or predict with --precision fp32"
+            "diverged, or the precision is too low; train again with a lower train.learning_rate, or "
+            "predict with --precision fp32"
         )
 
 

@@ -1,4 +1,4 @@
-"""Serving: one model behind HTTP, with micro-batches, limits and a page to try it on."""
+"""Serving a model over HTTP, with micro-batches, limits and a page to try it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ KEY_VARIABLE = "POLYTASK_API_KEY"
 
 
 def serve(model: str | Path | Model, *, api_key_file: str | Path | None = None, **options: Any) -> None:  # noqa: ANN401
-    """Answer texts over HTTP until Ctrl-C, SIGTERM, or the stop button of a notebook.
+    """Serve predictions over HTTP until Ctrl-C, SIGTERM, or the stop button of a notebook.
 
     Args:
         model: a run's folder, a model folder, or a loaded model.
-        api_key_file: file with the API key; without it and `api_key` that in the variable POLYTASK_API_KEY, if any.
-        options: those of `ServeOptions`, such as host, port, api_key, max_texts, timeout_s, device and precision.
+        api_key_file: file with the API key; without it and `api_key`, the variable POLYTASK_API_KEY is used, if set.
+        options: options of `ServeOptions`, such as host, port, api_key, max_texts, timeout_s, device and precision.
 
     Raises:
         ConfigError: an option is unknown or out of range.
@@ -36,7 +36,7 @@ def serve(model: str | Path | Model, *, api_key_file: str | Path | None = None, 
 
 
 def serve_model(model: str | Path | Model, options: ServeOptions) -> None:
-    """Serve a model until the process is told to stop.
+    """Serve a model until the process is asked to stop.
 
     Raises MissingExtra without the packages of the extra `serve`, ModelError for a bad folder, UserError for a port
     that is taken.
