@@ -266,7 +266,7 @@ def test_columns_are_kept_that_identify_a_row_and_that_are_told(
     with pytest.raises(DataError, match=r"a.jsonl: no row has the column 'gole' to keep"):
         answer(path, columns=Columns(keep=("gole",)))
     table = write(tmp_path / "a.csv", [{"gold": "x", "text": "a"}])
-    with pytest.raises(DataError, match=r"a.csv:2: no column 'gole', which is to be kept.*did you mean 'gold'"):
+    with pytest.raises(DataError, match=r"a.csv:2: no column 'gole' to keep.*did you mean 'gold'"):
         answer(table, columns=Columns(keep=("gole",)))
     with pytest.raises(ConfigError, match=r"keep: found 'text'"):
         answer(path, columns=Columns(keep=("text",)))

@@ -78,4 +78,4 @@ def test_the_page_takes_options_one_a_line(client: httpx.Client) -> None:
         check_accessible(page)
         page.fill("#options", "")
         page.click("button[type=submit]")
-        until(lambda: page.inner_text("#status") == "Type the options, one a line.")
+        until(lambda: page.inner_text("#status") == "Enter the options, one per line.")

@@ -91,7 +91,7 @@ class Columns:
         cells = cells_of(row) if self.keep else {}
         for name in self.keep:
             if name not in cells:
-                raise DataError(f"no column {name!r}, which is to be kept ({nearest(name, cells)})")
+                raise DataError(f"no column {name!r} to keep ({nearest(name, cells)})")
 
 
 def _joined(value: Any) -> Any:  # noqa: ANN401

@@ -51,13 +51,16 @@ def serve_model(model: str | Path | Model, options: ServeOptions) -> None:
 def read_options(
     flags: Mapping[str, Any], key_file: Path | None = None, flag: Callable[[str], str] = flag_of
 ) -> ServeOptions:
-    """Return the options of a command line; what is None was not given.
+    """Return the options of a command line; None means not given.
+
+    The API key is the given one, or that in the file, or that in the variable POLYTASK_API_KEY.
 
     Args:
-        flag: what a message calls an option.
+        flags: values of the flags.
+        key_file: file with the API key.
+        flag: turns the name of an option into the one shown in messages.
 
-    The key is the first of: the one given, that in the file, that in the variable POLYTASK_API_KEY.
-    Raises ConfigError for a value that is out of range and for a key file that cannot be read.
+    Raises ConfigError for a value out of range, and for a key file that cannot be read.
     """
     values = {name: value for name, value in flags.items() if value is not None}
     if "api_key" not in values and key_file is not None:
