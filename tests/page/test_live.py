@@ -89,7 +89,7 @@ def test_a_page_says_what_became_of_its_run(event: str, words: str, tmp_path: Pa
     with following(folder) as server:
         assert words in get(server)[1]
         write(folder, "scores.json", {"test": {"task_0": {"macro_f1": 0.5}}})
-        assert "It has ended: scores.json is written." in get(server)[1]
+        assert "Finished: scores.json has been written." in get(server)[1]
 
 
 def test_a_page_says_that_its_run_was_killed(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_page_says_that_its_run_was_killed(tmp_path: Path) -> None:
         assert "Running; this page updates itself." in get(server)[1]
     write(tmp_path / "new", ".lock", {"pid": ended.pid, "host": socket.gethostname()})
     with following(tmp_path / "new") as server:
-        assert "it was ended before it was done. Nothing was written." in get(server)[1]
+        assert "it was stopped before it finished. Nothing was written." in get(server)[1]
 
 
 @pytest.mark.parametrize("make", [make_comparison, make_relatedness, make_search, make_auto])
@@ -114,7 +114,7 @@ def test_every_kind_of_folder_can_be_followed_and_links_to_no_file(make: Any, tm
     with following(make(tmp_path / "folder")) as server:
         status, text, _ = get(server)
         assert status == 200
-        assert "It has ended: " in text
+        assert "Finished: " in text
         assert all(link.startswith("#") for link in re.findall(r'<a [^>]*href="([^"]*)"', text))
 
 
@@ -128,7 +128,7 @@ def test_a_folder_that_vanishes_leaves_its_last_page(tmp_path: Path) -> None:
         assert "The folder is gone; this page shows its last state." in text
         assert "task_0: macro_f1 on dev" in text
         make_run(folder)
-        assert "It has ended" in get(server)[1]
+        assert "Finished: " in get(server)[1]
 
 
 def test_a_folder_without_anything_yet_is_waited_for_and_one_of_another_kind_is_an_error(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_a_person_loses_neither_place_nor_opened_sections(tmp_path: Path) -> Non
             ]
             write(folder, "scores.json", {"test": {"task_0": {"macro_f1": 0.5}}})
             page.evaluate("look()")
-            assert page.inner_text("#state") == "It has ended: scores.json is written."
+            assert page.inner_text("#state") == "Finished: scores.json has been written."
             version = page.get_attribute("body", "data-version")
             page.evaluate("look()")
             assert page.get_attribute("body", "data-version") == version

@@ -276,7 +276,7 @@ REFUSALS: list[tuple[Any, str]] = [
     ({"inputs": [tensor("first", ["a"]), tensor("second", ["a", "b"])]}, "inputs[1]: found 2 rows, and 1 in"),
     ({"inputs": [tensor("first", ["a"])]}, "inputs, row 0: holds no text for any of the tasks"),
     ({"inputs": [{**TEXT, "parameters": {"content_type": "base64"}}]}, "found the content_type 'base64'"),
-    ({"inputs": [{**TEXT, "parameters": {"binary_data_size": 5}}]}, "found data, and a binary_data_size"),
+    ({"inputs": [{**TEXT, "parameters": {"binary_data_size": 5}}]}, "found both data and binary_data_size"),
     ({"inputs": [TEXT], "outputs": [{"name": "topics"}]}, "outputs: found 'topics'; accepted: "),
     ({"inputs": [TEXT], "outputs": [{}]}, "outputs[0].name: missing"),
     ({"inputs": [TEXT], "outputs": [{"name": "truncated"}] * 2}, "outputs[1].name: found 'truncated' twice"),
@@ -307,7 +307,7 @@ def test_what_is_too_large_or_elsewhere_is_refused_in_the_same_form(client: http
     assert client.get("/nowhere").json() == {"detail": "Not Found"}
     assert client.get(INFER).status_code == 404
     assert client.post("/v2/health/live").json() == {"error": "POST /v2/health/live: this address accepts only GET"}
-    assert "no JSON" in refused(client, 400, content=b'{"inputs": ')
+    assert "not JSON" in refused(client, 400, content=b'{"inputs": ')
     assert "UTF-8" in refused(client, 400, content=b'"\xff"')
     assert "Content-Type" in refused(client, 400, content=b"{}", headers={"Content-Type": "text/plain"})
     assert "compressed" in refused(client, 400, content=b"{}", headers={"Content-Encoding": "gzip"})
@@ -318,7 +318,7 @@ def test_what_is_too_large_or_elsewhere_is_refused_in_the_same_form(client: http
     [
         ("x", 0, b"", "inference-header-content-length: found 'x'"),
         ("999", 0, b"", "inference-header-content-length: found '999'"),
-        (None, 5, b"\x01\0\0\0ab", "found 1 bytes behind the inputs"),
+        (None, 5, b"\x01\0\0\0ab", "found 1 bytes after the inputs"),
         (None, 9, b"\x01\0\0\0a", "found the binary_data_size 9, of 5 bytes"),
         (None, 5, b"\xff\xff\xff\xffa", "a text extends beyond the binary_data_size"),
         (None, 3, b"\x01\0\0", "a text extends beyond the binary_data_size"),

@@ -145,7 +145,7 @@ def test_the_keyboard_reaches_everything_and_answers_are_announced(serving: Any,
                 page.evaluate("document.activeElement.labels?.[0]?.textContent ?? document.activeElement.textContent")
             )
             assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-        assert reached == ["Text", *ENGLISH.texts, "mood", "names", "Answer"]
+        assert reached == ["Text", *ENGLISH.texts, "mood", "names", "Predict"]
         page.focus("#first")
         page.keyboard.type("Ann and Bob")  # in place of the example
         for _ in range(4):

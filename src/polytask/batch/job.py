@@ -62,8 +62,7 @@ def predict_files(job: PredictionJob, say: Callable[[str], None]) -> None:
     """Predict files; finished shards are not predicted again.
 
     Raises:
-        UserError: the input is invalid, found before the first row is predicted; or some rows have no prediction, raised
-            after all others are done.
+        UserError: the input is invalid, found before the first row is predicted; or rows have no prediction.
         Interrupted: after Ctrl-C or SIGTERM, once the current shards are written.
     """
     job, inputs = _prepared(job)
