@@ -124,7 +124,7 @@ def test_a_row_without_a_text_is_told(loads: list[Any]) -> None:
         (["a"], "found a batch of type list"),
         ({"text": "a"}, "is not a list of cells"),
         ({"text": ["a"], "id": [1, 2]}, "different lengths: {'text': 1, 'id': 2}"),
-        ({"text": ["a"], "truncated": [1]}, "column 'truncated', as an answer has"),
+        ({"text": ["a"], "truncated": [1]}, "column 'truncated', like the predictions"),
         (pa.Table.from_arrays([pa.array(["a"])] * 2, ["text", "text"]), "are named .text."),
     ],
 )

@@ -262,7 +262,7 @@ def test_what_cannot_be_read_is_refused_at_once_and_all_of_it_is_named(forked: P
     texts = lines(tmp_path / "a.jsonl", rows_of("a", 2))
     for asked, told in [
         (job(forked, texts, texts, out=out), "is named twice"),
-        (job(forked, texts, out=tmp_path), "which is to be answered, lies in"),
+        (job(forked, texts, out=tmp_path), "the input file"),
         (job(forked, tmp_path / "a.json", out=out), "no such file"),
         (job(forked, Path("-"), out=out), "the standard input"),
         (job(forked, texts, out=out, tasks=("tune",)), "did you mean 'tone'"),

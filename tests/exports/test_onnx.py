@@ -274,7 +274,7 @@ def test_int8_is_refused_when_a_task_loses_more_than_is_allowed(
     given = ["--to", "onnx", "--quantize", "int8", "--data", str(home / "dev.jsonl"), "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, ["export", str(run), *given])
     assert isinstance(done.exception, ModelError)
-    assert "int8 is rejected: sentiment loses 1.50, topics loses nan points, and --max-loss allows 1" in str(
+    assert "int8 is rejected: sentiment loses 1.50, topics loses nan points, but --max-loss allows 1" in str(
         done.exception
     )
     assert list(tmp_path.iterdir()) == []

@@ -219,7 +219,7 @@ def test_bad_extensions_are_refused_before_training(job: Job, old: Old, tmp_path
         (home, {**adding(values), "max_tokens": 99}, "frozen", r"max_tokens: found 99, but the model reads 48"),
         (home, adding(values, train={"precision": "bf16"}), "frozen", r"train.precision: found bf16, .* in fp32"),
         (home, {**adding(values, extend=COPY), "tasks": {"topic": values["tasks"]["topic"]}}, "joint",
-         r"extend: found, and .* already has all of these tasks \(topic\)"),
+         r"extend: found, but .* already has all of these tasks \(topic\)"),
         (home, {**adding(values), "tasks": {"topic": values["tasks"]["topic"]}}, "frozen", r"topic: .* mode joint"),
         (home, {**adding(values), "tasks": {"sentiment": odd, "new": odd}}, "joint",
          r"tasks.sentiment: .*only 'sentiment' has the labels .*replay rows of the same labels"),
